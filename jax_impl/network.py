@@ -1,0 +1,80 @@
+"""A residual network built of blocks with attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_impl.block import ResidualBlockWithAttention
+from jax_impl.layers import Conv2d, Linear, global_average, max_pool, relu
+from jax_impl.normalization import BatchNorm
+from weights.config import NetworkConfig
+from weights.inputs import check_input
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jax.typing import DTypeLike
+    from jaxtyping import Float
+
+
+class Stem(nnx.Module):
+    """What stands before the blocks: convolution, batch norm, relu, and a 3x3 maximum pooling if the config has one.
+
+    x: (batch, height, width, in_channels) -> (batch, ..., stem_channels), sizes divided by the strides and rounded up.
+    """
+
+    def __init__(self, config: NetworkConfig, **options: Any):
+        kernel, padding = config.stem_kernel_size, tuple(size // 2 for size in config.stem_kernel_size)
+        self.conv = Conv2d(
+            config.in_channels, config.stem_channels, kernel, config.stem_stride, padding, bias=config.conv_bias, **options
+        )
+        self.bn = BatchNorm(config.stem_channels, config.bn_eps, config.bn_decay, **options)
+        self.pools = config.stem_pool
+
+    def __call__(self, x: Float[Array, "batch height width in_channels"]) -> Float[Array, "batch rows cols channels"]:
+        y = self.conv(x)
+        y = self.bn(y)
+        y = relu(y)
+        return max_pool(y) if self.pools else y
+
+
+class ResidualAttentionNetwork(nnx.Module):
+    """Residual network (He et al. 2015, table 1 and section 4.2) of blocks with attention: stem, stages, average, classifier.
+
+    x: (batch, height, width, in_channels) -> (batch, classes), not normalised (logits).
+    dtype: of parameters and statistics. rngs: gives the initial values, as usual in Flax: nnx.Rngs(0).
+    Raises ValueError for inputs of another rank or number of channels,
+    and for float64 where JAX is not set up for it.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+        self.config = config
+        self.stem = Stem(config, **options)
+        self.stages = nnx.Sequential(
+            *(
+                nnx.Sequential(*(ResidualBlockWithAttention.from_config(block, **options) for block in blocks))
+                for blocks in config.stages()
+            )
+        )
+        self.classifier = Linear(config.widths[-1], config.classes, **options)
+
+    @classmethod
+    def from_config(cls, config: NetworkConfig, **options: Any) -> ResidualAttentionNetwork:
+        """The network that a config describes. options: dtype and rngs."""
+        return cls(config, **options)
+
+    def __call__(self, x: Float[Array, "batch height width in_channels"]) -> Float[Array, "batch classes"]:
+        check_input(x.shape, "batch height width channels", self.config.in_channels)
+        y = self.stem(x)
+        y = self.stages(y)
+        y = global_average(y).reshape(len(y), -1)
+        return self.classifier(y)

@@ -1,0 +1,71 @@
+"""Batch norm with the semantics that the three implementations share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_impl.layers import checked
+from weights.inputs import check_statistics
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jax.typing import DTypeLike
+    from jaxtyping import Float
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalization (Ioffe & Szegedy 2015, algorithms 1 and 2).
+
+    x: (batch, height, width, channels) -> the same shape: (x - mean) / sqrt(variance + eps) * scale + bias.
+    In training mean and variance are the batch's, over batch and positions, the variance biased (divided by n), and the
+    running ones become decay * running + (1 - decay) * batch's, with the unbiased variance (divided by n - 1).
+    In evaluation they are the running ones.
+    Raises ValueError in training with n = 1.
+
+    Not nnx.BatchNorm, which keeps the biased variance, computes it as E[x^2] - E[x]^2, and holds statistics in float32
+    whatever the dtype of the module.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        eps: float = 1e-5,
+        decay: float = 0.9,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs | None = None,
+    ):
+        statistics = jnp.promote_types(checked(dtype), jnp.float32)
+        self.eps = eps
+        self.decay = decay
+        self.use_running_average = False  # the attribute that train() and eval() set
+        self.scale = nnx.Param(jnp.ones(channels, dtype))
+        self.bias = nnx.Param(jnp.zeros(channels, dtype))
+        self.mean = nnx.BatchStat(jnp.zeros(channels, statistics))
+        self.var = nnx.BatchStat(jnp.ones(channels, statistics))
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+        dtype, x = x.dtype, x.astype(self.mean.dtype)
+        if self.use_running_average:
+            mean, variance = self.mean[...], self.var[...]
+        else:
+            mean = x.mean(axis=(0, 1, 2))
+            variance = jnp.square(x - mean).mean(axis=(0, 1, 2))  # two passes: exact for large means
+            self._update(mean, variance, x.shape[0] * x.shape[1] * x.shape[2])
+        y = (x - mean) * (self.scale[...] / jnp.sqrt(variance + self.eps)) + self.bias[...]
+        return y.astype(dtype)
+
+    def _update(self, mean: Float[Array, " channels"], variance: Float[Array, " channels"], n: int) -> None:
+        check_statistics(n)
+        mean, variance = jax.lax.stop_gradient((mean, variance))
+        self.mean[...] = self.decay * self.mean[...] + (1 - self.decay) * mean
+        self.var[...] = self.decay * self.var[...] + (1 - self.decay) * unbiased(variance, n)
+
+
+def unbiased(variance: Float[Array, " channels"], n: int) -> Float[Array, " channels"]:
+    """The variance of n values divided by n - 1, from that divided by n: what PyTorch keeps, and Flax and Keras do not."""
+    return variance * (n / (n - 1))

@@ -1,0 +1,42 @@
+"""Batch norm with the semantics that the three implementations share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from weights.inputs import check_statistics
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalization (Ioffe & Szegedy 2015, algorithms 1 and 2).
+
+    x: (batch, channels, height, width) -> the same shape: (x - mean) / sqrt(variance + eps) * weight + bias.
+    In training mean and variance are the batch's, over batch and positions, the variance biased (divided by n), and the
+    running ones become decay * running + (1 - decay) * batch's, with the unbiased variance (divided by n - 1).
+    In evaluation they are the running ones.
+    Raises ValueError in training with n = 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        eps: float = 1e-5,
+        decay: float = 0.9,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        # 1 - 0.9 is 0.09999999999999998; PyTorch users write 0.1.
+        super().__init__(channels, eps=eps, momentum=round(1 - decay, 15), dtype=dtype, device=device)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        if self.training:
+            check_statistics(x.shape[0] * x.shape[2] * x.shape[3])
+        return super().forward(x)

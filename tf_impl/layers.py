@@ -1,0 +1,106 @@
+"""The layers that the block and the network are made of, with nothing left to a default of the framework.
+
+Keras builds layers when they are first called; these know their channels, and hold their weights once constructed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+from keras import ops
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from keras import KerasTensor
+
+relu = ops.relu
+sigmoid = ops.sigmoid
+
+FLOAT64_HELP = (
+    "Keras on JAX computes in 32 bits unless told otherwise. Say jax.config.update('jax_enable_x64', True) before the "
+    "model is made, or set the environment variable JAX_ENABLE_X64=1"
+)
+
+
+def check_held(variable: keras.Variable) -> None:
+    """Raises ValueError where Keras says float64 but holds float32."""
+    if keras.backend.standardize_dtype(variable.value.dtype) != variable.dtype:
+        raise ValueError(f"cannot make {variable.dtype} parameters: {FLOAT64_HELP}")
+
+
+class Conv2d(keras.layers.Conv2D):
+    """2-d convolution with explicit padding, initialised as in He et al. 2015 (Delving deep, section 2.2; fan out).
+
+    x: (batch, height, width, in_channels) -> (batch, (height + 2 padding - kernel) // stride + 1, ..., out_channels).
+    kernel_size, stride, padding: (height, width).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int] = (1, 1),
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        *,
+        bias: bool = True,
+        dtype: Any = None,
+        name: str | None = None,
+    ):
+        super().__init__(
+            out_channels,
+            kernel_size,
+            stride,
+            padding="valid",
+            data_format="channels_last",
+            use_bias=bias,
+            kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+            bias_initializer="zeros",
+            dtype=dtype,
+            name=name,
+        )
+        self.margins = ((0, 0), *((size, size) for size in padding), (0, 0))
+        self.build((None, None, None, in_channels))
+        check_held(self.kernel)
+
+    def call(self, x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch rows cols channels"]:
+        # Keras has no explicit padding but a layer of its own; its "same" pads (0, 1) at stride 2 on even sizes.
+        return super().call(ops.pad(x, self.margins) if any(map(any, self.margins)) else x)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        padded = [None if size is None else size + sum(margin) for size, margin in zip(input_shape, self.margins, strict=True)]
+        return super().compute_output_shape(tuple(padded))
+
+
+class Linear(keras.layers.Dense):
+    """Fully connected layer. x: (batch, in_features) -> (batch, out_features). Weights start normal, variance 1 / fan in."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        dtype: Any = None,
+        name: str | None = None,
+    ):
+        super().__init__(
+            out_features,
+            kernel_initializer=keras.initializers.VarianceScaling(1.0, "fan_in", "untruncated_normal"),
+            bias_initializer="zeros",
+            dtype=dtype,
+            name=name,
+        )
+        self.build((None, in_features))
+        check_held(self.kernel)
+
+
+def max_pool(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch rows cols channels"]:
+    """3x3 maximum, stride 2, padding 1 with -inf on all four sides (He et al. 2015, table 1, as PyTorch pads)."""
+    x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=float("-inf"))
+    return ops.max_pool(x, pool_size=(3, 3), strides=(2, 2), padding="valid", data_format="channels_last")
+
+
+def global_average(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch 1 1 channels"]:
+    """The mean over all positions."""
+    return ops.mean(x, axis=(1, 2), keepdims=True)

@@ -1,0 +1,94 @@
+"""A residual network built of blocks with attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+from keras import ops
+
+from tf_impl.block import ResidualBlockWithAttention
+from tf_impl.layers import Conv2d, Linear, global_average, max_pool, relu
+from tf_impl.normalization import BatchNorm
+from weights.config import NetworkConfig
+from weights.inputs import check_input
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from keras import KerasTensor
+
+
+class Stem(keras.layers.Layer):
+    """What stands before the blocks: convolution, batch norm, relu, and a 3x3 maximum pooling if the config has one.
+
+    x: (batch, height, width, in_channels) -> (batch, ..., stem_channels), sizes divided by the strides and rounded up.
+    """
+
+    def __init__(self, config: NetworkConfig, **options: Any):
+        super().__init__(**options)
+        kernel, padding = config.stem_kernel_size, tuple(size // 2 for size in config.stem_kernel_size)
+        options = {"dtype": self.dtype_policy}
+        self.conv = Conv2d(
+            config.in_channels, config.stem_channels, kernel, config.stem_stride, padding, bias=config.conv_bias, **options
+        )
+        self.bn = BatchNorm(config.stem_channels, config.bn_eps, config.bn_decay, **options)
+        self.pools = config.stem_pool
+
+    def call(
+        self, x: Float[KerasTensor, "batch height width in_channels"], training: bool | None = None
+    ) -> Float[KerasTensor, "batch rows cols channels"]:
+        y = self.conv(x)
+        y = self.bn(y, training=training)
+        y = relu(y)
+        return max_pool(y) if self.pools else y
+
+
+@keras.saving.register_keras_serializable("resattn")
+class ResidualAttentionNetwork(keras.Model):
+    """Residual network (He et al. 2015, table 1 and section 4.2) of blocks with attention: stem, stages, average, classifier.
+
+    x: (batch, height, width, in_channels) -> (batch, classes), not normalised (logits).
+    dtype: a dtype or a Keras dtype policy, by default Keras' own. name, keras_options: as for every Keras model.
+    Raises ValueError for inputs of another rank or number of channels,
+    and for float64 where JAX (as Keras' backend) is not set up for it.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        *,
+        dtype: Any = None,
+        name: str | None = None,
+        **keras_options: Any,
+    ):
+        super().__init__(dtype=dtype, name=name, **keras_options)
+        options = {"dtype": self.dtype_policy}
+        self.config = config
+        self.stem = Stem(config, **options, name="stem")
+        self.stages = keras.Sequential(
+            [
+                keras.Sequential([ResidualBlockWithAttention.from_config(block, **options) for block in blocks])
+                for blocks in config.stages()
+            ],
+            name="stages",
+        )
+        self.classifier = Linear(config.widths[-1], config.classes, **options, name="classifier")
+
+    @classmethod
+    def from_config(cls, config: NetworkConfig | dict[str, Any], **options: Any) -> ResidualAttentionNetwork:
+        """The network that a config describes, a NetworkConfig or what Keras saved. options: dtype and name."""
+        if isinstance(config, NetworkConfig):
+            return cls(config, **options)
+        return super().from_config({**config, "config": NetworkConfig.from_dict(config["config"])})
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "config": self.config.to_dict()}
+
+    def call(
+        self, x: Float[KerasTensor, "batch height width in_channels"], training: bool | None = None
+    ) -> Float[KerasTensor, "batch classes"]:
+        check_input(x.shape, "batch height width channels", self.config.in_channels)
+        y = self.stem(x, training=training)
+        y = self.stages(y, training=training)
+        y = ops.squeeze(global_average(y), axis=(1, 2))
+        return self.classifier(y)

@@ -1,0 +1,29 @@
+"""The contract between the implementations: configs, schema, layouts, conversion, files, comparison.
+
+Imports NumPy and safetensors, never a framework.
+"""
+
+from weights.compare import Difference, Report, difference
+from weights.config import BlockConfig, NetworkConfig, preset
+from weights.convert import WeightsError
+from weights.live import MissingFramework, export, load, port
+from weights.schema import schema
+from weights.store import read, save, write
+
+__all__ = [
+    "BlockConfig",
+    "Difference",
+    "MissingFramework",
+    "NetworkConfig",
+    "Report",
+    "WeightsError",
+    "difference",
+    "export",
+    "load",
+    "port",
+    "preset",
+    "read",
+    "save",
+    "schema",
+    "write",
+]

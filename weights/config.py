@@ -1,0 +1,306 @@
+"""What is built: the configuration of a block and of a network. Frozen, validated, JSON."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Self
+
+from weights.attention import attention_parameters
+
+Pair = tuple[int, int]
+
+
+class Options(Mapping[str, Any]):
+    """A mapping that cannot change and can be hashed, so that a config can."""
+
+    def __init__(self, items: Mapping[str, Any] | None = None):
+        self._items = dict(items or {})
+
+    def __getitem__(self, name: str) -> Any:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _at_least(name: str, value: object, least: int) -> int:
+    if not _is_integer(value) or value < least:  # type: ignore[operator]
+        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{name}: expected {kind}, got {value!r}")
+    return value  # type: ignore[return-value]
+
+
+def _pair(name: str, value: object, least: int = 1) -> Pair:
+    """An int or a (height, width) pair of ints -> a pair."""
+    pair = (value, value) if _is_integer(value) else value
+    if (
+        not isinstance(pair, (tuple, list))
+        or len(pair) != 2
+        or not all(_is_integer(size) and size >= least for size in pair)
+    ):
+        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{name}: expected {kind} or a (height, width) pair of them, got {value!r}")
+    return (pair[0], pair[1])
+
+
+def _odd_kernel(name: str, value: object) -> Pair:
+    kernel_size = _pair(name, value)
+    if any(size % 2 == 0 for size in kernel_size):
+        odd = tuple(size + 1 - size % 2 for size in kernel_size)
+        raise ValueError(
+            f"{name}: expected odd sizes, got {value!r}: no padding lets an even kernel keep the size of its input, so "
+            f"main path and shortcut would differ. Use {odd} with padding {tuple(size // 2 for size in odd)}"
+        )
+    return kernel_size
+
+
+def _truth(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected True or False, got {value!r}")
+
+
+def _options(value: object) -> Options:
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(f"attention_options: expected a mapping of option names to values, got {value!r}")
+    return Options(value)
+
+
+def _batch_norm(bn_eps: object, bn_decay: object) -> None:
+    number = (int, float)
+    if not isinstance(bn_eps, number) or isinstance(bn_eps, bool) or not (math.isfinite(bn_eps) and bn_eps > 0):
+        raise ValueError(f"bn_eps: expected a positive number, got {bn_eps!r}")
+    if not isinstance(bn_decay, number) or isinstance(bn_decay, bool) or not 0 <= bn_decay <= 1:
+        raise ValueError(
+            f"bn_decay: expected a number from 0 to 1, got {bn_decay!r}: it is the part of a running statistic that is "
+            f"kept at each step (PyTorch's momentum m is bn_decay = 1 - m)"
+        )
+
+
+class _Config:
+    """JSON for a frozen dataclass, with the name of the model it describes."""
+
+    model = ""
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values (pairs as lists, options as a dict)."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return [plain(item) for item in value]
+            return dict(value) if isinstance(value, Options) else value
+
+        return {item.name: plain(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        known = [item.name for item in fields(cls)]  # type: ignore[arg-type]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(f"{cls.__name__}: no field {', '.join(map(repr, unknown))}; its fields are {', '.join(known)}")
+        missing = [item.name for item in fields(cls) if item.default is MISSING and item.name not in values]  # type: ignore[arg-type]
+        if missing:
+            raise ValueError(f"{cls.__name__}: missing {', '.join(missing)}")
+        return cls(**values)
+
+    def to_json(self) -> str:
+        return json.dumps({"model": self.model, **self.to_dict()})
+
+
+@dataclass(frozen=True)
+class BlockConfig(_Config):
+    """A residual block with attention: conv1 bn1 relu conv2 bn2 attention, plus shortcut, relu.
+
+    in_channels, out_channels: channels of the input and the output.
+    kernel_size, stride, padding: an int or a (height, width) pair, in pixels; kept as pairs. conv1 has the stride, conv2
+        stride 1 (He et al. 2015, section 3.3). padding None means kernel_size // 2, the only padding with which both
+        paths end at the same size.
+    attention, attention_options: a kind of `weights.attention.ATTENTION` and its options.
+    conv_bias: whether convolutions have a bias (those inside attention follow their own definition).
+    bn_eps: added to the variance. bn_decay: the part of the running statistics that is kept at each training step.
+    Raises ValueError, naming the field, what was expected and what came.
+    """
+
+    model = "ResidualBlockWithAttention"
+
+    in_channels: int
+    out_channels: int
+    kernel_size: int | Pair = 3
+    stride: int | Pair = 1
+    padding: int | Pair | None = None
+    attention: str = "se"
+    attention_options: Mapping[str, Any] | None = None
+    conv_bias: bool = True
+    bn_eps: float = 1e-5
+    bn_decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        _at_least("in_channels", self.in_channels, 1)
+        _at_least("out_channels", self.out_channels, 1)
+        kernel_size = _odd_kernel("kernel_size", self.kernel_size)
+        stride = _pair("stride", self.stride)
+        keeping = (kernel_size[0] // 2, kernel_size[1] // 2)
+        padding = keeping if self.padding is None else _pair("padding", self.padding, least=0)
+        if padding != keeping:
+            raise ValueError(
+                f"padding: {self.padding!r} with kernel_size {self.kernel_size!r} makes main path and shortcut differ in "
+                f"size; the padding that works is {keeping} (kernel_size // 2), or leave it out"
+            )
+        options = _options(self.attention_options)
+        attention_parameters(self.attention, self.out_channels, options)
+        _truth("conv_bias", self.conv_bias)
+        _batch_norm(self.bn_eps, self.bn_decay)
+        self._set(kernel_size=kernel_size, stride=stride, padding=padding, attention_options=options)
+
+    @property
+    def projects(self) -> bool:
+        """Whether the shortcut is a 1x1 convolution and a batch norm (True) or the identity (False)."""
+        return self.in_channels != self.out_channels or self.stride != (1, 1)
+
+
+@dataclass(frozen=True)
+class NetworkConfig(_Config):
+    """A residual network of such blocks: stem, stages, global average pooling, classifier (He et al. 2015).
+
+    in_channels: channels of the image. classes: outputs of the classifier.
+    widths, depths, strides: for each stage its channels, its number of blocks and the stride of its first block; strides
+        None means 1 for the first stage and 2 for the others.
+    stem_channels (None: the first width), stem_kernel_size, stem_stride: the first convolution. stem_pool: a 3x3 maximum
+        pooling with stride 2 and padding 1 behind it.
+    kernel_size, attention, attention_options, conv_bias, bn_eps, bn_decay: of every block, as in `BlockConfig`; the last
+        three also of the stem.
+    Raises ValueError, naming the field, what was expected and what came.
+    """
+
+    model = "ResidualAttentionNetwork"
+
+    in_channels: int = 3
+    classes: int = 1000
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    strides: tuple[int | Pair, ...] | None = None
+    stem_channels: int | None = None
+    stem_kernel_size: int | Pair = 3
+    stem_stride: int | Pair = 1
+    stem_pool: bool = False
+    kernel_size: int | Pair = 3
+    attention: str = "se"
+    attention_options: Mapping[str, Any] | None = None
+    conv_bias: bool = False
+    bn_eps: float = 1e-5
+    bn_decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        _at_least("in_channels", self.in_channels, 1)
+        _at_least("classes", self.classes, 1)
+        for name in ("widths", "depths", "strides"):
+            value = getattr(self, name)
+            if name == "strides" and value is None:
+                continue
+            if not isinstance(value, (tuple, list)) or not value:
+                raise ValueError(f"{name}: expected one value for each stage, as in (1, 2), got {value!r}")
+        strides = (1,) + (2,) * (len(self.widths) - 1) if self.strides is None else self.strides
+        if not len(self.widths) == len(self.depths) == len(strides):
+            raise ValueError(
+                f"widths, depths, strides: expected as many values in each, one a stage, got {len(self.widths)}, "
+                f"{len(self.depths)} and {len(strides)}"
+            )
+        _truth("stem_pool", self.stem_pool)
+        self._set(
+            widths=tuple(_at_least("widths", width, 1) for width in self.widths),
+            depths=tuple(_at_least("depths", depth, 1) for depth in self.depths),
+            strides=tuple(_pair("strides", stride) for stride in strides),
+            stem_channels=_at_least("stem_channels", self.stem_channels or self.widths[0], 1),
+            stem_kernel_size=_odd_kernel("stem_kernel_size", self.stem_kernel_size),
+            stem_stride=_pair("stem_stride", self.stem_stride),
+            kernel_size=_odd_kernel("kernel_size", self.kernel_size),
+            attention_options=_options(self.attention_options),
+        )
+        self.stages()  # each block checks the rest
+
+    def stages(self) -> tuple[tuple[BlockConfig, ...], ...]:
+        """The blocks, stage by stage."""
+        stages = []
+        channels = self.stem_channels
+        for width, depth, stride in zip(self.widths, self.depths, self.strides, strict=True):  # type: ignore[arg-type]
+            blocks = []
+            for position in range(depth):
+                blocks.append(
+                    BlockConfig(
+                        channels,  # type: ignore[arg-type]
+                        width,
+                        self.kernel_size,
+                        stride if position == 0 else 1,
+                        attention=self.attention,
+                        attention_options=self.attention_options,
+                        conv_bias=self.conv_bias,
+                        bn_eps=self.bn_eps,
+                        bn_decay=self.bn_decay,
+                    )
+                )
+                channels = width
+            stages.append(tuple(blocks))
+        return tuple(stages)
+
+
+Config = BlockConfig | NetworkConfig
+
+_IMAGENET: dict[str, Any] = {"stem_kernel_size": 7, "stem_stride": 2, "stem_pool": True}
+_CIFAR: dict[str, Any] = {"widths": (16, 32, 64), "classes": 10}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "resnet18": {**_IMAGENET, "depths": (2, 2, 2, 2), "attention": "none"},
+    "resnet34": {**_IMAGENET, "depths": (3, 4, 6, 3), "attention": "none"},
+    "se-resnet18": {**_IMAGENET, "depths": (2, 2, 2, 2), "attention": "se"},
+    "se-resnet34": {**_IMAGENET, "depths": (3, 4, 6, 3), "attention": "se"},
+    "resnet20": {**_CIFAR, "depths": (3, 3, 3), "attention": "none"},
+    "se-resnet20": {**_CIFAR, "depths": (3, 3, 3), "attention": "se"},
+}
+
+
+def preset(name: str, **changes: Any) -> NetworkConfig:
+    """A well-known network by name, with fields changed: `preset("resnet18", classes=10)`.
+
+    resnet18 and resnet34: He et al. 2015, table 1; se-resnet18 and se-resnet34: the same with squeeze-and-excitation;
+    resnet20 and se-resnet20: the CIFAR network of He et al. 2015, section 4.2, with projection shortcuts.
+    Raises ValueError for a name that does not exist.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+    return NetworkConfig.from_dict({**PRESETS[name], **changes})
+
+
+def config_from_json(text: str, source: str = "the config") -> Config:
+    """The config that `to_json` wrote. source: what to call it in an error."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source}: expected JSON, got {text[:60]!r} ({error})") from None
+    kinds: dict[str, type[BlockConfig] | type[NetworkConfig]] = {
+        kind.model: kind for kind in (BlockConfig, NetworkConfig)
+    }
+    if not isinstance(values, dict) or values.get("model") not in kinds:
+        found = values.get("model") if isinstance(values, dict) else values
+        raise ValueError(f'{source}: expected an object whose "model" is one of {", ".join(kinds)}, got {found!r}')
+    model = kinds[values.pop("model")]
+    try:
+        return model.from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None

@@ -1,0 +1,110 @@
+"""Canonical arrays <-> the arrays a framework holds. Bit-exact, strict, and it never touches what it was given."""
+
+from collections.abc import Mapping
+from itertools import permutations
+
+import numpy as np
+
+from weights.layouts import LAYOUTS, Layout
+from weights.parameters import Parameter, Parameters
+
+Arrays = dict[str, np.ndarray]
+
+DTYPES = ("float16", "float32", "float64")
+
+
+class WeightsError(ValueError):
+    """Weights that do not fit. faults: every one of them, sorted; the message holds them all."""
+
+    def __init__(self, headline: str, faults: list[str]):
+        self.faults = tuple(sorted(faults))
+        super().__init__("\n  ".join([headline, *self.faults]))
+
+
+def layout(framework: str) -> Layout:
+    if framework not in LAYOUTS:
+        raise ValueError(f"framework: expected one of {', '.join(LAYOUTS)}, got {framework!r}")
+    return LAYOUTS[framework]
+
+
+def reorder(array: np.ndarray, source: str, target: str) -> np.ndarray:
+    """A copy of `array`, whose axes are named by `source`, with its axes in the order that `target` names.
+
+    `reorder(w, "out in row col", "row col in out")`. Raises ValueError when the names are not the same.
+    """
+    names = source.split()
+    if sorted(names) != sorted(target.split()) or len(names) != array.ndim:
+        raise ValueError(f"cannot reorder {array.ndim} axes named {source!r} to {target!r}")
+    return np.transpose(array, [names.index(name) for name in target.split()]).copy(order="C")
+
+
+def faults(parameters: Parameters, arrays: Mapping[str, object], dtypes: Mapping[str, str] | None = None) -> list[str]:
+    """Everything about `arrays` that does not fit `parameters`: missing, unexpected, misshapen, of another dtype.
+
+    dtypes: the dtype each array must have, by name; without it any of `DTYPES` will do.
+    """
+    expected = {parameter.name: parameter for parameter in parameters}
+    found = [f"{name}: unexpected" for name in sorted(set(arrays) - set(expected), key=str)]
+    for name, parameter in expected.items():
+        if name not in arrays:
+            found.append(f"{name}: missing, expected {parameter.shape} ({parameter.axes})")
+            continue
+        array = arrays[name]
+        if not isinstance(array, np.ndarray):
+            found.append(f"{name}: expected a NumPy array, got {type(array).__module__}.{type(array).__qualname__}")
+            continue
+        if array.shape != parameter.shape:
+            found.append(
+                f"{name}: expected {parameter.shape} ({parameter.axes}), got {array.shape}{_hint(parameter, array.shape)}"
+            )
+        if dtypes is None and array.dtype.name not in DTYPES:
+            found.append(f"{name}: expected one of {', '.join(DTYPES)}, got {array.dtype.name}")
+        elif dtypes is not None and array.dtype.name != dtypes[name]:
+            found.append(f"{name}: expected {dtypes[name]}, got {array.dtype.name}")
+    return found
+
+
+def _hint(parameter: Parameter, shape: tuple[int, ...]) -> str:
+    """Names the axis order in which a kernel of this shape would fit, if there is just one."""
+    names = parameter.axes.split()
+    sizes = dict(zip(names, parameter.shape, strict=True))
+    orders = [order for order in permutations(names) if tuple(sizes[name] for name in order) == shape]
+    return f", which would fit as {' '.join(orders[0])}" if len(orders) == 1 else ""
+
+
+def check(
+    parameters: Parameters,
+    arrays: Mapping[str, object],
+    dtypes: Mapping[str, str] | None = None,
+    headline: str = "the arrays do not fit the config",
+) -> None:
+    """Raises WeightsError with every fault, if there is one."""
+    found = faults(parameters, arrays, dtypes)
+    if found:
+        raise WeightsError(f"{headline} ({len(found)} {'fault' if len(found) == 1 else 'faults'}):", found)
+
+
+def to_native(framework: str, parameters: Parameters, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """Canonical arrays -> new arrays with the framework's names and axis orders."""
+    target = layout(framework)
+    check(parameters, arrays)
+    return {
+        target.name(parameter): reorder(arrays[parameter.name], parameter.axes, target.axes(parameter))
+        for parameter in parameters
+    }
+
+
+def to_canonical(framework: str, parameters: Parameters, natives: Mapping[str, np.ndarray]) -> Arrays:
+    """A framework's arrays, by its own names, -> new arrays with canonical names and axis orders."""
+    source = layout(framework)
+    parameters_by_name = {source.name(parameter): parameter for parameter in parameters}
+    strange = [f"{name}: unexpected" for name in set(natives) - set(parameters_by_name)]
+    absent = [f"{name}: missing" for name in set(parameters_by_name) - set(natives)]
+    if strange or absent:
+        raise WeightsError(f"the {source.label} arrays do not fit the config:", strange + absent)
+    arrays = {
+        parameter.name: reorder(natives[name], source.axes(parameter), parameter.axes)
+        for name, parameter in parameters_by_name.items()
+    }
+    check(parameters, arrays)
+    return arrays

@@ -1,0 +1,87 @@
+"""Per framework: where it keeps each parameter and in which axis order. Data; the only place that knows axis orders."""
+
+from dataclasses import dataclass, field
+
+from weights.parameters import Parameter
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a framework holds the parameters of the schema.
+
+    label: the framework's name in messages. package: our implementation in it. modules: the top-level modules its
+    classes come from. leaves: for each role, its leaf name and the order of its axes. sequence: the attribute in which
+    its sequential container keeps its items ("" where items are attributes named by their number). unread: leaves that
+    the framework adds and no computation of ours reads.
+    """
+
+    label: str
+    package: str
+    modules: tuple[str, ...]
+    sequence: str
+    leaves: dict[str, tuple[str, str]] = field(hash=False)
+    unread: tuple[str, ...] = ()
+
+    def name(self, parameter: Parameter) -> str:
+        """The dotted path of attributes at which the framework holds the parameter."""
+        parts: list[str] = []
+        for part in parameter.module.split("."):
+            parts += [self.sequence, part] if part.isdigit() and self.sequence else [part]
+        return ".".join([*parts, self.leaves[parameter.role][0]])
+
+    def axes(self, parameter: Parameter) -> str:
+        return self.leaves[parameter.role][1]
+
+
+LAYOUTS = {
+    "torch": Layout(
+        label="PyTorch",
+        package="pytorch_impl",
+        modules=("torch", "pytorch_impl"),
+        sequence="",
+        leaves={
+            "convolution kernel": ("weight", "out in row col"),
+            "convolution bias": ("bias", "out"),
+            "linear kernel": ("weight", "out in"),
+            "linear bias": ("bias", "out"),
+            "norm scale": ("weight", "channel"),
+            "norm offset": ("bias", "channel"),
+            "norm mean": ("running_mean", "channel"),
+            "norm variance": ("running_var", "channel"),
+        },
+        # Counts training steps for momentum=None, a cumulative average; with a fixed decay nothing reads it.
+        unread=("num_batches_tracked",),
+    ),
+    "jax": Layout(
+        label="Flax NNX",
+        package="jax_impl",
+        modules=("flax", "jax_impl"),
+        sequence="layers",
+        leaves={
+            "convolution kernel": ("kernel", "row col in out"),
+            "convolution bias": ("bias", "out"),
+            "linear kernel": ("kernel", "in out"),
+            "linear bias": ("bias", "out"),
+            "norm scale": ("scale", "channel"),
+            "norm offset": ("bias", "channel"),
+            "norm mean": ("mean", "channel"),
+            "norm variance": ("var", "channel"),
+        },
+    ),
+    "tf": Layout(
+        label="Keras",
+        package="tf_impl",
+        modules=("keras", "tf_impl"),
+        sequence="layers",
+        leaves={
+            "convolution kernel": ("kernel", "row col in out"),
+            "convolution bias": ("bias", "out"),
+            "linear kernel": ("kernel", "in out"),
+            "linear bias": ("bias", "out"),
+            "norm scale": ("gamma", "channel"),
+            "norm offset": ("beta", "channel"),
+            "norm mean": ("moving_mean", "channel"),
+            "norm variance": ("moving_variance", "channel"),
+        },
+    ),
+}

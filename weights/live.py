@@ -1,0 +1,139 @@
+"""Live models: export, load, port. Knows no framework; the adapter of the model's own package does the touching.
+
+An implementation's package is named in `layouts` and imported when a model of it is first met, never before.
+"""
+
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from weights.config import Config
+from weights.convert import Arrays, WeightsError, check, layout, reorder, to_native
+from weights.layouts import LAYOUTS
+from weights.schema import schema
+
+INSTALL = {"torch": "torch", "jax": "jax flax", "tf": "keras tensorflow"}
+
+
+class MissingFramework(ImportError):
+    """A framework that is not installed. The message is one line that says what to install."""
+
+
+def adapter(framework: str) -> ModuleType:
+    """The adapter of our implementation in a framework. Raises MissingFramework when the framework is not installed."""
+    package = layout(framework).package
+    try:
+        return importlib.import_module(f"{package}.adapter")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in (package, "weights"):
+            raise
+        raise MissingFramework(
+            f"{layout(framework).label} is not installed ({error.name} was not found): pip install {INSTALL[framework]}",
+            name=error.name,
+        ) from None
+
+
+def framework_of(model: object) -> str:
+    """Which framework a live model of ours belongs to. Raises TypeError for anything else."""
+    config = getattr(model, "config", None)
+    if isinstance(config, Config):
+        # A wrapper of the model (torch.compile's, say) passes attributes through but is of the same framework.
+        origins = {kind.__module__.split(".")[0] for kind in type(model).__mro__}
+        for framework, described in LAYOUTS.items():
+            if origins & set(described.modules):
+                return framework
+    raise TypeError(
+        f"expected a ResidualBlockWithAttention or a ResidualAttentionNetwork of pytorch_impl, jax_impl or tf_impl, got "
+        f"{type(model).__module__}.{type(model).__qualname__}; if your model holds one, pass that part of it"
+    )
+
+
+def leaves(model: Any) -> dict[str, Any]:
+    """The live arrays of a model, by canonical name. Raises WeightsError when they are not what its config describes."""
+    framework = framework_of(model)
+    described = layout(framework)
+    live, absent = {}, []
+    for parameter in schema(model.config):
+        try:
+            live[parameter.name] = _walk(model, described.name(parameter))
+        except (AttributeError, IndexError, TypeError):
+            live[parameter.name] = None
+        if live[parameter.name] is None:
+            absent.append(f"{parameter.name}: missing")
+    known = {id(leaf) for leaf in live.values()}
+    strange = [
+        f"{name}: unexpected"
+        for name, leaf in adapter(framework).variables(model).items()
+        if id(leaf) not in known and name.split(".")[-1] not in described.unread
+    ]
+    if absent or strange:
+        raise WeightsError("the model is not what its config describes; was a part of it replaced?", absent + strange)
+    return live
+
+
+def _walk(model: Any, path: str) -> Any:
+    for part in path.split("."):
+        model = model[int(part)] if part.isdigit() else getattr(model, part)
+    return model
+
+
+def export(model: Any) -> Arrays:
+    """{canonical name: NumPy array}: copies of all parameters and running statistics, canonical layout, dtypes kept.
+
+    model: a ResidualBlockWithAttention or ResidualAttentionNetwork of any of the three packages.
+    Raises TypeError for another object, WeightsError when the model is not what its config describes.
+    """
+    framework = framework_of(model)
+    to_numpy, described, live = adapter(framework).to_numpy, layout(framework), leaves(model)
+    return {
+        parameter.name: reorder(to_numpy(live[parameter.name]), described.axes(parameter), parameter.axes)
+        for parameter in schema(model.config)
+    }
+
+
+def load(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    """Puts canonical arrays into a live model. Strict: names, shapes and dtypes must be those of the model.
+
+    Raises WeightsError with every fault; the model is then as it was before.
+    """
+    framework = framework_of(model)
+    module, parameters, live = adapter(framework), schema(model.config), leaves(model)
+    dtypes = {name: module.dtype_name(leaf) for name, leaf in live.items()}
+    arrays = dict(arrays)
+    given = {array.dtype.name for array in arrays.values() if isinstance(array, np.ndarray)}
+    if "float64" in given and not module.holds_float64():
+        raise WeightsError(f"cannot load float64 arrays: {module.FLOAT64_HELP}", [])
+    check(parameters, arrays, dtypes, f"the arrays do not fit this {layout(framework).label} model")
+    natives = to_native(framework, parameters, arrays)
+    for parameter in parameters:
+        module.assign(live[parameter.name], natives[layout(framework).name(parameter)])
+
+
+def build(config: Config, arrays: Mapping[str, np.ndarray], framework: str, device: str | None = None) -> Any:
+    """A new model of `config` in a framework, with these arrays, in their dtype and in evaluation mode."""
+    check(schema(config), arrays)
+    module = adapter(framework)
+    # The widest: running statistics may be wider than the parameters, never narrower.
+    dtype = min((array.dtype for array in arrays.values()), key=lambda dtype: dtype.itemsize).name
+    model = module.create(config, dtype=dtype, device=device)
+    load(model, arrays)
+    module.set_training(model, False)
+    return model
+
+
+def port(model: Any, to: str, device: str | None = None) -> Any:
+    """The same model in another framework ("torch", "jax" or "tf"): same config, parameters, statistics and dtype.
+
+    It is in training mode if `model` is. (Keras models keep no mode, and infer unless called with training=True: what
+    is ported from Keras comes in evaluation mode.)
+    device: "cpu" or "cuda"; by default where the framework puts new models.
+    Raises MissingFramework when the other framework is not installed, and what `export` and `load` raise.
+    """
+    layout(to)
+    source = adapter(framework_of(model))
+    ported = build(model.config, export(model), to, device)
+    adapter(to).set_training(ported, source.is_training(model))
+    return ported

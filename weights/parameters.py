@@ -1,0 +1,77 @@
+"""What a parameter is: its canonical name, the names of its axes, its shape, and what it does in its layer."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a parameter does in its layer. leaf: the last part of its canonical (PyTorch's) name. axes: canonical order."""
+
+    leaf: str
+    axes: str
+    trainable: bool = True
+
+
+ROLES = {
+    "convolution kernel": Role("weight", "out in row col"),
+    "convolution bias": Role("bias", "out"),
+    "linear kernel": Role("weight", "out in"),
+    "linear bias": Role("bias", "out"),
+    "norm scale": Role("weight", "channel"),
+    "norm offset": Role("bias", "channel"),
+    "norm mean": Role("running_mean", "channel", trainable=False),
+    "norm variance": Role("running_var", "channel", trainable=False),
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One array of a model: `module` and the role's leaf make its canonical name; `shape` is in canonical axis order."""
+
+    module: str
+    role: str
+    shape: tuple[int, ...]
+
+    @property
+    def leaf(self) -> str:
+        return ROLES[self.role].leaf
+
+    @property
+    def name(self) -> str:
+        return f"{self.module}.{self.leaf}"
+
+    @property
+    def axes(self) -> str:
+        return ROLES[self.role].axes
+
+    @property
+    def trainable(self) -> bool:
+        return ROLES[self.role].trainable
+
+
+Parameters = tuple[Parameter, ...]
+
+
+def convolution(
+    module: str, in_channels: int, out_channels: int, kernel_size: tuple[int, int] = (1, 1), bias: bool = True
+) -> Parameters:
+    kernel = Parameter(module, "convolution kernel", (out_channels, in_channels, *kernel_size))
+    return (kernel, Parameter(module, "convolution bias", (out_channels,))) if bias else (kernel,)
+
+
+def linear(module: str, in_features: int, out_features: int) -> Parameters:
+    return (
+        Parameter(module, "linear kernel", (out_features, in_features)),
+        Parameter(module, "linear bias", (out_features,)),
+    )
+
+
+def batch_norm(module: str, channels: int) -> Parameters:
+    return tuple(
+        Parameter(module, role, (channels,)) for role in ("norm scale", "norm offset", "norm mean", "norm variance")
+    )
+
+
+def within(module: str, parameters: Parameters) -> Parameters:
+    """The same parameters, seen from the module that holds them under the name `module`."""
+    return tuple(replace(parameter, module=f"{module}.{parameter.module}") for parameter in parameters)

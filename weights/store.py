@@ -1,0 +1,200 @@
+"""Files: the canonical safetensors file with its config inside, and what can be read from and written to others.
+
+| suffix | read | written | needs |
+| --- | --- | --- | --- |
+| .safetensors | yes | yes | |
+| .npz | yes, without pickles | yes | |
+| .pt .pth .th | yes, `weights_only=True` | yes | PyTorch |
+| .keras | no: load it with Keras, then `save` the model | yes, a whole Keras model | Keras |
+
+Nothing in a file is ever executed. A file is written under another name and moved into place once it is complete.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as safetensors_bytes
+
+from weights.config import Config, config_from_json
+from weights.convert import Arrays, WeightsError, check
+from weights.foreign import NAMINGS, to_canonical_names
+from weights.layouts import LAYOUTS
+from weights.live import adapter, build, export, framework_of
+from weights.parameters import Parameters
+from weights.schema import schema
+
+METADATA = "resattn"  # the entry of a safetensors file's metadata, and of an .npz file, that holds the config
+TORCH = (".pt", ".pth", ".th")
+READABLE = (".safetensors", ".npz", *TORCH)
+WRITABLE = (*READABLE, ".keras")
+
+
+def save(path: str | os.PathLike[str], model: Any) -> None:
+    """Writes a live model of any framework to a file, with its config inside. The suffix says the format.
+
+    Raises what `export` and `write` raise.
+    """
+    framework_of(model)
+    write(path, model.config, export(model))
+
+
+def write(path: str | os.PathLike[str], config: Config, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes canonical arrays to a file, with their config inside. The suffix says the format.
+
+    Raises WeightsError when the arrays do not fit the config, ValueError for a suffix that cannot be written. If
+    anything fails, what stood at `path` before still does.
+    """
+    target = Path(path)
+    suffix = _suffix(target, WRITABLE, "write")
+    check(schema(config), arrays, headline=f"{target.name} was not written: the arrays do not fit the config")
+    arrays = {parameter.name: np.ascontiguousarray(arrays[parameter.name]) for parameter in schema(config)}
+    if suffix == ".safetensors":
+        content = safetensors_bytes(arrays, metadata={"format": "pt", METADATA: config.to_json()})
+        write_atomically(target, lambda temporary: temporary.write_bytes(content))
+    elif suffix == ".npz":
+        held: dict[str, Any] = {METADATA: np.array(config.to_json()), **arrays}
+        write_atomically(target, lambda temporary: np.savez(temporary, **held))
+    elif suffix in TORCH:
+        torch = adapter("torch")
+        write_atomically(target, lambda temporary: torch.write_file(temporary, config.to_json(), arrays))
+    else:
+        model = build(config, arrays, "tf")
+        write_atomically(target, lambda temporary: adapter("tf").write_file(temporary, model))
+
+
+def read(
+    path: str | os.PathLike[str], config: Config | None = None, naming: str | None = None
+) -> tuple[Config, Arrays]:
+    """The config and the canonical arrays of a file.
+
+    config: for a file that holds none; must be the file's own if it does. naming: the naming of the library that wrote
+    the file, one of `weights.foreign.NAMINGS`; without it names must be canonical.
+    Raises FileNotFoundError, WeightsError for a file that cannot be read safely or does not fit its config, ValueError
+    for a suffix or naming that is not known and for a config that is missing or another than the file's.
+    """
+    source = Path(path)
+    suffix = _suffix(source, READABLE, "read")
+    if not source.is_file():
+        raise FileNotFoundError(f"{source}: there is no such file")
+    reader = {".safetensors": _read_safetensors, ".npz": _read_npz}.get(suffix, _read_torch)
+    text, arrays = reader(source)
+    if text is not None:
+        held = config_from_json(text, f"the config in {source.name}")
+        if config is not None and config != held:
+            raise ValueError(f"{source.name}: holds a config of its own that is another than the one given: {held}")
+        config = held
+    if config is None:
+        raise ValueError(
+            f"{source.name}: holds no config, so it does not say what it is; pass config=BlockConfig(...), "
+            f'NetworkConfig(...) or preset("resnet18") (on the command line: --config)'
+        )
+    if naming is not None:
+        arrays = to_canonical_names(naming, config, arrays, source.name)
+    parameters = schema(config)
+    arrays = {name: array for name, array in arrays.items() if name not in _unread(parameters)}
+    hint = "" if naming else f" (written by another library? pass naming=, one of {', '.join(NAMINGS)})"
+    check(parameters, arrays, headline=f"{source.name} does not fit its config{hint}")
+    return config, {parameter.name: arrays[parameter.name] for parameter in parameters}
+
+
+def _suffix(path: Path, known: tuple[str, ...], verb: str) -> str:
+    suffix = path.suffix.lower()
+    if suffix in known:
+        return suffix
+    if suffix == ".keras":
+        raise ValueError(
+            f"{path.name}: cannot read .keras files, since loading one runs code that it names; load it with "
+            f"keras.models.load_model and pass the model to weights.save"
+        )
+    raise ValueError(f"{path.name}: cannot {verb} {suffix or 'a file without suffix'}; expected one of {', '.join(known)}")
+
+
+def _unread(parameters: Parameters) -> set[str]:
+    """Names of the counters that PyTorch keeps beside running statistics."""
+    return {
+        f"{parameter.module}.{leaf}"
+        for parameter in parameters
+        if parameter.role == "norm mean"
+        for leaf in LAYOUTS["torch"].unread
+    }
+
+
+def _read_safetensors(path: Path) -> tuple[str | None, Arrays]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            return metadata.get(METADATA), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path.name}: is not a whole safetensors file of float arrays ({error})", []) from None
+
+
+def _read_npz(path: Path) -> tuple[str | None, Arrays]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # a broken archive raises whatever the layer that broke raises
+        raise WeightsError(f"{path.name}: is not a whole .npz file of plain arrays ({error})", []) from None
+    text = arrays.pop(METADATA, None)
+    return (None if text is None else str(text)), arrays
+
+
+def _read_torch(path: Path) -> tuple[str | None, Arrays]:
+    torch = adapter("torch")
+    try:
+        text, arrays = torch.read_file(path)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"{path.name}: is not a PyTorch file of plain tensors, or not a whole one; files with other Python objects "
+            f"in them are refused, since reading them would run their code ({reason})",
+            [],
+        ) from None
+    return text, arrays
+
+
+def write_atomically(path: Path, write_to: Callable[[Path], Any]) -> None:
+    """Calls `write_to` with a temporary name beside `path`, then moves the finished file to `path`."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write_to(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The text metadata of a safetensors file, as `resattn inspect` shows it (the config left out)."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            held = file.metadata() or {}
+    except SafetensorError as error:
+        raise WeightsError(f"{Path(path).name}: is not a whole safetensors file ({error})", []) from None
+    return {name: text for name, text in held.items() if name != METADATA}
+
+
+def config_file(path: str | os.PathLike[str]) -> Config:
+    """The config in a JSON file. Raises FileNotFoundError, and ValueError for a file that holds none."""
+    source = Path(path)
+    if not source.is_file():
+        raise FileNotFoundError(f"{source}: there is no such file")
+    return config_from_json(source.read_text(), source.name)
+
+
+def config_to_file(path: str | os.PathLike[str], config: Config) -> None:
+    text = json.dumps(json.loads(config.to_json()), indent=2) + "\n"
+    write_atomically(Path(path), lambda temporary: temporary.write_text(text))
