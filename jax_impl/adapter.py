@@ -56,7 +56,7 @@ def create(config: Config, *, dtype: str, device: str | None = None) -> nnx.Modu
     abstract = nnx.eval_shape(lambda: model.from_config(config, dtype=dtype, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(abstract)
     with nullcontext() if device is None else jax.default_device(jax.devices(device)[0]):
-        return nnx.merge(graph, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state))
+        return nnx.merge(graph, jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), state))
 
 
 def variables(model: nnx.Module) -> dict[str, nnx.Variable]:

@@ -6,12 +6,10 @@ have a mean. Ones, zeros and squares hide errors in padding, transposition and s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
 
-from shared_tests import reference
 from weights import BlockConfig, NetworkConfig, schema
 from weights.config import Config
 
@@ -40,35 +38,12 @@ def random_input(config: Config, size: tuple[int, int], batch: int, dtype: str, 
 
 
 def random_cotangent(output: np.ndarray, dtype: str, seed: int = 0) -> np.ndarray:
+    """Slopes for an output: gradients are those of sum(output * slopes)."""
     return np.random.default_rng([seed, 2]).normal(0, 1, output.shape).astype(dtype)
 
 
-def clear_input(
-    config: Config, arrays: Mapping[str, np.ndarray], size: tuple[int, int], batch: int, dtype: str, seed: int = 0
-) -> tuple[np.ndarray, float]:
-    """A random input for which no relu comes near its kink and no maximum near a tie, and how near they come.
-
-    Where rounding decides on which side of a kink a value falls, two right answers have different gradients. Of up to
-    ten draws, the first that keeps clear by 32 eps (of the dtype, relative to the tensor), else the clearest.
-    """
-    best: tuple[float, np.ndarray] | None = None
-    for attempt in range(10):
-        x = random_input(config, size, batch, dtype, seed + 1000 * attempt)
-        margin = min(reference.run(config, arrays, x, training=training).margin for training in (False, True))
-        if best is None or margin > best[0]:
-            best = (margin, x)
-        if margin >= enough_margin(dtype):
-            break
-    assert best is not None
-    return best[1], best[0]
-
-
-def enough_margin(dtype: str) -> float:
-    return 32 * float(np.finfo(dtype).eps)
-
-
-KERNELS = (1, 3, 5, 7, (1, 3), (5, 3))
-STRIDES = (1, 2, 3, 4, (2, 1), (1, 3))
+KERNELS = (1, 3, 5, 7, (5, 3))
+STRIDES = (1, 2, 3, 4, (2, 1))
 CHANNELS = ((5, 5), (3, 6), (6, 4))
 SIZES = ((9, 7), (8, 6), (7, 10))
 
@@ -76,6 +51,9 @@ GRID = [
     (BlockConfig(*channels, kernel, stride, attention_options={"hidden_channels": 2}, conv_bias=bias), size)
     for channels, kernel, stride, bias, size in product(CHANNELS, KERNELS, STRIDES, (True, False), SIZES)
 ]
+
+# Every configuration once, the three sizes taking turns.
+SHORT_GRID = [case for number, case in enumerate(GRID) if (number + number // 3) % 3 == 0]
 
 REPRESENTATIVE = [
     (BlockConfig(5, 5), (9, 7)),

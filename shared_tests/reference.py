@@ -46,11 +46,11 @@ class State:
 
 @dataclass(frozen=True)
 class Pass:
-    """The outcome of one pass of the oracle. gradients: by parameter; input_gradient apart."""
+    """The outcome of one pass of the oracle. gradients: by parameter; both empty if not asked for."""
 
     output: Array
     statistics: dict[str, Array]
-    input_gradient: Array
+    input_gradient: Array | None
     gradients: dict[str, Array]
     scales: dict[str, float]
     margin: float
@@ -265,7 +265,7 @@ def run(
 ) -> Pass:
     """One pass of the oracle. arrays: canonical; x: (batch, channels, height, width); all are taken as float64.
 
-    cotangent: the gradients are those of sum(output * cotangent); None (ones) if only the output is wanted.
+    cotangent: the gradients are those of sum(output * cotangent); None if no gradients are wanted.
     """
     wide = {name: array.astype(np.result_type(array, np.float64)) for name, array in arrays.items()}
     state = State(wide, training, config.bn_decay, config.bn_eps)
@@ -274,6 +274,5 @@ def run(
         output, pullback = block(state, "", config, x)
     else:
         output, pullback = network(state, config, x)
-    slope = np.ones_like(output) if cotangent is None else cotangent.astype(np.result_type(cotangent, np.float64))
-    input_gradient = pullback(slope)
-    return Pass(output, state.statistics, input_gradient, state.slopes, state.scales, state.margin)
+    gradient = None if cotangent is None else pullback(cotangent.astype(np.result_type(cotangent, np.float64)))
+    return Pass(output, state.statistics, gradient, state.slopes, state.scales, state.margin)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tf_impl.attention import AttentionModule, Identity
-from tf_impl.layers import Conv2d, relu
+from tf_impl.layers import Conv2d, Sequential, relu
 from tf_impl.normalization import BatchNorm
 from weights.config import BlockConfig, Pair
 from weights.inputs import check_input
@@ -65,10 +65,12 @@ class ResidualBlockWithAttention(keras.layers.Layer):
         self.bn2 = BatchNorm(out_channels, bn_eps, bn_decay, **options, name="bn2")
         self.attention = AttentionModule(out_channels, attention, attention_options, **options, name="attention")
         if config.projects:
-            self.shortcut = keras.Sequential([
+            self.shortcut = Sequential(
                 Conv2d(in_channels, out_channels, (1, 1), stride, bias=conv_bias, **options, name="0"),
                 BatchNorm(out_channels, bn_eps, bn_decay, **options, name="1"),
-            ], name="shortcut")  # fmt: skip
+                **options,
+                name="shortcut",
+            )
         else:
             self.shortcut = Identity(in_channels, **options, name="shortcut")
 

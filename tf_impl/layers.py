@@ -95,6 +95,22 @@ class Linear(keras.layers.Dense):
         check_held(self.kernel)
 
 
+class Sequential(keras.layers.Layer):
+    """Layers one behind the other, in `layers`.
+
+    Not keras.Sequential, which has no dtype of its own: inside another it casts a float64 input to Keras' default.
+    """
+
+    def __init__(self, *layers: keras.layers.Layer, dtype: Any = None, name: str | None = None):
+        super().__init__(dtype=dtype, name=name)
+        self.layers = list(layers)
+
+    def call(self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None) -> KerasTensor:
+        for layer in self.layers:
+            x = layer(x, training=training)
+        return x
+
+
 def max_pool(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch rows cols channels"]:
     """3x3 maximum, stride 2, padding 1 with -inf on all four sides (He et al. 2015, table 1, as PyTorch pads)."""
     x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=float("-inf"))

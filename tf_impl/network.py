@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from tf_impl.block import ResidualBlockWithAttention
-from tf_impl.layers import Conv2d, Linear, global_average, max_pool, relu
+from tf_impl.layers import Conv2d, Linear, Sequential, global_average, max_pool, relu
 from tf_impl.normalization import BatchNorm
 from weights.config import NetworkConfig
 from weights.inputs import check_input
@@ -65,11 +65,12 @@ class ResidualAttentionNetwork(keras.Model):
         options = {"dtype": self.dtype_policy}
         self.config = config
         self.stem = Stem(config, **options, name="stem")
-        self.stages = keras.Sequential(
-            [
-                keras.Sequential([ResidualBlockWithAttention.from_config(block, **options) for block in blocks])
+        self.stages = Sequential(
+            *(
+                Sequential(*(ResidualBlockWithAttention.from_config(block, **options) for block in blocks), **options)
                 for blocks in config.stages()
-            ],
+            ),
+            **options,
             name="stages",
         )
         self.classifier = Linear(config.widths[-1], config.classes, **options, name="classifier")

@@ -143,8 +143,8 @@ class Report:
                     f"{row.absolute:.1e}",
                     f"{row.tolerance:.0e}",
                     "ok" if row.ok else "OVER",
-                    row.tensor,
-                    row.place,
+                    row.tensor if row.absolute or every else "all equal",
+                    row.place if row.absolute else "",
                     f"{row.actual} and {row.expected}",
                 )
                 for row in rows
