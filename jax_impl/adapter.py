@@ -61,9 +61,7 @@ def create(config: Config, *, dtype: str, device: str | None = None) -> nnx.Modu
 
 def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
     """Everything that the model holds, parameters and statistics, by the framework's own names."""
-    return {
-        ".".join(map(str, path)): node for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)
-    }
+    return {".".join(map(str, path)): node for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)}
 
 
 def to_numpy(leaf: nnx.Variable) -> np.ndarray:

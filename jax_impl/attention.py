@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 class Identity(nnx.Module):
     """No attention: gives back its input. x: (batch, height, width, channels)."""
 
-    def __init__(
-        self, channels: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs | None = None
-    ):
+    def __init__(self, channels: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs | None = None):
         pass
 
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:

@@ -41,7 +41,9 @@ class Stem(nnx.Module):
 
 
 class ResidualAttentionNetwork(nnx.Module):
-    """Residual network (He et al. 2015, table 1 and section 4.2) of blocks with attention: stem, stages, average, classifier.
+    """Residual network of blocks with attention: stem, stages, global average, classifier.
+
+    He et al. 2015, table 1 (ImageNet) and section 4.2 (CIFAR).
 
     x: (batch, height, width, in_channels) -> (batch, classes), not normalised (logits).
     dtype: of parameters and statistics. rngs: gives the initial values, as usual in Flax: nnx.Rngs(0).

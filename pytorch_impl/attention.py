@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 class Identity(nn.Module):
     """No attention: gives back its input. x: (batch, channels, height, width)."""
 
-    def __init__(
-        self, channels: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-    ):
+    def __init__(self, channels: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None):
         super().__init__()
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:

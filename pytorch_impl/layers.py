@@ -35,9 +35,7 @@ class Conv2d(nn.Conv2d):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, bias=bias, dtype=dtype, device=device
-        )
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=bias, dtype=dtype, device=device)
 
     def reset_parameters(self) -> None:
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")

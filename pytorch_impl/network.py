@@ -41,7 +41,9 @@ class Stem(nn.Module):
 
 
 class ResidualAttentionNetwork(nn.Module):
-    """Residual network (He et al. 2015, table 1 and section 4.2) of blocks with attention: stem, stages, average, classifier.
+    """Residual network of blocks with attention: stem, stages, global average, classifier.
+
+    He et al. 2015, table 1 (ImageNet) and section 4.2 (CIFAR).
 
     x: (batch, in_channels, height, width) -> (batch, classes), not normalised (logits).
     dtype: of parameters and statistics, torch.float32 by default. device: where they are.

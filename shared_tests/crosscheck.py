@@ -149,7 +149,7 @@ def pose(config: Config, arrays: Mapping[str, np.ndarray], x: np.ndarray, seed: 
 def draw(
     config: Config, arrays: Mapping[str, np.ndarray], size: tuple[int, int], batch: int, dtype: str, seed: int = 0
 ) -> Problem:
-    """The first of ten problems with random inputs that is clear of kinks and well conditioned, else the one nearest to it."""
+    """The first of ten problems with random inputs that is clear of kinks and well conditioned, else the nearest to it."""
     problems = []
     for attempt in range(10):
         problem = pose(config, arrays, random_input(config, size, batch, dtype, seed + 1000 * attempt), seed)

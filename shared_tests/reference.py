@@ -219,9 +219,7 @@ def block(state: State, name: str, config: BlockConfig, x: Array) -> tuple[Array
     y, back_2 = normalized_conv(state, f"{name}conv2", f"{name}bn2", y, (1, 1), config.padding)
     y, back_attention = ATTENTION[config.attention](state, f"{name}attention", y)
     if config.projects:
-        shortcut, back_shortcut = normalized_conv(
-            state, f"{name}shortcut.0", f"{name}shortcut.1", x, config.stride, (0, 0)
-        )
+        shortcut, back_shortcut = normalized_conv(state, f"{name}shortcut.0", f"{name}shortcut.1", x, config.stride, (0, 0))
     else:
         shortcut, back_shortcut = x, lambda slope: slope
     y, back_relu_2 = relu(state, y + shortcut)
@@ -260,9 +258,7 @@ def network(state: State, config: NetworkConfig, x: Array) -> tuple[Array, Pullb
     return logits, pullback
 
 
-def run(
-    config: Config, arrays: Mapping[str, Array], x: Array, cotangent: Array | None = None, *, training: bool
-) -> Pass:
+def run(config: Config, arrays: Mapping[str, Array], x: Array, cotangent: Array | None = None, *, training: bool) -> Pass:
     """One pass of the oracle. arrays: canonical; x: (batch, channels, height, width); all are taken as float64.
 
     cotangent: the gradients are those of sum(output * cotangent); None if no gradients are wanted.

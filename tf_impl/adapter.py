@@ -146,9 +146,7 @@ def _torch_gradients(
     return y, first, rest
 
 
-def _jax_gradients(
-    model: Any, leaves: list[keras.Variable], x: Any, cotangent: Any, training: bool
-) -> tuple[Any, Any, Any]:
+def _jax_gradients(model: Any, leaves: list[keras.Variable], x: Any, cotangent: Any, training: bool) -> tuple[Any, Any, Any]:
     jax = import_module("jax")
     others = [variable for variable in model.variables if all(variable is not leaf for leaf in leaves)]
 

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 class Identity(keras.layers.Layer):
     """No attention: gives back its input. x: (batch, height, width, channels)."""
 
-    def __init__(
-        self, channels: int, *, dtype: Any = None, name: str | None = None, **keras_options: Any
-    ):
+    def __init__(self, channels: int, *, dtype: Any = None, name: str | None = None, **keras_options: Any):
         super().__init__(dtype=dtype, name=name, **keras_options)
         self.options = {"channels": channels}
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.options}
 
-    def call(self, x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch height width channels"]:
+    def call(
+        self, x: Float[KerasTensor, "batch height width channels"]
+    ) -> Float[KerasTensor, "batch height width channels"]:
         return x
 
 
@@ -61,7 +61,9 @@ class SqueezeExcite(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.options}
 
-    def call(self, x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch height width channels"]:
+    def call(
+        self, x: Float[KerasTensor, "batch height width channels"]
+    ) -> Float[KerasTensor, "batch height width channels"]:
         gate = global_average(x)
         gate = self.fc1(gate)
         gate = relu(gate)

@@ -24,8 +24,8 @@ class ResidualBlockWithAttention(keras.layers.Layer):
 
         y = relu(bn1(conv1(x)))         conv1: kernel_size, stride, padding
         y = attention(bn2(conv2(y)))    conv2: kernel_size, stride 1, padding
-        relu(y + shortcut(x))           shortcut: a 1x1 convolution with stride and a batch norm, or nothing where in_channels
-                                        is out_channels and stride is 1
+        relu(y + shortcut(x))           shortcut: a 1x1 convolution with stride and a batch norm, or nothing where
+                                        in_channels is out_channels and stride is 1
 
     x: (batch, height, width, in_channels) -> (batch, ceil(height / stride), ceil(width / stride), out_channels).
     The arguments are those of `weights.BlockConfig`, which says what they mean and which values it takes.

@@ -69,8 +69,8 @@ class Conv2d(keras.layers.Conv2D):
         return super().call(ops.pad(x, self.margins) if any(map(any, self.margins)) else x)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        padded = [None if size is None else size + sum(margin) for size, margin in zip(input_shape, self.margins, strict=True)]
-        return super().compute_output_shape(tuple(padded))
+        sizes = zip(input_shape, self.margins, strict=True)
+        return super().compute_output_shape(tuple(size and size + sum(margin) for size, margin in sizes))
 
 
 class Linear(keras.layers.Dense):

@@ -45,7 +45,9 @@ class Stem(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("resattn")
 class ResidualAttentionNetwork(keras.Model):
-    """Residual network (He et al. 2015, table 1 and section 4.2) of blocks with attention: stem, stages, average, classifier.
+    """Residual network of blocks with attention: stem, stages, global average, classifier.
+
+    He et al. 2015, table 1 (ImageNet) and section 4.2 (CIFAR).
 
     x: (batch, height, width, in_channels) -> (batch, classes), not normalised (logits).
     dtype: a dtype or a Keras dtype policy, by default Keras' own. name, keras_options: as for every Keras model.

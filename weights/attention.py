@@ -1,4 +1,4 @@
-"""The attention kinds: for each, its options (the keyword arguments of its function, with their defaults) and its parameters.
+"""The attention kinds: for each, its options (its function's keyword arguments, with defaults) and its parameters.
 
 A kind is one function here, one class of the same options in each `*_impl/attention.py`, and one oracle in
 `shared_tests/reference.py`. The function raises ValueError for options that make no module.

@@ -1,6 +1,6 @@
 """Differences of arrays, and a report of them. NumPy only."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,8 +44,8 @@ class Difference:
     def __str__(self) -> str:
         relation = "within" if self.ok else "OVER"
         return (
-            f"{self.quantity} {self.tensor}, {self.actual} against {self.expected}: greatest difference {self.absolute:.2e}, "
-            f"relative {self.relative:.2e} at {self.place} ({self.axes}), {relation} the tolerance {self.tolerance:.0e}"
+            f"{self.quantity} {self.tensor}, {self.actual} against {self.expected}: greatest difference "
+            f"{self.absolute:.2e}, relative {self.relative:.2e} at {self.place} ({self.axes}), {relation} the tolerance {self.tolerance:.0e}"
         )
 
 
@@ -77,13 +77,9 @@ def difference(
     position = np.unravel_index(int(distance.argmax()), distance.shape)
     absolute = float(distance[position])
     scale = float(np.abs(reference).max()) if scale is None else scale
-    if absolute == 0:
-        relative = 0.0
-    else:
-        relative = absolute / scale if scale > 0 and np.isfinite(scale) else float("inf")
-    return Difference(
-        quantity, tensor, *names, absolute, relative, tuple(map(int, position)), axes, tolerance
-    )
+    measurable = scale > 0 and np.isfinite(scale)
+    relative = 0.0 if absolute == 0 else absolute / scale if measurable else float("inf")
+    return Difference(quantity, tensor, *names, absolute, relative, tuple(map(int, position)), axes, tolerance)
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,7 @@ class Report:
         return [*lines, *(f"note: {note}" for note in self.notes)]
 
 
-def _columns(table: list[tuple[str, ...]]) -> Iterable[str]:
+def _columns(table: Sequence[tuple[str, ...]]) -> Iterable[str]:
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -293,9 +293,7 @@ def config_from_json(text: str, source: str = "the config") -> Config:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{source}: expected JSON, got {text[:60]!r} ({error})") from None
-    kinds: dict[str, type[BlockConfig] | type[NetworkConfig]] = {
-        kind.model: kind for kind in (BlockConfig, NetworkConfig)
-    }
+    kinds: dict[str, type[BlockConfig] | type[NetworkConfig]] = {kind.model: kind for kind in (BlockConfig, NetworkConfig)}
     if not isinstance(values, dict) or values.get("model") not in kinds:
         found = values.get("model") if isinstance(values, dict) else values
         raise ValueError(f'{source}: expected an object whose "model" is one of {", ".join(kinds)}, got {found!r}')

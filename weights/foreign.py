@@ -103,7 +103,7 @@ def _modules(table: Naming, config: NetworkConfig) -> dict[str, str]:
     return modules
 
 
-def _subsample(parameter: Parameter, eps: float, dtype: np.dtype) -> np.ndarray:  # type: ignore[type-arg]
+def _subsample(parameter: Parameter, eps: float, dtype: np.dtype) -> np.ndarray:
     """A parameter of the shortcut that takes every stride-th pixel and pads the channels with zeros on both sides.
 
     The convolution selects: output channel o is input channel o - (out - in) // 2, where there is one. The batch norm is
@@ -119,7 +119,5 @@ def _subsample(parameter: Parameter, eps: float, dtype: np.dtype) -> np.ndarray:
     if parameter.role == "norm scale":
         return np.ones(parameter.shape, dtype)
     if parameter.role == "norm variance":
-        return (np.ones(parameter.shape, dtype) - dtype.type(eps)).astype(dtype)
+        return np.full(parameter.shape, 1 - dtype.type(eps), dtype)
     return np.zeros(parameter.shape, dtype)
-
-

@@ -18,7 +18,7 @@ from weights.schema import schema
 INSTALL = {"torch": "torch", "jax": "jax flax", "tf": "keras tensorflow"}
 
 
-class MissingFramework(ImportError):
+class MissingFramework(ImportError):  # noqa: N818  (it is what is missing, not what went wrong)
     """A framework that is not installed. The message is one line that says what to install."""
 
 

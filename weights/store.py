@@ -68,9 +68,7 @@ def write(path: str | os.PathLike[str], config: Config, arrays: Mapping[str, np.
         write_atomically(target, lambda temporary: adapter("tf").write_file(temporary, model))
 
 
-def read(
-    path: str | os.PathLike[str], config: Config | None = None, naming: str | None = None
-) -> tuple[Config, Arrays]:
+def read(path: str | os.PathLike[str], config: Config | None = None, naming: str | None = None) -> tuple[Config, Arrays]:
     """The config and the canonical arrays of a file.
 
     config: for a file that holds none; must be the file's own if it does. naming: the naming of the library that wrote
