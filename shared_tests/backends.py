@@ -75,6 +75,10 @@ class Backend:
 
 def backends(frameworks: tuple[str, ...], devices: tuple[str, ...]) -> list[Backend]:
     """Every framework on every device. Raises MissingFramework, and ValueError for a device that a framework lacks."""
+    for framework in frameworks:
+        layout(framework)
+    for framework in sorted(frameworks, key=FRAMEWORKS.index):
+        adapter(framework)  # imports PyTorch before TensorFlow, whatever the order asked for
     found = []
     for framework in frameworks:
         available = adapter(framework).devices()

@@ -74,7 +74,7 @@ def crosscheck(
     ]
     shape = " x ".join(map(str, problem.x.shape))
     return Report(
-        title=f"cross-check of {describe(config)} in {dtype}, input {shape}",
+        title=f"cross-check of {config.describe()} in {dtype}, input {shape}",
         rows=tuple(rows),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
         notes=tuple(explain(problem, rows)),
@@ -227,19 +227,8 @@ def check_model(backend: Backend, model: object, problem: Problem) -> Report:
     with precise((backend.framework,), problem.dtype):
         outcome = backend.measure(model, problem.x, problem.cotangent)
     rows = compare(problem, outcome, problem.expected, (backend.name, ORACLE))
-    title = f"{backend.name} against the oracle, {describe(problem.config)} in {problem.dtype}"
+    title = f"{backend.name} against the oracle, {problem.config.describe()} in {problem.dtype}"
     return Report(title, tuple(rows), notes=tuple(explain(problem, rows)))
-
-
-def describe(config: Config) -> str:
-    """One line that says what a config is."""
-    if isinstance(config, BlockConfig):
-        kernel, stride = (" x ".join(map(str, pair)) for pair in (config.kernel_size, config.stride))
-        head = f"a block, {config.in_channels} to {config.out_channels} channels, kernel {kernel}, stride {stride}"
-    else:
-        head = f"a network of {sum(config.depths)} blocks, widths {', '.join(map(str, config.widths))}"
-    options = ", ".join(f"{name} {value}" for name, value in (config.attention_options or {}).items())
-    return f"{head}, attention {config.attention}" + (f" ({options})" if options else "")
 
 
 def default_size(config: Config) -> tuple[int, int]:

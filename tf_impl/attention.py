@@ -57,6 +57,7 @@ class SqueezeExcite(keras.layers.Layer):
         self.options = {"channels": channels, "reduction": reduction, "hidden_channels": hidden_channels}
         self.fc1 = Conv2d(channels, hidden, dtype=self.dtype_policy, name="fc1")
         self.fc2 = Conv2d(hidden, channels, dtype=self.dtype_policy, name="fc2")
+        self.built = True
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.options}

@@ -73,6 +73,7 @@ class ResidualBlockWithAttention(keras.layers.Layer):
             )
         else:
             self.shortcut = Identity(in_channels, **options, name="shortcut")
+        self.built = True  # every weight exists
 
     @classmethod
     def from_config(cls, config: BlockConfig | dict[str, Any], **options: Any) -> ResidualBlockWithAttention:

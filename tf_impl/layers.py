@@ -104,6 +104,7 @@ class Sequential(keras.layers.Layer):
     def __init__(self, *layers: keras.layers.Layer, dtype: Any = None, name: str | None = None):
         super().__init__(dtype=dtype, name=name)
         self.layers = list(layers)
+        self.built = True
 
     def call(self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None) -> KerasTensor:
         for layer in self.layers:
@@ -119,4 +120,5 @@ def max_pool(x: Float[KerasTensor, "batch height width channels"]) -> Float[Kera
 
 def global_average(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch 1 1 channels"]:
     """The mean over all positions."""
-    return ops.mean(x, axis=(1, 2), keepdims=True)
+    # Axis by axis, as in batch norm: TensorFlow's one sum over all positions loses digits.
+    return ops.mean(ops.mean(x, axis=2, keepdims=True), axis=1, keepdims=True)

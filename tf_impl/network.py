@@ -33,6 +33,7 @@ class Stem(keras.layers.Layer):
         )
         self.bn = BatchNorm(config.stem_channels, config.bn_eps, config.bn_decay, **options)
         self.pools = config.stem_pool
+        self.built = True
 
     def call(
         self, x: Float[KerasTensor, "batch height width in_channels"], training: bool | None = None
@@ -76,6 +77,7 @@ class ResidualAttentionNetwork(keras.Model):
             name="stages",
         )
         self.classifier = Linear(config.widths[-1], config.classes, **options, name="classifier")
+        self.built = True  # every weight exists
 
     @classmethod
     def from_config(cls, config: NetworkConfig | dict[str, Any], **options: Any) -> ResidualAttentionNetwork:

@@ -58,8 +58,8 @@ class BatchNorm(keras.layers.Layer):
         if not (training and self.trainable):
             mean, variance = ops.convert_to_tensor(self.moving_mean), ops.convert_to_tensor(self.moving_variance)
         else:
-            mean = ops.mean(x, axis=(0, 1, 2))
-            variance = ops.mean(ops.square(x - mean), axis=(0, 1, 2))  # two passes: exact for large means
+            mean = _mean(x)
+            variance = _mean(ops.square(x - mean))  # two passes: exact for large means
             self._update(mean, variance, _count(x))
         y = (x - mean) * (ops.cast(self.gamma, x.dtype) / ops.sqrt(variance + self.eps)) + ops.cast(self.beta, x.dtype)
         return ops.cast(y, self.compute_dtype)
@@ -73,6 +73,12 @@ class BatchNorm(keras.layers.Layer):
 def unbiased(variance: Float[KerasTensor, " channels"], n: Any) -> Float[KerasTensor, " channels"]:
     """The variance of n values divided by n - 1, from that divided by n: what PyTorch keeps, and Flax and Keras do not."""
     return variance * (n / (n - 1))
+
+
+def _mean(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, " channels"]:
+    # Axis by axis: TensorFlow adds up all positions one after the other, which in float32 loses 30 times more than PyTorch
+    # (3e-6 against 1e-7 of the mean for 100,000 values).
+    return ops.mean(ops.mean(ops.mean(x, axis=2), axis=1), axis=0)
 
 
 def _count(x: Float[KerasTensor, "batch height width channels"]) -> Any:

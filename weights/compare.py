@@ -44,8 +44,9 @@ class Difference:
     def __str__(self) -> str:
         relation = "within" if self.ok else "OVER"
         return (
-            f"{self.quantity} {self.tensor}, {self.actual} against {self.expected}: greatest difference "
-            f"{self.absolute:.2e}, relative {self.relative:.2e} at {self.place} ({self.axes}), {relation} the tolerance {self.tolerance:.0e}"
+            f"{self.quantity} {self.tensor}, {self.actual} against {self.expected}: "
+            f"greatest difference {self.absolute:.2e}, relative {self.relative:.2e} at {self.place} ({self.axes}), "
+            f"{relation} the tolerance {self.tolerance:.0e}"
         )
 
 
@@ -146,7 +147,7 @@ class Report:
                 for row in rows
             ),
         ]
-        lines = [self.title, *(f"  {line}" for line in self.environment), "", *_columns(table), ""]
+        lines = [self.title, *(f"  {line}" for line in self.environment), "", *columns(table), ""]
         over = self.failures
         if over:
             lines += [f"FAILED: {len(over)} of {len(self.rows)} comparisons are over their tolerance."]
@@ -159,7 +160,8 @@ class Report:
         return [*lines, *(f"note: {note}" for note in self.notes)]
 
 
-def _columns(table: Sequence[tuple[str, ...]]) -> Iterable[str]:
+def columns(table: Sequence[tuple[str, ...]]) -> Iterable[str]:
+    """The lines of a table of text, its columns aligned."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -123,6 +123,10 @@ class _Config:
     def to_json(self) -> str:
         return json.dumps({"model": self.model, **self.to_dict()})
 
+    def _with_attention(self, head: str, attention: str, options: Mapping[str, Any] | None) -> str:
+        values = ", ".join(f"{name} {value}" for name, value in (options or {}).items())
+        return f"{head}, attention {attention}" + (f" ({values})" if values else "")
+
 
 @dataclass(frozen=True)
 class BlockConfig(_Config):
@@ -173,6 +177,12 @@ class BlockConfig(_Config):
     def projects(self) -> bool:
         """Whether the shortcut is a 1x1 convolution and a batch norm (True) or the identity (False)."""
         return self.in_channels != self.out_channels or self.stride != (1, 1)
+
+    def describe(self) -> str:
+        """One line for people."""
+        kernel, stride = (" x ".join(map(str, pair)) for pair in (self.kernel_size, self.stride))  # type: ignore[arg-type]
+        head = f"a block, {self.in_channels} to {self.out_channels} channels, kernel {kernel}, stride {stride}"
+        return self._with_attention(head, self.attention, self.attention_options)
 
 
 @dataclass(frozen=True)
@@ -234,6 +244,11 @@ class NetworkConfig(_Config):
             attention_options=_options(self.attention_options),
         )
         self.stages()  # each block checks the rest
+
+    def describe(self) -> str:
+        """One line for people."""
+        head = f"a network of {sum(self.depths)} blocks, widths {', '.join(map(str, self.widths))}"
+        return self._with_attention(head, self.attention, self.attention_options)
 
     def stages(self) -> tuple[tuple[BlockConfig, ...], ...]:
         """The blocks, stage by stage."""

@@ -10,7 +10,6 @@
 Nothing in a file is ever executed. A file is written under another name and moved into place once it is complete.
 """
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -55,7 +54,7 @@ def write(path: str | os.PathLike[str], config: Config, arrays: Mapping[str, np.
     check(schema(config), arrays, headline=f"{target.name} was not written: the arrays do not fit the config")
     arrays = {parameter.name: np.ascontiguousarray(arrays[parameter.name]) for parameter in schema(config)}
     if suffix == ".safetensors":
-        content = safetensors_bytes(arrays, metadata={"format": "pt", METADATA: config.to_json()})
+        content = safetensors_bytes(arrays, metadata={METADATA: config.to_json()})
         write_atomically(target, lambda temporary: temporary.write_bytes(content))
     elif suffix == ".npz":
         held: dict[str, Any] = {METADATA: np.array(config.to_json()), **arrays}
@@ -175,24 +174,9 @@ def write_atomically(path: Path, write_to: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The text metadata of a safetensors file, as `resattn inspect` shows it (the config left out)."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            held = file.metadata() or {}
-    except SafetensorError as error:
-        raise WeightsError(f"{Path(path).name}: is not a whole safetensors file ({error})", []) from None
-    return {name: text for name, text in held.items() if name != METADATA}
-
-
 def config_file(path: str | os.PathLike[str]) -> Config:
     """The config in a JSON file. Raises FileNotFoundError, and ValueError for a file that holds none."""
     source = Path(path)
     if not source.is_file():
         raise FileNotFoundError(f"{source}: there is no such file")
     return config_from_json(source.read_text(), source.name)
-
-
-def config_to_file(path: str | os.PathLike[str], config: Config) -> None:
-    text = json.dumps(json.loads(config.to_json()), indent=2) + "\n"
-    write_atomically(Path(path), lambda temporary: temporary.write_text(text))

@@ -1,0 +1,231 @@
+"""The command line: resattn port, inspect, check, demo. Frameworks are imported when a command needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from weights.config import Config
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Residual blocks with attention: port weights between PyTorch, Flax and Keras, and check that they compute the same.",
+)
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        help="What the weights are of, for files that do not say it: a preset (resnet18, resnet34, resnet20, with se- in "
+        "front for squeeze-and-excitation), a JSON file, or JSON text.",
+    ),
+]
+NamingOption = Annotated[
+    str | None,
+    typer.Option("--naming", help="The library that named the parameters, if not we: torchvision or cifar-resnet."),
+]
+
+
+def main() -> None:
+    """The entry point. What the user can mend is one message and exit status 2; a failed check is exit status 1."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        app()
+    except (ValueError, ImportError, OSError) as error:
+        typer.secho(f"resattn: {shortened(str(error))}", fg=typer.colors.RED, err=True)
+        sys.exit(2)
+
+
+def shortened(message: str, most: int = 20) -> str:
+    """The first lines of a message, and how many more there are: a checkpoint of another network has hundreds of faults."""
+    lines = message.splitlines()
+    return "\n".join(lines[:most] + [f"  and {len(lines) - most} more" for _ in lines[most : most + 1]])
+
+
+@app.command()
+def port(
+    source: Annotated[Path, typer.Argument(help="A .safetensors, .npz, .pt, .pth or .th file.")],
+    target: Annotated[Path, typer.Argument(help="A .safetensors, .npz, .pt, .pth or .keras file to write.")],
+    config: ConfigOption = None,
+    naming: NamingOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the target if it exists.")] = False,
+) -> None:
+    """Write the weights in SOURCE in the format that the suffix of TARGET names, bit for bit."""
+    from weights.store import read, write
+
+    if target.exists() and not force:
+        raise ValueError(f"{target}: exists already; pass --force to replace it")
+    described, arrays = read(source, config_from(config), naming)
+    with status(f"writing {target.name}"):
+        write(target, described, arrays)
+    typer.echo(f"{source.name} -> {target.name}: {summary(described, arrays)}")
+    if target.suffix != ".keras":
+        typer.echo(f"Next: resattn check {target}")
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .safetensors, .npz, .pt, .pth or .th file.")],
+    config: ConfigOption = None,
+    naming: NamingOption = None,
+) -> None:
+    """Say what a weights file holds: its config, and every parameter with its shape, dtype and range."""
+    from weights.compare import columns
+    from weights.schema import schema
+    from weights.store import read
+
+    described, arrays = read(file, config_from(config), naming)
+    typer.echo(f"{file.name}: {summary(described, arrays)}")
+    typer.echo(f"config: {described.to_json()}\n")
+    table = [("parameter", "shape", "axes", "dtype", "least", "greatest", "mean")]
+    doubts = []
+    for parameter in schema(described):
+        array = arrays[parameter.name]
+        numbers = (f"{value:.3g}" for value in (array.min(), array.max(), array.mean(dtype="float64")))
+        shape = " x ".join(map(str, parameter.shape))
+        table.append((parameter.name, shape, parameter.axes, array.dtype.name, *numbers))
+        doubts += doubtful(parameter.name, parameter.role, array)
+    typer.echo("\n".join(columns(table)))
+    for doubt in doubts:
+        typer.secho(f"warning: {doubt}", fg=typer.colors.YELLOW)
+
+
+@app.command()
+def check(
+    file: Annotated[Path | None, typer.Argument(help="A weights file; without one, random weights are used.")] = None,
+    config: ConfigOption = None,
+    naming: NamingOption = None,
+    frameworks: Annotated[str, typer.Option(help="Which to compare, separated by commas.")] = "torch,jax,tf",
+    devices: Annotated[str, typer.Option(help="On which devices, separated by commas: cpu, cuda.")] = "cpu",
+    dtype: Annotated[str | None, typer.Option(help="float32 or float64; by default that of the weights.")] = None,
+    size: Annotated[str | None, typer.Option(help="Height and width of the random images, as in 32x33.")] = None,
+    batch: Annotated[int, typer.Option(help="How many random images.", min=1)] = 8,
+    seed: Annotated[int, typer.Option(help="Of the random weights and images.", min=0)] = 0,
+    inputs: Annotated[
+        Path | None, typer.Option(help="A .npy file of images (batch, channels, height, width) to use instead.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every tensor, not only the worst of each quantity.")] = False,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Also write the whole report to this file.")] = None,
+) -> None:
+    """Load the weights into each framework and compare outputs, statistics and gradients. Exit status 1 if they differ.
+
+    Everything is compared with a float64 NumPy oracle and between the frameworks. Without FILE and --config it takes the
+    block 64 to 128 channels with stride 2.
+    """
+    from shared_tests import crosscheck
+    from weights import BlockConfig
+    from weights.store import read, write_atomically
+
+    described, arrays = config_from(config), None
+    if file is not None:
+        described, arrays = read(file, described, naming)
+    with status("cross-check") as tell:
+        report = crosscheck(
+            described or BlockConfig(64, 128, 3, 2),
+            arrays,
+            frameworks=names(frameworks),
+            devices=names(devices),
+            dtype=dtype,
+            inputs=None if inputs is None else images(inputs),
+            size=None if size is None else height_and_width(size),
+            batch=batch,
+            seed=seed,
+            progress=tell,
+        )
+    for line in report.lines(every):
+        bad = "OVER" in line or line.startswith("FAILED")
+        typer.secho(line, fg=typer.colors.RED if bad else typer.colors.GREEN if line.startswith("All ") else None)
+    if as_json is not None:
+        write_atomically(as_json, lambda temporary: temporary.write_text(json.dumps(report.to_dict(), indent=1) + "\n"))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo() -> None:
+    """Port a small trained network to all three frameworks and classify real handwritten digits in each."""
+    from resattn.demo import run
+
+    if not run():
+        raise typer.Exit(1)
+
+
+def config_from(text: str | None) -> Config | None:
+    """A preset's name, a JSON file or JSON text -> the config."""
+    from weights.config import PRESETS, config_from_json, preset
+    from weights.store import config_file
+
+    if text is None:
+        return None
+    if text in PRESETS:
+        return preset(text)
+    if text.lstrip().startswith("{"):
+        return config_from_json(text, "--config")
+    if Path(text).suffix == ".json":
+        return config_file(text)
+    raise ValueError(f"--config: expected a preset ({', '.join(PRESETS)}), a .json file or JSON text, got {text!r}")
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def height_and_width(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise ValueError(f"--size: expected HEIGHTxWIDTH as in 32x33, got {text!r}")
+    return int(height), int(width)
+
+
+def images(path: Path) -> np.ndarray:
+    import numpy as np
+
+    if not path.is_file():
+        raise FileNotFoundError(f"--inputs {path}: there is no such file")
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"--inputs {path}: is not a .npy file of plain numbers ({error})") from None
+
+
+def summary(config: Config, arrays: dict[str, np.ndarray]) -> str:
+    """One line: what it is, how many arrays and numbers, of which dtype."""
+    dtypes = ", ".join(sorted({array.dtype.name for array in arrays.values()}))
+    return f"{config.describe()}; {len(arrays)} arrays, {sum(array.size for array in arrays.values()):,} numbers, {dtypes}"
+
+
+def doubtful(name: str, role: str, array: np.ndarray) -> list[str]:
+    """What no trained network should hold."""
+    import numpy as np
+
+    doubts = []
+    if not np.isfinite(array).all():
+        doubts.append(f"{name} holds {np.count_nonzero(~np.isfinite(array))} values that are not finite")
+    if role == "norm variance" and (array < 0).any():
+        doubts.append(f"{name} holds negative variances")
+    return doubts
+
+
+@contextmanager
+def status(line: str) -> Iterator:
+    """A spinner on the terminal while something takes its time, and a function that changes what it says."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(line) as spinner:
+        yield lambda step: spinner.update(f"{line}: {step}")
+
+
+if __name__ == "__main__":
+    main()
