@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Residual blocks with attention: port weights between PyTorch, Flax and Keras, and check that they compute the same.",
+    help="Residual blocks with attention: port weights between PyTorch, Flax and Keras, check that they compute the same.",
 )
 
 ConfigOption = Annotated[

@@ -68,9 +68,11 @@ def difference(
     Raises ValueError when the shapes differ or the arrays are empty.
     """
     if actual.shape != expected.shape:
-        raise ValueError(f"{quantity} {tensor}: {names[0]} has shape {actual.shape}, {names[1]} {expected.shape}")
+        raise ValueError(
+            f"{f'{quantity} {tensor}'.strip()}: {names[0]} has shape {actual.shape}, {names[1]} {expected.shape}"
+        )
     if actual.size == 0:
-        raise ValueError(f"{quantity} {tensor}: empty arrays of shape {actual.shape} cannot be compared")
+        raise ValueError(f"{f'{quantity} {tensor}'.strip()}: empty arrays of shape {actual.shape} cannot be compared")
     wide, reference = actual.astype(np.float64), expected.astype(np.float64)
     with np.errstate(invalid="ignore"):
         distance = np.abs(wide - reference)

@@ -116,7 +116,7 @@ def build(config: Config, arrays: Mapping[str, np.ndarray], framework: str, devi
     """A new model of `config` in a framework, with these arrays, in their dtype and in evaluation mode."""
     check(schema(config), arrays)
     module = adapter(framework)
-    # The widest: running statistics may be wider than the parameters, never narrower.
+    # That of the parameters: running statistics may be wider, never narrower.
     dtype = min((array.dtype for array in arrays.values()), key=lambda dtype: dtype.itemsize).name
     model = module.create(config, dtype=dtype, device=device)
     load(model, arrays)

@@ -1,0 +1,102 @@
+"""Fixtures: every test that takes `backend` runs once for each framework and device there is."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from shared_tests.backends import FRAMEWORKS, Backend
+from weights.live import MissingFramework, adapter
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require", default="", help="Frameworks (torch,jax,tf) and cuda: fail, not skip, without them.")
+    parser.addoption("--frameworks", default=",".join(FRAMEWORKS), help="Which frameworks to test (torch,jax,tf).")
+
+
+def _words(config: pytest.Config, option: str) -> list[str]:
+    words = [word.strip() for word in config.getoption(option).split(",") if word.strip()]
+    unknown = set(words) - {*FRAMEWORKS, "cuda"}
+    if unknown:
+        raise pytest.UsageError(
+            f"{option}: expected some of {', '.join(FRAMEWORKS)}, cuda; got {', '.join(sorted(unknown))}"
+        )
+    return words
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    required = _words(config, "--require")
+    absent = [reason for name in required if name in FRAMEWORKS and (reason := _absence(name))]
+    if "cuda" in required:
+        asked = [name for name in _words(config, "--frameworks") if not _absence(name)]
+        absent += [f"{name} sees no CUDA device" for name in asked if "cuda" not in adapter(name).devices()]
+    if absent:
+        pytest.exit(f"--require: {'; '.join(absent)}", returncode=1)
+
+
+def _absence(framework: str) -> str | None:
+    """Why a framework cannot be tested here, or None."""
+    try:
+        adapter(framework)
+    except MissingFramework as error:
+        return str(error)
+    return None
+
+
+def _parameters(framework: str) -> list[object]:
+    reason = _absence(framework)
+    if reason:
+        return [pytest.param(Backend(framework, "cpu"), id=f"{framework}-cpu", marks=pytest.mark.skip(reason=reason))]
+    return [pytest.param(Backend(framework, device), id=f"{framework}-{device}") for device in adapter(framework).devices()]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        frameworks = _words(metafunc.config, "--frameworks")
+        metafunc.parametrize(
+            "backend", [parameter for name in FRAMEWORKS if name in frameworks for parameter in _parameters(name)]
+        )
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def framework(request: pytest.FixtureRequest) -> str:
+    """Each framework by name, for tests that need no device."""
+    return _present(request, request.param)
+
+
+@pytest.fixture
+def torch(request: pytest.FixtureRequest) -> object:
+    _present(request, "torch")
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture
+def jax(request: pytest.FixtureRequest) -> object:
+    _present(request, "jax")
+    return pytest.importorskip("jax")
+
+
+@pytest.fixture
+def keras(request: pytest.FixtureRequest) -> object:
+    _present(request, "tf")
+    return pytest.importorskip("keras")
+
+
+@pytest.fixture
+def all_frameworks(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """For tests that compare the frameworks with each other."""
+    for name in FRAMEWORKS:
+        _present(request, name)
+    return FRAMEWORKS
+
+
+def _present(request: pytest.FixtureRequest, framework: str) -> str:
+    if framework not in _words(request.config, "--frameworks"):
+        pytest.skip(f"{framework} was not asked for")
+    reason = _absence(framework)
+    if reason:
+        pytest.skip(reason)
+    return framework

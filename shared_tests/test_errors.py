@@ -1,0 +1,350 @@
+"""Bad input gets one clear error, and changes nothing."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from shared_tests import crosscheck
+from shared_tests.cases import random_arrays
+from weights import (
+    BlockConfig,
+    MissingFramework,
+    NetworkConfig,
+    WeightsError,
+    difference,
+    export,
+    load,
+    port,
+    preset,
+    read,
+    save,
+    schema,
+    write,
+)
+from weights.config import config_from_json
+from weights.foreign import to_canonical_names
+from weights.live import adapter, build
+
+BLOCK = BlockConfig(3, 5, 3, 2, attention_options={"hidden_channels": 2})
+
+
+def raises(error, message):
+    return pytest.raises(error, match=re.escape(message))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"in_channels": 0}, "in_channels: expected a positive integer, got 0"),
+        ({"out_channels": 2.0}, "out_channels: expected a positive integer, got 2.0"),
+        ({"out_channels": True}, "out_channels: expected a positive integer, got True"),
+        ({"kernel_size": 4}, "kernel_size: expected odd sizes, got 4"),
+        ({"kernel_size": 4}, "Use (5, 5) with padding (2, 2)"),
+        ({"kernel_size": (3, 2)}, "Use (3, 3) with padding (1, 1)"),
+        ({"kernel_size": (3, 3, 3)}, "kernel_size: expected a positive integer or a (height, width) pair"),
+        ({"kernel_size": "3"}, "kernel_size: expected a positive integer or a (height, width) pair"),
+        ({"stride": 0}, "stride: expected a positive integer or a (height, width) pair of them, got 0"),
+        (
+            {"padding": 0},
+            "padding: 0 with kernel_size 3 makes main path and shortcut differ in size; the padding that works is (1, 1)",
+        ),
+        ({"padding": -1}, "padding: expected an integer of at least 0"),
+        ({"attention": "sse"}, "attention: expected one of none, se, got 'sse'"),
+        ({"attention_options": {"ratio": 4}}, "'se' has no 'ratio'; its options are: reduction, hidden_channels"),
+        ({"attention": "none", "attention_options": {"x": 1}}, "'none' has no 'x'; its options are: none at all"),
+        (
+            {"attention_options": {"reduction": 0}},
+            "attention_options of 'se': reduction: expected a positive integer, got 0",
+        ),
+        ({"attention_options": {"hidden_channels": -2}}, "hidden_channels: expected a positive integer, got -2"),
+        ({"attention_options": {"reduction": 2, "hidden_channels": 2}}, "both set the hidden width; give only one"),
+        ({"attention_options": 4}, "attention_options: expected a mapping of option names to values, got 4"),
+        ({"conv_bias": 1}, "conv_bias: expected True or False, got 1"),
+        ({"bn_eps": 0.0}, "bn_eps: expected a positive number, got 0.0"),
+        ({"bn_decay": 1.5}, "bn_decay: expected a number from 0 to 1, got 1.5"),
+    ],
+)
+def test_block_config(arguments, message):
+    with raises(ValueError, message):
+        BlockConfig(**{"in_channels": 3, "out_channels": 5, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": 0}, "classes: expected a positive integer, got 0"),
+        ({"widths": 64}, "widths: expected one value for each stage"),
+        ({"widths": ()}, "widths: expected one value for each stage"),
+        ({"depths": (1, 2)}, "widths, depths, strides: expected as many values in each, one a stage, got 4, 2 and 4"),
+        ({"depths": (1, 1, 0, 1)}, "depths: expected a positive integer, got 0"),
+        ({"stem_kernel_size": 2}, "stem_kernel_size: expected odd sizes, got 2"),
+        ({"stem_channels": -3}, "stem_channels: expected a positive integer, got -3"),
+        ({"stem_pool": "yes"}, "stem_pool: expected True or False, got 'yes'"),
+        ({"attention": "?"}, "attention: expected one of none, se, got '?'"),
+    ],
+)
+def test_network_config(arguments, message):
+    with raises(ValueError, message):
+        NetworkConfig(**arguments)
+
+
+def test_config_json():
+    assert config_from_json(BLOCK.to_json()) == BLOCK
+    with raises(ValueError, "x.json: expected JSON, got 'not json'"):
+        config_from_json("not json", "x.json")
+    with raises(ValueError, 'whose "model" is one of ResidualBlockWithAttention, ResidualAttentionNetwork, got None'):
+        config_from_json("{}")
+    with raises(ValueError, "BlockConfig: missing out_channels"):
+        config_from_json('{"model": "ResidualBlockWithAttention", "in_channels": 3}')
+    with raises(ValueError, "BlockConfig: no field 'depth'"):
+        config_from_json(json.dumps({**json.loads(BLOCK.to_json()), "depth": 3}))
+    with raises(ValueError, "preset: expected one of resnet18, resnet34"):
+        preset("resnet19")
+    with raises(TypeError, "config: expected a BlockConfig or a NetworkConfig, got dict"):
+        schema({})
+
+
+def broken(**changes):
+    """Arrays with a fault of every kind."""
+    arrays = random_arrays(BLOCK)
+    kernel = arrays["conv1.weight"]
+    del arrays["bn1.running_var"]
+    return {
+        **arrays,
+        "conv1.weight": kernel.transpose(2, 3, 1, 0),
+        "extra": np.zeros(2, "f"),
+        "bn2.bias": [0.0] * 5,
+        **changes,
+    }
+
+
+FAULTS = (
+    "bn1.running_var: missing, expected (5,) (channel)",
+    "bn2.bias: expected a NumPy array, got builtins.list",
+    "conv1.weight: expected (5, 3, 3, 3) (out in row col), got (3, 3, 3, 5)",
+    "extra: unexpected",
+)
+
+
+def test_load_reports_every_fault_and_changes_nothing(framework):
+    model = build(BLOCK, random_arrays(BLOCK), framework)
+    before = export(model)
+    with pytest.raises(WeightsError) as caught:
+        load(model, broken())
+    assert caught.value.faults == FAULTS
+    assert "(4 faults)" in str(caught.value)
+    assert all((after == before[name]).all() for name, after in export(model).items())
+
+
+def test_a_kernel_in_another_order_is_recognised():
+    arrays = random_arrays(config := BlockConfig(3, 5, (1, 7), attention="none"))
+    arrays["conv1.weight"] = arrays["conv1.weight"].transpose(2, 3, 1, 0)
+    with raises(WeightsError, "got (1, 7, 3, 5), which would fit as row col in out"):
+        write("unwritten.npz", config, arrays)
+
+
+def test_load_wants_the_dtype_of_the_model(framework):
+    model = build(BLOCK, random_arrays(BLOCK), framework)
+    with raises(WeightsError, "conv1.weight: expected float32, got float16"):
+        load(model, {name: array.astype("float16") for name, array in random_arrays(BLOCK).items()})
+
+
+def test_integers_are_not_weights():
+    with raises(WeightsError, "conv1.bias: expected one of float16, float32, float64, got int64"):
+        write("unwritten.npz", BLOCK, {**random_arrays(BLOCK), "conv1.bias": np.arange(5)})
+
+
+def test_float64_without_x64(jax):
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from jax_impl import ResidualBlockWithAttention
+
+    with raises(ValueError, "jax.config.update('jax_enable_x64', True)"):
+        ResidualBlockWithAttention(3, 5, dtype=jnp.float64, rngs=nnx.Rngs(0))
+    with raises(ValueError, "jax.config.update('jax_enable_x64', True)"):
+        build(BLOCK, random_arrays(BLOCK, "float64"), "jax")
+    model = build(BLOCK, random_arrays(BLOCK), "jax")
+    with raises(WeightsError, "cannot load float64 arrays: JAX computes in 32 bits unless told otherwise"):
+        load(model, random_arrays(BLOCK, "float64"))
+
+
+def test_other_objects_are_not_models():
+    for call in (export, lambda it: load(it, {}), lambda it: save("unwritten.npz", it), lambda it: port(it, "jax")):
+        with raises(TypeError, "expected a ResidualBlockWithAttention or a ResidualAttentionNetwork"):
+            call(object())
+
+
+def test_a_block_whose_part_was_replaced(torch):
+    from pytorch_impl import ResidualBlockWithAttention
+
+    model = ResidualBlockWithAttention.from_config(BLOCK)
+    model.attention = torch.nn.Conv2d(5, 5, 1)
+    with pytest.raises(WeightsError, match="was a part of it replaced") as caught:
+        export(model)
+    assert "attention.weight: unexpected" in caught.value.faults
+    assert "attention.fc1.weight: missing" in caught.value.faults
+
+
+def test_frameworks_that_do_not_exist_or_are_not_installed(monkeypatch, torch):
+    from pytorch_impl import ResidualBlockWithAttention
+
+    model = ResidualBlockWithAttention(3, 4)
+    with raises(ValueError, "framework: expected one of torch, jax, tf, got 'mxnet'"):
+        port(model, "mxnet")
+    for name in [name for name in sys.modules if name.split(".")[0] in ("jax_impl", "flax")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "flax", None)
+    with raises(MissingFramework, "Flax NNX is not installed (flax was not found): pip install jax flax"):
+        port(model, "jax")
+
+
+def test_inputs_of_another_shape(framework):
+    module = adapter(framework)
+    model = build(BLOCK, random_arrays(BLOCK), framework)
+    with raises(ValueError, "input: expected (batch, "):
+        module.forward(model, np.zeros((2, 4, 8, 6), "f"))
+    with raises(ValueError, "input: expected (batch, "):
+        module.forward(model, np.zeros((2, 3), "f"))
+
+
+def test_one_value_a_channel_cannot_be_normalised(framework):
+    model = build(BLOCK, random_arrays(BLOCK), framework)
+    before = export(model)
+    with raises(ValueError, "batch norm in training: expected more than one value per channel"):
+        adapter(framework).forward(model, np.zeros((1, 3, 1, 1), "f"), training=True)
+    assert all((after == before[name]).all() for name, after in export(model).items())
+
+
+# Files
+
+
+def test_writing_bad_arrays_leaves_the_old_file(tmp_path):
+    path = tmp_path / "block.safetensors"
+    write(path, BLOCK, random_arrays(BLOCK))
+    content = path.read_bytes()
+    with raises(WeightsError, "block.safetensors was not written: the arrays do not fit the config"):
+        write(path, BLOCK, broken())
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"block{suffix}"
+    write(path, BLOCK, random_arrays(BLOCK))
+    content = path.read_bytes()
+
+    def fail(handle):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write(path, BLOCK, random_arrays(BLOCK, seed=1))
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_that_cannot_be(tmp_path):
+    with raises(FileNotFoundError, "missing.safetensors: there is no such file"):
+        read(tmp_path / "missing.safetensors")
+    with raises(FileNotFoundError, "does not exist"):
+        write(tmp_path / "no" / "folder.npz", BLOCK, random_arrays(BLOCK))
+    with raises(ValueError, "x.onnx: cannot read .onnx; expected one of .safetensors, .npz, .pt, .pth, .th"):
+        read("x.onnx")
+    with raises(ValueError, "x: cannot write a file without suffix"):
+        write("x", BLOCK, random_arrays(BLOCK))
+    with raises(ValueError, "x.keras: cannot read .keras files, since loading one runs code that it names"):
+        read("x.keras")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt"])
+def test_broken_files(tmp_path, suffix, torch):
+    path = tmp_path / f"block{suffix}"
+    write(path, BLOCK, random_arrays(BLOCK))
+    content = path.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"not weights at all"):
+        path.write_bytes(damaged)
+        with pytest.raises(WeightsError, match=r"block\.\w+: is not a"):
+            read(path)
+
+
+class Malice:
+    """Unpickled, it would create a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_nothing_in_a_file_is_executed(tmp_path, torch):
+    trace = tmp_path / "trace"
+    torch.save({"state_dict": {}, "config": Malice(trace)}, tmp_path / "evil.pt")
+    np.savez(tmp_path / "evil.npz", evil=np.array([Malice(trace)], dtype=object))
+    for name in ("evil.pt", "evil.npz"):
+        with pytest.raises(WeightsError, match="evil"):
+            read(tmp_path / name, BLOCK)
+    assert not trace.exists()
+
+
+def test_files_that_do_not_say_what_they_are(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file(random_arrays(BLOCK), tmp_path / "bare.safetensors")
+    with raises(ValueError, "bare.safetensors: holds no config, so it does not say what it is; pass config="):
+        read(tmp_path / "bare.safetensors")
+    assert read(tmp_path / "bare.safetensors", BLOCK)[0] == BLOCK
+    write(tmp_path / "block.safetensors", BLOCK, random_arrays(BLOCK))
+    with raises(ValueError, "holds a config of its own that is another than the one given"):
+        read(tmp_path / "block.safetensors", BlockConfig(3, 5))
+    with raises(WeightsError, "bare.safetensors does not fit its config (written by another library?"):
+        read(tmp_path / "bare.safetensors", BlockConfig(3, 5, 5, 2))
+
+
+def test_foreign_names():
+    config = preset("resnet20")
+    with raises(ValueError, "naming: expected one of torchvision, cifar-resnet, got 'keras'"):
+        to_canonical_names("keras", config, {})
+    with raises(ValueError, "naming: 'torchvision' names a network, but the config is of a ResidualBlockWithAttention"):
+        to_canonical_names("torchvision", BLOCK, {})
+    with raises(ValueError, "naming: 'torchvision' has no name for stages.0.0.attention.fc1.weight"):
+        to_canonical_names("torchvision", preset("se-resnet18"), {})
+    with pytest.raises(WeightsError) as caught:
+        to_canonical_names("cifar-resnet", config, {"module.conv1.weight": np.zeros(1), "strange": np.zeros(1)}, "x.th")
+    assert "x.th is not a cifar-resnet checkpoint" in str(caught.value)
+    assert {"strange: unexpected", "module.linear.bias: missing"} <= set(caught.value.faults)
+    assert "module.conv1.weight: missing" not in caught.value.faults
+
+
+# The cross-check and comparisons
+
+
+def test_crosscheck_inputs(framework):
+    def run(**options):
+        return crosscheck(BLOCK, frameworks=(framework,), **options)
+
+    with raises(ValueError, "device 'cuda'" if "cuda" not in adapter(framework).devices() else "device 'tpu'"):
+        run(devices=("tpu",) if "cuda" in adapter(framework).devices() else ("cuda",))
+    with raises(ValueError, "inputs: expected (batch, 3, height, width), got (2, 8, 6, 3)"):
+        run(inputs=np.zeros((2, 8, 6, 3), "f"))
+    with raises(ValueError, "inputs: expected finite numbers"):
+        run(inputs=np.full((2, 3, 8, 6), np.nan, "f"))
+    with raises(ValueError, "dtype: expected one of float32, float64, got 'float16'"):
+        run(dtype="float16")
+    with raises(ValueError, "framework: expected one of torch, jax, tf, got 'mxnet'"):
+        crosscheck(BLOCK, frameworks=("mxnet",))
+    with raises(ValueError, "frameworks: expected at least one, got none"):
+        crosscheck(BLOCK, frameworks=())
+    with raises(WeightsError, "the arrays do not fit the config"):
+        run(arrays=broken())
+
+
+def test_comparisons():
+    with raises(ValueError, "array: actual has shape (2,), expected (3,)"):
+        difference(np.zeros(2), np.zeros(3), tolerance=1)
+    with raises(ValueError, "empty arrays"):
+        difference(np.zeros(0), np.zeros(0), tolerance=1)

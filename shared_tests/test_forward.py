@@ -1,0 +1,53 @@
+"""Outputs and running statistics, in both modes, for every configuration of the grid, against the oracle."""
+
+import pytest
+
+from shared_tests import reference
+from shared_tests.backends import precise
+from shared_tests.cases import GRID, SHORT_GRID, name_of, random_arrays, random_input
+from shared_tests.tolerances import tolerance
+from weights import difference, export, schema
+
+
+def check_forward(backend, config, size, dtype, batch=2):
+    arrays, x = random_arrays(config, dtype), random_input(config, size, batch, dtype)
+    with precise((backend.framework,), dtype):
+        model = backend.build(config, arrays)
+        outputs = {training: backend.forward(model, x, training=training) for training in (False, True)}
+        held = export(model)
+    for training, mode in ((False, "eval"), (True, "train")):
+        expected = reference.run(config, arrays, x, training=training)
+        assert outputs[training].dtype == dtype
+        row = difference(outputs[training], expected.output, tolerance=tolerance(dtype, f"{mode} output"))
+        assert row.ok, row
+        last = expected.statistics
+    for parameter in schema(config):
+        if parameter.trainable:
+            assert (held[parameter.name] == arrays[parameter.name]).all()
+            continue
+        limit = tolerance(dtype, "train statistics")
+        row = difference(held[parameter.name], last[parameter.name], tolerance=limit, tensor=parameter.name)
+        assert row.ok, row
+
+
+@pytest.mark.parametrize(("config", "size"), GRID, ids=name_of)
+def test_float64(backend, config, size):
+    check_forward(backend, config, size, "float64")
+
+
+@pytest.mark.parametrize(("config", "size"), SHORT_GRID, ids=name_of)
+def test_float32(backend, config, size):
+    check_forward(backend, config, size, "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_image(backend, dtype):
+    config, size = SHORT_GRID[-1]
+    check_forward(backend, config, size, dtype, batch=1)
+
+
+@pytest.mark.parametrize("attention", ["none", "se"])
+def test_without_projection(backend, attention):
+    from weights import BlockConfig
+
+    check_forward(backend, BlockConfig(6, 6, attention=attention), (8, 5), "float64")

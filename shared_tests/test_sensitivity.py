@@ -1,0 +1,317 @@
+"""The cross-check must fail: for each single tensor that is a little off, and for each convention that is another."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from shared_tests.backends import precise
+from shared_tests.cases import NETWORKS, random_arrays
+from shared_tests.crosscheck import check_model, crosscheck, draw
+from weights import BlockConfig, NetworkConfig, export, load, schema
+from weights.convert import layout
+from weights.live import adapter, build
+
+# Square kernels and equal channels, so that transposed and swapped tensors have shapes that fit.
+BLOCK = BlockConfig(6, 6, 3, 2, attention_options={"hidden_channels": 6})
+SIZE = (8, 6)
+
+
+@cache
+def problem(config=BLOCK, size=SIZE, dtype="float64"):
+    return draw(config, random_arrays(config, dtype), size, 4, dtype)
+
+
+def outcome(backend, change, config=BLOCK, size=SIZE, dtype="float64"):
+    """The report on a model whose arrays were changed, or that was itself changed."""
+    posed = problem(config, size, dtype)
+    with precise((backend.framework,), dtype):
+        model = backend.build(config, posed.arrays)
+        arrays = {name: array.copy() for name, array in posed.arrays.items()}
+        change(arrays)
+        load(model, arrays)
+    return check_model(backend, model, posed)
+
+
+def nudged(name):
+    """One number of one tensor, by a millionth of the tensor's magnitude."""
+
+    def change(arrays):
+        arrays[name].flat[arrays[name].size // 2] += 1e-6 * np.abs(arrays[name]).max()
+
+    return change
+
+
+def swapped(first, second):
+    def change(arrays):
+        arrays[first], arrays[second] = arrays[second], arrays[first]
+
+    return change
+
+
+def reordered(name, *axes):
+    def change(arrays):
+        arrays[name] = np.ascontiguousarray(arrays[name].transpose(axes))
+
+    return change
+
+
+def flipped(name, axis):
+    def change(arrays):
+        arrays[name] = np.ascontiguousarray(np.flip(arrays[name], axis))
+
+    return change
+
+
+NAMES = [parameter.name for parameter in schema(BLOCK)]
+KERNELS = ("conv1.weight", "conv2.weight")
+BATCH_NORMS = ("bn1", "bn2", "shortcut.1")
+
+
+def test_it_passes_when_nothing_is_changed(backend):
+    assert outcome(backend, lambda arrays: None).ok
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_number_of_any_tensor(backend, name):
+    report = outcome(backend, nudged(name))
+    assert not report.ok
+    # and it is found by what the model computes, not only by reading the weights back
+    assert any(row.quantity != "weights" for row in report.failures), report
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "running" not in name and "conv" in name or "bn" in name])
+def test_one_number_in_float32(backend, name):
+    def change(arrays):
+        arrays[name].flat[0] += np.float32(1e-3) * np.abs(arrays[name]).max()
+
+    assert any(row.quantity != "weights" for row in outcome(backend, change, dtype="float32").failures)
+
+
+WRONG = {
+    **{
+        f"{name} in and out": reordered(name, 1, 0, 2, 3) for name in (*KERNELS, "attention.fc1.weight", "shortcut.0.weight")
+    },
+    **{f"{name} rows and cols": reordered(name, 0, 1, 3, 2) for name in KERNELS},
+    **{f"{name} upside down": flipped(name, 2) for name in KERNELS},
+    **{f"{name} mirrored": flipped(name, 3) for name in KERNELS},
+    **{f"{name} rolled channels": flipped(name, 0) for name in (*KERNELS, *(f"{bn}.running_mean" for bn in BATCH_NORMS))},
+    **{f"{bn} gamma and beta": swapped(f"{bn}.weight", f"{bn}.bias") for bn in BATCH_NORMS},
+    "conv1 and conv2": swapped("conv1.weight", "conv2.weight"),
+    "conv1 and conv2 biases": swapped("conv1.bias", "conv2.bias"),
+    "fc1 and fc2": swapped("attention.fc1.weight", "attention.fc2.weight"),
+    "fc1 and fc2 biases": swapped("attention.fc1.bias", "attention.fc2.bias"),
+    **{
+        f"bn1 and bn2 {leaf}": swapped(f"bn1.{leaf}", f"bn2.{leaf}")
+        for leaf in ("weight", "bias", "running_mean", "running_var")
+    },
+    "bn2 and shortcut": swapped("bn2.weight", "shortcut.1.weight"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_tensors_in_the_wrong_place_or_order(backend, mistake):
+    report = outcome(backend, WRONG[mistake])
+    assert any(row.quantity != "weights" for row in report.failures), report
+
+
+def test_mean_and_variance_swapped(backend):
+    def change(arrays):
+        arrays["bn1.running_mean"], arrays["bn1.running_var"] = (
+            arrays["bn1.running_var"],
+            np.abs(arrays["bn1.running_mean"]),
+        )
+
+    assert any(row.quantity == "eval output" for row in outcome(backend, change).failures)
+
+
+@pytest.mark.parametrize(
+    "name", ["stem.conv.weight", "stages.1.0.bn2.running_var", "stages.1.1.bn1.weight", "classifier.bias"]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_number_of_a_network(backend, name, dtype):
+    config, size = NETWORKS[0]
+
+    def change(arrays):
+        arrays[name].flat[0] += arrays[name].dtype.type(1e-3) * np.abs(arrays[name]).max()
+
+    assert any(row.quantity != "weights" for row in outcome(backend, change, config, size, dtype).failures)
+
+
+def misbuilt(backend, dtype="float64", **fields):
+    """A model of another config than the oracle's, with the same weights."""
+    posed = problem(dtype=dtype)
+    other = BlockConfig.from_dict({**BLOCK.to_dict(), **fields})
+    with precise((backend.framework,), dtype):
+        model = build(other, posed.arrays, backend.framework, backend.device)
+    return check_model(backend, model, posed)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_another_eps(backend, dtype):
+    failing = {row.quantity for row in misbuilt(backend, dtype, bn_eps=1e-3).failures}
+    assert {"eval output", "train output", "train gradient", "eval gradient"} <= failing
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_another_decay(backend, dtype):
+    failing = {row.quantity for row in misbuilt(backend, dtype, bn_decay=0.99).failures}
+    assert failing == {"train statistics"}
+
+
+def test_same_padding(backend):
+    """TensorFlow's and JAX's SAME at stride 2 on an even size: (0, 1) where PyTorch has (1, 1)."""
+    posed = problem()
+    with precise((backend.framework,), "float64"):
+        model = backend.build(BLOCK, posed.arrays)
+        if backend.framework == "torch":
+            from torch.nn import functional
+
+            conv = type(model.conv1)
+            shifted = type("Same", (conv,), {
+                "forward": lambda self, x: functional.conv2d(
+                    functional.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride
+                )
+            })  # fmt: skip
+            model.conv1.__class__ = shifted
+        elif backend.framework == "jax":
+            model.conv1.padding = "SAME"
+        else:
+            model.conv1.margins = ((0, 0), (0, 0), (0, 0), (0, 0))
+            model.conv1.padding = "same"
+    failing = {row.quantity for row in check_model(backend, model, posed).failures}
+    assert {"eval output", "train output", "train statistics", "train gradient", "eval gradient"} <= failing
+
+
+def test_same_padding_on_odd_sizes_is_no_mistake(framework):
+    """Why sizes must be even too: at odd sizes SAME pads as PyTorch does, and a test on them alone would pass."""
+    if framework != "jax":
+        pytest.skip("one framework shows it")
+    posed = draw(BLOCK, random_arrays(BLOCK, "float64"), (9, 7), 4, "float64")
+    from shared_tests.backends import Backend
+
+    backend = Backend("jax", "cpu")
+    with precise(("jax",), "float64"):
+        model = backend.build(BLOCK, posed.arrays)
+        model.conv1.padding = "SAME"
+    assert check_model(backend, model, posed).ok
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_biased_variance(backend, dtype, monkeypatch):
+    posed = problem(dtype=dtype)
+    with precise((backend.framework,), dtype):
+        model = backend.build(BLOCK, posed.arrays)
+        if backend.framework == "torch":
+            for bn in (model.bn1, model.bn2, model.shortcut[1]):
+                bn.register_forward_hook(_biased)
+        else:
+            normalization = __import__(f"{layout(backend.framework).package}.normalization", fromlist=["unbiased"])
+            monkeypatch.setattr(normalization, "unbiased", lambda variance, n: variance)
+        report = check_model(backend, model, posed)
+    assert {row.quantity for row in report.failures} == {"train statistics"}
+    assert all(row.tensor.endswith("running_var") for row in report.failures)
+
+
+def _biased(bn, inputs, output):
+    if bn.training:
+        n = inputs[0].numel() / inputs[0].shape[1]
+        batch = inputs[0].var(dim=(0, 2, 3), unbiased=True).detach()
+        bn.running_var -= bn.momentum * batch / n
+
+
+@pytest.mark.parametrize("where", ["bn1", "bn2"])
+def test_train_mode_left_on(torch, where):
+    """A batch norm that normalises with the batch in evaluation."""
+    from shared_tests.backends import Backend
+
+    backend = Backend("torch", "cpu")
+    model = backend.build(BLOCK, problem().arrays)
+    bn = getattr(model, where)
+    bn.train = lambda mode=True: bn
+    bn.training = True
+    assert any(row.quantity == "eval output" for row in check_model(backend, model, problem()).failures)
+
+
+def test_the_whole_cross_check_sees_one_wrong_framework(all_frameworks, monkeypatch):
+    """One framework of three is off: the rows that name it fail, and no others."""
+    from shared_tests import backends
+
+    def build_with_a_mistake(config, arrays, framework, device=None):
+        arrays = {name: array.copy() for name, array in arrays.items()}
+        if framework == "jax":
+            arrays["conv2.weight"][0, 0, 0, 0] += 0.01
+        return build(config, arrays, framework, device)
+
+    config = BlockConfig(3, 5, 3, 2)
+    assert crosscheck(config, batch=2).ok
+    monkeypatch.setattr(backends, "build", build_with_a_mistake)
+    report = crosscheck(config, batch=2)
+    assert not report.ok
+    assert all("jax cpu" in (row.actual, row.expected) for row in report.failures)
+    assert {"torch cpu", "tf cpu", "oracle"} <= {row.actual for row in report.failures} | {
+        row.expected for row in report.failures
+    }
+    assert "FAILED" in str(report)
+    assert "conv2.weight" in str(report)
+
+
+def test_nothing_compared_is_not_a_success():
+    from weights import Report
+
+    assert not Report("empty", ()).ok
+
+
+def test_nan_is_never_equal(framework):
+    def change(model):
+        arrays = export(model)
+        arrays["conv1.weight"][0, 0, 0, 0] = np.nan
+        load(model, arrays)
+
+    from shared_tests.backends import Backend
+
+    posed = problem(dtype="float32")
+    model = build(BLOCK, posed.arrays, framework)
+    change(model)
+    report = check_model(Backend(framework, "cpu"), model, posed)
+    assert report.worst(quantity="eval output").relative == float("inf")
+    assert adapter(framework).dtype_name is not None
+
+
+def test_ill_conditioned_rows_are_explained():
+    """A note says so where rounding alone could have put a tensor over its tolerance."""
+    from shared_tests.crosscheck import explain, pose
+
+    config = NetworkConfig(1, 2, (2,), (1,), attention_options={"hidden_channels": 1}, conv_bias=True)
+    arrays = random_arrays(config, "float32")
+    x = np.random.default_rng(0).normal(size=(2, 1, 5, 6)).astype("float32")
+    base = pose(config, arrays, x)
+    from shared_tests import reference
+
+    # Shift the hidden unit of the attention so that it is hardly on: its slopes are then made of rounding errors.
+    state = reference.State({n: a.astype("float64") for n, a in arrays.items()}, False, 0.9, 1e-5)
+    reference.network(state, config, x.astype("float64"))
+    values = []
+    original = reference.relu
+
+    def spy(state, x):
+        values.append(x)
+        return original(state, x)
+
+    try:
+        reference.relu = spy
+        reference.run(config, arrays, x, training=False)
+    finally:
+        reference.relu = original
+    hidden = next(value for value in values if value.shape[1:] == (1, 1, 1))
+    arrays["stages.0.0.attention.fc1.bias"] -= np.float32(hidden.max() - 1e-6)
+    posed = pose(config, arrays, x)
+    assert posed.risk > 1 > 0 < base.risk
+    from weights.compare import Difference
+
+    key = ("eval gradient", "stages.0.0.attention.fc2.weight")
+    row = Difference(*key, "torch cpu", "oracle", 1.0, 1.0, (0,), "out", 1e-5)
+    notes = explain(posed, [row])
+    assert any("kink" in note for note in notes)
+    assert any("fc2.weight is ill-conditioned: rounding weights and input to float32 alone moves it by" in n for n in notes)
+    assert explain(posed, []) == []

@@ -1,0 +1,156 @@
+"""The three packages are one text in three languages. Compared from their syntax trees, without importing a framework."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("pytorch_impl", "jax_impl", "tf_impl")
+FILES = sorted(path.name for path in (ROOT / "pytorch_impl").glob("*.py"))
+
+# What a framework calls by a name of its own, and what it needs besides.
+SAME_NAME = {"forward": "call", "__call__": "call"}
+NATIVE_ARGUMENTS = {"device", "rngs", "name", "training"}
+NATIVE_METHODS = {"reset_parameters", "get_config", "compute_output_shape"}
+# Names that only one framework has a use for, each with its reason where it is defined.
+NATIVE_NAMES = {
+    "FLOAT64_HELP", "checked", "check_held",  # 64 bits need a setting in JAX
+    "Sequential",                             # Keras' own casts to its default dtype
+    "unbiased",                               # PyTorch's batch norm does it inside
+    "BACKEND",                                # Keras runs on three
+    "read_file", "write_file",                # files of PyTorch and Keras
+    "relu", "sigmoid",
+}  # fmt: skip
+
+
+def tree(package: str, file: str) -> ast.Module:
+    return ast.parse((ROOT / package / file).read_text())
+
+
+def public(node: ast.AST) -> bool:
+    return not node.name.startswith("_") or node.name in ("__init__", "__call__")  # type: ignore[attr-defined]
+
+
+def signature(function: ast.FunctionDef) -> list[str]:
+    """Arguments in order, with defaults, `*` before those by keyword; native arguments and dtype's default left out."""
+    arguments = function.args
+    positional = arguments.posonlyargs + arguments.args
+    padded = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
+    shown = [_argument(*pair) for pair in zip(positional, padded, strict=True)]
+    by_keyword = [_argument(*pair) for pair in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    return [text for text in [*shown, "*", *by_keyword] if text.split("=")[0] not in NATIVE_ARGUMENTS]
+
+
+def _argument(argument: ast.arg, default: ast.expr | None) -> str:
+    if default is None or argument.arg == "dtype":
+        return argument.arg
+    return f"{argument.arg}={ast.unparse(default)}"
+
+
+def members(init: ast.FunctionDef) -> list[str]:
+    """The public attributes that __init__ gives the object, in order."""
+    targets = (
+        target
+        for node in ast.walk(init)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self"
+    )
+    return list(dict.fromkeys(target.attr for target in sorted(targets, key=lambda target: target.lineno)))
+
+
+def surface(package: str, file: str) -> list[object]:
+    """Public classes and functions in order, with methods, signatures and, where all have them, members."""
+    found: list[object] = []
+    for node in tree(package, file).body:
+        if isinstance(node, ast.FunctionDef) and public(node) and node.name not in NATIVE_NAMES:
+            found.append((node.name, signature(node)))
+        elif isinstance(node, ast.ClassDef) and node.name not in NATIVE_NAMES:
+            methods = [
+                (SAME_NAME.get(item.name, item.name), signature(item))
+                for item in node.body
+                if isinstance(item, ast.FunctionDef) and public(item) and item.name not in NATIVE_METHODS
+            ]
+            if file == "normalization.py":  # PyTorch's own class computes
+                methods = [method for method in methods if method[0] in ("__init__", "call")]
+            found.append((node.name, methods))
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and target.id not in NATIVE_NAMES:
+                found.append(target.id)
+    return found
+
+
+def classes(package: str, file: str) -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in tree(package, file).body if isinstance(node, ast.ClassDef)}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_same_files(package):
+    assert sorted(path.name for path in (ROOT / package).glob("*.py")) == FILES
+
+
+@pytest.mark.parametrize("package", PACKAGES[1:])
+@pytest.mark.parametrize("file", FILES)
+def test_the_same_definitions_in_the_same_order(package, file):
+    assert surface(package, file) == surface("pytorch_impl", file)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_same_public_names(package):
+    names = {
+        file: next(
+            ast.literal_eval(node.value)
+            for node in tree(file, "__init__.py").body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        )
+        for file in (package, "pytorch_impl")
+    }
+    assert names[package] == names["pytorch_impl"]
+
+
+@pytest.mark.parametrize("package", PACKAGES[1:])
+@pytest.mark.parametrize(("file", "name"), [
+    ("block.py", "ResidualBlockWithAttention"), ("network.py", "Stem"), ("network.py", "ResidualAttentionNetwork"),
+    ("attention.py", "SqueezeExcite"),
+])  # fmt: skip
+def test_the_same_members_in_the_same_order(package, file, name):
+    def of(where):
+        init = next(item for item in classes(where, file)[name].body if getattr(item, "name", "") == "__init__")
+        return [member for member in members(init) if member not in ("built", "options")]
+
+    assert of(package) == of("pytorch_impl")
+    assert len(of(package)) >= 2
+
+
+def stages(package: str, file: str, name: str) -> list[str]:
+    """The lines of a forward method that compute, reduced to what they call."""
+    function = next(
+        item for item in classes(package, file)[name].body if getattr(item, "name", "") in ("forward", "__call__", "call")
+    )
+    lines = []
+    for statement in function.body:
+        calls = [ast.unparse(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)]
+        kept = sorted(call for call in calls if not call.endswith((".flatten", ".reshape", "squeeze", "len")))
+        lines.append(f"{type(statement).__name__}: {', '.join(kept)}")
+    return lines
+
+
+@pytest.mark.parametrize("package", PACKAGES[1:])
+@pytest.mark.parametrize(("file", "name"), [
+    ("block.py", "ResidualBlockWithAttention"), ("network.py", "Stem"), ("network.py", "ResidualAttentionNetwork"),
+    ("attention.py", "SqueezeExcite"), ("attention.py", "Identity"),
+])  # fmt: skip
+def test_the_same_stage_on_the_same_line(package, file, name):
+    assert stages(package, file, name) == stages("pytorch_impl", file, name)
+
+
+def test_no_numbered_axes_outside_the_layouts():
+    """Axis orders are named, in layouts.py; a transposition by numbers anywhere else in weights is a mistake."""
+    for path in (ROOT / "weights").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".transpose", ".permute", ".moveaxis")):
+                assert path.name == "convert.py", f"{path.name}: {ast.unparse(node)}"
