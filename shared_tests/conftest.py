@@ -7,6 +7,9 @@ import os
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Half the time of compiling, which is most of the time of these tests. `make test` runs the golden vectors with XLA's own
+# level as well.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from shared_tests.backends import FRAMEWORKS, Backend
 from weights.live import MissingFramework, adapter

@@ -108,7 +108,7 @@ class Problem:
         return self.margin < _clearance(self.dtype)
 
     def ill_conditioned(self, quantity: str, tensor: str) -> bool:
-        return self.movement[quantity, tensor] > tolerance(self.dtype, quantity) / 10
+        return self.movement.get((quantity, tensor), 0) > tolerance(self.dtype, quantity) / 10
 
     @property
     def risk(self) -> float:

@@ -25,9 +25,10 @@ class State:
     """What a pass through the model reads and leaves behind.
 
     arrays: parameters and statistics. training: the mode. statistics: the running statistics after the pass.
-    slopes: gradients, filled by the pullbacks. scales: for gradients that are exactly zero, what their rounding errors
-    are relative to. margin: how near any relu came to its kink or any maximum to a tie, relative to the tensor's
-    greatest magnitude.
+    slopes: gradients, filled by the pullbacks.
+    magnitudes: of the last convolution, the sums of the magnitudes of what its gradients add up.
+    scales: those sums for gradients that cancel to zero, since their rounding errors are relative to them.
+    margin: how near any relu came to its kink or any maximum to a tie, relative to the tensor's greatest magnitude.
     """
 
     arrays: Mapping[str, Array]
@@ -36,6 +37,7 @@ class State:
     eps: float
     statistics: dict[str, Array] = field(default_factory=dict)
     slopes: dict[str, Array] = field(default_factory=dict)
+    magnitudes: dict[str, float] = field(default_factory=dict)
     scales: dict[str, float] = field(default_factory=dict)
     margin: float = np.inf
 
@@ -73,7 +75,9 @@ def conv2d(state: State, name: str, x: Array, stride: Pair, padding: Pair) -> tu
         state.slopes[f"{name}.weight"] = np.einsum("borc,bircuv->oiuv", slope, windows, optimize=True)
         if bias is not None:
             state.slopes[f"{name}.bias"] = slope.sum(axis=(0, 2, 3))
-            state.scales[f"{name}.bias"] = float(np.abs(slope).sum(axis=(0, 2, 3)).max())
+            state.magnitudes[f"{name}.bias"] = float(np.abs(slope).sum(axis=(0, 2, 3)).max())
+        if weight[0].size == 1:
+            state.magnitudes[f"{name}.weight"] = float(np.abs(slope * windows[..., 0, 0]).sum(axis=(0, 2, 3)).max())
         padded_slope = np.zeros(padded.shape, slope.dtype)
         height, width = slope.shape[2:]
         for u in range(rows):
@@ -195,18 +199,20 @@ def normalized_conv(state: State, conv: str, bn: str, x: Array, stride: Pair, pa
     """A convolution and the batch norm behind it.
 
     In training the batch norm takes the mean away, so a bias in front of it changes nothing and its gradient is exactly
-    zero; what a framework returns is rounding noise, to be judged by the sum of the magnitudes that cancel.
+    zero; and it divides by the deviation, so where a kernel is one single weight that weight changes nothing but what eps
+    does. What a framework returns there is rounding noise, to be judged by the sum of the magnitudes that cancel.
     """
     y, back_conv = conv2d(state, conv, x, stride, padding)
     y, back_bn = batch_norm(state, bn, y)
 
     def pullback(slope: Array) -> Array:
+        state.magnitudes.clear()
         slope = back_conv(back_bn(slope))
         bias = f"{conv}.bias"
-        if bias in state.slopes and state.training:
-            state.slopes[bias] = np.zeros_like(state.slopes[bias])
-        else:
-            state.scales.pop(bias, None)
+        if state.training:
+            state.scales |= state.magnitudes
+            if bias in state.slopes:
+                state.slopes[bias] = np.zeros_like(state.slopes[bias])
         return slope
 
     return y, pullback

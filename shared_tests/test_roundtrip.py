@@ -43,7 +43,7 @@ def test_reorder_names_axes():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("config", [BLOCK, NETWORK], ids=["block", "network"])
-@pytest.mark.parametrize(("source", "target"), permutations(FRAMEWORKS, 2))
+@pytest.mark.parametrize(("source", "target"), list(permutations(FRAMEWORKS, 2)))
 def test_every_ordered_pair(all_frameworks, source, target, config, dtype):
     arrays = random_arrays(config, dtype, seed=3)
     with precise(FRAMEWORKS, dtype):

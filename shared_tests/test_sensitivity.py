@@ -10,7 +10,7 @@ from shared_tests.cases import NETWORKS, random_arrays
 from shared_tests.crosscheck import check_model, crosscheck, draw
 from weights import BlockConfig, NetworkConfig, export, load, schema
 from weights.convert import layout
-from weights.live import adapter, build
+from weights.live import build
 
 # Square kernels and equal channels, so that transposed and swapped tensors have shapes that fit.
 BLOCK = BlockConfig(6, 6, 3, 2, attention_options={"hidden_channels": 6})
@@ -33,11 +33,14 @@ def outcome(backend, change, config=BLOCK, size=SIZE, dtype="float64"):
     return check_model(backend, model, posed)
 
 
-def nudged(name):
-    """One number of one tensor, by a millionth of the tensor's magnitude."""
+def nudged(name, part=1e-6):
+    """One number of one tensor, by a part of the tensor's magnitude: the one that does most, since behind a relu that is
+    off for every image a weight does nothing."""
+    slopes = problem().expected["eval gradient"]
+    position = int(np.abs(slopes[name]).argmax()) if name in slopes else 0
 
     def change(arrays):
-        arrays[name].flat[arrays[name].size // 2] += 1e-6 * np.abs(arrays[name]).max()
+        arrays[name].flat[position] += arrays[name].dtype.type(part) * np.abs(arrays[name]).max()
 
     return change
 
@@ -80,12 +83,10 @@ def test_one_number_of_any_tensor(backend, name):
     assert any(row.quantity != "weights" for row in report.failures), report
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "running" not in name and "conv" in name or "bn" in name])
+@pytest.mark.parametrize("name", NAMES)
 def test_one_number_in_float32(backend, name):
-    def change(arrays):
-        arrays[name].flat[0] += np.float32(1e-3) * np.abs(arrays[name]).max()
-
-    assert any(row.quantity != "weights" for row in outcome(backend, change, dtype="float32").failures)
+    report = outcome(backend, nudged(name, 1e-3), dtype="float32")
+    assert any(row.quantity != "weights" for row in report.failures), report
 
 
 WRONG = {
@@ -183,10 +184,8 @@ def test_same_padding(backend):
     assert {"eval output", "train output", "train statistics", "train gradient", "eval gradient"} <= failing
 
 
-def test_same_padding_on_odd_sizes_is_no_mistake(framework):
+def test_same_padding_on_odd_sizes_is_no_mistake(jax):
     """Why sizes must be even too: at odd sizes SAME pads as PyTorch does, and a test on them alone would pass."""
-    if framework != "jax":
-        pytest.skip("one framework shows it")
     posed = draw(BLOCK, random_arrays(BLOCK, "float64"), (9, 7), 4, "float64")
     from shared_tests.backends import Backend
 
@@ -217,7 +216,7 @@ def _biased(bn, inputs, output):
     if bn.training:
         n = inputs[0].numel() / inputs[0].shape[1]
         batch = inputs[0].var(dim=(0, 2, 3), unbiased=True).detach()
-        bn.running_var -= bn.momentum * batch / n
+        bn.running_var.data -= bn.momentum * batch / n
 
 
 @pytest.mark.parametrize("where", ["bn1", "bn2"])
@@ -275,7 +274,6 @@ def test_nan_is_never_equal(framework):
     change(model)
     report = check_model(Backend(framework, "cpu"), model, posed)
     assert report.worst(quantity="eval output").relative == float("inf")
-    assert adapter(framework).dtype_name is not None
 
 
 def test_ill_conditioned_rows_are_explained():

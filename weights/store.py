@@ -133,7 +133,7 @@ def _read_safetensors(path: Path) -> tuple[str | None, Arrays]:
 
 def _read_npz(path: Path) -> tuple[str | None, Arrays]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # a broken archive raises whatever the layer that broke raises
         raise WeightsError(f"{path.name}: is not a whole .npz file of plain arrays ({error})", []) from None

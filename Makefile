@@ -1,0 +1,55 @@
+# Two commands: `make demo` and `make test`. Both make a virtual environment in .venv and install what they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+REQUIRE ?= torch,jax,tf
+ENVIRONMENT := TF_CPP_MIN_LOG_LEVEL=3
+
+.PHONY: demo test lint bench golden picture pretrained gpu clean
+
+demo: $(READY)
+	@$(BIN)/resattn demo
+
+# The suite; the golden vectors as XLA compiles by default; then what depends on the backend of Keras again on its other
+# two, each in a process of its own.
+PYTEST := $(BIN)/python -m pytest -q -n 2
+BACKEND_TESTS := $(addprefix shared_tests/test_,golden.py gradients.py roundtrip.py idioms.py errors.py)
+test: $(READY) lint
+	$(ENVIRONMENT) $(PYTEST) --require $(REQUIRE)
+	$(ENVIRONMENT) XLA_FLAGS= $(PYTEST) --require jax --frameworks jax shared_tests/test_golden.py
+	$(ENVIRONMENT) KERAS_BACKEND=jax $(PYTEST) --require tf --frameworks tf $(BACKEND_TESTS)
+	$(ENVIRONMENT) KERAS_BACKEND=torch $(PYTEST) --require tf --frameworks tf $(BACKEND_TESTS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# On a machine with a CUDA device: everything that takes a device, on it. FRAMEWORKS and REQUIRE say which must be there.
+FRAMEWORKS ?= torch,jax
+gpu:
+	$(ENVIRONMENT) XLA_FLAGS= python -m pytest -q --require $(FRAMEWORKS),cuda --frameworks $(FRAMEWORKS) \
+	  shared_tests/test_golden.py shared_tests/test_gradients.py shared_tests/test_forward.py shared_tests/test_sensitivity.py
+
+bench: $(READY)
+	@$(ENVIRONMENT) $(BIN)/python -m resattn.bench
+
+golden: $(READY)
+	$(BIN)/python -m shared_tests.golden
+
+picture: $(READY)
+	$(BIN)/python -m resattn.draw
+
+pretrained: $(READY)
+	$(BIN)/python -m resattn.train_digits --output weights/pretrained/se-digits.safetensors
+
+# The frameworks are installed with exact versions: looser ones can bring gigabytes of CUDA packages with them.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

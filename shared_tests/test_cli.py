@@ -1,0 +1,222 @@
+"""The command line, as a user runs it, and what it prints."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from resattn import draw
+from resattn.cli import app, main, shortened
+from shared_tests.cases import random_arrays
+from weights import BlockConfig, WeightsError, preset, read, write
+from weights.attention import ATTENTION
+
+ROOT = Path(__file__).parent.parent
+DIGITS = ROOT / "weights" / "pretrained" / "se-digits.safetensors"
+BLOCK = BlockConfig(3, 5, 3, 2, attention_options={"hidden_channels": 2})
+
+
+@pytest.fixture
+def block(tmp_path):
+    write(tmp_path / "block.safetensors", BLOCK, random_arrays(BLOCK))
+    return tmp_path / "block.safetensors"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def fails(error, message, *arguments):
+    result = run(*arguments)
+    assert isinstance(result.exception, error), result.output
+    assert message in str(result.exception)
+
+
+def test_help_is_quick():
+    """Under half a second; the best of three, since the machine may be busy."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "resattn.cli", "--help"], capture_output=True, text=True)
+        times.append(time.perf_counter() - start)
+        assert done.returncode == 0
+    assert all(command in done.stdout for command in ("port", "inspect", "check", "demo"))
+    assert min(times) < 0.5
+
+
+def test_inspect(block):
+    output = run("inspect", block).output
+    assert "a block, 3 to 5 channels, kernel 3 x 3, stride 2 x 2, attention se (hidden_channels 2)" in output
+    assert re.search(r"conv1\.weight +5 x 3 x 3 x 3 +out in row col +float32", output)
+    assert str(len(random_arrays(BLOCK))) + " arrays" in output
+    assert "warning" not in output
+
+
+def test_inspect_doubts(tmp_path):
+    arrays = random_arrays(BLOCK)
+    arrays["bn1.running_var"][2] = -1
+    arrays["conv2.bias"][0] = np.nan
+    write(tmp_path / "bad.npz", BLOCK, arrays)
+    output = run("inspect", tmp_path / "bad.npz").output
+    assert "warning: bn1.running_var holds negative variances" in output
+    assert "warning: conv2.bias holds 1 values that are not finite" in output
+
+
+def test_port_keeps_every_bit(torch, block, tmp_path):
+    for source, target in (("block.safetensors", "a.npz"), ("a.npz", "b.pt"), ("b.pt", "c.safetensors")):
+        result = run("port", tmp_path / source, tmp_path / target)
+        assert result.exit_code == 0, result.output
+        assert f"{source} -> {target}: a block" in result.output
+    assert (tmp_path / "c.safetensors").read_bytes() == block.read_bytes()
+
+
+def test_port_does_not_replace_unless_told(block, tmp_path):
+    (tmp_path / "there.npz").write_text("precious")
+    fails(ValueError, "there.npz: exists already; pass --force to replace it", "port", block, tmp_path / "there.npz")
+    assert (tmp_path / "there.npz").read_text() == "precious"
+    assert run("port", block, tmp_path / "there.npz", "--force").exit_code == 0
+    assert read(tmp_path / "there.npz")[0] == BLOCK
+
+
+def test_config_option(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "bare.safetensors"
+    save_file(random_arrays(BLOCK), path)
+    (tmp_path / "block.json").write_text(BLOCK.to_json())
+    for config in (BLOCK.to_json(), tmp_path / "block.json"):
+        assert run("inspect", path, "--config", config).exit_code == 0
+    fails(ValueError, "--config: expected a preset (resnet18", "inspect", path, "--config", "resnet19")
+    fails(FileNotFoundError, "there is no such file", "inspect", path, "--config", "nowhere.json")
+    fails(ValueError, "--config: expected JSON", "inspect", path, "--config", "{oops")
+    fails(WeightsError, "bare.safetensors does not fit its config", "inspect", path, "--config", "resnet20")
+
+
+def test_check_says_yes(all_frameworks, block, tmp_path):
+    result = run("check", block, "--json", tmp_path / "report.json", "--size", "8x7", "--batch", "3")
+    assert result.exit_code == 0, result.output
+    assert "All " in result.output
+    assert "comparisons are within their tolerance" in result.output
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["ok"]
+    assert {"torch cpu", "jax cpu", "tf cpu", "oracle"} == {row["actual"] for row in report["rows"]} | {
+        row["expected"] for row in report["rows"]
+    }
+    assert "input 3 x 3 x 8 x 7" in result.output
+
+
+def test_check_says_no(torch, block, monkeypatch):
+    monkeypatch.setattr("torch.nn.functional.relu", lambda x: x * (x > 0) * 1.001)
+    monkeypatch.setattr("pytorch_impl.block.relu", lambda x: x * (x > 0) * 1.001)
+    result = run("check", block, "--frameworks", "torch")
+    assert result.exit_code == 1
+    assert "FAILED" in result.output
+    assert "eval output" in result.output
+    assert "OVER" in result.output
+
+
+def test_check_on_images_of_ones_own(torch, block, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(3, 3, 6, 8)).astype("float32"))
+    result = run("check", block, "--frameworks", "torch", "--inputs", tmp_path / "x.npy", "--all", "--dtype", "float64")
+    assert result.exit_code == 0, result.output
+    assert "in float64, input 3 x 3 x 6 x 8" in result.output
+    assert result.output.count("bn1.running_var") == 2
+    fails(ValueError, "inputs: expected (batch, 3, height, width)", *_check(block, tmp_path, np.zeros((2, 2))))
+    fails(FileNotFoundError, "there is no such file", "check", block, "--inputs", tmp_path / "nowhere.npy")
+    (tmp_path / "text.npy").write_text("hello")
+    fails(ValueError, "is not a .npy file", "check", block, "--inputs", tmp_path / "text.npy")
+
+
+def _check(block, tmp_path, array):
+    np.save(tmp_path / "wrong.npy", array)
+    return "check", block, "--frameworks", "torch", "--inputs", tmp_path / "wrong.npy"
+
+
+def test_check_options(block):
+    fails(ValueError, "--size: expected HEIGHTxWIDTH as in 32x33, got '32'", "check", block, "--size", "32")
+    fails(ValueError, "framework: expected one of torch, jax, tf", "check", block, "--frameworks", "mxnet")
+
+
+def test_what_a_user_can_mend_is_one_message_and_status_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["resattn", "inspect", str(tmp_path / "missing.npz")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("resattn: ")
+    assert captured.err.rstrip().endswith("missing.npz: there is no such file")
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_long_messages_are_shortened():
+    error = WeightsError("it does not fit:", [f"{number:03}: missing" for number in range(200)])
+    assert len(error.faults) == 200
+    assert shortened(str(error)).splitlines()[-1] == "  and 181 more"
+    assert shortened("one line") == "one line"
+
+
+def test_demo(all_frameworks):
+    """The whole demo, as `make demo` runs it."""
+    pytest.importorskip("sklearn")
+    done = subprocess.run(
+        [sys.executable, "-m", "resattn.cli", "demo"], capture_output=True, text=True, cwd=ROOT, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "450 of 450 predictions equal" in " ".join(done.stdout.split())
+    accuracies = re.findall(r"(\d+\.\d+)%", done.stdout)
+    assert len(accuracies) == 4  # three frameworks and the oracle
+    assert set(accuracies) == {"99.56"}
+    assert done.stderr == ""
+
+
+def test_the_pretrained_file_is_small_and_whole():
+    config, arrays = read(DIGITS)
+    assert DIGITS.stat().st_size < 1_000_000
+    assert config.attention == "se"
+    assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+# The picture
+
+
+def test_the_picture_of_the_readme_is_up_to_date():
+    assert draw.PICTURE.read_text(encoding="utf-8") == draw.block_svg(draw.README_BLOCK), "run: make picture"
+    assert "pictures/block.svg" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_attention_kind_is_drawn():
+    assert set(draw.ATTENTION_DRAWINGS) == set(ATTENTION)
+
+
+@pytest.mark.parametrize("config", [BLOCK, BlockConfig(4, 4), BlockConfig(3, 8, (5, 3), (2, 1), attention="none")])
+def test_pictures_show_what_the_block_does(config):
+    """One sum, one relu on each side of it, the shortcut that there is."""
+    picture = draw.block_svg(config)
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", picture)
+    hidden = 1 if config.attention == "se" else 0
+    assert sum(word.strip() == "relu" for word in words) == 2 + hidden
+    for member in ("conv1", "bn1", "conv2", "bn2"):
+        assert words.count(member) == 1
+    assert ("shortcut.0" in words) == ("shortcut.1" in words) == config.projects
+    assert any("identity" in word for word in words) != config.projects
+    assert ("sigmoid" in words) == (config.attention == "se")
+
+
+def test_presets_are_the_networks_they_are_named_after():
+    """Trainable numbers of torchvision's resnet18 and resnet34, and of the CIFAR ResNet-20 with projections."""
+    from weights import schema
+
+    def count(name, **changes):
+        return sum(int(np.prod(p.shape)) for p in schema(preset(name, **changes)) if p.trainable)
+
+    assert count("resnet18") == 11_689_512
+    assert count("resnet34") == 21_797_672
+    assert count("resnet20") == 269_722 + 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
+    assert count("se-resnet18") > count("resnet18")

@@ -1,0 +1,326 @@
+"""Each implementation does what people of its framework expect."""
+
+import numpy as np
+import pytest
+
+from shared_tests.backends import Backend
+from shared_tests.cases import random_arrays, random_input
+from weights import BlockConfig, NetworkConfig, export
+from weights.live import adapter, build
+
+BLOCK = BlockConfig(3, 5, 3, 2, attention_options={"hidden_channels": 2})
+NETWORK = NetworkConfig(3, 4, (4, 6), (1, 1), attention_options={"reduction": 2})
+CONFIGS = pytest.mark.parametrize("config", [BLOCK, NETWORK], ids=["block", "network"])
+
+
+def images(config, batch=2, size=(9, 8)):
+    return random_input(config, size, batch, "float32")
+
+
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
+def test_the_same_start(framework):
+    """Convolutions start normal with variance 2 / fan out, biases at 0, batch norms as the identity (He et al. 2015)."""
+    config = BlockConfig(24, 48, 5, 2)
+    package = __import__({"torch": "pytorch_impl", "jax": "jax_impl", "tf": "tf_impl"}[framework])
+    options = {}
+    if framework == "jax":
+        from flax import nnx
+
+        options = {"rngs": nnx.Rngs(0)}
+    elif framework == "torch":
+        import torch
+
+        torch.manual_seed(0)
+    else:
+        import keras
+
+        keras.utils.set_random_seed(0)
+    arrays = export(package.ResidualBlockWithAttention.from_config(config, **options))
+    kernel = arrays["conv2.weight"]
+    assert kernel.std() == pytest.approx((2 / (48 * 25)) ** 0.5, rel=0.03)
+    assert abs(kernel.mean()) < 0.03 * kernel.std()
+    assert np.abs(kernel).max() > 3 * kernel.std()  # not cut off
+    assert (arrays["conv1.bias"] == 0).all()
+    assert (arrays["bn1.weight"] == 1).all()
+    assert (arrays["bn1.running_var"] == 1).all()
+    assert (arrays["bn2.bias"] == 0).all()
+
+
+def test_members(framework):
+    model = build(BLOCK, random_arrays(BLOCK), framework)
+    for member in ("conv1", "bn1", "conv2", "bn2", "attention", "shortcut"):
+        assert hasattr(model, member)
+    assert model.config == BLOCK
+
+
+def test_attention_alone(framework):
+    package = __import__({"torch": "pytorch_impl", "jax": "jax_impl", "tf": "tf_impl"}[framework])
+    options = {}
+    if framework == "jax":
+        from flax import nnx
+
+        options = {"rngs": nnx.Rngs(0)}
+    x = np.ones((2, 32, 4, 5) if framework == "torch" else (2, 4, 5, 32), "float32")
+    if framework == "torch":
+        import torch
+
+        x = torch.tensor(x)
+    for kind in package.ATTENTION:
+        module = package.AttentionModule(32, kind, **options)
+        assert module(x).shape == x.shape
+    assert type(package.AttentionModule(32, **options)) is package.SqueezeExcite
+    assert package.AttentionModule(32, "se", {"reduction": 4}, **options).fc1 is not None
+    with pytest.raises(ValueError, match="attention: expected one of none, se, got 'cbam'"):
+        package.AttentionModule(32, "cbam", **options)
+
+
+# PyTorch
+
+
+def test_torch_train_and_eval(torch):
+    model = build(BLOCK, random_arrays(BLOCK), "torch")
+    x = torch.tensor(images(BLOCK))
+    before = export(model)["bn1.running_mean"]
+    model.eval()(x)
+    assert (export(model)["bn1.running_mean"] == before).all()
+    model.train()(x)
+    assert (export(model)["bn1.running_mean"] != before).all()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    model.double().eval()(x.double())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("mode", ["aot_eager", "inductor"])
+def test_torch_compile(torch, mode):
+    model = build(BLOCK, random_arrays(BLOCK), "torch")
+    compiled = torch.compile(model, backend=mode, fullgraph=True)
+    x = torch.tensor(images(BLOCK))
+    with torch.no_grad():
+        close(compiled(x).numpy(), model(x).numpy())
+    model.train()
+    compiled(x).sum().backward()
+    assert model.conv1.weight.grad is not None
+
+
+def test_torch_export_and_fx(torch):
+    model = build(NETWORK, random_arrays(NETWORK), "torch")
+    x = torch.tensor(images(NETWORK))
+    with torch.no_grad():
+        exported = torch.export.export(model, (x,))
+        close(exported.module()(x).numpy(), model(x).numpy())
+
+
+# Flax
+
+
+@CONFIGS
+def test_nnx_jit_and_jax_jit(jax, config):
+    from flax import nnx
+
+    model = build(config, random_arrays(config), "jax")
+    x = np.moveaxis(images(config), 1, -1)
+    expected = np.asarray(model(x))
+    close(np.asarray(nnx.jit(lambda model, x: model(x))(model, x)), expected)
+    graph, state = nnx.split(model)
+    close(np.asarray(jax.jit(lambda state, x: nnx.merge(graph, state)(x))(state, x)), expected)
+
+
+def test_nnx_jit_moves_the_statistics(jax):
+    from flax import nnx
+
+    model = build(BLOCK, random_arrays(BLOCK), "jax")
+    eager = build(BLOCK, random_arrays(BLOCK), "jax")
+    x = np.moveaxis(images(BLOCK), 1, -1)
+    model.train()
+    eager.train()
+    nnx.jit(lambda model, x: model(x))(model, x)
+    eager(x)
+    assert (export(model)["bn1.running_var"] != random_arrays(BLOCK)["bn1.running_var"]).all()
+    close(export(model)["bn1.running_var"], export(eager)["bn1.running_var"])
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@CONFIGS
+def test_nnx_grad(jax, config, training):
+    from flax import nnx
+
+    model = build(config, random_arrays(config), "jax")
+    adapter("jax").set_training(model, training)
+    x = np.moveaxis(images(config), 1, -1)
+    gradient = nnx.grad(lambda model: (model(x) ** 2).sum())(model)
+    jitted = nnx.jit(nnx.grad(lambda model, x: (model(x) ** 2).sum()))(model, x)
+    names = {".".join(map(str, path)) for path, _ in nnx.to_flat_state(gradient)}
+    assert names == {".".join(map(str, path)) for path, _ in nnx.to_flat_state(jitted)}
+    assert names == {name for name, leaf in adapter("jax").variables(model).items() if isinstance(leaf, nnx.Param)}
+
+
+def test_nnx_train_and_eval(jax):
+    model = build(BLOCK, random_arrays(BLOCK), "jax")
+    x = np.moveaxis(images(BLOCK), 1, -1)
+    before = export(model)["bn1.running_mean"]
+    model(x)
+    assert (export(model)["bn1.running_mean"] == before).all()
+    model.train()
+    assert not model.shortcut.layers[1].use_running_average
+    model(x)
+    assert (export(model)["bn1.running_mean"] != before).all()
+
+
+def test_optax_step(jax):
+    """A training step as Flax users write it."""
+    import optax
+    from flax import nnx
+
+    model = build(NETWORK, random_arrays(NETWORK), "jax")
+    model.train()
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    x = np.moveaxis(images(NETWORK), 1, -1)
+
+    @nnx.jit
+    def step(model, optimizer, x):
+        loss, gradient = nnx.value_and_grad(lambda model: (model(x) ** 2).mean())(model)
+        optimizer.update(model, gradient)
+        return loss
+
+    first, second = step(model, optimizer, x), step(model, optimizer, x)
+    assert second < first
+
+
+# Keras
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+@CONFIGS
+def test_tf_function(keras, config, jit):
+    tensorflow = _tensorflow(keras)
+    model = build(config, random_arrays(config), "tf")
+    x = tensorflow.constant(np.moveaxis(images(config), 1, -1))
+    expected = model(x).numpy()
+    compiled = tensorflow.function(lambda x, training: model(x, training=training), jit_compile=jit, autograph=False)
+    close(compiled(x, False).numpy(), expected)
+    before = export(model)
+    compiled(x, True)
+    after = export(model)
+    assert all((after[name] != before[name]).all() for name in before if "running_mean" in name)
+
+
+def test_tf_function_of_unknown_shape(keras):
+    """The number of values is then a tensor; the statistics must be the same."""
+    tensorflow = _tensorflow(keras)
+    model = build(BLOCK, random_arrays(BLOCK), "tf")
+    eager = build(BLOCK, random_arrays(BLOCK), "tf")
+    x = tensorflow.constant(np.moveaxis(images(BLOCK), 1, -1))
+    shape = tensorflow.TensorSpec((None, None, None, 3), tensorflow.float32)
+    compiled = tensorflow.function(lambda x: model(x, training=True), input_signature=[shape], autograph=False)
+    close(compiled(x).numpy(), eager(x, training=True).numpy())
+    for name, array in export(eager).items():
+        close(export(model)[name], array)
+
+
+@CONFIGS
+def test_a_functional_model_of_unknown_size(keras, tmp_path, config):
+    model = build(config, random_arrays(config), "tf")
+    inputs = keras.Input((None, None, 3))
+    functional = keras.Model(inputs, model(inputs))
+    for size in ((9, 8), (16, 12)):
+        x = np.moveaxis(images(config, size=size), 1, -1)
+        close(keras.ops.convert_to_numpy(functional(x)), keras.ops.convert_to_numpy(model(x)))
+    functional.save(tmp_path / "functional.keras")
+    again = keras.models.load_model(tmp_path / "functional.keras")
+    close(keras.ops.convert_to_numpy(again(x)), keras.ops.convert_to_numpy(functional(x)))
+    close(again.predict(x, verbose=0), functional.predict(x, verbose=0))
+
+
+def test_symbolic_shapes(keras):
+    import tf_impl
+
+    block = tf_impl.ResidualBlockWithAttention(3, 5, 3, 2)
+    assert block(keras.Input((None, None, 3))).shape == (None, None, None, 5)
+    assert block(keras.Input((9, 8, 3))).shape == (None, 5, 4, 5)
+
+
+@CONFIGS
+def test_config_round_trip(keras, config):
+    model = build(config, random_arrays(config), "tf")
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+    assert type(again) is type(model)
+    assert again.config == config
+    assert again.dtype == model.dtype
+
+
+def test_fit(keras):
+    """Keras' own training loop: compile, fit, predict, with the statistics moving."""
+    keras.utils.set_random_seed(0)
+    model = build(NETWORK, random_arrays(NETWORK), "tf")
+    model.compile(keras.optimizers.SGD(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, labels = np.moveaxis(images(NETWORK, batch=12), 1, -1), np.arange(12) % 4
+    before = export(model)["stem.bn.running_mean"]
+    losses = model.fit(x, labels, epochs=4, batch_size=6, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    assert (export(model)["stem.bn.running_mean"] != before).all()
+
+
+def test_a_frozen_batch_norm_infers(keras):
+    """As in Keras' own: trainable = False means inference mode too."""
+    model = build(BLOCK, random_arrays(BLOCK), "tf")
+    model.trainable = False
+    x = np.moveaxis(images(BLOCK), 1, -1)
+    frozen = keras.ops.convert_to_numpy(model(x, training=True))
+    assert (frozen == keras.ops.convert_to_numpy(model(x, training=False))).all()
+
+
+def test_summary(keras, capsys):
+    build(NETWORK, random_arrays(NETWORK), "tf").summary()
+    assert "stem" in capsys.readouterr().out
+
+
+def _tensorflow(keras):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip(f"Keras runs on {keras.backend.backend()} here")
+    import tensorflow
+
+    return tensorflow
+
+
+# Devices
+
+
+def test_cuda_is_used_where_it_is_seen(framework):
+    """The other tests run on CUDA too wherever a framework sees it; here it says so where it does not."""
+    if "cuda" not in adapter(framework).devices():
+        pytest.skip(f"{framework} sees no CUDA device")
+    backend = Backend(framework, "cuda")
+    model = backend.build(BLOCK, random_arrays(BLOCK))
+    assert backend.forward(model, images(BLOCK), training=False).shape == (2, 5, 5, 4)
+
+
+def test_precise_switches_back(framework):
+    """TF32 is off within `precise`, and as before behind it."""
+    module = adapter(framework)
+
+    def setting():
+        if framework == "torch":
+            import torch
+
+            return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        if framework == "jax":
+            import jax
+
+            return jax.config.jax_default_matmul_precision, jax.config.jax_enable_x64
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            pytest.skip(f"Keras runs on {keras.backend.backend()} here")
+        import tensorflow
+
+        return tensorflow.config.experimental.tensor_float_32_execution_enabled()
+
+    before = setting()
+    with module.precise("float64"):
+        within = setting()
+    assert setting() == before
+    assert within == {"torch": (False, False), "jax": ("highest", True), "tf": False}[framework]
+    assert within != before
