@@ -1,0 +1,42 @@
+"""What the README says is so: its snippets run, its commands exist, its files are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared_tests.tolerances import TOLERANCES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_snippets_run(all_frameworks, number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(SNIPPETS[number], f"README snippet {number}", "exec"), {})
+
+
+def test_the_readme_has_the_main_snippets():
+    together = "\n".join(SNIPPETS)
+    for name in ("ResidualBlockWithAttention(64, 128, 3, 2", "port(block", "save(", "read(", "crosscheck(", "export("):
+        assert name in together
+
+
+def test_commands_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z]+)\b", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for command in re.findall(r"^    (?:\$ )?resattn (\w+)", README, re.MULTILINE):
+        assert command in ("port", "inspect", "check", "demo")
+
+
+def test_files_exist():
+    for path in re.findall(r"`([\w.]+/[\w./-]*)`", README) + re.findall(r'(?:src="|\]\()([\w./-]+)', README):
+        assert (ROOT / path).exists(), path
+
+
+def test_tolerances_are_those_of_the_table():
+    rows = re.findall(r"^\| (float\d+) (\w+) \| ([\de-]+) \|", README, re.MULTILINE)
+    assert {(dtype, quantity): float(limit) for dtype, quantity, limit in rows} == TOLERANCES
