@@ -51,7 +51,9 @@ def measure(framework: str, console: Console) -> list[str]:
 
 def main() -> None:
     console = Console()
-    title = f"{CONFIG}, {BATCH} images of {SIZE[0]} x {SIZE[1]}, CPU, float32; milliseconds, median of 5 after one to warm up"
+    title = (
+        f"{CONFIG}, {BATCH} images of {SIZE[0]} x {SIZE[1]}, CPU, float32; milliseconds, median of 5 after one to warm up"
+    )
     table = Table("framework", "build", "export", "load", "forward", "gradients", title=title, title_justify="left")
     for framework in FRAMEWORKS:
         try:

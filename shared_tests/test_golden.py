@@ -18,7 +18,7 @@ def test_golden(backend, name, dtype):
     with precise((backend.framework,), dtype):
         model = backend.build(problem.config, problem.arrays)
     report = check_model(backend, model, problem)
-    assert report.ok, report
+    assert report.ok, str(report)
     trainable = [parameter for parameter in schema(problem.config) if parameter.trainable]
     assert len(report.rows) == 2 * len(schema(problem.config)) + len(trainable) + 4  # and two outputs and two input slopes
 

@@ -24,7 +24,7 @@ def test_against_the_oracle(backend, config, size, dtype):
     with precise((backend.framework,), dtype):
         model = backend.build(config, posed.arrays)
     report = check_model(backend, model, posed)
-    assert report.ok, report
+    assert report.ok, str(report)
 
 
 SIDES = st.sampled_from([1, 3, 5, 7])
@@ -68,4 +68,4 @@ def test_drawn_configurations(backend, drawn):
     with precise((backend.framework,), "float64"):
         model = backend.build(config, posed.arrays)
     report = check_model(backend, model, posed)
-    assert report.ok, report
+    assert report.ok, str(report)

@@ -256,7 +256,7 @@ def test_fit(keras):
     keras.utils.set_random_seed(0)
     model = build(NETWORK, random_arrays(NETWORK), "tf")
     model.compile(keras.optimizers.SGD(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    x, labels = np.moveaxis(images(NETWORK, batch=12), 1, -1), np.arange(12) % 4
+    x, labels = np.moveaxis(images(NETWORK, batch=12), 1, -1), np.arange(12, dtype="int32") % 4
     before = export(model)["stem.bn.running_mean"]
     losses = model.fit(x, labels, epochs=4, batch_size=6, verbose=0).history["loss"]
     assert losses[-1] < losses[0]

@@ -18,7 +18,7 @@ NATIVE_METHODS = {"reset_parameters", "get_config", "compute_output_shape"}
 # Names that only one framework has a use for, each with its reason where it is defined.
 NATIVE_NAMES = {
     "FLOAT64_HELP", "checked", "check_held",  # 64 bits need a setting in JAX
-    "Sequential",                             # Keras' own casts to its default dtype
+    "Sequential", "average",                  # Keras' own cast to another dtype
     "unbiased",                               # PyTorch's batch norm does it inside
     "BACKEND",                                # Keras runs on three
     "read_file", "write_file",                # files of PyTorch and Keras

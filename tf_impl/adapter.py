@@ -64,7 +64,7 @@ def precise(dtype: str) -> Iterator[None]:
 
 def holds_float64() -> bool:
     """Whether float64 parameters can be held as things are set."""
-    return BACKEND != "jax" or import_module("jax").config.jax_enable_x64
+    return BACKEND != "jax" or import_module("jax").dtypes.canonicalize_dtype("float64") == "float64"
 
 
 def create(config: Config, *, dtype: str, device: str | None = None) -> keras.layers.Layer:

@@ -94,6 +94,13 @@ class Linear(keras.layers.Dense):
         self.build((None, in_features))
         check_held(self.kernel)
 
+    def call(self, x: Float[KerasTensor, "batch in_features"]) -> Float[KerasTensor, "batch out_features"]:
+        if self.compute_dtype != "float64":
+            return super().call(x)
+        # On PyTorch Keras' matmul makes float32 of float64; its convolution does not.
+        y = ops.conv(x[:, None, None, :], self.kernel[None, None], padding="valid", data_format="channels_last")
+        return ops.squeeze(y, axis=(1, 2)) + self.bias
+
 
 class Sequential(keras.layers.Layer):
     """Layers one behind the other, in `layers`.
@@ -120,5 +127,19 @@ def max_pool(x: Float[KerasTensor, "batch height width channels"]) -> Float[Kera
 
 def global_average(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch 1 1 channels"]:
     """The mean over all positions."""
-    # Axis by axis, as in batch norm: TensorFlow's one sum over all positions loses digits.
-    return ops.mean(ops.mean(x, axis=2, keepdims=True), axis=1, keepdims=True)
+    return average(x, axes=(2, 1), keepdims=True)
+
+
+def average(
+    x: Float[KerasTensor, "batch height width channels"], axes: tuple[int, ...], keepdims: bool = False
+) -> KerasTensor:
+    """The mean over axes, given from the last to the first.
+
+    Axis by axis: TensorFlow adds up all positions one after the other, which in float32 loses 30 times more than PyTorch
+    (3e-6 against 1e-7 of the mean of 100,000 values). And not `ops.mean`: on JAX and PyTorch it computes float64 in float32.
+    """
+    dtype = x.dtype
+    y = ops.cast(x, "float32") if dtype in ("float16", "bfloat16") else x
+    for axis in axes:
+        y = ops.sum(y, axis=axis, keepdims=keepdims) / ops.cast(ops.shape(x)[axis], y.dtype)
+    return ops.cast(y, dtype)

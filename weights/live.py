@@ -40,11 +40,13 @@ def framework_of(model: object) -> str:
     """Which framework a live model of ours belongs to. Raises TypeError for anything else."""
     config = getattr(model, "config", None)
     if isinstance(config, Config):
-        # A wrapper of the model (torch.compile's, say) passes attributes through but is of the same framework.
-        origins = {kind.__module__.split(".")[0] for kind in type(model).__mro__}
-        for framework, described in LAYOUTS.items():
-            if origins & set(described.modules):
-                return framework
+        # The first that fits: on its PyTorch backend Keras' layers are PyTorch modules as well. A wrapper of the model, such
+        # as torch.compile's, passes `config` through and is of the same framework.
+        origins = [kind.__module__.split(".")[0] for kind in type(model).__mro__]
+        owners = {module: framework for framework, described in LAYOUTS.items() for module in described.modules}
+        for origin in origins:
+            if origin in owners:
+                return owners[origin]
     raise TypeError(
         f"expected a ResidualBlockWithAttention or a ResidualAttentionNetwork of pytorch_impl, jax_impl or tf_impl, got "
         f"{type(model).__module__}.{type(model).__qualname__}; if your model holds one, pass that part of it"
