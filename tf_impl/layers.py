@@ -64,9 +64,16 @@ class Conv2d(keras.layers.Conv2D):
         self.build((None, None, None, in_channels))
         check_held(self.kernel)
 
-    def call(self, x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch rows cols channels"]:
+    def convolution_op(self, x: Float[KerasTensor, "batch height width channels"], kernel: KerasTensor) -> KerasTensor:
+        strides = self.strides
         # Keras has no explicit padding but a layer of its own; its "same" pads (0, 1) at stride 2 on even sizes.
-        return super().call(ops.pad(x, self.margins) if any(map(any, self.margins)) else x)
+        if any(map(any, self.margins)):
+            x = ops.pad(x, self.margins)
+        # What a 1x1 convolution with stride reads. PyTorch 2.13 on CPU writes past its memory in the gradient of such a
+        # convolution when image and kernel are laid out as Keras lays them out, and returns wrong numbers.
+        if self.kernel_size == (1, 1):
+            x, strides = x[:, :: strides[0], :: strides[1]], 1
+        return ops.conv(x, kernel, strides=strides, padding="valid", data_format="channels_last")
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         sizes = zip(input_shape, self.margins, strict=True)

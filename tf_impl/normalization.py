@@ -67,8 +67,10 @@ class BatchNorm(keras.layers.Layer):
 
     def _update(self, mean: Float[KerasTensor, " channels"], variance: Float[KerasTensor, " channels"], n: Any) -> None:
         mean, variance = ops.stop_gradient(mean), ops.stop_gradient(variance)
-        self.moving_mean.assign(self.decay * self.moving_mean + (1 - self.decay) * mean)
-        self.moving_variance.assign(self.decay * self.moving_variance + (1 - self.decay) * unbiased(variance, n))
+        # As tensors: on PyTorch a Keras variable times a number is float32 even for a float64 variable.
+        held_mean, held_variance = ops.convert_to_tensor(self.moving_mean), ops.convert_to_tensor(self.moving_variance)
+        self.moving_mean.assign(self.decay * held_mean + (1 - self.decay) * mean)
+        self.moving_variance.assign(self.decay * held_variance + (1 - self.decay) * unbiased(variance, n))
 
 
 def unbiased(variance: Float[KerasTensor, " channels"], n: Any) -> Float[KerasTensor, " channels"]:
