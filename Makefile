@@ -14,10 +14,10 @@ demo: $(READY)
 
 # The suite; the golden vectors as XLA compiles by default; then what depends on the backend of Keras again on its other
 # two, each in a process of its own.
-PYTEST := $(BIN)/python -m pytest -q -n 2
+PYTEST := $(BIN)/python -m pytest -q -n 2 --durations=5
 BACKEND_TESTS := $(addprefix shared_tests/test_,golden.py gradients.py roundtrip.py idioms.py errors.py)
 test: $(READY) lint
-	$(ENVIRONMENT) $(PYTEST) --require $(REQUIRE)
+	$(ENVIRONMENT) $(PYTEST) --require $(REQUIRE) shared_tests
 	$(ENVIRONMENT) XLA_FLAGS= $(PYTEST) --require jax --frameworks jax shared_tests/test_golden.py
 	$(ENVIRONMENT) KERAS_BACKEND=jax $(PYTEST) -k 'not drawn' --require tf --frameworks tf $(BACKEND_TESTS)
 	$(ENVIRONMENT) KERAS_BACKEND=torch $(PYTEST) -k 'not drawn' --require tf --frameworks tf $(BACKEND_TESTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -300,9 +301,15 @@ def _print_missing(console: Console, missing: list[str]) -> None:
 def _next_steps() -> Text:
     text = Text("\nNext, in the folder of the repository:", style="bold")
     for what, command in (
-        ("Compare gradients and running statistics as well", f"resattn check weights/pretrained/{FILE}"),
-        ("Turn the weights into a model file for Keras", f"resattn port weights/pretrained/{FILE} digits.keras"),
+        ("Compare gradients and running statistics as well", f"{_command()} check weights/pretrained/{FILE}"),
+        ("Turn the weights into a model file for Keras", f"{_command()} port weights/pretrained/{FILE} digits.keras"),
     ):
         text.append(f"\n  {what}\n", style="not bold")
         text.append(f"    {command}", style="not bold cyan")
     return text
+
+
+def _command() -> str:
+    """How this user can call the command line: `make demo` runs it from a virtual environment that is not activated."""
+    called = Path(sys.argv[0])
+    return "resattn" if shutil.which("resattn") or called.name != "resattn" else str(called)
