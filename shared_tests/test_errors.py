@@ -348,3 +348,9 @@ def test_comparisons():
         difference(np.zeros(2), np.zeros(3), tolerance=1)
     with raises(ValueError, "empty arrays"):
         difference(np.zeros(0), np.zeros(0), tolerance=1)
+
+
+def test_numpy_numbers_are_numbers():
+    given = BlockConfig(np.int64(3), np.int32(5), 3, (np.int64(2), 2), attention_options={"hidden_channels": np.int64(2)})
+    assert given == BLOCK
+    assert given.to_json() == BLOCK.to_json()

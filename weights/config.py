@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
+from numbers import Integral, Real
 from typing import Any, Self
 
 from weights.attention import attention_parameters
@@ -34,14 +35,14 @@ class Options(Mapping[str, Any]):
 
 
 def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's integers are welcome
 
 
 def _at_least(name: str, value: object, least: int) -> int:
     if not _is_integer(value) or value < least:  # type: ignore[operator]
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{name}: expected {kind}, got {value!r}")
-    return value  # type: ignore[return-value]
+    return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def _pair(name: str, value: object, least: int = 1) -> Pair:
@@ -54,7 +55,7 @@ def _pair(name: str, value: object, least: int = 1) -> Pair:
     ):
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{name}: expected {kind} or a (height, width) pair of them, got {value!r}")
-    return (pair[0], pair[1])
+    return (int(pair[0]), int(pair[1]))
 
 
 def _odd_kernel(name: str, value: object) -> Pair:
@@ -76,14 +77,13 @@ def _truth(name: str, value: object) -> None:
 def _options(value: object) -> Options:
     if value is not None and not isinstance(value, Mapping):
         raise ValueError(f"attention_options: expected a mapping of option names to values, got {value!r}")
-    return Options(value)
+    return Options({name: int(item) if _is_integer(item) else item for name, item in (value or {}).items()})
 
 
 def _batch_norm(bn_eps: object, bn_decay: object) -> None:
-    number = (int, float)
-    if not isinstance(bn_eps, number) or isinstance(bn_eps, bool) or not (math.isfinite(bn_eps) and bn_eps > 0):
+    if not isinstance(bn_eps, Real) or isinstance(bn_eps, bool) or not (math.isfinite(bn_eps) and float(bn_eps) > 0):
         raise ValueError(f"bn_eps: expected a positive number, got {bn_eps!r}")
-    if not isinstance(bn_decay, number) or isinstance(bn_decay, bool) or not 0 <= bn_decay <= 1:
+    if not isinstance(bn_decay, Real) or isinstance(bn_decay, bool) or not 0 <= float(bn_decay) <= 1:
         raise ValueError(
             f"bn_decay: expected a number from 0 to 1, got {bn_decay!r}: it is the part of a running statistic that is "
             f"kept at each step (PyTorch's momentum m is bn_decay = 1 - m)"
@@ -156,8 +156,8 @@ class BlockConfig(_Config):
     bn_decay: float = 0.9
 
     def __post_init__(self) -> None:
-        _at_least("in_channels", self.in_channels, 1)
-        _at_least("out_channels", self.out_channels, 1)
+        in_channels = _at_least("in_channels", self.in_channels, 1)
+        out_channels = _at_least("out_channels", self.out_channels, 1)
         kernel_size = _odd_kernel("kernel_size", self.kernel_size)
         stride = _pair("stride", self.stride)
         keeping = (kernel_size[0] // 2, kernel_size[1] // 2)
@@ -168,9 +168,12 @@ class BlockConfig(_Config):
                 f"size; the padding that works is {keeping} (kernel_size // 2), or leave it out"
             )
         options = _options(self.attention_options)
-        attention_parameters(self.attention, self.out_channels, options)
+        attention_parameters(self.attention, out_channels, options)
         _truth("conv_bias", self.conv_bias)
         _batch_norm(self.bn_eps, self.bn_decay)
+        self._set(
+            in_channels=in_channels, out_channels=out_channels, bn_eps=float(self.bn_eps), bn_decay=float(self.bn_decay)
+        )
         self._set(kernel_size=kernel_size, stride=stride, padding=padding, attention_options=options)
 
     @property
@@ -218,8 +221,6 @@ class NetworkConfig(_Config):
     bn_decay: float = 0.9
 
     def __post_init__(self) -> None:
-        _at_least("in_channels", self.in_channels, 1)
-        _at_least("classes", self.classes, 1)
         for name in ("widths", "depths", "strides"):
             value = getattr(self, name)
             if name == "strides" and value is None:
@@ -234,6 +235,8 @@ class NetworkConfig(_Config):
             )
         _truth("stem_pool", self.stem_pool)
         self._set(
+            in_channels=_at_least("in_channels", self.in_channels, 1),
+            classes=_at_least("classes", self.classes, 1),
             widths=tuple(_at_least("widths", width, 1) for width in self.widths),
             depths=tuple(_at_least("depths", depth, 1) for depth in self.depths),
             strides=tuple(_pair("strides", stride) for stride in strides),
@@ -243,7 +246,8 @@ class NetworkConfig(_Config):
             kernel_size=_odd_kernel("kernel_size", self.kernel_size),
             attention_options=_options(self.attention_options),
         )
-        self.stages()  # each block checks the rest
+        first = self.stages()[0][0]  # each block checks the rest
+        self._set(bn_eps=first.bn_eps, bn_decay=first.bn_decay)
 
     def describe(self) -> str:
         """One line for people."""
