@@ -91,12 +91,10 @@ def set_training(model: nnx.Module, training: bool) -> None:
 
 def forward(model: nnx.Module, x: np.ndarray, *, training: bool = False) -> np.ndarray:
     """The model's output; its running statistics move if training. Its mode is left as it was."""
-    mode = is_training(model)
-    set_training(model, training)
-    graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
-    y, statistics = _forward(graph, parameters, statistics, _images(parameters, x))
-    nnx.update(model, statistics)
-    set_training(model, mode)
+    with _mode(model, training):
+        graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+        y, statistics = _forward(graph, parameters, statistics, _images(parameters, x))
+        nnx.update(model, statistics)
     return _canonical(y)
 
 
@@ -104,15 +102,25 @@ def gradients(
     model: nnx.Module, leaves: Mapping[str, nnx.Variable], x: np.ndarray, cotangent: np.ndarray, *, training: bool
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Output, and the gradients of sum(output * cotangent) with respect to the input and to each leaf, by its name."""
-    mode = is_training(model)
-    set_training(model, training)
-    graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
-    images, slopes = _images(parameters, x), _images(parameters, cotangent)
-    y, statistics, image_slope, parameter_slopes = _gradients(graph, parameters, statistics, images, slopes)
-    nnx.update(model, statistics)
-    set_training(model, mode)
+    with _mode(model, training):
+        graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+        images, slopes = _images(parameters, x), _images(parameters, cotangent)
+        y, statistics, image_slope, parameter_slopes = _gradients(graph, parameters, statistics, images, slopes)
+        nnx.update(model, statistics)
     by_path = {".".join(map(str, path)): to_numpy(leaf) for path, leaf in nnx.to_flat_state(parameter_slopes)}
     return _canonical(y), _canonical(image_slope), {name: by_path[name] for name in leaves}
+
+
+@contextmanager
+def _mode(model: nnx.Module, training: bool) -> Iterator[None]:
+    """Within it, the model trains or infers; behind it, every part is in the mode it was in."""
+    before = [(node, node.use_running_average) for _, node in nnx.iter_graph(model) if isinstance(node, BatchNorm)]
+    set_training(model, training)
+    try:
+        yield
+    finally:
+        for node, mode in before:
+            node.use_running_average = mode
 
 
 @partial(jax.jit, static_argnums=0)

@@ -78,5 +78,5 @@ class ResidualAttentionNetwork(nnx.Module):
         check_input(x.shape, "batch height width channels", self.config.in_channels)
         y = self.stem(x)
         y = self.stages(y)
-        y = global_average(y).reshape(len(y), -1)
+        y = jnp.squeeze(global_average(y), axis=(1, 2))
         return self.classifier(y)

@@ -86,26 +86,32 @@ def set_training(model: nn.Module, training: bool) -> None:
 
 def forward(model: nn.Module, x: np.ndarray, *, training: bool = False) -> np.ndarray:
     """The model's output; its running statistics move if training. Its mode is left as it was."""
-    mode = model.training
-    model.train(training)
-    with torch.no_grad():
-        y = model(_tensor(model, x))
-    model.train(mode)
-    return to_numpy(y)
+    with _mode(model, training), torch.no_grad():
+        return to_numpy(model(_tensor(model, x)))
 
 
 def gradients(
     model: nn.Module, leaves: Mapping[str, torch.Tensor], x: np.ndarray, cotangent: np.ndarray, *, training: bool
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Output, and the gradients of sum(output * cotangent) with respect to the input and to each leaf, by its name."""
-    mode = model.training
-    model.train(training)
     image = _tensor(model, x).requires_grad_()
-    y = model(image)
+    with _mode(model, training):
+        y = model(image)
     slopes = torch.autograd.grad(y, [image, *leaves.values()], _tensor(model, cotangent))
-    model.train(mode)
     first, *rest = map(to_numpy, slopes)
     return to_numpy(y), first, dict(zip(leaves, rest, strict=True))
+
+
+@contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Within it, the model trains or infers; behind it, every part is in the mode it was in."""
+    before = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode
 
 
 def _tensor(model: nn.Module, array: np.ndarray) -> torch.Tensor:
@@ -118,6 +124,10 @@ def read_file(path: Path) -> tuple[str | None, dict[str, np.ndarray]]:
     if not isinstance(content, Mapping):
         raise TypeError(f"expected a mapping of names to tensors, got {type(content).__name__}")
     state = content.get("state_dict", content)
+    if not isinstance(state, Mapping):
+        raise TypeError(f"expected a mapping of names to tensors, got {type(state).__name__}")
+    if any(isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16 for value in state.values()):
+        raise TypeError("its tensors are bfloat16, which NumPy does not have; convert them with .float()")
     config = content.get("config")
     return (
         config if isinstance(config, str) else None,

@@ -37,7 +37,7 @@ def measure(framework: str, console: Console) -> list[str]:
         model = backend.build(config, arrays)
         built = time.perf_counter() - start
         y = backend.forward(model, x, training=False)
-        cotangent = random_cotangent(y, "float32")
+        cotangent = random_cotangent(y.shape, "float32")
         backend.gradients(model, x, cotangent, training=True)
         steps: dict[str, Callable[[], object]] = {
             "export": lambda: export(model),

@@ -129,6 +129,8 @@ def check(
     from weights.store import read, write_atomically
 
     described, arrays = config_from(config), None
+    if file is None and naming is not None:
+        raise ValueError("--naming: names what is in a file, but no file was given")
     if file is not None:
         described, arrays = read(file, described, naming)
     with status("cross-check") as tell:
@@ -184,7 +186,7 @@ def names(text: str) -> tuple[str, ...]:
 
 def height_and_width(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+    if not all(side.isascii() and side.isdigit() and int(side) for side in (height, width)):
         raise ValueError(f"--size: expected HEIGHTxWIDTH as in 32x33, got {text!r}")
     return int(height), int(width)
 
@@ -195,7 +197,8 @@ def images(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"--inputs {path}: there is no such file")
     try:
-        return np.load(path, allow_pickle=False)
+        with path.open("rb") as handle:
+            return np.lib.format.read_array(handle, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"--inputs {path}: is not a .npy file of plain numbers ({error})") from None
 

@@ -37,9 +37,9 @@ def random_input(config: Config, size: tuple[int, int], batch: int, dtype: str, 
     return rng.normal(0.3, 1, (batch, config.in_channels, *size)).astype(dtype)
 
 
-def random_cotangent(output: np.ndarray, dtype: str, seed: int = 0) -> np.ndarray:
+def random_cotangent(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
     """Slopes for an output: gradients are those of sum(output * slopes)."""
-    return np.random.default_rng([seed, 2]).normal(0, 1, output.shape).astype(dtype)
+    return np.random.default_rng([seed, 2]).normal(0, 1, shape).astype(dtype)
 
 
 KERNELS = (1, 3, 5, 7, (5, 3))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from weights.config import BlockConfig, Config, NetworkConfig, Pair
+from weights.inputs import check_statistics
 
 Array = np.ndarray
 Pullback = Callable[[Array], Array]
@@ -95,8 +96,9 @@ def batch_norm(state: State, name: str, x: Array) -> tuple[Array, Pullback]:
     weight, bias = (state.arrays[f"{name}.{leaf}"][:, None, None] for leaf in ("weight", "bias"))
     running_mean, running_var = (state.arrays[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var"))
     axes = (0, 2, 3)
-    n = x.size // x.shape[1]
+    n = x.shape[0] * x.shape[2] * x.shape[3]
     if state.training:
+        check_statistics(n)
         mean = x.mean(axis=axes)
         variance = ((x - mean[:, None, None]) ** 2).mean(axis=axes)
         keep, new = state.decay, 1 - state.decay

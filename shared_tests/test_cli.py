@@ -129,6 +129,8 @@ def test_check_on_images_of_ones_own(torch, block, tmp_path):
     assert result.output.count("bn1.running_var") == 2
     fails(ValueError, "inputs: expected (batch, 3, height, width)", *_check(block, tmp_path, np.zeros((2, 2))))
     fails(FileNotFoundError, "there is no such file", "check", block, "--inputs", tmp_path / "nowhere.npy")
+    np.savez(tmp_path / "text.npy.npz", np.zeros(3))
+    fails(ValueError, "is not a .npy file", "check", block, "--inputs", tmp_path / "text.npy.npz")
     (tmp_path / "text.npy").write_text("hello")
     fails(ValueError, "is not a .npy file", "check", block, "--inputs", tmp_path / "text.npy")
 
@@ -140,6 +142,8 @@ def _check(block, tmp_path, array):
 
 def test_check_options(block):
     fails(ValueError, "--size: expected HEIGHTxWIDTH as in 32x33, got '32'", "check", block, "--size", "32")
+    fails(ValueError, "--size: expected HEIGHTxWIDTH as in 32x33, got '\u00b2x3'", "check", block, "--size", "\u00b2x3")
+    fails(ValueError, "--naming: names what is in a file, but no file was given", "check", "--naming", "torchvision")
     fails(ValueError, "framework: expected one of torch, jax, tf", "check", block, "--frameworks", "mxnet")
 
 
@@ -153,6 +157,17 @@ def test_what_a_user_can_mend_is_one_message_and_status_2(tmp_path, monkeypatch,
     assert captured.err.startswith("resattn: ")
     assert captured.err.rstrip().endswith("missing.npz: there is no such file")
     assert len(captured.err.splitlines()) == 1
+
+
+def test_reports_with_infinite_differences_are_json(torch, tmp_path):
+    arrays = random_arrays(BLOCK)
+    arrays["conv1.weight"][0, 0, 0, 0] = np.nan
+    write(tmp_path / "nan.safetensors", BLOCK, arrays)
+    result = run("check", tmp_path / "nan.safetensors", "--frameworks", "torch", "--json", tmp_path / "nan.json")
+    assert result.exit_code == 1
+    assert "the oracle's own numbers are not all finite" in result.output
+    report = json.loads((tmp_path / "nan.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert any(row["relative"] == "inf" for row in report["rows"])
 
 
 def test_long_messages_are_shortened():

@@ -63,6 +63,10 @@ def raises(error, message):
         ({"attention_options": {"reduction": 2, "hidden_channels": 2}}, "both set the hidden width; give only one"),
         ({"attention_options": 4}, "attention_options: expected a mapping of option names to values, got 4"),
         ({"conv_bias": 1}, "conv_bias: expected True or False, got 1"),
+        ({"attention": ["se"]}, "attention: expected one of none, se, got ['se']"),
+        ({"attention_options": {1: 2}}, "attention_options: expected a mapping of option names to values"),
+        ({"bn_eps": 10**400}, "bn_eps: expected a positive number"),
+        ({"bn_eps": float("nan")}, "bn_eps: expected a positive number, got nan"),
         ({"bn_eps": 0.0}, "bn_eps: expected a positive number, got 0.0"),
         ({"bn_decay": 1.5}, "bn_decay: expected a number from 0 to 1, got 1.5"),
     ],
@@ -81,6 +85,7 @@ def test_block_config(arguments, message):
         ({"depths": (1, 2)}, "widths, depths, strides: expected as many values in each, one a stage, got 4, 2 and 4"),
         ({"depths": (1, 1, 0, 1)}, "depths: expected a positive integer, got 0"),
         ({"stem_kernel_size": 2}, "stem_kernel_size: expected odd sizes, got 2"),
+        ({"stem_channels": 0}, "stem_channels: expected a positive integer, got 0"),
         ({"stem_channels": -3}, "stem_channels: expected a positive integer, got -3"),
         ({"stem_pool": "yes"}, "stem_pool: expected True or False, got 'yes'"),
         ({"attention": "?"}, "attention: expected one of none, se, got '?'"),
@@ -97,6 +102,11 @@ def test_config_json():
         config_from_json("not json", "x.json")
     with raises(ValueError, 'whose "model" is one of ResidualBlockWithAttention, ResidualAttentionNetwork, got None'):
         config_from_json("{}")
+    for text in ('{"model": ["a"]}', "[]", "3", '{"model": 3}'):
+        with raises(ValueError, 'expected an object whose "model" is one of'):
+            config_from_json(text)
+    with raises(ValueError, "the config: expected JSON"):
+        config_from_json("[" * 100_000)
     with raises(ValueError, "BlockConfig: missing out_channels"):
         config_from_json('{"model": "ResidualBlockWithAttention", "in_channels": 3}')
     with raises(ValueError, "BlockConfig: no field 'depth'"):
@@ -139,6 +149,60 @@ def test_load_reports_every_fault_and_changes_nothing(framework):
     assert all((after == before[name]).all() for name, after in export(model).items())
 
 
+def test_a_failure_while_loading_changes_nothing(framework, monkeypatch):
+    """Whatever goes wrong in the framework itself, after all checks."""
+    model = build(BLOCK, random_arrays(BLOCK), framework)
+    before = export(model)
+    module, calls = adapter(framework), []
+    assign = module.assign
+
+    def fail_once(leaf, array):
+        calls.append(leaf)
+        if len(calls) == 15:
+            raise RuntimeError("out of memory")
+        assign(leaf, array)
+
+    monkeypatch.setattr(module, "assign", fail_once)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        load(model, random_arrays(BLOCK, seed=1))
+    assert all((after == before[name]).all() for name, after in export(model).items())
+
+
+def test_modes_are_left_as_they_were(torch, jax):
+    from shared_tests.cases import random_input
+
+    for name, part in (
+        ("torch", lambda model: model.bn1.training),
+        ("jax", lambda model: not model.bn1.use_running_average),
+    ):
+        model = build(BLOCK, random_arrays(BLOCK), name)
+        adapter(name).set_training(model, True)
+        model.bn1.eval()
+        adapter(name).forward(model, random_input(BLOCK, (6, 5), 2, "float32"), training=True)
+        assert not part(model)
+        with pytest.raises(ValueError, match="input: expected"):
+            adapter(name).forward(model, np.zeros((2, 9, 4, 4), "f"), training=False)
+        assert adapter(name).is_training(model)
+
+
+def test_other_dtypes_are_not_exported(torch):
+    model = build(BLOCK, random_arrays(BLOCK), "torch").bfloat16()
+    with raises(WeightsError, "cannot export a PyTorch model with parameters in other dtypes than float32 and float64"):
+        export(model)
+
+
+def test_a_derived_class_is_not_ported(torch):
+    from pytorch_impl import ResidualBlockWithAttention
+
+    class Doubled(ResidualBlockWithAttention):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    with raises(TypeError, "Doubled is derived from our class and may compute something else"):
+        port(Doubled(3, 4), "jax")
+    assert len(export(Doubled(3, 4))) == 22
+
+
 def test_a_kernel_in_another_order_is_recognised():
     arrays = random_arrays(config := BlockConfig(3, 5, (1, 7), attention="none"))
     arrays["conv1.weight"] = arrays["conv1.weight"].transpose(2, 3, 1, 0)
@@ -153,7 +217,7 @@ def test_load_wants_the_dtype_of_the_model(framework):
 
 
 def test_integers_are_not_weights():
-    with raises(WeightsError, "conv1.bias: expected one of float16, float32, float64, got int64"):
+    with raises(WeightsError, "conv1.bias: expected one of float32, float64, got int64"):
         write("unwritten.npz", BLOCK, {**random_arrays(BLOCK), "conv1.bias": np.arange(5)})
 
 
@@ -211,11 +275,12 @@ def test_inputs_of_another_shape(framework):
         module.forward(model, np.zeros((2, 3), "f"))
 
 
-def test_one_value_a_channel_cannot_be_normalised(framework):
+@pytest.mark.parametrize("batch", [0, 1])
+def test_one_value_a_channel_cannot_be_normalised(framework, batch):
     model = build(BLOCK, random_arrays(BLOCK), framework)
     before = export(model)
     with raises(ValueError, "batch norm in training: expected more than one value per channel"):
-        adapter(framework).forward(model, np.zeros((1, 3, 1, 1), "f"), training=True)
+        adapter(framework).forward(model, np.zeros((batch, 3, 1, 1), "f"), training=True)
     assert all((after == before[name]).all() for name, after in export(model).items())
 
 
@@ -269,6 +334,15 @@ def test_broken_files(tmp_path, suffix, torch):
         path.write_bytes(damaged)
         with pytest.raises(WeightsError, match=r"block\.\w+: is not a"):
             read(path)
+
+
+def test_torch_files_of_something_else(tmp_path, torch):
+    torch.save({"conv1.weight": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "half.pt")
+    with raises(WeightsError, "its tensors are bfloat16, which NumPy does not have; convert them with .float()"):
+        read(tmp_path / "half.pt", BLOCK)
+    torch.save({"state_dict": torch.zeros(2)}, tmp_path / "odd.pt")
+    with raises(WeightsError, "expected a mapping of names to tensors, got Tensor"):
+        read(tmp_path / "odd.pt", BLOCK)
 
 
 class Malice:
@@ -331,7 +405,7 @@ def test_crosscheck_inputs(framework):
         run(devices=("tpu",) if "cuda" in adapter(framework).devices() else ("cuda",))
     with raises(ValueError, "inputs: expected (batch, 3, height, width), got (2, 8, 6, 3)"):
         run(inputs=np.zeros((2, 8, 6, 3), "f"))
-    with raises(ValueError, "inputs: expected finite numbers"):
+    with raises(ValueError, "inputs: expected finite numbers in float32"):
         run(inputs=np.full((2, 3, 8, 6), np.nan, "f"))
     with raises(ValueError, "dtype: expected one of float32, float64, got 'float16'"):
         run(dtype="float16")
@@ -339,6 +413,21 @@ def test_crosscheck_inputs(framework):
         crosscheck(BLOCK, frameworks=("mxnet",))
     with raises(ValueError, "frameworks: expected at least one, got none"):
         crosscheck(BLOCK, frameworks=())
+    with raises(ValueError, "devices: expected at least one, got none"):
+        run(devices=())
+    with raises(ValueError, "inputs: expected a NumPy array of real numbers, got list"):
+        run(inputs=[[1]])
+    with raises(ValueError, "inputs: expected a NumPy array of real numbers, got an array of complex64"):
+        run(inputs=np.zeros((2, 3, 8, 6), "complex64"))
+    with raises(ValueError, "inputs: expected (batch, 3, height, width), got (0, 3, 8, 6)"):
+        run(inputs=np.zeros((0, 3, 8, 6), "f"))
+    with raises(ValueError, "inputs: expected finite numbers in float32"):
+        run(inputs=np.full((2, 3, 8, 6), 1e300))
+    with raises(ValueError, "size: expected a positive integer or a (height, width) pair"):
+        run(size=(0, 4))
+    with raises(ValueError, "batch: expected a positive integer, got 0"):
+        run(batch=0)
+    assert crosscheck(BLOCK, frameworks=framework, devices="cpu", size=6, batch=3).ok
     with raises(WeightsError, "the arrays do not fit the config"):
         run(arrays=broken())
 

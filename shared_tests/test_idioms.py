@@ -272,6 +272,37 @@ def test_a_frozen_batch_norm_infers(keras):
     assert (frozen == keras.ops.convert_to_numpy(model(x, training=False))).all()
 
 
+def test_a_frozen_model_stays_frozen_in_a_file(keras, tmp_path):
+    model = build(NETWORK, random_arrays(NETWORK), "tf")
+    model.trainable = False
+    model.save(tmp_path / "frozen.keras")
+    again = keras.models.load_model(tmp_path / "frozen.keras")
+    assert not again.trainable_variables
+    x = np.moveaxis(images(NETWORK), 1, -1)
+    outputs = [keras.ops.convert_to_numpy(again(x, training=training)) for training in (False, True)]
+    assert (outputs[0] == outputs[1]).all()
+
+
+def test_every_public_layer_saves_and_loads(keras, tmp_path):
+    import tf_impl
+
+    layers = [
+        tf_impl.BatchNorm(3, 1e-3, 0.8),
+        tf_impl.SqueezeExcite(3, hidden_channels=2),
+        tf_impl.Identity(3),
+        tf_impl.ResidualBlockWithAttention(3, 5, 3, 2),
+    ]
+    inputs = y = keras.Input((6, 5, 3))
+    for layer in layers:
+        y = layer(y)
+    model = keras.Model(inputs, y)
+    model.save(tmp_path / "layers.keras")
+    again = keras.models.load_model(tmp_path / "layers.keras")
+    x = np.random.default_rng(0).normal(size=(2, 6, 5, 3)).astype("float32")
+    assert (keras.ops.convert_to_numpy(again(x)) == keras.ops.convert_to_numpy(model(x))).all()
+    assert (again.layers[1].eps, again.layers[1].decay) == (1e-3, 0.8)
+
+
 def test_summary(keras, capsys):
     build(NETWORK, random_arrays(NETWORK), "tf").summary()
     assert "stem" in capsys.readouterr().out

@@ -60,24 +60,6 @@ def test_every_ordered_pair(all_frameworks, source, target, config, dtype):
         )
 
 
-def test_float16(framework):
-    """Kernels in half precision; running statistics stay in single precision where the framework keeps them so."""
-    model = adapter(framework).create(BLOCK, dtype="float16")
-    arrays = {
-        name: array.astype(adapter(framework).dtype_name(leaf))
-        for (name, array), leaf in zip(random_arrays(BLOCK).items(), _leaves(model), strict=True)
-    }
-    assert arrays["conv1.weight"].dtype == np.float16
-    load(model, arrays)
-    same(export(model), arrays)
-
-
-def _leaves(model):
-    from weights.live import leaves
-
-    return list(leaves(model).values())
-
-
 def test_export_is_a_copy(framework):
     model = build(BLOCK, random_arrays(BLOCK), framework)
     before = export(model)
@@ -107,8 +89,8 @@ def test_port_keeps_the_mode(all_frameworks):
     assert not port(port(model, "tf"), "torch").training
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".NPZ", ".SafeTensors"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("config", [BLOCK, NETWORK], ids=["block", "network"])
 def test_files(tmp_path, config, dtype, suffix):
     arrays = random_arrays(config, dtype)
@@ -164,8 +146,20 @@ def test_keras_files(keras, tmp_path, config):
     x = random_input(config, (17, 18), 2, "float32")
     expected = adapter("tf").forward(build(config, arrays, "tf"), x)
     assert (adapter("tf").forward(model, x) == expected).all()
-    if model.__class__.__module__.startswith("tf_impl"):
-        same(export(model), arrays)
+    ours = model if isinstance(config, NetworkConfig) else model.layers[-1]
+    save(tmp_path / "again.safetensors", ours)
+    same(read(tmp_path / "again.safetensors")[1], arrays)
+
+
+def test_other_byte_orders(framework, tmp_path):
+    arrays = random_arrays(BLOCK)
+    swapped = {name: array.astype(array.dtype.newbyteorder(">")) for name, array in arrays.items()}
+    model = build(BLOCK, swapped, framework)
+    same(export(model), arrays)
+    load(model, swapped)
+    same(export(model), arrays)
+    write(tmp_path / "swapped.npz", BLOCK, swapped)
+    same(read(tmp_path / "swapped.npz")[1], arrays)
 
 
 def test_the_same_bytes_every_time(tmp_path):

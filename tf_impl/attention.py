@@ -55,8 +55,9 @@ class SqueezeExcite(keras.layers.Layer):
         super().__init__(dtype=dtype, name=name, **keras_options)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.options = {"channels": channels, "reduction": reduction, "hidden_channels": hidden_channels}
-        self.fc1 = Conv2d(channels, hidden, dtype=self.dtype_policy, name="fc1")
-        self.fc2 = Conv2d(hidden, channels, dtype=self.dtype_policy, name="fc2")
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        self.fc1 = Conv2d(channels, hidden, **options, name="fc1")
+        self.fc2 = Conv2d(hidden, channels, **options, name="fc2")
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -83,10 +84,11 @@ def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as 
     *,
     dtype: Any = None,
     name: str | None = None,
+    **keras_options: Any,
 ) -> keras.layers.Layer:
     """A new attention module of a kind of `ATTENTION`, with that kind's options.
 
     Raises ValueError for a kind or an option that does not exist, and what the module raises.
     """
     attention_parameters(kind, channels, options or {})
-    return ATTENTION[kind](channels, **(options or {}), dtype=dtype, name=name)
+    return ATTENTION[kind](channels, **(options or {}), dtype=dtype, name=name, **keras_options)

@@ -57,7 +57,7 @@ class ResidualBlockWithAttention(keras.layers.Layer):
             attention, attention_options, conv_bias, bn_eps, bn_decay,
         )  # fmt: skip
         kernel, stride, padding = config.kernel_size, config.stride, config.padding
-        options = {"dtype": self.dtype_policy}
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.config = config
         self.conv1 = Conv2d(in_channels, out_channels, kernel, stride, padding, bias=conv_bias, **options, name="conv1")
         self.bn1 = BatchNorm(out_channels, bn_eps, bn_decay, **options, name="bn1")

@@ -47,6 +47,7 @@ class Conv2d(keras.layers.Conv2D):
         bias: bool = True,
         dtype: Any = None,
         name: str | None = None,
+        **keras_options: Any,
     ):
         super().__init__(
             out_channels,
@@ -59,6 +60,7 @@ class Conv2d(keras.layers.Conv2D):
             bias_initializer="zeros",
             dtype=dtype,
             name=name,
+            **keras_options,
         )
         self.margins = ((0, 0), *((size, size) for size in padding), (0, 0))
         self.build((None, None, None, in_channels))
@@ -90,6 +92,7 @@ class Linear(keras.layers.Dense):
         *,
         dtype: Any = None,
         name: str | None = None,
+        **keras_options: Any,
     ):
         super().__init__(
             out_features,
@@ -97,6 +100,7 @@ class Linear(keras.layers.Dense):
             bias_initializer="zeros",
             dtype=dtype,
             name=name,
+            **keras_options,
         )
         self.build((None, in_features))
         check_held(self.kernel)
@@ -115,8 +119,8 @@ class Sequential(keras.layers.Layer):
     Not keras.Sequential, which has no dtype of its own: inside another it casts a float64 input to Keras' default.
     """
 
-    def __init__(self, *layers: keras.layers.Layer, dtype: Any = None, name: str | None = None):
-        super().__init__(dtype=dtype, name=name)
+    def __init__(self, *layers: keras.layers.Layer, dtype: Any = None, name: str | None = None, **keras_options: Any):
+        super().__init__(dtype=dtype, name=name, **keras_options)
         self.layers = list(layers)
         self.built = True
 

@@ -27,7 +27,7 @@ class Stem(keras.layers.Layer):
     def __init__(self, config: NetworkConfig, **options: Any):
         super().__init__(**options)
         kernel, padding = config.stem_kernel_size, tuple(size // 2 for size in config.stem_kernel_size)
-        options = {"dtype": self.dtype_policy}
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.conv = Conv2d(
             config.in_channels, config.stem_channels, kernel, config.stem_stride, padding, bias=config.conv_bias, **options
         )
@@ -65,7 +65,7 @@ class ResidualAttentionNetwork(keras.Model):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        options = {"dtype": self.dtype_policy}
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.config = config
         self.stem = Stem(config, **options, name="stem")
         self.stages = Sequential(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keras import KerasTensor
 
 
+@keras.saving.register_keras_serializable("resattn")
 class BatchNorm(keras.layers.Layer):
     """Batch normalization (Ioffe & Szegedy 2015, algorithms 1 and 2).
 
@@ -35,8 +36,10 @@ class BatchNorm(keras.layers.Layer):
         *,
         dtype: Any = None,
         name: str | None = None,
+        **keras_options: Any,
     ):
-        super().__init__(dtype=dtype, name=name, autocast=False)
+        super().__init__(dtype=dtype, name=name, autocast=False, **keras_options)
+        self.channels = channels
         # Not keras.backend.result_type, which on JAX makes float32 of float64 even where 64 bits are enabled.
         statistics = "float64" if self.variable_dtype == "float64" else "float32"
         self.eps = eps
@@ -51,6 +54,9 @@ class BatchNorm(keras.layers.Layer):
         )
         self.built = True
         check_held(self.moving_mean)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "channels": self.channels, "eps": self.eps, "decay": self.decay}
 
     def call(
         self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None

@@ -45,7 +45,7 @@ def attention_parameters(kind: str, channels: int, options: Mapping[str, object]
 
     Raises ValueError for a kind that does not exist, an option the kind does not have, or a value it cannot use.
     """
-    if kind not in ATTENTION:
+    if not isinstance(kind, str) or kind not in ATTENTION:
         raise ValueError(f"attention: expected one of {', '.join(sorted(ATTENTION))}, got {kind!r}")
     known = list(inspect.signature(ATTENTION[kind]).parameters)[1:]
     unknown = sorted(set(options) - set(known))

@@ -118,6 +118,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         rows = [{**asdict(row), "ok": row.ok} for row in self.rows]
+        for row in rows:  # JSON has no infinity
+            row |= {name: str(row[name]) for name in ("absolute", "relative") if not np.isfinite(row[name])}
         return {
             "title": self.title,
             "ok": self.ok,

@@ -38,14 +38,18 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's integers are welcome
 
 
-def _at_least(name: str, value: object, least: int) -> int:
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and -1e300 < value < 1e300  # type: ignore[operator]
+
+
+def at_least(name: str, value: object, least: int) -> int:
     if not _is_integer(value) or value < least:  # type: ignore[operator]
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{name}: expected {kind}, got {value!r}")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def _pair(name: str, value: object, least: int = 1) -> Pair:
+def pair_of(name: str, value: object, least: int = 1) -> Pair:
     """An int or a (height, width) pair of ints -> a pair."""
     pair = (value, value) if _is_integer(value) else value
     if (
@@ -59,7 +63,7 @@ def _pair(name: str, value: object, least: int = 1) -> Pair:
 
 
 def _odd_kernel(name: str, value: object) -> Pair:
-    kernel_size = _pair(name, value)
+    kernel_size = pair_of(name, value)
     if any(size % 2 == 0 for size in kernel_size):
         odd = tuple(size + 1 - size % 2 for size in kernel_size)
         raise ValueError(
@@ -75,15 +79,15 @@ def _truth(name: str, value: object) -> None:
 
 
 def _options(value: object) -> Options:
-    if value is not None and not isinstance(value, Mapping):
+    if value is not None and not (isinstance(value, Mapping) and all(isinstance(name, str) for name in value)):
         raise ValueError(f"attention_options: expected a mapping of option names to values, got {value!r}")
     return Options({name: int(item) if _is_integer(item) else item for name, item in (value or {}).items()})
 
 
 def _batch_norm(bn_eps: object, bn_decay: object) -> None:
-    if not isinstance(bn_eps, Real) or isinstance(bn_eps, bool) or not (math.isfinite(bn_eps) and float(bn_eps) > 0):
+    if not _is_number(bn_eps) or not 0 < bn_eps < math.inf:  # type: ignore[operator]
         raise ValueError(f"bn_eps: expected a positive number, got {bn_eps!r}")
-    if not isinstance(bn_decay, Real) or isinstance(bn_decay, bool) or not 0 <= float(bn_decay) <= 1:
+    if not _is_number(bn_decay) or not 0 <= bn_decay <= 1:  # type: ignore[operator]
         raise ValueError(
             f"bn_decay: expected a number from 0 to 1, got {bn_decay!r}: it is the part of a running statistic that is "
             f"kept at each step (PyTorch's momentum m is bn_decay = 1 - m)"
@@ -156,12 +160,12 @@ class BlockConfig(_Config):
     bn_decay: float = 0.9
 
     def __post_init__(self) -> None:
-        in_channels = _at_least("in_channels", self.in_channels, 1)
-        out_channels = _at_least("out_channels", self.out_channels, 1)
+        in_channels = at_least("in_channels", self.in_channels, 1)
+        out_channels = at_least("out_channels", self.out_channels, 1)
         kernel_size = _odd_kernel("kernel_size", self.kernel_size)
-        stride = _pair("stride", self.stride)
+        stride = pair_of("stride", self.stride)
         keeping = (kernel_size[0] // 2, kernel_size[1] // 2)
-        padding = keeping if self.padding is None else _pair("padding", self.padding, least=0)
+        padding = keeping if self.padding is None else pair_of("padding", self.padding, least=0)
         if padding != keeping:
             raise ValueError(
                 f"padding: {self.padding!r} with kernel_size {self.kernel_size!r} makes main path and shortcut differ in "
@@ -234,15 +238,16 @@ class NetworkConfig(_Config):
                 f"{len(self.depths)} and {len(strides)}"
             )
         _truth("stem_pool", self.stem_pool)
+        stem_channels = self.widths[0] if self.stem_channels is None else self.stem_channels
         self._set(
-            in_channels=_at_least("in_channels", self.in_channels, 1),
-            classes=_at_least("classes", self.classes, 1),
-            widths=tuple(_at_least("widths", width, 1) for width in self.widths),
-            depths=tuple(_at_least("depths", depth, 1) for depth in self.depths),
-            strides=tuple(_pair("strides", stride) for stride in strides),
-            stem_channels=_at_least("stem_channels", self.stem_channels or self.widths[0], 1),
+            in_channels=at_least("in_channels", self.in_channels, 1),
+            classes=at_least("classes", self.classes, 1),
+            widths=tuple(at_least("widths", width, 1) for width in self.widths),
+            depths=tuple(at_least("depths", depth, 1) for depth in self.depths),
+            strides=tuple(pair_of("strides", stride) for stride in strides),
+            stem_channels=at_least("stem_channels", stem_channels, 1),
             stem_kernel_size=_odd_kernel("stem_kernel_size", self.stem_kernel_size),
-            stem_stride=_pair("stem_stride", self.stem_stride),
+            stem_stride=pair_of("stem_stride", self.stem_stride),
             kernel_size=_odd_kernel("kernel_size", self.kernel_size),
             attention_options=_options(self.attention_options),
         )
@@ -310,11 +315,11 @@ def config_from_json(text: str, source: str = "the config") -> Config:
     """The config that `to_json` wrote. source: what to call it in an error."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{source}: expected JSON, got {text[:60]!r} ({error})") from None
     kinds: dict[str, type[BlockConfig] | type[NetworkConfig]] = {kind.model: kind for kind in (BlockConfig, NetworkConfig)}
-    if not isinstance(values, dict) or values.get("model") not in kinds:
-        found = values.get("model") if isinstance(values, dict) else values
+    found = values.get("model") if isinstance(values, dict) else values
+    if not isinstance(values, dict) or not isinstance(found, str) or found not in kinds:
         raise ValueError(f'{source}: expected an object whose "model" is one of {", ".join(kinds)}, got {found!r}')
     model = kinds[values.pop("model")]
     try:

@@ -10,7 +10,7 @@ from weights.parameters import Parameter, Parameters
 
 Arrays = dict[str, np.ndarray]
 
-DTYPES = ("float16", "float32", "float64")
+DTYPES = ("float32", "float64")
 
 
 class WeightsError(ValueError):
@@ -35,7 +35,8 @@ def reorder(array: np.ndarray, source: str, target: str) -> np.ndarray:
     names = source.split()
     if sorted(names) != sorted(target.split()) or len(names) != array.ndim:
         raise ValueError(f"cannot reorder {array.ndim} axes named {source!r} to {target!r}")
-    return np.transpose(array, [names.index(name) for name in target.split()]).copy(order="C")
+    moved = np.transpose(array, [names.index(name) for name in target.split()])
+    return moved.astype(array.dtype.newbyteorder("="), order="C")  # files can bring other byte orders
 
 
 def faults(parameters: Parameters, arrays: Mapping[str, object], dtypes: Mapping[str, str] | None = None) -> list[str]:

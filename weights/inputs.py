@@ -12,9 +12,9 @@ def check_input(shape: Sequence[int | None], axes: str, channels: int) -> None:
 
 
 def check_statistics(count: int) -> None:
-    """Raises ValueError when a batch norm in training has one value a channel: its variance is not defined."""
-    if count == 1:
+    """Raises ValueError when a batch norm in training has fewer than two values a channel: their variance is not defined."""
+    if count < 2:
         raise ValueError(
-            "batch norm in training: expected more than one value per channel, got batch x height x width = 1; use a "
-            "larger batch or image, or evaluation mode"
+            f"batch norm in training: expected more than one value per channel, got batch x height x width = {count}; use a "
+            f"larger batch or image, or evaluation mode"
         )

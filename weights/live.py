@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from weights.config import Config
-from weights.convert import Arrays, WeightsError, check, layout, reorder, to_native
+from weights.convert import DTYPES, Arrays, WeightsError, check, layout, reorder, to_native
 from weights.layouts import LAYOUTS
 from weights.schema import schema
 
@@ -89,9 +89,15 @@ def export(model: Any) -> Arrays:
     Raises TypeError for another object, WeightsError when the model is not what its config describes.
     """
     framework = framework_of(model)
-    to_numpy, described, live = adapter(framework).to_numpy, layout(framework), leaves(model)
+    module, described, live = adapter(framework), layout(framework), leaves(model)
+    foreign = {name: module.dtype_name(leaf) for name, leaf in live.items() if module.dtype_name(leaf) not in DTYPES}
+    if foreign:
+        raise WeightsError(
+            f"cannot export a {described.label} model with parameters in other dtypes than {' and '.join(DTYPES)}:",
+            [f"{name}: {dtype}" for name, dtype in foreign.items()],
+        )
     return {
-        parameter.name: reorder(to_numpy(live[parameter.name]), described.axes(parameter), parameter.axes)
+        parameter.name: reorder(module.to_numpy(live[parameter.name]), described.axes(parameter), parameter.axes)
         for parameter in schema(model.config)
     }
 
@@ -110,8 +116,14 @@ def load(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
         raise WeightsError(f"cannot load float64 arrays: {module.FLOAT64_HELP}", [])
     check(parameters, arrays, dtypes, f"the arrays do not fit this {layout(framework).label} model")
     natives = to_native(framework, parameters, arrays)
-    for parameter in parameters:
-        module.assign(live[parameter.name], natives[layout(framework).name(parameter)])
+    before = {name: module.to_numpy(leaf).copy() for name, leaf in live.items()}
+    try:
+        for parameter in parameters:
+            module.assign(live[parameter.name], natives[layout(framework).name(parameter)])
+    except BaseException:
+        for name, leaf in live.items():
+            module.assign(leaf, before[name])
+        raise
 
 
 def build(config: Config, arrays: Mapping[str, np.ndarray], framework: str, device: str | None = None) -> Any:
@@ -132,10 +144,18 @@ def port(model: Any, to: str, device: str | None = None) -> Any:
     It is in training mode if `model` is. (Keras models keep no mode, and infer unless called with training=True: what
     is ported from Keras comes in evaluation mode.)
     device: "cpu" or "cuda"; by default where the framework puts new models.
-    Raises MissingFramework when the other framework is not installed, and what `export` and `load` raise.
+    Raises MissingFramework when the other framework is not installed, TypeError for a class derived from ours, which may
+    compute something else, and what `export` and `load` raise.
     """
     layout(to)
-    source = adapter(framework_of(model))
+    framework = framework_of(model)
+    source = adapter(framework)
+    kind = type(getattr(model, "_orig_mod", model))  # what torch.compile wrapped
+    if kind.__module__.split(".")[0] != layout(framework).package:
+        raise TypeError(
+            f"{kind.__module__}.{kind.__qualname__} is derived from our class and may compute something else, which "
+            f"would be lost; port a plain model, or export this one's weights and load them into yours"
+        )
     ported = build(model.config, export(model), to, device)
     adapter(to).set_training(ported, source.is_training(model))
     return ported

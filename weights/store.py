@@ -5,7 +5,7 @@
 | .safetensors | yes | yes | |
 | .npz | yes, without pickles | yes | |
 | .pt .pth .th | yes, `weights_only=True` | yes | PyTorch |
-| .keras | no: load it with Keras, then `save` the model | yes, a whole Keras model | Keras |
+| .keras | no: load it with Keras, then `save` what is ours in it | yes: a network, or a model of one block | Keras |
 
 Nothing in a file is ever executed. A file is written under another name and moved into place once it is complete.
 """
@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from weights.config import Config, config_from_json
-from weights.convert import Arrays, WeightsError, check
+from weights.convert import Arrays, WeightsError, check, reorder
 from weights.foreign import NAMINGS, to_canonical_names
 from weights.layouts import LAYOUTS
 from weights.live import adapter, build, export, framework_of
@@ -52,7 +53,7 @@ def write(path: str | os.PathLike[str], config: Config, arrays: Mapping[str, np.
     target = Path(path)
     suffix = _suffix(target, WRITABLE, "write")
     check(schema(config), arrays, headline=f"{target.name} was not written: the arrays do not fit the config")
-    arrays = {parameter.name: np.ascontiguousarray(arrays[parameter.name]) for parameter in schema(config)}
+    arrays = {p.name: reorder(arrays[p.name], p.axes, p.axes) for p in schema(config)}
     if suffix == ".safetensors":
         content = safetensors_bytes(arrays, metadata={METADATA: config.to_json()})
         write_atomically(target, lambda temporary: temporary.write_bytes(content))
@@ -106,8 +107,9 @@ def _suffix(path: Path, known: tuple[str, ...], verb: str) -> str:
         return suffix
     if suffix == ".keras":
         raise ValueError(
-            f"{path.name}: cannot read .keras files, since loading one runs code that it names; load it with "
-            f"keras.models.load_model and pass the model to weights.save"
+            f"{path.name}: cannot read .keras files, since loading one runs code that it names. Import tf_impl, load it "
+            f"with keras.models.load_model, and pass what is ours to weights.save: the network, or for a block "
+            f"model.layers[-1]"
         )
     raise ValueError(f"{path.name}: cannot {verb} {suffix or 'a file without suffix'}; expected one of {', '.join(known)}")
 
@@ -145,21 +147,29 @@ def _read_torch(path: Path) -> tuple[str | None, Arrays]:
     torch = adapter("torch")
     try:
         text, arrays = torch.read_file(path)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except UnpicklingError as error:
         raise WeightsError(
             f"{path.name}: is not a PyTorch file of plain tensors, or not a whole one; files with other Python objects "
-            f"in them are refused, since reading them would run their code ({reason})",
+            f"in them are refused, since reading them would run their code ({_first_line(error)})",
+            [],
+        ) from None
+    except Exception as error:  # a broken archive raises whatever the layer that broke raises
+        raise WeightsError(
+            f"{path.name}: is not a whole PyTorch file of plain single or double precision tensors ({_first_line(error)})",
             [],
         ) from None
     return text, arrays
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def write_atomically(path: Path, write_to: Callable[[Path], Any]) -> None:
     """Calls `write_to` with a temporary name beside `path`, then moves the finished file to `path`."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix.lower())
     os.close(handle)
     temporary = Path(name)
     try:
@@ -179,4 +189,4 @@ def config_file(path: str | os.PathLike[str]) -> Config:
     source = Path(path)
     if not source.is_file():
         raise FileNotFoundError(f"{source}: there is no such file")
-    return config_from_json(source.read_text(), source.name)
+    return config_from_json(source.read_bytes().decode("utf-8", errors="replace"), source.name)
