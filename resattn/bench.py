@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -63,6 +65,9 @@ def main() -> None:
             continue
         table.add_row(*measure(framework, console))
     console.print(table)
+    command = [sys.executable, "-m", "resattn.cli", "--help"]
+    seconds = median(lambda: subprocess.run(command, check=True, capture_output=True))
+    console.print(f"resattn --help: {seconds * 1000:.0f} ms")
 
 
 if __name__ == "__main__":
