@@ -71,9 +71,10 @@ class Conv2d(keras.layers.Conv2D):
         # Keras has no explicit padding but a layer of its own; its "same" pads (0, 1) at stride 2 on even sizes.
         if any(map(any, self.margins)):
             x = ops.pad(x, self.margins)
-        # What a 1x1 convolution with stride reads. PyTorch 2.13 on CPU writes past its memory in the gradient of such a
-        # convolution when image and kernel are laid out as Keras lays them out, and returns wrong numbers.
-        if self.kernel_size == (1, 1):
+        # PyTorch 2.13 on CPU writes past its memory in the gradient of a 1x1 convolution with stride, when image and kernel
+        # are laid out as Keras lays them out, and returns wrong numbers; so it gets only what such a convolution reads.
+        # Not on JAX, which cannot see that both have the same size where the image's is not known.
+        if self.kernel_size == (1, 1) and keras.backend.backend() == "torch":
             x, strides = x[:, :: strides[0], :: strides[1]], 1
         return ops.conv(x, kernel, strides=strides, padding="valid", data_format="channels_last")
 
