@@ -20,7 +20,6 @@ from flax import nnx
 from jax_impl.block import ResidualBlockWithAttention
 from jax_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from jax_impl.network import ResidualAttentionNetwork
-from jax_impl.normalization import BatchNorm
 from weights.config import BlockConfig, Config
 
 
@@ -81,7 +80,7 @@ def assign(leaf: nnx.Variable, array: np.ndarray) -> None:
 
 def is_training(model: nnx.Module) -> bool:
     """Whether the model is in training mode."""
-    return any(isinstance(node, BatchNorm) and not node.use_running_average for _, node in nnx.iter_graph(model))
+    return any(not mode for _, mode in _modes(model))
 
 
 def set_training(model: nnx.Module, training: bool) -> None:
@@ -114,13 +113,18 @@ def gradients(
 @contextmanager
 def _mode(model: nnx.Module, training: bool) -> Iterator[None]:
     """Within it, the model trains or infers; behind it, every part is in the mode it was in."""
-    before = [(node, node.use_running_average) for _, node in nnx.iter_graph(model) if isinstance(node, BatchNorm)]
+    before = _modes(model)
     set_training(model, training)
     try:
         yield
     finally:
         for node, mode in before:
             node.use_running_average = mode
+
+
+def _modes(model: nnx.Module) -> list[tuple[nnx.Module, bool]]:
+    """Every part that has a mode (batch norms, ours or Flax'), and whether it infers."""
+    return [(node, node.use_running_average) for _, node in nnx.iter_graph(model) if hasattr(node, "use_running_average")]
 
 
 @partial(jax.jit, static_argnums=0)
@@ -143,7 +147,8 @@ def _gradients(
 def _images(parameters: Any, array: np.ndarray) -> jax.Array:
     """A canonical array on the device of the parameters, channels last."""
     array = np.moveaxis(array, 1, -1) if array.ndim == 4 else array
-    return jax.device_put(array, jax.tree.leaves(parameters)[0].sharding)
+    held = jax.tree.leaves(parameters)
+    return jax.device_put(array, held[0].sharding if held else None)
 
 
 def _canonical(array: jax.Array) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -13,8 +14,13 @@ if TYPE_CHECKING:
     from jax.typing import DTypeLike
     from jaxtyping import Float
 
+CHANNELS, ROWS, COLS = 3, 1, 2
+
 relu = nnx.relu
 sigmoid = nnx.sigmoid
+hard_sigmoid = nnx.hard_sigmoid
+hard_swish = nnx.hard_swish
+GATES = {"sigmoid": sigmoid, "hard_sigmoid": hard_sigmoid}
 
 FLOAT64_HELP = (
     "JAX computes in 32 bits unless told otherwise. Say jax.config.update('jax_enable_x64', True) before the model is "
@@ -33,7 +39,8 @@ class Conv2d(nnx.Conv):
     """2-d convolution with explicit padding, initialised as in He et al. 2015 (Delving deep, section 2.2; fan out).
 
     x: (batch, height, width, in_channels) -> (batch, (height + 2 padding - kernel) // stride + 1, ..., out_channels).
-    kernel_size, stride, padding: (height, width).
+    kernel_size, stride, padding: (height, width). dilation: how far apart the kernel's values are, (height, width); the
+    kernel's size above is then dilation (kernel_size - 1) + 1.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class Conv2d(nnx.Conv):
         kernel_size: tuple[int, int] = (1, 1),
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
+        dilation: tuple[int, int] = (1, 1),
         *,
         bias: bool = True,
         dtype: DTypeLike = jnp.float32,
@@ -54,6 +62,7 @@ class Conv2d(nnx.Conv):
             kernel_size,
             stride,
             padding=tuple((size, size) for size in padding),
+            kernel_dilation=dilation,
             use_bias=bias,
             dtype=dtype,
             param_dtype=checked(dtype),
@@ -61,6 +70,70 @@ class Conv2d(nnx.Conv):
             bias_init=nnx.initializers.zeros,
             rngs=rngs,
         )
+
+
+class DepthwiseConv2d(nnx.Conv):
+    """2-d convolution of each channel by itself, without bias; otherwise as `Conv2d`.
+
+    x: (batch, height, width, channels) -> (batch, (height + 2 padding - kernel) // stride + 1, ..., channels).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            channels,
+            channels,
+            kernel_size,
+            stride,
+            padding=tuple((size, size) for size in padding),
+            feature_group_count=channels,
+            use_bias=False,
+            dtype=dtype,
+            param_dtype=checked(dtype),
+            kernel_init=nnx.initializers.normal((2 / (kernel_size[0] * kernel_size[1])) ** 0.5),
+            rngs=rngs,
+        )
+
+
+class Conv1d(nnx.Conv):
+    """1-d convolution that keeps the length, one channel to one, without bias. Weights start normal, variance 2 / size.
+
+    x: (batch, length, 1) -> the same shape. kernel_size: odd. padding: "zero", or "circular": the last is next to the first.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        padding: str = "zero",
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            1,
+            1,
+            kernel_size,
+            padding="VALID",
+            use_bias=False,
+            dtype=dtype,
+            param_dtype=checked(dtype),
+            kernel_init=nnx.initializers.normal((2 / kernel_size) ** 0.5),
+            rngs=rngs,
+        )
+        self.margin = kernel_size // 2
+        self.circular = padding == "circular"
+
+    def __call__(self, x: Float[Array, "batch length 1"]) -> Float[Array, "batch length 1"]:
+        margins = ((0, 0), (self.margin, self.margin), (0, 0))
+        return super().__call__(jnp.pad(x, margins, mode="wrap" if self.circular else "constant"))
 
 
 class Linear(nnx.Linear):
@@ -85,11 +158,110 @@ class Linear(nnx.Linear):
         )
 
 
+class Bottleneck(nnx.Module):
+    """Two 1x1 convolutions with a relu between. x: (batch, height, width, channels) -> the same shape."""
+
+    def __init__(
+        self,
+        channels: int,
+        hidden_channels: int,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+        self.fc1 = Conv2d(channels, hidden_channels, bias=bias, **options)
+        self.fc2 = Conv2d(hidden_channels, channels, bias=bias, **options)
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+        y = self.fc1(x)
+        y = relu(y)
+        return self.fc2(y)
+
+
 def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows cols channels"]:
     """3x3 maximum, stride 2, padding 1 with -inf on all four sides (He et al. 2015, table 1, as PyTorch pads)."""
     return nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
+def max_pool_2x2(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows cols channels"]:
+    """2x2 maximum, stride 2; what is left over at the end is dropped."""
+    return nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2), padding="VALID")
+
+
+def average(x: Float[Array, "..."], *axes: int) -> Float[Array, "..."]:
+    """The mean over axes, which stay with size 1.
+
+    Axis by axis, from the last: over several at once XLA on CPU may add up all positions one after the other, which loses
+    four times more than PyTorch does.
+    """
+    for axis in sorted(axes, reverse=True):
+        x = x.mean(axis=axis, keepdims=True)
+    return x
+
+
+def maximum(x: Float[Array, "..."], *axes: int) -> Float[Array, "..."]:
+    """The greatest over axes, which stay with size 1. Its slope goes to one place, by its index.
+
+    Not x.max, whose gradient looks for values that equal the greatest: XLA computes x a second time for that, rounded
+    otherwise, and in triplet attention found none (jax 0.10.2 on CPU: gradients wrong by 0.2, or infinite).
+    """
+    for axis in axes:
+        x = jnp.take_along_axis(x, jnp.argmax(x, axis=axis, keepdims=True), axis=axis)
+    return x
+
+
+def greater(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The greater of two, value by value."""
+    return jnp.maximum(x, y)
+
+
 def global_average(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch 1 1 channels"]:
     """The mean over all positions."""
-    return x.mean(axis=(1, 2), keepdims=True)
+    return average(x, ROWS, COLS)
+
+
+def average_around(x: Float[Array, "batch height width channels"], extent: int) -> Float[Array, "batch rows cols channels"]:
+    """The mean of the pixels less than `extent` rows and columns away, those that are there, at every extent-th pixel."""
+    window, margin = (2 * extent - 1, 2 * extent - 1), (extent - 1, extent - 1)
+    return nnx.avg_pool(x, window, (extent, extent), (margin, margin), count_include_pad=False)
+
+
+def nearest(
+    x: Float[Array, "batch height width channels"], rows: int, cols: int
+) -> Float[Array, "batch rows cols channels"]:
+    """Stretched to rows x cols: row r reads row floor(r height / rows), and so do columns; in whole numbers."""
+    height, width = x.shape[ROWS], x.shape[COLS]
+    x = x[:, jnp.arange(rows) * height // rows]
+    return x[:, :, jnp.arange(cols) * width // cols]
+
+
+def concatenate(parts: Sequence[Float[Array, "..."]], axis: int) -> Float[Array, "..."]:
+    return jnp.concatenate(parts, axis=axis)
+
+
+def parted(x: Float[Array, "..."], size: int, axis: int) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """The first `size` along an axis, and the rest."""
+    first, rest = jnp.split(x, (size,), axis=axis)
+    return first, rest
+
+
+def swapped(x: Float[Array, "..."], first: int, second: int) -> Float[Array, "..."]:
+    """Two axes in each other's place."""
+    return jnp.swapaxes(x, first, second)
+
+
+def positions(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch positions channels"]:
+    """The pixels in one row, line by line."""
+    return x.reshape(x.shape[0], -1, x.shape[3])
+
+
+def image(x: Float[Array, "batch positions channels"], rows: int, cols: int) -> Float[Array, "batch rows cols channels"]:
+    """What `positions` has undone."""
+    return x.reshape(x.shape[0], rows, cols, x.shape[2])
+
+
+def softmax(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Over the last axis; the greatest is taken away before exp, so that nothing overflows."""
+    return nnx.softmax(x, axis=-1)

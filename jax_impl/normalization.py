@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import checked
+from jax_impl.layers import CHANNELS, COLS, ROWS, average, checked
 from weights.inputs import check_statistics
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class BatchNorm(nnx.Module):
     x: (batch, height, width, channels) -> the same shape: (x - mean) / sqrt(variance + eps) * scale + bias.
     In training mean and variance are the batch's, over batch and positions, the variance biased (divided by n), and the
     running ones become decay * running + (1 - decay) * batch's, with the unbiased variance (divided by n - 1).
-    In evaluation they are the running ones.
+    In evaluation they are the running ones. initial_scale: what the scale starts with.
     Raises ValueError in training with n = 1.
 
     Not nnx.BatchNorm, which keeps the biased variance, computes it as E[x^2] - E[x]^2, and holds statistics in float32
@@ -35,6 +35,7 @@ class BatchNorm(nnx.Module):
         channels: int,
         eps: float = 1e-5,
         decay: float = 0.9,
+        initial_scale: float = 1,
         *,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs | None = None,
@@ -43,7 +44,7 @@ class BatchNorm(nnx.Module):
         self.eps = eps
         self.decay = decay
         self.use_running_average = False  # the attribute that train() and eval() set
-        self.scale = nnx.Param(jnp.ones(channels, dtype))
+        self.scale = nnx.Param(jnp.full(channels, initial_scale, dtype))
         self.bias = nnx.Param(jnp.zeros(channels, dtype))
         self.mean = nnx.BatchStat(jnp.zeros(channels, statistics))
         self.var = nnx.BatchStat(jnp.ones(channels, statistics))
@@ -53,8 +54,9 @@ class BatchNorm(nnx.Module):
         if self.use_running_average:
             mean, variance = self.mean[...], self.var[...]
         else:
-            mean = x.mean(axis=(0, 1, 2))
-            variance = jnp.square(x - mean).mean(axis=(0, 1, 2))  # two passes: exact for large means
+            mean = jnp.squeeze(average(x, 0, ROWS, COLS), (0, ROWS, COLS))
+            variance = average(jnp.square(x - mean), 0, ROWS, COLS)  # two passes: exact for large means
+            variance = jnp.squeeze(variance, (0, ROWS, COLS))
             self._update(mean, variance, x.shape[0] * x.shape[1] * x.shape[2])
         y = (x - mean) * (self.scale[...] / jnp.sqrt(variance + self.eps)) + self.bias[...]
         return y.astype(dtype)
@@ -69,3 +71,30 @@ class BatchNorm(nnx.Module):
 def unbiased(variance: Float[Array, " channels"], n: int) -> Float[Array, " channels"]:
     """The variance of n values divided by n - 1, from that divided by n: what PyTorch keeps, and Flax and Keras do not."""
     return variance * (n / (n - 1))
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalization over the channels of each position (Ba et al. 2016, equation 3).
+
+    x: (batch, height, width, channels) -> the same shape: (x - mean) / sqrt(variance + eps) * scale + bias, mean and biased
+    variance over the channels.
+
+    Not nnx.LayerNorm, which computes the variance as E[x^2] - E[x]^2 unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        eps: float = 1e-5,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs | None = None,
+    ):
+        self.eps = eps
+        self.scale = nnx.Param(jnp.ones(channels, checked(dtype)))
+        self.bias = nnx.Param(jnp.zeros(channels, dtype))
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+        centred = x - average(x, CHANNELS)
+        variance = average(jnp.square(centred), CHANNELS)
+        return centred / jnp.sqrt(variance + self.eps) * self.scale[...] + self.bias[...]

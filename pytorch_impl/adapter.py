@@ -115,7 +115,8 @@ def _mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 def _tensor(model: nn.Module, array: np.ndarray) -> torch.Tensor:
-    return torch.tensor(array, device=next(model.parameters()).device)
+    held = next(model.parameters(), None)
+    return torch.tensor(array, device=None if held is None else held.device)
 
 
 def read_file(path: Path) -> tuple[str | None, dict[str, np.ndarray]]:

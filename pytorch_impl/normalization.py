@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from pytorch_impl.layers import CHANNELS, swapped
 from weights.inputs import check_statistics
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ class BatchNorm(nn.BatchNorm2d):
     x: (batch, channels, height, width) -> the same shape: (x - mean) / sqrt(variance + eps) * weight + bias.
     In training mean and variance are the batch's, over batch and positions, the variance biased (divided by n), and the
     running ones become decay * running + (1 - decay) * batch's, with the unbiased variance (divided by n - 1).
-    In evaluation they are the running ones.
+    In evaluation they are the running ones. initial_scale: what the weight starts with.
     Raises ValueError in training with n = 1.
     """
 
@@ -29,14 +31,42 @@ class BatchNorm(nn.BatchNorm2d):
         channels: int,
         eps: float = 1e-5,
         decay: float = 0.9,
+        initial_scale: float = 1,
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
         # 1 - 0.9 is 0.09999999999999998; PyTorch users write 0.1.
         super().__init__(channels, eps=eps, momentum=round(1 - decay, 15), dtype=dtype, device=device)
+        nn.init.constant_(self.weight, initial_scale)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         if self.training:
             check_statistics(x.shape[0] * x.shape[2] * x.shape[3])
         return super().forward(x)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalization over the channels of each position (Ba et al. 2016, equation 3).
+
+    x: (batch, channels, height, width) -> the same shape: (x - mean) / sqrt(variance + eps) * weight + bias, mean and biased
+    variance over the channels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        eps: float = 1e-5,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels, dtype=dtype, device=device))
+        self.bias = nn.Parameter(torch.zeros(channels, dtype=dtype, device=device))
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        x = swapped(x, CHANNELS, -1)
+        y = functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        return swapped(y, CHANNELS, -1)

@@ -1,7 +1,8 @@
-"""The command line: resattn port, inspect, check, demo. Frameworks are imported when a command needs them."""
+"""The command line: resattn port, inspect, check, attention, demo. Frameworks are imported when a command needs them."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
+    from weights.attention import Kind
     from weights.config import Config
 
 app = typer.Typer(
@@ -52,6 +54,21 @@ def shortened(message: str, most: int = 20) -> str:
     """The first lines of a message, and how many more there are: a checkpoint of another network has hundreds of faults."""
     lines = message.splitlines()
     return "\n".join(lines[:most] + [f"  and {len(lines) - most} more" for _ in lines[most : most + 1]])
+
+
+@app.callback()
+def before(
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="A Python module to import first, such as one with attention kinds of your own."),
+    ] = None,
+) -> None:
+    for module in modules or []:
+        sys.path.insert(0, os.getcwd())
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"--import: cannot find {error.name!r} from {os.getcwd()} or among what is installed") from None
 
 
 @app.command()
@@ -153,6 +170,92 @@ def check(
         write_atomically(as_json, lambda temporary: temporary.write_text(json.dumps(report.to_dict(), indent=1) + "\n"))
     if not report.ok:
         raise typer.Exit(1)
+
+
+@app.command()
+def attention(
+    kind: Annotated[
+        str | None, typer.Argument(help="One kind, to be told about its options; without it, all are listed.")
+    ] = None,
+    channels: Annotated[int, typer.Option(help="Width of the block that holds the module.", min=1)] = 256,
+    size: Annotated[str, typer.Option(help="Height and width of the map that comes to it, as in 14x14.")] = "14x14",
+) -> None:
+    """List the attention kinds: what each does, its source, and what it costs. With KIND: its options and parameters."""
+    from weights.attention import ATTENTION, attention_parameters
+    from weights.compare import columns
+
+    sides = height_and_width(size)
+    if kind is None:
+        table = [("kind", "parameters", "multiply-adds", "what it does")]
+        table += [(name, *costs(name, channels, sides), sentence(described)) for name, described in ATTENTION.items()]
+        typer.echo(f"{channels} channels, maps of {sides[0]} x {sides[1]}, every option at its default:\n")
+        typer.echo("\n".join(folded(table)))
+        typer.echo("\nMultiply-adds for one image: convolutions, linear layers and matrix products.")
+        typer.echo("Next: resattn attention cbam (source, options and parameters of one kind)")
+        return
+    options = fixed_size(kind, sides)
+    parameters = attention_parameters(kind, channels, options)
+    described = ATTENTION[kind]
+    numbers, products = costs(kind, channels, sides)
+    typer.echo(f"{kind}: {described.summary}")
+    typer.echo(f"source: {described.source or 'none given'}")
+    typer.echo(f"at {channels} channels and maps of {size}: {numbers} parameters, {products} multiply-adds\n")
+    if described.options:
+        typer.echo(f"options: {', '.join(f'{name}={shown(default)}' for name, default in described.options.items())}")
+        typer.echo(f"{described.explanation}\n")
+    rows = [(p.name, " x ".join(map(str, p.shape)), p.axes) for p in parameters]
+    typer.echo("\n".join(columns([("parameter", "shape", "axes"), *rows])) if rows else "no parameters")
+
+
+def sentence(described: Kind) -> str:
+    """What a kind does, and in brackets whose it is."""
+    authors = described.source.split(",")[0]
+    return f"{described.summary} ({authors})" if authors else described.summary
+
+
+def fixed_size(kind: str, size: tuple[int, int]) -> dict[str, object]:
+    """The options that a kind cannot do without: the size of the map."""
+    from inspect import Parameter
+
+    from weights.attention import ATTENTION
+
+    known = ATTENTION[kind].options if kind in ATTENTION else {}
+    return {"size": size} if known.get("size") is Parameter.empty else {}
+
+
+def shown(default: object) -> str:
+    from inspect import Parameter
+
+    return "(must be given)" if default is Parameter.empty else str(default)
+
+
+def costs(kind: str, channels: int, size: tuple[int, int]) -> tuple[str, str]:
+    """Numbers of parameters and of multiply-adds, for people; a dash where the kind cannot be made or nobody has said."""
+    from weights.cost import multiply_adds, parameter_count
+
+    options = fixed_size(kind, size)
+    try:
+        numbers, products = parameter_count(kind, channels, options), multiply_adds(kind, channels, size, options)
+    except ValueError:
+        return "-", "-"
+    return f"{numbers:,}", "-" if products is None else f"{products:,}"
+
+
+def folded(table: list[tuple[str, ...]]) -> list[str]:
+    """The lines of a table, numbers to the right, its last column folded to the width of the terminal."""
+    from shutil import get_terminal_size
+    from textwrap import wrap
+
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]) - 1)]
+    indent = sum(widths) + 2 * len(widths) + 2
+    lines = []
+    for name, *numbers, words in table:
+        head = "  ".join(
+            [name.ljust(widths[0]), *(number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True))]
+        )
+        parts = wrap(words, max(30, get_terminal_size().columns - indent)) or [""]
+        lines += [f"  {head}  {parts[0]}", *(" " * indent + part for part in parts[1:])]
+    return lines
 
 
 @app.command()

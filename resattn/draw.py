@@ -198,7 +198,7 @@ def _main_path(drawing: Drawing, config: BlockConfig, start: Point) -> Point:
     before, after = _shapes(config)
     if before != after:
         drawing.shape_below(placed[0].bottom, after)
-    return ATTENTION_DRAWINGS[config.attention](drawing, config, placed[-1].bottom)
+    return ATTENTION_DRAWINGS.get(config.attention, _closed)(drawing, config, placed[-1].bottom)
 
 
 def _no_attention(drawing: Drawing, config: BlockConfig, start: Point) -> Point:
@@ -208,13 +208,15 @@ def _no_attention(drawing: Drawing, config: BlockConfig, start: Point) -> Point:
 def _squeeze_excite(drawing: Drawing, config: BlockConfig, start: Point) -> Point:
     """The module opened: the gate leaves the main line to the right, comes back below and multiplies it."""
     x, frame_top = start[0], start[1] + GAP
-    channels, hidden = config.out_channels, hidden_width(config.out_channels, **config.attention_options)
+    options = dict(config.attention_options)
+    gate = options.pop("gate", "sigmoid")
+    channels, hidden = config.out_channels, hidden_width(config.out_channels, **options)
     fc1 = _convolution("fc1", DENSE_WIDTH, (channels, hidden)).below((DENSE_X, frame_top), gap=2 * LINE)
     relu = _activation("relu").below(fc1.bottom)
     fc2 = _convolution("fc2", DENSE_WIDTH, (hidden, channels)).below(relu.bottom)
     out, back = fc1.at[1], fc2.at[1]
     average = Box("average", AVERAGE_WIDTH, ("global average", "over H and W"), at=(AVERAGE_X, out))
-    sigmoid = replace(_activation("sigmoid"), at=(AVERAGE_X, back))
+    sigmoid = replace(_activation(gate.replace("_", " ")), at=(AVERAGE_X, back))
     end = (x, fc2.bottom[1] + LINE)
 
     drawing.outline("attention", FRAME_LEFT, frame_top, FRAME_RIGHT, end[1])
@@ -239,7 +241,14 @@ def _squeeze_excite(drawing: Drawing, config: BlockConfig, start: Point) -> Poin
     return end
 
 
-# Each draws an attention kind below a point of the main line and returns where the line leaves it.
+def _closed(drawing: Drawing, config: BlockConfig, start: Point) -> Point:
+    """One box with the name of the kind and its options, a kind of a user's own too."""
+    options = [f"{name} {value}" for name, value in (config.attention_options or {}).items()]
+    lines = (f"attention: {config.attention}", *(_filled(options, MAIN_WIDTH - 2 * PADDING) if options else ()))
+    return drawing.descend([Box("attention", MAIN_WIDTH, lines)], start)[-1].bottom
+
+
+# Each draws an attention kind below a point of the main line and returns where the line leaves it; other kinds are closed.
 ATTENTION_DRAWINGS: dict[str, Callable[[Drawing, BlockConfig, Point], Point]] = {
     "none": _no_attention,
     "se": _squeeze_excite,
@@ -321,7 +330,7 @@ def _document(drawing: Drawing, config: BlockConfig, left: float, width: float, 
 def block_svg(config: BlockConfig) -> str:
     """The block as a self-contained SVG for light and dark pages: main path, shortcut, and its attention opened."""
     left = (SHORTCUT_X - SHORTCUT_WIDTH / 2 if config.projects else IDENTITY_X) - MARGIN
-    right = (PLAIN_RIGHT if config.attention == "none" else FRAME_RIGHT) + MARGIN
+    right = (FRAME_RIGHT if config.attention == "se" else PLAIN_RIGHT) + MARGIN
     fork = (0.0, TOP + GAP)
     drawing = Drawing()
     drawing.text(0, TOP, "x", "ink name", "middle")

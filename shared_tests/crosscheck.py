@@ -11,10 +11,12 @@ import numpy as np
 from shared_tests import reference
 from shared_tests.backends import FRAMEWORKS, Backend, Quantities, backends, precise
 from shared_tests.cases import random_arrays, random_cotangent, random_input
+from shared_tests.stand_in import framework_of_kind
 from shared_tests.tolerances import QUANTITIES, tolerance
 from weights import Difference, Report, difference, schema
-from weights.config import BlockConfig, Config, at_least, pair_of
-from weights.convert import check
+from weights.checks import at_least, pair_of
+from weights.config import BlockConfig, Config
+from weights.convert import check, layout
 
 ORACLE = "oracle"
 
@@ -76,8 +78,16 @@ def crosscheck(
         title=f"cross-check of {config.describe()} in {dtype}, input {shape}",
         rows=tuple(rows),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
-        notes=tuple(explain(problem, rows)),
+        notes=(*_notes(config), *explain(problem, rows)),
     )
+
+
+def _notes(config: Config) -> list[str]:
+    """What the oracle is not."""
+    if reference.has_oracle(config.attention):
+        return []
+    label = layout(framework_of_kind(config.attention)).label
+    return [f"attention {config.attention!r} has no oracle of its own: its {label} module, in float64, stands in for it"]
 
 
 @dataclass(frozen=True)
@@ -208,8 +218,9 @@ def _oracle(
         for quantity, tensors in quantities.items()
         for tensor, array in tensors.items()
     }
-    # Gradients that are exactly zero: a convolution's bias in front of a batch norm.
-    scales.update({("train gradient", tensor): scale for tensor, scale in training.scales.items()})
+    # Gradients that cancel, or are exactly zero: a convolution's bias in front of a batch norm, say.
+    for mode, outcome in (("eval", inference), ("train", training)):
+        scales.update({(f"{mode} gradient", tensor): scale for tensor, scale in outcome.scales.items()})
     return quantities, scales, min(inference.margin, training.margin)
 
 

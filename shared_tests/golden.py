@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from shared_tests.cases import random_arrays
+from shared_tests.cases import ATTENTION, attention_block, random_arrays
 from shared_tests.crosscheck import Problem, draw
 from weights import BlockConfig, NetworkConfig
 from weights.config import config_from_json
@@ -28,13 +28,19 @@ CASES = {
     "stride2-odd": (BlockConfig(3, 4, 5, 2, attention_options={"reduction": 2}), (7, 9)),
     "pairs": (BlockConfig(5, 3, (1, 5), (2, 1), attention="none", bn_eps=1e-3, bn_decay=0.99), (6, 7)),
     "network": (NetworkConfig(2, 3, (3, 4), (1, 2), stem_kernel_size=7, stem_stride=2, stem_pool=True), (26, 21)),
+    **{
+        f"attention-{kind}": (attention_block(kind, variants[-1], (3, 4), 2, (7, 6)), (7, 6))
+        for kind, variants in ATTENTION.items()
+        if kind not in ("none", "se")
+    },
 }
 
 
 def make(name: str) -> Problem:
-    """The problem of a case, with the oracle's answers."""
+    """The problem of a case, with the oracle's answers: the first of some seeds that is well conditioned."""
     config, size = CASES[name]
-    return draw(config, random_arrays(config, "float32", seed=11), size, 4, "float32", seed=11)
+    problems = (draw(config, random_arrays(config, "float32", seed), size, 4, "float32", seed) for seed in range(11, 21))
+    return next(problem for problem in problems if problem.risk <= 1)
 
 
 def write(name: str) -> None:

@@ -25,6 +25,7 @@ from weights import (
     write,
 )
 from weights.config import config_from_json
+from weights.convert import layout
 from weights.foreign import to_canonical_names
 from weights.live import adapter, build
 
@@ -52,8 +53,14 @@ def raises(error, message):
             "padding: 0 with kernel_size 3 makes main path and shortcut differ in size; the padding that works is (1, 1)",
         ),
         ({"padding": -1}, "padding: expected an integer of at least 0"),
-        ({"attention": "sse"}, "attention: expected one of none, se, got 'sse'"),
-        ({"attention_options": {"ratio": 4}}, "'se' has no 'ratio'; its options are: reduction, hidden_channels"),
+        (
+            {"attention": "sse"},
+            "attention: expected one of none, se, ese, eca, cbam, bam, scse, ge, gc, simam, coordinate",
+        ),
+        (
+            {"attention_options": {"ratio": 4}},
+            "'se' has no 'ratio'; its options are: reduction, hidden_channels, divisor, minimum, gate",
+        ),
         ({"attention": "none", "attention_options": {"x": 1}}, "'none' has no 'x'; its options are: none at all"),
         (
             {"attention_options": {"reduction": 0}},
@@ -63,7 +70,10 @@ def raises(error, message):
         ({"attention_options": {"reduction": 2, "hidden_channels": 2}}, "both set the hidden width; give only one"),
         ({"attention_options": 4}, "attention_options: expected a mapping of option names to values, got 4"),
         ({"conv_bias": 1}, "conv_bias: expected True or False, got 1"),
-        ({"attention": ["se"]}, "attention: expected one of none, se, got ['se']"),
+        (
+            {"attention": ["se"]},
+            "nonlocal, mhsa, got ['se']; a kind of your own must be registered first, with weights.register_attention",
+        ),
         ({"attention_options": {1: 2}}, "attention_options: expected a mapping of option names to values"),
         ({"bn_eps": 10**400}, "bn_eps: expected a positive number"),
         ({"bn_eps": float("nan")}, "bn_eps: expected a positive number, got nan"),
@@ -88,7 +98,7 @@ def test_block_config(arguments, message):
         ({"stem_channels": 0}, "stem_channels: expected a positive integer, got 0"),
         ({"stem_channels": -3}, "stem_channels: expected a positive integer, got -3"),
         ({"stem_pool": "yes"}, "stem_pool: expected True or False, got 'yes'"),
-        ({"attention": "?"}, "attention: expected one of none, se, got '?'"),
+        ({"attention": "?"}, "nonlocal, mhsa, got '?'"),
     ],
 )
 def test_network_config(arguments, message):
@@ -115,6 +125,104 @@ def test_config_json():
         preset("resnet19")
     with raises(TypeError, "config: expected a BlockConfig or a NetworkConfig, got dict"):
         schema({})
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("se", {"reduction": 16}, "reduction: 16 leaves no hidden channel of 6; use at most 6, or give hidden_channels"),
+        ("se", {"gate": "tanh"}, "gate: expected one of sigmoid, hard_sigmoid, got 'tanh'"),
+        ("se", {"divisor": 0}, "divisor: expected a positive integer, got 0"),
+        ("se", {"minimum": 0}, "minimum: expected a positive integer, got 0"),
+        ("ese", {"gate": None}, "gate: expected one of sigmoid, hard_sigmoid, got None"),
+        ("eca", {"kernel_size": 4}, "kernel_size: expected an odd size, got 4: an even kernel has no centre"),
+        ("eca", {"kernel_size": 4}, "use 3 or 5"),
+        ("eca", {"gamma": 0}, "gamma: expected a positive number, got 0"),
+        ("eca", {"beta": "1"}, "beta: expected a finite number, got '1'"),
+        ("eca", {"padding": "same"}, "padding: expected one of zero, circular, got 'same'"),
+        ("eca", {"padding": "circular", "kernel_size": 15}, "15 reaches more than once around 6 channels"),
+        ("cbam", {"kernel_size": 2}, "kernel_size: expected an odd size, got 2"),
+        ("cbam", {"reduction": 7}, "reduction: 7 leaves no hidden channel of 6"),
+        ("cbam", {"bias": 1}, "bias: expected True or False, got 1"),
+        ("cbam", {"bn_eps": 0}, "bn_eps: expected a positive number, got 0"),
+        ("bam", {"dilation": 0}, "dilation: expected a positive integer, got 0"),
+        ("bam", {"fusion": "max"}, "fusion: expected one of sum, product, got 'max'"),
+        ("bam", {"bn_decay": 1.5}, "bn_decay: expected a number from 0 to 1, got 1.5"),
+        ("scse", {"fusion": "product"}, "fusion: expected one of sum, maximum, got 'product'"),
+        ("scse", {"hidden_channels": 0}, "hidden_channels: expected a positive integer, got 0"),
+        ("ge", {"gather": "max"}, "gather: expected one of average, convolution, got 'max'"),
+        ("ge", {"extent": 1}, "extent: expected an integer of at least 2, got 1"),
+        ("ge", {"gather": "convolution", "extent": 6}, "extent: expected a power of 2 (or None: everywhere)"),
+        ("ge", {"gather": "convolution"}, "over the whole of it (extent None); must be given"),
+        ("ge", {"size": 4}, "over the whole of it (extent None); is for that alone"),
+        ("ge", {"gather": "convolution", "size": (4, 0)}, "size: expected a positive integer or a (height, width) pair"),
+        ("ge", {"reduction": 2}, "reduction, hidden_channels: set the width of the two layers that only mlp=True has"),
+        ("ge", {"mlp": True, "reduction": 8}, "reduction: 8 leaves no hidden channel of 6"),
+        ("gc", {"reduction": 4}, "reduction: 4 leaves 1 hidden channel of 6, and this kind needs at least 2; use at most 3"),
+        ("gc", {"hidden_channels": 1}, "hidden_channels: expected an integer of at least 2, got 1"),
+        ("gc", {"pooling": "max"}, "pooling: expected one of attention, average, got 'max'"),
+        ("gc", {"fusion": "sum"}, "fusion: expected one of add, scale, both, got 'sum'"),
+        ("gc", {"ln_eps": -1}, "ln_eps: expected a positive number, got -1"),
+        ("simam", {"e_lambda": 0}, "e_lambda: expected a positive number, got 0"),
+        ("coordinate", {"minimum": 0}, "minimum: expected a positive integer, got 0"),
+        ("triplet", {"kernel_size": 6}, "kernel_size: expected an odd size, got 6"),
+        ("triplet", {"spatial": None}, "spatial: expected True or False, got None"),
+        ("nonlocal", {"subsample": 2}, "subsample: expected True or False, got 2"),
+        ("nonlocal", {"reduction": 7}, "reduction: 7 leaves no hidden channel of 6"),
+        ("mhsa", {"size": 4}, "heads: 4 does not divide 6 channels; one of 1, 2, 3, 6 would"),
+        ("mhsa", {"size": 4, "heads": 0}, "heads: expected a positive integer, got 0"),
+        (
+            "mhsa",
+            {"size": "4x4", "heads": 2},
+            "size: expected a positive integer or a (height, width) pair",
+        ),
+        ("mhsa", {"heads": 2}, "attention_options: 'mhsa' needs size; as in attention_options={'size': ...}"),
+    ],
+)
+def test_attention_options(framework, kind, options, message):
+    """The same error from a config and from a module made directly."""
+    with raises(ValueError, message):
+        BlockConfig(3, 6, attention=kind, attention_options=options)
+    if "size" in options or kind != "mhsa":
+        with raises(ValueError, message):
+            attention_class(framework, kind)(6, **options, **native(framework))
+
+
+def attention_class(framework, kind):
+    from importlib import import_module
+
+    return import_module(f"{layout(framework).package}").ATTENTION[kind]
+
+
+def native(framework):
+    if framework != "jax":
+        return {}
+    from flax import nnx
+
+    return {"rngs": nnx.Rngs(0)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "size", "message"),
+    [
+        (
+            "mhsa",
+            {"size": (4, 3), "heads": 2},
+            (8, 8),
+            "mhsa: was made for maps of 4 x 3 (height x width) by its option size",
+        ),
+        ("ge", {"gather": "convolution", "size": (4, 3)}, (8, 8), "ge: was made for maps of 4 x 3 (height x width)"),
+        ("simam", {}, (2, 2), "simam: expected maps of 2 or more positions, got 1 x 1 (height x width)"),
+        ("nonlocal", {"subsample": True}, (2, 4), "nonlocal with subsample: expected 2 or more along each axis, got 1 x 2"),
+        ("bam", {}, (1, 1), "batch norm in training: expected more than one value per channel"),
+    ],
+    ids=str,
+)
+def test_maps_that_an_attention_module_cannot_use(framework, kind, options, size, message):
+    config = BlockConfig(3, 6, 3, 2, attention=kind, attention_options=options)
+    model = build(config, random_arrays(config), framework)
+    with raises(ValueError, message):
+        adapter(framework).forward(model, np.ones((1, 3, *size), "f"), training=kind == "bam")
 
 
 def broken(**changes):
@@ -279,7 +387,7 @@ def test_inputs_of_another_shape(framework):
 def test_one_value_a_channel_cannot_be_normalised(framework, batch):
     model = build(BLOCK, random_arrays(BLOCK), framework)
     before = export(model)
-    with raises(ValueError, "batch norm in training: expected more than one value per channel"):
+    with pytest.raises(ValueError, match=r"expected more than one value per channel|expected at least one image"):
         adapter(framework).forward(model, np.zeros((batch, 3, 1, 1), "f"), training=True)
     assert all((after == before[name]).all() for name, after in export(model).items())
 

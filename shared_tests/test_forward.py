@@ -9,8 +9,9 @@ from shared_tests.tolerances import tolerance
 from weights import difference, export, schema
 
 
-def check_forward(backend, config, size, dtype, batch=2):
-    arrays, x = random_arrays(config, dtype), random_input(config, size, batch, dtype)
+def check_forward(backend, config, size, dtype, batch=2, arrays=None):
+    arrays = arrays or random_arrays(config, dtype)
+    x = random_input(config, size, batch, dtype)
     with precise((backend.framework,), dtype):
         model = backend.build(config, arrays)
         outputs = {training: backend.forward(model, x, training=training) for training in (False, True)}

@@ -45,7 +45,7 @@ def imported(source: str) -> set[str]:
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_what_the_files_import(package):
-    for path in (ROOT / package).glob("*.py"):
+    for path in (ROOT / package).rglob("*.py"):
         allowed = ALLOWED[package] | BY_NAME.get(f"{package}/{path.name}", set())
         assert imported(path.read_text()) <= allowed, path.name
 

@@ -4,19 +4,30 @@ import numpy as np
 import pytest
 
 from shared_tests import reference
-from shared_tests.cases import NETWORKS, REPRESENTATIVE, name_of, random_arrays, random_cotangent, random_input
+from shared_tests import reference_layers as layers
+from shared_tests.cases import (
+    ATTENTION_VARIANTS,
+    NETWORKS,
+    REPRESENTATIVE,
+    name_of,
+    random_arrays,
+    random_cotangent,
+    random_input,
+)
+from shared_tests.reference_attention import attention
+from shared_tests.reference_layers import Node
 
 RNG = np.random.default_rng(7)
 
 
 def state(training=False, **arrays):
-    return reference.State(arrays, training, decay=0.9, eps=1e-5)
+    return layers.State(arrays, training, decay=0.9, eps=1e-5)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [((3, 3), (2, 1), (1, 1)), ((1, 5), (1, 3), (0, 2))])
 def test_convolution_is_the_sum_it_should_be(kernel, stride, padding):
     x, weight, bias = RNG.normal(size=(2, 3, 7, 8)), RNG.normal(size=(4, 3, *kernel)), RNG.normal(size=4)
-    y, _ = reference.conv2d(state(**{"c.weight": weight, "c.bias": bias}), "c", x, stride, padding)
+    y = layers.conv2d(state(**{"c.weight": weight, "c.bias": bias}), "c", Node(x), stride, padding).value
 
     def at(batch, channel, row, col):
         inside = 0 <= row < 7 and 0 <= col < 8
@@ -38,7 +49,7 @@ def test_batch_norm_normalises_with_the_biased_and_keeps_the_unbiased_variance()
     x = RNG.normal(5, 2, (3, 2, 4, 5))
     arrays = {"b.weight": [2.0, -1.0], "b.bias": [0.5, 1], "b.running_mean": [1.0, 2], "b.running_var": [3.0, 4]}
     held = state(training=True, **{name: np.array(values) for name, values in arrays.items()})
-    y, _ = reference.batch_norm(held, "b", x)
+    y = layers.batch_norm(held, "b", Node(x)).value
     values = x[:, 1].ravel()
     np.testing.assert_allclose(held.statistics["b.running_mean"][1], 0.9 * 2 + 0.1 * values.mean(), rtol=1e-14)
     np.testing.assert_allclose(held.statistics["b.running_var"][1], 0.9 * 4 + 0.1 * values.var(ddof=1), rtol=1e-14)
@@ -47,22 +58,22 @@ def test_batch_norm_normalises_with_the_biased_and_keeps_the_unbiased_variance()
 
 def test_max_pool_pads_with_minus_infinity():
     x = -np.arange(1.0, 13).reshape(1, 1, 3, 4)
-    y, _ = reference.max_pool(state(), x)
-    np.testing.assert_array_equal(y, [[[[-1, -2], [-5, -6]]]])
+    y = layers.max_pool(state(), Node(x), 3, 2, 1)
+    np.testing.assert_array_equal(y.value, [[[[-1, -2], [-5, -6]]]])
 
 
 def test_squeeze_excite_scales_each_channel_by_its_gate():
     x = RNG.normal(size=(2, 3, 4, 5))
     w1, b1, w2, b2 = RNG.normal(size=(2, 3)), RNG.normal(size=2), RNG.normal(size=(3, 2)), RNG.normal(size=3)
     arrays = {"a.fc1.weight": w1[..., None, None], "a.fc1.bias": b1, "a.fc2.weight": w2[..., None, None], "a.fc2.bias": b2}
-    y, _ = reference.squeeze_excite(state(**arrays), "a", x)
+    y = attention(state(**arrays), "a", Node(x), "se", {}).value
     hidden = np.maximum(w1 @ x[1].mean(axis=(1, 2)) + b1, 0)
     gate = 1 / (1 + np.exp(-(w2 @ hidden + b2)))
     np.testing.assert_allclose(y[1], x[1] * gate[:, None, None], rtol=1e-13)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize(("config", "size"), REPRESENTATIVE + NETWORKS, ids=name_of)
+@pytest.mark.parametrize(("config", "size"), REPRESENTATIVE + NETWORKS + ATTENTION_VARIANTS, ids=name_of)
 def test_gradients_equal_complex_steps(config, size, training):
     """Squire & Trapp 1998: the imaginary part of f(x + ih) / h is the derivative, with no cancellation for tiny h."""
     step = 1e-30
@@ -75,17 +86,33 @@ def test_gradients_equal_complex_steps(config, size, training):
     with np.errstate(invalid="ignore"):  # -inf times a complex number, in the padding of the maximum pooling
         output = reference.run(config, moved, x + 1j * step * along_x, training=training).output
     expected = (output.imag / step * cotangent).sum()
-    actual = (result.input_gradient * along_x).sum()
-    actual += sum((gradient * along[name]).sum() for name, gradient in result.gradients.items())
-    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+    parts = [(result.input_gradient * along_x).sum()]
+    parts += [(gradient * along[name]).sum() for name, gradient in result.gradients.items()]
+    np.testing.assert_allclose(sum(parts), expected, rtol=0, atol=1e-12 * sum(map(abs, parts)))
 
 
 def test_gradient_covers_every_trainable_parameter():
     from weights import schema
 
-    for config, size in REPRESENTATIVE + NETWORKS:
+    for config, size in REPRESENTATIVE + NETWORKS + ATTENTION_VARIANTS:
         arrays, x = random_arrays(config, "float64"), random_input(config, size, 2, "float64")
         output = reference.run(config, arrays, x, training=True)
         result = reference.run(config, arrays, x, np.ones_like(output.output), training=True)
         assert set(result.gradients) == {p.name for p in schema(config) if p.trainable}
         assert set(result.statistics) == {p.name for p in schema(config) if not p.trainable}
+
+
+def test_a_value_used_twice_gets_both_slopes():
+    x = Node(np.array([[2.0, 3.0]]))
+    y = x * x + layers.exp(x) * 2.0
+    layers.backward(layers.total(y, 1), np.array([[1.0]]))
+    np.testing.assert_allclose(x.slope, 2 * x.value + 2 * np.exp(x.value), rtol=1e-15)
+
+
+def test_multiply_adds_are_counted():
+    """By hand: a 3x3 convolution of 2 to 4 channels at 5 x 4 places, a linear layer of 4 to 3, for 2 images."""
+    held = state(**{"c.weight": np.ones((4, 2, 3, 3)), "l.weight": np.ones((3, 4)), "l.bias": np.ones(3)})
+    y = layers.conv2d(held, "c", Node(np.ones((2, 2, 5, 4))), padding=(1, 1))
+    assert held.multiply_adds == 2 * 5 * 4 * 4 * 2 * 9
+    layers.linear(held, "l", layers.reshape(layers.global_average(y), 2, 4))
+    assert held.multiply_adds == 2 * 5 * 4 * 4 * 2 * 9 + 2 * 4 * 3

@@ -288,18 +288,18 @@ def test_ill_conditioned_rows_are_explained(monkeypatch):
     arrays = random_arrays(config, "float32")
     x = np.random.default_rng(0).normal(size=(2, 1, 5, 6)).astype("float32")
     base = pose(config, arrays, x)
-    from shared_tests import reference
+    from shared_tests import reference, reference_attention
 
     # Shift the hidden unit of the attention so that it is hardly on: its slopes are then made of rounding errors.
     values = []
-    original = reference.relu
+    original = reference_attention.relu
 
     def spy(state, x):
-        values.append(x)
+        values.append(x.value)
         return original(state, x)
 
     with monkeypatch.context() as patched:
-        patched.setattr(reference, "relu", spy)
+        patched.setattr(reference_attention, "relu", spy)
         reference.run(config, arrays, x, training=False)
     hidden = next(value for value in values if value.shape[1:] == (1, 1, 1))
     arrays["stages.0.0.attention.fc1.bias"] -= np.float32(hidden.max() - 1e-6)

@@ -169,6 +169,8 @@ def _keras_device(device: str) -> str:
 
 
 def _device_of(model: keras.layers.Layer) -> str:
+    if not model.weights:
+        return "cpu:0"
     value = model.weights[0].value
     device = value.device if BACKEND != "jax" else next(iter(value.devices())).platform
     device = str(device).lower()

@@ -94,6 +94,6 @@ class ResidualBlockWithAttention(keras.layers.Layer):
         y = relu(y)
         y = self.conv2(y)
         y = self.bn2(y, training=training)
-        y = self.attention(y)
+        y = self.attention(y, training=training)
         y = y + self.shortcut(x, training=training)
         return relu(y)

@@ -5,6 +5,7 @@ Keras builds layers when they are first called; these know their channels, and h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -14,8 +15,19 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from keras import KerasTensor
 
+CHANNELS, ROWS, COLS = 3, 1, 2
+
 relu = ops.relu
 sigmoid = ops.sigmoid
+hard_swish = ops.hard_silu
+
+
+def hard_sigmoid(x: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
+    """relu6(x + 3) / 6. Not ops.hard_sigmoid, whose float64 gradient is wrong by 3e-8 on PyTorch."""
+    return ops.relu6(x + 3) / 6
+
+
+GATES = {"sigmoid": sigmoid, "hard_sigmoid": hard_sigmoid}
 
 FLOAT64_HELP = (
     "Keras on JAX computes in 32 bits unless told otherwise. Say jax.config.update('jax_enable_x64', True) before the "
@@ -33,7 +45,8 @@ class Conv2d(keras.layers.Conv2D):
     """2-d convolution with explicit padding, initialised as in He et al. 2015 (Delving deep, section 2.2; fan out).
 
     x: (batch, height, width, in_channels) -> (batch, (height + 2 padding - kernel) // stride + 1, ..., out_channels).
-    kernel_size, stride, padding: (height, width).
+    kernel_size, stride, padding: (height, width). dilation: how far apart the kernel's values are, (height, width); the
+    kernel's size above is then dilation (kernel_size - 1) + 1.
     """
 
     def __init__(
@@ -43,6 +56,7 @@ class Conv2d(keras.layers.Conv2D):
         kernel_size: tuple[int, int] = (1, 1),
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
+        dilation: tuple[int, int] = (1, 1),
         *,
         bias: bool = True,
         dtype: Any = None,
@@ -55,6 +69,7 @@ class Conv2d(keras.layers.Conv2D):
             stride,
             padding="valid",
             data_format="channels_last",
+            dilation_rate=dilation,
             use_bias=bias,
             kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
             bias_initializer="zeros",
@@ -68,6 +83,10 @@ class Conv2d(keras.layers.Conv2D):
 
     def convolution_op(self, x: Float[KerasTensor, "batch height width channels"], kernel: KerasTensor) -> KerasTensor:
         strides = self.strides
+        if x.shape[0] == 0:
+            raise ValueError(
+                "input: expected at least one image, got none: TensorFlow's convolutions fail on an empty batch"
+            )
         # Keras has no explicit padding but a layer of its own; its "same" pads (0, 1) at stride 2 on even sizes.
         if any(map(any, self.margins)):
             x = ops.pad(x, self.margins)
@@ -76,11 +95,77 @@ class Conv2d(keras.layers.Conv2D):
         # Not on JAX, which cannot see that both have the same size where the image's is not known.
         if self.kernel_size == (1, 1) and keras.backend.backend() == "torch":
             x, strides = x[:, :: strides[0], :: strides[1]], 1
-        return ops.conv(x, kernel, strides=strides, padding="valid", data_format="channels_last")
+        apart = self.dilation_rate
+        return ops.conv(x, kernel, strides, padding="valid", data_format="channels_last", dilation_rate=apart)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         sizes = zip(input_shape, self.margins, strict=True)
         return super().compute_output_shape(tuple(size and size + sum(margin) for size, margin in sizes))
+
+
+class DepthwiseConv2d(keras.layers.Layer):
+    """2-d convolution of each channel by itself, without bias; otherwise as `Conv2d`.
+
+    x: (batch, height, width, channels) -> (batch, (height + 2 padding - kernel) // stride + 1, ..., channels).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        *,
+        dtype: Any = None,
+        name: str | None = None,
+        **keras_options: Any,
+    ):
+        super().__init__(dtype=dtype, name=name, **keras_options)
+        self.strides = stride
+        self.margins = ((0, 0), *((size, size) for size in padding), (0, 0))
+        start = keras.initializers.RandomNormal(stddev=(2 / (kernel_size[0] * kernel_size[1])) ** 0.5)
+        self.kernel = self.add_weight(shape=(*kernel_size, channels, 1), initializer=start, name="kernel")
+        self.built = True
+        check_held(self.kernel)
+
+    def call(self, x: Float[KerasTensor, "batch height width channels"]) -> KerasTensor:
+        kernel = ops.convert_to_tensor(self.kernel)
+        x = ops.pad(x, self.margins)
+        if self.strides[0] != self.strides[1]:
+            raise ValueError("TensorFlow has depthwise convolutions with equal strides alone")
+        return ops.depthwise_conv(x, kernel, self.strides, padding="valid", data_format="channels_last")
+
+
+class Conv1d(keras.layers.Layer):
+    """1-d convolution that keeps the length, one channel to one, without bias. Weights start normal, variance 2 / size.
+
+    x: (batch, length, 1) -> the same shape. kernel_size: odd. padding: "zero", or "circular": the last is next to the first.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        padding: str = "zero",
+        *,
+        dtype: Any = None,
+        name: str | None = None,
+        **keras_options: Any,
+    ):
+        super().__init__(dtype=dtype, name=name, **keras_options)
+        self.margin = kernel_size // 2
+        self.circular = padding == "circular"
+        start = keras.initializers.RandomNormal(stddev=(2 / kernel_size) ** 0.5)
+        self.kernel = self.add_weight(shape=(kernel_size, 1, 1), initializer=start, name="kernel")
+        self.built = True
+        check_held(self.kernel)
+
+    def call(self, x: Float[KerasTensor, "batch length 1"]) -> Float[KerasTensor, "batch length 1"]:
+        if self.circular and self.margin:
+            x = ops.concatenate([x[:, -self.margin :], x, x[:, : self.margin]], axis=1)
+        else:
+            x = ops.pad(x, ((0, 0), (self.margin, self.margin), (0, 0)))
+        kernel = ops.convert_to_tensor(self.kernel)
+        return ops.conv(x, kernel, padding="valid", data_format="channels_last")
 
 
 class Linear(keras.layers.Dense):
@@ -114,6 +199,33 @@ class Linear(keras.layers.Dense):
         return ops.squeeze(y, axis=(1, 2)) + self.bias
 
 
+class Bottleneck(keras.layers.Layer):
+    """Two 1x1 convolutions with a relu between. x: (batch, height, width, channels) -> the same shape."""
+
+    def __init__(
+        self,
+        channels: int,
+        hidden_channels: int,
+        *,
+        bias: bool = True,
+        dtype: Any = None,
+        name: str | None = None,
+        **keras_options: Any,
+    ):
+        super().__init__(dtype=dtype, name=name, **keras_options)
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        self.fc1 = Conv2d(channels, hidden_channels, bias=bias, **options, name="fc1")
+        self.fc2 = Conv2d(hidden_channels, channels, bias=bias, **options, name="fc2")
+        self.built = True
+
+    def call(
+        self, x: Float[KerasTensor, "batch height width channels"]
+    ) -> Float[KerasTensor, "batch height width channels"]:
+        y = self.fc1(x)
+        y = relu(y)
+        return self.fc2(y)
+
+
 class Sequential(keras.layers.Layer):
     """Layers one behind the other, in `layers`.
 
@@ -137,21 +249,97 @@ def max_pool(x: Float[KerasTensor, "batch height width channels"]) -> Float[Kera
     return ops.max_pool(x, pool_size=(3, 3), strides=(2, 2), padding="valid", data_format="channels_last")
 
 
-def global_average(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch 1 1 channels"]:
-    """The mean over all positions."""
-    return average(x, axes=(2, 1), keepdims=True)
+def max_pool_2x2(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch rows cols channels"]:
+    """2x2 maximum, stride 2; what is left over at the end is dropped."""
+    return ops.max_pool(x, pool_size=(2, 2), strides=(2, 2), padding="valid", data_format="channels_last")
 
 
-def average(
-    x: Float[KerasTensor, "batch height width channels"], axes: tuple[int, ...], keepdims: bool = False
-) -> KerasTensor:
-    """The mean over axes, given from the last to the first.
+def average(x: Float[KerasTensor, "..."], *axes: int) -> Float[KerasTensor, "..."]:
+    """The mean over axes, which stay with size 1.
 
-    Axis by axis: TensorFlow adds up all positions one after the other, which in float32 loses 30 times more than PyTorch
-    (3e-6 against 1e-7 of the mean of 100,000 values). And not `ops.mean`: on JAX and PyTorch it computes float64 in float32.
+    Axis by axis, from the last: TensorFlow adds up all positions one after the other, which in float32 loses 30 times more
+    than PyTorch (3e-6 against 1e-7 of the mean of 100,000 values). And not `ops.mean`: on JAX and PyTorch it computes
+    float64 in float32.
     """
     dtype = x.dtype
     y = ops.cast(x, "float32") if dtype in ("float16", "bfloat16") else x
-    for axis in axes:
-        y = ops.sum(y, axis=axis, keepdims=keepdims) / ops.cast(ops.shape(x)[axis], y.dtype)
+    for axis in sorted(axes, reverse=True):
+        y = ops.sum(y, axis=axis, keepdims=True) / ops.cast(ops.shape(x)[axis], y.dtype)
     return ops.cast(y, dtype)
+
+
+def maximum(x: Float[KerasTensor, "..."], *axes: int) -> Float[KerasTensor, "..."]:
+    """The greatest over axes, which stay with size 1. Its slope goes to one place, by its index.
+
+    Not ops.max, whose gradient looks for values that equal the greatest: XLA computes x a second time for that, rounded
+    otherwise, and may find none.
+    """
+    for axis in axes:
+        x = ops.take_along_axis(x, ops.argmax(x, axis=axis, keepdims=True), axis=axis)
+    return x
+
+
+def greater(x: Float[KerasTensor, "..."], y: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
+    """The greater of two, value by value. Not `ops.maximum`, which on PyTorch makes float32 of float64."""
+    return ops.max(ops.stack([x, y]), axis=0)
+
+
+def global_average(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch 1 1 channels"]:
+    """The mean over all positions."""
+    return average(x, ROWS, COLS)
+
+
+def average_around(
+    x: Float[KerasTensor, "batch height width channels"], extent: int
+) -> Float[KerasTensor, "batch rows cols channels"]:
+    """The mean of the pixels less than `extent` rows and columns away, those that are there, at every extent-th pixel.
+
+    Keras' pooling pads as TensorFlow does; this pads explicitly, and divides by the part of the window that is there.
+    """
+    margins = ((0, 0), (extent - 1, extent - 1), (extent - 1, extent - 1), (0, 0))
+    pool = {"pool_size": 2 * extent - 1, "strides": extent, "padding": "valid", "data_format": "channels_last"}
+    there = ops.average_pool(ops.pad(ops.ones_like(x[:1, :, :, :1]), margins), **pool)
+    return ops.average_pool(ops.pad(x, margins), **pool) / there
+
+
+def nearest(
+    x: Float[KerasTensor, "batch height width channels"], rows: Any, cols: Any
+) -> Float[KerasTensor, "batch rows cols channels"]:
+    """Stretched to rows x cols: row r reads row floor(r height / rows), and so do columns; in whole numbers."""
+    height, width = ops.shape(x)[ROWS], ops.shape(x)[COLS]
+    x = ops.take(x, ops.arange(rows, dtype="int32") * height // rows, axis=ROWS)
+    return ops.take(x, ops.arange(cols, dtype="int32") * width // cols, axis=COLS)
+
+
+def concatenate(parts: Sequence[Float[KerasTensor, "..."]], axis: int) -> Float[KerasTensor, "..."]:
+    return ops.concatenate(parts, axis=axis)
+
+
+def parted(
+    x: Float[KerasTensor, "..."], size: Any, axis: int
+) -> tuple[Float[KerasTensor, "..."], Float[KerasTensor, "..."]]:
+    """The first `size` along an axis, and the rest."""
+    before = (slice(None),) * axis
+    return x[*before, :size], x[*before, size:]
+
+
+def swapped(x: Float[KerasTensor, "..."], first: int, second: int) -> Float[KerasTensor, "..."]:
+    """Two axes in each other's place."""
+    return ops.swapaxes(x, first, second)
+
+
+def positions(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch positions channels"]:
+    """The pixels in one row, line by line."""
+    return ops.reshape(x, (ops.shape(x)[0], -1, x.shape[3]))
+
+
+def image(
+    x: Float[KerasTensor, "batch positions channels"], rows: Any, cols: Any
+) -> Float[KerasTensor, "batch rows cols channels"]:
+    """What `positions` has undone."""
+    return ops.reshape(x, (ops.shape(x)[0], rows, cols, x.shape[2]))
+
+
+def softmax(x: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
+    """Over the last axis; the greatest is taken away before exp, so that nothing overflows."""
+    return ops.softmax(x, axis=-1)

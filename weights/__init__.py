@@ -3,9 +3,11 @@
 Imports NumPy and safetensors, never a framework.
 """
 
+from weights.attention import register_attention
 from weights.compare import Difference, Report, difference
 from weights.config import BlockConfig, NetworkConfig, preset
 from weights.convert import WeightsError
+from weights.layouts import register_role
 from weights.live import MissingFramework, export, load, port
 from weights.schema import schema
 from weights.store import read, save, write
@@ -23,6 +25,8 @@ __all__ = [
     "port",
     "preset",
     "read",
+    "register_attention",
+    "register_role",
     "save",
     "schema",
     "write",

@@ -1,15 +1,12 @@
 """What is built: the configuration of a block and of a network. Frozen, validated, JSON."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
-from numbers import Integral, Real
 from typing import Any, Self
 
 from weights.attention import attention_parameters
-
-Pair = tuple[int, int]
+from weights.checks import Pair, at_least, batch_norm_numbers, is_integer, pair_of, truth
 
 
 class Options(Mapping[str, Any]):
@@ -34,34 +31,6 @@ class Options(Mapping[str, Any]):
         return repr(self._items)
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's integers are welcome
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and -1e300 < value < 1e300  # type: ignore[operator]
-
-
-def at_least(name: str, value: object, least: int) -> int:
-    if not _is_integer(value) or value < least:  # type: ignore[operator]
-        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ValueError(f"{name}: expected {kind}, got {value!r}")
-    return int(value)  # type: ignore[call-overload, no-any-return]
-
-
-def pair_of(name: str, value: object, least: int = 1) -> Pair:
-    """An int or a (height, width) pair of ints -> a pair."""
-    pair = (value, value) if _is_integer(value) else value
-    if (
-        not isinstance(pair, (tuple, list))
-        or len(pair) != 2
-        or not all(_is_integer(size) and size >= least for size in pair)
-    ):
-        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ValueError(f"{name}: expected {kind} or a (height, width) pair of them, got {value!r}")
-    return (int(pair[0]), int(pair[1]))
-
-
 def _odd_kernel(name: str, value: object) -> Pair:
     kernel_size = pair_of(name, value)
     if any(size % 2 == 0 for size in kernel_size):
@@ -73,25 +42,16 @@ def _odd_kernel(name: str, value: object) -> Pair:
     return kernel_size
 
 
-def _truth(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name}: expected True or False, got {value!r}")
-
-
 def _options(value: object) -> Options:
     if value is not None and not (isinstance(value, Mapping) and all(isinstance(name, str) for name in value)):
         raise ValueError(f"attention_options: expected a mapping of option names to values, got {value!r}")
-    return Options({name: int(item) if _is_integer(item) else item for name, item in (value or {}).items()})
 
+    def plain(item: Any) -> Any:
+        if isinstance(item, (tuple, list)):  # JSON has lists alone
+            return tuple(plain(part) for part in item)
+        return int(item) if is_integer(item) else item
 
-def _batch_norm(bn_eps: object, bn_decay: object) -> None:
-    if not _is_number(bn_eps) or not 0 < bn_eps < math.inf:  # type: ignore[operator]
-        raise ValueError(f"bn_eps: expected a positive number, got {bn_eps!r}")
-    if not _is_number(bn_decay) or not 0 <= bn_decay <= 1:  # type: ignore[operator]
-        raise ValueError(
-            f"bn_decay: expected a number from 0 to 1, got {bn_decay!r}: it is the part of a running statistic that is "
-            f"kept at each step (PyTorch's momentum m is bn_decay = 1 - m)"
-        )
+    return Options({name: plain(item) for name, item in (value or {}).items()})
 
 
 class _Config:
@@ -109,7 +69,7 @@ class _Config:
         def plain(value: Any) -> Any:
             if isinstance(value, tuple):
                 return [plain(item) for item in value]
-            return dict(value) if isinstance(value, Options) else value
+            return {name: plain(item) for name, item in value.items()} if isinstance(value, Options) else value
 
         return {item.name: plain(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
 
@@ -173,11 +133,9 @@ class BlockConfig(_Config):
             )
         options = _options(self.attention_options)
         attention_parameters(self.attention, out_channels, options)
-        _truth("conv_bias", self.conv_bias)
-        _batch_norm(self.bn_eps, self.bn_decay)
-        self._set(
-            in_channels=in_channels, out_channels=out_channels, bn_eps=float(self.bn_eps), bn_decay=float(self.bn_decay)
-        )
+        truth("conv_bias", self.conv_bias)
+        bn_eps, bn_decay = batch_norm_numbers(self.bn_eps, self.bn_decay)
+        self._set(in_channels=in_channels, out_channels=out_channels, bn_eps=bn_eps, bn_decay=bn_decay)
         self._set(kernel_size=kernel_size, stride=stride, padding=padding, attention_options=options)
 
     @property
@@ -237,7 +195,7 @@ class NetworkConfig(_Config):
                 f"widths, depths, strides: expected as many values in each, one a stage, got {len(self.widths)}, "
                 f"{len(self.depths)} and {len(strides)}"
             )
-        _truth("stem_pool", self.stem_pool)
+        truth("stem_pool", self.stem_pool)
         stem_channels = self.widths[0] if self.stem_channels is None else self.stem_channels
         self._set(
             in_channels=at_least("in_channels", self.in_channels, 1),

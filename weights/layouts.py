@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from weights.parameters import Parameter
+from weights.parameters import ROLES, Parameter, Role
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,16 @@ LAYOUTS = {
         leaves={
             "convolution kernel": ("weight", "out in row col"),
             "convolution bias": ("bias", "out"),
+            "1-d convolution kernel": ("weight", "out in position"),
+            "depthwise kernel": ("weight", "out in row col"),
             "linear kernel": ("weight", "out in"),
             "linear bias": ("bias", "out"),
             "norm scale": ("weight", "channel"),
             "norm offset": ("bias", "channel"),
             "norm mean": ("running_mean", "channel"),
             "norm variance": ("running_var", "channel"),
+            "row offsets": ("height_rel", "offset feature"),
+            "column offsets": ("width_rel", "offset feature"),
         },
         # Counts training steps for momentum=None, a cumulative average; with a fixed decay nothing reads it.
         unread=("num_batches_tracked",),
@@ -60,12 +64,16 @@ LAYOUTS = {
         leaves={
             "convolution kernel": ("kernel", "row col in out"),
             "convolution bias": ("bias", "out"),
+            "1-d convolution kernel": ("kernel", "position in out"),
+            "depthwise kernel": ("kernel", "row col in out"),
             "linear kernel": ("kernel", "in out"),
             "linear bias": ("bias", "out"),
             "norm scale": ("scale", "channel"),
             "norm offset": ("bias", "channel"),
             "norm mean": ("mean", "channel"),
             "norm variance": ("var", "channel"),
+            "row offsets": ("height_rel", "offset feature"),
+            "column offsets": ("width_rel", "offset feature"),
         },
     ),
     "tf": Layout(
@@ -76,12 +84,44 @@ LAYOUTS = {
         leaves={
             "convolution kernel": ("kernel", "row col in out"),
             "convolution bias": ("bias", "out"),
+            "1-d convolution kernel": ("kernel", "position in out"),
+            "depthwise kernel": ("kernel", "row col out in"),
             "linear kernel": ("kernel", "in out"),
             "linear bias": ("bias", "out"),
             "norm scale": ("gamma", "channel"),
             "norm offset": ("beta", "channel"),
             "norm mean": ("moving_mean", "channel"),
             "norm variance": ("moving_variance", "channel"),
+            "row offsets": ("height_rel", "offset feature"),
+            "column offsets": ("width_rel", "offset feature"),
         },
     ),
 }
+
+
+def register_role(
+    role: str,
+    leaf: str,
+    axes: str,
+    *,
+    trainable: bool = True,
+    jax: tuple[str, str] | None = None,
+    tf: tuple[str, str] | None = None,
+) -> None:
+    """A role for parameters of your own: canonical (PyTorch's) leaf name and axes, as in ("gamma", "channel").
+
+    jax, tf: leaf name and axis order in Flax and Keras where they differ. Registering it again replaces it.
+    Raises ValueError for a role of ours, and for axes that are not the same ones.
+    """
+    if role in _BUILT_IN:
+        raise ValueError(f"role: expected a name that no built-in role has, got {role!r}; those have {', '.join(_BUILT_IN)}")
+    held = {"torch": (leaf, axes), "jax": jax or (leaf, axes), "tf": tf or (leaf, axes)}
+    for framework, (_, order) in held.items():
+        if sorted(order.split()) != sorted(axes.split()):
+            raise ValueError(f"{framework}: expected the axes {axes!r} in some order, got {order!r}")
+    ROLES[role] = Role(leaf, axes, trainable)
+    for framework, named in held.items():
+        LAYOUTS[framework].leaves[role] = named
+
+
+_BUILT_IN = tuple(ROLES)

@@ -66,13 +66,20 @@ def leaves(model: Any) -> dict[str, Any]:
         if live[parameter.name] is None:
             absent.append(f"{parameter.name}: missing")
     known = {id(leaf) for leaf in live.values()}
+    expected = {p.name: reorder(np.empty(p.shape, bool), p.axes, described.axes(p)).shape for p in schema(model.config)}
+    misshapen = [
+        f"{name}: expected {expected[name]} as {described.label} holds it, got {tuple(leaf.shape)}"
+        for name, leaf in live.items()
+        if leaf is not None and tuple(leaf.shape) != expected[name]
+    ]
     strange = [
         f"{name}: unexpected"
         for name, leaf in adapter(framework).variables(model).items()
         if id(leaf) not in known and name.split(".")[-1] not in described.unread
     ]
-    if absent or strange:
-        raise WeightsError("the model is not what its config describes; was a part of it replaced?", absent + strange)
+    faults = absent + strange + misshapen
+    if faults:
+        raise WeightsError("the model is not what its config describes; was a part of it replaced?", faults)
     return live
 
 

@@ -15,22 +15,37 @@ class Role:
 ROLES = {
     "convolution kernel": Role("weight", "out in row col"),
     "convolution bias": Role("bias", "out"),
+    "1-d convolution kernel": Role("weight", "out in position"),
+    "depthwise kernel": Role("weight", "out in row col"),
     "linear kernel": Role("weight", "out in"),
     "linear bias": Role("bias", "out"),
     "norm scale": Role("weight", "channel"),
     "norm offset": Role("bias", "channel"),
     "norm mean": Role("running_mean", "channel", trainable=False),
     "norm variance": Role("running_var", "channel", trainable=False),
+    "row offsets": Role("height_rel", "offset feature"),
+    "column offsets": Role("width_rel", "offset feature"),
 }
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One array of a model: `module` and the role's leaf make its canonical name; `shape` is in canonical axis order."""
+    """One array of a model: `module` and the role's leaf make its canonical name; `shape` is in canonical axis order.
+
+    module: the dotted path of the layer that holds it, "" for what the module itself holds.
+    Raises ValueError for a role that `ROLES` does not have.
+    """
 
     module: str
     role: str
     shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(
+                f"role: expected one of {', '.join(ROLES)}, got {self.role!r}; for one of your own call "
+                f"weights.register_role"
+            )
 
     @property
     def leaf(self) -> str:
@@ -38,7 +53,7 @@ class Parameter:
 
     @property
     def name(self) -> str:
-        return f"{self.module}.{self.leaf}"
+        return f"{self.module}.{self.leaf}".lstrip(".")
 
     @property
     def axes(self) -> str:
@@ -59,6 +74,11 @@ def convolution(
     return (kernel, Parameter(module, "convolution bias", (out_channels,))) if bias else (kernel,)
 
 
+def depthwise(module: str, channels: int, kernel_size: tuple[int, int]) -> Parameters:
+    """A convolution of each channel by itself, without bias."""
+    return (Parameter(module, "depthwise kernel", (channels, 1, *kernel_size)),)
+
+
 def linear(module: str, in_features: int, out_features: int) -> Parameters:
     return (
         Parameter(module, "linear kernel", (out_features, in_features)),
@@ -72,6 +92,10 @@ def batch_norm(module: str, channels: int) -> Parameters:
     )
 
 
+def layer_norm(module: str, channels: int) -> Parameters:
+    return tuple(Parameter(module, role, (channels,)) for role in ("norm scale", "norm offset"))
+
+
 def within(module: str, parameters: Parameters) -> Parameters:
     """The same parameters, seen from the module that holds them under the name `module`."""
-    return tuple(replace(parameter, module=f"{module}.{parameter.module}") for parameter in parameters)
+    return tuple(replace(parameter, module=f"{module}.{parameter.module}".rstrip(".")) for parameter in parameters)

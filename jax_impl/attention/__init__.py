@@ -1,0 +1,63 @@
+"""The attention modules, by kind: one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_impl.attention.bam import BAM
+from jax_impl.attention.cbam import CBAM
+from jax_impl.attention.coordinate import Coordinate
+from jax_impl.attention.eca import EfficientChannel
+from jax_impl.attention.ese import EffectiveSqueezeExcite
+from jax_impl.attention.gc import GlobalContext
+from jax_impl.attention.ge import GatherExcite
+from jax_impl.attention.mhsa import MultiHeadSelfAttention
+from jax_impl.attention.non_local import NonLocal
+from jax_impl.attention.none import Identity
+from jax_impl.attention.scse import ConcurrentSqueezeExcite
+from jax_impl.attention.se import SqueezeExcite
+from jax_impl.attention.simam import SimAM
+from jax_impl.attention.triplet import Triplet
+from weights.attention import attention_parameters, registered_module
+
+if TYPE_CHECKING:
+    from jax.typing import DTypeLike
+
+ATTENTION: dict[str, type[nnx.Module]] = {
+    "none": Identity,
+    "se": SqueezeExcite,
+    "ese": EffectiveSqueezeExcite,
+    "eca": EfficientChannel,
+    "cbam": CBAM,
+    "bam": BAM,
+    "scse": ConcurrentSqueezeExcite,
+    "ge": GatherExcite,
+    "gc": GlobalContext,
+    "simam": SimAM,
+    "coordinate": Coordinate,
+    "triplet": Triplet,
+    "nonlocal": NonLocal,
+    "mhsa": MultiHeadSelfAttention,
+}
+
+
+def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as a class would)
+    channels: int,
+    kind: str = "se",
+    options: Mapping[str, Any] | None = None,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    rngs: nnx.Rngs,
+) -> nnx.Module:
+    """A new attention module of a kind of `ATTENTION`, or of one of your own, with that kind's options.
+
+    Raises ValueError for a kind or an option that does not exist, and what the module raises.
+    """
+    options = options or {}
+    attention_parameters(kind, channels, options)
+    module = ATTENTION[kind] if kind in ATTENTION else registered_module(kind, "jax")
+    return module(channels, **options, dtype=dtype, rngs=rngs)

@@ -1,0 +1,101 @@
+"""Bottleneck attention module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_impl.layers import Conv2d, global_average, relu, sigmoid
+from jax_impl.normalization import BatchNorm
+from weights.attention import attention_parameters, hidden_width
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jax.typing import DTypeLike
+    from jaxtyping import Float
+
+
+class ChannelBranch(nnx.Module):
+    """A logit for each channel, from the averages of all.
+
+    x: (batch, height, width, channels) -> (batch, 1, 1, channels).
+    """
+
+    def __init__(self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any):
+        self.fc_0 = Conv2d(channels, hidden_channels, **options)
+        self.bn_1 = BatchNorm(hidden_channels, bn_eps, bn_decay, **options)
+        self.fc_final = Conv2d(hidden_channels, channels, **options)
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch 1 1 channels"]:
+        y = global_average(x)
+        y = self.fc_0(y)
+        y = self.bn_1(y)
+        y = relu(y)
+        return self.fc_final(y)
+
+
+class SpatialBranch(nnx.Module):
+    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two of 1x1.
+
+    x: (batch, height, width, channels) -> (batch, height, width, 1).
+    """
+
+    def __init__(self, channels: int, hidden_channels: int, dilation: int, bn_eps: float, bn_decay: float, **options: Any):
+        hidden, apart = hidden_channels, (dilation, dilation)
+        self.conv_reduce0 = Conv2d(channels, hidden, **options)
+        self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.conv_final = Conv2d(hidden, 1, **options)
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width 1"]:
+        y = self.conv_reduce0(x)
+        y = self.bn_reduce0(y)
+        y = relu(y)
+        y = self.conv_di_0(y)
+        y = self.bn_di_0(y)
+        y = relu(y)
+        y = self.conv_di_1(y)
+        y = self.bn_di_1(y)
+        y = relu(y)
+        return self.conv_final(y)
+
+
+class BAM(nnx.Module):
+    """Channel and spatial attention at once (Park et al. 2018, BAM, section 3.1).
+
+    x: (batch, height, width, channels) -> the same shape, scaled by 1 + a gate in (0, 1) for each channel and position.
+    channels: of the input. The options and their errors: `weights.attention.bam`.
+    Raises ValueError in training with one image: the channel branch normalises over the images.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int | None = None,
+        hidden_channels: int | None = None,
+        dilation: int = 4,
+        fusion: str = "sum",
+        bn_eps: float = 1e-5,
+        bn_decay: float = 0.9,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+        given = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("bam", channels, given)
+        hidden = hidden_width(channels, reduction, hidden_channels)
+        self.fusion = fusion
+        self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options)
+        self.spatial_att = SpatialBranch(channels, hidden, dilation, bn_eps, bn_decay, **options)
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+        channel = self.channel_att(x)
+        spatial = self.spatial_att(x)
+        logits = channel + spatial if self.fusion == "sum" else channel * spatial
+        return x * (1 + sigmoid(logits))

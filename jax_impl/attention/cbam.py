@@ -1,0 +1,81 @@
+"""Convolutional block attention module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_impl.layers import (
+    CHANNELS,
+    COLS,
+    ROWS,
+    Bottleneck,
+    Conv2d,
+    average,
+    concatenate,
+    global_average,
+    maximum,
+    sigmoid,
+)
+from jax_impl.normalization import BatchNorm
+from weights.attention import attention_parameters, hidden_width
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jax.typing import DTypeLike
+    from jaxtyping import Float
+
+
+class SpatialGate(nnx.Module):
+    """A gate for each position: convolution, batch norm, sigmoid.
+
+    x: two maps, (batch, height, width, 2) -> (batch, height, width, 1), in (0, 1).
+    """
+
+    def __init__(self, kernel_size: int, bn_eps: float, bn_decay: float, **options: Any):
+        padding = (kernel_size // 2, kernel_size // 2)
+        self.conv = Conv2d(2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=False, **options)
+        self.bn = BatchNorm(1, bn_eps, bn_decay, **options)
+
+    def __call__(self, x: Float[Array, "batch height width 2"]) -> Float[Array, "batch height width 1"]:
+        y = self.conv(x)
+        y = self.bn(y)
+        return sigmoid(y)
+
+
+class CBAM(nnx.Module):
+    """Channel attention, then spatial attention (Woo et al. 2018, CBAM, section 3).
+
+    x: (batch, height, width, channels) -> the same shape, scaled by a gate for each channel and one for each position.
+    channels: of the input. The options and their errors: `weights.attention.cbam`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int | None = None,
+        hidden_channels: int | None = None,
+        kernel_size: int = 7,
+        bias: bool = True,
+        bn_eps: float = 1e-5,
+        bn_decay: float = 0.99,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+        given = {"kernel_size": kernel_size, "bias": bias, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("cbam", channels, given)
+        hidden = hidden_width(channels, reduction, hidden_channels)
+        self.channel = Bottleneck(channels, hidden, bias=bias, **options)
+        self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+        of_averages = self.channel(global_average(x))
+        of_maxima = self.channel(maximum(x, ROWS, COLS))
+        x = x * sigmoid(of_averages + of_maxima)
+        pooled = concatenate([average(x, CHANNELS), maximum(x, CHANNELS)], CHANNELS)
+        gate = self.spatial(pooled)
+        return x * gate

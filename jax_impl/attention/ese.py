@@ -1,0 +1,42 @@
+"""Effective squeeze-and-excitation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_impl.layers import GATES, Conv2d, global_average
+from weights.checks import one_of
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jax.typing import DTypeLike
+    from jaxtyping import Float
+
+
+class EffectiveSqueezeExcite(nnx.Module):
+    """Channel attention by one layer of full width (Lee & Park 2020, CenterMask, section 3.3).
+
+    x: (batch, height, width, channels) -> the same shape, each channel scaled by a gate from 0 to 1.
+    channels: of the input. The options and their errors: `weights.attention.effective_squeeze_excite`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        gate: str = "hard_sigmoid",
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+        self.gate = one_of("gate", gate, GATES)
+        self.fc = Conv2d(channels, channels, **options)
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+        gate = global_average(x)
+        gate = self.fc(gate)
+        gate = GATES[self.gate](gate)
+        return x * gate

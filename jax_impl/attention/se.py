@@ -1,0 +1,51 @@
+"""Squeeze-and-excitation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_impl.layers import GATES, Conv2d, global_average, relu
+from weights.attention import hidden_width
+from weights.checks import one_of
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jax.typing import DTypeLike
+    from jaxtyping import Float
+
+
+class SqueezeExcite(nnx.Module):
+    """Channel attention by squeeze-and-excitation (Hu et al. 2018, section 3).
+
+    x: (batch, height, width, channels) -> the same shape, each channel scaled by a gate in (0, 1).
+    channels: of the input. The options and their errors: `weights.attention.squeeze_excite`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int | None = None,
+        hidden_channels: int | None = None,
+        divisor: int = 1,
+        minimum: int | None = None,
+        gate: str = "sigmoid",
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+        hidden = hidden_width(channels, reduction, hidden_channels, divisor, minimum)
+        self.gate = one_of("gate", gate, GATES)
+        self.fc1 = Conv2d(channels, hidden, **options)
+        self.fc2 = Conv2d(hidden, channels, **options)
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+        gate = global_average(x)
+        gate = self.fc1(gate)
+        gate = relu(gate)
+        gate = self.fc2(gate)
+        gate = GATES[self.gate](gate)
+        return x * gate

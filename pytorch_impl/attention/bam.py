@@ -1,0 +1,103 @@
+"""Bottleneck attention module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from pytorch_impl.layers import Conv2d, global_average, relu, sigmoid
+from pytorch_impl.normalization import BatchNorm
+from weights.attention import attention_parameters, hidden_width
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class ChannelBranch(nn.Module):
+    """A logit for each channel, from the averages of all.
+
+    x: (batch, channels, height, width) -> (batch, channels, 1, 1).
+    """
+
+    def __init__(self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any):
+        super().__init__()
+        self.fc_0 = Conv2d(channels, hidden_channels, **options)
+        self.bn_1 = BatchNorm(hidden_channels, bn_eps, bn_decay, **options)
+        self.fc_final = Conv2d(hidden_channels, channels, **options)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels 1 1"]:
+        y = global_average(x)
+        y = self.fc_0(y)
+        y = self.bn_1(y)
+        y = relu(y)
+        return self.fc_final(y)
+
+
+class SpatialBranch(nn.Module):
+    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two of 1x1.
+
+    x: (batch, channels, height, width) -> (batch, 1, height, width).
+    """
+
+    def __init__(self, channels: int, hidden_channels: int, dilation: int, bn_eps: float, bn_decay: float, **options: Any):
+        super().__init__()
+        hidden, apart = hidden_channels, (dilation, dilation)
+        self.conv_reduce0 = Conv2d(channels, hidden, **options)
+        self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.conv_final = Conv2d(hidden, 1, **options)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch 1 height width"]:
+        y = self.conv_reduce0(x)
+        y = self.bn_reduce0(y)
+        y = relu(y)
+        y = self.conv_di_0(y)
+        y = self.bn_di_0(y)
+        y = relu(y)
+        y = self.conv_di_1(y)
+        y = self.bn_di_1(y)
+        y = relu(y)
+        return self.conv_final(y)
+
+
+class BAM(nn.Module):
+    """Channel and spatial attention at once (Park et al. 2018, BAM, section 3.1).
+
+    x: (batch, channels, height, width) -> the same shape, scaled by 1 + a gate in (0, 1) for each channel and position.
+    channels: of the input. The options and their errors: `weights.attention.bam`.
+    Raises ValueError in training with one image: the channel branch normalises over the images.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int | None = None,
+        hidden_channels: int | None = None,
+        dilation: int = 4,
+        fusion: str = "sum",
+        bn_eps: float = 1e-5,
+        bn_decay: float = 0.9,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        super().__init__()
+        options = {"dtype": dtype, "device": device}
+        given = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("bam", channels, given)
+        hidden = hidden_width(channels, reduction, hidden_channels)
+        self.fusion = fusion
+        self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options)
+        self.spatial_att = SpatialBranch(channels, hidden, dilation, bn_eps, bn_decay, **options)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        channel = self.channel_att(x)
+        spatial = self.spatial_att(x)
+        logits = channel + spatial if self.fusion == "sum" else channel * spatial
+        return x * (1 + sigmoid(logits))

@@ -1,0 +1,42 @@
+"""Effective squeeze-and-excitation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from pytorch_impl.layers import GATES, Conv2d, global_average
+from weights.checks import one_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class EffectiveSqueezeExcite(nn.Module):
+    """Channel attention by one layer of full width (Lee & Park 2020, CenterMask, section 3.3).
+
+    x: (batch, channels, height, width) -> the same shape, each channel scaled by a gate from 0 to 1.
+    channels: of the input. The options and their errors: `weights.attention.effective_squeeze_excite`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        gate: str = "hard_sigmoid",
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        super().__init__()
+        options = {"dtype": dtype, "device": device}
+        self.gate = one_of("gate", gate, GATES)
+        self.fc = Conv2d(channels, channels, **options)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        gate = global_average(x)
+        gate = self.fc(gate)
+        gate = GATES[self.gate](gate)
+        return x * gate

@@ -1,0 +1,73 @@
+"""Global context."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from pytorch_impl.layers import Conv2d, global_average, image, positions, relu, sigmoid, softmax, swapped
+from pytorch_impl.normalization import LayerNorm
+from weights.attention import attention_parameters, hidden_width
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class ContextTransform(nn.Module):
+    """A bottleneck with a layer norm in it. x: (batch, channels, height, width) -> the same shape."""
+
+    def __init__(self, channels: int, hidden_channels: int, ln_eps: float, **options: Any):
+        super().__init__()
+        self.fc1 = Conv2d(channels, hidden_channels, **options)
+        self.norm = LayerNorm(hidden_channels, ln_eps, **options)
+        self.fc2 = Conv2d(hidden_channels, channels, **options)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        y = self.fc1(x)
+        y = self.norm(y)
+        y = relu(y)
+        return self.fc2(y)
+
+
+class GlobalContext(nn.Module):
+    """One context for all positions, added to them or scaling them (Cao et al. 2019, GCNet, section 3.4).
+
+    x: (batch, channels, height, width) -> the same shape.
+    channels: of the input. The options and their errors: `weights.attention.global_context`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int | None = None,
+        hidden_channels: int | None = None,
+        pooling: str = "attention",
+        fusion: str = "add",
+        ln_eps: float = 1e-5,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        super().__init__()
+        options = {"dtype": dtype, "device": device}
+        attention_parameters("gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps})
+        hidden = hidden_width(channels, reduction, hidden_channels, least=2)
+        self.conv_attn = Conv2d(channels, 1, **options) if pooling == "attention" else None
+        self.mlp_scale = ContextTransform(channels, hidden, ln_eps, **options) if fusion != "add" else None
+        self.mlp_add = ContextTransform(channels, hidden, ln_eps, **options) if fusion != "scale" else None
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        if self.conv_attn is None:
+            context = global_average(x)
+        else:
+            logits = positions(self.conv_attn(x))
+            weights = softmax(swapped(logits, -2, -1))
+            context = image(weights @ positions(x), 1, 1)
+        if self.mlp_scale is not None:
+            x = x * sigmoid(self.mlp_scale(context))
+        if self.mlp_add is not None:
+            x = x + self.mlp_add(context)
+        return x

@@ -1,0 +1,97 @@
+"""Multi-head self-attention with relative positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from pytorch_impl.layers import COLS, ROWS, Conv2d, image, positions, softmax, swapped
+from weights.attention import attention_parameters, head_width
+from weights.checks import Pair, pair_of
+from weights.inputs import check_map
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class RelativePositions(nn.Module):
+    """Logits by how far two positions are from each other, along each axis (Srinivas et al. 2021, section 3.1; Shaw et al.
+    2018).
+
+    query: (batch, heads, positions, feature) -> (batch, heads, positions, positions): who asks, who is asked.
+    size: (rows, cols). The tables have a row for each distance, from -(size - 1) to size - 1.
+    """
+
+    def __init__(self, size: Pair, width: int, **options: Any):
+        super().__init__()
+        self.size = size
+        self.height_rel = nn.Parameter(torch.randn(2 * size[0] - 1, width, **options) * width**-0.5)
+        self.width_rel = nn.Parameter(torch.randn(2 * size[1] - 1, width, **options) * width**-0.5)
+
+    def forward(self, query: Float[Tensor, "batch heads positions feature"]) -> Float[Tensor, "batch heads here there"]:
+        (batch, heads, _, width), (rows, cols) = query.shape, self.size
+        query = query.reshape(batch, heads, rows, cols, width)
+        along_cols = by_position(query @ swapped(self.width_rel, 0, 1), cols)
+        along_rows = by_position(swapped(query, 2, 3) @ swapped(self.height_rel, 0, 1), rows)
+        along_rows = swapped(along_rows, 2, 3)
+        logits = along_rows[..., :, None] + along_cols[..., None, :]
+        return logits.reshape(batch, heads, rows * cols, rows * cols)
+
+
+def by_position(x: Float[Tensor, "batch heads a here distance"], size: int) -> Float[Tensor, "batch heads a here there"]:
+    """Logits by distance -> by place: what stands at there - here + size - 1 moves to `there`."""
+    places = [here * (2 * size - 1) + there - here + size - 1 for here in range(size) for there in range(size)]
+    return x.flatten(-2)[..., places].reshape(*x.shape[:-1], size)
+
+
+class MultiHeadSelfAttention(nn.Module):
+    """Self-attention over positions in several heads, with relative positions (Srinivas et al. 2021, section 3.1, figure 4).
+
+    x: (batch, channels, height, width) -> the same shape.
+    channels: of the input. The options and their errors: `weights.attention.multi_head_self_attention`.
+    Raises ValueError for maps of another size than `size`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: int | Pair,
+        heads: int = 4,
+        scale_positions: bool = True,
+        bias: bool = False,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        super().__init__()
+        options = {"dtype": dtype, "device": device}
+        given = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
+        attention_parameters("mhsa", channels, given)
+        width = head_width(channels, heads)
+        self.size = pair_of("size", size)
+        self.heads = heads
+        self.scale = width**-0.5
+        self.scale_positions = scale_positions
+        self.qkv = Conv2d(channels, 3 * channels, bias=bias, **options)
+        self.pos_embed = RelativePositions(self.size, width, **options)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        check_map("mhsa", x.shape[ROWS], x.shape[COLS], size=self.size)
+        query, key, value = in_heads(positions(self.qkv(x)), self.heads)
+        scaled = query * self.scale
+        logits = scaled @ swapped(key, -2, -1)
+        logits = logits + self.pos_embed(scaled if self.scale_positions else query)
+        y = softmax(logits) @ value
+        y = swapped(y, 1, 2).flatten(2)
+        return image(y, *self.size)
+
+
+def in_heads(
+    x: Float[Tensor, "batch positions channels"], heads: int
+) -> list[Float[Tensor, "batch heads positions feature"]]:
+    """Queries, keys and values, each split into heads, from channels in the order (part, head, feature)."""
+    parts = x.reshape(*x.shape[:2], 3, heads, -1)
+    return [swapped(parts[:, :, part], 1, 2) for part in range(3)]

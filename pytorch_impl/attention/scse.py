@@ -1,0 +1,75 @@
+"""Concurrent spatial and channel squeeze-and-excitation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from pytorch_impl.layers import Conv2d, global_average, greater, relu, sigmoid
+from weights.attention import hidden_width
+from weights.checks import one_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class ChannelSqueezeExcite(nn.Module):
+    """Squeeze-and-excitation as a layer of its own: x: (batch, channels, height, width) -> the same shape."""
+
+    def __init__(self, channels: int, hidden_channels: int, **options: Any):
+        super().__init__()
+        self.fc1 = Conv2d(channels, hidden_channels, **options)
+        self.fc2 = Conv2d(hidden_channels, channels, **options)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        gate = global_average(x)
+        gate = self.fc1(gate)
+        gate = relu(gate)
+        gate = self.fc2(gate)
+        return x * sigmoid(gate)
+
+
+class SpatialSqueezeExcite(nn.Module):
+    """A gate for each position, from its channels: x: (batch, channels, height, width) -> the same shape."""
+
+    def __init__(self, channels: int, **options: Any):
+        super().__init__()
+        self.conv = Conv2d(channels, 1, **options)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        gate = self.conv(x)
+        return x * sigmoid(gate)
+
+
+class ConcurrentSqueezeExcite(nn.Module):
+    """Spatial and channel squeeze-and-excitation, one beside the other (Roy et al. 2018, section 2).
+
+    x: (batch, channels, height, width) -> the same shape: the sum, or the greater, of x with a gate for each channel and x
+    with a gate for each position.
+    channels: of the input. The options and their errors: `weights.attention.concurrent_squeeze_excite`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int | None = None,
+        hidden_channels: int | None = None,
+        fusion: str = "sum",
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        super().__init__()
+        options = {"dtype": dtype, "device": device}
+        hidden = hidden_width(channels, reduction, hidden_channels, default=2)
+        self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
+        self.cSE = ChannelSqueezeExcite(channels, hidden, **options)
+        self.sSE = SpatialSqueezeExcite(channels, **options)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        channel = self.cSE(x)
+        spatial = self.sSE(x)
+        return channel + spatial if self.fusion == "sum" else greater(channel, spatial)

@@ -1,0 +1,127 @@
+"""Bottleneck attention module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tf_impl.layers import Conv2d, global_average, relu, sigmoid
+from tf_impl.normalization import BatchNorm
+from weights.attention import attention_parameters, hidden_width
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from keras import KerasTensor
+
+
+class ChannelBranch(keras.layers.Layer):
+    """A logit for each channel, from the averages of all.
+
+    x: (batch, height, width, channels) -> (batch, 1, 1, channels).
+    """
+
+    def __init__(self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any):
+        super().__init__(**options)
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        self.fc_0 = Conv2d(channels, hidden_channels, **options, name="fc_0")
+        self.bn_1 = BatchNorm(hidden_channels, bn_eps, bn_decay, **options, name="bn_1")
+        self.fc_final = Conv2d(hidden_channels, channels, **options, name="fc_final")
+        self.built = True
+
+    def call(
+        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
+    ) -> Float[KerasTensor, "batch 1 1 channels"]:
+        y = global_average(x)
+        y = self.fc_0(y)
+        y = self.bn_1(y, training=training)
+        y = relu(y)
+        return self.fc_final(y)
+
+
+class SpatialBranch(keras.layers.Layer):
+    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two of 1x1.
+
+    x: (batch, height, width, channels) -> (batch, height, width, 1).
+    """
+
+    def __init__(self, channels: int, hidden_channels: int, dilation: int, bn_eps: float, bn_decay: float, **options: Any):
+        super().__init__(**options)
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        hidden, apart = hidden_channels, (dilation, dilation)
+        self.conv_reduce0 = Conv2d(channels, hidden, **options, name="conv_reduce0")
+        self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_reduce0")
+        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options, name="conv_di_0")
+        self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_di_0")
+        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options, name="conv_di_1")
+        self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_di_1")
+        self.conv_final = Conv2d(hidden, 1, **options, name="conv_final")
+        self.built = True
+
+    def call(
+        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
+    ) -> Float[KerasTensor, "batch height width 1"]:
+        y = self.conv_reduce0(x)
+        y = self.bn_reduce0(y, training=training)
+        y = relu(y)
+        y = self.conv_di_0(y)
+        y = self.bn_di_0(y, training=training)
+        y = relu(y)
+        y = self.conv_di_1(y)
+        y = self.bn_di_1(y, training=training)
+        y = relu(y)
+        return self.conv_final(y)
+
+
+@keras.saving.register_keras_serializable("resattn")
+class BAM(keras.layers.Layer):
+    """Channel and spatial attention at once (Park et al. 2018, BAM, section 3.1).
+
+    x: (batch, height, width, channels) -> the same shape, scaled by 1 + a gate in (0, 1) for each channel and position.
+    channels: of the input. The options and their errors: `weights.attention.bam`.
+    Raises ValueError in training with one image: the channel branch normalises over the images.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int | None = None,
+        hidden_channels: int | None = None,
+        dilation: int = 4,
+        fusion: str = "sum",
+        bn_eps: float = 1e-5,
+        bn_decay: float = 0.9,
+        *,
+        dtype: Any = None,
+        name: str | None = None,
+        **keras_options: Any,
+    ):
+        super().__init__(dtype=dtype, name=name, **keras_options)
+        self.options = {
+            "channels": channels,
+            "reduction": reduction,
+            "hidden_channels": hidden_channels,
+            "dilation": dilation,
+            "fusion": fusion,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        given = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("bam", channels, given)
+        hidden = hidden_width(channels, reduction, hidden_channels)
+        self.fusion = fusion
+        self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options, name="channel_att")
+        self.spatial_att = SpatialBranch(channels, hidden, dilation, bn_eps, bn_decay, **options, name="spatial_att")
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.options}
+
+    def call(
+        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
+    ) -> Float[KerasTensor, "batch height width channels"]:
+        channel = self.channel_att(x, training=training)
+        spatial = self.spatial_att(x, training=training)
+        logits = channel + spatial if self.fusion == "sum" else channel * spatial
+        return x * (1 + sigmoid(logits))

@@ -1,0 +1,73 @@
+"""Coordinate attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+from keras import ops
+
+from tf_impl.layers import COLS, ROWS, Conv2d, average, concatenate, hard_swish, parted, sigmoid, swapped
+from tf_impl.normalization import BatchNorm
+from weights.attention import attention_parameters, hidden_width
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from keras import KerasTensor
+
+
+@keras.saving.register_keras_serializable("resattn")
+class Coordinate(keras.layers.Layer):
+    """A gate for each row and one for each column (Hou et al. 2021, Coordinate Attention, section 3.2).
+
+    x: (batch, height, width, channels) -> the same shape, each value scaled by the gates of its row and its column.
+    channels: of the input. The options and their errors: `weights.attention.coordinate`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int | None = None,
+        hidden_channels: int | None = None,
+        minimum: int = 8,
+        bn_eps: float = 1e-5,
+        bn_decay: float = 0.9,
+        *,
+        dtype: Any = None,
+        name: str | None = None,
+        **keras_options: Any,
+    ):
+        super().__init__(dtype=dtype, name=name, **keras_options)
+        self.options = {
+            "channels": channels,
+            "reduction": reduction,
+            "hidden_channels": hidden_channels,
+            "minimum": minimum,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
+        hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, default=32)
+        self.conv1 = Conv2d(channels, hidden, **options, name="conv1")
+        self.bn1 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn1")
+        self.conv_h = Conv2d(hidden, channels, **options, name="conv_h")
+        self.conv_w = Conv2d(hidden, channels, **options, name="conv_w")
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.options}
+
+    def call(
+        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
+    ) -> Float[KerasTensor, "batch height width channels"]:
+        rows = average(x, COLS)
+        cols = swapped(average(x, ROWS), ROWS, COLS)
+        y = concatenate([rows, cols], ROWS)
+        y = self.conv1(y)
+        y = self.bn1(y, training=training)
+        y = hard_swish(y)
+        rows, cols = parted(y, ops.shape(x)[ROWS], ROWS)
+        rows = sigmoid(self.conv_h(rows))
+        cols = sigmoid(self.conv_w(swapped(cols, ROWS, COLS)))
+        return x * cols * rows

@@ -1,0 +1,91 @@
+"""Concurrent spatial and channel squeeze-and-excitation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tf_impl.layers import Conv2d, global_average, greater, relu, sigmoid
+from weights.attention import hidden_width
+from weights.checks import one_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from keras import KerasTensor
+
+
+class ChannelSqueezeExcite(keras.layers.Layer):
+    """Squeeze-and-excitation as a layer of its own: x: (batch, height, width, channels) -> the same shape."""
+
+    def __init__(self, channels: int, hidden_channels: int, **options: Any):
+        super().__init__(**options)
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        self.fc1 = Conv2d(channels, hidden_channels, **options, name="fc1")
+        self.fc2 = Conv2d(hidden_channels, channels, **options, name="fc2")
+        self.built = True
+
+    def call(
+        self, x: Float[KerasTensor, "batch height width channels"]
+    ) -> Float[KerasTensor, "batch height width channels"]:
+        gate = global_average(x)
+        gate = self.fc1(gate)
+        gate = relu(gate)
+        gate = self.fc2(gate)
+        return x * sigmoid(gate)
+
+
+class SpatialSqueezeExcite(keras.layers.Layer):
+    """A gate for each position, from its channels: x: (batch, height, width, channels) -> the same shape."""
+
+    def __init__(self, channels: int, **options: Any):
+        super().__init__(**options)
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        self.conv = Conv2d(channels, 1, **options, name="conv")
+        self.built = True
+
+    def call(
+        self, x: Float[KerasTensor, "batch height width channels"]
+    ) -> Float[KerasTensor, "batch height width channels"]:
+        gate = self.conv(x)
+        return x * sigmoid(gate)
+
+
+@keras.saving.register_keras_serializable("resattn")
+class ConcurrentSqueezeExcite(keras.layers.Layer):
+    """Spatial and channel squeeze-and-excitation, one beside the other (Roy et al. 2018, section 2).
+
+    x: (batch, height, width, channels) -> the same shape: the sum, or the greater, of x with a gate for each channel and x
+    with a gate for each position.
+    channels: of the input. The options and their errors: `weights.attention.concurrent_squeeze_excite`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int | None = None,
+        hidden_channels: int | None = None,
+        fusion: str = "sum",
+        *,
+        dtype: Any = None,
+        name: str | None = None,
+        **keras_options: Any,
+    ):
+        super().__init__(dtype=dtype, name=name, **keras_options)
+        self.options = {"channels": channels, "reduction": reduction, "hidden_channels": hidden_channels, "fusion": fusion}
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        hidden = hidden_width(channels, reduction, hidden_channels, default=2)
+        self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
+        self.cSE = ChannelSqueezeExcite(channels, hidden, **options, name="cSE")
+        self.sSE = SpatialSqueezeExcite(channels, **options, name="sSE")
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.options}
+
+    def call(
+        self, x: Float[KerasTensor, "batch height width channels"]
+    ) -> Float[KerasTensor, "batch height width channels"]:
+        channel = self.cSE(x)
+        spatial = self.sSE(x)
+        return channel + spatial if self.fusion == "sum" else greater(channel, spatial)
