@@ -253,7 +253,8 @@ def folded(table: list[tuple[str, ...]]) -> list[str]:
         head = "  ".join(
             [name.ljust(widths[0]), *(number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True))]
         )
-        parts = wrap(words, max(30, get_terminal_size().columns - indent)) or [""]
+        width = max(30, get_terminal_size().columns - indent)
+        parts = wrap(words, width, break_on_hyphens=False) or [""]
         lines += [f"  {head}  {parts[0]}", *(" " * indent + part for part in parts[1:])]
     return lines
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -15,7 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from shared_tests.backends import FRAMEWORKS, Backend
+from weights.attention import ATTENTION
+from weights.layouts import LAYOUTS
 from weights.live import MissingFramework, adapter
+from weights.parameters import ROLES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,6 +83,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "backend", [parameter for name in FRAMEWORKS if name in frameworks for parameter in _parameters(name)]
         )
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_registered() -> Iterator[None]:
+    """Attention kinds and roles that a test registers are gone behind it."""
+    kinds, roles = dict(ATTENTION), dict(ROLES)
+    yield
+    for table, before in ((ATTENTION, kinds), (ROLES, roles)):
+        for name in set(table) - set(before):
+            del table[name]
+    for described in LAYOUTS.values():
+        for role in set(described.leaves) - set(roles):
+            del described.leaves[role]
 
 
 @pytest.fixture(params=FRAMEWORKS)

@@ -19,6 +19,7 @@ from weights import BlockConfig, NetworkConfig, difference, export, load, port, 
 from weights.attention import ATTENTION as KINDS
 from weights.attention import attention_parameters
 from weights.convert import to_canonical, to_native
+from weights.cost import multiply_adds
 from weights.live import build
 
 ROOT = Path(__file__).parent.parent
@@ -284,6 +285,20 @@ def test_published_sizes():
     assert count("simam") == count("none") == count("ge") == 0
     assert count("mhsa", size=14) == 3 * 512 * 512 + 2 * 27 * 128
     assert count("nonlocal") == 3 * (512 * 256 + 256) + 256 * 512 + 512 + 2 * 512
+
+
+@VARIANTS
+def test_multiply_adds_are_what_the_oracle_does(config):
+    """The formulas against the counting oracle, for one image; the rest of the block is in both."""
+    sides = [(-(-side // step)) for side, step in zip(SIZE, config.stride, strict=True)]
+    counts = []
+    for kind, options in ((config.attention, config.attention_options), ("none", {})):
+        plain = BlockConfig.from_dict({**config.to_dict(), "attention": kind, "attention_options": options})
+        image = np.ones((1, plain.in_channels, *SIZE))
+        counts.append(run(plain, random_arrays(plain), image, training=False).multiply_adds)
+    assert (
+        multiply_adds(config.attention, config.out_channels, tuple(sides), config.attention_options) == counts[0] - counts[1]
+    )
 
 
 # Delicate arithmetic

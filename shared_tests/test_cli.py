@@ -14,7 +14,7 @@ from resattn import draw
 from resattn.cli import app, main, shortened
 from shared_tests.cases import random_arrays
 from weights import BlockConfig, WeightsError, preset, read, write
-from weights.attention import ATTENTION
+from weights.attention import ATTENTION, attention_parameters
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "weights" / "pretrained" / "se-digits.safetensors"
@@ -51,7 +51,7 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert all(command in done.stdout for command in ("port", "inspect", "check", "demo"))
+    assert all(command in done.stdout for command in ("port", "inspect", "check", "attention", "demo"))
     assert done.stdout.rstrip().endswith("LOADED []")
 
 
@@ -201,6 +201,41 @@ def test_the_pretrained_file_is_small_and_whole():
     assert DIGITS.stat().st_size < 1_000_000
     assert config.attention == "se"
     assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+# Attention
+
+
+def test_attention_lists_every_kind(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    done = run("attention", "--channels", "512", "--size", "7x7")
+    assert done.exit_code == 0, done.output
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith("  ") and line[2] != " "}
+    assert set(rows) == {"kind", *ATTENTION}
+    assert rows["se"].split()[1:3] == ["33,312", "32,768"]
+    assert rows["eca"].split()[1:3] == ["5", "2,560"]
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    words = " ".join(done.stdout.split())
+    for described in ATTENTION.values():
+        assert described.summary in words
+        assert described.source.split(",")[0] in words
+
+
+@pytest.mark.parametrize("kind", ATTENTION)
+def test_attention_tells_about_one_kind(kind):
+    done = run("attention", kind, "--channels", "64", "--size", "6x5")
+    assert done.exit_code == 0, done.output
+    described = ATTENTION[kind]
+    assert described.summary in done.stdout
+    assert described.source in done.stdout
+    assert all(option in done.stdout for option in described.options)
+    options = {"size": (6, 5)} if kind == "mhsa" else {}
+    assert all(f"  {p.name} " in done.stdout for p in attention_parameters(kind, 64, options))
+
+
+def test_attention_of_no_such_kind():
+    fails(ValueError, "attention: expected one of none, se, ese", "attention", "sse")
+    assert "mhsa                 -" in run("attention", "--channels", "3").stdout  # four heads do not divide three channels
 
 
 # The picture

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from shared_tests.backends import precise
-from shared_tests.cases import NETWORKS, REPRESENTATIVE, name_of, random_arrays
+from shared_tests.cases import ATTENTION, NETWORKS, REPRESENTATIVE, attention_block, name_of, random_arrays
 from shared_tests.crosscheck import check_model, draw
 from weights import BlockConfig
 
@@ -44,27 +44,29 @@ STRIDES = st.integers(1, 4)
 
 @st.composite
 def configs(draw_from):
-    out_channels = draw_from(st.integers(1, 9))
-    attention = draw_from(st.sampled_from(["none", "se"]))
-    hidden = draw_from(st.integers(1, 5))
-    config = BlockConfig(
-        draw_from(st.integers(1, 9)),
-        out_channels,
-        draw_from(st.one_of(SIDES, st.tuples(SIDES, SIDES))),
-        draw_from(st.one_of(STRIDES, st.tuples(STRIDES, STRIDES))),
-        attention=attention,
-        attention_options={"hidden_channels": hidden} if attention == "se" else None,
-        conv_bias=draw_from(st.booleans()),
-        bn_eps=draw_from(st.sampled_from([1e-5, 1e-3])),
-        bn_decay=draw_from(st.sampled_from([0.9, 0.99, 0.0])),
-    )
+    stride = draw_from(st.one_of(STRIDES, st.tuples(STRIDES, STRIDES)))
+    steps = (stride, stride) if isinstance(stride, int) else stride
     # Four positions or more after the stride: with fewer the variances of a channel are hardly there.
-    size = tuple(stride * draw_from(st.integers(2, 4)) + draw_from(st.integers(0, 1)) for stride in config.stride)
-    return config, size, draw_from(st.integers(0, 2**16))
+    size = tuple(step * draw_from(st.integers(2, 4)) + draw_from(st.integers(0, 1)) for step in steps)
+    attention = draw_from(st.sampled_from(list(ATTENTION)))
+    channels = draw_from(st.integers(1, 9)), draw_from(st.integers(2, 9))
+    try:
+        attended = attention_block(attention, draw_from(st.sampled_from(ATTENTION[attention])), channels, stride, size)
+    except ValueError:  # heads that do not divide the channels, a reduction that leaves none
+        attended = attention_block("none", {}, channels, stride, size)
+    fields = {
+        **attended.to_dict(),
+        "kernel_size": draw_from(st.one_of(SIDES, st.tuples(SIDES, SIDES))),
+        "padding": None,
+        "conv_bias": draw_from(st.booleans()),
+        "bn_eps": draw_from(st.sampled_from([1e-5, 1e-3])),
+        "bn_decay": draw_from(st.sampled_from([0.9, 0.99, 0.0])),
+    }
+    return BlockConfig.from_dict(fields), size, draw_from(st.integers(0, 2**16))
 
 
 @settings(
-    max_examples=12,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],

@@ -31,7 +31,7 @@ from weights import (
 from weights.attention import ATTENTION
 from weights.layouts import LAYOUTS
 from weights.live import build
-from weights.parameters import ROLES, Parameter, batch_norm, convolution
+from weights.parameters import Parameter, batch_norm, convolution
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,19 +125,6 @@ def register_gain(frameworks, oracle=None, **modules):
     made = {name: MODULES[name]() for name in frameworks if name not in modules}
     text = {"source": "nobody", "summary": "Scales by a gain and a gate."}
     register_attention("gain", gain_parameters, **made, **modules, oracle=oracle, **text)
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays():
-    """What a test registers is gone behind it."""
-    kinds, roles = dict(ATTENTION), dict(ROLES)
-    yield
-    for table, before in ((ATTENTION, kinds), (ROLES, roles)):
-        for name in set(table) - set(before):
-            del table[name]
-    for described in LAYOUTS.values():
-        for role in set(described.leaves) - set(roles):
-            del described.leaves[role]
 
 
 def block(**options):

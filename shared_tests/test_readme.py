@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared_tests.tolerances import TOLERANCES
+from weights.attention import ATTENTION
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,7 +30,7 @@ def test_commands_exist():
     for target in re.findall(r"\bmake ([a-z]+)\b", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for command in re.findall(r"^    (?:\$ )?resattn (\w+)", README, re.MULTILINE):
-        assert command in ("port", "inspect", "check", "demo")
+        assert command in ("port", "inspect", "check", "attention", "demo")
 
 
 def test_files_exist():
@@ -40,3 +41,10 @@ def test_files_exist():
 def test_tolerances_are_those_of_the_table():
     rows = re.findall(r"^\| (float\d+) (\w+) \| ([\de-]+) \|", README, re.MULTILINE)
     assert {(dtype, quantity): float(limit) for dtype, quantity, limit in rows} == TOLERANCES
+
+
+def test_every_attention_kind_is_in_the_table():
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", README.split("### Attention")[1].split("###")[0], re.MULTILINE)
+    assert [kind for kind, _ in rows] == [kind for kind in ATTENTION if ATTENTION[kind].built_in]
+    for kind, source in rows:
+        assert source.strip().split(" (")[0] == ATTENTION[kind].source.split(",")[0]

@@ -9,10 +9,10 @@ TF32 off, the same are asked; nobody has measured there yet.
 QUANTITIES = ("weights", "eval output", "eval gradient", "train output", "train statistics", "train gradient")
 
 TOLERANCES = {
-    ("float64", "output"): 1e-13,  # measured 8e-16
+    ("float64", "output"): 1e-13,  # measured 2e-15
     ("float64", "gradient"): 1e-12,  # 1e-13
     ("float64", "statistics"): 1e-13,  # 6e-16
-    ("float32", "output"): 2e-6,  # 3e-7 for blocks, 1.4e-6 for a trained ResNet-20 in training
+    ("float32", "output"): 2e-6,  # 5e-7 for blocks, 1.4e-6 for a trained ResNet-20 in training
     ("float32", "gradient"): 1e-5,  # 9.6e-6
     ("float32", "statistics"): 1e-6,  # 3e-7
 }

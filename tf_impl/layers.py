@@ -90,17 +90,26 @@ class Conv2d(keras.layers.Conv2D):
         # Keras has no explicit padding but a layer of its own; its "same" pads (0, 1) at stride 2 on even sizes.
         if any(map(any, self.margins)):
             x = ops.pad(x, self.margins)
-        # PyTorch 2.13 on CPU writes past its memory in the gradient of a 1x1 convolution with stride, when image and kernel
-        # are laid out as Keras lays them out, and returns wrong numbers; so it gets only what such a convolution reads.
-        # Not on JAX, which cannot see that both have the same size where the image's is not known.
-        if self.kernel_size == (1, 1) and keras.backend.backend() == "torch":
-            x, strides = x[:, :: strides[0], :: strides[1]], 1
+        if keras.backend.backend() == "torch":
+            kernel = _contiguous(kernel)
+            # PyTorch 2.13 on CPU writes past its memory in the gradient of a 1x1 convolution with stride, when image and
+            # kernel are laid out as Keras lays them out, and returns wrong numbers; so it gets only what such a convolution
+            # reads. Not on JAX, which cannot see that both have the same size where the image's is not known.
+            if self.kernel_size == (1, 1):
+                x, strides = x[:, :: strides[0], :: strides[1]], 1
         apart = self.dilation_rate
         return ops.conv(x, kernel, strides, padding="valid", data_format="channels_last", dilation_rate=apart)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         sizes = zip(input_shape, self.margins, strict=True)
         return super().compute_output_shape(tuple(size and size + sum(margin) for size, margin in sizes))
+
+
+def _contiguous(kernel: KerasTensor) -> KerasTensor:
+    """The same kernel, laid out in memory as PyTorch does: its float64 gradient for one output channel fails otherwise."""
+    rows, cols, inner, outer = kernel.shape
+    flat = ops.reshape(ops.transpose(kernel, (3, 2, 0, 1)), (-1,))
+    return ops.transpose(ops.reshape(flat, (outer, inner, rows, cols)), (2, 3, 1, 0))
 
 
 class DepthwiseConv2d(keras.layers.Layer):
