@@ -147,6 +147,12 @@ NETWORKS = [
     (NetworkConfig(1, 5, (4, 6), (1, 2), attention_options={"reduction": 2}, conv_bias=True), (9, 8)),
     (NetworkConfig(3, 4, (4, 5, 6), (1, 1, 1), stem_kernel_size=7, stem_stride=2, stem_pool=True), (38, 29)),
     (NetworkConfig(2, 3, (6,), (2,), attention="none", strides=((2, 1),), stem_channels=3), (7, 6)),
+    (
+        NetworkConfig(
+            2, 3, (4, 6), (1, 1), attention=("eca", "mhsa"), attention_options=(None, {"size": (5, 4), "heads": 2})
+        ),
+        (9, 8),
+    ),
 ]
 
 
@@ -158,5 +164,6 @@ def name_of(case: object) -> str:
         options = "".join(f"-{name}={value}".replace(" ", "") for name, value in case.attention_options.items())
         return f"{case.in_channels}to{case.out_channels}-k{kernel}-s{stride}-{case.attention}{options}-{bias}"
     if isinstance(case, NetworkConfig):
-        return f"network{len(case.widths)}-{case.attention}" + ("-pool" if case.stem_pool else "")
+        kinds = case.attention if isinstance(case.attention, str) else "-".join(case.attention)
+        return f"network{len(case.widths)}-{kinds}" + ("-pool" if case.stem_pool else "")
     return "x".join(map(str, case)) if isinstance(case, tuple) else str(case)

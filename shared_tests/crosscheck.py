@@ -84,10 +84,13 @@ def crosscheck(
 
 def _notes(config: Config) -> list[str]:
     """What the oracle is not."""
-    if reference.has_oracle(config.attention):
-        return []
-    label = layout(framework_of_kind(config.attention)).label
-    return [f"attention {config.attention!r} has no oracle of its own: its {label} module, in float64, stands in for it"]
+    blocks = [config] if isinstance(config, BlockConfig) else [block for stage in config.stages() for block in stage]
+    return [
+        f"attention {kind!r} has no oracle of its own: its {layout(framework_of_kind(kind)).label} module, in float64, "
+        f"stands in for it"
+        for kind in dict.fromkeys(block.attention for block in blocks)
+        if not reference.has_oracle(kind)
+    ]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared_tests import crosscheck
-from shared_tests.cases import random_arrays
+from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, random_arrays
 from weights import (
     BlockConfig,
     MissingFramework,
@@ -99,6 +99,15 @@ def test_block_config(arguments, message):
         ({"stem_channels": -3}, "stem_channels: expected a positive integer, got -3"),
         ({"stem_pool": "yes"}, "stem_pool: expected True or False, got 'yes'"),
         ({"attention": "?"}, "nonlocal, mhsa, got '?'"),
+        ({"attention": ("se", "none")}, "attention: expected one for each of the 4 stages, got 2: ('se', 'none')"),
+        ({"attention": ("se", "none", "se", "sse")}, "nonlocal, mhsa, got 'sse'"),
+        ({"attention_options": [{}]}, "attention_options: expected one for each of the 4 stages, got 1"),
+        ({"attention_options": 3}, "attention_options: expected a mapping of option names to values, got 3"),
+        (
+            {"attention": ("se",) * 4, "attention_options": {"reduction": 4}},
+            "attention_options: expected a tuple with one mapping (or None) for each stage, as attention is one",
+        ),
+        ({"attention": 3}, "nonlocal, mhsa, got 3"),
     ],
 )
 def test_network_config(arguments, message):
@@ -107,7 +116,9 @@ def test_network_config(arguments, message):
 
 
 def test_config_json():
-    assert config_from_json(BLOCK.to_json()) == BLOCK
+    for config in (BLOCK, *(config for config, _ in NETWORKS + ATTENTION_VARIANTS)):
+        assert config_from_json(config.to_json()) == config
+        assert hash(config_from_json(config.to_json())) == hash(config)
     with raises(ValueError, "x.json: expected JSON, got 'not json'"):
         config_from_json("not json", "x.json")
     with raises(ValueError, 'whose "model" is one of ResidualBlockWithAttention, ResidualAttentionNetwork, got None'):

@@ -25,7 +25,7 @@ class Options(Mapping[str, Any]):
         return len(self._items)
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._items.items()))
+        return hash(frozenset(self._items))  # a value may be anything
 
     def __repr__(self) -> str:
         return repr(self._items)
@@ -87,9 +87,10 @@ class _Config:
     def to_json(self) -> str:
         return json.dumps({"model": self.model, **self.to_dict()})
 
-    def _with_attention(self, head: str, attention: str, options: Mapping[str, Any] | None) -> str:
-        values = ", ".join(f"{name} {value}" for name, value in (options or {}).items())
-        return f"{head}, attention {attention}" + (f" ({values})" if values else "")
+
+def _attention_words(attention: str, options: Mapping[str, Any] | None) -> str:
+    values = ", ".join(f"{name} {value}" for name, value in (options or {}).items())
+    return attention + (f" ({values})" if values else "")
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class BlockConfig(_Config):
         """One line for people."""
         kernel, stride = (" x ".join(map(str, pair)) for pair in (self.kernel_size, self.stride))  # type: ignore[arg-type]
         head = f"a block, {self.in_channels} to {self.out_channels} channels, kernel {kernel}, stride {stride}"
-        return self._with_attention(head, self.attention, self.attention_options)
+        return f"{head}, attention {_attention_words(self.attention, self.attention_options)}"
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,8 @@ class NetworkConfig(_Config):
         None means 1 for the first stage and 2 for the others.
     stem_channels (None: the first width), stem_kernel_size, stem_stride: the first convolution. stem_pool: a 3x3 maximum
         pooling with stride 2 and padding 1 behind it.
-    kernel_size, attention, attention_options, conv_bias, bn_eps, bn_decay: of every block, as in `BlockConfig`; the last
-        three also of the stem.
+    kernel_size, conv_bias, bn_eps, bn_decay: of every block, as in `BlockConfig`; the last three also of the stem.
+    attention, attention_options: of every block, or a tuple of one for each stage, as in ("none", "none", "none", "mhsa").
     Raises ValueError, naming the field, what was expected and what came.
     """
 
@@ -176,8 +177,8 @@ class NetworkConfig(_Config):
     stem_stride: int | Pair = 1
     stem_pool: bool = False
     kernel_size: int | Pair = 3
-    attention: str = "se"
-    attention_options: Mapping[str, Any] | None = None
+    attention: str | tuple[str, ...] = "se"
+    attention_options: Mapping[str, Any] | tuple[Mapping[str, Any] | None, ...] | None = None
     conv_bias: bool = False
     bn_eps: float = 1e-5
     bn_decay: float = 0.9
@@ -207,7 +208,7 @@ class NetworkConfig(_Config):
             stem_kernel_size=_odd_kernel("stem_kernel_size", self.stem_kernel_size),
             stem_stride=pair_of("stem_stride", self.stem_stride),
             kernel_size=_odd_kernel("kernel_size", self.kernel_size),
-            attention_options=_options(self.attention_options),
+            **self._attention(),
         )
         first = self.stages()[0][0]  # each block checks the rest
         self._set(bn_eps=first.bn_eps, bn_decay=first.bn_decay)
@@ -215,13 +216,35 @@ class NetworkConfig(_Config):
     def describe(self) -> str:
         """One line for people."""
         head = f"a network of {sum(self.depths)} blocks, widths {', '.join(map(str, self.widths))}"
-        return self._with_attention(head, self.attention, self.attention_options)
+        words = [_attention_words(blocks[0].attention, blocks[0].attention_options) for blocks in self.stages()]
+        return f"{head}, attention {words[0] if len(set(words)) == 1 else ', '.join(words)}"
+
+    def _attention(self) -> dict[str, Any]:
+        """The two fields, each one value or a tuple of one a stage."""
+        attention: Any = tuple(self.attention) if isinstance(self.attention, list) else self.attention
+        given: Any = self.attention_options
+        options = tuple(_options(each) for each in given) if isinstance(given, (tuple, list)) else _options(given)
+        for name, value in (("attention", attention), ("attention_options", options)):
+            if isinstance(value, tuple) and len(value) != len(self.widths):
+                raise ValueError(
+                    f"{name}: expected one for each of the {len(self.widths)} stages, got {len(value)}: {value}"
+                )
+        if isinstance(attention, tuple) and not isinstance(options, tuple) and options:
+            raise ValueError(
+                f"attention_options: expected a tuple with one mapping (or None) for each stage, as attention is one, got "
+                f"{given}"
+            )
+        return {"attention": attention, "attention_options": options}
 
     def stages(self) -> tuple[tuple[BlockConfig, ...], ...]:
         """The blocks, stage by stage."""
         stages = []
         channels = self.stem_channels
-        for width, depth, stride in zip(self.widths, self.depths, self.strides, strict=True):  # type: ignore[arg-type]
+        rows = zip(self.widths, self.depths, self.strides, strict=True)  # type: ignore[arg-type]
+        for stage, (width, depth, stride) in enumerate(rows):
+            attention = self.attention[stage] if isinstance(self.attention, tuple) else self.attention
+            options = self.attention_options
+            options = options[stage] if isinstance(options, tuple) else options
             blocks = []
             for position in range(depth):
                 blocks.append(
@@ -230,8 +253,8 @@ class NetworkConfig(_Config):
                         width,
                         self.kernel_size,
                         stride if position == 0 else 1,
-                        attention=self.attention,
-                        attention_options=self.attention_options,
+                        attention=attention,
+                        attention_options=options,
                         conv_bias=self.conv_bias,
                         bn_eps=self.bn_eps,
                         bn_decay=self.bn_decay,
