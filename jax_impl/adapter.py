@@ -51,10 +51,11 @@ def holds_float64() -> bool:
 def create(config: Config, *, dtype: str, device: str | None = None) -> nnx.Module:
     """A new model of a config, its parameters zeros in `dtype`, to be loaded."""
     model = ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
-    # Drawing initial values that are overwritten at once costs a compilation for each shape: 14 s for a ResNet-20.
-    abstract = nnx.eval_shape(lambda: model.from_config(config, dtype=dtype, rngs=nnx.Rngs(0)))
-    graph, state = nnx.split(abstract)
     with nullcontext() if device is None else jax.default_device(jax.devices(device)[0]):
+        if config.has_own_kinds:  # which may hold arrays of their own
+            return model.from_config(config, dtype=dtype, rngs=nnx.Rngs(0))
+        # Drawing initial values that are overwritten at once costs a compilation for each shape: 14 s for a ResNet-20.
+        graph, state = nnx.split(nnx.eval_shape(lambda: model.from_config(config, dtype=dtype, rngs=nnx.Rngs(0))))
         return nnx.merge(graph, jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), state))
 
 
@@ -91,8 +92,8 @@ def set_training(model: nnx.Module, training: bool) -> None:
 def forward(model: nnx.Module, x: np.ndarray, *, training: bool = False) -> np.ndarray:
     """The model's output; its running statistics move if training. Its mode is left as it was."""
     with _mode(model, training):
-        graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
-        y, statistics = _forward(graph, parameters, statistics, _images(parameters, x))
+        graph, parameters, statistics, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
+        y, statistics = _forward(graph, parameters, statistics, rest, _images(parameters, x))
         nnx.update(model, statistics)
     return _canonical(y)
 
@@ -102,9 +103,9 @@ def gradients(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Output, and the gradients of sum(output * cotangent) with respect to the input and to each leaf, by its name."""
     with _mode(model, training):
-        graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+        graph, parameters, statistics, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
         images, slopes = _images(parameters, x), _images(parameters, cotangent)
-        y, statistics, image_slope, parameter_slopes = _gradients(graph, parameters, statistics, images, slopes)
+        y, statistics, image_slope, parameter_slopes = _gradients(graph, parameters, statistics, rest, images, slopes)
         nnx.update(model, statistics)
     by_path = {".".join(map(str, path)): to_numpy(leaf) for path, leaf in nnx.to_flat_state(parameter_slopes)}
     return _canonical(y), _canonical(image_slope), {name: by_path[name] for name in leaves}
@@ -128,17 +129,17 @@ def _modes(model: nnx.Module) -> list[tuple[nnx.Module, bool]]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _forward(graph: nnx.GraphDef[Any], parameters: Any, statistics: Any, x: jax.Array) -> tuple[Any, ...]:
-    model = nnx.merge(graph, parameters, statistics)
+def _forward(graph: nnx.GraphDef[Any], parameters: Any, statistics: Any, rest: Any, x: jax.Array) -> tuple[Any, ...]:
+    model = nnx.merge(graph, parameters, statistics, rest)
     return model(x), nnx.state(model, nnx.BatchStat)
 
 
 @partial(jax.jit, static_argnums=0)
 def _gradients(
-    graph: nnx.GraphDef[Any], parameters: Any, statistics: Any, x: jax.Array, cotangent: jax.Array
+    graph: nnx.GraphDef[Any], parameters: Any, statistics: Any, rest: Any, x: jax.Array, cotangent: jax.Array
 ) -> tuple[Any, ...]:
     y, pullback, statistics = jax.vjp(
-        lambda parameters, x: _forward(graph, parameters, statistics, x), parameters, x, has_aux=True
+        lambda parameters, x: _forward(graph, parameters, statistics, rest, x), parameters, x, has_aux=True
     )
     parameter_slopes, image_slope = pullback(cotangent)
     return y, statistics, image_slope, parameter_slopes

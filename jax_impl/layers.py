@@ -217,6 +217,21 @@ def greater(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "...
     return jnp.maximum(x, y)
 
 
+def widened(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """In float32 at least: squares and sums of many leave the range of float16."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def like(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+    """y in the dtype of x."""
+    return y.astype(x.dtype)
+
+
+def position_count(x: Float[Array, "..."]) -> int:
+    """How many positions a map has."""
+    return x.shape[ROWS] * x.shape[COLS]
+
+
 def global_average(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch 1 1 channels"]:
     """The mean over all positions."""
     return average(x, ROWS, COLS)
@@ -225,7 +240,7 @@ def global_average(x: Float[Array, "batch height width channels"]) -> Float[Arra
 def average_around(x: Float[Array, "batch height width channels"], extent: int) -> Float[Array, "batch rows cols channels"]:
     """The mean of the pixels less than `extent` rows and columns away, those that are there, at every extent-th pixel."""
     window, margin = (2 * extent - 1, 2 * extent - 1), (extent - 1, extent - 1)
-    return nnx.avg_pool(x, window, (extent, extent), (margin, margin), count_include_pad=False)
+    return like(x, nnx.avg_pool(x, window, (extent, extent), (margin, margin), count_include_pad=False))
 
 
 def nearest(
@@ -254,7 +269,7 @@ def swapped(x: Float[Array, "..."], first: int, second: int) -> Float[Array, "..
 
 def positions(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch positions channels"]:
     """The pixels in one row, line by line."""
-    return x.reshape(x.shape[0], -1, x.shape[3])
+    return x.reshape(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])
 
 
 def image(x: Float[Array, "batch positions channels"], rows: int, cols: int) -> Float[Array, "batch rows cols channels"]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import CHANNELS, COLS, ROWS, average, checked
+from jax_impl.layers import CHANNELS, COLS, ROWS, average, checked, like, widened
 from weights.inputs import check_statistics
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class LayerNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(channels, dtype))
 
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
-        centred = x - average(x, CHANNELS)
+        wide = widened(x)
+        centred = wide - average(wide, CHANNELS)
         variance = average(jnp.square(centred), CHANNELS)
-        return centred / jnp.sqrt(variance + self.eps) * self.scale[...] + self.bias[...]
+        return like(x, centred / jnp.sqrt(variance + self.eps) * self.scale[...] + self.bias[...])

@@ -54,8 +54,8 @@ def create(config: Config, *, dtype: str, device: str | None = None) -> nn.Modul
 
 
 def variables(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Everything that the model holds, parameters and buffers, by the framework's own names."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    """Everything that the model keeps, parameters and persistent buffers, by the framework's own names."""
+    return model.state_dict(keep_vars=True)
 
 
 def to_numpy(leaf: torch.Tensor) -> np.ndarray:

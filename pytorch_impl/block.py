@@ -61,7 +61,7 @@ class ResidualBlockWithAttention(nn.Module):
         self.bn1 = BatchNorm(out_channels, bn_eps, bn_decay, **options)
         self.conv2 = Conv2d(out_channels, out_channels, kernel, (1, 1), padding, bias=conv_bias, **options)
         self.bn2 = BatchNorm(out_channels, bn_eps, bn_decay, **options)
-        self.attention = AttentionModule(out_channels, attention, attention_options, **options)
+        self.attention = AttentionModule(out_channels, attention, config.attention_options, **options)
         if config.projects:
             self.shortcut = nn.Sequential(
                 Conv2d(in_channels, out_channels, (1, 1), stride, bias=conv_bias, **options),

@@ -180,6 +180,21 @@ def greater(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "
     return torch.maximum(x, y)
 
 
+def widened(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """In float32 at least: squares and sums of many leave the range of float16."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def like(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """y in the dtype of x."""
+    return y.to(x.dtype)
+
+
+def position_count(x: Float[Tensor, "..."]) -> int:
+    """How many positions a map has."""
+    return x.shape[ROWS] * x.shape[COLS]
+
+
 def global_average(x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels 1 1"]:
     """The mean over all positions."""
     return average(x, ROWS, COLS)

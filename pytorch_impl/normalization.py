@@ -36,9 +36,13 @@ class BatchNorm(nn.BatchNorm2d):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
+        self.initial_scale = initial_scale  # read by reset_parameters, which is called at once
         # 1 - 0.9 is 0.09999999999999998; PyTorch users write 0.1.
         super().__init__(channels, eps=eps, momentum=round(1 - decay, 15), dtype=dtype, device=device)
-        nn.init.constant_(self.weight, initial_scale)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.constant_(self.weight, self.initial_scale)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         if self.training:
@@ -63,8 +67,13 @@ class LayerNorm(nn.Module):
     ):
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels, dtype=dtype, device=device))
-        self.bias = nn.Parameter(torch.zeros(channels, dtype=dtype, device=device))
+        self.weight = nn.Parameter(torch.empty(channels, dtype=dtype, device=device))
+        self.bias = nn.Parameter(torch.empty(channels, dtype=dtype, device=device))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         x = swapped(x, CHANNELS, -1)

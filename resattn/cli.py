@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,11 +65,7 @@ def before(
     ] = None,
 ) -> None:
     for module in modules or []:
-        sys.path.insert(0, os.getcwd())
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise ValueError(f"--import: cannot find {error.name!r} from {os.getcwd()} or among what is installed") from None
+        import_module_or_file(module)
 
 
 @app.command()
@@ -124,7 +121,9 @@ def check(
     file: Annotated[Path | None, typer.Argument(help="A weights file; without one, random weights are used.")] = None,
     config: ConfigOption = None,
     naming: NamingOption = None,
-    frameworks: Annotated[str, typer.Option(help="Which to compare, separated by commas.")] = "torch,jax,tf",
+    frameworks: Annotated[
+        str | None, typer.Option(help="Which to compare, separated by commas; by default torch,jax,tf.")
+    ] = None,
     devices: Annotated[str, typer.Option(help="On which devices, separated by commas: cpu, cuda.")] = "cpu",
     dtype: Annotated[str | None, typer.Option(help="float32 or float64; by default that of the weights.")] = None,
     size: Annotated[str | None, typer.Option(help="Height and width of the random images, as in 32x33.")] = None,
@@ -154,7 +153,7 @@ def check(
         report = crosscheck(
             described or BlockConfig(64, 128, 3, 2),
             arrays,
-            frameworks=names(frameworks),
+            frameworks=known_to(described) if frameworks is None else names(frameworks),
             devices=names(devices),
             dtype=dtype,
             inputs=None if inputs is None else images(inputs),
@@ -179,30 +178,41 @@ def attention(
     ] = None,
     channels: Annotated[int, typer.Option(help="Width of the block that holds the module.", min=1)] = 256,
     size: Annotated[str, typer.Option(help="Height and width of the map that comes to it, as in 14x14.")] = "14x14",
+    options: Annotated[str | None, typer.Option(help="Options of KIND as JSON, as in '{\"kernel_size\": 3}'.")] = None,
 ) -> None:
     """List the attention kinds: what each does, its source, and what it costs. With KIND: its options and parameters."""
+    from textwrap import fill
+
     from weights.attention import ATTENTION, attention_parameters
     from weights.compare import columns
 
     sides = height_and_width(size)
     if kind is None:
+        if options is not None:
+            raise ValueError("--options: are those of one KIND, but none was given")
         table = [("kind", "parameters", "multiply-adds", "what it does")]
         table += [(name, *costs(name, channels, sides), sentence(described)) for name, described in ATTENTION.items()]
-        typer.echo(f"{channels} channels, maps of {sides[0]} x {sides[1]}, every option at its default:\n")
+        typer.echo(f"{channels} channels, maps of {sides[0]} x {sides[1]}, options at their defaults:\n")
         typer.echo("\n".join(folded(table)))
         typer.echo("\nMultiply-adds for one image: convolutions, linear layers and matrix products.")
+        if any("-" in row[1:3] for row in table):
+            typer.echo("-: it cannot be made with so many channels, or whoever registered it has not said.")
         typer.echo("Next: resattn attention cbam (source, options and parameters of one kind)")
         return
-    options = fixed_size(kind, sides)
-    parameters = attention_parameters(kind, channels, options)
+    given = json_options(options)
+    chosen = {**fixed_size(kind, sides, given), **given}
+    parameters = attention_parameters(kind, channels, chosen)
     described = ATTENTION[kind]
-    numbers, products = costs(kind, channels, sides)
-    typer.echo(f"{kind}: {described.summary}")
+    numbers, products = costs(kind, channels, sides, given)
+    width = get_terminal_size().columns
+    typer.echo(fill(f"{kind}: {described.summary}", width, break_on_hyphens=False))
     typer.echo(f"source: {described.source or 'none given'}")
     typer.echo(f"at {channels} channels and maps of {size}: {numbers} parameters, {products} multiply-adds\n")
     if described.options:
-        typer.echo(f"options: {', '.join(f'{name}={shown(default)}' for name, default in described.options.items())}")
-        typer.echo(f"{described.explanation}\n")
+        values = {**described.options, **chosen}
+        line = ", ".join(f"{name}={shown(value)}" for name, value in values.items())
+        typer.echo(fill(f"options: {line}", width, break_on_hyphens=False))
+        typer.echo(fill(" ".join(described.explanation.split()), width, break_on_hyphens=False) + "\n")
     rows = [(p.name, " x ".join(map(str, p.shape)), p.axes) for p in parameters]
     typer.echo("\n".join(columns([("parameter", "shape", "axes"), *rows])) if rows else "no parameters")
 
@@ -213,14 +223,25 @@ def sentence(described: Kind) -> str:
     return f"{described.summary} ({authors})" if authors else described.summary
 
 
-def fixed_size(kind: str, size: tuple[int, int]) -> dict[str, object]:
-    """The options that a kind cannot do without: the size of the map."""
+def json_options(text: str | None) -> dict[str, object]:
+    try:
+        options = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--options: expected JSON, got {text!r} ({error})") from None
+    if not isinstance(options, dict):
+        raise ValueError(f"--options: expected an object of option names and values, got {text!r}")
+    return options
+
+
+def fixed_size(kind: str, size: tuple[int, int], given: dict[str, object]) -> dict[str, object]:
+    """The size of the map, for a kind that cannot do without."""
     from inspect import Parameter
 
     from weights.attention import ATTENTION
 
     known = ATTENTION[kind].options if kind in ATTENTION else {}
-    return {"size": size} if known.get("size") is Parameter.empty else {}
+    whole = kind == "ge" and given.get("gather") == "convolution" and given.get("extent") is None
+    return {"size": size} if whole or known.get("size") is Parameter.empty else {}
 
 
 def shown(default: object) -> str:
@@ -229,11 +250,11 @@ def shown(default: object) -> str:
     return "(must be given)" if default is Parameter.empty else str(default)
 
 
-def costs(kind: str, channels: int, size: tuple[int, int]) -> tuple[str, str]:
+def costs(kind: str, channels: int, size: tuple[int, int], given: dict[str, object] | None = None) -> tuple[str, str]:
     """Numbers of parameters and of multiply-adds, for people; a dash where the kind cannot be made or nobody has said."""
     from weights.cost import multiply_adds, parameter_count
 
-    options = fixed_size(kind, size)
+    options = {**fixed_size(kind, size, given or {}), **(given or {})}
     try:
         numbers, products = parameter_count(kind, channels, options), multiply_adds(kind, channels, size, options)
     except ValueError:
@@ -243,7 +264,6 @@ def costs(kind: str, channels: int, size: tuple[int, int]) -> tuple[str, str]:
 
 def folded(table: list[tuple[str, ...]]) -> list[str]:
     """The lines of a table, numbers to the right, its last column folded to the width of the terminal."""
-    from shutil import get_terminal_size
     from textwrap import wrap
 
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]) - 1)]
@@ -268,6 +288,21 @@ def demo() -> None:
         raise typer.Exit(1)
 
 
+def import_module_or_file(name: str) -> None:
+    """A module by its name, from this folder or among what is installed, or a .py file."""
+    if name.endswith(".py"):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"--import {name}: there is no such file")
+        spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return
+    sys.path.insert(0, os.getcwd())
+    if importlib.util.find_spec(name) is None:
+        raise ValueError(f"--import {name}: there is no such module in this folder or among what is installed")
+    importlib.import_module(name)
+
+
 def config_from(text: str | None) -> Config | None:
     """A preset's name, a JSON file or JSON text -> the config."""
     from weights.config import PRESETS, config_from_json, preset
@@ -286,6 +321,19 @@ def config_from(text: str | None) -> Config | None:
 
 def names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def known_to(config: Config | None) -> tuple[str, ...]:
+    """The frameworks that have what a config describes: all, but for attention kinds that were registered for some."""
+    from weights.attention import ATTENTION
+    from weights.config import NetworkConfig
+    from weights.layouts import LAYOUTS
+
+    if config is None:
+        return tuple(LAYOUTS)
+    blocks = [block for stage in config.stages() for block in stage] if isinstance(config, NetworkConfig) else [config]
+    kinds = [ATTENTION[block.attention] for block in blocks]
+    return tuple(name for name in LAYOUTS if all(kind.built_in or name in kind.modules for kind in kinds))
 
 
 def height_and_width(text: str) -> tuple[int, int]:

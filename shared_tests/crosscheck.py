@@ -258,7 +258,9 @@ def check_model(backend: Backend, model: object, problem: Problem) -> Report:
 
 
 def default_size(config: Config) -> tuple[int, int]:
-    """An image size (height, width) that ends at more than one pixel, odd by even, not square."""
+    """An image size (height, width) that ends at more than one pixel, odd by even, not square; or the only one there is."""
+    if config.input_size:
+        return config.input_size
     if isinstance(config, BlockConfig):
         rows, cols = config.stride
     else:

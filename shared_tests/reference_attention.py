@@ -36,6 +36,8 @@ from shared_tests.reference_layers import (
     transpose,
 )
 from weights.attention import ATTENTION as KINDS
+from weights.checks import pair_of
+from weights.inputs import check_map
 
 
 def none(state: State, name: str, x: Node) -> Node:
@@ -132,6 +134,8 @@ def gather_excite(
 ) -> Node:
     """Section 2: x * sigmoid(interp(xi_G(x))); the gathers of sections 3.1 and 3.2, the two layers of section 3.3."""
     _, channels, rows, cols = x.shape
+    if sizes.get("size") is not None:
+        check_map("ge", rows, cols, size=pair_of("size", sizes["size"]))
     if gather == "average" and extent is None:
         y = global_average(x)
     elif gather == "average":
@@ -182,6 +186,7 @@ def global_context(state: State, name: str, x: Node, pooling: str, fusion: str, 
 
 def simam(state: State, name: str, x: Node, e_lambda: float) -> Node:
     """Equation 5, of which the inverse 1 / e* goes through the sigmoid of equation 6; the variance divided by n - 1."""
+    check_map("simam", *x.shape[2:], least=(1, 2))
     centred = x - global_average(x)
     squares = centred * centred
     variance = total(squares, *POSITIONS) * (1 / (x.shape[2] * x.shape[3] - 1))
@@ -219,6 +224,7 @@ def non_local(
 ) -> Node:
     """Section 3.1, equation 1; 3.2, embedded Gaussian (equation 3); 3.3, equation 6, with its batch norm and subsampling."""
     batch, _, rows, cols = x.shape
+    check_map("nonlocal", rows, cols, least=(2, 1) if subsample else (1, 1))
     state.vanishing.add(f"{name}.phi.bias")
     if state.training:  # weights that add up to 1 hand the bias on to the batch norm
         state.vanishing.add(f"{name}.g.bias")
@@ -239,6 +245,7 @@ def non_local(
 def multi_head_self_attention(state: State, name: str, x: Node, heads: int, scale_positions: bool, **shape: Any) -> Node:
     """Section 3.1 and figure 4: softmax(q k^T + q r^T) v, r = r_h + r_w by the distances of Shaw et al. 2018."""
     batch, channels, rows, cols = x.shape
+    check_map("mhsa", rows, cols, size=pair_of("size", shape["size"]))
     width = channels // heads
     qkv = reshape(conv2d(state, f"{name}.qkv", x), batch, 3, heads, width, rows, cols)
     query, key, value = (reshape(take(qkv, [part], 1), batch, heads, width, rows, cols) for part in range(3))

@@ -226,11 +226,23 @@ def test_attention_tells_about_one_kind(kind):
     done = run("attention", kind, "--channels", "64", "--size", "6x5")
     assert done.exit_code == 0, done.output
     described = ATTENTION[kind]
-    assert described.summary in done.stdout
-    assert described.source in done.stdout
-    assert all(option in done.stdout for option in described.options)
+    words = " ".join(done.stdout.split())
+    assert described.summary in words
+    assert described.source in words
+    assert " ".join(described.explanation.split()) in words
+    assert all(option in words for option in described.options)
     options = {"size": (6, 5)} if kind == "mhsa" else {}
     assert all(f"  {p.name} " in done.stdout for p in attention_parameters(kind, 64, options))
+
+
+def test_attention_with_options():
+    output = run("attention", "ge", "--channels", "32", "--options", '{"gather": "convolution", "mlp": true}').output
+    assert "gather=convolution, extent=None, size=(14, 14), mlp=True" in " ".join(output.split())
+    assert f"{32 * 196 + 64 + 2 * 32 * 2 + 34:,} parameters, {32 * 196 + 2 * 32 * 2:,} multiply-adds" in output
+    fails(ValueError, "--options: are those of one KIND", "attention", "--options", "{}")
+    fails(ValueError, "--options: expected JSON, got 'x'", "attention", "se", "--options", "x")
+    fails(ValueError, "--options: expected an object", "attention", "se", "--options", "[1]")
+    fails(ValueError, "'se' has no 'x'", "attention", "se", "--options", '{"x": 1}')
 
 
 def test_attention_of_no_such_kind():

@@ -52,3 +52,23 @@ def test_without_projection(backend, attention):
     from weights import BlockConfig
 
     check_forward(backend, BlockConfig(6, 6, attention=attention), (8, 5), "float64")
+
+
+@pytest.mark.parametrize("mean", [10, 100, 1000])
+def test_large_means(all_frameworks, mean):
+    """Images with variance 1 far from 0, in float32: nobody may be four times as far from the oracle as PyTorch is."""
+    from shared_tests.backends import Backend
+    from weights import BlockConfig
+
+    config = BlockConfig(4, 6, 3, 2)
+    distances = dict.fromkeys(all_frameworks, 0.0)
+    for seed in range(3):
+        arrays = random_arrays(config, "float32", seed)
+        x = (random_input(config, (17, 16), 8, "float64", seed) + mean).astype("float32")
+        expected = reference.run(config, arrays, x, training=True).output
+        for framework in all_frameworks:
+            backend = Backend(framework, "cpu")
+            with precise((framework,), "float32"):
+                y = backend.forward(backend.build(config, arrays), x, training=True)
+            distances[framework] = max(distances[framework], abs(y - expected).max())
+    assert max(distances.values()) < 4 * distances["torch"], distances

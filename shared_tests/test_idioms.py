@@ -8,6 +8,7 @@ import pytest
 from shared_tests.backends import Backend
 from shared_tests.cases import ATTENTION_VARIANTS, attention_block, name_of, random_arrays, random_input
 from weights import BlockConfig, NetworkConfig, export
+from weights.attention import attention_parameters
 from weights.live import adapter, build
 
 BLOCK = BlockConfig(3, 5, 3, 2, attention_options={"hidden_channels": 2})
@@ -27,21 +28,7 @@ def close(actual, expected):
 def test_the_same_start(framework):
     """Convolutions start normal with variance 2 / fan out, biases at 0, batch norms as the identity (He et al. 2015)."""
     config = BlockConfig(24, 48, 5, 2)
-    package = __import__({"torch": "pytorch_impl", "jax": "jax_impl", "tf": "tf_impl"}[framework])
-    options = {}
-    if framework == "jax":
-        from flax import nnx
-
-        options = {"rngs": nnx.Rngs(0)}
-    elif framework == "torch":
-        import torch
-
-        torch.manual_seed(0)
-    else:
-        import keras
-
-        keras.utils.set_random_seed(0)
-    arrays = export(package.ResidualBlockWithAttention.from_config(config, **options))
+    arrays = export(fresh(framework, config))
     kernel = arrays["conv2.weight"]
     assert kernel.std() == pytest.approx((2 / (48 * 25)) ** 0.5, rel=0.03)
     assert abs(kernel.mean()) < 0.03 * kernel.std()
@@ -333,6 +320,135 @@ def test_every_attention_kind_saves_and_loads(keras, tmp_path, config):
     again = keras.models.load_model(tmp_path / "functional.keras")
     assert again.layers[-1].config == config
     assert (keras.ops.convert_to_numpy(again(x)) == keras.ops.convert_to_numpy(functional(x))).all()
+
+
+@SIZED
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_every_attention_module_alone_saves_and_loads(keras, tmp_path, config, policy):
+    """With every option, frozen or not, and whatever computes in bfloat16."""
+    import tf_impl
+
+    for trainable in (True, False):
+        options = {"dtype": policy, "trainable": trainable}
+        module = tf_impl.AttentionModule(6, config.attention, config.attention_options, **options)
+        inputs = keras.Input((5, 4, 6))
+        model = keras.Model(inputs, module(inputs))
+        model.save(tmp_path / "module.keras")
+        again = keras.models.load_model(tmp_path / "module.keras")
+        held, given = (layer.get_config() for layer in (again.layers[-1], module))
+        assert {name: tuple(value) if isinstance(value, list) else value for name, value in held.items()} == given
+        x = np.random.default_rng(0).normal(size=(3, 5, 4, 6)).astype("float32")
+        outputs = [keras.ops.convert_to_numpy(keras.ops.cast(made(x, training=True), "float32")) for made in (again, model)]
+        assert (outputs[0] == outputs[1]).all()
+        assert bool(module.trainable_variables) == (trainable and any(p.trainable for p in _attention(config)))
+        assert bool(again.trainable_variables) == bool(module.trainable_variables)
+
+
+def _attention(config):
+    return attention_parameters(config.attention, 6, config.attention_options)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@SIZED
+def test_every_attention_module_in_half_precision(framework, config, dtype):
+    """Comes out in the dtype that went in, near what float32 gives; squares of large values do not overflow."""
+    x = np.random.default_rng(0).normal(0.3, 1, (3, 6, 5, 4)) * (300 if config.attention in ("simam", "gc") else 1)
+    x = x.astype("float32")
+    short, long = (attended(framework, config, x, kind) for kind in (dtype, "float32"))
+    assert np.isfinite(short).all()
+    assert np.abs(short - long).max() < (0.06 if dtype == "bfloat16" else 0.01) * np.abs(long).max()
+
+
+def attended(framework, config, x, dtype):
+    """The output of an attention module with random weights, in float32; it must come in the dtype asked for."""
+    kind, options = config.attention, config.attention_options
+    arrays = random_arrays(config)
+    names = {p.name: f"attention.{p.name}" for p in _attention(config)}
+    if framework == "torch":
+        import torch
+
+        from pytorch_impl import AttentionModule
+
+        module = AttentionModule(6, kind, options).eval()
+        module.load_state_dict({name: torch.tensor(arrays[full]) for name, full in names.items()}, strict=False)
+        y = module.to(getattr(torch, dtype))(torch.tensor(x).to(getattr(torch, dtype)))
+        assert str(y.dtype) == f"torch.{dtype}"
+        return y.detach().float().numpy()
+    block = build(config, arrays, framework)
+    images = np.moveaxis(x, 1, -1)
+    if framework == "jax":
+        import jax
+        import jax.numpy as jnp
+        from flax import nnx
+
+        graph, state = nnx.split(block.attention)
+        halved = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, state)
+        module = nnx.merge(graph, halved)
+        for _, node in nnx.iter_graph(module):
+            if isinstance(node, nnx.Conv):
+                node.dtype = dtype
+        y = module(jnp.asarray(images, dtype))
+        assert y.dtype == dtype
+        return np.moveaxis(np.asarray(y.astype("float32")), -1, 1)
+    import keras
+
+    import tf_impl
+
+    module = tf_impl.AttentionModule(6, kind, options, dtype=f"mixed_{dtype}" if dtype != "float32" else dtype)
+    for variable, held in zip(module.weights, block.attention.weights, strict=True):
+        variable.assign(held)
+    y = module(images)
+    assert keras.backend.standardize_dtype(y.dtype) == dtype
+    return np.moveaxis(keras.ops.convert_to_numpy(keras.ops.cast(y, "float32")), -1, 1)
+
+
+def test_the_same_start_of_attention_modules(framework):
+    """Depthwise and 1-d kernels, position tables and the batch norm of nonlocal; a bias or an offset starts at 0."""
+    starts = [
+        ("ge", {"gather": "convolution", "extent": 2}, 512, "gather.conv1.weight", (2 / 9) ** 0.5),
+        ("eca", {"kernel_size": 1001}, 2000, "conv.weight", (2 / 1001) ** 0.5),
+        ("mhsa", {"size": 32, "heads": 1}, 64, "pos_embed.height_rel", 64**-0.5),
+        ("mhsa", {"size": 32, "heads": 1}, 64, "pos_embed.width_rel", 64**-0.5),
+        ("nonlocal", {}, 8, "bn.weight", 0),
+        ("gc", {}, 64, "norm.bias", 0),
+    ]
+    for kind, options, channels, name, deviation in starts:
+        arrays = export(fresh(framework, BlockConfig(1, channels, 1, attention=kind, attention_options=options)))
+        array = next(array for full, array in arrays.items() if full.endswith(name))
+        assert array.std() == pytest.approx(deviation, rel=0.1), (kind, name)
+        assert abs(array.mean()) <= 0.1 * deviation
+    weights = export(fresh(framework, BlockConfig(1, 64, 1, attention="gc")))
+    assert (weights["attention.mlp_add.norm.weight"] == 1).all()
+
+
+def fresh(framework, config):
+    """A block with its initial values."""
+    package = __import__({"torch": "pytorch_impl", "jax": "jax_impl", "tf": "tf_impl"}[framework])
+    options = {}
+    if framework == "jax":
+        from flax import nnx
+
+        options = {"rngs": nnx.Rngs(0)}
+    elif framework == "torch":
+        __import__("torch").manual_seed(0)
+    else:
+        __import__("keras").utils.set_random_seed(0)
+    return package.ResidualBlockWithAttention.from_config(config, **options)
+
+
+def test_torch_resets_to_the_start(torch):
+    from pytorch_impl import ResidualBlockWithAttention
+
+    for kind, options in (("nonlocal", {}), ("gc", {}), ("mhsa", {"size": 4, "heads": 1})):
+        with torch.device("meta"):
+            model = ResidualBlockWithAttention(3, 8, attention=kind, attention_options=options)
+        model.to_empty(device="cpu")
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(float("nan"))
+        model.apply(lambda module: module.reset_parameters() if hasattr(module, "reset_parameters") else None)
+        assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+        assert kind != "nonlocal" or (model.attention.bn.weight == 0).all()
 
 
 @SIZED

@@ -231,7 +231,12 @@ def test_the_command_line_imports_it(torch, tmp_path):
     assert "got 'gain'; a kind of your own must be registered first" in unknown.stderr
     absent = run("--import", "nowhere", "attention")
     assert absent.returncode == 2
-    assert "--import: cannot find 'nowhere'" in absent.stderr
+    assert "--import nowhere: there is no such module" in absent.stderr
+    by_path = run(
+        "--import", "./mine.py", "check", "--config", config, "--size", "8x6"
+    )  # in PyTorch, for which it was registered
+    assert by_path.returncode == 0, by_path.stdout + by_path.stderr
+    assert "All " in by_path.stdout
 
 
 def raises(error, message):
@@ -251,6 +256,58 @@ def test_what_cannot_be_registered():
         register_role("mix", "weight", "in out", jax=("kernel", "in out row"))
     with raises(ValueError, "for one of your own call weights.register_role"):
         Parameter("conv", "gain", (3,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"parameters": (1, 2)}, "odd: expected parameters to be a class or a function, got (1, 2)"),
+        ({"parameters": lambda: ()}, "odd: expected parameters to take the channels and each option by name"),
+        ({"parameters": lambda channels, **options: ()}, "as in (channels, size=3), got (channels, **options)"),
+        ({"torch": 3}, "odd: expected torch to be a class or a function, got 3"),
+        ({"oracle": "none"}, "odd: expected oracle to be a class or a function, got 'none'"),
+    ],
+)
+def test_registrations_that_can_never_work(arguments, message):
+    with raises(ValueError, message):
+        register_attention("odd", **{"parameters": lambda channels: (), "torch": object, **arguments})
+    assert "odd" not in ATTENTION
+
+
+def test_shapes_and_roles_that_can_never_work():
+    with raises(ValueError, "shape: expected 2 positive sizes (out in), got (3,)"):
+        Parameter("w", "linear kernel", (3,))
+    with raises(ValueError, "shape: expected 1 positive sizes (out), got 3"):
+        Parameter("w", "linear bias", 3)
+    with raises(ValueError, "jax: expected a leaf name and axes, as in ('kernel', 'in out'), got 'amount'"):
+        register_role("gain", "gain", "channel", jax="amount")
+
+
+def test_arrays_of_its_own_that_are_no_parameters(torch, jax):
+    """Constants of a module survive building and porting; they are no weights."""
+    import jax.numpy as jnp
+    from flax import nnx
+
+    class Window(torch.nn.Module):
+        def __init__(self, channels, *, dtype=None, device=None):
+            super().__init__()
+            self.register_buffer("window", torch.arange(1, channels + 1, dtype=dtype, device=device), persistent=False)
+
+        def forward(self, x):
+            return x * self.window[:, None, None].to(x.dtype)
+
+    class FlaxWindow(nnx.Module):
+        def __init__(self, channels, *, dtype=jnp.float32, rngs):
+            self.window = nnx.data(jnp.arange(1, channels + 1, dtype=dtype))
+
+        def __call__(self, x):
+            return x * self.window
+
+    register_attention("window", torch=Window, jax=FlaxWindow)
+    config = BlockConfig(3, 4, attention="window")
+    assert crosscheck(config, frameworks=("torch", "jax"), batch=3).ok
+    ported = port(build(config, random_arrays(config), "torch"), "jax")
+    assert np.asarray(ported.attention.window).tolist() == [1, 2, 3, 4]
 
 
 def test_what_a_registered_kind_refuses(torch, jax):
@@ -283,6 +340,7 @@ def test_a_module_that_is_not_what_its_schema_says(torch, parameters, fault):
     with pytest.raises(WeightsError) as caught:
         build(block(), random_arrays(block()), "torch")
     assert fault in caught.value.faults
+    assert "does the module registered as 'gain' hold, once constructed, the arrays" in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [None, [1], "fc1"])

@@ -195,6 +195,7 @@ def _canonical(tensor: Any) -> np.ndarray:
 def write_file(path: Path, model: keras.layers.Layer) -> None:
     """Writes a whole Keras model that `keras.models.load_model` reads once `tf_impl` is imported."""
     if not isinstance(model, keras.Model):
-        inputs = keras.Input((None, None, model.config.in_channels), dtype=model.compute_dtype)
+        size = model.config.input_size or (None, None)
+        inputs = keras.Input((*size, model.config.in_channels), dtype=model.compute_dtype)
         model = keras.Model(inputs, model(inputs))
     model.save(path)

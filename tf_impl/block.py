@@ -63,7 +63,7 @@ class ResidualBlockWithAttention(keras.layers.Layer):
         self.bn1 = BatchNorm(out_channels, bn_eps, bn_decay, **options, name="bn1")
         self.conv2 = Conv2d(out_channels, out_channels, kernel, (1, 1), padding, bias=conv_bias, **options, name="conv2")
         self.bn2 = BatchNorm(out_channels, bn_eps, bn_decay, **options, name="bn2")
-        self.attention = AttentionModule(out_channels, attention, attention_options, **options, name="attention")
+        self.attention = AttentionModule(out_channels, attention, config.attention_options, **options, name="attention")
         if config.projects:
             self.shortcut = Sequential(
                 Conv2d(in_channels, out_channels, (1, 1), stride, bias=conv_bias, **options, name="0"),

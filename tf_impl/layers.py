@@ -83,7 +83,7 @@ class Conv2d(keras.layers.Conv2D):
 
     def convolution_op(self, x: Float[KerasTensor, "batch height width channels"], kernel: KerasTensor) -> KerasTensor:
         strides = self.strides
-        if x.shape[0] == 0:
+        if x.shape[0] == 0 and keras.backend.backend() == "tensorflow":
             raise ValueError(
                 "input: expected at least one image, got none: TensorFlow's convolutions fail on an empty batch"
             )
@@ -130,6 +130,8 @@ class DepthwiseConv2d(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
+        if stride[0] != stride[1]:
+            raise ValueError(f"stride: expected equal strides, got {stride}: TensorFlow has no other depthwise convolutions")
         self.strides = stride
         self.margins = ((0, 0), *((size, size) for size in padding), (0, 0))
         start = keras.initializers.RandomNormal(stddev=(2 / (kernel_size[0] * kernel_size[1])) ** 0.5)
@@ -140,8 +142,6 @@ class DepthwiseConv2d(keras.layers.Layer):
     def call(self, x: Float[KerasTensor, "batch height width channels"]) -> KerasTensor:
         kernel = ops.convert_to_tensor(self.kernel)
         x = ops.pad(x, self.margins)
-        if self.strides[0] != self.strides[1]:
-            raise ValueError("TensorFlow has depthwise convolutions with equal strides alone")
         return ops.depthwise_conv(x, kernel, self.strides, padding="valid", data_format="channels_last")
 
 
@@ -270,11 +270,10 @@ def average(x: Float[KerasTensor, "..."], *axes: int) -> Float[KerasTensor, "...
     than PyTorch (3e-6 against 1e-7 of the mean of 100,000 values). And not `ops.mean`: on JAX and PyTorch it computes
     float64 in float32.
     """
-    dtype = x.dtype
-    y = ops.cast(x, "float32") if dtype in ("float16", "bfloat16") else x
+    y = widened(x)
     for axis in sorted(axes, reverse=True):
         y = ops.sum(y, axis=axis, keepdims=True) / ops.cast(ops.shape(x)[axis], y.dtype)
-    return ops.cast(y, dtype)
+    return like(x, y)
 
 
 def maximum(x: Float[KerasTensor, "..."], *axes: int) -> Float[KerasTensor, "..."]:
@@ -291,6 +290,22 @@ def maximum(x: Float[KerasTensor, "..."], *axes: int) -> Float[KerasTensor, "...
 def greater(x: Float[KerasTensor, "..."], y: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
     """The greater of two, value by value. Not `ops.maximum`, which on PyTorch makes float32 of float64."""
     return ops.max(ops.stack([x, y]), axis=0)
+
+
+def widened(x: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
+    """In float32 at least: squares and sums of many leave the range of float16."""
+    return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
+
+
+def like(x: Float[KerasTensor, "..."], y: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
+    """y in the dtype of x."""
+    return ops.cast(y, x.dtype)
+
+
+def position_count(x: Float[KerasTensor, "..."]) -> Any:
+    """How many positions a map has: a number, or a tensor where a size is not known before the graph runs."""
+    count = ops.shape(x)[ROWS] * ops.shape(x)[COLS]
+    return count if isinstance(count, int) else ops.cast(count, x.dtype)
 
 
 def global_average(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch 1 1 channels"]:

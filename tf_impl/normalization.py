@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from tf_impl.layers import CHANNELS, COLS, ROWS, average, check_held
+from tf_impl.layers import CHANNELS, COLS, ROWS, average, check_held, widened
 from weights.inputs import check_statistics
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class LayerNorm(keras.layers.Layer):
         name: str | None = None,
         **keras_options: Any,
     ):
-        super().__init__(dtype=dtype, name=name, **keras_options)
+        super().__init__(dtype=dtype, name=name, autocast=False, **keras_options)
         self.options = {"channels": channels, "eps": eps}
         self.eps = eps
         self.gamma = self.add_weight(shape=(channels,), initializer="ones", name="gamma")
@@ -129,6 +129,8 @@ class LayerNorm(keras.layers.Layer):
     def call(
         self, x: Float[KerasTensor, "batch height width channels"]
     ) -> Float[KerasTensor, "batch height width channels"]:
+        x = widened(x)
+        gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
         centred = x - average(x, CHANNELS)
         variance = average(ops.square(centred), CHANNELS)
-        return centred / ops.sqrt(variance + self.eps) * ops.convert_to_tensor(self.gamma) + ops.convert_to_tensor(self.beta)
+        return ops.cast(centred / ops.sqrt(variance + self.eps) * gamma + beta, self.compute_dtype)

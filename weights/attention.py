@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from weights.checks import Pair, at_least, batch_norm_numbers, odd, one_of, pair_of, positive, truth
+from weights.checks import Pair, at_least, batch_norm_numbers, is_number, odd, one_of, pair_of, plain, positive, truth
 from weights.parameters import Parameter, Parameters, batch_norm, convolution, depthwise, layer_norm, within
 
 GATES = ("sigmoid", "hard_sigmoid")
@@ -139,7 +139,7 @@ def effective_squeeze_excite(channels: int, gate: str = "hard_sigmoid") -> Param
 def eca_kernel_size(channels: int, kernel_size: int | None = None, gamma: float = 2, beta: float = 1) -> int:
     """|log2(channels) + beta| / gamma, cut to an integer, the next odd one (Wang et al. 2020, equation 12 and code)."""
     gamma = positive("gamma", gamma)
-    if isinstance(beta, bool) or not isinstance(beta, (int, float)) or not math.isfinite(beta):
+    if not is_number(beta):
         raise ValueError(f"beta: expected a finite number, got {beta!r}")
     if kernel_size is not None:
         return odd("kernel_size", kernel_size)
@@ -265,7 +265,8 @@ def gathered_steps(gather: str, extent: int | None) -> int:
     """How many convolutions of stride 2 a gather of that extent takes. Raises ValueError for an extent it cannot have."""
     if extent is None:
         return 0
-    if at_least("extent", extent, 2) & (extent - 1) and gather == "convolution":
+    extent = at_least("extent", extent, 2)
+    if extent & (extent - 1) and gather == "convolution":
         raise ValueError(
             f"extent: expected a power of 2 (or None: everywhere) with gather='convolution', which halves the map at each "
             f"step; got {extent}"
@@ -476,6 +477,15 @@ def multi_head_self_attention(
     )
 
 
+def plain_options(options: object) -> dict[str, Any]:
+    """Options in Python's own types. Raises ValueError for what is not a mapping of names to what JSON can hold."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise ValueError(f"attention_options: expected a mapping of option names to values, got {options!r}")
+    return {name: plain(f"attention_options: {name}", value) for name, value in options.items()}
+
+
 def attention_parameters(kind: str, channels: int, options: Mapping[str, object]) -> Parameters:
     """The parameters of an attention module, named from the module itself.
 
@@ -487,6 +497,7 @@ def attention_parameters(kind: str, channels: int, options: Mapping[str, object]
             f"attention: expected one of {', '.join(ATTENTION)}, got {kind!r}; a kind of your own must be registered first, "
             f"with weights.register_attention"
         )
+    channels, options = at_least("channels", channels, 1), plain_options(options)
     known = ATTENTION[kind].options
     unknown = sorted(set(options) - set(known))
     if unknown:
@@ -535,15 +546,27 @@ def register_attention(
     implementations, for as many frameworks as there are, called as our own: (channels, **options, dtype=, device=) ->
     torch.nn.Module, (..., dtype=, rngs=) -> nnx.Module, (..., dtype=, trainable=, name=) -> keras.layers.Layer. They map
     (batch, channels, height, width), in Flax and Keras (batch, height, width, channels), to the same shape, and always to
-    the same values: no dropout. oracle: (state, name, x, **options) -> Node, see `shared_tests.reference_attention`; without
-    one, the first implementation, in float64, stands in for it, and reports say so.
-    Raises ValueError for the name of a built-in kind and when there is no implementation.
+    the same values: no dropout. Their arrays exist once they are constructed (no lazy building), are all used, and are those
+    of `parameters`, no others; PyTorch's buffers that are not persistent do not count. oracle: (state, name, x, **options)
+    -> Node, see `shared_tests.reference_attention`; without one, the first implementation, in float64, stands in for it, and
+    reports say so.
+    Raises ValueError for the name of a built-in kind, when there is no implementation, and for what cannot be called.
     """
     if not isinstance(kind, str) or not kind or (kind in ATTENTION and ATTENTION[kind].built_in):
         raise ValueError(f"kind: expected a name that no built-in kind has, got {kind!r}; those have {', '.join(ATTENTION)}")
     modules = {name: module for name, module in (("torch", torch), ("jax", jax), ("tf", tf)) if module is not None}
     if not modules:
         raise ValueError(f"{kind}: expected an implementation for at least one framework (torch=, jax=, tf=), got none")
+    called = {"parameters": parameters, **modules, **({} if oracle is None else {"oracle": oracle})}
+    for name, value in called.items():
+        if not callable(value):
+            raise ValueError(f"{kind}: expected {name} to be a class or a function, got {value!r}")
+    arguments = list(inspect.signature(parameters).parameters.values())
+    if not arguments or any(argument.kind is not argument.POSITIONAL_OR_KEYWORD for argument in arguments[1:]):
+        raise ValueError(
+            f"{kind}: expected parameters to take the channels and each option by name, as in (channels, size=3), got "
+            f"{inspect.signature(parameters)}"
+        )
     ATTENTION[kind] = Kind(parameters, source, summary, modules, oracle)
 
 

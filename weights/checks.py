@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection
 from numbers import Integral, Real
+from typing import Any
 
 Pair = tuple[int, int]
 
@@ -42,6 +43,24 @@ def odd(name: str, value: object) -> int:
             f"another size; use {size - 1} or {size + 1}"
         )
     return size
+
+
+def plain(name: str, value: object) -> Any:
+    """What JSON can hold, in Python's own types: NumPy's numbers become Python's, lists become tuples."""
+    if isinstance(value, (tuple, list)):
+        return tuple(plain(name, item) for item in value)
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if type(value).__name__ in ("bool", "bool_") and hasattr(value, "item"):
+        return bool(value)
+    if is_integer(value):
+        return int(value)  # type: ignore[call-overload]
+    if isinstance(value, Real):
+        return float(value)
+    kind = type(value)
+    raise ValueError(
+        f"{name}: expected a number, a word, True, False, None or a list of them, got {kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def positive(name: str, value: object) -> float:

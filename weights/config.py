@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Self
 
-from weights.attention import attention_parameters
-from weights.checks import Pair, at_least, batch_norm_numbers, is_integer, pair_of, truth
+from weights.attention import ATTENTION, attention_parameters, plain_options
+from weights.checks import Pair, at_least, batch_norm_numbers, pair_of, truth
 
 
 class Options(Mapping[str, Any]):
@@ -25,7 +25,7 @@ class Options(Mapping[str, Any]):
         return len(self._items)
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._items))  # a value may be anything
+        return hash(frozenset(self._items.items()))
 
     def __repr__(self) -> str:
         return repr(self._items)
@@ -40,18 +40,6 @@ def _odd_kernel(name: str, value: object) -> Pair:
             f"main path and shortcut would differ. Use {odd} with padding {tuple(size // 2 for size in odd)}"
         )
     return kernel_size
-
-
-def _options(value: object) -> Options:
-    if value is not None and not (isinstance(value, Mapping) and all(isinstance(name, str) for name in value)):
-        raise ValueError(f"attention_options: expected a mapping of option names to values, got {value!r}")
-
-    def plain(item: Any) -> Any:
-        if isinstance(item, (tuple, list)):  # JSON has lists alone
-            return tuple(plain(part) for part in item)
-        return int(item) if is_integer(item) else item
-
-    return Options({name: plain(item) for name, item in (value or {}).items()})
 
 
 class _Config:
@@ -132,7 +120,7 @@ class BlockConfig(_Config):
                 f"padding: {self.padding!r} with kernel_size {self.kernel_size!r} makes main path and shortcut differ in "
                 f"size; the padding that works is {keeping} (kernel_size // 2), or leave it out"
             )
-        options = _options(self.attention_options)
+        options = Options(plain_options(self.attention_options))
         attention_parameters(self.attention, out_channels, options)
         truth("conv_bias", self.conv_bias)
         bn_eps, bn_decay = batch_norm_numbers(self.bn_eps, self.bn_decay)
@@ -143,6 +131,21 @@ class BlockConfig(_Config):
     def projects(self) -> bool:
         """Whether the shortcut is a 1x1 convolution and a batch norm (True) or the identity (False)."""
         return self.in_channels != self.out_channels or self.stride != (1, 1)
+
+    @property
+    def has_own_kinds(self) -> bool:
+        """Whether its attention is a kind that a user registered."""
+        return not ATTENTION[self.attention].built_in
+
+    @property
+    def has_fixed_size(self) -> bool:
+        """Whether its attention was made for maps of one size."""
+        return ATTENTION[self.attention].built_in and (self.attention_options or {}).get("size") is not None
+
+    @property
+    def input_size(self) -> Pair | None:
+        """The size of images (height, width) to use where the attention takes maps of one size alone, else None."""
+        return _input_size([(self, self.stride)])  # type: ignore[list-item]
 
     def describe(self) -> str:
         """One line for people."""
@@ -212,6 +215,27 @@ class NetworkConfig(_Config):
         )
         first = self.stages()[0][0]  # each block checks the rest
         self._set(bn_eps=first.bn_eps, bn_decay=first.bn_decay)
+        _ = self.input_size  # refuses sizes that no image gives to all
+
+    @property
+    def has_own_kinds(self) -> bool:
+        """Whether some attention is a kind that a user registered."""
+        return any(block.has_own_kinds for blocks in self.stages() for block in blocks)
+
+    @property
+    def input_size(self) -> Pair | None:
+        """The size of images (height, width) to use where some attention takes maps of one size alone, else None.
+
+        Raises ValueError where no size gives all of them what they take.
+        """
+        pool = 2 if self.stem_pool else 1
+        shrunk = tuple(pool * step for step in self.stem_stride)  # type: ignore[union-attr]
+        blocks = []
+        for blocks_of_stage in self.stages():
+            for block in blocks_of_stage:
+                shrunk = tuple(size * step for size, step in zip(shrunk, block.stride, strict=True))  # type: ignore[arg-type]
+                blocks.append((block, shrunk))
+        return _input_size(blocks)  # type: ignore[arg-type]
 
     def describe(self) -> str:
         """One line for people."""
@@ -223,7 +247,11 @@ class NetworkConfig(_Config):
         """The two fields, each one value or a tuple of one a stage."""
         attention: Any = tuple(self.attention) if isinstance(self.attention, list) else self.attention
         given: Any = self.attention_options
-        options = tuple(_options(each) for each in given) if isinstance(given, (tuple, list)) else _options(given)
+        options = (
+            tuple(Options(plain_options(each)) for each in given)
+            if isinstance(given, (tuple, list))
+            else Options(plain_options(given))
+        )
         for name, value in (("attention", attention), ("attention_options", options)):
             if isinstance(value, tuple) and len(value) != len(self.widths):
                 raise ValueError(
@@ -263,6 +291,23 @@ class NetworkConfig(_Config):
                 channels = width
             stages.append(tuple(blocks))
         return tuple(stages)
+
+
+def _input_size(blocks: list[tuple[BlockConfig, Pair]]) -> Pair | None:
+    """The greatest image of which every block with a map of fixed size gets that size. blocks: each with how many times
+    smaller than the image its map is; odd kernels padded by half make that ceil(size / times)."""
+    fixed = [(pair_of("size", block.attention_options["size"]), times) for block, times in blocks if block.has_fixed_size]  # type: ignore[index]
+    if not fixed:
+        return None
+    greatest = [min(size[axis] * times[axis] for size, times in fixed) for axis in (0, 1)]
+    least = [max((size[axis] - 1) * times[axis] + 1 for size, times in fixed) for axis in (0, 1)]
+    if least[0] > greatest[0] or least[1] > greatest[1]:
+        wanted = ", ".join(f"{size[0]} x {size[1]} where maps are 1/{times[0]} x 1/{times[1]}" for size, times in fixed)
+        raise ValueError(
+            f"attention_options: no image gives every stage a map of its size: {wanted}; give each stage its own size, or "
+            f"another attention"
+        )
+    return greatest[0], greatest[1]
 
 
 Config = BlockConfig | NetworkConfig

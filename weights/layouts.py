@@ -115,6 +115,9 @@ def register_role(
     """
     if role in _BUILT_IN:
         raise ValueError(f"role: expected a name that no built-in role has, got {role!r}; those have {', '.join(_BUILT_IN)}")
+    for framework, named in (("jax", jax), ("tf", tf)):
+        if named is not None and not (isinstance(named, tuple) and len(named) == 2):
+            raise ValueError(f"{framework}: expected a leaf name and axes, as in ('kernel', 'in out'), got {named!r}")
     held = {"torch": (leaf, axes), "jax": jax or (leaf, axes), "tf": tf or (leaf, axes)}
     for framework, (_, order) in held.items():
         if sorted(order.split()) != sorted(axes.split()):

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from weights.config import Config
+from weights.attention import ATTENTION
+from weights.config import BlockConfig, Config
 from weights.convert import DTYPES, Arrays, WeightsError, check, layout, reorder, to_native
 from weights.layouts import LAYOUTS
 from weights.schema import schema
@@ -79,8 +80,19 @@ def leaves(model: Any) -> dict[str, Any]:
     ]
     faults = absent + strange + misshapen
     if faults:
-        raise WeightsError("the model is not what its config describes; was a part of it replaced?", faults)
+        raise WeightsError(f"the model is not what its config describes; {_suspicion(model.config)}", faults)
     return live
+
+
+def _suspicion(config: Config) -> str:
+    blocks = [config] if isinstance(config, BlockConfig) else [block for stage in config.stages() for block in stage]
+    own = [block.attention for block in blocks if not ATTENTION[block.attention].built_in]
+    if own:
+        return (
+            f"does the module registered as {own[0]!r} hold, once constructed, the arrays that its parameters= name, and no "
+            f"others?"
+        )
+    return "was a part of it replaced?"
 
 
 def _walk(model: Any, path: str) -> Any:

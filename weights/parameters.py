@@ -33,7 +33,7 @@ class Parameter:
     """One array of a model: `module` and the role's leaf make its canonical name; `shape` is in canonical axis order.
 
     module: the dotted path of the layer that holds it, "" for what the module itself holds.
-    Raises ValueError for a role that `ROLES` does not have.
+    Raises ValueError for a role that `ROLES` does not have, and for a shape that is not one size for each axis.
     """
 
     module: str
@@ -46,6 +46,9 @@ class Parameter:
                 f"role: expected one of {', '.join(ROLES)}, got {self.role!r}; for one of your own call "
                 f"weights.register_role"
             )
+        axes = ROLES[self.role].axes.split()
+        if not isinstance(self.shape, tuple) or len(self.shape) != len(axes) or not all(size > 0 for size in self.shape):
+            raise ValueError(f"shape: expected {len(axes)} positive sizes ({' '.join(axes)}), got {self.shape!r}")
 
     @property
     def leaf(self) -> str:

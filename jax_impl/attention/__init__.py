@@ -22,7 +22,7 @@ from jax_impl.attention.scse import ConcurrentSqueezeExcite
 from jax_impl.attention.se import SqueezeExcite
 from jax_impl.attention.simam import SimAM
 from jax_impl.attention.triplet import Triplet
-from weights.attention import attention_parameters, registered_module
+from weights.attention import attention_parameters, plain_options, registered_module
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
@@ -57,7 +57,7 @@ def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as 
 
     Raises ValueError for a kind or an option that does not exist, and what the module raises.
     """
-    options = options or {}
+    options = plain_options(options)
     attention_parameters(kind, channels, options)
     module = ATTENTION[kind] if kind in ATTENTION else registered_module(kind, "jax")
     return module(channels, **options, dtype=dtype, rngs=rngs)

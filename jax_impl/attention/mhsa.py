@@ -44,8 +44,9 @@ class RelativePositions(nnx.Module):
 
 def by_position(x: Float[Array, "batch heads a here distance"], size: int) -> Float[Array, "batch heads a here there"]:
     """Logits by distance -> by place: what stands at there - here + size - 1 moves to `there`."""
-    places = [here * (2 * size - 1) + there - here + size - 1 for here in range(size) for there in range(size)]
-    return x.reshape(*x.shape[:3], -1)[..., jnp.array(places)].reshape(*x.shape[:-1], size)
+    here = jnp.arange(size)
+    places = here[:, None] * (2 * size - 1) + here - here[:, None] + size - 1
+    return x.reshape(*x.shape[:3], size * (2 * size - 1))[..., places.ravel()].reshape(*x.shape[:-1], size)
 
 
 class MultiHeadSelfAttention(nnx.Module):
@@ -85,11 +86,11 @@ class MultiHeadSelfAttention(nnx.Module):
         logits = scaled @ swapped(key, -2, -1)
         logits = logits + self.pos_embed(scaled if self.scale_positions else query)
         y = softmax(logits) @ value
-        y = swapped(y, 1, 2).reshape(x.shape[0], -1, x.shape[CHANNELS])
+        y = swapped(y, 1, 2).reshape(x.shape[0], y.shape[2], x.shape[CHANNELS])
         return image(y, *self.size)
 
 
 def in_heads(x: Float[Array, "batch positions channels"], heads: int) -> list[Float[Array, "batch heads positions feature"]]:
     """Queries, keys and values, each split into heads, from channels in the order (part, head, feature)."""
-    parts = x.reshape(*x.shape[:2], 3, heads, -1)
+    parts = x.reshape(*x.shape[:2], 3, heads, x.shape[2] // (3 * heads))
     return [swapped(parts[:, :, part], 1, 2) for part in range(3)]

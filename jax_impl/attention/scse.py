@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import Conv2d, global_average, greater, relu, sigmoid
+from jax_impl.attention.se import SqueezeExcite
+from jax_impl.layers import Conv2d, greater, sigmoid
 from weights.attention import hidden_width
 from weights.checks import one_of
 
@@ -15,21 +16,6 @@ if TYPE_CHECKING:
     from jax import Array
     from jax.typing import DTypeLike
     from jaxtyping import Float
-
-
-class ChannelSqueezeExcite(nnx.Module):
-    """Squeeze-and-excitation as a layer of its own: x: (batch, height, width, channels) -> the same shape."""
-
-    def __init__(self, channels: int, hidden_channels: int, **options: Any):
-        self.fc1 = Conv2d(channels, hidden_channels, **options)
-        self.fc2 = Conv2d(hidden_channels, channels, **options)
-
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
-        gate = global_average(x)
-        gate = self.fc1(gate)
-        gate = relu(gate)
-        gate = self.fc2(gate)
-        return x * sigmoid(gate)
 
 
 class SpatialSqueezeExcite(nnx.Module):
@@ -64,7 +50,7 @@ class ConcurrentSqueezeExcite(nnx.Module):
         options = {"dtype": dtype, "rngs": rngs}
         hidden = hidden_width(channels, reduction, hidden_channels, default=2)
         self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
-        self.cSE = ChannelSqueezeExcite(channels, hidden, **options)
+        self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options)
         self.sSE = SpatialSqueezeExcite(channels, **options)
 
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:

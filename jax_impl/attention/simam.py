@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import COLS, ROWS, average, sigmoid
+from jax_impl.layers import COLS, ROWS, average, like, position_count, sigmoid, widened
 from weights.checks import positive
 from weights.inputs import check_map
 
@@ -39,9 +39,10 @@ class SimAM(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
         check_map("simam", x.shape[ROWS], x.shape[COLS], least=(1, 2))
-        count = x.shape[ROWS] * x.shape[COLS]
-        centred = x - average(x, ROWS, COLS)
+        wide = widened(x)
+        count = position_count(wide)
+        centred = wide - average(wide, ROWS, COLS)
         squares = centred * centred
         variance = average(squares, ROWS, COLS) * (count / (count - 1))
         energy = squares / (4 * (variance + self.e_lambda)) + 0.5
-        return x * sigmoid(energy)
+        return x * like(x, sigmoid(energy))

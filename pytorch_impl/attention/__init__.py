@@ -22,7 +22,7 @@ from pytorch_impl.attention.scse import ConcurrentSqueezeExcite
 from pytorch_impl.attention.se import SqueezeExcite
 from pytorch_impl.attention.simam import SimAM
 from pytorch_impl.attention.triplet import Triplet
-from weights.attention import attention_parameters, registered_module
+from weights.attention import attention_parameters, plain_options, registered_module
 
 ATTENTION: dict[str, type[nn.Module]] = {
     "none": Identity,
@@ -54,7 +54,7 @@ def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as 
 
     Raises ValueError for a kind or an option that does not exist, and what the module raises.
     """
-    options = options or {}
+    options = plain_options(options)
     attention_parameters(kind, channels, options)
     module = ATTENTION[kind] if kind in ATTENTION else registered_module(kind, "torch")
     return module(channels, **options, dtype=dtype, device=device)

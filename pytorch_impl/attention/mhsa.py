@@ -28,8 +28,13 @@ class RelativePositions(nn.Module):
     def __init__(self, size: Pair, width: int, **options: Any):
         super().__init__()
         self.size = size
-        self.height_rel = nn.Parameter(torch.randn(2 * size[0] - 1, width, **options) * width**-0.5)
-        self.width_rel = nn.Parameter(torch.randn(2 * size[1] - 1, width, **options) * width**-0.5)
+        self.height_rel = nn.Parameter(torch.empty(2 * size[0] - 1, width, **options))
+        self.width_rel = nn.Parameter(torch.empty(2 * size[1] - 1, width, **options))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for table in (self.height_rel, self.width_rel):
+            nn.init.normal_(table, std=table.shape[1] ** -0.5)
 
     def forward(self, query: Float[Tensor, "batch heads positions feature"]) -> Float[Tensor, "batch heads here there"]:
         (batch, heads, _, width), (rows, cols) = query.shape, self.size
@@ -43,8 +48,9 @@ class RelativePositions(nn.Module):
 
 def by_position(x: Float[Tensor, "batch heads a here distance"], size: int) -> Float[Tensor, "batch heads a here there"]:
     """Logits by distance -> by place: what stands at there - here + size - 1 moves to `there`."""
-    places = [here * (2 * size - 1) + there - here + size - 1 for here in range(size) for there in range(size)]
-    return x.flatten(-2)[..., places].reshape(*x.shape[:-1], size)
+    here = torch.arange(size, device=x.device)
+    places = here[:, None] * (2 * size - 1) + here - here[:, None] + size - 1
+    return x.flatten(-2)[..., places.flatten()].reshape(*x.shape[:-1], size)
 
 
 class MultiHeadSelfAttention(nn.Module):
@@ -93,5 +99,5 @@ def in_heads(
     x: Float[Tensor, "batch positions channels"], heads: int
 ) -> list[Float[Tensor, "batch heads positions feature"]]:
     """Queries, keys and values, each split into heads, from channels in the order (part, head, feature)."""
-    parts = x.reshape(*x.shape[:2], 3, heads, -1)
+    parts = x.reshape(*x.shape[:2], 3, heads, x.shape[2] // (3 * heads))
     return [swapped(parts[:, :, part], 1, 2) for part in range(3)]

@@ -56,7 +56,7 @@ class NonLocal(nn.Module):
         rows, cols = x.shape[ROWS], x.shape[COLS]
         query, key, value = self.theta(x), self.phi(x), self.g(x)
         if self.subsample:
-            check_map("nonlocal with subsample", rows, cols, least=(2, 4))
+            check_map("nonlocal with subsample", rows, cols, least=(2, 1))
             key, value = max_pool_2x2(key), max_pool_2x2(value)
         logits = positions(query) @ swapped(positions(key), -2, -1)
         weights = softmax(logits * self.scale)

@@ -7,29 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pytorch_impl.layers import Conv2d, global_average, greater, relu, sigmoid
+from pytorch_impl.attention.se import SqueezeExcite
+from pytorch_impl.layers import Conv2d, greater, sigmoid
 from weights.attention import hidden_width
 from weights.checks import one_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-
-class ChannelSqueezeExcite(nn.Module):
-    """Squeeze-and-excitation as a layer of its own: x: (batch, channels, height, width) -> the same shape."""
-
-    def __init__(self, channels: int, hidden_channels: int, **options: Any):
-        super().__init__()
-        self.fc1 = Conv2d(channels, hidden_channels, **options)
-        self.fc2 = Conv2d(hidden_channels, channels, **options)
-
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
-        gate = global_average(x)
-        gate = self.fc1(gate)
-        gate = relu(gate)
-        gate = self.fc2(gate)
-        return x * sigmoid(gate)
 
 
 class SpatialSqueezeExcite(nn.Module):
@@ -66,7 +51,7 @@ class ConcurrentSqueezeExcite(nn.Module):
         options = {"dtype": dtype, "device": device}
         hidden = hidden_width(channels, reduction, hidden_channels, default=2)
         self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
-        self.cSE = ChannelSqueezeExcite(channels, hidden, **options)
+        self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options)
         self.sSE = SpatialSqueezeExcite(channels, **options)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pytorch_impl.layers import COLS, ROWS, average, sigmoid
+from pytorch_impl.layers import COLS, ROWS, average, like, position_count, sigmoid, widened
 from weights.checks import positive
 from weights.inputs import check_map
 
@@ -39,9 +39,10 @@ class SimAM(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         check_map("simam", x.shape[ROWS], x.shape[COLS], least=(1, 2))
-        count = x.shape[ROWS] * x.shape[COLS]
-        centred = x - average(x, ROWS, COLS)
+        wide = widened(x)
+        count = position_count(wide)
+        centred = wide - average(wide, ROWS, COLS)
         squares = centred * centred
         variance = average(squares, ROWS, COLS) * (count / (count - 1))
         energy = squares / (4 * (variance + self.e_lambda)) + 0.5
-        return x * sigmoid(energy)
+        return x * like(x, sigmoid(energy))

@@ -21,7 +21,7 @@ from tf_impl.attention.scse import ConcurrentSqueezeExcite
 from tf_impl.attention.se import SqueezeExcite
 from tf_impl.attention.simam import SimAM
 from tf_impl.attention.triplet import Triplet
-from weights.attention import attention_parameters, registered_module
+from weights.attention import attention_parameters, plain_options, registered_module
 
 ATTENTION: dict[str, type[keras.layers.Layer]] = {
     "none": Identity,
@@ -54,7 +54,7 @@ def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as 
 
     Raises ValueError for a kind or an option that does not exist, and what the module raises.
     """
-    options = options or {}
+    options = plain_options(options)
     attention_parameters(kind, channels, options)
     module = ATTENTION[kind] if kind in ATTENTION else registered_module(kind, "tf")
     return module(channels, **options, dtype=dtype, name=name, **keras_options)

@@ -62,7 +62,8 @@ class MultiHeadSelfAttention(keras.layers.Layer):
 
     x: (batch, height, width, channels) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.multi_head_self_attention`.
-    Raises ValueError for maps of another size than `size`.
+    Raises ValueError for maps of another size than `size`; give keras.Input that size: in a graph of unknown
+    size nobody can check.
     """
 
     def __init__(

@@ -6,33 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tf_impl.layers import Conv2d, global_average, greater, relu, sigmoid
+from tf_impl.attention.se import SqueezeExcite
+from tf_impl.layers import Conv2d, greater, sigmoid
 from weights.attention import hidden_width
 from weights.checks import one_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from keras import KerasTensor
-
-
-class ChannelSqueezeExcite(keras.layers.Layer):
-    """Squeeze-and-excitation as a layer of its own: x: (batch, height, width, channels) -> the same shape."""
-
-    def __init__(self, channels: int, hidden_channels: int, **options: Any):
-        super().__init__(**options)
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        self.fc1 = Conv2d(channels, hidden_channels, **options, name="fc1")
-        self.fc2 = Conv2d(hidden_channels, channels, **options, name="fc2")
-        self.built = True
-
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"]
-    ) -> Float[KerasTensor, "batch height width channels"]:
-        gate = global_average(x)
-        gate = self.fc1(gate)
-        gate = relu(gate)
-        gate = self.fc2(gate)
-        return x * sigmoid(gate)
 
 
 class SpatialSqueezeExcite(keras.layers.Layer):
@@ -76,7 +57,7 @@ class ConcurrentSqueezeExcite(keras.layers.Layer):
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         hidden = hidden_width(channels, reduction, hidden_channels, default=2)
         self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
-        self.cSE = ChannelSqueezeExcite(channels, hidden, **options, name="cSE")
+        self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options, name="cSE")
         self.sSE = SpatialSqueezeExcite(channels, **options, name="sSE")
         self.built = True
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from tf_impl.layers import COLS, ROWS, average, sigmoid
+from tf_impl.layers import COLS, ROWS, average, like, position_count, sigmoid, widened
 from weights.checks import positive
 from weights.inputs import check_map
 
@@ -24,7 +24,7 @@ class SimAM(keras.layers.Layer):
     sigmoid((x - mean)^2 / (4 (variance + e_lambda)) + 1/2), the variance divided by positions - 1 and computed in two
     passes, the mean taken away first.
     channels: of the input. The options and their errors: `weights.attention.simam`.
-    Raises ValueError for maps of one position.
+    Raises ValueError for maps of one position, which in a graph of unknown size give NaN instead.
     """
 
     def __init__(
@@ -47,9 +47,10 @@ class SimAM(keras.layers.Layer):
         self, x: Float[KerasTensor, "batch height width channels"]
     ) -> Float[KerasTensor, "batch height width channels"]:
         check_map("simam", ops.shape(x)[ROWS], ops.shape(x)[COLS], least=(1, 2))
-        count = ops.cast(ops.shape(x)[ROWS] * ops.shape(x)[COLS], x.dtype)
-        centred = x - average(x, ROWS, COLS)
+        wide = widened(x)
+        count = position_count(wide)
+        centred = wide - average(wide, ROWS, COLS)
         squares = centred * centred
         variance = average(squares, ROWS, COLS) * (count / (count - 1))
         energy = squares / (4 * (variance + self.e_lambda)) + 0.5
-        return x * sigmoid(energy)
+        return x * like(x, sigmoid(energy))
