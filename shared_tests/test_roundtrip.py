@@ -12,6 +12,7 @@ from weights.convert import reorder, to_canonical, to_native
 from weights.live import adapter, build
 
 BLOCK = BlockConfig(3, 5, (3, 1), (2, 1), attention_options={"hidden_channels": 2})
+FIXED = BlockConfig(3, 4, 3, 2, attention="mhsa", attention_options={"size": (4, 3), "heads": 2})
 NETWORK = NetworkConfig(2, 7, (3, 4), (1, 2), stem_kernel_size=5, stem_pool=True)
 
 
@@ -138,12 +139,12 @@ def test_save_takes_a_model(framework, tmp_path):
     same(arrays, export(model))
 
 
-@pytest.mark.parametrize("config", [BLOCK, NETWORK], ids=["block", "network"])
+@pytest.mark.parametrize("config", [BLOCK, NETWORK, FIXED], ids=["block", "network", "fixed"])
 def test_keras_files(keras, tmp_path, config):
     arrays = random_arrays(config)
     write(tmp_path / "model.keras", config, arrays)
     model = keras.models.load_model(tmp_path / "model.keras")
-    x = random_input(config, (17, 18), 2, "float32")
+    x = random_input(config, config.input_size or (17, 18), 2, "float32")
     expected = adapter("tf").forward(build(config, arrays, "tf"), x)
     assert (adapter("tf").forward(model, x) == expected).all()
     ours = model if isinstance(config, NetworkConfig) else model.layers[-1]

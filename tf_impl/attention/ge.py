@@ -80,8 +80,8 @@ class GatherExcite(keras.layers.Layer):
 
     x: (batch, height, width, channels) -> the same shape, each value scaled by a gate in (0, 1).
     channels: of the input. The options and their errors: `weights.attention.gather_excite`.
-    Raises ValueError for maps of another size than `size`, if that was given; give keras.Input that size: in a graph of unknown
-    size nobody can check.
+    Raises ValueError for maps of another size than `size`, if that was given; give keras.Input that size: in a graph of
+    unknown size nobody can check.
     """
 
     def __init__(
