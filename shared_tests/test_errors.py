@@ -569,7 +569,9 @@ def test_comparisons():
 def test_an_empty_batch_in_evaluation(framework):
     if framework == "tf" and "tensorflow" in adapter("tf").versions():
         pytest.skip("TensorFlow's convolutions fail on an empty batch")
-    for config in (BLOCK, BlockConfig(3, 6, attention="gc"), BlockConfig(3, 6, attention="nonlocal")):
+    heads = {"size": (6, 5), "heads": 2}
+    attended = [BlockConfig(3, 6, attention=kind) for kind in ("gc", "nonlocal", "cbam")]
+    for config in (BLOCK, *attended, BlockConfig(3, 6, attention="mhsa", attention_options=heads)):
         model = build(config, random_arrays(config), framework)
         y = adapter(framework).forward(model, np.zeros((0, 3, 6, 5), "f"), training=False)
         assert y.shape == (0, config.out_channels, *(-(-side // config.stride[0]) for side in (6, 5)))

@@ -354,7 +354,8 @@ def swapped(x: Float[KerasTensor, "..."], first: int, second: int) -> Float[Kera
 
 def positions(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch positions channels"]:
     """The pixels in one row, line by line."""
-    return ops.reshape(x, (ops.shape(x)[0], -1, x.shape[3]))
+    batch, rows, cols, channels = ops.shape(x)  # not -1, which an empty batch leaves undefined
+    return ops.reshape(x, (batch, rows * cols, channels))
 
 
 def image(

@@ -104,7 +104,7 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         logits = scaled @ swapped(key, -2, -1)
         logits = logits + self.pos_embed(scaled if self.scale_positions else query)
         y = softmax(logits) @ value
-        y = ops.reshape(swapped(y, 1, 2), (ops.shape(x)[0], -1, x.shape[CHANNELS]))
+        y = ops.reshape(swapped(y, 1, 2), (ops.shape(x)[0], ops.shape(y)[2], x.shape[CHANNELS]))
         return image(y, *self.size)
 
 
@@ -112,5 +112,5 @@ def in_heads(
     x: Float[KerasTensor, "batch positions channels"], heads: int
 ) -> list[Float[KerasTensor, "batch heads positions feature"]]:
     """Queries, keys and values, each split into heads, from channels in the order (part, head, feature)."""
-    parts = ops.reshape(x, (ops.shape(x)[0], -1, 3, heads, x.shape[2] // (3 * heads)))
+    parts = ops.reshape(x, (*ops.shape(x)[:2], 3, heads, x.shape[2] // (3 * heads)))
     return [swapped(parts[:, :, part], 1, 2) for part in range(3)]
