@@ -55,6 +55,10 @@ def _kind(name: str, source: str, summary: str) -> Callable[[Callable[..., Param
     return add
 
 
+# The papers' reductions where they are not 16, and the fewest hidden channels: a layer norm over one is its offset.
+REDUCTIONS = {"scse": (2, 1), "nonlocal": (2, 1), "coordinate": (32, 1), "gc": (16, 2)}
+
+
 def hidden_width(
     channels: int,
     reduction: int | None = None,
@@ -62,18 +66,19 @@ def hidden_width(
     divisor: int = 1,
     minimum: int | None = None,
     *,
-    default: int = 16,
-    least: int = 1,
+    kind: str = "se",
 ) -> int:
     """The width between the two layers of a bottleneck.
 
     hidden_channels: the width itself. reduction: the width is channels // reduction; or, with a divisor, the multiple of
     it nearest to channels / reduction (halves go up), at least the divisor, as in timm for divisors over 1 (with 1 timm
     rounds to the nearest number; for that give hidden_channels). minimum: never fewer than that.
-    default: the reduction where neither is given; the width is then at least `least`, so that any number of channels works.
+    kind: whose reduction to take where neither is given, from `REDUCTIONS`; the width is then at least what that kind needs,
+    so that any number of channels works.
     Raises ValueError when both are given, when a value is not a positive integer, and when `reduction` leaves fewer than
-    `least` channels.
+    the kind needs.
     """
+    default, least = REDUCTIONS.get(kind, (16, 1))
     if hidden_channels is not None and reduction is not None:
         raise ValueError(
             f"reduction={reduction} and hidden_channels={hidden_channels}: both set the hidden width; give only one"
@@ -253,7 +258,7 @@ def concurrent_squeeze_excite(
     gate. fusion: sum, or maximum (Roy et al. 2019, section III). Names: cSE and sSE as in segmentation_models.pytorch.
     """
     one_of("fusion", fusion, ("sum", "maximum"))
-    hidden = hidden_width(channels, reduction, hidden_channels, default=2)
+    hidden = hidden_width(channels, reduction, hidden_channels, kind="scse")
     return (
         *convolution("cSE.fc1", channels, hidden),
         *convolution("cSE.fc2", hidden, channels),
@@ -342,7 +347,7 @@ def global_context(
     one_of("pooling", pooling, ("attention", "average"))
     one_of("fusion", fusion, ("add", "scale", "both"))
     positive("ln_eps", ln_eps)
-    hidden = hidden_width(channels, reduction, hidden_channels, least=2)
+    hidden = hidden_width(channels, reduction, hidden_channels, kind="gc")
     layers = (
         *convolution("fc1", channels, hidden),
         *layer_norm("norm", hidden),
@@ -385,7 +390,7 @@ def coordinate(
     and timm's (which has other widths, and no biases unless asked).
     """
     batch_norm_numbers(bn_eps, bn_decay)
-    hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, default=32)
+    hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, kind="coordinate")
     return (
         *convolution("conv1", channels, hidden),
         *batch_norm("bn1", hidden),
@@ -435,7 +440,7 @@ def non_local(
     truth("subsample", subsample)
     truth("scale", scale)
     batch_norm_numbers(bn_eps, bn_decay)
-    hidden = hidden_width(channels, reduction, hidden_channels, default=2)
+    hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
     return (
         *convolution("theta", channels, hidden),
         *convolution("phi", channels, hidden),

@@ -38,7 +38,7 @@ class Coordinate(nnx.Module):
     ):
         options = {"dtype": dtype, "rngs": rngs}
         attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
-        hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, default=32)
+        hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, kind="coordinate")
         self.conv1 = Conv2d(channels, hidden, **options)
         self.bn1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
         self.conv_h = Conv2d(hidden, channels, **options)

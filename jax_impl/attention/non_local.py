@@ -43,7 +43,7 @@ class NonLocal(nnx.Module):
         options = {"dtype": dtype, "rngs": rngs}
         given = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
         attention_parameters("nonlocal", channels, given)
-        hidden = hidden_width(channels, reduction, hidden_channels, default=2)
+        hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
         self.subsample = subsample
         self.scale = hidden**-0.5 if scale else 1.0
         self.theta = Conv2d(channels, hidden, **options)

@@ -48,7 +48,7 @@ class ConcurrentSqueezeExcite(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options = {"dtype": dtype, "rngs": rngs}
-        hidden = hidden_width(channels, reduction, hidden_channels, default=2)
+        hidden = hidden_width(channels, reduction, hidden_channels, kind="scse")
         self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
         self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options)
         self.sSE = SpatialSqueezeExcite(channels, **options)

@@ -54,7 +54,7 @@ class GlobalContext(nn.Module):
         super().__init__()
         options = {"dtype": dtype, "device": device}
         attention_parameters("gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps})
-        hidden = hidden_width(channels, reduction, hidden_channels, least=2)
+        hidden = hidden_width(channels, reduction, hidden_channels, kind="gc")
         self.conv_attn = Conv2d(channels, 1, **options) if pooling == "attention" else None
         self.mlp_scale = ContextTransform(channels, hidden, ln_eps, **options) if fusion != "add" else None
         self.mlp_add = ContextTransform(channels, hidden, ln_eps, **options) if fusion != "scale" else None

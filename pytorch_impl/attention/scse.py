@@ -49,7 +49,7 @@ class ConcurrentSqueezeExcite(nn.Module):
     ):
         super().__init__()
         options = {"dtype": dtype, "device": device}
-        hidden = hidden_width(channels, reduction, hidden_channels, default=2)
+        hidden = hidden_width(channels, reduction, hidden_channels, kind="scse")
         self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
         self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options)
         self.sSE = SpatialSqueezeExcite(channels, **options)

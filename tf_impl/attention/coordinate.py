@@ -48,7 +48,7 @@ class Coordinate(keras.layers.Layer):
         }
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
-        hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, default=32)
+        hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, kind="coordinate")
         self.conv1 = Conv2d(channels, hidden, **options, name="conv1")
         self.bn1 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn1")
         self.conv_h = Conv2d(hidden, channels, **options, name="conv_h")

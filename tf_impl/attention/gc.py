@@ -67,7 +67,7 @@ class GlobalContext(keras.layers.Layer):
         }
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         attention_parameters("gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps})
-        hidden = hidden_width(channels, reduction, hidden_channels, least=2)
+        hidden = hidden_width(channels, reduction, hidden_channels, kind="gc")
         self.conv_attn = Conv2d(channels, 1, **options, name="conv_attn") if pooling == "attention" else None
         self.mlp_scale = ContextTransform(channels, hidden, ln_eps, **options, name="mlp_scale") if fusion != "add" else None
         self.mlp_add = ContextTransform(channels, hidden, ln_eps, **options, name="mlp_add") if fusion != "scale" else None

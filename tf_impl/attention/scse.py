@@ -55,7 +55,7 @@ class ConcurrentSqueezeExcite(keras.layers.Layer):
         super().__init__(dtype=dtype, name=name, **keras_options)
         self.options = {"channels": channels, "reduction": reduction, "hidden_channels": hidden_channels, "fusion": fusion}
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        hidden = hidden_width(channels, reduction, hidden_channels, default=2)
+        hidden = hidden_width(channels, reduction, hidden_channels, kind="scse")
         self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
         self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options, name="cSE")
         self.sSE = SpatialSqueezeExcite(channels, **options, name="sSE")
