@@ -1,16 +1,46 @@
 """The residual block with attention, and a network of it, in Flax NNX. Arrays are (batch, height, width, channels)."""
 
-from jax_impl.attention import ATTENTION, AttentionModule, Identity, SqueezeExcite
+from jax_impl.attention import (
+    ATTENTION,
+    BAM,
+    CBAM,
+    AttentionModule,
+    ConcurrentSqueezeExcite,
+    Coordinate,
+    EffectiveSqueezeExcite,
+    EfficientChannel,
+    GatherExcite,
+    GlobalContext,
+    Identity,
+    MultiHeadSelfAttention,
+    NonLocal,
+    SimAM,
+    SqueezeExcite,
+    Triplet,
+)
 from jax_impl.block import ResidualBlockWithAttention
 from jax_impl.network import ResidualAttentionNetwork
-from jax_impl.normalization import BatchNorm
+from jax_impl.normalization import BatchNorm, LayerNorm
 
 __all__ = [
     "ATTENTION",
+    "BAM",
+    "CBAM",
     "AttentionModule",
     "BatchNorm",
+    "ConcurrentSqueezeExcite",
+    "Coordinate",
+    "EffectiveSqueezeExcite",
+    "EfficientChannel",
+    "GatherExcite",
+    "GlobalContext",
     "Identity",
+    "LayerNorm",
+    "MultiHeadSelfAttention",
+    "NonLocal",
     "ResidualAttentionNetwork",
     "ResidualBlockWithAttention",
+    "SimAM",
     "SqueezeExcite",
+    "Triplet",
 ]

@@ -133,3 +133,12 @@ def test_a_required_framework_that_is_missing_fails_the_run():
     required = run("--frameworks", "jax", "--require", "jax")
     assert required.returncode == 1
     assert "--require: Flax NNX is not installed" in required.stdout + required.stderr
+
+
+def test_every_package_is_installed():
+    """An editable install has all folders; another has those that pyproject.toml names."""
+    import tomllib
+
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for package in OURS for path in (ROOT / package).rglob("__init__.py")}
+    assert set(named) == {".".join(folder.parts) for folder in folders}
