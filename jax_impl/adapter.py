@@ -20,7 +20,7 @@ from flax import nnx
 from jax_impl.block import ResidualBlockWithAttention
 from jax_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from jax_impl.network import ResidualAttentionNetwork
-from weights.config import BlockConfig, Config
+from weights.config import BlockConfig, Config, own_kinds
 
 
 def versions() -> str:
@@ -52,7 +52,7 @@ def create(config: Config, *, dtype: str, device: str | None = None) -> nnx.Modu
     """A new model of a config, its parameters zeros in `dtype`, to be loaded."""
     model = ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
     with nullcontext() if device is None else jax.default_device(jax.devices(device)[0]):
-        if config.has_own_kinds:  # which may hold arrays of their own
+        if own_kinds(config):  # which may hold arrays of their own
             return model.from_config(config, dtype=dtype, rngs=nnx.Rngs(0))
         # Drawing initial values that are overwritten at once costs a compilation for each shape: 14 s for a ResNet-20.
         graph, state = nnx.split(nnx.eval_shape(lambda: model.from_config(config, dtype=dtype, rngs=nnx.Rngs(0))))

@@ -326,14 +326,13 @@ def names(text: str) -> tuple[str, ...]:
 def known_to(config: Config | None) -> tuple[str, ...]:
     """The frameworks that have what a config describes: all, but for attention kinds that were registered for some."""
     from weights.attention import ATTENTION
-    from weights.config import NetworkConfig
+    from weights.config import own_kinds
     from weights.layouts import LAYOUTS
 
     if config is None:
         return tuple(LAYOUTS)
-    blocks = [block for stage in config.stages() for block in stage] if isinstance(config, NetworkConfig) else [config]
-    kinds = [ATTENTION[block.attention] for block in blocks]
-    return tuple(name for name in LAYOUTS if all(kind.built_in or name in kind.modules for kind in kinds))
+    kinds = [ATTENTION[kind] for kind in own_kinds(config)]
+    return tuple(name for name in LAYOUTS if all(name in kind.modules for kind in kinds))
 
 
 def height_and_width(text: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from shared_tests.stand_in import framework_of_kind
 from shared_tests.tolerances import QUANTITIES, tolerance
 from weights import Difference, Report, difference, schema
 from weights.checks import at_least, pair_of
-from weights.config import BlockConfig, Config
+from weights.config import BlockConfig, Config, own_kinds
 from weights.convert import check, layout
 
 ORACLE = "oracle"
@@ -84,11 +84,10 @@ def crosscheck(
 
 def _notes(config: Config) -> list[str]:
     """What the oracle is not."""
-    blocks = [config] if isinstance(config, BlockConfig) else [block for stage in config.stages() for block in stage]
     return [
         f"attention {kind!r} has no oracle of its own: its {layout(framework_of_kind(kind)).label} module, in float64, "
         f"stands in for it"
-        for kind in dict.fromkeys(block.attention for block in blocks)
+        for kind in own_kinds(config)
         if not reference.has_oracle(kind)
     ]
 

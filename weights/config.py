@@ -132,10 +132,9 @@ class BlockConfig(_Config):
         """Whether the shortcut is a 1x1 convolution and a batch norm (True) or the identity (False)."""
         return self.in_channels != self.out_channels or self.stride != (1, 1)
 
-    @property
-    def has_own_kinds(self) -> bool:
-        """Whether its attention is a kind that a user registered."""
-        return not ATTENTION[self.attention].built_in
+    def blocks(self) -> "tuple[BlockConfig, ...]":
+        """Itself: what a network has several of."""
+        return (self,)
 
     @property
     def has_fixed_size(self) -> bool:
@@ -217,10 +216,9 @@ class NetworkConfig(_Config):
         self._set(bn_eps=first.bn_eps, bn_decay=first.bn_decay)
         _ = self.input_size  # refuses sizes that no image gives to all
 
-    @property
-    def has_own_kinds(self) -> bool:
-        """Whether some attention is a kind that a user registered."""
-        return any(block.has_own_kinds for blocks in self.stages() for block in blocks)
+    def blocks(self) -> tuple[BlockConfig, ...]:
+        """The blocks, in the order of execution."""
+        return tuple(block for blocks in self.stages() for block in blocks)
 
     @property
     def input_size(self) -> Pair | None:
@@ -231,10 +229,9 @@ class NetworkConfig(_Config):
         pool = 2 if self.stem_pool else 1
         shrunk = tuple(pool * step for step in self.stem_stride)  # type: ignore[union-attr]
         blocks = []
-        for blocks_of_stage in self.stages():
-            for block in blocks_of_stage:
-                shrunk = tuple(size * step for size, step in zip(shrunk, block.stride, strict=True))  # type: ignore[arg-type]
-                blocks.append((block, shrunk))
+        for block in self.blocks():
+            shrunk = tuple(size * step for size, step in zip(shrunk, block.stride, strict=True))  # type: ignore[arg-type]
+            blocks.append((block, shrunk))
         return _input_size(blocks)  # type: ignore[arg-type]
 
     def describe(self) -> str:
@@ -311,6 +308,12 @@ def _input_size(blocks: list[tuple[BlockConfig, Pair]]) -> Pair | None:
 
 
 Config = BlockConfig | NetworkConfig
+
+
+def own_kinds(config: Config) -> tuple[str, ...]:
+    """The attention kinds in it that a user registered."""
+    return tuple(dict.fromkeys(block.attention for block in config.blocks() if not ATTENTION[block.attention].built_in))
+
 
 _IMAGENET: dict[str, Any] = {"stem_kernel_size": 7, "stem_stride": 2, "stem_pool": True}
 _CIFAR: dict[str, Any] = {"widths": (16, 32, 64), "classes": 10}

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from weights.attention import ATTENTION
-from weights.config import BlockConfig, Config
+from weights.config import Config, own_kinds
 from weights.convert import DTYPES, Arrays, WeightsError, check, layout, reorder, to_native
 from weights.layouts import LAYOUTS
 from weights.schema import schema
@@ -85,8 +84,7 @@ def leaves(model: Any) -> dict[str, Any]:
 
 
 def _suspicion(config: Config) -> str:
-    blocks = [config] if isinstance(config, BlockConfig) else [block for stage in config.stages() for block in stage]
-    own = [block.attention for block in blocks if not ATTENTION[block.attention].built_in]
+    own = own_kinds(config)
     if own:
         return (
             f"does the module registered as {own[0]!r} hold, once constructed, the arrays that its parameters= name, and no "
