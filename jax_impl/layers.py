@@ -18,8 +18,19 @@ CHANNELS, ROWS, COLS = 3, 1, 2
 
 relu = nnx.relu
 sigmoid = nnx.sigmoid
-hard_sigmoid = nnx.hard_sigmoid
-hard_swish = nnx.hard_swish
+
+
+def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """relu6(x + 3) / 6. Not nnx.hard_sigmoid, made of maximum and minimum, whose gradients look for equal values."""
+    y = x + 3
+    return jnp.where(y > 0, jnp.where(y < 6, y, 6), 0) / 6
+
+
+def hard_swish(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x hard_sigmoid(x) (Howard et al. 2019, section 5.2)."""
+    return x * hard_sigmoid(x)
+
+
 GATES = {"sigmoid": sigmoid, "hard_sigmoid": hard_sigmoid}
 
 FLOAT64_HELP = (
@@ -213,8 +224,8 @@ def maximum(x: Float[Array, "..."], *axes: int) -> Float[Array, "..."]:
 
 
 def greater(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The greater of two, value by value."""
-    return jnp.maximum(x, y)
+    """The greater of two, value by value. Not jnp.maximum, whose gradient looks for equal values as that of x.max does."""
+    return jnp.where(x > y, x, y)
 
 
 def widened(x: Float[Array, "..."]) -> Float[Array, "..."]:

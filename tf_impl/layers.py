@@ -289,7 +289,7 @@ def maximum(x: Float[KerasTensor, "..."], *axes: int) -> Float[KerasTensor, "...
 
 def greater(x: Float[KerasTensor, "..."], y: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
     """The greater of two, value by value. Not `ops.maximum`, which on PyTorch makes float32 of float64."""
-    return ops.max(ops.stack([x, y]), axis=0)
+    return maximum(ops.stack([x, y]), 0)[0]
 
 
 def widened(x: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
