@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +19,16 @@ from weights.live import adapter, build, leaves
 
 FRAMEWORKS = tuple(LAYOUTS)
 Quantities = dict[str, dict[str, np.ndarray]]
+
+
+def implementation(framework: str) -> ModuleType:
+    """Our package in a framework."""
+    return import_module(layout(framework).package)
+
+
+def native_arguments(framework: str) -> dict[str, Any]:
+    """What only this framework's constructors must be given: Flax' source of initial values."""
+    return {"rngs": import_module("flax.nnx").Rngs(0)} if framework == "jax" else {}
 
 
 @dataclass(frozen=True)

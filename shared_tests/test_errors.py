@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shared_tests import crosscheck
+from shared_tests.backends import implementation, native_arguments
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, random_arrays
 from weights import (
     BlockConfig,
@@ -25,7 +26,6 @@ from weights import (
     write,
 )
 from weights.config import config_from_json
-from weights.convert import layout
 from weights.foreign import to_canonical_names
 from weights.live import adapter, build
 
@@ -200,21 +200,7 @@ def test_attention_options(framework, kind, options, message):
         BlockConfig(3, 6, attention=kind, attention_options=options)
     if "size" in options or kind != "mhsa":
         with raises(ValueError, message):
-            attention_class(framework, kind)(6, **options, **native(framework))
-
-
-def attention_class(framework, kind):
-    from importlib import import_module
-
-    return import_module(f"{layout(framework).package}").ATTENTION[kind]
-
-
-def native(framework):
-    if framework != "jax":
-        return {}
-    from flax import nnx
-
-    return {"rngs": nnx.Rngs(0)}
+            implementation(framework).ATTENTION[kind](6, **options, **native_arguments(framework))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from shared_tests.backends import Backend
+from shared_tests.backends import Backend, implementation, native_arguments
 from shared_tests.cases import ATTENTION_VARIANTS, attention_block, name_of, random_arrays, random_input
 from weights import BlockConfig, NetworkConfig, export
 from weights.attention import attention_parameters
@@ -47,12 +47,7 @@ def test_members(framework):
 
 
 def test_attention_alone(framework):
-    package = __import__({"torch": "pytorch_impl", "jax": "jax_impl", "tf": "tf_impl"}[framework])
-    options = {}
-    if framework == "jax":
-        from flax import nnx
-
-        options = {"rngs": nnx.Rngs(0)}
+    package, options = implementation(framework), native_arguments(framework)
     x = np.ones((2, 32, 4, 5) if framework == "torch" else (2, 4, 5, 32), "float32")
     if framework == "torch":
         import torch
@@ -423,17 +418,11 @@ def test_the_same_start_of_attention_modules(framework):
 
 def fresh(framework, config):
     """A block with its initial values."""
-    package = __import__({"torch": "pytorch_impl", "jax": "jax_impl", "tf": "tf_impl"}[framework])
-    options = {}
-    if framework == "jax":
-        from flax import nnx
-
-        options = {"rngs": nnx.Rngs(0)}
-    elif framework == "torch":
+    if framework == "torch":
         __import__("torch").manual_seed(0)
-    else:
+    elif framework == "tf":
         __import__("keras").utils.set_random_seed(0)
-    return package.ResidualBlockWithAttention.from_config(config, **options)
+    return implementation(framework).ResidualBlockWithAttention.from_config(config, **native_arguments(framework))
 
 
 def test_torch_resets_to_the_start(torch):
