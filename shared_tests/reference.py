@@ -51,26 +51,29 @@ def has_oracle(kind: str) -> bool:
 def block(state: State, name: str, config: BlockConfig, x: Node) -> Node:
     """He et al. 2015, figure 2 and section 3.3, with attention in front of the sum (Hu et al. 2018, figure 3)."""
     y = normalized_conv(state, f"{name}conv1", f"{name}bn1", x, config.stride, config.padding)
-    y = relu(state, y)
+    y = state.stage(f"{name}relu", "relu", relu(state, y), y)
     y = normalized_conv(state, f"{name}conv2", f"{name}bn2", y, (1, 1), config.padding)
     attend = attention if has_oracle(config.attention) else stand_in
-    y = attend(state, f"{name}attention", y, config.attention, config.attention_options)
+    attended = attend(state, f"{name}attention", y, config.attention, config.attention_options)
+    if attended is not y:
+        y = state.stage(f"{name}attention", "attention", attended, y)
     if config.projects:
         x = normalized_conv(state, f"{name}shortcut.0", f"{name}shortcut.1", x, config.stride)
-    return relu(state, y + x)
+    total = state.stage(f"{name}sum", "sum", y + x, y, x)
+    return state.stage(name.rstrip(".") or "output", "relu", relu(state, total), total)
 
 
 def network(state: State, config: NetworkConfig, x: Node) -> Node:
     """He et al. 2015, table 1 and section 4.2: stem, stages, global average pooling, classifier."""
     padding = (config.stem_kernel_size[0] // 2, config.stem_kernel_size[1] // 2)
     y = normalized_conv(state, "stem.conv", "stem.bn", x, config.stem_stride, padding)
-    y = relu(state, y)
+    y = state.stage("stem.relu" if config.stem_pool else "stem", "relu", relu(state, y), y)
     if config.stem_pool:
-        y = max_pool(state, y, 3, 2, 1)
+        y = state.stage("stem", "maximum pooling", max_pool(state, y, 3, 2, 1), y)
     for i, blocks in enumerate(config.stages()):
         for j, block_config in enumerate(blocks):
             y = block(state, f"stages.{i}.{j}.", block_config, y)
-    y = global_average(y)
+    y = state.stage("global_average", "average", global_average(y), y)
     return linear(state, "classifier", reshape(y, *y.shape[:2]))
 
 

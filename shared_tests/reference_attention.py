@@ -44,22 +44,27 @@ def none(state: State, name: str, x: Node) -> Node:
     return x
 
 
-def _gate(state: State, gate: str, x: Node) -> Node:
-    return sigmoid(x) if gate == "sigmoid" else hard_sigmoid(state, x)
+def _gate(state: State, name: str, x: Node, gate: str = "sigmoid") -> Node:
+    y = sigmoid(x) if gate == "sigmoid" else hard_sigmoid(state, x)
+    return state.stage(f"{name}.{gate}", gate, y, x)
+
+
+def _relu(state: State, name: str, x: Node) -> Node:
+    return state.stage(f"{name}.relu", "relu", relu(state, x), x)
 
 
 def _bottleneck(state: State, name: str, x: Node) -> Node:
-    return conv2d(state, f"{name}fc2", relu(state, conv2d(state, f"{name}fc1", x)))
+    return conv2d(state, f"{name}.fc2", _relu(state, name, conv2d(state, f"{name}.fc1", x)))
 
 
 def squeeze_excite(state: State, name: str, x: Node, gate: str, **width: Any) -> Node:
     """Section 3, equations 2 (squeeze), 3 (excitation) and 4 (scale)."""
-    return x * _gate(state, gate, _bottleneck(state, f"{name}.", global_average(x)))
+    return x * _gate(state, name, _bottleneck(state, name, global_average(x)), gate)
 
 
 def effective_squeeze_excite(state: State, name: str, x: Node, gate: str) -> Node:
     """Section 3.3: A_eSE(X) = sigma(W_C F_gap(X)), with one layer of C to C."""
-    return x * _gate(state, gate, conv2d(state, f"{name}.fc", global_average(x)))
+    return x * _gate(state, name, conv2d(state, f"{name}.fc", global_average(x)), gate)
 
 
 def efficient_channel(state: State, name: str, x: Node, padding: str, **adaptive: Any) -> Node:
@@ -74,22 +79,24 @@ def efficient_channel(state: State, name: str, x: Node, padding: str, **adaptive
     else:
         reach %= channels
     windows = reshape(take(y, reach.ravel(), 1), -1, channels, size)
-    gate = sigmoid(einsum(state, "bcu,u->bc", windows, reshape(kernel, size)))
-    return x * reshape(gate, *y.shape[:1], channels, 1, 1)
+    y = reshape(einsum(state, "bcu,u->bc", windows, reshape(kernel, size)), -1, 1, channels)
+    gate = _gate(state, name, state.stage(f"{name}.conv", "1-d convolution", y))
+    return x * reshape(gate, -1, channels, 1, 1)
 
 
 def cbam(state: State, name: str, x: Node, kernel_size: int, bn_eps: float, bn_decay: float, **layers: Any) -> Node:
     """Equations 1 to 3: first the channels, then the positions."""
-    averages = _bottleneck(state, f"{name}.channel.", global_average(x))
-    greatest = _bottleneck(state, f"{name}.channel.", maximum(state, x, *POSITIONS))
-    x = x * sigmoid(averages + greatest)
+    averages = _bottleneck(state, f"{name}.channel", global_average(x))
+    greatest = _bottleneck(state, f"{name}.channel", maximum(state, x, *POSITIONS))
+    x = x * _gate(state, name, averages + greatest)
     pooled = concatenate([average(x, CHANNELS), maximum(state, x, CHANNELS)], CHANNELS)
     return x * _spatial_gate(state, f"{name}.spatial", pooled, kernel_size, bn_eps, bn_decay)
 
 
 def _spatial_gate(state: State, name: str, pooled: Node, kernel_size: int, eps: float, decay: float) -> Node:
     padding = (kernel_size // 2, kernel_size // 2)
-    return sigmoid(normalized_conv(state, f"{name}.conv", f"{name}.bn", pooled, padding=padding, eps=eps, decay=decay))
+    y = normalized_conv(state, f"{name}.conv", f"{name}.bn", pooled, padding=padding, eps=eps, decay=decay)
+    return state.stage(name, "sigmoid", sigmoid(y), y)
 
 
 def bam(state: State, name: str, x: Node, dilation: int, fusion: str, bn_eps: float, bn_decay: float, **width: Any) -> Node:
@@ -100,7 +107,7 @@ def bam(state: State, name: str, x: Node, dilation: int, fusion: str, bn_eps: fl
         y = normalized_conv(
             state, f"{name}.{conv}", f"{name}.{bn}", x, padding=padding, dilation=apart, eps=bn_eps, decay=bn_decay
         )
-        return relu(state, y)
+        return _relu(state, f"{name}.{conv.split('.')[0]}", y)
 
     channel = layer("channel_att.fc_0", "channel_att.bn_1", global_average(x))
     channel = conv2d(state, f"{name}.channel_att.fc_final", channel)
@@ -108,13 +115,13 @@ def bam(state: State, name: str, x: Node, dilation: int, fusion: str, bn_eps: fl
     spatial = layer("spatial_att.conv_di_0", "spatial_att.bn_di_0", spatial, dilation)
     spatial = layer("spatial_att.conv_di_1", "spatial_att.bn_di_1", spatial, dilation)
     spatial = conv2d(state, f"{name}.spatial_att.conv_final", spatial)
-    return x + x * sigmoid(channel + spatial if fusion == "sum" else channel * spatial)
+    return x + x * _gate(state, name, channel + spatial if fusion == "sum" else channel * spatial)
 
 
 def concurrent_squeeze_excite(state: State, name: str, x: Node, fusion: str, **width: Any) -> Node:
     """Sections 2.1 to 2.3; the maximum: Roy et al. 2019."""
-    channel = x * sigmoid(_bottleneck(state, f"{name}.cSE.", global_average(x)))
-    spatial = x * sigmoid(conv2d(state, f"{name}.sSE.conv", x))
+    channel = x * _gate(state, f"{name}.cSE", _bottleneck(state, f"{name}.cSE", global_average(x)))
+    spatial = x * _gate(state, f"{name}.sSE", conv2d(state, f"{name}.sSE.conv", x))
     if fusion == "sum":
         return channel + spatial
     both = concatenate([reshape(part, 1, *x.shape) for part in (channel, spatial)], 0)
@@ -146,12 +153,12 @@ def gather_excite(
         for step in range(1, steps + 1):
             conv, bn = f"{name}.gather.conv{step}", f"{name}.gather.norm{step}"
             y = normalized_conv(state, conv, bn, y, stride, padding, groups=channels, eps=bn_eps, decay=bn_decay)
-            y = relu(state, y) if step < steps else y
+            y = _relu(state, f"{name}.gather", y) if step < steps else y
     if mlp:
-        y = _bottleneck(state, f"{name}.mlp.", y)
+        y = _bottleneck(state, f"{name}.mlp", y)
     y = take(y, [row * y.shape[ROWS] // rows for row in range(rows)], ROWS)
     y = take(y, [col * y.shape[COLS] // cols for col in range(cols)], COLS)
-    return x * sigmoid(y)
+    return x * _gate(state, name, y)
 
 
 def _around(x: Node, extent: int, axis: int) -> Node:
@@ -175,10 +182,10 @@ def global_context(state: State, name: str, x: Node, pooling: str, fusion: str, 
     def transformed(branch: str) -> Node:
         y = conv2d(state, f"{name}.{branch}.fc1", context)
         y = layer_norm(state, f"{name}.{branch}.norm", y, ln_eps)
-        return conv2d(state, f"{name}.{branch}.fc2", relu(state, y))
+        return conv2d(state, f"{name}.{branch}.fc2", _relu(state, f"{name}.{branch}", y))
 
     if fusion != "add":
-        x = x * sigmoid(transformed("mlp_scale"))
+        x = x * _gate(state, name, transformed("mlp_scale"))
     if fusion != "scale":
         x = x + transformed("mlp_add")
     return x
@@ -190,7 +197,7 @@ def simam(state: State, name: str, x: Node, e_lambda: float) -> Node:
     centred = x - global_average(x)
     squares = centred * centred
     variance = total(squares, *POSITIONS) * (1 / (x.shape[2] * x.shape[3] - 1))
-    return x * sigmoid(squares / (4 * (variance + e_lambda)) + 0.5)
+    return x * _gate(state, name, squares / (4 * (variance + e_lambda)) + 0.5)
 
 
 def coordinate(state: State, name: str, x: Node, bn_eps: float, bn_decay: float, **width: Any) -> Node:
@@ -199,11 +206,12 @@ def coordinate(state: State, name: str, x: Node, bn_eps: float, bn_decay: float,
     cols = transpose(average(x, ROWS), 0, CHANNELS, COLS, ROWS)
     y = concatenate([rows, cols], ROWS)
     y = normalized_conv(state, f"{name}.conv1", f"{name}.bn1", y, eps=bn_eps, decay=bn_decay)
-    y = y * hard_sigmoid(state, y)
+    y = state.stage(f"{name}.hard_swish", "hard_swish", y * hard_sigmoid(state, y), y)
     height = x.shape[ROWS]
     of_rows = take(y, range(height), ROWS)
     of_cols = transpose(take(y, range(height, y.shape[ROWS]), ROWS), 0, CHANNELS, COLS, ROWS)
-    return x * sigmoid(conv2d(state, f"{name}.conv_h", of_rows)) * sigmoid(conv2d(state, f"{name}.conv_w", of_cols))
+    gate_rows = _gate(state, name, conv2d(state, f"{name}.conv_h", of_rows))
+    return x * gate_rows * _gate(state, name, conv2d(state, f"{name}.conv_w", of_cols))
 
 
 def triplet(state: State, name: str, x: Node, kernel_size: int, spatial: bool, bn_eps: float, bn_decay: float) -> Node:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 import numpy as np
 
 from weights.checks import Pair
 from weights.inputs import check_statistics
+from weights.tracing import numbered
 
 Array = np.ndarray
 CHANNELS, ROWS, COLS = 1, 2, 3
@@ -85,11 +87,28 @@ def backward(y: Node, slope: Array) -> None:
                 heapq.heappush(waiting, (-source.order, source))
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A step of a pass. name: as the traced models call it. module: whose parameters it uses; kind: what it computes.
+
+    output, inputs: its nodes. settings: what its definition needs besides, such as the stride.
+    """
+
+    name: str
+    module: str
+    kind: str
+    output: Node
+    inputs: tuple[Node, ...]
+    settings: Mapping[str, Any]
+
+
 @dataclass
 class State:
     """What a pass through the model reads and leaves behind.
 
     arrays: parameters and statistics. training: the mode. decay, eps: of the block's batch norms.
+    stages: what was computed, step by step, by name. altered: for some of them, what to put in the place of their output,
+        made from the stage: a pass with a mistake in it.
     statistics: the running statistics after the pass. parameters: the nodes of those parameters that were read.
     magnitudes: for convolutions' parameters, the greatest sum of the magnitudes of what a gradient adds up; by `backward`.
     cancelling: parameters whose gradient is what is left when nearly all of that cancels; vanishing: when all of it does.
@@ -108,6 +127,16 @@ class State:
     vanishing: set[str] = field(default_factory=set)
     margin: float = np.inf
     multiply_adds: int = 0
+    stages: dict[str, Stage] = field(default_factory=dict)
+    altered: Mapping[str, Callable[[Stage], Array]] = field(default_factory=dict)
+
+    def stage(self, name: str, kind: str, output: Node, *inputs: Node, **settings: Any) -> Node:
+        """Remembers a step, and gives its output or what stands in its place. A second step of a name is "name 2"."""
+        made = Stage(numbered(name, self.stages), name, kind, output, inputs, settings)
+        if made.name in self.altered:
+            made = replace(made, output=Node(self.altered[made.name](made)))
+        self.stages[made.name] = made
+        return made.output
 
     def parameter(self, name: str) -> Node:
         """The same node every time, so that the slopes of a parameter that is used twice add up."""
@@ -252,7 +281,8 @@ def conv2d(
             return slope.sum(axis=(0, 2, 3))
 
         sources.append((bias, to_bias))
-    return Node(y, *sources)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return state.stage(name, "convolution", Node(y, *sources), x, **settings)
 
 
 def batch_norm(state: State, name: str, x: Node, eps: float | None = None, decay: float | None = None) -> Node:
@@ -274,7 +304,8 @@ def batch_norm(state: State, name: str, x: Node, eps: float | None = None, decay
         state.statistics[f"{name}.running_mean"], state.statistics[f"{name}.running_var"] = running_mean, running_var
         centred = x - Node(running_mean.reshape(1, -1, 1, 1))
         variance = Node(running_var.reshape(1, -1, 1, 1))
-    return centred * power(variance + eps, -0.5) * weight + bias
+    y = centred * power(variance + eps, -0.5) * weight + bias
+    return state.stage(name, "batch norm", y, x, eps=eps, decay=decay, training=state.training)
 
 
 def normalized_conv(
@@ -308,7 +339,8 @@ def layer_norm(state: State, name: str, x: Node, eps: float) -> Node:
     """Ba et al. 2016, equation 3, over the channels of each position."""
     weight, bias = (reshape(state.parameter(f"{name}.{leaf}"), 1, -1, 1, 1) for leaf in ("weight", "bias"))
     centred = x - average(x, CHANNELS)
-    return centred * power(average(centred * centred, CHANNELS) + eps, -0.5) * weight + bias
+    y = centred * power(average(centred * centred, CHANNELS) + eps, -0.5) * weight + bias
+    return state.stage(name, "layer norm", y, x, eps=eps)
 
 
 def relu(state: State, x: Node) -> Node:
@@ -367,4 +399,5 @@ def max_pool(state: State, x: Node, size: int, stride: int, padding: int) -> Nod
 
 def linear(state: State, name: str, x: Node) -> Node:
     """x w^T + b."""
-    return einsum(state, "bi,oi->bo", x, state.parameter(f"{name}.weight")) + state.parameter(f"{name}.bias")
+    y = einsum(state, "bi,oi->bo", x, state.parameter(f"{name}.weight")) + state.parameter(f"{name}.bias")
+    return state.stage(name, "linear", y, x)

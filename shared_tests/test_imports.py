@@ -25,6 +25,7 @@ ALLOWED = {
 BY_NAME = {
     "weights/live.py": {"f'{package}.adapter'"},
     "tf_impl/adapter.py": {"BACKEND", "jax", "torch", "tensorflow"},
+    "tf_impl/tracing.py": {"jax", "torch", "tensorflow"},
 }
 
 
