@@ -60,7 +60,7 @@ def crosscheck(
         size = default_size(config) if size is None else size
         problem = draw(config, arrays, pair_of("size", size), at_least("batch", batch, 1), dtype, seed, tell)
     else:
-        problem = pose(config, arrays, _checked(inputs, config, dtype), seed)
+        problem = pose(config, arrays, checked_inputs(inputs, config, dtype), seed)
 
     outcomes: dict[str, Quantities] = {}
     for backend in used:
@@ -113,10 +113,6 @@ class Problem:
     @property
     def dtype(self) -> str:
         return self.x.dtype.name
-
-    @property
-    def near_kink(self) -> bool:
-        return self.margin < _clearance(self.dtype)
 
     def ill_conditioned(self, quantity: str, tensor: str) -> bool:
         return self.movement.get((quantity, tensor), 0) > tolerance(self.dtype, quantity) / 10
@@ -187,11 +183,8 @@ def explain(problem: Problem, rows: list[Difference]) -> list[str]:
     notes = []
     if not all(np.isfinite(array).all() for tensors in problem.expected.values() for array in tensors.values()):
         return ["the oracle's own numbers are not all finite: there is NaN or infinity in the weights, or they overflow"]
-    if problem.near_kink and any("gradient" in row.quantity for row in over):
-        notes.append(
-            f"a relu or maximum comes within {problem.margin:.0e} of its kink, relative to its tensor: {problem.dtype} "
-            f"rounding may put it on the other side, and gradients differ for that alone; try another seed, or float64"
-        )
+    if any("gradient" in row.quantity for row in over):
+        notes += filter(None, [near_kink(problem.margin, problem.dtype)])
     for quantity, tensor in sorted({(row.quantity, row.tensor) for row in over}):
         if quantity != "weights" and problem.ill_conditioned(quantity, tensor):
             notes.append(
@@ -199,6 +192,16 @@ def explain(problem: Problem, rows: list[Difference]) -> list[str]:
                 f"{problem.movement[quantity, tensor]:.0e} of its magnitude; try another seed, or float64"
             )
     return notes
+
+
+def near_kink(margin: float, dtype: str) -> str:
+    """What to say of gradients that differ where a relu or maximum is that near to its kink; nothing if none is."""
+    if margin >= _clearance(dtype):
+        return ""
+    return (
+        f"a relu or maximum comes within {margin:.0e} of its kink, relative to its tensor: {dtype} rounding may put it on "
+        f"the other side, and gradients differ for that alone; try another seed, or float64"
+    )
 
 
 def _oracle(
@@ -285,7 +288,7 @@ def _names(what: str, names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _checked(inputs: np.ndarray, config: Config, dtype: str) -> np.ndarray:
+def checked_inputs(inputs: np.ndarray, config: Config, dtype: str) -> np.ndarray:
     """The images in the dtype to compute in. Raises ValueError for what is not a batch of images."""
     if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "fiu":
         found = f"an array of {inputs.dtype.name}" if isinstance(inputs, np.ndarray) else type(inputs).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from shared_tests.reference_attention import ATTENTION, attention
 from shared_tests.reference_layers import (
     Array,
     Node,
+    Stage,
     State,
     backward,
     global_average,
@@ -77,14 +78,28 @@ def network(state: State, config: NetworkConfig, x: Node) -> Node:
     return linear(state, "classifier", reshape(y, *y.shape[:2]))
 
 
+def stages(
+    config: Config,
+    arrays: Mapping[str, Array],
+    x: Array,
+    *,
+    training: bool,
+    altered: Mapping[str, Callable[[Stage], Array]] | None = None,
+) -> tuple[State, Node, Node]:
+    """One forward pass: what it left behind (its stages among it), the input and the output. altered: as in `State`."""
+    wide = {name: _wide(array) for name, array in arrays.items()}
+    state = State(wide, training, config.bn_decay, config.bn_eps, altered=altered or {})
+    image = Node(_wide(x))
+    output = block(state, "", config, image) if isinstance(config, BlockConfig) else network(state, config, image)
+    return state, image, output
+
+
 def run(config: Config, arrays: Mapping[str, Array], x: Array, cotangent: Array | None = None, *, training: bool) -> Pass:
     """One pass of the oracle. arrays: canonical; x: (batch, channels, height, width); all are taken as float64.
 
     cotangent: the gradients are those of sum(output * cotangent); None if no gradients are wanted.
     """
-    state = State({name: _wide(array) for name, array in arrays.items()}, training, config.bn_decay, config.bn_eps)
-    image = Node(_wide(x))
-    output = block(state, "", config, image) if isinstance(config, BlockConfig) else network(state, config, image)
+    state, image, output = stages(config, arrays, x, training=training)
     gradients = {}
     if cotangent is not None:
         backward(output, _wide(cotangent))

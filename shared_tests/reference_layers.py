@@ -91,12 +91,14 @@ def backward(y: Node, slope: Array) -> None:
 class Stage:
     """A step of a pass. name: as the traced models call it. module: whose parameters it uses; kind: what it computes.
 
-    output, inputs: its nodes. settings: what its definition needs besides, such as the stride.
+    computed: its output. output: what the pass went on with: the same, unless it was altered. inputs: what it was given.
+    settings: what its definition needs besides, such as the stride.
     """
 
     name: str
     module: str
     kind: str
+    computed: Node
     output: Node
     inputs: tuple[Node, ...]
     settings: Mapping[str, Any]
@@ -107,8 +109,8 @@ class State:
     """What a pass through the model reads and leaves behind.
 
     arrays: parameters and statistics. training: the mode. decay, eps: of the block's batch norms.
-    stages: what was computed, step by step, by name. altered: for some of them, what to put in the place of their output,
-        made from the stage: a pass with a mistake in it.
+    stages: what was computed, step by step, by name. altered: for some of them, what to go on with instead, made from the
+        stage.
     statistics: the running statistics after the pass. parameters: the nodes of those parameters that were read.
     magnitudes: for convolutions' parameters, the greatest sum of the magnitudes of what a gradient adds up; by `backward`.
     cancelling: parameters whose gradient is what is left when nearly all of that cancels; vanishing: when all of it does.
@@ -130,9 +132,9 @@ class State:
     stages: dict[str, Stage] = field(default_factory=dict)
     altered: Mapping[str, Callable[[Stage], Array]] = field(default_factory=dict)
 
-    def stage(self, name: str, kind: str, output: Node, *inputs: Node, **settings: Any) -> Node:
+    def stage(self, name: str, kind: str, computed: Node, *inputs: Node, **settings: Any) -> Node:
         """Remembers a step, and gives its output or what stands in its place. A second step of a name is "name 2"."""
-        made = Stage(numbered(name, self.stages), name, kind, output, inputs, settings)
+        made = Stage(numbered(name, self.stages), name, kind, computed, computed, inputs, settings)
         if made.name in self.altered:
             made = replace(made, output=Node(self.altered[made.name](made)))
         self.stages[made.name] = made

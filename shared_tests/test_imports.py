@@ -23,7 +23,7 @@ ALLOWED = {
 }
 # Imports by name, when they are called: an implementation by weights.port, and the module of the backend that Keras runs on.
 BY_NAME = {
-    "weights/live.py": {"f'{package}.adapter'"},
+    "weights/live.py": {"f'{package}.{name}'"},
     "tf_impl/adapter.py": {"BACKEND", "jax", "torch", "tensorflow"},
     "tf_impl/tracing.py": {"jax", "torch", "tensorflow"},
 }

@@ -24,9 +24,14 @@ class MissingFramework(ImportError):  # noqa: N818  (it is what is missing, not 
 
 def adapter(framework: str) -> ModuleType:
     """The adapter of our implementation in a framework. Raises MissingFramework when the framework is not installed."""
+    return part(framework, "adapter")
+
+
+def part(framework: str, name: str) -> ModuleType:
+    """A module of our implementation in a framework. Raises MissingFramework when the framework is not installed."""
     package = layout(framework).package
     try:
-        return importlib.import_module(f"{package}.adapter")
+        return importlib.import_module(f"{package}.{name}")
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in (package, "weights"):
             raise
@@ -38,19 +43,32 @@ def adapter(framework: str) -> ModuleType:
 
 def framework_of(model: object) -> str:
     """Which framework a live model of ours belongs to. Raises TypeError for anything else."""
-    config = getattr(model, "config", None)
-    if isinstance(config, Config):
-        # The first that fits: on its PyTorch backend Keras' layers are PyTorch modules as well. A wrapper of the model, such
-        # as torch.compile's, passes `config` through and is of the same framework.
-        origins = [kind.__module__.split(".")[0] for kind in type(model).__mro__]
-        owners = {module: framework for framework, described in LAYOUTS.items() for module in described.modules}
-        for origin in origins:
-            if origin in owners:
-                return owners[origin]
+    framework = _origin(model)
+    # A wrapper of the model, such as torch.compile's, passes `config` through and is of the same framework.
+    if framework is not None and isinstance(getattr(model, "config", None), Config):
+        return framework
     raise TypeError(
         f"expected a ResidualBlockWithAttention or a ResidualAttentionNetwork of pytorch_impl, jax_impl or tf_impl, got "
         f"{type(model).__module__}.{type(model).__qualname__}; if your model holds one, pass that part of it"
     )
+
+
+def owner(model: object) -> str:
+    """Which framework any live model belongs to. Raises TypeError for what is none."""
+    framework = _origin(model)
+    if framework is None:
+        kind = type(model)
+        raise TypeError(
+            f"expected a PyTorch module, a Flax module or a Keras layer, got {kind.__module__}.{kind.__qualname__}"
+        )
+    return framework
+
+
+def _origin(model: object) -> str | None:
+    """The first that fits: on its PyTorch backend Keras' layers are PyTorch modules as well."""
+    owners = {module: framework for framework, described in LAYOUTS.items() for module in described.modules}
+    origins = (kind.__module__.split(".")[0] for kind in type(model).__mro__)
+    return next((owners[origin] for origin in origins if origin in owners), None)
 
 
 def leaves(model: Any) -> dict[str, Any]:

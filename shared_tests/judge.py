@@ -1,0 +1,288 @@
+"""Which stages of a recorded model compute something else than they should, and what explains it.
+
+The oracle makes a pass that goes on, wherever the model was recorded, with what the model computed. So each stage is
+computed from what the model gave it, a mistake shows where it is made and nowhere else, and there may be many. Where stages
+were not recorded the oracle computes them, too, and the mistake can be in any of those between two that were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+
+from shared_tests import reference
+from shared_tests.causes import CAUSES, Cause, Explanation, Step, compute, explanations, left_over, variants
+from shared_tests.reference_layers import Array, Node, Stage, State
+from shared_tests.tolerances import tolerance
+from shared_tests.trace_report import ORACLE, Finding, where
+from weights import Difference, difference
+from weights.config import BlockConfig, Config
+from weights.tracing import Recording
+
+Change = Callable[[Step], "Step | None"]
+Changes = Mapping[str, Change]  # by stage
+
+# What people get wrong together: only these are tried in pairs where stages in between were not recorded.
+COMMON = (
+    "SAME padding",
+    "batch norm eps",
+    "train or evaluation mode",
+    "channel order of the image",
+    "gamma and beta swapped",
+    "missing bias",
+)
+IMAGE = "input"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges one recording. config, arrays: what the model should be. given: what its first stage was given.
+
+    rows: how far its stages are from a pass of the oracle all by itself. progress: called with a line now and then.
+    """
+
+    model: str
+    mode: str
+    config: Config
+    arrays: Mapping[str, Array]
+    dtype: str
+    recording: Recording
+    given: Array
+    rows: Sequence[Difference]
+    progress: Callable[[str], None] = field(default=lambda line: None)
+
+    @property
+    def training(self) -> bool:
+        return self.mode == "train"
+
+    @property
+    def limit(self) -> float:
+        return tolerance(self.dtype, "eval output")
+
+    @cached_property
+    def values(self) -> dict[str, Array]:
+        """What was recorded, in the shapes that the oracle's stages have."""
+        plain, _, _ = reference.stages(self.config, self.arrays, self.given, training=self.training)
+        shapes = {name: stage.computed.shape for name, stage in plain.stages.items()}
+        values = {}
+        for name, array in self.recording.values.items():
+            fitting = channels_first(array, shapes[name]) if name in shapes else None
+            if fitting is not None:
+                values[name] = fitting
+        return values
+
+    @cached_property
+    def state(self) -> State:
+        """The oracle's pass along the recording."""
+        return self._pass(self.given, {})
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The stage that each value is the output of, by the value's id."""
+        return {id(stage.output): name for name, stage in self.state.stages.items()}
+
+    def _pass(self, image: Array, altered: Mapping[str, Callable[[Stage], Array]], leaving: str = "") -> State:
+        """One along the recording, but for the stage `leaving`."""
+        taught = {name: self._recorded for name in self.values if name != leaving}
+        state, node, _ = reference.stages(
+            self.config, self.arrays, image, training=self.training, altered={**taught, **altered}
+        )
+        if not altered and not leaving:
+            state.stages[IMAGE] = Stage(IMAGE, IMAGE, IMAGE, node, node, (), {"channels": image.shape[1]})
+        return state
+
+    def _recorded(self, stage: Stage) -> Array:
+        return self.values[stage.name].astype(np.float64)
+
+    def findings(self, x: Array) -> Iterator[Finding]:
+        """Every stage that is off, in the order of execution. x: the input that the model was given."""
+        if self.given.shape == x.shape:
+            step = Step(IMAGE, {}, {"channels": x.shape[1]})
+            yield from self._judged(IMAGE, step, (x.astype(np.float64),), self.given, x.astype(np.float64), self.limit)
+        for name, stage in self.state.stages.items():
+            if name in self.values and name != IMAGE:
+                yield from self._turned(name, stage)
+                yield from self._stage(name, stage)
+            if stage.kind == "batch norm" and self.training:
+                yield from self._statistics(stage)
+
+    def _turned(self, name: str, stage: Stage) -> Iterator[Finding]:
+        """A recorded array whose channels are last: right but for that, or judged as if they were in front."""
+        given, turned = self.recording.values[name], self.values[name]
+        if given.shape != turned.shape:
+            words = "the array is (batch, height, width, channels), not (batch, channels, height, width)"
+            apart = self._apart(name, turned, stage.computed.value, self.limit)
+            found = Explanation("layout flattening", words, Step(stage.kind), apart.relative)
+            yield Finding(self.model, self.mode, name, None, apart, "its axes are in another order", (found,))
+
+    def _stage(self, name: str, stage: Stage) -> Iterator[Finding]:
+        between = self._between(name)
+        actual, right = self.values[name], stage.computed.value
+        if not between:
+            inputs = tuple(node.value for node in stage.inputs)
+            yield from self._judged(name, self._step(stage), inputs, actual, right, self.limit)
+            return
+        apart = self._apart(name, actual, right, self.limit)
+        if not apart.ok:
+            self.progress(f"{self.model}: try causes in {len(between) + 1} stages up to {name}")
+            yield self._finding(name, apart, actual, right, self._somewhere(name, between))
+
+    def _statistics(self, stage: Stage) -> Iterator[Finding]:
+        """The running statistics behind a batch norm, from what the model gave it."""
+        x = stage.inputs[0].value
+        count = np.float64(x.size / x.shape[1])
+        for leaf, kind, batch in (
+            ("running_mean", "running mean", x.mean((0, 2, 3))),
+            ("running_var", "running variance", x.var((0, 2, 3))),
+        ):
+            name = f"{stage.module}.{leaf}"
+            if name in self.recording.statistics:
+                step = Step(kind, {}, {"decay": stage.settings["decay"]})
+                inputs = (self.arrays[name].astype(np.float64), batch, count)
+                limit = tolerance(self.dtype, "train statistics")
+                yield from self._judged(name, step, inputs, self.recording.statistics[name], compute(step, inputs), limit)
+
+    def _judged(
+        self, name: str, step: Step, inputs: tuple[Array, ...], actual: Array, right: Array, limit: float
+    ) -> Iterator[Finding]:
+        apart = self._apart(name, actual, right, limit)
+        if not apart.ok:
+            self.progress(f"{self.model}: try causes at {name}")
+            yield self._finding(name, apart, actual, right, explanations(step, inputs, actual, limit))
+
+    def _finding(self, name: str, apart: Difference, actual: Array, right: Array, found: Iterable[Explanation]) -> Finding:
+        agrees = None
+        for row in self.rows:
+            if row.tensor == name:
+                break
+            agrees = (row.tensor, row.relative) if row.ok else agrees
+        part = where(actual, right, apart.tolerance)
+        return Finding(self.model, self.mode, name, agrees, apart, part, tuple(found))
+
+    def _apart(self, name: str, actual: Array, right: Array, limit: float) -> Difference:
+        quantity = f"{self.mode} forward"
+        names = (self.model, ORACLE)
+        axes = axes_of(actual.shape)
+        return difference(actual, right, tolerance=limit, quantity=quantity, tensor=name, names=names, axes=axes)
+
+    def _step(self, stage: Stage) -> Step:
+        """What a stage of the oracle computes, as data."""
+        leaves = {
+            name.rpartition(".")[2]: array.astype(np.float64)
+            for name, array in self.arrays.items()
+            if name.rpartition(".")[0] == stage.module
+        }
+        of_image = any(self.names.get(id(node)) == IMAGE for node in stage.inputs)
+        return Step(stage.kind, leaves, {**stage.settings, "of_image": of_image})
+
+    def _between(self, name: str) -> list[str]:
+        """The stages that lead to one, were not recorded and have no recorded one on the way; in the order of execution."""
+        found: set[str] = set()
+        seen: set[int] = set()
+        waiting = [source for source, _ in self.state.stages[name].computed.sources]
+        while waiting:
+            node = waiting.pop()
+            stage = self.names.get(id(node))
+            if id(node) in seen or stage in self.values or (stage == IMAGE and self.recording.received is not None):
+                continue
+            seen.add(id(node))
+            found |= {stage} if stage else set()
+            waiting += [source for source, _ in node.sources]
+        return [stage for stage in (IMAGE, *self.state.stages) if stage in found]
+
+    # Where only the last of several stages was recorded
+
+    def _somewhere(self, name: str, between: list[str]) -> list[Explanation]:
+        """Causes in all of the stages that can have them, or in one; two of the common ones where no single one does."""
+        sites = [self.state.stages[site] for site in (*between, name)]
+        offered: dict[tuple[str, str], list[str]] = {}
+        for site in sites:
+            for cause, words, _ in variants(self._step(site)):
+                offered.setdefault((cause.name, words), []).append(site.name)
+        tried = []
+        for (cause, words), places in offered.items():
+            change = _again(cause, words)
+            if len(places) > 1:
+                tried.append((cause, f"{words}, in all of {', '.join(places)}", dict.fromkeys(places, change)))
+            tried += [(cause, f"{words}, at {place}", {place: change}) for place in places]
+        found = self._tried(name, tried)
+        if not found and isinstance(self.config, BlockConfig):
+            pairs = combinations([each for each in tried if each[0] in COMMON], 2)
+            found = self._tried(
+                name,
+                (
+                    (f"{a[0]} and {b[0]}", f"{a[1]}; {b[1]}", {**a[2], **b[2]})
+                    for a, b in pairs
+                    if a[0] != b[0] and not set(a[2]) & set(b[2])
+                ),
+            )
+        return found
+
+    def _tried(self, name: str, candidates: Iterable[tuple[str, str, Changes]]) -> list[Explanation]:
+        actual = self.values[name]
+        off = _relative(self.state.stages[name].computed.value, actual)
+        best: dict[str, Explanation] = {}
+        for cause, words, changes in candidates:
+            made = self._with(name, changes)
+            if made is None:
+                continue
+            step, y = made
+            left = left_over(Step(step.kind), y, actual, self.limit)
+            if left is None and step["format"] and _relative(y, actual) < 0.05 * off:
+                left = _relative(y, actual)
+                words += f" (accounts for {1 - left / off:.0%} of it; rounding cannot be repeated exactly)"
+            if left is not None and (cause not in best or left < best[cause].left):
+                best[cause] = Explanation(cause, words, step, left)
+        return sorted(best.values(), key=lambda each: each.left)
+
+    def _with(self, name: str, changes: Changes) -> tuple[Step, Array] | None:
+        """A changed step, and the stage's output with all changes made; None where one of them cannot be."""
+        steps: list[Step] = []
+
+        def altered(stage: Stage) -> Array:
+            step = changes[stage.name](self._step(self.state.stages[stage.name]))
+            if step is None:
+                raise LookupError
+            steps.append(step)
+            return compute(step, tuple(node.value for node in stage.inputs))
+
+        image = self.given.astype(np.float64)
+        others = {stage: altered for stage in changes if stage != IMAGE}
+        try:
+            if IMAGE in changes:
+                image = altered(Stage(IMAGE, IMAGE, IMAGE, Node(image), Node(image), (Node(image),), {}))
+            y = self._pass(image, others, leaving=name).stages[name].output.value
+        except LookupError:
+            return None
+        return steps[-1], y
+
+
+def _again(cause: str, words: str) -> Change:
+    """The change that a cause makes in these words, to be made in any step; None where it cannot."""
+    offering: Cause = next(each for each in CAUSES if each.name == cause)
+
+    def change(step: Step) -> Step | None:
+        return next((changed for said, changed in offering.variants(step) if said == words), None)
+
+    return change
+
+
+def _relative(y: Array, actual: Array) -> float:
+    return difference(y, actual, tolerance=0).relative
+
+
+def channels_first(array: Array, shape: tuple[int, ...]) -> Array | None:
+    """The array itself or with its last axis in front of the others, whichever has the shape; None if neither has."""
+    if array.shape == shape:
+        return array
+    turned = np.moveaxis(array, -1, 1) if array.ndim == 4 else array
+    return turned if turned.shape == shape else None
+
+
+def axes_of(shape: tuple[int, ...]) -> str:
+    names = {1: "channel", 2: "batch feature", 4: "batch channel row col"}
+    return names.get(len(shape), " ".join(f"axis{number}" for number in range(len(shape))))
