@@ -49,8 +49,26 @@ def _gate(state: State, name: str, x: Node, gate: str = "sigmoid") -> Node:
     return state.stage(f"{name}.{gate}", gate, y, x)
 
 
+def _softmax(state: State, name: str, x: Node) -> Node:
+    return state.stage(f"{name}.softmax", "softmax", softmax(x), x)
+
+
 def _relu(state: State, name: str, x: Node) -> Node:
     return state.stage(f"{name}.relu", "relu", relu(state, x), x)
+
+
+def _averaged(state: State, name: str, x: Node, *axes: int) -> Node:
+    """The mean over some axes; over all positions if none is named."""
+    kind = "average" if axes else "global_average"
+    return state.stage(f"{name}.{kind}", kind, average(x, *(axes or POSITIONS)), x)
+
+
+def _greatest(state: State, name: str, x: Node, *axes: int) -> Node:
+    return state.stage(f"{name}.maximum", "maximum", maximum(state, x, *axes), x)
+
+
+def _side_by_side(state: State, name: str, parts: list[Node], axis: int) -> Node:
+    return state.stage(f"{name}.concatenate", "concatenate", concatenate(parts, axis), *parts)
 
 
 def _bottleneck(state: State, name: str, x: Node) -> Node:
@@ -59,17 +77,17 @@ def _bottleneck(state: State, name: str, x: Node) -> Node:
 
 def squeeze_excite(state: State, name: str, x: Node, gate: str, **width: Any) -> Node:
     """Section 3, equations 2 (squeeze), 3 (excitation) and 4 (scale)."""
-    return x * _gate(state, name, _bottleneck(state, name, global_average(x)), gate)
+    return x * _gate(state, name, _bottleneck(state, name, _averaged(state, name, x)), gate)
 
 
 def effective_squeeze_excite(state: State, name: str, x: Node, gate: str) -> Node:
     """Section 3.3: A_eSE(X) = sigma(W_C F_gap(X)), with one layer of C to C."""
-    return x * _gate(state, name, conv2d(state, f"{name}.fc", global_average(x)), gate)
+    return x * _gate(state, name, conv2d(state, f"{name}.fc", _averaged(state, name, x)), gate)
 
 
 def efficient_channel(state: State, name: str, x: Node, padding: str, **adaptive: Any) -> Node:
     """Section 3.2, equation 9: sigma(C1D_k(y)); channel c reads c - k // 2 to c + k // 2."""
-    y = reshape(global_average(x), x.shape[0], x.shape[CHANNELS])
+    y = reshape(_averaged(state, name, x), x.shape[0], x.shape[CHANNELS])
     kernel = state.parameter(f"{name}.conv.weight")
     channels, size = y.shape[1], kernel.shape[2]
     reach = np.arange(channels)[:, None] + np.arange(size) - size // 2
@@ -86,10 +104,11 @@ def efficient_channel(state: State, name: str, x: Node, padding: str, **adaptive
 
 def cbam(state: State, name: str, x: Node, kernel_size: int, bn_eps: float, bn_decay: float, **layers: Any) -> Node:
     """Equations 1 to 3: first the channels, then the positions."""
-    averages = _bottleneck(state, f"{name}.channel", global_average(x))
-    greatest = _bottleneck(state, f"{name}.channel", maximum(state, x, *POSITIONS))
+    averages = _bottleneck(state, f"{name}.channel", _averaged(state, name, x))
+    greatest = _bottleneck(state, f"{name}.channel", _greatest(state, name, x, *POSITIONS))
     x = x * _gate(state, name, averages + greatest)
-    pooled = concatenate([average(x, CHANNELS), maximum(state, x, CHANNELS)], CHANNELS)
+    both = [_averaged(state, name, x, CHANNELS), _greatest(state, name, x, CHANNELS)]
+    pooled = _side_by_side(state, name, both, CHANNELS)
     return x * _spatial_gate(state, f"{name}.spatial", pooled, kernel_size, bn_eps, bn_decay)
 
 
@@ -109,7 +128,7 @@ def bam(state: State, name: str, x: Node, dilation: int, fusion: str, bn_eps: fl
         )
         return _relu(state, f"{name}.{conv.split('.')[0]}", y)
 
-    channel = layer("channel_att.fc_0", "channel_att.bn_1", global_average(x))
+    channel = layer("channel_att.fc_0", "channel_att.bn_1", _averaged(state, f"{name}.channel_att", x))
     channel = conv2d(state, f"{name}.channel_att.fc_final", channel)
     spatial = layer("spatial_att.conv_reduce0", "spatial_att.bn_reduce0", x)
     spatial = layer("spatial_att.conv_di_0", "spatial_att.bn_di_0", spatial, dilation)
@@ -120,8 +139,11 @@ def bam(state: State, name: str, x: Node, dilation: int, fusion: str, bn_eps: fl
 
 def concurrent_squeeze_excite(state: State, name: str, x: Node, fusion: str, **width: Any) -> Node:
     """Sections 2.1 to 2.3; the maximum: Roy et al. 2019."""
-    channel = x * _gate(state, f"{name}.cSE", _bottleneck(state, f"{name}.cSE", global_average(x)))
+    averages = _averaged(state, f"{name}.cSE", x)
+    channel = x * _gate(state, f"{name}.cSE", _bottleneck(state, f"{name}.cSE", averages))
+    channel = state.stage(f"{name}.cSE", "product", channel, x)
     spatial = x * _gate(state, f"{name}.sSE", conv2d(state, f"{name}.sSE.conv", x))
+    spatial = state.stage(f"{name}.sSE", "product", spatial, x)
     if fusion == "sum":
         return channel + spatial
     both = concatenate([reshape(part, 1, *x.shape) for part in (channel, spatial)], 0)
@@ -144,9 +166,9 @@ def gather_excite(
     if sizes.get("size") is not None:
         check_map("ge", rows, cols, size=pair_of("size", sizes["size"]))
     if gather == "average" and extent is None:
-        y = global_average(x)
+        y = state.stage(f"{name}.gather", "average", global_average(x), x)
     elif gather == "average":
-        y = _around(_around(x, extent, ROWS), extent, COLS)
+        y = state.stage(f"{name}.gather", "average", _around(_around(x, extent, ROWS), extent, COLS), x)
     else:
         y, steps = x, 1 if extent is None else extent.bit_length() - 1
         stride, padding = ((1, 1), (0, 0)) if extent is None else ((2, 2), (1, 1))
@@ -156,8 +178,9 @@ def gather_excite(
             y = _relu(state, f"{name}.gather", y) if step < steps else y
     if mlp:
         y = _bottleneck(state, f"{name}.mlp", y)
-    y = take(y, [row * y.shape[ROWS] // rows for row in range(rows)], ROWS)
-    y = take(y, [col * y.shape[COLS] // cols for col in range(cols)], COLS)
+    stretched = take(y, [row * y.shape[ROWS] // rows for row in range(rows)], ROWS)
+    stretched = take(stretched, [col * y.shape[COLS] // cols for col in range(cols)], COLS)
+    y = state.stage(f"{name}.nearest", "nearest", stretched, y)
     return x * _gate(state, name, y)
 
 
@@ -173,11 +196,11 @@ def global_context(state: State, name: str, x: Node, pooling: str, fusion: str, 
     batch, channels, rows, cols = x.shape
     if pooling == "attention":
         state.vanishing.add(f"{name}.conv_attn.bias")
-        weights = softmax(reshape(conv2d(state, f"{name}.conv_attn", x), batch, rows * cols))
-        context = einsum(state, "bcn,bn->bc", reshape(x, batch, channels, rows * cols), weights)
+        weights = _softmax(state, name, reshape(conv2d(state, f"{name}.conv_attn", x), batch, 1, rows * cols))
+        context = einsum(state, "bcn,bn->bc", reshape(x, batch, channels, -1), reshape(weights, batch, -1))
         context = reshape(context, batch, channels, 1, 1)
     else:
-        context = global_average(x)
+        context = _averaged(state, name, x)
 
     def transformed(branch: str) -> Node:
         y = conv2d(state, f"{name}.{branch}.fc1", context)
@@ -202,9 +225,9 @@ def simam(state: State, name: str, x: Node, e_lambda: float) -> Node:
 
 def coordinate(state: State, name: str, x: Node, bn_eps: float, bn_decay: float, **width: Any) -> Node:
     """Section 3.2, equations 4 to 9; the activation is hard swish, as in the authors' code."""
-    rows = average(x, COLS)
-    cols = transpose(average(x, ROWS), 0, CHANNELS, COLS, ROWS)
-    y = concatenate([rows, cols], ROWS)
+    rows = _averaged(state, name, x, COLS)
+    cols = transpose(_averaged(state, name, x, ROWS), 0, CHANNELS, COLS, ROWS)
+    y = _side_by_side(state, name, [rows, cols], ROWS)
     y = normalized_conv(state, f"{name}.conv1", f"{name}.bn1", y, eps=bn_eps, decay=bn_decay)
     y = state.stage(f"{name}.hard_swish", "hard_swish", y * hard_sigmoid(state, y), y)
     height = x.shape[ROWS]
@@ -219,7 +242,8 @@ def triplet(state: State, name: str, x: Node, kernel_size: int, spatial: bool, b
 
     def branch(gate: str, *axes: int) -> Node:
         turned = transpose(x, *axes)
-        pooled = concatenate([maximum(state, turned, CHANNELS), average(turned, CHANNELS)], CHANNELS)
+        both = [_greatest(state, name, turned, CHANNELS), _averaged(state, name, turned, CHANNELS)]
+        pooled = _side_by_side(state, name, both, CHANNELS)
         turned = turned * _spatial_gate(state, f"{name}.{gate}", pooled, kernel_size, bn_eps, bn_decay)
         return transpose(turned, *axes)
 
@@ -245,7 +269,7 @@ def non_local(
 
     theta, phi, g = embedded("theta"), embedded("phi"), embedded("g")
     logits = einsum(state, "bdn,bdm->bnm", theta, phi)
-    weights = softmax(logits * theta.shape[1] ** -0.5 if scale else logits)
+    weights = _softmax(state, name, logits * theta.shape[1] ** -0.5 if scale else logits)
     y = reshape(einsum(state, "bdm,bnm->bdn", g, weights), batch, -1, rows, cols)
     return x + normalized_conv(state, f"{name}.conv_out", f"{name}.bn", y, eps=bn_eps, decay=bn_decay)
 
@@ -269,9 +293,9 @@ def multi_head_self_attention(state: State, name: str, x: Node, heads: int, scal
     positions = reshape(vertical, *vertical.shape, 1) + reshape(horizontal, *horizontal.shape[:4], 1, cols)
     scale = width**-0.5
     logits = content * scale + positions * (scale if scale_positions else 1.0)
-    weights = softmax(reshape(logits, batch, heads, rows, cols, rows * cols))
+    weights = _softmax(state, name, reshape(logits, batch, heads, rows * cols, rows * cols))
     flat = reshape(value, batch, heads, width, rows * cols)
-    return reshape(einsum(state, "bnfm,bnhwm->bnfhw", flat, weights), *x.shape)
+    return reshape(einsum(state, "bnfm,bnpm->bnfp", flat, weights), *x.shape)
 
 
 ATTENTION: dict[str, Callable[..., Node]] = {
