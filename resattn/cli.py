@@ -17,6 +17,8 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
+    from shared_tests.trace import Trace
+    from weights import Report
     from weights.attention import Kind
     from weights.config import Config
 
@@ -132,7 +134,19 @@ def check(
     inputs: Annotated[
         Path | None, typer.Option(help="A .npy file of images (batch, channels, height, width) to use instead.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Show every tensor, not only the worst of each quantity.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every tensor or stage, not only the worst of each quantity.")
+    ] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Compare stage by stage, and say which is the first to differ, and why.")
+    ] = False,
+    expected: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your own outputs for --inputs, traced to the cause if they differ: a .npy file of the output, or a .npz "
+            "file of stages by name (conv1, bn1, ..., output)."
+        ),
+    ] = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="Also write the whole report to this file.")] = None,
 ) -> None:
     """Load the weights into each framework and compare outputs, statistics and gradients. Exit status 1 if they differ.
@@ -140,7 +154,6 @@ def check(
     Everything is compared with a float64 NumPy oracle and between the frameworks. Without FILE and --config it takes the
     block 64 to 128 channels with stride 2.
     """
-    from shared_tests import crosscheck
     from weights import BlockConfig
     from weights.store import read, write_atomically
 
@@ -149,26 +162,54 @@ def check(
         raise ValueError("--naming: names what is in a file, but no file was given")
     if file is not None:
         described, arrays = read(file, described, naming)
-    with status("cross-check") as tell:
-        report = crosscheck(
-            described or BlockConfig(64, 128, 3, 2),
-            arrays,
-            frameworks=known_to(described) if frameworks is None else names(frameworks),
-            devices=names(devices),
-            dtype=dtype,
-            inputs=None if inputs is None else images(inputs),
-            size=None if size is None else height_and_width(size),
-            batch=batch,
-            seed=seed,
-            progress=tell,
-        )
-    for line in report.lines(every):
-        bad = "OVER" in line or line.startswith("FAILED")
-        typer.secho(line, fg=typer.colors.RED if bad else typer.colors.GREEN if line.startswith("All ") else None)
+    options = {
+        "frameworks": known_to(described) if frameworks is None else names(frameworks),
+        "devices": names(devices),
+        "dtype": dtype,
+        "inputs": None if inputs is None else images("--inputs", inputs),
+        "size": None if size is None else height_and_width(size),
+        "batch": batch,
+        "seed": seed,
+    }
+    config_checked = described or BlockConfig(64, 128, 3, 2)
+    if trace or expected is not None:
+        report = traced(config_checked, arrays, expected, every, options)
+    else:
+        report = crosschecked(config_checked, arrays, every, options)
     if as_json is not None:
         write_atomically(as_json, lambda temporary: temporary.write_text(json.dumps(report.to_dict(), indent=1) + "\n"))
     if not report.ok:
         raise typer.Exit(1)
+
+
+def crosschecked(config: Config, arrays: dict[str, np.ndarray] | None, every: bool, options: dict[str, object]) -> Report:
+    """Makes and prints the cross-check."""
+    from shared_tests import crosscheck
+
+    with status("cross-check") as tell:
+        report = crosscheck(config, arrays, **options, progress=tell)
+    for line in report.lines(every):
+        bad = "OVER" in line or line.startswith("FAILED")
+        typer.secho(line, fg=typer.colors.RED if bad else typer.colors.GREEN if line.startswith("All ") else None)
+    return report
+
+
+def traced(
+    config: Config,
+    arrays: dict[str, np.ndarray] | None,
+    expected: Path | None,
+    every: bool,
+    options: dict[str, object],
+) -> Trace:
+    """Makes and prints the trace."""
+    from shared_tests.trace import last_stage, trace_frameworks
+
+    given = None if expected is None else stages_in(expected, last_stage(config))
+    with status("trace") as tell:
+        report = trace_frameworks(config, arrays, expected=given, **options, progress=tell)
+    for line, kind in report.lines(every):
+        typer.secho(line, fg={"bad": typer.colors.RED, "good": typer.colors.GREEN}.get(kind))
+    return report
 
 
 @app.command()
@@ -342,16 +383,28 @@ def height_and_width(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def images(path: Path) -> np.ndarray:
+def images(option: str, path: Path) -> np.ndarray:
+    """The array in a .npy file."""
     import numpy as np
 
     if not path.is_file():
-        raise FileNotFoundError(f"--inputs {path}: there is no such file")
+        raise FileNotFoundError(f"{option} {path}: there is no such file")
     try:
         with path.open("rb") as handle:
             return np.lib.format.read_array(handle, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"--inputs {path}: is not a .npy file of plain numbers ({error})") from None
+        raise ValueError(f"{option} {path}: is not a .npy file of plain numbers ({error})") from None
+
+
+def stages_in(path: Path, last: str) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by name, or that of a .npy file as the last stage."""
+    from weights.store import read_npz
+
+    if path.suffix.lower() != ".npz":
+        return {last: images("--expected", path)}
+    if not path.is_file():
+        raise FileNotFoundError(f"--expected {path}: there is no such file")
+    return read_npz(path)
 
 
 def summary(config: Config, arrays: dict[str, np.ndarray]) -> str:

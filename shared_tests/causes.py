@@ -52,7 +52,7 @@ def compute(step: Step, inputs: Inputs) -> Array:
     """The output of a step, in float64. Raises KeyError for a kind that cannot be computed by itself."""
     with np.errstate(all="ignore"):
         y = KINDS[step.kind](step, *inputs)
-    return channels_last_read_as_first(y) if step["output_layout"] else y
+    return OUTPUT_LAYOUTS[step["output_layout"]](y) if step["output_layout"] else y
 
 
 def computable(step: Step) -> bool:
@@ -174,6 +174,12 @@ def channels_first_read_as_last(x: Array) -> Array:
 LAYOUTS = {
     "(height, width, channels) values read as (channels, height, width)": channels_last_read_as_first,
     "(channels, height, width) values read as (height, width, channels)": channels_first_read_as_last,
+}
+
+
+OUTPUT_LAYOUTS = {
+    "(height, width, channels) values read as (channels, height, width)": channels_last_read_as_first,
+    "axes (batch, height, width, channels) taken for (batch, channels, height, width)": lambda x: np.moveaxis(x, 1, -1),
 }
 
 
@@ -476,7 +482,8 @@ def _layout(step: Step) -> Variants:
             words = f"{features} features flattened channels last, where the weights have {channels} channels first"
             yield words, step.holding(weight=turned)
     else:
-        yield next(iter(LAYOUTS)), step.having(output_layout=True)
+        for words in OUTPUT_LAYOUTS:
+            yield words, step.having(output_layout=words)
 
 
 def _missing_term(step: Step) -> Variants:
@@ -581,8 +588,9 @@ def _tried(
     candidates: Iterable[tuple[str, str, Step]],
     screen: bool = False,
 ) -> list[Explanation]:
-    """Those that explain it, of each cause the best. screen: try one image first, where none depends on another."""
-    found: list[Explanation] = []
+    """Those that explain it: of each cause the first, unless another is much better, since usual ways come before those
+    found by solving. screen: try one image first, where none depends on another."""
+    found: dict[str, Explanation] = {}
     for cause, words, changed in candidates:
         few = screen and not changed["training"] and changed.kind not in RUNNING and len(actual) > 1
         if few:
@@ -590,6 +598,6 @@ def _tried(
             if left_over(changed, part, actual[:1], 4 * tolerance) is None:
                 continue
         left = left_over(changed, compute(changed, inputs), actual, tolerance)
-        if left is not None and not any(other.cause == cause and other.left <= left for other in found):
-            found = [other for other in found if other.cause != cause] + [Explanation(cause, words, changed, left)]
-    return sorted(found, key=lambda each: each.left)
+        if left is not None and (cause not in found or left < found[cause].left / 4):
+            found[cause] = Explanation(cause, words, changed, left)
+    return sorted(found.values(), key=lambda each: each.left)

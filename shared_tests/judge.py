@@ -40,9 +40,11 @@ IMAGE = "input"
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges one recording. config, arrays: what the model should be. given: what its first stage was given.
+    """Judges one recording.
 
-    rows: how far its stages are from a pass of the oracle all by itself. progress: called with a line now and then.
+    config, arrays: what the model should be. given: what its first stage was given. right: the oracle's own recording;
+    stages of the same name have the same shape. rows: how far the model's are from that. progress: called with a line now
+    and then.
     """
 
     model: str
@@ -52,6 +54,7 @@ class Judge:
     dtype: str
     recording: Recording
     given: Array
+    right: Recording
     rows: Sequence[Difference]
     progress: Callable[[str], None] = field(default=lambda line: None)
 
@@ -65,15 +68,8 @@ class Judge:
 
     @cached_property
     def values(self) -> dict[str, Array]:
-        """What was recorded, in the shapes that the oracle's stages have."""
-        plain, _, _ = reference.stages(self.config, self.arrays, self.given, training=self.training)
-        shapes = {name: stage.computed.shape for name, stage in plain.stages.items()}
-        values = {}
-        for name, array in self.recording.values.items():
-            fitting = channels_first(array, shapes[name]) if name in shapes else None
-            if fitting is not None:
-                values[name] = fitting
-        return values
+        """What was recorded of the oracle's stages."""
+        return {name: array for name, array in self.recording.values.items() if name in self.right.values}
 
     @cached_property
     def state(self) -> State:
@@ -105,23 +101,16 @@ class Judge:
             yield from self._judged(IMAGE, step, (x.astype(np.float64),), self.given, x.astype(np.float64), self.limit)
         for name, stage in self.state.stages.items():
             if name in self.values and name != IMAGE:
-                yield from self._turned(name, stage)
                 yield from self._stage(name, stage)
             if stage.kind == "batch norm" and self.training:
                 yield from self._statistics(stage)
 
-    def _turned(self, name: str, stage: Stage) -> Iterator[Finding]:
-        """A recorded array whose channels are last: right but for that, or judged as if they were in front."""
-        given, turned = self.recording.values[name], self.values[name]
-        if given.shape != turned.shape:
-            words = "the array is (batch, height, width, channels), not (batch, channels, height, width)"
-            apart = self._apart(name, turned, stage.computed.value, self.limit)
-            found = Explanation("layout flattening", words, Step(stage.kind), apart.relative)
-            yield Finding(self.model, self.mode, name, None, apart, "its axes are in another order", (found,))
-
     def _stage(self, name: str, stage: Stage) -> Iterator[Finding]:
         between = self._between(name)
         actual, right = self.values[name], stage.computed.value
+        if not all(np.isfinite(node.value).all() for node in stage.inputs):
+            # What makes NaN of NaN is not to blame.
+            actual, right = (np.where(np.isfinite(self.values[name]), array, 0) for array in (actual, right))
         if not between:
             inputs = tuple(node.value for node in stage.inputs)
             yield from self._judged(name, self._step(stage), inputs, actual, right, self.limit)
@@ -192,7 +181,7 @@ class Judge:
             seen.add(id(node))
             found |= {stage} if stage else set()
             waiting += [source for source, _ in node.sources]
-        return [stage for stage in (IMAGE, *self.state.stages) if stage in found]
+        return [stage for stage in dict.fromkeys((IMAGE, *self.state.stages)) if stage in found]
 
     # Where only the last of several stages was recorded
 
@@ -210,6 +199,12 @@ class Judge:
                 tried.append((cause, f"{words}, in all of {', '.join(places)}", dict.fromkeys(places, change)))
             tried += [(cause, f"{words}, at {place}", {place: change}) for place in places]
         found = self._tried(name, tried)
+        if between == [IMAGE]:
+            stage = self.state.stages[name]
+            inputs = tuple(node.value for node in stage.inputs)
+            known = {each.cause for each in found}
+            here = explanations(self._step(stage), inputs, self.values[name], self.limit)
+            found += [each for each in here if each.cause not in known]
         if not found and isinstance(self.config, BlockConfig):
             pairs = combinations([each for each in tried if each[0] in COMMON], 2)
             found = self._tried(
@@ -235,7 +230,7 @@ class Judge:
             if left is None and step["format"] and _relative(y, actual) < 0.05 * off:
                 left = _relative(y, actual)
                 words += f" (accounts for {1 - left / off:.0%} of it; rounding cannot be repeated exactly)"
-            if left is not None and (cause not in best or left < best[cause].left):
+            if left is not None and (cause not in best or left < best[cause].left / 4):
                 best[cause] = Explanation(cause, words, step, left)
         return sorted(best.values(), key=lambda each: each.left)
 
@@ -248,7 +243,10 @@ class Judge:
             if step is None:
                 raise LookupError
             steps.append(step)
-            return compute(step, tuple(node.value for node in stage.inputs))
+            y = compute(step, tuple(node.value for node in stage.inputs))
+            if y.shape != stage.computed.shape:
+                raise LookupError
+            return y
 
         image = self.given.astype(np.float64)
         others = {stage: altered for stage in changes if stage != IMAGE}
@@ -273,14 +271,6 @@ def _again(cause: str, words: str) -> Change:
 
 def _relative(y: Array, actual: Array) -> float:
     return difference(y, actual, tolerance=0).relative
-
-
-def channels_first(array: Array, shape: tuple[int, ...]) -> Array | None:
-    """The array itself or with its last axis in front of the others, whichever has the shape; None if neither has."""
-    if array.shape == shape:
-        return array
-    turned = np.moveaxis(array, -1, 1) if array.ndim == 4 else array
-    return turned if turned.shape == shape else None
 
 
 def axes_of(shape: tuple[int, ...]) -> str:

@@ -140,6 +140,43 @@ def test_check_on_images_of_ones_own(torch, block, tmp_path):
     fails(ValueError, "is not a .npy file", "check", block, "--inputs", tmp_path / "text.npy")
 
 
+def test_check_traces(all_frameworks, block, tmp_path):
+    result = run("check", block, "--trace", "--size", "8x6", "--batch", "3", "--json", tmp_path / "trace.json")
+    assert result.exit_code == 0, result.output
+    assert "Every stage computes what it should." in result.output
+    assert re.search(r"^ +forward +backward$", result.output, re.MULTILINE)
+    assert re.search(r"^  attention\.sigmoid( +[\d.e-]+){6}$", result.output, re.MULTILINE)
+    assert json.loads((tmp_path / "trace.json").read_text())["ok"] is True
+
+
+def test_check_traces_expected_outputs(torch, block, tmp_path):
+    """The issue's own example: a checkpoint, and outputs that came from elsewhere."""
+    from weights.live import adapter, build
+
+    x = np.random.default_rng(0).normal(size=(3, 3, 6, 8)).astype("float32")
+    other = BlockConfig.from_dict({**BLOCK.to_dict(), "bn_eps": 1e-3})
+    y = adapter("torch").forward(build(other, random_arrays(BLOCK), "torch"), x)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    arguments = ("check", block, "--frameworks", "torch", "--inputs", tmp_path / "x.npy", "--expected")
+    result = run(*arguments, tmp_path / "y.npy", "--json", tmp_path / "trace.json")
+    assert result.exit_code == 1
+    assert "expected, eval: diverges at output" in result.output
+    assert "batch norm eps: eps 0.001 instead of 1e-05, in all of bn1, bn2, shortcut.1" in result.output
+    found = json.loads((tmp_path / "trace.json").read_text())["findings"]
+    assert [each["explanations"][0]["cause"] for each in found] == ["batch norm eps"]
+    np.savez(tmp_path / "y.npz", output=adapter("torch").forward(build(BLOCK, random_arrays(BLOCK), "torch"), x))
+    assert run(*arguments, tmp_path / "y.npz").exit_code == 0
+    np.savez(tmp_path / "z.npz", conv3=y)
+    fails(ValueError, "expected: there is no stage 'conv3'; the stages are conv1", *arguments, tmp_path / "z.npz")
+    fails(FileNotFoundError, "there is no such file", *arguments, tmp_path / "nowhere.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    fails(WeightsError, "text.npz: is not a whole .npz file", *arguments, tmp_path / "text.npz")
+    fails(
+        ValueError, "give these, too (--inputs)", "check", block, "--frameworks", "torch", "--expected", tmp_path / "y.npy"
+    )
+
+
 def _check(block, tmp_path, array):
     np.save(tmp_path / "wrong.npy", array)
     return "check", block, "--frameworks", "torch", "--inputs", tmp_path / "wrong.npy"

@@ -12,7 +12,7 @@ from shared_tests import reference
 from shared_tests.backends import backends, precise
 from shared_tests.cases import random_arrays, random_cotangent
 from shared_tests.crosscheck import checked_inputs, default_size, draw, near_kink
-from shared_tests.judge import Judge, axes_of, channels_first
+from shared_tests.judge import Judge, axes_of
 from shared_tests.reference_layers import backward
 from shared_tests.tolerances import tolerance
 from shared_tests.trace_report import ORACLE, Finding, Trace, where
@@ -72,8 +72,9 @@ def trace(
         for model, recording in recordings.items():
             given = x if recording.received is None else recording.received
             right, near = _oracle(config, arrays, given, dtype, mode, seed)
+            _check_stages(model, recording, right, every=not isinstance(models[model], Mapped))
             compared = _compared(model, mode, dtype, recording, right, recordings)
-            judge = Judge(model, mode, config, arrays, dtype, recording, given, compared, progress)
+            judge = Judge(model, mode, config, arrays, dtype, recording, given, right, compared, progress)
             found = list(judge.findings(x))
             findings += found or _backward(model, mode, recording, right, compared)
             rows += compared
@@ -116,12 +117,13 @@ def trace_frameworks(
     inputs = checked_inputs(inputs, config, dtype)
     with precise(frameworks, dtype):
         models: dict[str, Any] = {backend.name: backend.build(config, arrays) for backend in used}
+        notes: list[str] = []
         if expected is not None:
-            models["expected"] = _expected(config, arrays, inputs, expected)
+            models["expected"], notes = _expected(config, arrays, inputs, expected)
         modes = MODES if expected is None else ("eval",)
         found = trace(models, inputs, config=config, arrays=arrays, modes=modes, seed=seed, progress=progress)
     environment = tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used)
-    return Trace(found.title, found.rows, found.findings, environment, found.notes)
+    return Trace(found.title, found.rows, found.findings, environment, (*found.notes, *notes))
 
 
 def last_stage(config: Config) -> str:
@@ -131,9 +133,13 @@ def last_stage(config: Config) -> str:
 
 def _expected(
     config: Config, arrays: Mapping[str, np.ndarray], inputs: np.ndarray, expected: Mapping[str, np.ndarray]
-) -> Recording:
-    """Outputs from elsewhere as a recording. Raises ValueError for stages and shapes that the model does not have."""
+) -> tuple[Recording, list[str]]:
+    """Outputs from elsewhere as a recording, channels in front, and a note on each that had them behind.
+
+    Raises ValueError for stages and shapes that the model does not have.
+    """
     state, _, _ = reference.stages(config, arrays, inputs, training=False)
+    values, notes = {}, []
     for name, array in expected.items():
         if name not in state.stages:
             raise ValueError(f"expected: there is no stage {name!r}; the stages are {', '.join(state.stages)}")
@@ -142,9 +148,13 @@ def _expected(
                 f"expected: {name}: expected an array of real numbers, got {getattr(array, 'dtype', type(array))}"
             )
         shape = state.stages[name].computed.shape
-        if channels_first(array, shape) is None:
+        values[name] = array
+        if array.shape != shape and array.ndim == 4 and np.moveaxis(array, -1, 1).shape == shape:
+            values[name] = np.moveaxis(array, -1, 1)
+            notes.append(f"expected {name} is {array.shape}, so its axes were taken as (batch row col channel)")
+        if values[name].shape != shape:
             raise ValueError(f"expected: {name}: expected {shape} ({axes_of(shape)}), got {array.shape}")
-    return Recording({name: expected[name] for name in state.stages if name in expected})
+    return Recording({name: values[name] for name in state.stages if name in values}), notes
 
 
 def _meant(
@@ -205,6 +215,20 @@ def _oracle(
     nodes = {"input": image, **{name: stage.computed for name, stage in state.stages.items()}}
     slopes = {name: node.slope for name, node in nodes.items() if node.slope is not None}
     return Recording({name: node.value for name, node in nodes.items()}, slopes, state.statistics), state.margin
+
+
+def _check_stages(model: str, recording: Recording, right: Recording, every: bool) -> None:
+    """Raises ValueError for stages that the oracle does not have, in a mapped model, or has in another shape."""
+    for name, array in recording.values.items():
+        if name not in right.values:
+            if not every:
+                raise ValueError(f"stages: {model}: there is no stage {name!r}; the stages are {', '.join(right.values)}")
+        elif name != "input" and array.shape != right.values[name].shape:
+            shape = right.values[name].shape
+            raise ValueError(
+                f"{model}: {name}: expected {shape} ({axes_of(shape)}), got {array.shape}: its stride, padding or channels "
+                f"are others, or it is not the stage of that name"
+            )
 
 
 def _compared(

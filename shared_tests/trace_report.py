@@ -94,11 +94,11 @@ class Trace:
             ],
         }
 
-    def lines(self) -> list[tuple[str, str]]:
-        """The report as text, each line with what it is: "bad", "good" or ""."""
+    def lines(self, every: bool = False) -> list[tuple[str, str]]:
+        """The report as text, each line with what it is: "bad", "good" or "". every: all stages, however many there are."""
         lines = [(self.title, ""), *((f"  {line}", "") for line in self.environment)]
         for mode in dict.fromkeys(row.quantity.split()[0] for row in self.rows):
-            lines += [("", ""), (f"{MODES[mode]}: relative difference from the oracle", ""), *self._table(mode)]
+            lines += [("", ""), (f"{MODES[mode]}: relative difference from the oracle", ""), *self._table(mode, every)]
         if any(row.expected != ORACLE for row in self.rows):
             lines.append(("  *: from the first model; the oracle has no such stage", ""))
         lines.append(("", ""))
@@ -113,7 +113,7 @@ class Trace:
             lines.append(("Every stage computes what it should.", "good"))
         return [*lines, *((f"note: {note}", "") for note in self.notes)]
 
-    def _table(self, mode: str) -> Iterator[tuple[str, str]]:
+    def _table(self, mode: str, every: bool) -> Iterator[tuple[str, str]]:
         """A row a stage, a column for each model and way; statistics stand among what is computed forward."""
         rows = {(*row.quantity.split(), row.tensor, row.actual): row for row in self.rows}
         heads = [
@@ -131,10 +131,25 @@ class Trace:
                 moved = rows.get((mode, "statistics", stage, model)) if way == "forward" else None
                 cells.append(_cell(rows.get((mode, way, stage, model), moved)))
             table.append((stage, *cells))
-            wrong = [finding.model for finding in self.findings if (finding.mode, finding.stage) == (mode, stage)]
-            marks.append(f"  <- {', '.join(dict.fromkeys(wrong))}" if wrong else "")
-        for line, mark in zip(columns(table), marks, strict=True):
-            yield line + mark, "bad" if mark else ""
+            marks.append(self._mark(mode, stage))
+        lines = list(zip(columns(table), marks, strict=True))
+        shown = range(len(lines)) if every else _worth_showing(marks)
+        for number, (line, mark) in enumerate(lines):
+            if number in shown:
+                yield line + mark, "bad" if mark else ""
+            elif number - 1 in shown:
+                hidden = next((place for place in shown if place > number), len(lines)) - number
+                yield f"  ... {hidden} more (--all shows them)", ""
+
+    def _mark(self, mode: str, stage: str) -> str:
+        """Who diverges at a stage, and for whom it is the first."""
+        firsts: dict[str, str] = {}
+        for finding in self.findings:
+            if finding.mode == mode:
+                firsts.setdefault(finding.model, finding.stage)
+        wrong = dict.fromkeys(finding.model for finding in self.findings if (finding.mode, finding.stage) == (mode, stage))
+        words = [f"{model} diverges{' first' if firsts[model] == stage else ''}" for model in wrong]
+        return f"  <- {', '.join(words)}" if words else ""
 
     def __str__(self) -> str:
         return "\n".join(line for line, _ in self.lines())
@@ -147,6 +162,15 @@ def _alike(finding: Finding, other: Finding) -> bool:
 
 
 MODES = {"eval": "evaluation", "train": "training"}
+
+
+def _worth_showing(marks: list[str], most: int = 45) -> list[int]:
+    """The rows to show of many: those that are marked and what is around them, the first and the last."""
+    marked = [place for place, mark in enumerate(marks) if mark][:10]
+    near = (
+        {place + step for place in marked for step in (-2, -1, 0, 1, 2)} | set(range(5)) | {len(marks) - 1, len(marks) - 2}
+    )
+    return [place for place in range(len(marks)) if len(marks) <= most or place in near]
 
 
 def _in_order(rows: tuple[Difference, ...], mode: str) -> list[str]:

@@ -133,12 +133,17 @@ def _read_safetensors(path: Path) -> tuple[str | None, Arrays]:
         raise WeightsError(f"{path.name}: is not a whole safetensors file of float arrays ({error})", []) from None
 
 
-def _read_npz(path: Path) -> tuple[str | None, Arrays]:
+def read_npz(path: Path) -> Arrays:
+    """The arrays of a .npz file. Raises WeightsError for one that is not whole, or holds more than plain arrays."""
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            return {name: file[name] for name in file.files}
     except Exception as error:  # a broken archive raises whatever the layer that broke raises
         raise WeightsError(f"{path.name}: is not a whole .npz file of plain arrays ({error})", []) from None
+
+
+def _read_npz(path: Path) -> tuple[str | None, Arrays]:
+    arrays = read_npz(path)
     text = arrays.pop(METADATA, None)
     return (None if text is None else str(text)), arrays
 
