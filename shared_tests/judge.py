@@ -192,13 +192,16 @@ class Judge:
         for site in sites:
             for cause, words, _ in variants(self._step(site)):
                 offered.setdefault((cause.name, words), []).append(site.name)
-        tried = []
+        everywhere, somewhere = [], []
         for (cause, words), places in offered.items():
             change = _again(cause, words)
+            if places == [IMAGE]:
+                everywhere.append((cause, f"{words}, in the input", {IMAGE: change}))
+                continue
             if len(places) > 1:
-                tried.append((cause, f"{words}, in all of {', '.join(places)}", dict.fromkeys(places, change)))
-            tried += [(cause, f"{words}, at {place}", {place: change}) for place in places]
-        found = self._tried(name, tried)
+                everywhere.append((cause, f"{words}, in all of {_few(places)}", dict.fromkeys(places, change)))
+            somewhere += [(cause, f"{words}, at {place}", {place: change}) for place in places]
+        found = self._tried(name, everywhere) or self._tried(name, somewhere)
         if between == [IMAGE]:
             stage = self.state.stages[name]
             inputs = tuple(node.value for node in stage.inputs)
@@ -206,7 +209,7 @@ class Judge:
             here = explanations(self._step(stage), inputs, self.values[name], self.limit)
             found += [each for each in here if each.cause not in known]
         if not found and isinstance(self.config, BlockConfig):
-            pairs = combinations([each for each in tried if each[0] in COMMON], 2)
+            pairs = combinations([each for each in (*everywhere, *somewhere) if each[0] in COMMON], 2)
             found = self._tried(
                 name,
                 (
@@ -257,6 +260,12 @@ class Judge:
         except LookupError:
             return None
         return steps[-1], y
+
+
+def _few(places: list[str], most: int = 4) -> str:
+    if len(places) <= most:
+        return ", ".join(places)
+    return f"the {len(places)} that can have it ({places[0]} to {places[-1]})"
 
 
 def _again(cause: str, words: str) -> Change:

@@ -80,6 +80,7 @@ def trace(
             rows += compared
             margin = min(margin, near)
     notes = [near_kink(margin, dtype)] if any(finding.backward for finding in findings) else []
+    notes += [] if findings else [_grown(rows)]
     title = f"trace of {config.describe()} in {dtype}, input {' x '.join(map(str, x.shape))}"
     return Trace(title, tuple(rows), tuple(findings), notes=tuple(note for note in notes if note))
 
@@ -255,6 +256,18 @@ def _compared(
                     )
                 )
     return rows
+
+
+def _grown(rows: Sequence[Difference]) -> str:
+    """What to say where stages are over their tolerance though every one computes what it should."""
+    over = [row for row in rows if not row.ok]
+    if not over:
+        return ""
+    worst = max(over, key=lambda row: row.excess)
+    return (
+        f"rounding grows on the way: {worst.quantity}, {worst.tensor} of {worst.actual} is {worst.relative:.1e} away, over its "
+        f"tolerance {worst.tolerance:.0e}, though every stage is right for what it was given"
+    )
 
 
 def _backward(model: str, mode: str, recording: Recording, right: Recording, rows: list[Difference]) -> list[Finding]:
