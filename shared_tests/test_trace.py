@@ -13,6 +13,8 @@ import pytest
 from shared_tests import reference
 from shared_tests.backends import FRAMEWORKS, Backend, precise
 from shared_tests.cases import ATTENTION, NETWORKS, attention_block, name_of, random_arrays, random_cotangent, random_input
+from shared_tests.causes import CAUSES, Step, compute, explanations, left_over, variants
+from shared_tests.causes import KINDS as COMPUTED
 from shared_tests.trace import Mapped, last_stage, trace, trace_frameworks
 from weights import BlockConfig, export, load
 from weights.layouts import LAYOUTS
@@ -84,6 +86,68 @@ def test_nothing_stays_replaced(framework):
         trace({"model": model}, images(size=(1, 2), batch=1), modes=("train",))
     assert (block.relu, type(model).__call__) == before
     assert (export(model)["bn1.running_mean"] == random_arrays(BLOCK)["bn1.running_mean"]).all()
+
+
+# Every way to make every known mistake, in stages of every kind
+
+
+def steps():
+    """A stage of every kind with what it is given, of sizes that hide nothing."""
+    rng = np.random.default_rng(0)
+
+    def normal(*shape):
+        return rng.normal(0.3, 1, shape)
+
+    norm = {"weight": normal(5), "bias": normal(5), "running_mean": normal(5), "running_var": rng.uniform(1e-4, 2, 5)}
+    conv = {"stride": (2, 2), "padding": (1, 1), "dilation": 1, "groups": 1}
+    mapped = normal(3, 5, 8, 6)
+    kernel = {"weight": normal(4, 4, 3, 3), "bias": normal(4)}
+    return {
+        "input": (Step("input", {}, {"channels": 3}), (rng.uniform(0, 1, (3, 3, 6, 5)),)),
+        "convolution": (Step("convolution", kernel, conv), (normal(3, 4, 8, 6),)),
+        "linear": (Step("linear", {"weight": normal(12, 12), "bias": normal(12)}), (normal(5, 12),)),
+        "batch norm": (Step("batch norm", norm, {"eps": 1e-5, "training": False}), (mapped,)),
+        "batch norm in training": (Step("batch norm", norm, {"eps": 1e-5, "training": True}), (mapped / 30,)),
+        "layer norm": (Step("layer norm", {"weight": normal(5), "bias": normal(5)}, {"eps": 1e-5}), (mapped / 30,)),
+        **{kind: (Step(kind), (5 * mapped,)) for kind in ("relu", "sigmoid", "hard_sigmoid", "hard_swish")},
+        "sum": (Step("sum"), (mapped, normal(3, 5, 8, 6))),
+        "running mean": (Step("running mean", {}, {"decay": 0.9}), (normal(5), normal(5), np.float64(24))),
+        "running variance": (
+            Step("running variance", {}, {"decay": 0.9}),
+            (rng.uniform(0.5, 2, 5), rng.uniform(0.5, 2, 5), np.float64(24)),
+        ),
+    }
+
+
+STEPS = steps()
+WAYS = [(kind, cause.name, words) for kind, (step, _) in STEPS.items() for cause, words, _ in variants(step)]
+
+
+def test_every_cause_is_planted():
+    assert {cause for _, cause, _ in WAYS} == {cause.name for cause in CAUSES}
+    assert {step.kind for step, _ in STEPS.values()} == set(COMPUTED)
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_every_way_of_every_cause(kind):
+    """Each is found for what it is; another cause is named only where it computes the same."""
+    step, inputs = STEPS[kind]
+    right = compute(step, inputs)
+    assert explanations(step, inputs, (right + 0.01 * right**2).astype("f"), 2e-6, pairs=False) == []
+    for cause, words, planted in variants(step):
+        actual = compute(planted, inputs).astype("f")
+        if left_over(planted, right, actual, 2e-6) is not None:
+            # An eps of 0 in place of 1e-5, say, does nothing where all variances are large.
+            assert cause.name in ("batch norm eps", "reduced precision"), words
+            continue
+        found = explanations(step, inputs, actual, 2e-6)
+        assert cause.name in [each.cause for each in found], words
+        for each in found:
+            same = np.array_equal(compute(each.step, inputs).astype("f"), actual)
+            close = left_over(planted, compute(each.step, inputs), actual, 2e-6) is not None
+            assert same or close, (words, str(each))
+        if cause.name not in ("batch norm eps", "reduced precision", "layout flattening"):
+            assert words in [each.words for each in found], (words, found)
 
 
 # Mistakes in the weights: in every framework

@@ -265,8 +265,8 @@ def _grown(rows: Sequence[Difference]) -> str:
         return ""
     worst = max(over, key=lambda row: row.excess)
     return (
-        f"rounding grows on the way: {worst.quantity}, {worst.tensor} of {worst.actual} is {worst.relative:.1e} away, over its "
-        f"tolerance {worst.tolerance:.0e}, though every stage is right for what it was given"
+        f"rounding grows on the way: {worst.quantity}, {worst.tensor} of {worst.actual} is {worst.relative:.1e} away, over "
+        f"its tolerance {worst.tolerance:.0e}, though every stage is right for what it was given"
     )
 
 
