@@ -293,7 +293,7 @@ def shown(default: object) -> str:
 
 def costs(kind: str, channels: int, size: tuple[int, int], given: dict[str, object] | None = None) -> tuple[str, str]:
     """Numbers of parameters and of multiply-adds, for people; a dash where the kind cannot be made or nobody has said."""
-    from weights.cost import multiply_adds, parameter_count
+    from weights.graph import multiply_adds, parameter_count
 
     options = {**fixed_size(kind, size, given or {}), **(given or {})}
     try:

@@ -19,7 +19,7 @@ from weights import BlockConfig, NetworkConfig, difference, export, load, port, 
 from weights.attention import ATTENTION as KINDS
 from weights.attention import attention_parameters
 from weights.convert import to_canonical, to_native
-from weights.cost import multiply_adds
+from weights.graph import multiply_adds
 from weights.live import build
 
 ROOT = Path(__file__).parent.parent
