@@ -147,7 +147,16 @@ def check(
             "file of stages by name (conv1, bn1, ..., output)."
         ),
     ] = None,
+    grid: Annotated[
+        bool,
+        typer.Option(
+            "--grid", help="Check 15 blocks of other strides and channels, with the attention of --config's block."
+        ),
+    ] = False,
     as_json: Annotated[Path | None, typer.Option("--json", help="Also write the whole report to this file.")] = None,
+    as_html: Annotated[
+        Path | None, typer.Option("--html", help="Also write it as a page: what failed first, a heat map, every stage.")
+    ] = None,
 ) -> None:
     """Load the weights into each framework and compare outputs, statistics and gradients. Exit status 1 if they differ.
 
@@ -172,13 +181,22 @@ def check(
         "seed": seed,
     }
     config_checked = described or BlockConfig(64, 128, 3, 2)
+    reports: dict[str, Report] = {}
+    found: Trace | None = None
     if trace or expected is not None:
-        report = traced(config_checked, arrays, expected, every, options)
+        found = traced(config_checked, arrays, expected, every, options)
+    elif grid:
+        reports = grid_checked(config_checked, arrays, every, options)
     else:
-        report = crosschecked(config_checked, arrays, every, options)
+        reports = {config_checked.describe(): crosschecked(config_checked, arrays, every, options)}
+    outcomes = [found] if found else list(reports.values())
     if as_json is not None:
-        write_atomically(as_json, lambda temporary: temporary.write_text(json.dumps(report.to_dict(), indent=1) + "\n"))
-    if not report.ok:
+        plain = [outcome.to_dict() for outcome in outcomes]
+        content = json.dumps(plain if grid else plain[0], indent=1) + "\n"
+        write_atomically(as_json, lambda temporary: temporary.write_text(content))
+    if as_html is not None:
+        write_page(as_html, config_checked, arrays, reports, found, options)
+    if not all(outcome.ok for outcome in outcomes):
         raise typer.Exit(1)
 
 
@@ -192,6 +210,61 @@ def crosschecked(config: Config, arrays: dict[str, np.ndarray] | None, every: bo
         bad = "OVER" in line or line.startswith("FAILED")
         typer.secho(line, fg=typer.colors.RED if bad else typer.colors.GREEN if line.startswith("All ") else None)
     return report
+
+
+def grid_checked(
+    config: Config, arrays: dict[str, np.ndarray] | None, every: bool, options: dict[str, object]
+) -> dict[str, Report]:
+    """Cross-checks of blocks of every stride and channel configuration, by their names; prints a line for each."""
+    from shared_tests import crosscheck
+    from shared_tests.cases import user_grid
+    from weights import BlockConfig
+
+    if arrays is not None or not isinstance(config, BlockConfig):
+        raise ValueError("--grid: makes blocks of its own, so it takes no file, and of --config only a block")
+    if options["size"] or options["inputs"] is not None:
+        raise ValueError("--grid: makes images of its own sizes, so it takes neither --size nor --inputs")
+    reports: dict[str, Report] = {}
+    with status("cross-check") as tell:
+        for block, size in user_grid(config):
+            name = f"{block.in_channels} to {block.out_channels}, stride {' x '.join(map(str, block.stride))}"
+            tell(name)
+            reports[name] = crosscheck(block, **{**options, "size": size})
+    for name, report in reports.items():
+        worst = max(report.rows, key=lambda row: row.excess)
+        words = "ok" if report.ok else f"OVER: {worst}"
+        color = None if report.ok else typer.colors.RED
+        typer.secho(f"  {name:24}  {worst.relative:.1e} of {worst.tolerance:.0e}, {worst.quantity}, {words}", fg=color)
+        for row in report.rows if every else ():
+            typer.echo(f"    {row}")
+    if all(report.ok for report in reports.values()):
+        count = sum(len(report.rows) for report in reports.values())
+        typer.secho(f"All {count} comparisons are within their tolerance.", fg=typer.colors.GREEN)
+    return reports
+
+
+def write_page(
+    path: Path,
+    config: Config,
+    arrays: dict[str, np.ndarray] | None,
+    reports: dict[str, Report],
+    found: Trace | None,
+    options: dict[str, object],
+) -> None:
+    """Writes the page of a check, for which it makes what was not asked for in the terminal: the trace, the cross-check."""
+    from resattn.report import Page, write
+    from shared_tests import crosscheck
+    from shared_tests.backends import flags
+    from shared_tests.trace import trace_frameworks
+
+    with status("page") as tell:
+        if found is None:
+            found = trace_frameworks(config, arrays, **options, progress=tell)
+        if not reports:
+            reports = {config.describe(): crosscheck(config, arrays, **options, progress=tell)}
+        command = ["resattn", *sys.argv[1:]]
+        write(path, Page(reports, found, drawing(config, found), command, flags(options["frameworks"])))
+    typer.echo(f"Wrote {path}.")
 
 
 def traced(

@@ -143,8 +143,8 @@ class Page:
         what = "quantity" if single else "configuration"
         return (
             f'<section><h2 id="map">Error by {what} and pair</h2><p class="quiet">Each cell: the greatest relative '
-            f"difference of its tensors, the one nearest to its tolerance (or farthest over it), and filled the more the nearer, on a "
-            f"logarithmic scale. Arrow keys walk through the cells; what a cell stands for is told below.</p>"
+            f"difference of its tensors, the one nearest to its tolerance (or farthest over it), and filled the more the "
+            f"nearer, on a logarithmic scale. Arrow keys walk through the cells; what a cell stands for is told below.</p>"
             f'<div class="scroll"><table class="map" role="grid" aria-labelledby="map"><thead><tr><td></td>{heads}</tr>'
             f"</thead><tbody>{''.join(body)}</tbody></table></div>"
             f'<p id="told" role="status" aria-live="polite"></p>{LEGEND}</section>'

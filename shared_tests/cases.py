@@ -69,6 +69,20 @@ GRID = [
 # Every configuration once, the three sizes taking turns.
 SHORT_GRID = [case for number, case in enumerate(GRID) if (number + number // 3) % 3 == 0]
 
+
+def user_grid(config: BlockConfig) -> list[tuple[BlockConfig, tuple[int, int]]]:
+    """Blocks like `config` of every stride and channels, with image sizes, odd and even, that take turns."""
+    fields = {
+        name: value for name, value in config.to_dict().items() if name not in ("in_channels", "out_channels", "stride")
+    }
+    if config.has_fixed_size:
+        raise ValueError(f"attention {config.attention!r} with a size of its own fits one block, not a grid of them")
+    return [
+        (BlockConfig(*channels, **{**fields, "stride": stride}), SIZES[number % len(SIZES)])
+        for number, (channels, stride) in enumerate(product(((8, 8), (8, 12), (12, 8)), STRIDES))
+    ]
+
+
 SIZED = {"size": None}  # stands for the size of the map that comes out of conv2
 
 # Every kind with its defaults, or as near to them as small channels allow, and with each of its options.
