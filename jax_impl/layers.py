@@ -65,6 +65,7 @@ class Conv2d(nnx.Conv):
         *,
         bias: bool = True,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -76,7 +77,7 @@ class Conv2d(nnx.Conv):
             kernel_dilation=dilation,
             use_bias=bias,
             dtype=dtype,
-            param_dtype=checked(dtype),
+            param_dtype=checked(param_dtype or dtype),
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
             bias_init=nnx.initializers.zeros,
             rngs=rngs,
@@ -97,6 +98,7 @@ class DepthwiseConv2d(nnx.Conv):
         padding: tuple[int, int] = (0, 0),
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -108,7 +110,7 @@ class DepthwiseConv2d(nnx.Conv):
             feature_group_count=channels,
             use_bias=False,
             dtype=dtype,
-            param_dtype=checked(dtype),
+            param_dtype=checked(param_dtype or dtype),
             kernel_init=nnx.initializers.normal((2 / (kernel_size[0] * kernel_size[1])) ** 0.5),
             rngs=rngs,
         )
@@ -126,6 +128,7 @@ class Conv1d(nnx.Conv):
         padding: str = "zero",
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -135,7 +138,7 @@ class Conv1d(nnx.Conv):
             padding="VALID",
             use_bias=False,
             dtype=dtype,
-            param_dtype=checked(dtype),
+            param_dtype=checked(param_dtype or dtype),
             kernel_init=nnx.initializers.normal((2 / kernel_size) ** 0.5),
             rngs=rngs,
         )
@@ -156,13 +159,14 @@ class Linear(nnx.Linear):
         out_features: int,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
             in_features,
             out_features,
             dtype=dtype,
-            param_dtype=checked(dtype),
+            param_dtype=checked(param_dtype or dtype),
             kernel_init=nnx.initializers.variance_scaling(1.0, "fan_in", "normal"),
             bias_init=nnx.initializers.zeros,
             rngs=rngs,
@@ -179,9 +183,10 @@ class Bottleneck(nnx.Module):
         *,
         bias: bool = True,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.fc1 = Conv2d(channels, hidden_channels, bias=bias, **options)
         self.fc2 = Conv2d(hidden_channels, channels, bias=bias, **options)
 
@@ -205,11 +210,12 @@ def average(x: Float[Array, "..."], *axes: int) -> Float[Array, "..."]:
     """The mean over axes, which stay with size 1.
 
     Axis by axis, from the last: over several at once XLA on CPU may add up all positions one after the other, which loses
-    four times more than PyTorch does.
+    four times more than PyTorch does. In float32 at least: a low precision is rounded to once, not behind every axis.
     """
+    y = widened(x)
     for axis in sorted(axes, reverse=True):
-        x = x.mean(axis=axis, keepdims=True)
-    return x
+        y = y.mean(axis=axis, keepdims=True)
+    return like(x, y)
 
 
 def maximum(x: Float[Array, "..."], *axes: int) -> Float[Array, "..."]:
@@ -251,7 +257,7 @@ def global_average(x: Float[Array, "batch height width channels"]) -> Float[Arra
 def average_around(x: Float[Array, "batch height width channels"], extent: int) -> Float[Array, "batch rows cols channels"]:
     """The mean of the pixels less than `extent` rows and columns away, those that are there, at every extent-th pixel."""
     window, margin = (2 * extent - 1, 2 * extent - 1), (extent - 1, extent - 1)
-    return like(x, nnx.avg_pool(x, window, (extent, extent), (margin, margin), count_include_pad=False))
+    return like(x, nnx.avg_pool(widened(x), window, (extent, extent), (margin, margin), count_include_pad=False))
 
 
 def nearest(

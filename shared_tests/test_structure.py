@@ -19,7 +19,10 @@ FILES = files("pytorch_impl")
 
 # What a framework calls by a name of its own, and what it needs besides.
 SAME_NAME = {"forward": "call", "__call__": "call"}
-NATIVE_ARGUMENTS = {"device", "rngs", "name", "training"}
+NATIVE_ARGUMENTS = {
+    "device", "rngs", "name", "training",
+    "param_dtype",  # Flax' way to compute in one dtype and hold another; PyTorch has autocast, Keras its dtype policies
+}  # fmt: skip
 NATIVE_METHODS = {"reset_parameters", "get_config", "compute_output_shape"}
 # Names that only one framework has a use for, each with its reason where it is defined.
 NATIVE_NAMES = {

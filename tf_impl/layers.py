@@ -322,8 +322,9 @@ def average_around(
     """
     margins = ((0, 0), (extent - 1, extent - 1), (extent - 1, extent - 1), (0, 0))
     pool = {"pool_size": 2 * extent - 1, "strides": extent, "padding": "valid", "data_format": "channels_last"}
-    there = ops.average_pool(ops.pad(ops.ones_like(x[:1, :, :, :1]), margins), **pool)
-    return ops.average_pool(ops.pad(x, margins), **pool) / there
+    wide = widened(x)
+    there = ops.average_pool(ops.pad(ops.ones_like(wide[:1, :, :, :1]), margins), **pool)
+    return like(x, ops.average_pool(ops.pad(wide, margins), **pool) / there)
 
 
 def nearest(

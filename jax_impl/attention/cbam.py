@@ -63,9 +63,10 @@ class CBAM(nnx.Module):
         bn_decay: float = 0.99,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         given = {"kernel_size": kernel_size, "bias": bias, "bn_eps": bn_eps, "bn_decay": bn_decay}
         attention_parameters("cbam", channels, given)
         hidden = hidden_width(channels, reduction, hidden_channels)

@@ -34,9 +34,10 @@ class Coordinate(nnx.Module):
         bn_decay: float = 0.9,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
         hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, kind="coordinate")
         self.conv1 = Conv2d(channels, hidden, **options)

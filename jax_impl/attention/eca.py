@@ -32,9 +32,10 @@ class EfficientChannel(nnx.Module):
         padding: str = "zero",
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         given = {"kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
         attention_parameters("eca", channels, given)
         self.conv = Conv1d(eca_kernel_size(channels, kernel_size, gamma, beta), padding, **options)

@@ -29,9 +29,10 @@ class EffectiveSqueezeExcite(nnx.Module):
         gate: str = "hard_sigmoid",
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.gate = one_of("gate", gate, GATES)
         self.fc = Conv2d(channels, channels, **options)
 

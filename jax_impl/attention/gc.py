@@ -49,9 +49,10 @@ class GlobalContext(nnx.Module):
         ln_eps: float = 1e-5,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         attention_parameters("gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps})
         hidden = hidden_width(channels, reduction, hidden_channels, kind="gc")
         self.conv_attn = Conv2d(channels, 1, **options) if pooling == "attention" else None

@@ -88,9 +88,10 @@ class GatherExcite(nnx.Module):
         bn_decay: float = 0.9,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         given = {"gather": gather, "extent": extent, "size": size, "mlp": mlp, "bn_eps": bn_eps, "bn_decay": bn_decay}
         widths = {"reduction": reduction, "hidden_channels": hidden_channels}
         attention_parameters("ge", channels, {**given, **widths})

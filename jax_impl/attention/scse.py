@@ -45,9 +45,10 @@ class ConcurrentSqueezeExcite(nnx.Module):
         fusion: str = "sum",
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         hidden = hidden_width(channels, reduction, hidden_channels, kind="scse")
         self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
         self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options)

@@ -34,9 +34,10 @@ class SqueezeExcite(nnx.Module):
         gate: str = "sigmoid",
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         hidden = hidden_width(channels, reduction, hidden_channels, divisor, minimum)
         self.gate = one_of("gate", gate, GATES)
         self.fc1 = Conv2d(channels, hidden, **options)

@@ -33,9 +33,10 @@ class Triplet(nnx.Module):
         bn_decay: float = 0.99,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         given = {"kernel_size": kernel_size, "spatial": spatial, "bn_eps": bn_eps, "bn_decay": bn_decay}
         attention_parameters("triplet", channels, given)
         self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
