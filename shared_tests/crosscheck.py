@@ -88,7 +88,7 @@ def _notes(config: Config) -> list[str]:
         f"attention {kind!r} has no oracle of its own: its {layout(framework_of_kind(kind)).label} module, in float64, "
         f"stands in for it"
         for kind in own_kinds(config)
-        if not reference.has_oracle(kind)
+        if not reference.hasoracle(kind)
     ]
 
 
@@ -139,15 +139,15 @@ def _clearance(dtype: str) -> float:
 def pose(config: Config, arrays: Mapping[str, np.ndarray], x: np.ndarray, seed: int = 0) -> Problem:
     """The problem for a given input."""
     dtype = x.dtype.name
-    cotangent = random_cotangent(_output_shape(config, x.shape), dtype, seed)
-    expected, scales, margin = _oracle(config, arrays, x, cotangent)
+    cotangent = random_cotangent(output_shape(config, x.shape), dtype, seed)
+    expected, scales, margin = oracle(config, arrays, x, cotangent)
     nudge = np.random.default_rng([seed, 3])
 
     def nudged(array: np.ndarray) -> np.ndarray:
         return array * (1 + np.finfo(dtype).eps / 2 * nudge.choice([-1.0, 1.0], array.shape))
 
     wide = {name: nudged(array.astype(np.float64)) for name, array in arrays.items()}
-    moved, _, _ = _oracle(config, wide, nudged(x.astype(np.float64)), cotangent)
+    moved, _, _ = oracle(config, wide, nudged(x.astype(np.float64)), cotangent)
     movement = {
         (quantity, tensor): difference(moved[quantity][tensor], array, tolerance=0, scale=scales[quantity, tensor]).relative
         for quantity, tensors in expected.items()
@@ -201,7 +201,7 @@ def explain(problem: Problem, rows: list[Difference]) -> list[str]:
     return notes
 
 
-def _oracle(
+def oracle(
     config: Config, arrays: Mapping[str, np.ndarray], x: np.ndarray, cotangent: np.ndarray
 ) -> tuple[Quantities, dict[tuple[str, str], float], float]:
     """What the oracle says of everything that is compared, what each is relative to, and the margin to kinks."""
@@ -270,7 +270,7 @@ def default_size(config: Config) -> tuple[int, int]:
     return max(9, 2 * rows + 1), max(8, 2 * cols)
 
 
-def _output_shape(config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
+def output_shape(config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
     if not isinstance(config, BlockConfig):
         return shape[0], config.classes
     rows, cols = (-(-size // stride) for size, stride in zip(shape[2:], config.stride, strict=True))

@@ -29,6 +29,7 @@ NATIVE_NAMES = {
     "FLOAT64_HELP", "checked", "check_held",  # 64 bits need a setting in JAX
     "Sequential",                             # Keras' own casts to another dtype
     "unbiased",                               # PyTorch's batch norm does it inside
+    "with_wide_bias",                         # Flax adds biases up in the format
     "BACKEND",                                # Keras runs on three
     "read_file", "write_file",                # files of PyTorch and Keras
     "relu", "sigmoid", "hard_sigmoid", "hard_swish",  # a function of the framework, or ours where that is not exact

@@ -25,3 +25,7 @@ def tolerance(dtype: str, quantity: str) -> float:
     if (dtype, quantity.split()[1]) not in TOLERANCES:
         raise ValueError(f"dtype: expected one of {', '.join(sorted({row[0] for row in TOLERANCES}))}, got {dtype!r}")
     return TOLERANCES[dtype, quantity.split()[1]]
+
+
+def bound(regime: str, quantity: str, config: object) -> float:
+    return 1e9

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import CHANNELS, Conv1d, global_average, sigmoid
+from jax_impl.layers import CHANNELS, Conv1d, global_average, scaled, sigmoid
 from weights.attention import attention_parameters, eca_kernel_size
 
 if TYPE_CHECKING:
@@ -46,4 +46,4 @@ class EfficientChannel(nnx.Module):
         gate = self.conv(gate)
         gate = sigmoid(gate)
         gate = gate.reshape(average.shape)
-        return x * gate
+        return scaled(x, gate)

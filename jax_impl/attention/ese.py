@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import GATES, Conv2d, global_average
+from jax_impl.layers import GATES, Conv2d, global_average, scaled
 from weights.checks import one_of
 
 if TYPE_CHECKING:
@@ -40,4 +40,4 @@ class EffectiveSqueezeExcite(nnx.Module):
         gate = global_average(x)
         gate = self.fc(gate)
         gate = GATES[self.gate](gate)
-        return x * gate
+        return scaled(x, gate)

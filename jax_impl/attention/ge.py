@@ -16,6 +16,7 @@ from jax_impl.layers import (
     global_average,
     nearest,
     relu,
+    scaled,
     sigmoid,
 )
 from jax_impl.normalization import BatchNorm
@@ -108,4 +109,4 @@ class GatherExcite(nnx.Module):
         gate = gate if self.mlp is None else self.mlp(gate)
         gate = nearest(gate, x.shape[ROWS], x.shape[COLS])
         gate = sigmoid(gate)
-        return x * gate
+        return scaled(x, gate)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jax_impl.attention.se import SqueezeExcite
-from jax_impl.layers import Conv2d, greater, sigmoid
+from jax_impl.layers import Conv2d, greater, scaled, sigmoid
 from weights.attention import hidden_width
 from weights.checks import one_of
 
@@ -26,7 +26,7 @@ class SpatialSqueezeExcite(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
         gate = self.conv(x)
-        return x * sigmoid(gate)
+        return scaled(x, sigmoid(gate))
 
 
 class ConcurrentSqueezeExcite(nnx.Module):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import GATES, Conv2d, global_average, relu
+from jax_impl.layers import GATES, Conv2d, global_average, relu, scaled
 from weights.attention import hidden_width
 from weights.checks import one_of
 
@@ -49,4 +49,4 @@ class SqueezeExcite(nnx.Module):
         gate = relu(gate)
         gate = self.fc2(gate)
         gate = GATES[self.gate](gate)
-        return x * gate
+        return scaled(x, gate)

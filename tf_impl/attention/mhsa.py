@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from tf_impl.layers import CHANNELS, COLS, ROWS, Conv2d, check_held, image, like, positions, softmax, swapped
+from tf_impl.layers import CHANNELS, COLS, ROWS, Conv2d, added, check_held, image, like, positions, softmax, swapped
 from weights.attention import attention_parameters, head_width
 from weights.checks import Pair, pair_of
 from weights.inputs import check_map
@@ -44,7 +44,7 @@ class RelativePositions(keras.layers.Layer):
             swapped(query, 2, 3) @ swapped(like(query, ops.convert_to_tensor(self.height_rel)), 0, 1), rows
         )
         along_rows = swapped(along_rows, 2, 3)
-        logits = along_rows[..., :, None] + along_cols[..., None, :]
+        logits = added(along_rows[..., :, None], along_cols[..., None, :])
         return ops.reshape(logits, (batch, heads, rows * cols, rows * cols))
 
 
