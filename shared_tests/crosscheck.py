@@ -40,7 +40,8 @@ def crosscheck(
     statistics after one training step, and the gradients of a random projection of the output, in both modes, with respect
     to the input and every parameter.
 
-    arrays: canonical; None for random ones. dtype: "float32" or "float64", to compute in; None for that of the arrays.
+    arrays: canonical; None for random ones. dtype: "float32" or "float64", to compute in; None for that of the
+    arrays, float32 at least.
     inputs: (batch, channels, height, width); None for random ones of `size` (height, width), drawn so that no relu comes
     near its kink and no tensor is ill-conditioned. progress: called with a line before each step.
     Raises WeightsError for arrays that do not fit, ValueError for bad inputs, devices and dtypes, MissingFramework.
@@ -51,7 +52,7 @@ def crosscheck(
     if arrays is None:
         arrays = random_arrays(config, dtype or "float32", seed)
     check(schema(config), arrays)
-    dtype = dtype or max((array.dtype for array in arrays.values()), key=lambda kind: kind.itemsize).name
+    dtype = dtype or np.result_type(np.float32, *(array.dtype for array in arrays.values())).name
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
     used = backends(frameworks, devices)
 

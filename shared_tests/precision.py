@@ -21,6 +21,7 @@ from shared_tests import reference
 from shared_tests.backends import FRAMEWORKS, Backend, Quantities, backends, precise
 from shared_tests.cases import random_arrays, random_cotangent, random_input
 from shared_tests.crosscheck import ORACLE, default_size, oracle, output_shape
+from shared_tests.reference_layers import rounded_to
 from shared_tests.tolerances import bound
 from weights import Difference, Report, difference, export, schema
 from weights.checks import at_least, one_of, pair_of
@@ -32,7 +33,7 @@ from weights.parameters import Parameter
 FORMATS = LOW
 REGIMES = ("mixed", "low")
 CLEARANCE = 4  # in eps of bfloat16: tensors on the way are off by one or two
-MOVEMENT = 2.5  # in eps
+MOVEMENT = 6  # in eps
 DRAWS = 150
 
 
@@ -134,8 +135,9 @@ def ordinary(
 
 def clear(config: Config, seed: int = 0) -> Task:
     """Random weights, images and slopes in which rounding decides nothing: of `DRAWS`, the first with a risk up to 1, else
-    the one with the least. Risk: of a relu or maximum within `CLEARANCE` of its kink, or of a gradient that rounding weights
-    and input alone moves by more than `MOVEMENT`. Sizes take turns: in a small image fewer maxima are nearly tied.
+    the one with the least. Risk: of a relu or maximum within `CLEARANCE` of its kink, or of a gradient that moves by more
+    than `MOVEMENT` when the oracle rounds all it computes: a sum that cancels, say. Sizes take turns: in a small image fewer
+    maxima are nearly tied.
     """
     best, least = None, np.inf
     for attempt in range(DRAWS):
@@ -153,8 +155,10 @@ def clear(config: Config, seed: int = 0) -> Task:
 
 
 def movement(task: Task, form: str) -> float:
-    """How far the gradients move, in eps and relative to each tensor, when weights and input are rounded to a format."""
-    (expected, scales), (moved, _) = expectation(task), expectation(task.rounded(form))
+    """How far the gradients move, in eps and relative to each tensor, when the oracle rounds all it computes to a format."""
+    expected, scales = expectation(task)
+    with rounded_to(form):
+        moved, _ = expectation(task)
     return max(
         difference(moved[quantity][tensor], array, tolerance=0, scale=scales[quantity, tensor]).relative / eps(form)
         for quantity, tensors in expected.items()
@@ -232,7 +236,7 @@ def measure(task: Task, form: str, regime: str, used: list[Backend]) -> list[Dif
             difference(
                 actual[quantity][tensor],
                 array,
-                tolerance=bound(regime, quantity, task.config) * eps(form),
+                tolerance=bound(quantity, task.config) * eps(form),
                 scale=scales[quantity, tensor],
                 quantity=f"{regime} {form} {quantity}",
                 tensor=tensor,
