@@ -272,5 +272,11 @@ def expectation(given: Task) -> tuple[Quantities, dict[tuple[str, str], float]]:
     if slopes is None:
         slopes = np.zeros(output_shape(given.config, given.x.shape))
     expected, scales, _ = oracle(given.config, wide, given.x.astype(np.float64), slopes)
+    # A mean is as far off as the values are whose mean it is: relative to their deviation, where that is greater.
+    for parameter in schema(given.config):
+        if parameter.role == "norm mean":
+            variance = expected["train statistics"][f"{parameter.module}.running_var"]
+            key = ("train statistics", parameter.name)
+            scales[key] = max(scales[key], float(variance.max()) ** 0.5)
     kept = (" gradient",) if given.cotangent is not None else (" output", " statistics")
     return {quantity: tensors for quantity, tensors in expected.items() if quantity.endswith(kept)}, scales
