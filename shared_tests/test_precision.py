@@ -40,21 +40,32 @@ def check_within(backend, task, form, regime):
     assert report.ok, str(report)
 
 
-@SHORT
-@pytest.mark.parametrize("config", [*KINDS, NETWORKS[0][0]], ids=name_of)
+# Every kind in one format and mixed precision, every other with everything low, the formats taking turns.
+MIXED = [(config, FORMATS[number % 2]) for number, config in enumerate([*KINDS, NETWORKS[0][0]])]
+LOW = [(config, FORMATS[number // 2 % 2]) for number, config in enumerate(KINDS) if number % 2]
+
+
+@pytest.mark.parametrize(("config", "form"), MIXED, ids=name_of)
 def test_outputs_and_statistics_in_mixed_precision(backend, config, form):
     check_within(backend, task(config, None, None, (9, 8), 8), form, "mixed")
 
 
-@SHORT
-@pytest.mark.parametrize("config", KINDS[1::2], ids=name_of)
+@pytest.mark.parametrize(("config", "form"), LOW, ids=name_of)
 def test_outputs_and_statistics_with_everything_low(backend, config, form):
     check_within(backend, task(config, None, None, (9, 8), 8), form, "low")
 
 
-@SHORT
-@pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize("kind", ["none", "se", "eca", "simam", "gc", "mhsa"])
+@pytest.mark.parametrize(
+    ("kind", "form", "regime"),
+    [
+        ("se", "bfloat16", "mixed"),
+        ("se", "float16", "low"),
+        ("eca", "float16", "mixed"),
+        ("simam", "bfloat16", "low"),
+        ("gc", "bfloat16", "mixed"),
+        ("mhsa", "float16", "low"),
+    ],
+)
 def test_gradients(backend, kind, form, regime):
     check_within(backend, clear_task(attention_block(kind, ATTENTION[kind][0])), form, regime)
 
@@ -158,9 +169,9 @@ def test_a_mistake_of_a_few_eps_is_seen(backend, form, monkeypatch):
     assert {row.quantity for row in report.failures} == {f"mixed {form} eval output", f"mixed {form} train output"}
 
 
-@pytest.mark.parametrize(("form", "scale", "shift"), [("float16", 300, 0), ("bfloat16", 1, 3), ("float16", 1, 10)])
+@pytest.mark.parametrize(("form", "scale", "shift"), [("float16", 300, 0), ("bfloat16", 1, 10), ("float16", 1, 30)])
 def test_batch_norms_in_the_format_are_seen(torch, monkeypatch, form, scale, shift):
-    """E[x^2] - E[x]^2 in the format: values around 300 overflow float16, and means of 3 or 10 cancel."""
+    """E[x^2] - E[x]^2 in the format: values around 300 overflow float16, and means of 10 or 30 cancel."""
     from pytorch_impl import BatchNorm
 
     def naive(self, x):
@@ -195,7 +206,7 @@ def test_sums_in_the_format_are_seen(jax, form, monkeypatch):
 
 
 @SHORT
-@pytest.mark.parametrize("config", [BLOCK, NETWORK, FIXED], ids=["block", "network", "fixed"])
+@pytest.mark.parametrize("config", [NETWORK, FIXED], ids=["network", "fixed"])
 @pytest.mark.parametrize(("source", "target"), list(permutations(FRAMEWORKS, 2)))
 def test_every_ordered_pair(all_frameworks, source, target, config, form):
     arrays = low(config, form, seed=3)
@@ -281,11 +292,13 @@ def test_flax_dtypes(jax):
 
     from jax_impl import ResidualBlockWithAttention
 
+    def shapes(**arguments):
+        return nnx.eval_shape(lambda: ResidualBlockWithAttention(3, 4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0), **arguments))
+
     for kind, variants in ATTENTION.items():
         options = {name: (4, 5) if name == "size" else value for name, value in variants[-1].items()}
-        arguments = {"attention": kind, "attention_options": options, "dtype": jnp.bfloat16, "rngs": nnx.Rngs(0)}
         for held, expected in ((None, "bfloat16"), (jnp.float32, "float32")):
-            model = nnx.eval_shape(lambda: ResidualBlockWithAttention(3, 4, param_dtype=held, **arguments))  # noqa: B023
+            model = shapes(attention=kind, attention_options=options, param_dtype=held)
             assert {leaf.dtype.name for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))} == {expected}, kind
             assert {leaf.dtype.name for leaf in jax.tree.leaves(nnx.state(model, nnx.BatchStat))} == {"float32"}, kind
 
@@ -294,13 +307,13 @@ def test_flax_dtypes(jax):
 
 
 def test_precision_reports(backend):
-    config = BlockConfig(3, 4, attention="eca")
-    report = precision(config, frameworks=(backend.framework,), formats=("bfloat16",), size=(5, 6), batch=3)
+    config = BlockConfig(3, 4, attention="none")
+    report = precision(config, frameworks=(backend.framework,), formats=("bfloat16",), regimes=("mixed",), size=(5, 6))
     assert report.ok, str(report)
-    assert len({row.quantity for row in report.rows}) == 10
+    assert len({row.quantity for row in report.rows}) == 5
     lines = "\n".join(table(report))
     assert "mixed bfloat16 eval gradient" in lines
-    assert "low bfloat16 train statistics" in lines
+    assert "mixed bfloat16 train statistics" in lines
     given = precision(config, low(config, "bfloat16"), frameworks=(backend.framework,), regimes=("low",), size=(5, 6))
     assert {row.quantity.split()[-1] for row in given.rows} == {"output", "statistics"}
     assert "gradients are measured with random weights alone" in given.notes[0]
