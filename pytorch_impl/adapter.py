@@ -121,12 +121,12 @@ def _mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 def _tensor(model: nn.Module, array: np.ndarray) -> torch.Tensor:
     held = next(model.parameters(), None)
-    return _from_numpy(array).to(device=None if held is None else held.device, copy=True)
+    return _from_numpy(array).to(None if held is None else held.device)
 
 
 def _from_numpy(array: np.ndarray) -> torch.Tensor:
-    """The same values in the same memory, whatever the order of its bytes."""
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    """A copy, whatever the order of its bytes and whether or not it can be written to."""
+    array = np.array(array, array.dtype.newbyteorder("="), order="C")
     if array.dtype == BFLOAT16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)

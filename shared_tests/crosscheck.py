@@ -89,7 +89,7 @@ def _notes(config: Config) -> list[str]:
         f"attention {kind!r} has no oracle of its own: its {layout(framework_of_kind(kind)).label} module, in float64, "
         f"stands in for it"
         for kind in own_kinds(config)
-        if not reference.hasoracle(kind)
+        if not reference.has_oracle(kind)
     ]
 
 
