@@ -48,14 +48,15 @@ def holds_float64() -> bool:
     return jax.dtypes.canonicalize_dtype(jnp.float64) == jnp.float64
 
 
-def create(config: Config, *, dtype: str, device: str | None = None) -> nnx.Module:
-    """A new model of a config, its parameters zeros in `dtype`, to be loaded."""
+def create(config: Config, *, dtype: str, device: str | None = None, compute: str | None = None) -> nnx.Module:
+    """A new model of a config, its parameters zeros in `dtype`, to be loaded. compute: a lower dtype to compute in."""
     model = ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
+    dtypes = {"dtype": dtype} if compute is None else {"dtype": compute, "param_dtype": dtype}
     with nullcontext() if device is None else jax.default_device(jax.devices(device)[0]):
         if own_kinds(config):  # which may hold arrays of their own
-            return model.from_config(config, dtype=dtype, rngs=nnx.Rngs(0))
+            return model.from_config(config, **dtypes, rngs=nnx.Rngs(0))
         # Drawing initial values that are overwritten at once costs a compilation for each shape: 14 s for a ResNet-20.
-        graph, state = nnx.split(nnx.eval_shape(lambda: model.from_config(config, dtype=dtype, rngs=nnx.Rngs(0))))
+        graph, state = nnx.split(nnx.eval_shape(lambda: model.from_config(config, **dtypes, rngs=nnx.Rngs(0))))
         return nnx.merge(graph, jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), state))
 
 
@@ -141,7 +142,7 @@ def _gradients(
     y, pullback, statistics = jax.vjp(
         lambda parameters, x: _forward(graph, parameters, statistics, rest, x), parameters, x, has_aux=True
     )
-    parameter_slopes, image_slope = pullback(cotangent)
+    parameter_slopes, image_slope = pullback(cotangent.astype(y.dtype))
     return y, statistics, image_slope, parameter_slopes
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jax_impl.attention import AttentionModule, Identity
-from jax_impl.layers import Conv2d, relu
+from jax_impl.layers import Conv2d, like, relu
 from jax_impl.normalization import BatchNorm
 from weights.config import BlockConfig, Pair
 from weights.inputs import check_input
@@ -30,7 +30,8 @@ class ResidualBlockWithAttention(nnx.Module):
 
     x: (batch, height, width, in_channels) -> (batch, ceil(height / stride), ceil(width / stride), out_channels).
     The arguments are those of `weights.BlockConfig`, which says what they mean and which values it takes.
-    dtype: of parameters and statistics. rngs: gives the initial values, as usual in Flax: nnx.Rngs(0).
+    dtype: to compute in, and of what comes out. param_dtype: of the parameters, by default dtype; statistics are float32 at
+    least. rngs: gives the initial values, as usual in Flax: nnx.Rngs(0).
     Raises ValueError for arguments that make no block, and for inputs of another rank or number of channels,
     and for float64 where JAX is not set up for it.
     """
@@ -49,6 +50,7 @@ class ResidualBlockWithAttention(nnx.Module):
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         config = BlockConfig(
@@ -56,7 +58,7 @@ class ResidualBlockWithAttention(nnx.Module):
             attention, attention_options, conv_bias, bn_eps, bn_decay,
         )  # fmt: skip
         kernel, stride, padding = config.kernel_size, config.stride, config.padding
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.config = config
         self.conv1 = Conv2d(in_channels, out_channels, kernel, stride, padding, bias=conv_bias, **options)
         self.bn1 = BatchNorm(out_channels, bn_eps, bn_decay, **options)
@@ -73,7 +75,7 @@ class ResidualBlockWithAttention(nnx.Module):
 
     @classmethod
     def from_config(cls, config: BlockConfig, **options: Any) -> ResidualBlockWithAttention:
-        """The block that a config describes. options: dtype and rngs."""
+        """The block that a config describes. options: dtype, param_dtype and rngs."""
         return cls(**config.to_dict(), **options)
 
     def __call__(self, x: Float[Array, "batch height width in_channels"]) -> Float[Array, "batch rows cols out_channels"]:
@@ -84,5 +86,5 @@ class ResidualBlockWithAttention(nnx.Module):
         y = self.conv2(y)
         y = self.bn2(y)
         y = self.attention(y)
-        y = y + self.shortcut(x)
+        y = y + like(y, self.shortcut(x))
         return relu(y)

@@ -46,6 +46,15 @@ def checked(dtype: DTypeLike) -> DTypeLike:
     return dtype
 
 
+def with_wide_bias(arrays: tuple[Array, Array, Array | None], *, dtype: DTypeLike) -> tuple[Array, Array, Array | None]:
+    """Input and kernel in the dtype to compute in, the bias in float32 at least.
+
+    A bias' slope is a sum over batch and positions; in bfloat16 XLA loses half of it over 8 images of 56 x 56 positions.
+    """
+    x, kernel, bias = arrays
+    return x.astype(dtype), kernel.astype(dtype), None if bias is None else widened(bias)
+
+
 class Conv2d(nnx.Conv):
     """2-d convolution with explicit padding, initialised as in He et al. 2015 (Delving deep, section 2.2; fan out).
 
@@ -65,6 +74,7 @@ class Conv2d(nnx.Conv):
         *,
         bias: bool = True,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -76,11 +86,15 @@ class Conv2d(nnx.Conv):
             kernel_dilation=dilation,
             use_bias=bias,
             dtype=dtype,
-            param_dtype=checked(dtype),
+            param_dtype=checked(param_dtype or dtype),
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
             bias_init=nnx.initializers.zeros,
+            promote_dtype=with_wide_bias,
             rngs=rngs,
         )
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows cols out_channels"]:
+        return super().__call__(x).astype(self.dtype)
 
 
 class DepthwiseConv2d(nnx.Conv):
@@ -97,6 +111,7 @@ class DepthwiseConv2d(nnx.Conv):
         padding: tuple[int, int] = (0, 0),
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -108,7 +123,7 @@ class DepthwiseConv2d(nnx.Conv):
             feature_group_count=channels,
             use_bias=False,
             dtype=dtype,
-            param_dtype=checked(dtype),
+            param_dtype=checked(param_dtype or dtype),
             kernel_init=nnx.initializers.normal((2 / (kernel_size[0] * kernel_size[1])) ** 0.5),
             rngs=rngs,
         )
@@ -126,6 +141,7 @@ class Conv1d(nnx.Conv):
         padding: str = "zero",
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
@@ -135,7 +151,7 @@ class Conv1d(nnx.Conv):
             padding="VALID",
             use_bias=False,
             dtype=dtype,
-            param_dtype=checked(dtype),
+            param_dtype=checked(param_dtype or dtype),
             kernel_init=nnx.initializers.normal((2 / kernel_size) ** 0.5),
             rngs=rngs,
         )
@@ -156,17 +172,22 @@ class Linear(nnx.Linear):
         out_features: int,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(
             in_features,
             out_features,
             dtype=dtype,
-            param_dtype=checked(dtype),
+            param_dtype=checked(param_dtype or dtype),
             kernel_init=nnx.initializers.variance_scaling(1.0, "fan_in", "normal"),
             bias_init=nnx.initializers.zeros,
+            promote_dtype=with_wide_bias,
             rngs=rngs,
         )
+
+    def __call__(self, x: Float[Array, "batch in_features"]) -> Float[Array, "batch out_features"]:
+        return super().__call__(x).astype(self.dtype)
 
 
 class Bottleneck(nnx.Module):
@@ -179,9 +200,10 @@ class Bottleneck(nnx.Module):
         *,
         bias: bool = True,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.fc1 = Conv2d(channels, hidden_channels, bias=bias, **options)
         self.fc2 = Conv2d(hidden_channels, channels, bias=bias, **options)
 
@@ -205,11 +227,12 @@ def average(x: Float[Array, "..."], *axes: int) -> Float[Array, "..."]:
     """The mean over axes, which stay with size 1.
 
     Axis by axis, from the last: over several at once XLA on CPU may add up all positions one after the other, which loses
-    four times more than PyTorch does.
+    four times more than PyTorch does. In float32 at least: a low precision is rounded to once, not behind every axis.
     """
+    y = widened(x)
     for axis in sorted(axes, reverse=True):
-        x = x.mean(axis=axis, keepdims=True)
-    return x
+        y = y.mean(axis=axis, keepdims=True)
+    return like(x, y)
 
 
 def maximum(x: Float[Array, "..."], *axes: int) -> Float[Array, "..."]:
@@ -238,6 +261,18 @@ def like(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
     return y.astype(x.dtype)
 
 
+def scaled(x: Float[Array, "..."], factor: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x factor, the factor broadcast. In float32 at least: its slope is a sum over many positions, which XLA adds up in the
+    format (off by 3% for 56 x 56 positions in bfloat16).
+    """
+    return like(x, widened(x) * widened(factor))
+
+
+def added(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x + y, y broadcast. In float32 at least, as `scaled`."""
+    return like(x, widened(x) + widened(y))
+
+
 def position_count(x: Float[Array, "..."]) -> int:
     """How many positions a map has."""
     return x.shape[ROWS] * x.shape[COLS]
@@ -251,7 +286,7 @@ def global_average(x: Float[Array, "batch height width channels"]) -> Float[Arra
 def average_around(x: Float[Array, "batch height width channels"], extent: int) -> Float[Array, "batch rows cols channels"]:
     """The mean of the pixels less than `extent` rows and columns away, those that are there, at every extent-th pixel."""
     window, margin = (2 * extent - 1, 2 * extent - 1), (extent - 1, extent - 1)
-    return like(x, nnx.avg_pool(x, window, (extent, extent), (margin, margin), count_include_pad=False))
+    return like(x, nnx.avg_pool(widened(x), window, (extent, extent), (margin, margin), count_include_pad=False))
 
 
 def nearest(
@@ -259,8 +294,8 @@ def nearest(
 ) -> Float[Array, "batch rows cols channels"]:
     """Stretched to rows x cols: row r reads row floor(r height / rows), and so do columns; in whole numbers."""
     height, width = x.shape[ROWS], x.shape[COLS]
-    x = x[:, jnp.arange(rows) * height // rows]
-    return x[:, :, jnp.arange(cols) * width // cols]
+    y = widened(x)[:, jnp.arange(rows) * height // rows]
+    return like(x, y[:, :, jnp.arange(cols) * width // cols])
 
 
 def concatenate(parts: Sequence[Float[Array, "..."]], axis: int) -> Float[Array, "..."]:

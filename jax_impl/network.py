@@ -46,7 +46,8 @@ class ResidualAttentionNetwork(nnx.Module):
     He et al. 2015, table 1 (ImageNet) and section 4.2 (CIFAR).
 
     x: (batch, height, width, in_channels) -> (batch, classes), not normalised (logits).
-    dtype: of parameters and statistics. rngs: gives the initial values, as usual in Flax: nnx.Rngs(0).
+    dtype: to compute in, and of what comes out. param_dtype: of the parameters, by default dtype; statistics are float32 at
+    least. rngs: gives the initial values, as usual in Flax: nnx.Rngs(0).
     Raises ValueError for inputs of another rank or number of channels,
     and for float64 where JAX is not set up for it.
     """
@@ -56,9 +57,10 @@ class ResidualAttentionNetwork(nnx.Module):
         config: NetworkConfig,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.config = config
         self.stem = Stem(config, **options)
         self.stages = nnx.Sequential(
@@ -71,7 +73,7 @@ class ResidualAttentionNetwork(nnx.Module):
 
     @classmethod
     def from_config(cls, config: NetworkConfig, **options: Any) -> ResidualAttentionNetwork:
-        """The network that a config describes. options: dtype and rngs."""
+        """The network that a config describes. options: dtype, param_dtype and rngs."""
         return cls(config, **options)
 
     def __call__(self, x: Float[Array, "batch height width in_channels"]) -> Float[Array, "batch classes"]:

@@ -24,6 +24,8 @@ class BatchNorm(nnx.Module):
     In training mean and variance are the batch's, over batch and positions, the variance biased (divided by n), and the
     running ones become decay * running + (1 - decay) * batch's, with the unbiased variance (divided by n - 1).
     In evaluation they are the running ones. initial_scale: what the scale starts with.
+    Computed in float32 at least, in which the running ones are held too; what comes out is of the dtype of x. The parameters
+    are of param_dtype, by default dtype.
     Raises ValueError in training with n = 1.
 
     Not nnx.BatchNorm, which keeps the biased variance, computes it as E[x^2] - E[x]^2, and holds statistics in float32
@@ -38,9 +40,11 @@ class BatchNorm(nnx.Module):
         initial_scale: float = 1,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs | None = None,
     ):
-        statistics = jnp.promote_types(checked(dtype), jnp.float32)
+        dtype = checked(param_dtype or dtype)
+        statistics = jnp.promote_types(dtype, jnp.float32)
         self.eps = eps
         self.decay = decay
         self.use_running_average = False  # the attribute that train() and eval() set
@@ -77,7 +81,8 @@ class LayerNorm(nnx.Module):
     """Layer normalization over the channels of each position (Ba et al. 2016, equation 3).
 
     x: (batch, height, width, channels) -> the same shape: (x - mean) / sqrt(variance + eps) * scale + bias, mean and biased
-    variance over the channels.
+    variance over the channels. Computed in float32 at least; what comes out is of the dtype of x. The parameters are of
+    param_dtype, by default dtype.
 
     Not nnx.LayerNorm, which computes the variance as E[x^2] - E[x]^2 unless told otherwise.
     """
@@ -88,10 +93,12 @@ class LayerNorm(nnx.Module):
         eps: float = 1e-5,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs | None = None,
     ):
+        dtype = checked(param_dtype or dtype)
         self.eps = eps
-        self.scale = nnx.Param(jnp.ones(channels, checked(dtype)))
+        self.scale = nnx.Param(jnp.ones(channels, dtype))
         self.bias = nnx.Param(jnp.zeros(channels, dtype))
 
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:

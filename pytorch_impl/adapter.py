@@ -17,6 +17,7 @@ from torch import nn
 from pytorch_impl.block import ResidualBlockWithAttention
 from pytorch_impl.network import ResidualAttentionNetwork
 from weights.config import BlockConfig, Config
+from weights.convert import BFLOAT16
 
 FLOAT64_HELP = "PyTorch needs no setting for it"
 
@@ -47,10 +48,13 @@ def holds_float64() -> bool:
     return True
 
 
-def create(config: Config, *, dtype: str, device: str | None = None) -> nn.Module:
-    """A new model of a config, its parameters in `dtype`, to be loaded."""
-    model = ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
-    return model.from_config(config, dtype=getattr(torch, dtype), device=device)
+def create(config: Config, *, dtype: str, device: str | None = None, compute: str | None = None) -> nn.Module:
+    """A new model of a config, its parameters in `dtype`, to be loaded. compute: a lower dtype to compute in (autocast)."""
+    kind = ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
+    model = kind.from_config(config, dtype=getattr(torch, dtype), device=device)
+    if compute is not None:
+        model.forward = torch.autocast(next(model.parameters()).device.type, getattr(torch, compute))(model.forward)
+    return model
 
 
 def variables(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -60,7 +64,8 @@ def variables(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def to_numpy(leaf: torch.Tensor) -> np.ndarray:
     """A parameter as a NumPy array in the framework's layout."""
-    return leaf.detach().cpu().numpy()
+    leaf = leaf.detach().cpu()
+    return leaf.view(torch.int16).numpy().view(BFLOAT16) if leaf.dtype == torch.bfloat16 else leaf.numpy()
 
 
 def dtype_name(leaf: torch.Tensor) -> str:
@@ -71,7 +76,7 @@ def dtype_name(leaf: torch.Tensor) -> str:
 def assign(leaf: torch.Tensor, array: np.ndarray) -> None:
     """Puts an array of the same shape and dtype into a parameter."""
     with torch.no_grad():
-        leaf.copy_(torch.from_numpy(array))
+        leaf.copy_(_from_numpy(array))
 
 
 def is_training(model: nn.Module) -> bool:
@@ -97,7 +102,7 @@ def gradients(
     image = _tensor(model, x).requires_grad_()
     with _mode(model, training):
         y = model(image)
-    slopes = torch.autograd.grad(y, [image, *leaves.values()], _tensor(model, cotangent))
+    slopes = torch.autograd.grad(y, [image, *leaves.values()], _tensor(model, cotangent).to(y.dtype))
     first, *rest = map(to_numpy, slopes)
     return to_numpy(y), first, dict(zip(leaves, rest, strict=True))
 
@@ -116,7 +121,15 @@ def _mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 def _tensor(model: nn.Module, array: np.ndarray) -> torch.Tensor:
     held = next(model.parameters(), None)
-    return torch.tensor(array, device=None if held is None else held.device)
+    return _from_numpy(array).to(None if held is None else held.device)
+
+
+def _from_numpy(array: np.ndarray) -> torch.Tensor:
+    """A copy, whatever the order of its bytes and whether or not it can be written to."""
+    array = np.array(array, array.dtype.newbyteorder("="), order="C")
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def read_file(path: Path) -> tuple[str | None, dict[str, np.ndarray]]:
@@ -127,8 +140,6 @@ def read_file(path: Path) -> tuple[str | None, dict[str, np.ndarray]]:
     state = content.get("state_dict", content)
     if not isinstance(state, Mapping):
         raise TypeError(f"expected a mapping of names to tensors, got {type(state).__name__}")
-    if any(isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16 for value in state.values()):
-        raise TypeError("its tensors are bfloat16, which NumPy does not have; convert them with .float()")
     config = content.get("config")
     return (
         config if isinstance(config, str) else None,
@@ -138,4 +149,4 @@ def read_file(path: Path) -> tuple[str | None, dict[str, np.ndarray]]:
 
 def write_file(path: Path, config: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays and config (JSON text) so that `torch.load(path, weights_only=True)["state_dict"]` gives tensors."""
-    torch.save({"config": config, "state_dict": {name: torch.tensor(array) for name, array in arrays.items()}}, path)
+    torch.save({"config": config, "state_dict": {name: _from_numpy(array) for name, array in arrays.items()}}, path)

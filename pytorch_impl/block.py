@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pytorch_impl.attention import AttentionModule, Identity
-from pytorch_impl.layers import Conv2d, relu
+from pytorch_impl.layers import Conv2d, like, relu
 from pytorch_impl.normalization import BatchNorm
 from weights.config import BlockConfig, Pair
 from weights.inputs import check_input
@@ -83,5 +83,5 @@ class ResidualBlockWithAttention(nn.Module):
         y = self.conv2(y)
         y = self.bn2(y)
         y = self.attention(y)
-        y = y + self.shortcut(x)
+        y = y + like(y, self.shortcut(x))
         return relu(y)

@@ -190,6 +190,16 @@ def like(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "...
     return y.to(x.dtype)
 
 
+def scaled(x: Float[Tensor, "..."], factor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """x factor, the factor broadcast. Its slope is a sum over many positions, which PyTorch adds up in float32 at least."""
+    return x * factor
+
+
+def added(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """x + y, y broadcast; as `scaled`."""
+    return x + y
+
+
 def position_count(x: Float[Tensor, "..."]) -> int:
     """How many positions a map has."""
     return x.shape[ROWS] * x.shape[COLS]

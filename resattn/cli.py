@@ -263,7 +263,7 @@ def write_page(
         if not reports:
             reports = {config.describe(): crosscheck(config, arrays, **options, progress=tell)}
         command = ["resattn", *sys.argv[1:]]
-        write(path, Page(reports, found, drawing(config, found), command, flags(options["frameworks"])))
+        write(path, Page(reports, found, "", command, flags(options["frameworks"])))
     typer.echo(f"Wrote {path}.")
 
 

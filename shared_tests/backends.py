@@ -46,8 +46,8 @@ class Backend:
     def adapter(self) -> ModuleType:
         return adapter(self.framework)
 
-    def build(self, config: Config, arrays: Mapping[str, np.ndarray]) -> Any:
-        return build(config, arrays, self.framework, self.device)
+    def build(self, config: Config, arrays: Mapping[str, np.ndarray], compute: str | None = None) -> Any:
+        return build(config, arrays, self.framework, self.device, compute)
 
     def forward(self, model: Any, x: np.ndarray, *, training: bool) -> np.ndarray:
         return self.adapter.forward(model, x, training=training)

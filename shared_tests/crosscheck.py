@@ -40,7 +40,8 @@ def crosscheck(
     statistics after one training step, and the gradients of a random projection of the output, in both modes, with respect
     to the input and every parameter.
 
-    arrays: canonical; None for random ones. dtype: "float32" or "float64", to compute in; None for that of the arrays.
+    arrays: canonical; None for random ones. dtype: "float32" or "float64", to compute in; None for that of the
+    arrays, float32 at least.
     inputs: (batch, channels, height, width); None for random ones of `size` (height, width), drawn so that no relu comes
     near its kink and no tensor is ill-conditioned. progress: called with a line before each step.
     Raises WeightsError for arrays that do not fit, ValueError for bad inputs, devices and dtypes, MissingFramework.
@@ -51,7 +52,7 @@ def crosscheck(
     if arrays is None:
         arrays = random_arrays(config, dtype or "float32", seed)
     check(schema(config), arrays)
-    dtype = dtype or max((array.dtype for array in arrays.values()), key=lambda kind: kind.itemsize).name
+    dtype = dtype or np.result_type(np.float32, *(array.dtype for array in arrays.values())).name
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
     used = backends(frameworks, devices)
 
@@ -135,15 +136,15 @@ def _clearance(dtype: str) -> float:
 def pose(config: Config, arrays: Mapping[str, np.ndarray], x: np.ndarray, seed: int = 0) -> Problem:
     """The problem for a given input."""
     dtype = x.dtype.name
-    cotangent = random_cotangent(_output_shape(config, x.shape), dtype, seed)
-    expected, scales, margin = _oracle(config, arrays, x, cotangent)
+    cotangent = random_cotangent(output_shape(config, x.shape), dtype, seed)
+    expected, scales, margin = oracle(config, arrays, x, cotangent)
     nudge = np.random.default_rng([seed, 3])
 
     def nudged(array: np.ndarray) -> np.ndarray:
         return array * (1 + np.finfo(dtype).eps / 2 * nudge.choice([-1.0, 1.0], array.shape))
 
     wide = {name: nudged(array.astype(np.float64)) for name, array in arrays.items()}
-    moved, _, _ = _oracle(config, wide, nudged(x.astype(np.float64)), cotangent)
+    moved, _, _ = oracle(config, wide, nudged(x.astype(np.float64)), cotangent)
     movement = {
         (quantity, tensor): difference(moved[quantity][tensor], array, tolerance=0, scale=scales[quantity, tensor]).relative
         for quantity, tensors in expected.items()
@@ -204,7 +205,7 @@ def near_kink(margin: float, dtype: str) -> str:
     )
 
 
-def _oracle(
+def oracle(
     config: Config, arrays: Mapping[str, np.ndarray], x: np.ndarray, cotangent: np.ndarray
 ) -> tuple[Quantities, dict[tuple[str, str], float], float]:
     """What the oracle says of everything that is compared, what each is relative to, and the margin to kinks."""
@@ -273,7 +274,7 @@ def default_size(config: Config) -> tuple[int, int]:
     return max(9, 2 * rows + 1), max(8, 2 * cols)
 
 
-def _output_shape(config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
+def output_shape(config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
     if not isinstance(config, BlockConfig):
         return shape[0], config.classes
     rows, cols = (-(-size // stride) for size, stride in zip(shape[2:], config.stride, strict=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -23,13 +24,28 @@ Array = np.ndarray
 CHANNELS, ROWS, COLS = 1, 2, 3
 POSITIONS = (ROWS, COLS)
 _order: Iterator[int] = count()
+_formats: list[np.dtype] = []
+
+
+@contextmanager
+def rounded_to(dtype: str) -> Iterator[None]:
+    """Within it, every value and every slope on the way is rounded to a lower dtype: it shows what rounding can do."""
+    _formats.append(np.dtype(dtype))
+    try:
+        yield
+    finally:
+        _formats.pop()
+
+
+def _held(value: Array) -> Array:
+    return value.astype(_formats[-1]).astype(np.float64) if _formats else value
 
 
 class Node:
     """A value. sources: what it was made of, each with the function from its slope to theirs. slope: after `backward`."""
 
     def __init__(self, value: Array, *sources: tuple[Node, Callable[[Array], Array]]):
-        self.value = value
+        self.value = _held(value)
         self.sources = sources
         self.slope: Array | None = None
         self.order = next(_order)
@@ -80,7 +96,7 @@ def backward(y: Node, slope: Array) -> None:
     while waiting:
         node = heapq.heappop(waiting)[1]  # the youngest: everything made of it has handed its slope back
         for source, pull in node.sources:
-            part = pull(node.slope)
+            part = _held(pull(node.slope))
             source.slope = part if source.slope is None else source.slope + part
             if source.order not in known:
                 known.add(source.order)

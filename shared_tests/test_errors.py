@@ -295,8 +295,9 @@ def test_modes_are_left_as_they_were(torch, jax):
 
 
 def test_other_dtypes_are_not_exported(torch):
-    model = build(BLOCK, random_arrays(BLOCK), "torch").bfloat16()
-    with raises(WeightsError, "cannot export a PyTorch model with parameters in other dtypes than float32 and float64"):
+    model = build(BLOCK, random_arrays(BLOCK), "torch").to(torch.float8_e4m3fn)
+    dtypes = "bfloat16, float16, float32, float64"
+    with raises(WeightsError, f"cannot export a PyTorch model with parameters in other dtypes than {dtypes}"):
         export(model)
 
 
@@ -326,7 +327,7 @@ def test_load_wants_the_dtype_of_the_model(framework):
 
 
 def test_integers_are_not_weights():
-    with raises(WeightsError, "conv1.bias: expected one of float32, float64, got int64"):
+    with raises(WeightsError, "conv1.bias: expected one of bfloat16, float16, float32, float64, got int64"):
         write("unwritten.npz", BLOCK, {**random_arrays(BLOCK), "conv1.bias": np.arange(5)})
 
 
@@ -450,9 +451,9 @@ def test_broken_files(tmp_path, suffix, torch):
 
 
 def test_torch_files_of_something_else(tmp_path, torch):
-    torch.save({"conv1.weight": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "half.pt")
-    with raises(WeightsError, "its tensors are bfloat16, which NumPy does not have; convert them with .float()"):
-        read(tmp_path / "half.pt", BLOCK)
+    torch.save({"conv1.weight": torch.zeros(2).to(torch.float8_e4m3fn)}, tmp_path / "quarter.pt")
+    with raises(WeightsError, "quarter.pt: is not a whole PyTorch file of plain floating point tensors"):
+        read(tmp_path / "quarter.pt", BLOCK)
     torch.save({"state_dict": torch.zeros(2)}, tmp_path / "odd.pt")
     with raises(WeightsError, "expected a mapping of names to tensors, got Tensor"):
         read(tmp_path / "odd.pt", BLOCK)

@@ -343,60 +343,6 @@ def _attention(config):
     return attention_parameters(config.attention, 6, config.attention_options)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@SIZED
-def test_every_attention_module_in_half_precision(framework, config, dtype):
-    """Comes out in the dtype that went in, near what float32 gives; squares of large values do not overflow."""
-    x = np.random.default_rng(0).normal(0.3, 1, (3, 6, 5, 4)) * (300 if config.attention in ("simam", "gc") else 1)
-    x = x.astype("float32")
-    short, long = (attended(framework, config, x, kind) for kind in (dtype, "float32"))
-    assert np.isfinite(short).all()
-    assert np.abs(short - long).max() < (0.06 if dtype == "bfloat16" else 0.01) * np.abs(long).max()
-
-
-def attended(framework, config, x, dtype):
-    """The output of an attention module with random weights, in float32; it must come in the dtype asked for."""
-    kind, options = config.attention, config.attention_options
-    arrays = random_arrays(config)
-    names = {p.name: f"attention.{p.name}" for p in _attention(config)}
-    if framework == "torch":
-        import torch
-
-        from pytorch_impl import AttentionModule
-
-        module = AttentionModule(6, kind, options).eval()
-        module.load_state_dict({name: torch.tensor(arrays[full]) for name, full in names.items()}, strict=False)
-        y = module.to(getattr(torch, dtype))(torch.tensor(x).to(getattr(torch, dtype)))
-        assert str(y.dtype) == f"torch.{dtype}"
-        return y.detach().float().numpy()
-    block = build(config, arrays, framework)
-    images = np.moveaxis(x, 1, -1)
-    if framework == "jax":
-        import jax
-        import jax.numpy as jnp
-        from flax import nnx
-
-        graph, state = nnx.split(block.attention)
-        halved = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, state)
-        module = nnx.merge(graph, halved)
-        for _, node in nnx.iter_graph(module):
-            if isinstance(node, nnx.Conv):
-                node.dtype = dtype
-        y = module(jnp.asarray(images, dtype))
-        assert y.dtype == dtype
-        return np.moveaxis(np.asarray(y.astype("float32")), -1, 1)
-    import keras
-
-    import tf_impl
-
-    module = tf_impl.AttentionModule(6, kind, options, dtype=f"mixed_{dtype}" if dtype != "float32" else dtype)
-    for variable, held in zip(module.weights, block.attention.weights, strict=True):
-        variable.assign(held)
-    y = module(images)
-    assert keras.backend.standardize_dtype(y.dtype) == dtype
-    return np.moveaxis(keras.ops.convert_to_numpy(keras.ops.cast(y, "float32")), -1, 1)
-
-
 def test_the_same_start_of_attention_modules(framework):
     """Depthwise and 1-d kernels, position tables and the batch norm of nonlocal; a bias or an offset starts at 0."""
     starts = [

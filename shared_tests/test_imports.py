@@ -18,7 +18,7 @@ FRAMEWORK_MODULES = {
 ALL_FRAMEWORKS = set().union(*FRAMEWORK_MODULES.values())
 OURS = {*FRAMEWORK_MODULES, "weights", "shared_tests", "resattn"}
 ALLOWED = {
-    "weights": {"numpy", "safetensors", "weights"},
+    "weights": {"numpy", "ml_dtypes", "safetensors", "weights"},
     **{package: {*own, "numpy", "weights", package, "jaxtyping"} for package, own in FRAMEWORK_MODULES.items()},
 }
 # Imports by name, when they are called: an implementation by weights.port, and the module of the backend that Keras runs on.

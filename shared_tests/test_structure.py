@@ -19,13 +19,17 @@ FILES = files("pytorch_impl")
 
 # What a framework calls by a name of its own, and what it needs besides.
 SAME_NAME = {"forward": "call", "__call__": "call"}
-NATIVE_ARGUMENTS = {"device", "rngs", "name", "training"}
+NATIVE_ARGUMENTS = {
+    "device", "rngs", "name", "training",
+    "param_dtype",  # Flax' way to compute in one dtype and hold another; PyTorch has autocast, Keras its dtype policies
+}  # fmt: skip
 NATIVE_METHODS = {"reset_parameters", "get_config", "compute_output_shape"}
 # Names that only one framework has a use for, each with its reason where it is defined.
 NATIVE_NAMES = {
     "FLOAT64_HELP", "checked", "check_held",  # 64 bits need a setting in JAX
     "Sequential",                             # Keras' own casts to another dtype
     "unbiased",                               # PyTorch's batch norm does it inside
+    "with_wide_bias",                         # Flax adds biases up in the format
     "BACKEND",                                # Keras runs on three
     "read_file", "write_file",                # files of PyTorch and Keras
     "relu", "sigmoid", "hard_sigmoid", "hard_swish",  # a function of the framework, or ours where that is not exact

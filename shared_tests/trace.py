@@ -106,7 +106,7 @@ def trace_frameworks(
     """
     arrays = random_arrays(config, dtype or "float32", seed) if arrays is None else arrays
     check(schema(config), arrays)
-    dtype = dtype or max((array.dtype for array in arrays.values()), key=lambda kind: kind.itemsize).name
+    dtype = dtype or np.result_type(np.float32, *(array.dtype for array in arrays.values())).name
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
     used = backends(frameworks, devices)
     if inputs is None:

@@ -67,11 +67,16 @@ def holds_float64() -> bool:
     return BACKEND != "jax" or import_module("jax").dtypes.canonicalize_dtype("float64") == "float64"
 
 
-def create(config: Config, *, dtype: str, device: str | None = None) -> keras.layers.Layer:
-    """A new model of a config, its parameters in `dtype`, to be loaded."""
+def create(config: Config, *, dtype: str, device: str | None = None, compute: str | None = None) -> keras.layers.Layer:
+    """A new model of a config, its parameters in `dtype`, to be loaded. compute: a lower dtype to compute in (a policy).
+
+    Raises ValueError for `compute` with parameters other than float32: Keras has no policy for them.
+    """
+    if compute is not None and dtype != "float32":
+        raise ValueError(f"compute: Keras computes in {compute} with parameters in float32, got parameters in {dtype}")
     model = ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
     with nullcontext() if device is None else keras.device(_keras_device(device)):
-        return model.from_config(config, dtype=dtype)
+        return model.from_config(config, dtype=dtype if compute is None else f"mixed_{compute}")
 
 
 def variables(model: keras.layers.Layer) -> dict[str, keras.Variable]:
@@ -132,7 +137,7 @@ def _tensorflow_gradients(
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = model(x, training=training)
-    first, *rest = tape.gradient(y, [x, *(leaf.value for leaf in leaves)], cotangent)
+    first, *rest = tape.gradient(y, [x, *(leaf.value for leaf in leaves)], ops.cast(cotangent, y.dtype))
     return y, first, rest
 
 
@@ -142,7 +147,7 @@ def _torch_gradients(
     torch = import_module("torch")
     x = x.requires_grad_()
     y = model(x, training=training)
-    first, *rest = torch.autograd.grad(y, [x, *(leaf.value for leaf in leaves)], cotangent)
+    first, *rest = torch.autograd.grad(y, [x, *(leaf.value for leaf in leaves)], cotangent.to(y.dtype))
     return y, first, rest
 
 
@@ -160,7 +165,7 @@ def _jax_gradients(model: Any, leaves: list[keras.Variable], x: Any, cotangent: 
     for variable, value in zip(others, moved, strict=True):
         if value is not None:
             variable.assign(value)
-    rest, first = pullback(cotangent)
+    rest, first = pullback(cotangent.astype(y.dtype))
     return y, first, rest
 
 

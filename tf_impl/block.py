@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tf_impl.attention import AttentionModule, Identity
-from tf_impl.layers import Conv2d, Sequential, relu
+from tf_impl.layers import Conv2d, Sequential, like, relu
 from tf_impl.normalization import BatchNorm
 from weights.config import BlockConfig, Pair
 from weights.inputs import check_input
@@ -95,5 +95,5 @@ class ResidualBlockWithAttention(keras.layers.Layer):
         y = self.conv2(y)
         y = self.bn2(y, training=training)
         y = self.attention(y, training=training)
-        y = y + self.shortcut(x, training=training)
+        y = y + like(y, self.shortcut(x, training=training))
         return relu(y)

@@ -1,6 +1,6 @@
 """The contract between the implementations: configs, schema, layouts, conversion, files, comparison.
 
-Imports NumPy and safetensors, never a framework.
+Imports NumPy, ml_dtypes (NumPy's bfloat16) and safetensors, never a framework.
 """
 
 from weights.attention import register_attention

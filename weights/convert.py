@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import permutations
 
+import ml_dtypes
 import numpy as np
 
 from weights.layouts import LAYOUTS, Layout
@@ -10,7 +11,9 @@ from weights.parameters import Parameter, Parameters
 
 Arrays = dict[str, np.ndarray]
 
-DTYPES = ("float32", "float64")
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)  # NumPy itself has none
+DTYPES = ("bfloat16", "float16", "float32", "float64")
+LOW = DTYPES[:2]
 
 
 class WeightsError(ValueError):

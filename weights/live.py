@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from weights.config import Config, own_kinds
-from weights.convert import DTYPES, Arrays, WeightsError, check, layout, reorder, to_native
+from weights.convert import DTYPES, LOW, Arrays, WeightsError, check, layout, reorder, to_native
 from weights.layouts import LAYOUTS
+from weights.parameters import Parameters
 from weights.schema import schema
 
 INSTALL = {"torch": "torch", "jax": "jax flax", "tf": "keras tensorflow"}
@@ -128,7 +129,7 @@ def export(model: Any) -> Arrays:
     foreign = {name: module.dtype_name(leaf) for name, leaf in live.items() if module.dtype_name(leaf) not in DTYPES}
     if foreign:
         raise WeightsError(
-            f"cannot export a {described.label} model with parameters in other dtypes than {' and '.join(DTYPES)}:",
+            f"cannot export a {described.label} model with parameters in other dtypes than {', '.join(DTYPES)}:",
             [f"{name}: {dtype}" for name, dtype in foreign.items()],
         )
     return {
@@ -140,12 +141,13 @@ def export(model: Any) -> Arrays:
 def load(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
     """Puts canonical arrays into a live model. Strict: names, shapes and dtypes must be those of the model.
 
+    Running statistics are held in float32 at least: where they come in bfloat16 or float16 they are widened, which is exact.
     Raises WeightsError with every fault; the model is then as it was before.
     """
     framework = framework_of(model)
     module, parameters, live = adapter(framework), schema(model.config), leaves(model)
     dtypes = {name: module.dtype_name(leaf) for name, leaf in live.items()}
-    arrays = dict(arrays)
+    arrays = _with_wide_statistics(parameters, arrays)
     given = {array.dtype.name for array in arrays.values() if isinstance(array, np.ndarray)}
     if "float64" in given and not module.holds_float64():
         raise WeightsError(f"cannot load float64 arrays: {module.FLOAT64_HELP}", [])
@@ -161,13 +163,36 @@ def load(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
         raise
 
 
-def build(config: Config, arrays: Mapping[str, np.ndarray], framework: str, device: str | None = None) -> Any:
-    """A new model of `config` in a framework, with these arrays, in their dtype and in evaluation mode."""
-    check(schema(config), arrays)
+def _with_wide_statistics(parameters: Parameters, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The same arrays, running statistics in bfloat16 or float16 in float32 instead."""
+    statistics = {parameter.name for parameter in parameters if not parameter.trainable}
+    low = {
+        name for name in statistics & set(arrays) if isinstance(arrays[name], np.ndarray) and arrays[name].dtype.name in LOW
+    }
+    return {name: array.astype(np.float32) if name in low else array for name, array in arrays.items()}
+
+
+def build(
+    config: Config,
+    arrays: Mapping[str, np.ndarray],
+    framework: str,
+    device: str | None = None,
+    compute: str | None = None,
+) -> Any:
+    """A new model of `config` in a framework, with these arrays, in their dtype and in evaluation mode.
+
+    compute: "bfloat16" or "float16" for mixed precision, as the framework does it: parameters as they are, computed lower.
+    Raises ValueError for another `compute`.
+    """
+    if compute is not None and compute not in LOW:
+        raise ValueError(f"compute: expected one of {', '.join(LOW)}, or None for the dtype of the arrays, got {compute!r}")
+    parameters = schema(config)
+    check(parameters, arrays)
     module = adapter(framework)
-    # That of the parameters: running statistics may be wider, never narrower.
-    dtype = min((array.dtype for array in arrays.values()), key=lambda dtype: dtype.itemsize).name
-    model = module.create(config, dtype=dtype, device=device)
+    # That of the parameters: running statistics may be wider.
+    given = [arrays[parameter.name].dtype for parameter in parameters if parameter.trainable]
+    dtype = min(given, key=lambda dtype: dtype.itemsize).name
+    model = module.create(config, dtype=dtype, device=device, compute=compute)
     load(model, arrays)
     module.set_training(model, False)
     return model

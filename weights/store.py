@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from weights.config import Config, config_from_json
-from weights.convert import Arrays, WeightsError, check, reorder
+from weights.convert import BFLOAT16, Arrays, WeightsError, check, reorder
 from weights.foreign import NAMINGS, to_canonical_names
 from weights.layouts import LAYOUTS
 from weights.live import adapter, build, export, framework_of
@@ -30,6 +30,7 @@ from weights.parameters import Parameters
 from weights.schema import schema
 
 METADATA = "resattn"  # the entry of a safetensors file's metadata, and of an .npz file, that holds the config
+BITS = "resattn.bfloat16"  # the entry of an .npz file that names the arrays whose uint16 are the bits of bfloat16
 TORCH = (".pt", ".pth", ".th")
 READABLE = (".safetensors", ".npz", *TORCH)
 WRITABLE = (*READABLE, ".keras")
@@ -58,7 +59,7 @@ def write(path: str | os.PathLike[str], config: Config, arrays: Mapping[str, np.
         content = safetensors_bytes(arrays, metadata={METADATA: config.to_json()})
         write_atomically(target, lambda temporary: temporary.write_bytes(content))
     elif suffix == ".npz":
-        held: dict[str, Any] = {METADATA: np.array(config.to_json()), **arrays}
+        held: dict[str, Any] = {METADATA: np.array(config.to_json()), **_bits(arrays)}
         write_atomically(target, lambda temporary: np.savez(temporary, **held))
     elif suffix in TORCH:
         torch = adapter("torch")
@@ -137,7 +138,7 @@ def read_npz(path: Path) -> Arrays:
     """The arrays of a .npz file. Raises WeightsError for one that is not whole, or holds more than plain arrays."""
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return _from_bits({name: file[name] for name in file.files})
     except Exception as error:  # a broken archive raises whatever the layer that broke raises
         raise WeightsError(f"{path.name}: is not a whole .npz file of plain arrays ({error})", []) from None
 
@@ -146,6 +147,21 @@ def _read_npz(path: Path) -> tuple[str | None, Arrays]:
     arrays = read_npz(path)
     text = arrays.pop(METADATA, None)
     return (None if text is None else str(text)), arrays
+
+
+def _bits(arrays: Arrays) -> Arrays:
+    """What NumPy can write: it has no bfloat16, and would write its bytes without saying what they are."""
+    named = [name for name, array in arrays.items() if array.dtype == BFLOAT16]
+    written = {name: array.view(np.uint16) if name in named else array for name, array in arrays.items()}
+    return {BITS: np.array(named), **written} if named else written
+
+
+def _from_bits(arrays: Arrays) -> Arrays:
+    """What `_bits` was given. Raises ValueError for bits that are not 16 each."""
+    named = arrays.pop(BITS, np.array([], str)).tolist()
+    if wrong := [name for name in named if name not in arrays or arrays[name].dtype != np.uint16]:
+        raise ValueError(f"{', '.join(map(str, wrong))}: expected the bits of bfloat16, as uint16")
+    return {name: array.view(BFLOAT16) if name in named else array for name, array in arrays.items()}
 
 
 def _read_torch(path: Path) -> tuple[str | None, Arrays]:
@@ -160,7 +176,7 @@ def _read_torch(path: Path) -> tuple[str | None, Arrays]:
         ) from None
     except Exception as error:  # a broken archive raises whatever the layer that broke raises
         raise WeightsError(
-            f"{path.name}: is not a whole PyTorch file of plain single or double precision tensors ({_first_line(error)})",
+            f"{path.name}: is not a whole PyTorch file of plain floating point tensors ({_first_line(error)})",
             [],
         ) from None
     return text, arrays

@@ -51,13 +51,16 @@ def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as 
     options: Mapping[str, Any] | None = None,
     *,
     dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> nnx.Module:
     """A new attention module of a kind of `ATTENTION`, or of one of your own, with that kind's options.
 
+    param_dtype: as everywhere; a module of your own is given it only if it is not None.
     Raises ValueError for a kind or an option that does not exist, and what the module raises.
     """
     options = plain_options(options)
     attention_parameters(kind, channels, options)
     module = ATTENTION[kind] if kind in ATTENTION else registered_module(kind, "jax")
-    return module(channels, **options, dtype=dtype, rngs=rngs)
+    dtypes = {"dtype": dtype} if param_dtype is None else {"dtype": dtype, "param_dtype": param_dtype}
+    return module(channels, **options, **dtypes, rngs=rngs)

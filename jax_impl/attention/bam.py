@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import Conv2d, global_average, relu, sigmoid
+from jax_impl.layers import Conv2d, added, global_average, relu, scaled, sigmoid
 from jax_impl.normalization import BatchNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -84,9 +84,10 @@ class BAM(nnx.Module):
         bn_decay: float = 0.9,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         given = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
         attention_parameters("bam", channels, given)
         hidden = hidden_width(channels, reduction, hidden_channels)
@@ -97,5 +98,5 @@ class BAM(nnx.Module):
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
         channel = self.channel_att(x)
         spatial = self.spatial_att(x)
-        logits = channel + spatial if self.fusion == "sum" else channel * spatial
+        logits = added(channel, spatial) if self.fusion == "sum" else scaled(channel, spatial)
         return x * (1 + sigmoid(logits))

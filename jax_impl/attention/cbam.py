@@ -17,6 +17,7 @@ from jax_impl.layers import (
     concatenate,
     global_average,
     maximum,
+    scaled,
     sigmoid,
 )
 from jax_impl.normalization import BatchNorm
@@ -63,9 +64,10 @@ class CBAM(nnx.Module):
         bn_decay: float = 0.99,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         given = {"kernel_size": kernel_size, "bias": bias, "bn_eps": bn_eps, "bn_decay": bn_decay}
         attention_parameters("cbam", channels, given)
         hidden = hidden_width(channels, reduction, hidden_channels)
@@ -75,7 +77,7 @@ class CBAM(nnx.Module):
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
         of_averages = self.channel(global_average(x))
         of_maxima = self.channel(maximum(x, ROWS, COLS))
-        x = x * sigmoid(of_averages + of_maxima)
+        x = scaled(x, sigmoid(of_averages + of_maxima))
         pooled = concatenate([average(x, CHANNELS), maximum(x, CHANNELS)], CHANNELS)
         gate = self.spatial(pooled)
-        return x * gate
+        return scaled(x, gate)

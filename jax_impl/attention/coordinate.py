@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import COLS, ROWS, Conv2d, average, concatenate, hard_swish, parted, sigmoid, swapped
+from jax_impl.layers import COLS, ROWS, Conv2d, average, concatenate, hard_swish, parted, scaled, sigmoid, swapped
 from jax_impl.normalization import BatchNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -34,9 +34,10 @@ class Coordinate(nnx.Module):
         bn_decay: float = 0.9,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
         hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, kind="coordinate")
         self.conv1 = Conv2d(channels, hidden, **options)
@@ -54,4 +55,4 @@ class Coordinate(nnx.Module):
         rows, cols = parted(y, x.shape[ROWS], ROWS)
         rows = sigmoid(self.conv_h(rows))
         cols = sigmoid(self.conv_w(swapped(cols, ROWS, COLS)))
-        return x * cols * rows
+        return scaled(scaled(x, cols), rows)

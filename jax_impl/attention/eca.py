@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import CHANNELS, Conv1d, global_average, sigmoid
+from jax_impl.layers import CHANNELS, Conv1d, global_average, scaled, sigmoid
 from weights.attention import attention_parameters, eca_kernel_size
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ class EfficientChannel(nnx.Module):
         padding: str = "zero",
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         given = {"kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
         attention_parameters("eca", channels, given)
         self.conv = Conv1d(eca_kernel_size(channels, kernel_size, gamma, beta), padding, **options)
@@ -45,4 +46,4 @@ class EfficientChannel(nnx.Module):
         gate = self.conv(gate)
         gate = sigmoid(gate)
         gate = gate.reshape(average.shape)
-        return x * gate
+        return scaled(x, gate)

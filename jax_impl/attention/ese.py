@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import GATES, Conv2d, global_average
+from jax_impl.layers import GATES, Conv2d, global_average, scaled
 from weights.checks import one_of
 
 if TYPE_CHECKING:
@@ -29,9 +29,10 @@ class EffectiveSqueezeExcite(nnx.Module):
         gate: str = "hard_sigmoid",
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.gate = one_of("gate", gate, GATES)
         self.fc = Conv2d(channels, channels, **options)
 
@@ -39,4 +40,4 @@ class EffectiveSqueezeExcite(nnx.Module):
         gate = global_average(x)
         gate = self.fc(gate)
         gate = GATES[self.gate](gate)
-        return x * gate
+        return scaled(x, gate)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import Conv2d, global_average, image, positions, relu, sigmoid, softmax, swapped
+from jax_impl.layers import Conv2d, added, global_average, image, positions, relu, scaled, sigmoid, softmax, swapped
 from jax_impl.normalization import LayerNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -49,9 +49,10 @@ class GlobalContext(nnx.Module):
         ln_eps: float = 1e-5,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         attention_parameters("gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps})
         hidden = hidden_width(channels, reduction, hidden_channels, kind="gc")
         self.conv_attn = Conv2d(channels, 1, **options) if pooling == "attention" else None
@@ -66,7 +67,7 @@ class GlobalContext(nnx.Module):
             weights = softmax(swapped(logits, -2, -1))
             context = image(weights @ positions(x), 1, 1)
         if self.mlp_scale is not None:
-            x = x * sigmoid(self.mlp_scale(context))
+            x = scaled(x, sigmoid(self.mlp_scale(context)))
         if self.mlp_add is not None:
-            x = x + self.mlp_add(context)
+            x = added(x, self.mlp_add(context))
         return x

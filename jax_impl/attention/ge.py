@@ -16,6 +16,7 @@ from jax_impl.layers import (
     global_average,
     nearest,
     relu,
+    scaled,
     sigmoid,
 )
 from jax_impl.normalization import BatchNorm
@@ -88,9 +89,10 @@ class GatherExcite(nnx.Module):
         bn_decay: float = 0.9,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         given = {"gather": gather, "extent": extent, "size": size, "mlp": mlp, "bn_eps": bn_eps, "bn_decay": bn_decay}
         widths = {"reduction": reduction, "hidden_channels": hidden_channels}
         attention_parameters("ge", channels, {**given, **widths})
@@ -107,4 +109,4 @@ class GatherExcite(nnx.Module):
         gate = gate if self.mlp is None else self.mlp(gate)
         gate = nearest(gate, x.shape[ROWS], x.shape[COLS])
         gate = sigmoid(gate)
-        return x * gate
+        return scaled(x, gate)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import CHANNELS, COLS, ROWS, Conv2d, checked, image, positions, softmax, swapped
+from jax_impl.layers import CHANNELS, COLS, ROWS, Conv2d, added, checked, image, like, positions, softmax, swapped
 from weights.attention import attention_parameters, head_width
 from weights.checks import Pair, pair_of
 from weights.inputs import check_map
@@ -28,17 +28,17 @@ class RelativePositions(nnx.Module):
 
     def __init__(self, size: Pair, width: int, **options: Any):
         self.size = size
-        start, dtype = nnx.initializers.normal(width**-0.5), checked(options["dtype"])
+        start, dtype = nnx.initializers.normal(width**-0.5), checked(options["param_dtype"] or options["dtype"])
         self.height_rel = nnx.Param(start(options["rngs"].params(), (2 * size[0] - 1, width), dtype))
         self.width_rel = nnx.Param(start(options["rngs"].params(), (2 * size[1] - 1, width), dtype))
 
     def __call__(self, query: Float[Array, "batch heads positions feature"]) -> Float[Array, "batch heads here there"]:
         (batch, heads, _, width), (rows, cols) = query.shape, self.size
         query = query.reshape(batch, heads, rows, cols, width)
-        along_cols = by_position(query @ swapped(self.width_rel[...], 0, 1), cols)
-        along_rows = by_position(swapped(query, 2, 3) @ swapped(self.height_rel[...], 0, 1), rows)
+        along_cols = by_position(query @ swapped(like(query, self.width_rel[...]), 0, 1), cols)
+        along_rows = by_position(swapped(query, 2, 3) @ swapped(like(query, self.height_rel[...]), 0, 1), rows)
         along_rows = swapped(along_rows, 2, 3)
-        logits = along_rows[..., :, None] + along_cols[..., None, :]
+        logits = added(along_rows[..., :, None], along_cols[..., None, :])
         return logits.reshape(batch, heads, rows * cols, rows * cols)
 
 
@@ -66,9 +66,10 @@ class MultiHeadSelfAttention(nnx.Module):
         bias: bool = False,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         given = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
         attention_parameters("mhsa", channels, given)
         width = head_width(channels, heads)

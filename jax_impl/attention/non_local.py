@@ -38,9 +38,10 @@ class NonLocal(nnx.Module):
         bn_decay: float = 0.9,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         given = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
         attention_parameters("nonlocal", channels, given)
         hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")

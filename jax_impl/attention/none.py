@@ -21,6 +21,7 @@ class Identity(nnx.Module):
         channels: int,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs | None = None,
     ):
         pass

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jax_impl.attention.se import SqueezeExcite
-from jax_impl.layers import Conv2d, greater, sigmoid
+from jax_impl.layers import Conv2d, greater, scaled, sigmoid
 from weights.attention import hidden_width
 from weights.checks import one_of
 
@@ -26,7 +26,7 @@ class SpatialSqueezeExcite(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
         gate = self.conv(x)
-        return x * sigmoid(gate)
+        return scaled(x, sigmoid(gate))
 
 
 class ConcurrentSqueezeExcite(nnx.Module):
@@ -45,9 +45,10 @@ class ConcurrentSqueezeExcite(nnx.Module):
         fusion: str = "sum",
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         hidden = hidden_width(channels, reduction, hidden_channels, kind="scse")
         self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
         self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import GATES, Conv2d, global_average, relu
+from jax_impl.layers import GATES, Conv2d, global_average, relu, scaled
 from weights.attention import hidden_width
 from weights.checks import one_of
 
@@ -34,9 +34,10 @@ class SqueezeExcite(nnx.Module):
         gate: str = "sigmoid",
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         hidden = hidden_width(channels, reduction, hidden_channels, divisor, minimum)
         self.gate = one_of("gate", gate, GATES)
         self.fc1 = Conv2d(channels, hidden, **options)
@@ -48,4 +49,4 @@ class SqueezeExcite(nnx.Module):
         gate = relu(gate)
         gate = self.fc2(gate)
         gate = GATES[self.gate](gate)
-        return x * gate
+        return scaled(x, gate)

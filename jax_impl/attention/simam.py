@@ -33,6 +33,7 @@ class SimAM(nnx.Module):
         e_lambda: float = 1e-4,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         self.e_lambda = positive("e_lambda", e_lambda)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jax_impl.attention.cbam import SpatialGate
-from jax_impl.layers import CHANNELS, COLS, ROWS, average, concatenate, maximum, swapped
+from jax_impl.layers import CHANNELS, COLS, ROWS, average, concatenate, maximum, scaled, swapped
 from weights.attention import attention_parameters
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ class Triplet(nnx.Module):
         bn_decay: float = 0.99,
         *,
         dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "rngs": rngs}
+        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         given = {"kernel_size": kernel_size, "spatial": spatial, "bn_eps": bn_eps, "bn_decay": bn_decay}
         attention_parameters("triplet", channels, given)
         self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
@@ -45,14 +46,14 @@ class Triplet(nnx.Module):
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
         turned = swapped(x, CHANNELS, ROWS)
         gate = self.cw(z_pool(turned))
-        over_rows = swapped(turned * gate, CHANNELS, ROWS)
+        over_rows = swapped(scaled(turned, gate), CHANNELS, ROWS)
         turned = swapped(x, CHANNELS, COLS)
         gate = self.hc(z_pool(turned))
-        over_cols = swapped(turned * gate, CHANNELS, COLS)
+        over_cols = swapped(scaled(turned, gate), CHANNELS, COLS)
         if self.hw is None:
             return (over_rows + over_cols) / 2
         gate = self.hw(z_pool(x))
-        return (over_rows + over_cols + x * gate) / 3
+        return (over_rows + over_cols + scaled(x, gate)) / 3
 
 
 def z_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width 2"]:

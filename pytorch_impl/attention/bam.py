@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pytorch_impl.layers import Conv2d, global_average, relu, sigmoid
+from pytorch_impl.layers import Conv2d, added, global_average, relu, scaled, sigmoid
 from pytorch_impl.normalization import BatchNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -99,5 +99,5 @@ class BAM(nn.Module):
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         channel = self.channel_att(x)
         spatial = self.spatial_att(x)
-        logits = channel + spatial if self.fusion == "sum" else channel * spatial
+        logits = added(channel, spatial) if self.fusion == "sum" else scaled(channel, spatial)
         return x * (1 + sigmoid(logits))

@@ -17,6 +17,7 @@ from pytorch_impl.layers import (
     concatenate,
     global_average,
     maximum,
+    scaled,
     sigmoid,
 )
 from pytorch_impl.normalization import BatchNorm
@@ -76,7 +77,7 @@ class CBAM(nn.Module):
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         of_averages = self.channel(global_average(x))
         of_maxima = self.channel(maximum(x, ROWS, COLS))
-        x = x * sigmoid(of_averages + of_maxima)
+        x = scaled(x, sigmoid(of_averages + of_maxima))
         pooled = concatenate([average(x, CHANNELS), maximum(x, CHANNELS)], CHANNELS)
         gate = self.spatial(pooled)
-        return x * gate
+        return scaled(x, gate)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pytorch_impl.layers import COLS, ROWS, Conv2d, average, concatenate, hard_swish, parted, sigmoid, swapped
+from pytorch_impl.layers import COLS, ROWS, Conv2d, average, concatenate, hard_swish, parted, scaled, sigmoid, swapped
 from pytorch_impl.normalization import BatchNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -54,4 +54,4 @@ class Coordinate(nn.Module):
         rows, cols = parted(y, x.shape[ROWS], ROWS)
         rows = sigmoid(self.conv_h(rows))
         cols = sigmoid(self.conv_w(swapped(cols, ROWS, COLS)))
-        return x * cols * rows
+        return scaled(scaled(x, cols), rows)

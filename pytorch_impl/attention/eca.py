@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pytorch_impl.layers import CHANNELS, Conv1d, global_average, sigmoid
+from pytorch_impl.layers import CHANNELS, Conv1d, global_average, scaled, sigmoid
 from weights.attention import attention_parameters, eca_kernel_size
 
 if TYPE_CHECKING:
@@ -45,4 +45,4 @@ class EfficientChannel(nn.Module):
         gate = self.conv(gate)
         gate = sigmoid(gate)
         gate = gate.reshape(average.shape)
-        return x * gate
+        return scaled(x, gate)

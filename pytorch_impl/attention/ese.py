@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pytorch_impl.layers import GATES, Conv2d, global_average
+from pytorch_impl.layers import GATES, Conv2d, global_average, scaled
 from weights.checks import one_of
 
 if TYPE_CHECKING:
@@ -39,4 +39,4 @@ class EffectiveSqueezeExcite(nn.Module):
         gate = global_average(x)
         gate = self.fc(gate)
         gate = GATES[self.gate](gate)
-        return x * gate
+        return scaled(x, gate)

@@ -16,6 +16,7 @@ from pytorch_impl.layers import (
     global_average,
     nearest,
     relu,
+    scaled,
     sigmoid,
 )
 from pytorch_impl.normalization import BatchNorm
@@ -109,4 +110,4 @@ class GatherExcite(nn.Module):
         gate = gate if self.mlp is None else self.mlp(gate)
         gate = nearest(gate, x.shape[ROWS], x.shape[COLS])
         gate = sigmoid(gate)
-        return x * gate
+        return scaled(x, gate)

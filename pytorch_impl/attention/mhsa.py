@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pytorch_impl.layers import COLS, ROWS, Conv2d, image, positions, softmax, swapped
+from pytorch_impl.layers import COLS, ROWS, Conv2d, added, image, like, positions, softmax, swapped
 from weights.attention import attention_parameters, head_width
 from weights.checks import Pair, pair_of
 from weights.inputs import check_map
@@ -39,10 +39,10 @@ class RelativePositions(nn.Module):
     def forward(self, query: Float[Tensor, "batch heads positions feature"]) -> Float[Tensor, "batch heads here there"]:
         (batch, heads, _, width), (rows, cols) = query.shape, self.size
         query = query.reshape(batch, heads, rows, cols, width)
-        along_cols = by_position(query @ swapped(self.width_rel, 0, 1), cols)
-        along_rows = by_position(swapped(query, 2, 3) @ swapped(self.height_rel, 0, 1), rows)
+        along_cols = by_position(query @ swapped(like(query, self.width_rel), 0, 1), cols)
+        along_rows = by_position(swapped(query, 2, 3) @ swapped(like(query, self.height_rel), 0, 1), rows)
         along_rows = swapped(along_rows, 2, 3)
-        logits = along_rows[..., :, None] + along_cols[..., None, :]
+        logits = added(along_rows[..., :, None], along_cols[..., None, :])
         return logits.reshape(batch, heads, rows * cols, rows * cols)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pytorch_impl.attention.se import SqueezeExcite
-from pytorch_impl.layers import Conv2d, greater, sigmoid
+from pytorch_impl.layers import Conv2d, greater, scaled, sigmoid
 from weights.attention import hidden_width
 from weights.checks import one_of
 
@@ -26,7 +26,7 @@ class SpatialSqueezeExcite(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         gate = self.conv(x)
-        return x * sigmoid(gate)
+        return scaled(x, sigmoid(gate))
 
 
 class ConcurrentSqueezeExcite(nn.Module):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pytorch_impl.layers import GATES, Conv2d, global_average, relu
+from pytorch_impl.layers import GATES, Conv2d, global_average, relu, scaled
 from weights.attention import hidden_width
 from weights.checks import one_of
 
@@ -48,4 +48,4 @@ class SqueezeExcite(nn.Module):
         gate = relu(gate)
         gate = self.fc2(gate)
         gate = GATES[self.gate](gate)
-        return x * gate
+        return scaled(x, gate)

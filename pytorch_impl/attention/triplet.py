@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pytorch_impl.attention.cbam import SpatialGate
-from pytorch_impl.layers import CHANNELS, COLS, ROWS, average, concatenate, maximum, swapped
+from pytorch_impl.layers import CHANNELS, COLS, ROWS, average, concatenate, maximum, scaled, swapped
 from weights.attention import attention_parameters
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ class Triplet(nn.Module):
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         turned = swapped(x, CHANNELS, ROWS)
         gate = self.cw(z_pool(turned))
-        over_rows = swapped(turned * gate, CHANNELS, ROWS)
+        over_rows = swapped(scaled(turned, gate), CHANNELS, ROWS)
         turned = swapped(x, CHANNELS, COLS)
         gate = self.hc(z_pool(turned))
-        over_cols = swapped(turned * gate, CHANNELS, COLS)
+        over_cols = swapped(scaled(turned, gate), CHANNELS, COLS)
         if self.hw is None:
             return (over_rows + over_cols) / 2
         gate = self.hw(z_pool(x))
-        return (over_rows + over_cols + x * gate) / 3
+        return (over_rows + over_cols + scaled(x, gate)) / 3
 
 
 def z_pool(x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch 2 height width"]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tf_impl.layers import Conv2d, global_average, relu, sigmoid
+from tf_impl.layers import Conv2d, added, global_average, relu, scaled, sigmoid
 from tf_impl.normalization import BatchNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -123,5 +123,5 @@ class BAM(keras.layers.Layer):
     ) -> Float[KerasTensor, "batch height width channels"]:
         channel = self.channel_att(x, training=training)
         spatial = self.spatial_att(x, training=training)
-        logits = channel + spatial if self.fusion == "sum" else channel * spatial
+        logits = added(channel, spatial) if self.fusion == "sum" else scaled(channel, spatial)
         return x * (1 + sigmoid(logits))

@@ -16,6 +16,7 @@ from tf_impl.layers import (
     concatenate,
     global_average,
     maximum,
+    scaled,
     sigmoid,
 )
 from tf_impl.normalization import BatchNorm
@@ -96,7 +97,7 @@ class CBAM(keras.layers.Layer):
     ) -> Float[KerasTensor, "batch height width channels"]:
         of_averages = self.channel(global_average(x))
         of_maxima = self.channel(maximum(x, ROWS, COLS))
-        x = x * sigmoid(of_averages + of_maxima)
+        x = scaled(x, sigmoid(of_averages + of_maxima))
         pooled = concatenate([average(x, CHANNELS), maximum(x, CHANNELS)], CHANNELS)
         gate = self.spatial(pooled, training=training)
-        return x * gate
+        return scaled(x, gate)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from tf_impl.layers import COLS, ROWS, Conv2d, average, concatenate, hard_swish, parted, sigmoid, swapped
+from tf_impl.layers import COLS, ROWS, Conv2d, average, concatenate, hard_swish, parted, scaled, sigmoid, swapped
 from tf_impl.normalization import BatchNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -70,4 +70,4 @@ class Coordinate(keras.layers.Layer):
         rows, cols = parted(y, ops.shape(x)[ROWS], ROWS)
         rows = sigmoid(self.conv_h(rows))
         cols = sigmoid(self.conv_w(swapped(cols, ROWS, COLS)))
-        return x * cols * rows
+        return scaled(scaled(x, cols), rows)

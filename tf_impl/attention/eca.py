@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from tf_impl.layers import CHANNELS, Conv1d, global_average, sigmoid
+from tf_impl.layers import CHANNELS, Conv1d, global_average, scaled, sigmoid
 from weights.attention import attention_parameters, eca_kernel_size
 
 if TYPE_CHECKING:
@@ -54,4 +54,4 @@ class EfficientChannel(keras.layers.Layer):
         gate = self.conv(gate)
         gate = sigmoid(gate)
         gate = ops.reshape(gate, ops.shape(average))
-        return x * gate
+        return scaled(x, gate)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tf_impl.layers import GATES, Conv2d, global_average
+from tf_impl.layers import GATES, Conv2d, global_average, scaled
 from weights.checks import one_of
 
 if TYPE_CHECKING:
@@ -47,4 +47,4 @@ class EffectiveSqueezeExcite(keras.layers.Layer):
         gate = global_average(x)
         gate = self.fc(gate)
         gate = GATES[self.gate](gate)
-        return x * gate
+        return scaled(x, gate)

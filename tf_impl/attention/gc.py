@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tf_impl.layers import Conv2d, global_average, image, positions, relu, sigmoid, softmax, swapped
+from tf_impl.layers import Conv2d, added, global_average, image, positions, relu, scaled, sigmoid, softmax, swapped
 from tf_impl.normalization import LayerNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -86,7 +86,7 @@ class GlobalContext(keras.layers.Layer):
             weights = softmax(swapped(logits, -2, -1))
             context = image(weights @ positions(x), 1, 1)
         if self.mlp_scale is not None:
-            x = x * sigmoid(self.mlp_scale(context))
+            x = scaled(x, sigmoid(self.mlp_scale(context)))
         if self.mlp_add is not None:
-            x = x + self.mlp_add(context)
+            x = added(x, self.mlp_add(context))
         return x

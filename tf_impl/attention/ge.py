@@ -16,6 +16,7 @@ from tf_impl.layers import (
     global_average,
     nearest,
     relu,
+    scaled,
     sigmoid,
 )
 from tf_impl.normalization import BatchNorm
@@ -135,4 +136,4 @@ class GatherExcite(keras.layers.Layer):
         gate = gate if self.mlp is None else self.mlp(gate)
         gate = nearest(gate, ops.shape(x)[ROWS], ops.shape(x)[COLS])
         gate = sigmoid(gate)
-        return x * gate
+        return scaled(x, gate)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tf_impl.attention.se import SqueezeExcite
-from tf_impl.layers import Conv2d, greater, sigmoid
+from tf_impl.layers import Conv2d, greater, scaled, sigmoid
 from weights.attention import hidden_width
 from weights.checks import one_of
 
@@ -29,7 +29,7 @@ class SpatialSqueezeExcite(keras.layers.Layer):
         self, x: Float[KerasTensor, "batch height width channels"]
     ) -> Float[KerasTensor, "batch height width channels"]:
         gate = self.conv(x)
-        return x * sigmoid(gate)
+        return scaled(x, sigmoid(gate))
 
 
 @keras.saving.register_keras_serializable("resattn")

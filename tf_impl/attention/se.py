@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tf_impl.layers import GATES, Conv2d, global_average, relu
+from tf_impl.layers import GATES, Conv2d, global_average, relu, scaled
 from weights.attention import hidden_width
 from weights.checks import one_of
 
@@ -63,4 +63,4 @@ class SqueezeExcite(keras.layers.Layer):
         gate = relu(gate)
         gate = self.fc2(gate)
         gate = GATES[self.gate](gate)
-        return x * gate
+        return scaled(x, gate)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tf_impl.attention.cbam import SpatialGate
-from tf_impl.layers import CHANNELS, COLS, ROWS, average, concatenate, maximum, swapped
+from tf_impl.layers import CHANNELS, COLS, ROWS, average, concatenate, maximum, scaled, swapped
 from weights.attention import attention_parameters
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ class Triplet(keras.layers.Layer):
     ) -> Float[KerasTensor, "batch height width channels"]:
         turned = swapped(x, CHANNELS, ROWS)
         gate = self.cw(z_pool(turned), training=training)
-        over_rows = swapped(turned * gate, CHANNELS, ROWS)
+        over_rows = swapped(scaled(turned, gate), CHANNELS, ROWS)
         turned = swapped(x, CHANNELS, COLS)
         gate = self.hc(z_pool(turned), training=training)
-        over_cols = swapped(turned * gate, CHANNELS, COLS)
+        over_cols = swapped(scaled(turned, gate), CHANNELS, COLS)
         if self.hw is None:
             return (over_rows + over_cols) / 2
         gate = self.hw(z_pool(x), training=training)
-        return (over_rows + over_cols + x * gate) / 3
+        return (over_rows + over_cols + scaled(x, gate)) / 3
 
 
 def z_pool(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch height width 2"]:
