@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FRAMEWORK_MODULES = {
     "pytorch_impl": {"torch"},
-    "jax_impl": {"jax", "jaxlib", "flax"},
+    "jax_impl": {"jax", "jaxlib", "flax", "optax"},
     "tf_impl": {"keras", "tensorflow"},
 }
 ALL_FRAMEWORKS = set().union(*FRAMEWORK_MODULES.values())
@@ -23,7 +23,7 @@ ALLOWED = {
 }
 # Imports by name, when they are called: an implementation by weights.port, and the module of the backend that Keras runs on.
 BY_NAME = {
-    "weights/live.py": {"f'{package}.adapter'"},
+    "weights/live.py": {"f'{package}.{module}'"},
     "tf_impl/adapter.py": {"BACKEND", "jax", "torch", "tensorflow"},
 }
 

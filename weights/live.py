@@ -24,9 +24,14 @@ class MissingFramework(ImportError):  # noqa: N818  (it is what is missing, not 
 
 def adapter(framework: str) -> ModuleType:
     """The adapter of our implementation in a framework. Raises MissingFramework when the framework is not installed."""
+    return part(framework, "adapter")
+
+
+def part(framework: str, module: str) -> ModuleType:
+    """A module of our implementation in a framework. Raises MissingFramework when the framework is not installed."""
     package = layout(framework).package
     try:
-        return importlib.import_module(f"{package}.adapter")
+        return importlib.import_module(f"{package}.{module}")
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in (package, "weights"):
             raise
