@@ -6,7 +6,7 @@ Optax has everything that a recipe needs, given the right arguments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -53,7 +53,11 @@ def schedule(recipe: Recipe) -> optax.Schedule:
 
 def optimizer(model: nnx.Module, recipe: Recipe) -> nnx.Optimizer:
     """An `nnx.Optimizer` of the model's parameters, whose rate follows the recipe's schedule."""
-    return nnx.Optimizer(model, _transformation(recipe), wrt=nnx.Param)
+    made = nnx.Optimizer(model, _transformation(recipe), wrt=nnx.Param)
+    # Where the parameters are, to stay: what JAX itself put somewhere it would compile for again after the first step.
+    place = jax.tree.leaves(nnx.state(model, nnx.Param))[0].sharding
+    nnx.update(made, jax.device_put(nnx.state(made), place))
+    return made
 
 
 @cache  # functions that are made anew are compiled anew
@@ -74,14 +78,19 @@ def train_step(model: nnx.Module, optimizer: nnx.Optimizer, recipe: Recipe, imag
     """
     with _mode(model, True):
         x = _images(nnx.state(model, nnx.Param), images)
-        return float(_update(model, optimizer, x, jnp.asarray(labels), recipe.label_smoothing))
+        loss, slopes = _loss_and_slopes(model, x, jnp.asarray(labels), recipe.label_smoothing)
+        _update(model, optimizer, slopes)
+    return float(loss)
 
 
-@partial(nnx.jit, static_argnums=4)
-def _update(model: nnx.Module, optimizer: nnx.Optimizer, x: Array, labels: Array, label_smoothing: float) -> Array:
-    loss, slopes = nnx.value_and_grad(lambda model: cross_entropy(logits(model(x)), labels, label_smoothing))(model)
+@nnx.jit
+def _loss_and_slopes(model: nnx.Module, x: Array, labels: Array, label_smoothing: float) -> tuple[Array, nnx.State]:
+    return nnx.value_and_grad(lambda model: cross_entropy(logits(model(x)), labels, label_smoothing))(model)
+
+
+@nnx.jit  # apart from the slopes, which are compiled once for all recipes
+def _update(model: nnx.Module, optimizer: nnx.Optimizer, slopes: nnx.State) -> None:
     optimizer.update(model, slopes)
-    return loss
 
 
 def frozen(model: nnx.Module) -> list[str]:
@@ -116,7 +125,7 @@ def restore(
         for name in leaves:
             assign(held[MOMENTS[moment], name], arrays[name])
     for count in (optimizer.step, *(variable for (kind, _), variable in held.items() if kind == "count")):
-        count[...] = jnp.full_like(count[...], step)
+        assign(count, np.full((), step, count.dtype))
 
 
 def _held(optimizer: nnx.Optimizer) -> dict[tuple[str, Any], nnx.Variable]:

@@ -163,6 +163,8 @@ class Step(_Named):
         given = self.milestones
         if not isinstance(given, (tuple, list)) or not all(is_integer(each) and each > 0 for each in given):
             raise ValueError(f"milestones: expected positive integers, as in (30, 60), got {given!r}")
+        if not given:
+            raise ValueError("milestones: expected one or more, got none; Constant() is the schedule without any")
         if any(later <= sooner for sooner, later in pairwise(given)):
             raise ValueError(f"milestones: expected each to be later than the one before, got {given!r}")
         self._set(milestones=tuple(map(int, given)), factor=positive("factor", self.factor))
