@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ class Pass:
     """The outcome of one pass of the oracle. gradients: by parameter, with input_gradient empty if not asked for.
 
     scales: what rounding errors are relative to, for gradients that cancel. vanishing: the parameters whose gradient is
-    exactly zero whatever comes. margin, multiply_adds: as in `State`.
+    exactly zero whatever comes. shifted, margin, multiply_adds: as in `State`.
     """
 
     output: Array
@@ -39,6 +39,7 @@ class Pass:
     gradients: dict[str, Array]
     scales: dict[str, float]
     vanishing: frozenset[str]
+    shifted: frozenset[str]
     margin: float
     multiply_adds: int
 
@@ -74,17 +75,25 @@ def network(state: State, config: NetworkConfig, x: Node) -> Node:
     return linear(state, "classifier", reshape(y, *y.shape[:2]))
 
 
-def run(config: Config, arrays: Mapping[str, Array], x: Array, cotangent: Array | None = None, *, training: bool) -> Pass:
+def run(
+    config: Config,
+    arrays: Mapping[str, Array],
+    x: Array,
+    cotangent: Array | Callable[[Array], Array] | None = None,
+    *,
+    training: bool,
+) -> Pass:
     """One pass of the oracle. arrays: canonical; x: (batch, channels, height, width); all are taken as float64.
 
-    cotangent: the gradients are those of sum(output * cotangent); None if no gradients are wanted.
+    cotangent: the gradients are those of sum(output * cotangent); None if no gradients are wanted; a function of the output
+    if it depends on it, as the slope of a loss does.
     """
     state = State({name: _wide(array) for name, array in arrays.items()}, training, config.bn_decay, config.bn_eps)
     image = Node(_wide(x))
     output = block(state, "", config, image) if isinstance(config, BlockConfig) else network(state, config, image)
     gradients = {}
     if cotangent is not None:
-        backward(output, _wide(cotangent))
+        backward(output, _wide(cotangent(output.value) if callable(cotangent) else cotangent))
         for name, node in state.parameters.items():
             gradients[name] = np.zeros(node.shape) if node.slope is None or name in state.vanishing else node.slope
     scales = {name: state.magnitudes[name] for name in state.cancelling | state.vanishing if name in state.magnitudes}
@@ -95,6 +104,7 @@ def run(config: Config, arrays: Mapping[str, Array], x: Array, cotangent: Array 
         gradients,
         scales,
         frozenset(state.vanishing),
+        frozenset(state.shifted),
         state.margin,
         state.multiply_adds,
     )
