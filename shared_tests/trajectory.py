@@ -49,19 +49,20 @@ class Trajectory:
     environment: tuple[str, ...] = ()
 
     @property
-    def steps(self) -> int:
-        return max(point.step for point in self.points)
+    def steps(self) -> tuple[int, ...]:
+        """The steps after which was compared."""
+        return tuple(sorted({point.step for point in self.points}))
 
     def of(self, quantity: str, pair: Pair | None = None) -> list[Point]:
         """The points of a quantity, of one pair or of all."""
         return [each for each in self.points if each.quantity == quantity and pair in (None, each.pair)]
 
     def curve(self, quantity: str = "parameters", pair: Pair | None = None) -> np.ndarray:
-        """The greatest difference after each step, (steps,)."""
-        curve = np.zeros(self.steps)
+        """The greatest difference after each of `steps`."""
+        greatest = dict.fromkeys(self.steps, 0.0)
         for point in self.of(quantity, pair):
-            curve[point.step - 1] = max(curve[point.step - 1], point.relative)
-        return curve
+            greatest[point.step] = max(greatest[point.step], point.relative)
+        return np.array(list(greatest.values()))
 
     def worst(self, quantity: str = "parameters", pair: Pair | None = None) -> Point:
         """The point with the greatest difference. Raises ValueError when there is none."""
@@ -91,7 +92,7 @@ class Trajectory:
         worst = {quantity: {**vars(point), "relative": _plain(point.relative), "pair": list(point.pair)}
                  for quantity in present for point in [self.worst(quantity)]}  # fmt: skip
         return {
-            "title": self.title, "dtype": self.dtype, "steps": self.steps, "ok": self.ok,
+            "title": self.title, "dtype": self.dtype, "steps": list(self.steps), "ok": self.ok,
             "environment": list(self.environment), "worst": worst, "curves": curves,
         }  # fmt: skip
 
@@ -100,17 +101,21 @@ class Trajectory:
 
     def lines(self, width: int = 64) -> list[str]:
         """The trajectory as text: a table of some steps, and the parameters' curve. width: columns of the curve."""
-        shown = sorted({step for step in (1, 10, 100, 1000) if step < self.steps} | {self.steps})
+        shown = [step for step in self.steps if step in (1, 10, 100, 1000, self.steps[-1])]
         table = [("quantity", *(f"step {step}" for step in shown), "worst tensor", "step", "between")]
         for quantity in QUANTITIES:
             if self.of(quantity):
                 curve, worst = self.curve(quantity), self.worst(quantity)
-                cells = [f"{curve[step - 1]:.1e}" for step in shown]
+                cells = [f"{curve[self.steps.index(step)]:.1e}" for step in shown]
                 table.append((quantity, *cells, worst.tensor, str(worst.step), " and ".join(worst.pair)))
         lines = [self.title, *(f"  {line}" for line in self.environment), "", *columns(table)]
         if self.of("free"):
             lines += ["  free: biases without influence on the loss, whose gradient is rounding noise; absolute, not judged"]
-        lines += ["", "  greatest relative difference of a parameter after each step", *_plot(self.curve(), width)]
+        lines += [
+            "",
+            "  greatest relative difference of a parameter after each step",
+            *_plot(self.curve(), self.steps, width),
+        ]
         if self.dtype == "float64":
             lines += [
                 "",
@@ -123,7 +128,7 @@ def _plain(value: float) -> float | str:
     return float(value) if np.isfinite(value) else str(value)  # JSON has no infinity
 
 
-def _plot(curve: np.ndarray, width: int) -> Iterator[str]:
+def _plot(curve: np.ndarray, steps: tuple[int, ...], width: int) -> Iterator[str]:
     """A curve in characters, on a logarithmic scale: one row for each power of ten, the greatest in each column."""
     width = min(width, len(curve))
     columns = [part.max() for part in np.array_split(curve, width)]
@@ -138,7 +143,8 @@ def _plot(curve: np.ndarray, width: int) -> Iterator[str]:
     for power in range(highest, lowest - 1, -1):
         yield f"    1e{power:+03d} |" + "".join("*" if row == power else " " for row in rows).rstrip()
     yield "          +" + "-" * width
-    yield "           1" + str(len(curve)).rjust(width - 1)
+    first, last = str(steps[0]), str(steps[-1])
+    yield f"           {first}" + last.rjust(width - len(first))
 
 
 def drift(
@@ -153,9 +159,10 @@ def drift(
     labels: np.ndarray,
     device: str = "cpu",
     oracle: bool = True,
+    every: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Trajectory:
-    """Trains the same arrays on the same data by the same recipe in each framework, and compares after every step.
+    """Trains the same arrays on the same data by the same recipe in each framework, and compares on the way.
 
     Compared, between every two frameworks and, if `oracle`, with plain NumPy in float64: parameters, running statistics,
     the optimizer's moments and the loss. A bias in front of a batch norm has a gradient of exactly zero; frameworks return
@@ -163,7 +170,7 @@ def drift(
     output in training, so it, its moments and the running mean that it is part of stand apart, as "free", unjudged.
 
     arrays: canonical. dtype: "float32" or "float64", to compute in. images: (examples, channels, height, width). labels:
-    (examples,). progress: called with the number of each step behind it.
+    (examples,). every: how many steps lie between two comparisons. progress: called with the number of each step compared.
     Raises MissingFramework, WeightsError for arrays that do not fit, ValueError for data and devices.
     """
     used = backends(tuple(frameworks), (device,))
@@ -177,10 +184,10 @@ def drift(
     names = [*trainers, *([ORACLE] if oracle else [])]
     free = _free(reference, recipe, images, labels)
     points: list[Point] = []
-    for step in range(1, steps + 1):
-        after = {name: _advanced(trainer, images, labels, dtype, free) for name, trainer in trainers.items()}
+    for step in range(every, steps + 1, every):
+        after = {name: _advanced(trainer, images, labels, every, dtype, free) for name, trainer in trainers.items()}
         if oracle:
-            after[ORACLE] = _advanced_oracle(reference, images, labels, free)
+            after[ORACLE] = _advanced_oracle(reference, images, labels, every, free)
         for pair in combinations(names, 2):
             points += _points(step, pair, after[pair[0]], after[pair[1]])
         if progress:
@@ -202,16 +209,21 @@ def _free(reference: ReferenceTrainer, recipe: Recipe, images: np.ndarray, label
     return trial.free
 
 
-def _advanced(trainer: Trainer, images: np.ndarray, labels: np.ndarray, dtype: str, free: frozenset[str]) -> Snapshot:
+def _advanced(
+    trainer: Trainer, images: np.ndarray, labels: np.ndarray, steps: int, dtype: str, free: frozenset[str]
+) -> Snapshot:
     with precise((trainer.framework,), dtype):
-        loss = trainer.train(images, labels, 1)[0]
+        loss = trainer.train(images, labels, steps)[-1]
         state = trainer.state()
     return _snapshot(state.config, state.arrays, state.moments, loss, free)
 
 
-def _advanced_oracle(reference: ReferenceTrainer, images: np.ndarray, labels: np.ndarray, free: frozenset[str]) -> Snapshot:
-    chosen = batch(reference.recipe, len(images), reference.step)
-    loss = reference.train_step(images[chosen], labels[chosen])
+def _advanced_oracle(
+    reference: ReferenceTrainer, images: np.ndarray, labels: np.ndarray, steps: int, free: frozenset[str]
+) -> Snapshot:
+    for _ in range(steps):
+        chosen = batch(reference.recipe, len(images), reference.step)
+        loss = reference.train_step(images[chosen], labels[chosen])
     return _snapshot(reference.config, reference.arrays, reference.moments, loss, free)
 
 

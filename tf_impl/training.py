@@ -169,7 +169,8 @@ class Adam(Optimizer):
         self.assign(variable, held - rate * (step + decay if self.decoupled else step))
 
     def _bias(self, beta: float, dtype: str) -> KerasTensor:
-        """1 - beta^t. In float32 that difference would be wrong by 1e-5 of itself for 0.999 at t = 1; this is not."""
+        """1 - beta^t. In float32 that difference is wrong by 1e-5 of itself for 0.999 at t = 1, enough to part two runs at
+        the next relu; this is not."""
         return -ops.expm1(ops.cast(self.iterations + 1, dtype) * (math.log(beta) if beta else -math.inf))
 
 
