@@ -48,9 +48,36 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return data.training_images.astype(np.float64), data.training_labels
 
 
-def followed(config, recipe, steps, frameworks, dtype="float64", **options) -> Trajectory:
+def followed(recipe, steps, frameworks, dtype="float64", **options) -> Trajectory:
     images, labels = digits()
-    return drift(config, random_arrays(config), recipe, frameworks, dtype, steps, images=images, labels=labels, **options)
+    arrays = random_arrays(NETWORK)
+    return drift(NETWORK, arrays, recipe, frameworks, dtype, steps, images=images, labels=labels, **options)
+
+
+def block_followed(recipe, steps, backend, dtype) -> Trajectory:
+    rng = np.random.default_rng(4)
+    data = {"images": rng.normal(0.3, 1, (64, 3, 7, 6)), "labels": rng.integers(0, 5, 64)}
+    return drift(BLOCK, random_arrays(BLOCK), recipe, (backend.framework,), dtype, steps, device=backend.device, **data)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """For PyTorch: steps of these small networks on several threads wait for each other, seconds on a busy machine."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    torch = sys.modules["torch"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """For tests of a few steps: without compiling Keras' step on TensorFlow, which takes as long as thirty of them."""
+    if "keras" in sys.modules and part("tf", "adapter").BACKEND == "tensorflow":
+        monkeypatch.setattr(part("tf", "training"), "_compiled", lambda update, variables: update)
 
 
 def trainer_of(framework, recipe, config=NETWORK, dtype="float64") -> Trainer:
