@@ -31,7 +31,7 @@ class Pass:
     """The outcome of one pass of the oracle. gradients: by parameter, with input_gradient empty if not asked for.
 
     scales: what rounding errors are relative to, for gradients that cancel. vanishing: the parameters whose gradient is
-    exactly zero whatever comes. margin, multiply_adds: as in `State`.
+    exactly zero whatever comes. shifted, margin, multiply_adds: as in `State`.
     """
 
     output: Array
@@ -40,6 +40,7 @@ class Pass:
     gradients: dict[str, Array]
     scales: dict[str, float]
     vanishing: frozenset[str]
+    shifted: frozenset[str]
     margin: float
     multiply_adds: int
 
@@ -94,15 +95,23 @@ def stages(
     return state, image, output
 
 
-def run(config: Config, arrays: Mapping[str, Array], x: Array, cotangent: Array | None = None, *, training: bool) -> Pass:
+def run(
+    config: Config,
+    arrays: Mapping[str, Array],
+    x: Array,
+    cotangent: Array | Callable[[Array], Array] | None = None,
+    *,
+    training: bool,
+) -> Pass:
     """One pass of the oracle. arrays: canonical; x: (batch, channels, height, width); all are taken as float64.
 
-    cotangent: the gradients are those of sum(output * cotangent); None if no gradients are wanted.
+    cotangent: the gradients are those of sum(output * cotangent); None if no gradients are wanted; a function of the output
+    if it depends on it, as the slope of a loss does.
     """
     state, image, output = stages(config, arrays, x, training=training)
     gradients = {}
     if cotangent is not None:
-        backward(output, _wide(cotangent))
+        backward(output, _wide(cotangent(output.value) if callable(cotangent) else cotangent))
         for name, node in state.parameters.items():
             gradients[name] = np.zeros(node.shape) if node.slope is None or name in state.vanishing else node.slope
     scales = {name: state.magnitudes[name] for name in state.cancelling | state.vanishing if name in state.magnitudes}
@@ -113,6 +122,7 @@ def run(config: Config, arrays: Mapping[str, Array], x: Array, cotangent: Array 
         gradients,
         scales,
         frozenset(state.vanishing),
+        frozenset(state.shifted),
         state.margin,
         state.multiply_adds,
     )

@@ -130,6 +130,7 @@ class State:
     statistics: the running statistics after the pass. parameters: the nodes of those parameters that were read.
     magnitudes: for convolutions' parameters, the greatest sum of the magnitudes of what a gradient adds up; by `backward`.
     cancelling: parameters whose gradient is what is left when nearly all of that cancels; vanishing: when all of it does.
+    shifted: the running means that such a vanishing bias is part of.
     margin: how near any relu came to its kink or any maximum to a tie, relative to the tensor's greatest magnitude.
     multiply_adds: of convolutions, linear layers and matrix products, so far.
     """
@@ -143,6 +144,7 @@ class State:
     magnitudes: dict[str, float] = field(default_factory=dict)
     cancelling: set[str] = field(default_factory=set)
     vanishing: set[str] = field(default_factory=set)
+    shifted: set[str] = field(default_factory=set)
     margin: float = np.inf
     multiply_adds: int = 0
     stages: dict[str, Stage] = field(default_factory=dict)
@@ -349,6 +351,7 @@ def normalized_conv(
             state.cancelling.add(f"{conv}.weight")
         if f"{conv}.bias" in state.arrays:
             state.vanishing.add(f"{conv}.bias")
+            state.shifted.add(f"{bn}.running_mean")
     y = conv2d(state, conv, x, stride, padding, dilation, groups)
     return batch_norm(state, bn, y, eps, decay)
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FRAMEWORK_MODULES = {
     "pytorch_impl": {"torch"},
-    "jax_impl": {"jax", "jaxlib", "flax"},
+    "jax_impl": {"jax", "jaxlib", "flax", "optax"},
     "tf_impl": {"keras", "tensorflow"},
 }
 ALL_FRAMEWORKS = set().union(*FRAMEWORK_MODULES.values())

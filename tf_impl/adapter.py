@@ -7,7 +7,7 @@ in `gradients`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -125,48 +125,88 @@ def gradients(
     """Output, and the gradients of sum(output * cotangent) with respect to the input and to each leaf, by its name."""
     with keras.device(_device_of(model)):
         images, slopes = _images(x), _images(cotangent)
-        backend = {"tensorflow": _tensorflow_gradients, "jax": _jax_gradients, "torch": _torch_gradients}[BACKEND]
-        y, first, rest = backend(model, list(leaves.values()), images, slopes, training)
+        y, first, rest = _pullback(model, lambda x: model(x, training=training), list(leaves.values()), images, slopes)
     return _canonical(y), _canonical(first), {name: _numpy(slope) for name, slope in zip(leaves, rest, strict=True)}
 
 
-def _tensorflow_gradients(
-    model: Any, leaves: list[keras.Variable], x: Any, cotangent: Any, training: bool
-) -> tuple[Any, Any, Any]:
+def _pullback(
+    model: keras.layers.Layer, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any = None
+) -> tuple[Any, Any, list[Any]]:
+    """y = compute(x), by means of the model, and the gradients of sum(y * cotangent) with respect to x and to each leaf.
+
+    cotangent: None for a y that is one number.
+    """
+    backend = {"tensorflow": _tensorflow_pullback, "jax": _jax_pullback, "torch": _torch_pullback}[BACKEND]
+    return backend(model, compute, leaves, x, cotangent)
+
+
+def _slope_of(y: Any, cotangent: Any) -> Any:
+    """What comes back into y, in its dtype."""
+    return ops.ones_like(y) if cotangent is None else ops.cast(cotangent, y.dtype)
+
+
+def _tensorflow_pullback(
+    model: Any, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any
+) -> tuple[Any, Any, list[Any]]:
     tf = import_module("tensorflow")
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = model(x, training=training)
-    first, *rest = tape.gradient(y, [x, *(leaf.value for leaf in leaves)], ops.cast(cotangent, y.dtype))
+        y = compute(x)
+    first, *rest = tape.gradient(y, [x, *(leaf.value for leaf in leaves)], _slope_of(y, cotangent))
     return y, first, rest
 
 
-def _torch_gradients(
-    model: Any, leaves: list[keras.Variable], x: Any, cotangent: Any, training: bool
-) -> tuple[Any, Any, Any]:
+def _torch_pullback(
+    model: Any, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any
+) -> tuple[Any, Any, list[Any]]:
     torch = import_module("torch")
     x = x.requires_grad_()
-    y = model(x, training=training)
-    first, *rest = torch.autograd.grad(y, [x, *(leaf.value for leaf in leaves)], cotangent.to(y.dtype))
+    y = compute(x)
+    first, *rest = torch.autograd.grad(y, [x, *(leaf.value for leaf in leaves)], _slope_of(y, cotangent))
     return y, first, rest
 
 
-def _jax_gradients(model: Any, leaves: list[keras.Variable], x: Any, cotangent: Any, training: bool) -> tuple[Any, Any, Any]:
+def _jax_pullback(
+    model: Any, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any
+) -> tuple[Any, Any, list[Any]]:
     jax = import_module("jax")
     others = [variable for variable in model.variables if all(variable is not leaf for leaf in leaves)]
 
     def run(values: list[Any], x: Any) -> tuple[Any, list[Any]]:
         mapping = [*zip(leaves, values, strict=True), *((variable, variable.value) for variable in others)]
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            y = model(x, training=training)
+            y = compute(x)
         return y, [scope.get_current_value(variable) for variable in others]
 
     y, pullback, moved = jax.vjp(run, [leaf.value for leaf in leaves], x, has_aux=True)
     for variable, value in zip(others, moved, strict=True):
         if value is not None:
             variable.assign(value)
-    rest, first = pullback(cotangent.astype(y.dtype))
+    rest, first = pullback(_slope_of(y, cotangent))
     return y, first, rest
+
+
+def _compiled(update: Callable[..., Any], variables: list[keras.Variable]) -> Callable[..., Any]:
+    """A function of tensors that moves `variables` and no others, compiled as Keras' own `fit` does it on each backend."""
+    if BACKEND == "tensorflow":
+        return import_module("tensorflow").function(update, autograph=False)
+    if BACKEND == "torch":
+        return update
+
+    def pure(values: list[Any], *tensors: Any) -> tuple[Any, list[Any]]:
+        with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)) as scope:
+            result = update(*tensors)
+        return result, [scope.get_current_value(variable) for variable in variables]
+
+    run = import_module("jax").jit(pure)
+
+    def stateful(*tensors: Any) -> Any:
+        result, values = run([variable.value for variable in variables], *tensors)
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return result
+
+    return stateful
 
 
 def _keras_device(device: str) -> str:

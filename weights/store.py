@@ -10,6 +10,7 @@
 Nothing in a file is ever executed. A file is written under another name and moved into place once it is complete.
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -31,6 +32,8 @@ from weights.schema import schema
 
 METADATA = "resattn"  # the entry of a safetensors file's metadata, and of an .npz file, that holds the config
 BITS = "resattn.bfloat16"  # the entry of an .npz file that names the arrays whose uint16 are the bits of bfloat16
+TRAINING = "training"  # the key beside the config's in which a training state says what it is
+MOMENTS = "optimizer."  # what the names of a training state's moments begin with
 TORCH = (".pt", ".pth", ".th")
 READABLE = (".safetensors", ".npz", *TORCH)
 WRITABLE = (*READABLE, ".keras")
@@ -126,12 +129,34 @@ def _unread(parameters: Parameters) -> set[str]:
 
 
 def _read_safetensors(path: Path) -> tuple[str | None, Arrays]:
+    """The config (JSON text, or None) and the model's arrays; of a training state, without what the optimizer keeps."""
+    text, training, arrays = read_safetensors(path)
+    if training is not None:
+        arrays = {name: array for name, array in arrays.items() if not name.startswith(MOMENTS)}
+    return text, arrays
+
+
+def read_safetensors(path: Path) -> tuple[str | None, Any, Arrays]:
+    """Everything in a file: the config (JSON text, or None), what it says of training (None: nothing), all arrays."""
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            return metadata.get(METADATA), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            text = (file.metadata() or {}).get(METADATA)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path.name}: is not a whole safetensors file of float arrays ({error})", []) from None
+    return *_without_training(text), arrays
+
+
+def _without_training(text: str | None) -> tuple[str | None, Any]:
+    """The config's JSON as a model file has it, and what stood beside it under "training"."""
+    try:
+        values = json.loads(text or "")
+    except (json.JSONDecodeError, RecursionError):
+        return text, None  # not a config either, which is for its reader to say
+    if not isinstance(values, dict) or TRAINING not in values:
+        return text, None
+    training = values.pop(TRAINING)
+    return json.dumps(values), training
 
 
 def read_npz(path: Path) -> Arrays:
