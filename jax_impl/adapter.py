@@ -43,6 +43,12 @@ def precise(dtype: str) -> Iterator[None]:
         yield
 
 
+def flags() -> str:
+    """What decides the precision of float32, as it is set now."""
+    precision = jax.config.jax_default_matmul_precision
+    return f"matrix products in precision {precision}, 64 bits enabled {jax.config.jax_enable_x64}"
+
+
 def holds_float64() -> bool:
     """Whether float64 parameters can be held as things are set."""
     return jax.dtypes.canonicalize_dtype(jnp.float64) == jnp.float64

@@ -43,6 +43,11 @@ def precise(dtype: str) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
+def flags() -> str:
+    """What decides the precision of float32, as it is set now."""
+    return f"TF32 in matrix products {torch.backends.cuda.matmul.allow_tf32}, in cuDNN {torch.backends.cudnn.allow_tf32}"
+
+
 def holds_float64() -> bool:
     """Whether float64 parameters can be held as things are set."""
     return True

@@ -1,4 +1,4 @@
-"""The command line: resattn port, inspect, check, attention, demo. Frameworks are imported when a command needs them."""
+"""The command line. Frameworks, and whatever else takes its time, are imported when a command needs them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from weights import Report
     from weights.attention import Kind
     from weights.config import Config
+    from weights.recipe import Recipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +29,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Residual blocks with attention: port weights between PyTorch, Flax and Keras, check that they compute the same.",
 )
+
+# What --dtype says besides float32 and float64: how it is done, and in which format.
+LOW = {
+    "bfloat16": ("low", "bfloat16"),
+    "float16": ("low", "float16"),
+    "mixed_bfloat16": ("mixed", "bfloat16"),
+    "mixed_float16": ("mixed", "float16"),
+}
 
 ConfigOption = Annotated[
     str | None,
@@ -127,7 +136,13 @@ def check(
         str | None, typer.Option(help="Which to compare, separated by commas; by default torch,jax,tf.")
     ] = None,
     devices: Annotated[str, typer.Option(help="On which devices, separated by commas: cpu, cuda.")] = "cpu",
-    dtype: Annotated[str | None, typer.Option(help="float32 or float64; by default that of the weights.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32 or float64 (by default that of the weights); or bfloat16, float16, mixed_bfloat16, mixed_float16, "
+            "judged in units of the format's eps."
+        ),
+    ] = None,
     size: Annotated[str | None, typer.Option(help="Height and width of the random images, as in 32x33.")] = None,
     batch: Annotated[int, typer.Option(help="How many random images.", min=1)] = 8,
     seed: Annotated[int, typer.Option(help="Of the random weights and images.", min=0)] = 0,
@@ -183,7 +198,11 @@ def check(
     config_checked = described or BlockConfig(64, 128, 3, 2)
     reports: dict[str, Report] = {}
     found: Trace | None = None
-    if trace or expected is not None:
+    if dtype in LOW:
+        if trace or expected is not None or grid or as_html is not None:
+            raise ValueError(f"--dtype {dtype}: can be had without --trace, --expected, --grid and --html only")
+        reports = {config_checked.describe(): low_checked(config_checked, arrays, every, dtype, options)}
+    elif trace or expected is not None:
         found = traced(config_checked, arrays, expected, every, options)
     elif grid:
         reports = grid_checked(config_checked, arrays, every, options)
@@ -209,6 +228,25 @@ def crosschecked(config: Config, arrays: dict[str, np.ndarray] | None, every: bo
     for line in report.lines(every):
         bad = "OVER" in line or line.startswith("FAILED")
         typer.secho(line, fg=typer.colors.RED if bad else typer.colors.GREEN if line.startswith("All ") else None)
+    return report
+
+
+def low_checked(
+    config: Config, arrays: dict[str, np.ndarray] | None, every: bool, dtype: str, options: dict[str, object]
+) -> Report:
+    """Makes and prints the check of a low precision."""
+    from shared_tests.precision import precision, table
+
+    regime, form = LOW[dtype]
+    given = {name: value for name, value in options.items() if name != "dtype"}
+    with status(f"check in {dtype}") as tell:
+        report = precision(config, arrays, formats=(form,), regimes=(regime,), **given, progress=tell)
+    lines = [*report.lines(every)] if every or not report.ok else [report.title, *report.environment, "", *table(report)]
+    for line in lines:
+        bad = "OVER" in line or line.startswith("FAILED")
+        typer.secho(line, fg=typer.colors.RED if bad else None)
+    if report.ok:
+        typer.secho(f"All {len(report.rows)} comparisons are within their bound.", fg=typer.colors.GREEN)
     return report
 
 
@@ -263,7 +301,7 @@ def write_page(
         if not reports:
             reports = {config.describe(): crosscheck(config, arrays, **options, progress=tell)}
         command = ["resattn", *sys.argv[1:]]
-        write(path, Page(reports, found, "", command, flags(options["frameworks"])))
+        write(path, Page(reports, found, "", command, flags(options["frameworks"], options["dtype"] or "float32")))
     typer.echo(f"Wrote {path}.")
 
 
@@ -283,6 +321,97 @@ def traced(
     for line, kind in report.lines(every):
         typer.secho(line, fg={"bad": typer.colors.RED, "good": typer.colors.GREEN}.get(kind))
     return report
+
+
+@app.command()
+def drift(
+    file: Annotated[Path | None, typer.Argument(help="A weights file to begin with; without one, random weights.")] = None,
+    config: ConfigOption = None,
+    recipe: Annotated[
+        str, typer.Option(help="sgd, adam or adamw (on the digits' schedule), or a recipe as JSON (weights.Recipe.to_json).")
+    ] = "sgd",
+    frameworks: Annotated[
+        str | None, typer.Option(help="Which to compare, separated by commas; by default torch,jax,tf.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    steps: Annotated[int, typer.Option(help="How many training steps.", min=1)] = 100,
+    oracle: Annotated[bool, typer.Option(help="Train the NumPy oracle, too.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the random weights.", min=0)] = 0,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Also write every step to this file.")] = None,
+) -> None:
+    """Train the same weights by the same recipe in each framework and show how far they drift apart, step by step.
+
+    On the handwritten digits that come with scikit-learn, or on random images where a model does not take those. In float64
+    exit status 1 if parameters differ by more than 1e-9.
+    """
+    from resattn.train_digits import CONFIG
+    from shared_tests.cases import random_arrays
+    from shared_tests.trajectory import drift as trained
+    from weights.store import read, write_atomically
+
+    described, arrays = config_from(config), None
+    if file is not None:
+        described, arrays = read(file, described)
+    described = described or CONFIG
+    arrays = random_arrays(described, dtype, seed) if arrays is None else arrays
+    chosen = recipe_from(recipe, steps)
+    pictures, labels = training_data(described, chosen.batch_size)
+    with status("train") as tell:
+        outcome = trained(
+            described,
+            arrays,
+            chosen,
+            known_to(described) if frameworks is None else names(frameworks),
+            dtype,
+            steps,
+            images=pictures,
+            labels=labels,
+            oracle=oracle,
+            progress=lambda step: tell(f"step {step} of {steps}"),
+        )
+    typer.echo("\n".join(outcome.lines(min(get_terminal_size().columns, 100) - 16)))
+    if as_json is not None:
+        content = json.dumps(outcome.to_dict(), indent=1) + "\n"
+        write_atomically(as_json, lambda temporary: temporary.write_text(content))
+    if not outcome.ok:
+        raise typer.Exit(1)
+
+
+def recipe_from(text: str, steps: int) -> Recipe:
+    """The name of an optimizer, with the rates that train the digits, or a recipe as JSON."""
+    from weights import SGD, Adam, AdamW, Cosine, Recipe
+
+    optimizers = {
+        "sgd": SGD(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        "adam": Adam(1e-3, weight_decay=5e-4),
+        "adamw": AdamW(1e-3, weight_decay=5e-2),
+    }
+    if text in optimizers:
+        return Recipe(optimizers[text], Cosine(steps), label_smoothing=0.1)
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        raise ValueError(f"--recipe: expected one of {', '.join(optimizers)} or JSON, got {text!r}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"--recipe: expected an object, got {text!r}")
+    return Recipe.from_dict(values)
+
+
+def training_data(config: Config, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels: the digits where the model takes them, else random ones, as many as ten batches."""
+    import numpy as np
+
+    from resattn.digits import split
+    from shared_tests.cases import random_input
+    from shared_tests.crosscheck import default_size
+    from weights import NetworkConfig
+
+    classes = config.classes if isinstance(config, NetworkConfig) else config.out_channels
+    if config.in_channels == 1 and classes == 10 and config.input_size in (None, (8, 8)):
+        data = split()
+        return data.training_images, data.training_labels
+    pictures = random_input(config, default_size(config), 10 * batch, "float32")
+    return pictures, np.random.default_rng(0).integers(0, classes, len(pictures))
 
 
 @app.command()

@@ -100,6 +100,15 @@ def backends(frameworks: tuple[str, ...], devices: tuple[str, ...]) -> list[Back
     return found
 
 
+def flags(frameworks: tuple[str, ...], dtype: str) -> list[str]:
+    """How each framework is set within `precise`, a line each."""
+    lines = []
+    for framework in frameworks:
+        with precise((framework,), dtype):
+            lines.append(f"{framework}, while comparing: {adapter(framework).flags()}")
+    return lines
+
+
 @contextmanager
 def precise(frameworks: tuple[str, ...], dtype: str) -> Iterator[None]:
     """Within it, every framework computes in `dtype` and in nothing less."""

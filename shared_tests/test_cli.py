@@ -177,6 +177,45 @@ def test_check_traces_expected_outputs(torch, block, tmp_path):
     )
 
 
+def test_check_in_low_precision(torch, block):
+    for dtype in ("bfloat16", "mixed_float16"):
+        result = run("check", "--config", BLOCK.to_json(), "--frameworks", "torch", "--dtype", dtype)
+        assert result.exit_code == 0, result.output
+        assert re.search(r"^  in units of eps +torch cpu +bound$", result.output, re.MULTILINE)
+        assert "comparisons are within their bound" in result.output
+    fails(ValueError, "--dtype bfloat16: can be had without --trace", "check", block, "--dtype", "bfloat16", "--trace")
+    fails(ValueError, "dtype: expected one of float32, float64, got 'int8'", "check", block, "--dtype", "int8")
+
+
+def test_drift(torch, tmp_path):
+    pytest.importorskip("sklearn")
+    small = '{"model": "ResidualAttentionNetwork", "in_channels": 1, "classes": 10, "widths": [4], "depths": [1]}'
+    arguments = ("drift", "--config", small, "--frameworks", "torch", "--steps", "10", "--oracle", "--dtype", "float64")
+    result = run(*arguments, "--json", tmp_path / "drift.json")
+    assert result.exit_code == 0, result.output
+    assert "10 steps of SGD, Cosine, batches of 64, a network of 1 blocks" in result.output
+    assert re.search(r"^  parameters( +[\d.e-]+)+ ", result.output, re.MULTILINE)
+    assert json.loads((tmp_path / "drift.json").read_text())["ok"] is True
+    recipe = '{"optimizer": {"name": "Adam"}, "batch_size": 16}'
+    block = run(
+        "drift", "--config", BLOCK.to_json(), "--frameworks", "torch", "--steps", "2", "--oracle", "--recipe", recipe
+    )
+    assert "2 steps of Adam, Constant, batches of 16, a block, 3 to 5 channels" in block.output
+    fails(ValueError, "--recipe: expected one of sgd, adam, adamw or JSON, got 'rmsprop'", *arguments, "--recipe", "rmsprop")
+    fails(ValueError, "--recipe: expected an object", *arguments, "--recipe", "[]")
+
+
+def test_check_a_grid_and_its_page(torch, tmp_path):
+    result = run("check", "--grid", "--frameworks", "torch", "--batch", "2", "--html", tmp_path / "grid.html")
+    assert result.exit_code == 0, result.output
+    assert result.output.count(" channels") == 0
+    assert len(re.findall(r"^  \d+ to \d+, stride", result.output, re.MULTILINE)) == 15
+    page = (tmp_path / "grid.html").read_text(encoding="utf-8")
+    assert page.count('role="gridcell"') == 15
+    fails(ValueError, "--grid: makes blocks of its own", "check", "--grid", "--config", "resnet20")
+    fails(ValueError, "--grid: makes images of its own sizes", "check", "--grid", "--size", "8x8")
+
+
 def _check(block, tmp_path, array):
     np.save(tmp_path / "wrong.npy", array)
     return "check", block, "--frameworks", "torch", "--inputs", tmp_path / "wrong.npy"

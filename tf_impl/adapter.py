@@ -62,6 +62,16 @@ def precise(dtype: str) -> Iterator[None]:
         yield
 
 
+def flags() -> str:
+    """What decides the precision of float32, as it is set now."""
+    if BACKEND == "tensorflow":
+        return f"TF32 {import_module('tensorflow').config.experimental.tensor_float_32_execution_enabled()}"
+    if BACKEND == "jax":
+        return f"matrix products in precision {import_module('jax').config.jax_default_matmul_precision}"
+    backends = import_module("torch").backends
+    return f"TF32 in matrix products {backends.cuda.matmul.allow_tf32}, in cuDNN {backends.cudnn.allow_tf32}"
+
+
 def holds_float64() -> bool:
     """Whether float64 parameters can be held as things are set."""
     return BACKEND != "jax" or import_module("jax").dtypes.canonicalize_dtype("float64") == "float64"

@@ -9,15 +9,26 @@ from weights.config import BlockConfig, NetworkConfig, preset
 from weights.convert import WeightsError
 from weights.layouts import register_role
 from weights.live import MissingFramework, export, load, port
+from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe, Step
 from weights.schema import schema
 from weights.store import read, save, write
+from weights.training import Trainer, TrainingState, read_training, resume, write_training
 
 __all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
     "BlockConfig",
+    "Constant",
+    "Cosine",
     "Difference",
     "MissingFramework",
     "NetworkConfig",
+    "Recipe",
     "Report",
+    "Step",
+    "Trainer",
+    "TrainingState",
     "WeightsError",
     "difference",
     "export",
@@ -25,9 +36,12 @@ __all__ = [
     "port",
     "preset",
     "read",
+    "read_training",
     "register_attention",
     "register_role",
+    "resume",
     "save",
     "schema",
     "write",
+    "write_training",
 ]
