@@ -32,6 +32,9 @@ NATIVE_NAMES = {
     "with_wide_bias",                         # Flax adds biases up in the format
     "BACKEND",                                # Keras runs on three
     "read_file", "write_file",                # files of PyTorch and Keras
+    "TAKEN",                                  # PyTorch's optimizers do not count their steps
+    "MOMENTS",                                # Optax calls moments by other names
+    "Schedule", "Optimizer", "SGD", "Adam", "AdamW",  # Keras' own mean other things by the same arguments
     "relu", "sigmoid", "hard_sigmoid", "hard_swish",  # a function of the framework, or ours where that is not exact
 }  # fmt: skip
 

@@ -75,7 +75,7 @@ def one_thread():
 
 @pytest.fixture
 def short(monkeypatch):
-    """For tests of a few steps: without compiling Keras' step on TensorFlow, which takes as long as thirty of them."""
+    """For tests of a few steps: without compiling Keras' step on TensorFlow, which takes as long as ten of them."""
     if "keras" in sys.modules and part("tf", "adapter").BACKEND == "tensorflow":
         monkeypatch.setattr(part("tf", "training"), "_compiled", lambda update, variables: update)
 
@@ -98,7 +98,7 @@ def farthest(actual: TrainingState, expected: TrainingState) -> float:
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_every_recipe_against_the_oracle(backend, kind, short):
+def test_every_recipe_against_the_oracle(backend, kind):
     result = followed(RECIPES[kind], 8, (backend.framework,), device=backend.device)
     assert result.worst("parameters").relative < 1e-12, str(result)
     assert result.worst("statistics").relative < 1e-12, str(result)
@@ -139,7 +139,7 @@ def test_noise_that_adam_makes_steps_of(backend, short):
 
 def test_float32_stays_near(backend, short):
     """No limit is promised, but a rate, a moment or a bias correction in the wrong precision would show."""
-    result = followed(RECIPES["adamw-step"], 10, (backend.framework,), "float32", device=backend.device)
+    result = followed(RECIPES["adamw-step"], 6, (backend.framework,), "float32", device=backend.device)
     assert result.worst("parameters").relative < 1e-5, str(result)
     assert result.worst("loss").relative < 1e-5, str(result)
 
@@ -510,7 +510,7 @@ def floatx(keras, dtype):
 
 
 @pytest.mark.parametrize("kind", ["nesterov-cosine", "adam-cosine"])
-def test_keras_compile_and_fit(keras, kind, tmp_path):
+def test_keras_compile_and_fit(keras, kind, tmp_path, short):
     module, recipe = part("tf", "training"), RECIPES[kind]
     batches = ordered(recipe, 6)
     x = np.concatenate([np.moveaxis(images, 1, -1) for images, _ in batches])
@@ -521,8 +521,9 @@ def test_keras_compile_and_fit(keras, kind, tmp_path):
         # Compiled by XLA Keras' TensorFlow convolutions are rounded otherwise.
         model.compile(optimizer=module.optimizer(model, recipe), loss=loss, jit_compile=False)
         model.fit(x[:64], y[:64], batch_size=16, epochs=1, shuffle=False, verbose=0)
-        model.save(tmp_path / "model.keras")
-        model = keras.models.load_model(tmp_path / "model.keras")
+        if kind == "adam-cosine":
+            model.save(tmp_path / "model.keras")
+            model = keras.models.load_model(tmp_path / "model.keras")
         assert module.steps_taken(model.optimizer) == 4
         model.fit(x[64:], y[64:], batch_size=16, epochs=1, shuffle=False, verbose=0)
         same_arrays(model, trained("tf", recipe, 6))

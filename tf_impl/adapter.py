@@ -220,16 +220,18 @@ def _compiled(update: Callable[..., Any], variables: list[keras.Variable]) -> Ca
 
 
 def _keras_device(device: str) -> str:
-    return {"cpu": "cpu:0", "cuda": "gpu:0"}[device]
+    # On PyTorch "cpu:0" is another device than "cpu": Keras copies each new parameter there, the copy is no leaf of the
+    # graph, and such a model can be neither frozen nor trained by fit.
+    return {"cpu": "cpu" if BACKEND == "torch" else "cpu:0", "cuda": "gpu:0"}[device]
 
 
 def _device_of(model: keras.layers.Layer) -> str:
     if not model.weights:
-        return "cpu:0"
+        return _keras_device("cpu")
     value = model.weights[0].value
     device = value.device if BACKEND != "jax" else next(iter(value.devices())).platform
     device = str(device).lower()
-    return "gpu:0" if "gpu" in device or "cuda" in device else "cpu:0"
+    return _keras_device("cuda" if "gpu" in device or "cuda" in device else "cpu")
 
 
 def _images(array: np.ndarray) -> Any:

@@ -1,7 +1,8 @@
 """Training as a recipe says it: the loss, the schedule, the optimizer, one step, and what the optimizer keeps, as NumPy.
 
 Keras' own optimizers mean other things by the same arguments and hold their rate in float32, so these are written out; its
-loss is used as it is. All of them work in `compile` and `fit`, and are read from .keras files once `tf_impl` is imported.
+loss is used as it is. All of them work in `compile` and `fit`, and are read from .keras files once
+this module is imported.
 """
 
 from __future__ import annotations
