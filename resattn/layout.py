@@ -1,14 +1,14 @@
 """Where the nodes of a scene stand and where its edges run: a layered layout made for this one shape.
 
 Rows are the longest ways from the input. The trunk stands one below the other at x = 0, the shortcut at its left, the chains
-of the attention module at its right, in the order that crosses and travels least. Edges run down inside the column of a chain
-or in a lane of their own, and across between two rows, or straight into the side of a circle: never through a box. Lengths
-are pixels at natural size, y downwards; a level is twice the row, odd between two rows.
+of the attention module at its right, in the order that crosses and travels least. Edges run down inside the column of a
+chain or in a lane of their own, and across between two rows, or straight into the side of a circle: never through a box.
+Lengths are pixels at natural size, y downwards; a level is twice the row, odd between two rows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 
 from resattn.scene import Edge, Scene
 
@@ -19,6 +19,7 @@ PORT, CIRCLE_PORT = 30, 11
 CROSSING, WIDTH = 300.0, 0.5  # what a crossing costs, and a pixel of width, in pixels of travel
 
 Point = tuple[float, float]
+Bounds = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Placed:
     centres: Mapping[str, Point]
     routes: tuple[tuple[Edge, tuple[Point, ...]], ...]
     dots: tuple[Point, ...]
-    frames: tuple[tuple[float, float, float, float], ...]
+    frames: tuple[Bounds, ...]
 
 
 def rows(scene: Scene) -> dict[str, int]:
@@ -161,12 +162,10 @@ class _Layout:
             least = COLUMN_GAP
             for other in (self.trunk, *order[:number]):
                 for row in range(max(chain.top, other.top) - 1, min(chain.bottom, other.bottom) + 2):
-                    mine = self._extent(chain, row, False)
-                    apart = self._extent(other, row, True) + COLUMN_GAP + mine
-                    if chain.top <= row <= chain.bottom:
-                        least = max(least, x[id(other)] + apart)
-                    elif other.top <= row <= other.bottom and other is not self.trunk:
-                        least = max(least, x[id(other)] + apart)
+                    if other is self.trunk and not chain.top <= row <= chain.bottom:
+                        continue  # a wide box of the main path may stand over a frame
+                    apart = self._extent(other, row, True) + COLUMN_GAP + self._extent(chain, row, False)
+                    least = max(least, x[id(other)] + apart)
             x[id(chain)] = least
         return x
 
@@ -233,7 +232,7 @@ class _Layout:
         self._aim(order)
         across, down = [], []
         for route in self.routes:
-            for (x, level), (next_x, next_level) in zip(route.points, route.points[1:], strict=False):
+            for (x, level), (next_x, next_level) in pairwise(route.points):
                 if level == next_level:
                     across.append((route.edge.source, level, min(x, next_x), max(x, next_x)))
                 else:
@@ -262,7 +261,7 @@ class _Layout:
             net = route.edge.source
             points = [(x, y[level] + tracks.get((net, level), 0) * TRACK) for x, level in route.points]
             routes.append((route.edge, tuple(self._clipped(route.edge, points, centres))))
-        return Placed(centres, tuple(routes), tuple(_forks(routes)), tuple(self._frames(y, frame_ends)))
+        return Placed(centres, tuple(routes), tuple(_forks(routes)), tuple(self._frames(frame_ends)))
 
     def _spread_ports(self) -> None:
         """Edges that come to a node from above meet it side by side; one from straight above in the middle."""
@@ -287,7 +286,7 @@ class _Layout:
         below the other, in the order that crosses least."""
         levels: dict[int, dict[str, list[tuple[float, float, bool, bool]]]] = {}
         for route in self.routes:
-            for number, ((x, level), (next_x, next_level)) in enumerate(zip(route.points, route.points[1:], strict=False)):
+            for number, ((x, level), (next_x, next_level)) in enumerate(pairwise(route.points)):
                 if level == next_level and level % 2:
                     assert number > 0
                     levels.setdefault(level, {}).setdefault(route.edge.source, []).append((x, next_x, True, True))
@@ -349,15 +348,22 @@ class _Layout:
             points[-1] = (x, y - reach)
         return [point for number, point in enumerate(points) if number == 0 or point != points[number - 1]]
 
-    def _frames(self, y: Mapping[int, float], ends: Mapping[int, tuple[float, float]]) -> Iterable[tuple[float, ...]]:
-        for number, frame in enumerate(self.scene.frames):
-            inside = set(frame.members)
-            top, bottom = self._frame_rows(inside)
-            xs = [(self.x_of(n) - self.sizes[n].width / 2, self._right(n)) for n in inside]
-            lanes = [x for r in self.routes if r.edge.target in inside for x, level in r.points if level > 2 * top]
-            left, right = min([*(a for a, _ in xs), *lanes]), max([*(b for _, b in xs), *lanes])
-            right = max(right, max(left - FRAME_SIDE, 0) + self.titles[number])
-            yield left - FRAME_SIDE, ends[number][0], right + FRAME_SIDE, ends[number][1]
+    def _frames(self, ends: Mapping[int, tuple[float, float]]) -> list[Bounds]:
+        """Those of stages have one width."""
+        bounds = [
+            self._frame(set(frame.members), title) for frame, title in zip(self.scene.frames, self.titles, strict=True)
+        ]
+        left, right = min((b[0] for b in bounds), default=0), max((b[1] for b in bounds), default=0)
+        return [(left - FRAME_SIDE, top, right + FRAME_SIDE, bottom) for _, (top, bottom) in sorted(ends.items())]
+
+    def _frame(self, inside: set[str], title: float) -> tuple[float, float]:
+        """Its left and its right, without a margin."""
+        top, _ = self._frame_rows(inside)
+        lefts = [self.x_of(name) - self.sizes[name].width / 2 for name in inside]
+        # The lines that come in above the first row are the trunk's.
+        lanes = [x for r in self.routes if r.edge.target in inside for x, level in r.points if level > 2 * top]
+        left, right = min(lefts + lanes), max([self._right(name) for name in inside] + lanes)
+        return left, max(right, max(left, 0) + title)
 
     def _right(self, name: str) -> float:
         size = self.sizes[name]
@@ -412,7 +418,7 @@ def _forks(routes: Iterable[tuple[Edge, Sequence[Point]]]) -> Iterable[Point]:
     for edge, points in routes:
         nets.setdefault(edge.source, []).append(points)
     for ways in nets.values():
-        segments = [segment for way in ways for segment in zip(way, way[1:], strict=False)]
+        segments = [segment for way in ways for segment in pairwise(way)]
         for point in dict.fromkeys(point for way in ways for point in way[1:-1]):
             if len({direction for segment in segments for direction in _directions(segment, point)}) > 2:
                 yield point

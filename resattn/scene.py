@@ -1,19 +1,18 @@
 """What a picture shows of a graph, before it has places: nodes, edges and frames with their words.
 
-A block: one node for each operation of `weights.graph.graph`, one edge for each input. A network is folded, as `folding` says.
-`resattn.svg`, `resattn.mermaid` and `resattn.terminal` all draw this.
+A block: one node for each operation of `weights.graph.graph`, one edge for each input. A network is folded, as `folding`
+says. `resattn.svg`, `resattn.mermaid` and `resattn.terminal` all draw this.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from weights.attention import ATTENTION
 from weights.config import BlockConfig, NetworkConfig
 from weights.graph import Extent, Graph, Operation, Shape
 
 TIMES, ARROW, MINUS, DIVIDED = "\N{MULTIPLICATION SIGN}", "\N{RIGHTWARDS ARROW}", "\N{MINUS SIGN}", "\N{DIVISION SIGN}"
 
-# Every kind of operation that `weights.graph` names has a form; those with a sign are circles. What is missing is a plain box.
+# Form and colour of the kinds of operation that `weights.graph` names; those that are missing are plain boxes.
 FORMS = {
     "input": "input",
     "convolution": "convolution",
@@ -199,6 +198,7 @@ def _description(graph: Graph, numbers: bool) -> str:
 def _node(graph: Graph, operation: Operation, numbers: bool) -> Node:
     form = FORMS.get(operation.kind, "operation")
     new = not operation.inputs or operation.shape != graph[operation.inputs[0]].shape
+    new = new and operation.name != graph.output  # its shape stands beside "out"
     shape = shape_words(operation.shape, numbers) if new else ""
     return Node(operation.name, form, (_title(operation), *_details(graph, operation)), shape)
 
@@ -303,14 +303,13 @@ def _unit(graph: Graph, name: str, node_of: Mapping[str, str], blocks: Mapping[s
     many = f"{len(covers)} {TIMES} block" if len(covers) > 1 else "block"
     strided = f", stride {_pair(config.stride)}" if config.stride != (1, 1) else ""  # type: ignore[arg-type]
     kernel = TIMES.join(map(str, config.kernel_size))  # type: ignore[arg-type]
-    lines = (many, f"{kernel}, {config.in_channels} {ARROW} {config.out_channels}{strided}", *_modules(config))
     shortcut = "projected" if config.projects else "identity"
+    lines = (many, f"{kernel}, {config.in_channels} {ARROW} {config.out_channels}{strided}", _paths(config, shortcut))
     new = graph[f"{name}.conv1"].inputs[0]
     shape = shape_words(graph[covers[-1]].shape, numbers) if graph[covers[-1]].shape != graph[new].shape else ""
-    return Node(name, "block", (*lines, f"{shortcut} shortcut"), shape, covers, shortcut)
+    return Node(name, "block", lines, shape, covers, shortcut)
 
 
-def _modules(config: BlockConfig) -> Iterable[str]:
-    if config.attention != "none":
-        own = not ATTENTION[config.attention].built_in
-        yield f"attention: {config.attention}" + (" (your own)" if own else "")
+def _paths(config: BlockConfig, shortcut: str) -> str:
+    """What is on the main path beside convolutions, and what on the other."""
+    return f"{shortcut} shortcut" if config.attention == "none" else f"{config.attention} attention, {shortcut} shortcut"

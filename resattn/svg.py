@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from resattn.layout import CLEAR, Placed, Point, Size, place
-from resattn.scene import Edge, Frame, Node, Scene
+from resattn.scene import ARROW, DIVIDED, MINUS, Frame, Node, Scene
 
 MARGIN, LINE, PADDING, SIDE_PADDING = 18, 16, 7, 12
-NODE_RADIUS, DOT_RADIUS, LEAST_WIDTH, HEADING_GAP, TAIL, RISE = 15, 3.5, 84, 48, 26, 30
+NODE_RADIUS, DOT_RADIUS, LEAST_WIDTH, HEADING_GAP, HEADING_HEIGHT, TAIL = 15, 3.5, 84, 48, 62, 26
 MAIN_WIDTH, SHORTCUT_WIDTH, BLOCK_WIDTH, GLYPH_ROOM = 210, 160, 250, 44
 
 # Fill and stroke on a light page, then on a dark one: the hues of Okabe and Ito, which stay apart in every common colour
@@ -44,7 +44,7 @@ rect.frame { stroke-dasharray: 6 4 }
 
 # Advances of DejaVu Sans, the widest of the fonts above, in thousandths of its size: no box is too narrow for any of them.
 WIDE, USUAL, NARROW = 900, 640, 400
-WIDE_LETTERS, NARROW_LETTERS = "mwMW@→−÷", "fijlrtI.,:;()'[]|⌈⌉⌊⌋- "
+WIDE_LETTERS, NARROW_LETTERS = f"mwMW@{ARROW}{MINUS}{DIVIDED}", "fijlrtI.,:;()'[]|⌈⌉⌊⌋- "
 
 
 def text_width(words: str, size: float = 12, bold: bool = False) -> float:
@@ -62,12 +62,12 @@ def size_of(node: Node, aside: bool = False) -> Size:
         return Size(20, 18, label)
     words = max(text_width(line, 12 if row else 13, row == 0) for row, line in enumerate(node.lines))
     least = LEAST_WIDTH
-    if node.form == "block":
-        words, least = words + 2 * GLYPH_ROOM - 2 * SIDE_PADDING, BLOCK_WIDTH
-    elif "." not in node.name and node.form in ("convolution", "normalization", "attention"):
-        least = MAIN_WIDTH
-    elif aside:
+    if aside:
         least = SHORTCUT_WIDTH
+    elif node.form == "block":
+        words, least = words + 2 * GLYPH_ROOM - 2 * SIDE_PADDING, BLOCK_WIDTH
+    elif not node.name.startswith("attention.") and node.form in ("convolution", "normalization", "attention"):
+        least = MAIN_WIDTH
     return Size(max(least, round(words) + 2 * SIDE_PADDING), 2 * PADDING + LINE * len(node.lines), label)
 
 
@@ -150,6 +150,7 @@ def _glyph(drawing: _Drawing, shortcut: str, x: float, y: float, height: float) 
     bend = [(x + out, y - reach), (x - 4, y - reach), (x - 4, y + reach), (x + out, y + reach)]
     drawing.line(bend, "shortcut", tip=False)
     drawing.line([(x + out, y - reach - 4), (x + out, y + reach + 4)], tip=False)
+    drawing.mark("circle", "operation", cx=x + out, cy=y + reach, r=3)
     if shortcut == "projected":
         drawing.mark("rect", "convolution", x=x - 4 - half, y=y - half, width=2 * half, height=2 * half)
 
@@ -184,8 +185,8 @@ def svg(scene: Scene, theme: str = "auto") -> str:
         _label(drawing, node, sizes[node.name], placed.centres[node.name])
     end = _output(drawing, scene, sizes, placed)
     _identity(drawing, placed)
-    left, right = _heading(drawing, scene, sizes, placed)
-    return _document(drawing, scene, (left, -MARGIN, right, end + MARGIN), theme)
+    left, top, right = _heading(drawing, scene, sizes, placed)
+    return _document(drawing, scene, (left, top, right, end + MARGIN), theme)
 
 
 def _frame_title(drawing: _Drawing, frame: Frame, bounds: Sequence[float]) -> None:
@@ -222,22 +223,27 @@ def _identity(drawing: _Drawing, placed: Placed) -> None:
             drawing.text(x + CLEAR, y + LINE / 2, "identity", "ink")
 
 
-def _heading(drawing: _Drawing, scene: Scene, sizes: dict[str, Size], placed: Placed) -> tuple[float, float]:
-    """The title, at the right of the main path. Returns the left and the right of the picture."""
+def _heading(drawing: _Drawing, scene: Scene, sizes: dict[str, Size], placed: Placed) -> tuple[float, float, float]:
+    """The title, at the right of a block's main path or above a network. Returns the picture's left, top and right."""
     xs = [x for _, points in placed.routes for x, _ in points] + [x for frame in placed.frames for x in (frame[0], frame[2])]
     lefts = [placed.centres[n.name][0] - sizes[n.name].width / 2 for n in scene.nodes]
     rights = [placed.centres[n.name][0] + max(sizes[n.name].width / 2, CLEAR + sizes[n.name].label) for n in scene.nodes]
     shapes = "shapes: (images, channels, height, width)"
     width = max(text_width(scene.title, 16, True), text_width(shapes), *(len(note) * 7.3 for note in scene.notes), 0)
-    above = [node for node in scene.nodes if placed.centres[node.name][1] < 6 * LINE]
-    aside = max(placed.centres[n.name][0] + max(sizes[n.name].width / 2, CLEAR + sizes[n.name].label) for n in above)
-    right = max(*xs, *rights, 2 * CLEAR + text_width(scene.output), aside + HEADING_GAP + width)
-    x, y = right - width, 0.0
+    left, right = min(*xs, *lefts), max(*xs, *rights, 2 * CLEAR + text_width(scene.output))
+    if scene.notes:
+        above = [node for node in scene.nodes if placed.centres[node.name][1] < 6 * LINE]
+        aside = max(placed.centres[n.name][0] + max(sizes[n.name].width / 2, CLEAR + sizes[n.name].label) for n in above)
+        right = max(right, aside + HEADING_GAP + width)
+        x, y = right - width, 0.0
+    else:
+        x, y = left, -HEADING_HEIGHT
+        right = max(right, left + width)
     drawing.text(x, y, scene.title, "ink heading")
     drawing.text(x, y + 26, shapes)
     for row, words in enumerate(scene.notes):
         drawing.text(x, y + 52 + 1.25 * LINE * row, words, "ink code")
-    return min(*xs, *lefts) - MARGIN, right + MARGIN
+    return left - MARGIN, y - MARGIN, right + MARGIN
 
 
 def _style(theme: str) -> str:
@@ -278,10 +284,3 @@ def drawn(text: str) -> tuple[list[str], list[tuple[str, str]]]:
     nodes = [element.attrib["data-name"] for element in elements if "data-name" in element.attrib]
     edges = [(e.attrib["data-from"], e.attrib["data-to"]) for e in elements if "data-from" in e.attrib]
     return nodes, edges
-
-
-def edges_of(scene: Scene) -> list[tuple[str, str]]:
-    return [(edge.source, edge.target) for edge in scene.edges]
-
-
-__all__ = ["Edge", "drawn", "edges_of", "size_of", "svg", "text_width"]
