@@ -14,7 +14,7 @@ from resattn.scene import Edge, Scene
 
 GAP, COLUMN_GAP, TRACK, ARROW_ROOM, LABEL_ROOM, FORK_ROOM = 26, 24, 11, 15, 22, 10
 FRAME_HEAD, FRAME_FOOT, FRAME_SIDE = 34, 14, 16
-CLEAR, ASIDE_GAP = 9, 30
+CLEAR, ASIDE_GAP, IDENTITY_ROOM = 9, 34, 100
 PORT, CIRCLE_PORT = 30, 11
 CROSSING, WIDTH = 300.0, 0.5  # what a crossing costs, and a pixel of width, in pixels of travel
 
@@ -195,11 +195,11 @@ class _Layout:
     def _left_of_the_rest(self) -> float:
         assert self.aside
         rest = max(self._extent(self.trunk, row, False) for row in range(self.trunk.bottom + 1))
-        widest = max(
-            [max(self.sizes[name].width / 2, CLEAR + self.sizes[name].label) for name in self.aside.nodes], default=0
-        )
-        words = 0 if self.aside.nodes else 70  # beside the bare line of an identity
-        return -(rest + ASIDE_GAP + max(widest, words))
+        inside = {name for frame in self.scene.frames for name in frame.members}
+        framed = max((FRAME_SIDE + self.sizes[name].width / 2 for name in self.trunk.nodes if name in inside), default=0)
+        sizes = [self.sizes[name] for name in self.aside.nodes]
+        reach = [max(size.width / 2 + ASIDE_GAP, size.label + 2 * CLEAR) for size in sizes]
+        return -(max(rest, framed) + max(reach, default=IDENTITY_ROOM))
 
     def x_of(self, name: str) -> float:
         return self.x[id(self.chain_of[name])]
@@ -284,12 +284,11 @@ class _Layout:
     def _tracks(self) -> tuple[dict[tuple[str, int], int], dict[int, int]]:
         """How far down between two rows each edge runs across: edges of one source together, others where they overlap one
         below the other, in the order that crosses least."""
-        levels: dict[int, dict[str, list[tuple[float, float, bool, bool]]]] = {}
+        levels: dict[int, dict[str, list[tuple[float, float]]]] = {}
         for route in self.routes:
-            for number, ((x, level), (next_x, next_level)) in enumerate(pairwise(route.points)):
+            for (x, level), (next_x, next_level) in pairwise(route.points):
                 if level == next_level and level % 2:
-                    assert number > 0
-                    levels.setdefault(level, {}).setdefault(route.edge.source, []).append((x, next_x, True, True))
+                    levels.setdefault(level, {}).setdefault(route.edge.source, []).append((x, next_x))
         tracks, counts = {}, {}
         for level, nets in levels.items():
             best = min(permutations(nets), key=lambda order: _track_crossings(order, nets)) if len(nets) < 6 else tuple(nets)
@@ -387,11 +386,11 @@ def _shift_end(route: Route, x: float) -> None:
         number -= 1
 
 
-Spans = Sequence[tuple[float, float, bool, bool]]
+Spans = Sequence[tuple[float, float]]  # the x at which a line begins to run across, and that at which it turns down
 
 
 def _bounds(spans: Spans) -> tuple[float, float]:
-    ends = [x for span in spans for x in span[:2]]
+    ends = [x for span in spans for x in span]
     return min(ends), max(ends)
 
 

@@ -11,7 +11,7 @@ from resattn.layout import CLEAR, Placed, Point, Size, place
 from resattn.scene import ARROW, DIVIDED, MINUS, Frame, Node, Scene
 
 MARGIN, LINE, PADDING, SIDE_PADDING = 18, 16, 7, 12
-NODE_RADIUS, DOT_RADIUS, LEAST_WIDTH, HEADING_GAP, HEADING_HEIGHT, TAIL = 15, 3.5, 84, 48, 62, 26
+NODE_RADIUS, DOT_RADIUS, LEAST_WIDTH, HEADING_GAP, HEADING_HEIGHT, TAIL = 15, 3.5, 84, 36, 62, 26
 MAIN_WIDTH, SHORTCUT_WIDTH, BLOCK_WIDTH, GLYPH_ROOM = 210, 160, 250, 44
 
 # Fill and stroke on a light page, then on a dark one: the hues of Okabe and Ito, which stay apart in every common colour
@@ -155,7 +155,7 @@ def _glyph(drawing: _Drawing, shortcut: str, x: float, y: float, height: float) 
         drawing.mark("rect", "convolution", x=x - 4 - half, y=y - half, width=2 * half, height=2 * half)
 
 
-def _sizes(scene: Scene) -> dict[str, Size]:
+def sizes_of(scene: Scene) -> dict[str, Size]:
     """Of all nodes; those on the shortcut have one width, and so have the blocks of a network."""
     sizes = {node.name: size_of(node, node.name in scene.aside) for node in scene.nodes}
     for alike in (scene.aside, [node.name for node in scene.nodes if node.form == "block"]):
@@ -166,7 +166,7 @@ def _sizes(scene: Scene) -> dict[str, Size]:
 
 def svg(scene: Scene, theme: str = "auto") -> str:
     """theme: "auto" follows the page's, "light" and "dark" do not."""
-    sizes = _sizes(scene)
+    sizes = sizes_of(scene)
     placed = place(scene, sizes, [2 * CLEAR + text_width(frame.title, 13, True) for frame in scene.frames])
     drawing = _Drawing()
     for frame, bounds in zip(scene.frames, placed.frames, strict=True):
