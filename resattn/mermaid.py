@@ -25,14 +25,16 @@ COLOURS = {
     "attention": ("#f9edf4", "#a3477b"),
     "operation": ("#ffffff", "#1f2328"),
 }
-SHORTCUT = "#c65300"
+SHORTCUT, FRAME = "#c65300", "#a3477b"
+# No line of a box is broken, and a frame's title stands clear of what is in it.
+SETTINGS = '%%{init: {"flowchart": {"wrappingWidth": 400, "subGraphTitleMargin": {"top": 4, "bottom": 18}}}}%%'
 
 
 def mermaid(scene: Scene) -> str:
     """The flowchart. The identifiers are n0, n1, ... in the order of execution; a comment names the operation of each."""
     number = {node.name: f"n{place}" for place, node in enumerate(scene.nodes)}
     members = {name: frame for frame in scene.frames for name in frame.members}
-    lines = ["flowchart TB"]
+    lines = [SETTINGS, "flowchart TB"]
     for node in scene.nodes:
         frame = members.get(node.name)
         if frame and node.name == frame.members[0]:
@@ -45,7 +47,7 @@ def mermaid(scene: Scene) -> str:
     lines.append(f"    {number[scene.nodes[-1].name]} --> out")
     lines += [f"    classDef {form} fill:{fill},stroke:{stroke},color:{INK}" for form, (fill, stroke) in COLOURS.items()]
     lines.append("    classDef input fill:none,stroke:none")
-    lines += [f"    style f{place} fill:none,stroke-dasharray:6 4" for place in range(len(scene.frames))]
+    lines += [f"    style f{place} fill:none,stroke:{FRAME},stroke-dasharray:6 4" for place in range(len(scene.frames))]
     aside = [str(place) for place, edge in enumerate(scene.edges) if edge.path == "shortcut"]
     lines += [f"    linkStyle {','.join(aside)} stroke:{SHORTCUT},stroke-width:3px"] if aside else []
     return "\n".join(lines) + "\n"

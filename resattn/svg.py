@@ -6,9 +6,10 @@ Every node is a group with `data-name`, every edge a path with `data-from` and `
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from resattn.layout import CLEAR, Placed, Point, Size, place
-from resattn.scene import ARROW, DIVIDED, MINUS, Frame, Node, Scene
+from resattn.scene import ARROW, DIVIDED, MINUS, Edge, Frame, Node, Scene
 
 MARGIN, LINE, PADDING, SIDE_PADDING = 18, 16, 7, 12
 NODE_RADIUS, DOT_RADIUS, LEAST_WIDTH, HEADING_GAP, HEADING_HEIGHT, TAIL = 15, 3.5, 84, 36, 62, 26
@@ -171,10 +172,8 @@ def svg(scene: Scene, theme: str = "auto") -> str:
     drawing = _Drawing()
     for frame, bounds in zip(scene.frames, placed.frames, strict=True):
         drawing.frame(frame.form, *bounds)
-    for edge, points in placed.routes:
-        # The shortcut's colour begins where the paths part.
-        way = points[1:] if edge.path == "shortcut" and edge.source == "input" else points
-        drawing.line(way, edge.path, True, data_from=edge.source, data_to=edge.target, data_shape=edge.shape)
+    for edge, points in _parted(placed):
+        drawing.line(points, edge.path, True, data_from=edge.source, data_to=edge.target, data_shape=edge.shape)
     for at in placed.dots:
         drawing.dot(at)
     for frame, bounds in zip(scene.frames, placed.frames, strict=True):
@@ -187,6 +186,40 @@ def svg(scene: Scene, theme: str = "auto") -> str:
     _identity(drawing, placed)
     left, top, right = _heading(drawing, scene, sizes, placed)
     return _document(drawing, scene, (left, top, right, end + MARGIN), theme)
+
+
+def _parted(placed: Placed) -> list[tuple[Edge, Sequence[Point]]]:
+    """The edges, each from where it parts from those of the same source: what is painted twice looks thicker, and the
+    shortcut's colour begins where the paths do."""
+    ways: dict[str, list[Sequence[Point]]] = {}
+    parted = {}
+    for edge, points in sorted(placed.routes, key=lambda route: (route[0].path, len(route[1]))):
+        painted = ways.setdefault(edge.source, [])
+        common = max((_common(points, way) for way in painted), key=_travel, default=[points[0]])
+        rest = points[len(common) - 1 :]
+        parted[edge.source, edge.target] = rest if rest[0] == common[-1] else [common[-1], *rest]
+        painted.append(points)
+    return [(edge, parted[edge.source, edge.target]) for edge, _ in placed.routes]
+
+
+def _common(one: Sequence[Point], other: Sequence[Point]) -> list[Point]:
+    """The way that two ways with one beginning have in common."""
+    common = [one[0]]
+    for (start, here), (_, there) in zip(pairwise(one), pairwise(other), strict=False):
+        if _direction(start, here) != _direction(start, there):
+            break
+        common.append(min(here, there, key=lambda end: _travel([start, end])))
+        if here != there:
+            break
+    return common
+
+
+def _direction(start: Point, end: Point) -> tuple[bool, ...]:
+    return end[0] > start[0], end[0] < start[0], end[1] > start[1], end[1] < start[1]
+
+
+def _travel(way: Sequence[Point]) -> float:
+    return sum(abs(x - next_x) + abs(y - next_y) for (x, y), (next_x, next_y) in pairwise(way))
 
 
 def _frame_title(drawing: _Drawing, frame: Frame, bounds: Sequence[float]) -> None:

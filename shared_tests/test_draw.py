@@ -286,7 +286,7 @@ def test_a_terminal_without_unicode():
 
 
 def test_draw_files(tmp_path):
-    for suffix, start in ((".svg", b"<svg "), (".mmd", b"flowchart TB\n"), (".md", b"# ResidualBlockWithAttention\n")):
+    for suffix, start in ((".svg", b"<svg "), (".mmd", b"%%{init: "), (".md", b"# ResidualBlockWithAttention\n")):
         target = tmp_path / f"picture{suffix}"
         assert run("--to", target).exit_code == 0
         assert target.read_bytes().startswith(start)
@@ -294,7 +294,7 @@ def test_draw_files(tmp_path):
     assert run("--to", target, "--force", "--config", "se-resnet18").exit_code == 0
     page = target.read_text(encoding="utf-8")
     assert page.startswith("# ResidualAttentionNetwork\n")
-    assert "```mermaid\nflowchart TB\n" in page
+    assert re.search(r"```mermaid\n%%\{init.*\}%%\nflowchart TB\n", page)
     dark = tmp_path / "dark.svg"
     run("--to", dark, "--dark")
     assert "prefers-color-scheme" not in dark.read_text(encoding="utf-8")
