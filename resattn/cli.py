@@ -17,6 +17,7 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
+    from resattn.scene import Scene
     from shared_tests.trace import Trace
     from weights import Report
     from weights.attention import Kind
@@ -520,6 +521,73 @@ def folded(table: list[tuple[str, ...]]) -> list[str]:
         parts = wrap(words, width, break_on_hyphens=False) or [""]
         lines += [f"  {head}  {parts[0]}", *(" " * indent + part for part in parts[1:])]
     return lines
+
+
+@app.command()
+def draw(
+    file: Annotated[
+        Path | None, typer.Argument(help="A weights file, to draw what it is of; without one, --config says what.")
+    ] = None,
+    config: ConfigOption = None,
+    naming: NamingOption = None,
+    block: Annotated[str | None, typer.Option(help="One block of a network, as in stages.1.0.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Height and width of the image, as in 224x224: shapes are then numbers, not formulas.")
+    ] = None,
+    opened: Annotated[
+        bool | None, typer.Option("--open/--closed", help="Show the attention module step by step, or as one box.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="A .svg, .png, .mmd (Mermaid) or .md (Markdown) file to write; without it, the terminal."),
+    ] = None,
+    dark: Annotated[
+        bool | None,
+        typer.Option("--dark/--light", help="For pages of that colour; by default .svg follows the page, .png is light."),
+    ] = None,
+    scale: Annotated[float, typer.Option(help="How much larger than natural size a .png is.", min=0.1, max=10)] = 2,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Draw a block with its attention, or a network, as its config says it is. Without FILE and --config: as `check`."""
+    from resattn.draw import block_of, save, scene_of
+    from weights import BlockConfig
+    from weights.store import read
+
+    described = config_from(config)
+    if file is None and naming is not None:
+        raise ValueError("--naming: names what is in a file, but no file was given")
+    if file is not None:
+        described, _ = read(file, described, naming)
+    shown, sides = described or BlockConfig(64, 128, 3, 2), None if size is None else height_and_width(size)
+    if block is not None:
+        shown, sides = block_of(shown, block, sides)
+    if opened is not None and not isinstance(shown, BlockConfig):
+        raise ValueError(
+            "--open, --closed: are for one block; choose one of the network with --block, as in --block stages.0.0"
+        )
+    picture = scene_of(shown, sides, opened is not False)
+    if to is None:
+        draw_on_terminal(picture)
+        return
+    save(picture, to, dark, scale, force)
+    typer.echo(f"{to}: {shown.describe()}")
+
+
+def draw_on_terminal(picture: Scene) -> None:
+    """In colour where there is any, in ASCII where the terminal's encoding has no more."""
+    from resattn.terminal import COLOURS, lines, plain
+
+    drawn = lines(picture)
+    try:
+        plain(drawn).encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        drawn = lines(picture, ascii_only=True)
+    for line in drawn:
+        parts = []
+        for words, form in line:
+            colour = COLOURS.get(form.split(" ")[0])
+            parts.append(typer.style(words, fg=colour, bold="name" in form, dim=form == "quiet") if form else words)
+        typer.echo("".join(parts).rstrip())
 
 
 @app.command()

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from resattn import draw
 from resattn.cli import app, main, shortened
 from shared_tests.cases import random_arrays
 from weights import BlockConfig, WeightsError, preset, read, write
@@ -51,7 +50,7 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert all(command in done.stdout for command in ("port", "inspect", "check", "attention", "demo"))
+    assert all(command in done.stdout for command in ("port", "inspect", "check", "attention", "draw", "demo"))
     assert done.stdout.rstrip().endswith("LOADED []")
 
 
@@ -324,36 +323,6 @@ def test_attention_with_options():
 def test_attention_of_no_such_kind():
     fails(ValueError, "attention: expected one of none, se, ese", "attention", "sse")
     assert "mhsa                 -" in run("attention", "--channels", "3").stdout  # four heads do not divide three channels
-
-
-# The picture
-
-
-def test_the_picture_of_the_readme_is_up_to_date():
-    assert draw.PICTURE.read_text(encoding="utf-8") == draw.block_svg(draw.README_BLOCK), "run: make picture"
-    assert "pictures/block.svg" in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_every_attention_kind_is_drawn():
-    """Opened or as a box; with the same two paths and one sum."""
-    for kind in ATTENTION:
-        options = {"size": (4, 4)} if kind == "mhsa" else {}
-        picture = draw.block_svg(BlockConfig(4, 8, 3, 2, attention=kind, attention_options=options))
-        assert (f"attention: {kind}" in picture) == (kind not in draw.ATTENTION_DRAWINGS)
-
-
-@pytest.mark.parametrize("config", [BLOCK, BlockConfig(4, 4), BlockConfig(3, 8, (5, 3), (2, 1), attention="none")])
-def test_pictures_show_what_the_block_does(config):
-    """One sum, one relu on each side of it, the shortcut that there is."""
-    picture = draw.block_svg(config)
-    words = re.findall(r"<text[^>]*>([^<]*)</text>", picture)
-    hidden = 1 if config.attention == "se" else 0
-    assert sum(word.strip() == "relu" for word in words) == 2 + hidden
-    for member in ("conv1", "bn1", "conv2", "bn2"):
-        assert words.count(member) == 1
-    assert ("shortcut.0" in words) == ("shortcut.1" in words) == config.projects
-    assert any("identity" in word for word in words) != config.projects
-    assert ("sigmoid" in words) == (config.attention == "se")
 
 
 def test_presets_are_the_networks_they_are_named_after():

@@ -205,10 +205,11 @@ def test_no_parameters_at_all(torch):
 
 def test_it_is_drawn_and_listed(torch):
     from resattn.cli import costs, sentence
-    from resattn.draw import block_svg
+    from resattn.draw import scene_of
+    from resattn.svg import svg
 
     register_gain(["torch"])
-    assert "attention: gain" in block_svg(block())
+    assert "attention: gain" in svg(scene_of(block()))
     assert costs("gain", 4, (5, 6)) == (str(4 + 16 + 4 + 8), "-")
     assert sentence(ATTENTION["gain"]) == "Scales by a gain and a gate. (nobody)"
 
