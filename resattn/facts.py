@@ -55,33 +55,33 @@ def _paddings(found: Graph) -> Iterator[tuple[Operation, list[tuple[int, int]], 
 
 
 def _padding(found: Graph, batch: int) -> Iterator[Fact]:
-    agreeing, differing = [], False
-    for operation, ours, same in _paddings(found):
-        if ours == same:
-            agreeing.append(operation)
-            continue
-        differing = True
-        rows, cols = (extent.size for extent in found[operation.inputs[0]].shape[1:])
-        sides = [side for side in (0, 1) if ours[side] != same[side]]
-        for side, key in ((sides[0], "rows" if sides[0] == 0 else "cols"),) if len(sides) == 1 else ((0, "both"),):
-            other = same[1] if key == "both" else same[side]
-            yield Fact(
-                f"padding.{key}" if key != "both" or same[0] == other else "padding.each",
-                {
-                    "name": operation.name,
-                    "size": f"{rows} × {cols}",
-                    "stride": _times(operation.settings["stride"]),
-                    "same": same[side],
-                    "cols": other,
-                    "ours": ours[side],
-                    "ours_cols": ours[1],
-                },
-            )
+    every = list(_paddings(found))
+    agreeing = [operation.name for operation, ours, same in every if ours == same]
+    differing = [_difference(found, *each) for each in every if each[1] != each[2]]
+    if len(differing) == 1:
+        yield Fact("padding.one", differing[0])
+    elif differing:
+        rows = [
+            (each["name"], each["size"], each["stride"], f"{each['same']} {each['same_cols']}", f"{each['ours']} {each['ours_cols']}")
+            for each in differing
+        ]
+        heads = ("head.operation", "head.map", "head.stride", "head.same", "head.ours")
+        yield Fact("padding.many", {}, (heads, *rows))
     if agreeing:
-        every = not differing
-        yield Fact("padding.agree.all" if every else "padding.agree", {"names": [each.name for each in agreeing]})
-    if not differing and not agreeing:
+        yield Fact("padding.agree" if differing else "padding.agree.all", {"names": agreeing})
+    if not every:
         yield Fact("padding.none")
+
+
+def _difference(found: Graph, operation: Operation, ours: list, same: list) -> dict[str, str]:
+    rows, cols = (extent.size for extent in found[operation.inputs[0]].shape[1:])
+    sides = {"same": same[0], "same_cols": same[1], "ours": ours[0], "ours_cols": ours[1]}
+    stride = _stride(operation)
+    return {"name": operation.name, "size": f"{rows} × {cols}", "stride": stride, **{key: str(side) for key, side in sides.items()}}
+
+
+def _stride(operation: Operation) -> str:
+    return _times((window(operation, 1)[1], window(operation, 2)[1]))
 
 
 def _times(pair: tuple[int, int]) -> str:
@@ -137,8 +137,6 @@ def _norms(found: Graph, batch: int) -> Iterator[Fact]:
         if operation.kind == "batch norm":
             groups.setdefault((operation.settings["eps"], operation.settings["decay"]), []).append(operation.name)
     for (eps, decay), names in groups.items():
-        of_eps = {name: default[0] for name, default in NORM_DEFAULTS.items() if default[0] != eps}
-        of_decay = {name: default[1] for name, default in NORM_DEFAULTS.items() if default[1] != decay}
         yield Fact(
             "norm.all" if len(groups) == 1 else "norm.some",
             {
@@ -146,14 +144,24 @@ def _norms(found: Graph, batch: int) -> Iterator[Fact]:
                 "eps": _number(eps),
                 "decay": _number(decay),
                 "momentum": _number(round(1 - decay, 15)),
-                "eps_defaults": [f"{name} {_number(value)}" for name, value in of_eps.items()],
-                "decay_defaults": [f"{name} {_number(value)}" for name, value in of_decay.items()],
+                "eps_defaults": _others(0, eps),
+                "decay_defaults": _others(1, decay),
             },
         )
 
 
+def _others(which: int, value: float) -> list[str]:
+    """The frameworks whose default is another one, and what it is."""
+    defaults = {name: default[which] for name, default in NORM_DEFAULTS.items()}
+    return [f"{name} {_number(default)}" for name, default in defaults.items() if default != value]
+
+
 def _number(value: float) -> str:
-    return f"{value:g}".replace("e-0", "e-")
+    """As people write it: 0.9, 0.01, 1e-3, 1e-5."""
+    if value == 0 or value >= 0.01:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _counts(found: Graph, batch: int) -> Iterator[Fact]:
