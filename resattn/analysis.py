@@ -103,7 +103,7 @@ def _correlated(sight: Sight, operation: Operation, size: int) -> Sight:
 
 
 def window(operation: Operation, axis: int) -> tuple[int, int, int]:
-    """Length in pixels (between the outermost taps, both counted), stride and padding along an axis (1: rows, 2: columns)."""
+    """Length (from the first tap to the last), stride and padding, in pixels, along an axis (1: rows, 2: columns)."""
     settings, side = operation.settings, axis - ROWS
     if operation.kind == "average around":
         extent = settings["extent"]
@@ -175,7 +175,9 @@ def kept(found: Graph) -> tuple[str, ...]:
         what = KEPT_FOR.get(operation.kind, "")
         names |= set({"inputs": operation.inputs, "first": operation.inputs[:1], "output": (operation.name,)}.get(what, ()))
     # A part is a view of what it is a part of.
-    viewed = {operation.inputs[0] if operation.kind == "part" else operation.name for operation in found if operation.name in names}
+    viewed = {
+        operation.inputs[0] if operation.kind == "part" else operation.name for operation in found if operation.name in names
+    }
     return tuple(operation.name for operation in found if operation.name in viewed)
 
 
@@ -217,8 +219,7 @@ def idle_biases(found: Graph) -> tuple[str, ...]:
 def _lost(found: Graph, users: Mapping[str, list[Operation]], name: str) -> bool:
     """Whether a number added to all positions of a channel of this output changes nothing in the end."""
     return all(
-        user.kind in ("batch norm", "softmax")
-        or (_hands_on(found, user, name) and _lost(found, users, user.name))
+        user.kind in ("batch norm", "softmax") or (_hands_on(found, user, name) and _lost(found, users, user.name))
         for user in users.get(name, [])
     ) and bool(users.get(name))
 

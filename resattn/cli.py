@@ -1,4 +1,4 @@
-"""The command line: resattn port, inspect, check, attention, explain, demo. Frameworks are imported when a command needs them."""
+"""The command line: port, inspect, check, attention, explain, demo. Frameworks are imported when a command needs them."""
 
 from __future__ import annotations
 
@@ -327,7 +327,9 @@ def explain(
     naming: NamingOption = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Height and width of the images, as in 32x33; by default 32x32, or 224x224 for ImageNet's networks."),
+        typer.Option(
+            help="Height and width of the images, as in 32x33; by default 32x32, or 224x224 for ImageNet's networks."
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(help="How many images, for the memory and for batch norm in training.", min=1)] = 8,
     dtype: Annotated[str, typer.Option(help="Of the activations: float16, float32 or float64.")] = "float32",

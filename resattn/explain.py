@@ -288,8 +288,8 @@ def checked_size(config: Config, size: Pair | None) -> Pair:
         maps = graph(config, size, opened=False)[f"{scope}bn2"].shape
         if (maps[1].size, maps[2].size) != wanted:
             raise ValueError(
-                f"--size: {size[0]}x{size[1]} gives {scope}attention a map of {maps[1].size} x {maps[2].size}, but it was made "
-                f"for {wanted[0]} x {wanted[1]} by its option size; images of {'x'.join(map(str, config.input_size or ()))} "
+                f"--size: {size[0]}x{size[1]} gives {scope}attention a map of {maps[1].size} x {maps[2].size}, but it was "
+                f"made for {wanted[0]} x {wanted[1]} by its option size; images of {'x'.join(map(str, config.input_size or ()))} "
                 f"fit"
             )
     return size
@@ -388,7 +388,8 @@ class _Teller:
         self.words = WORDS[language]
 
     def say(self, key: str, **values: Any) -> str:
-        return self.words[key].format(**{name: self.listed(value) for name, value in values.items()})
+        text = self.words[key].format(**{name: self.listed(value) for name, value in values.items()})
+        return _NO_SPACE.sub("", text)
 
     def listed(self, value: Any) -> Any:
         """Names as a list in a sentence; other values as they are."""
@@ -460,7 +461,7 @@ class _Teller:
             same = f"{formulas} = {numbers}" if numbers else formulas
             return [self.say("unchanged", shape=same)]
         together = f"{formulas}  =  {numbers}" if numbers else formulas
-        return [together] if cell_len(together) <= width else [formulas, f"= {numbers}"]
+        return [together] if not numbers or cell_len(together) <= width else [formulas, f"= {numbers}"]
 
     def shapes(self, operation: Operation) -> tuple[str, str]:
         """Before and after: as formulas, and as numbers; the second is "" where both are the same."""
@@ -481,12 +482,11 @@ class _Teller:
         parts = [self.say(key, count=f"{count:,}") for key, count in sums.items() if count]
         parts.append(self.say("memory", bytes=_bytes(self.it.bytes(operations[-1].numbers))))
         if operations[-1].kind != "input":
-            parts.append(self.say("sees", field=self.field(field)))
+            whole = field == (None, None)
+            parts.append(self.words["sees.whole"] if whole else self.say("sees", field=self.field(field)))
         return self.words["separator"].join(parts)
 
     def field(self, field: Field) -> str:
-        if field == (None, None):
-            return self.words["whole"]
         size = [extent.size for extent in self.it.graph["input"].shape[1:]]
         return " × ".join(str(size[axis] if side is None else side) for axis, side in enumerate(field))
 
@@ -531,7 +531,7 @@ class _Teller:
         yield from self.fact_lines(width)
 
     def heading(self, step: Step, before: tuple[str, str], width: int) -> Iterator[tuple[str, str]]:
-        if step.block and step.block != before[1] or (step.block and before[0] == "fold"):
+        if step.block and step.block != before[1]:
             yield "", ""
             block = blocks(self.it.graph.config)[step.block]
             yield from _styled(wrapped(self.say("group.block", name=step.block, **self.of_block(block)), width), "title")
@@ -591,7 +591,7 @@ class _Teller:
         first, last = fold.operations[0], fold.operations[-1]
         before, after = self.it.graph[first.inputs[0]].shape, last.shape
         formulas, numbers = (f"{_shape(before, of)} → {_shape(after, of)}" for of in ("formula", "size"))
-        return formulas, f"   {numbers}"
+        return formulas, f" =  {numbers}"
 
     def total_lines(self, width: int) -> Iterator[tuple[str, str]]:
         yield "", ""
@@ -638,7 +638,7 @@ class _Teller:
                 yield f"    {line}", "table"
 
     def fact(self, fact: Fact) -> str:
-        values = dict(fact.values)
+        values = {name: f"{value:,}" if name in ("n", "most") else value for name, value in fact.values.items()}
         if "batch" in values:
             values["images"] = self.images()
         if "eps_defaults" in values:
@@ -683,7 +683,9 @@ class _Teller:
             "inputs": list(operation.inputs),
             "shape": [extent.size for extent in operation.shape],
             "formula": [extent.formula for extent in operation.shape],
-            "settings": {name: list(value) if isinstance(value, tuple) else value for name, value in operation.settings.items()},
+            "settings": {
+                name: list(value) if isinstance(value, tuple) else value for name, value in operation.settings.items()
+            },
             "parameters": operation.trainable,
             "statistics": operation.statistics,
             "multiply_adds": operation.multiply_adds,
@@ -743,6 +745,12 @@ def padded(text: str, width: int) -> str:
     return text + " " * (width - cell_len(text))
 
 
+# What stands on both sides of these is not parted: a size, a difference. The mark holds the places of the spaces.
+_BOUND = re.compile(r"(?<=\S) ([×/-]) (?=\S)")
+_TIE = "¬"
+# Between Chinese characters or marks there is no space; names put into a sentence bring some.
+_NO_SPACE = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef]) (?=[\u3000-\u9fff\uff00-\uffef])")
+
 # A word of a Latin script with what clings to it, or one character of another, with what must not begin or end a line.
 _TOKENS = re.compile(r"\s+|[（“]*(?:[^\s\u2e80-\uffef“”]+|[^\s（“])[，。；：、）！？”…]*")
 
@@ -751,12 +759,13 @@ def wrapped(text: str, width: int) -> list[str]:
     """Broken into lines of at most `width` cells: between words, and between Chinese characters, none of whose lines begins
     with a closing mark or ends with an opening one."""
     lines, line = [], ""
-    for token in _TOKENS.findall(text):
+    for token in _TOKENS.findall(_BOUND.sub(rf"{_TIE}\1{_TIE}", text)):
         if line and cell_len((line + token).rstrip()) > width:
             lines.append(line.rstrip())
             line = ""
         line += token if line or token.strip() else ""
-    return [*lines, line.rstrip()] if line.strip() or not lines else lines
+    lines = [*lines, line.rstrip()] if line.strip() or not lines else lines
+    return [line.replace(_TIE, " ") for line in lines]
 
 
 def code_lines(lines: Sequence[Line], width: int) -> list[str]:
@@ -768,7 +777,9 @@ def code_lines(lines: Sequence[Line], width: int) -> list[str]:
             shown.append(f"# {line.of}")
         of = line.of
         indent = " " * (len(line.text) - len(line.text.lstrip()))
-        first, *rest = wrapped(line.text.strip(), max(20, width - len(indent))) if cell_len(line.text) > width else [line.text.strip()]
+        first, *rest = (
+            wrapped(line.text.strip(), max(20, width - len(indent))) if cell_len(line.text) > width else [line.text.strip()]
+        )
         shown += [indent + first, *(f"{indent}    {part}" for part in rest)]
     return shown
 

@@ -1,6 +1,6 @@
 """What a porter must know of exactly one configuration, at one size: computed from its graph, its schema and the layouts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil, prod
 from typing import Any
@@ -62,7 +62,13 @@ def _padding(found: Graph, batch: int) -> Iterator[Fact]:
         yield Fact("padding.one", differing[0])
     elif differing:
         rows = [
-            (each["name"], each["size"], each["stride"], f"{each['same']} {each['same_cols']}", f"{each['ours']} {each['ours_cols']}")
+            (
+                each["name"],
+                each["size"],
+                each["stride"],
+                f"{each['same']} {each['same_cols']}",
+                f"{each['ours']} {each['ours_cols']}",
+            )
             for each in differing
         ]
         heads = ("head.operation", "head.map", "head.stride", "head.same", "head.ours")
@@ -77,7 +83,12 @@ def _difference(found: Graph, operation: Operation, ours: list, same: list) -> d
     rows, cols = (extent.size for extent in found[operation.inputs[0]].shape[1:])
     sides = {"same": same[0], "same_cols": same[1], "ours": ours[0], "ours_cols": ours[1]}
     stride = _stride(operation)
-    return {"name": operation.name, "size": f"{rows} × {cols}", "stride": stride, **{key: str(side) for key, side in sides.items()}}
+    return {
+        "name": operation.name,
+        "size": f"{rows} × {cols}",
+        "stride": stride,
+        **{key: str(side) for key, side in sides.items()},
+    }
 
 
 def _stride(operation: Operation) -> str:
@@ -103,7 +114,7 @@ def _shortcuts(found: Graph, batch: int) -> Iterator[Fact]:
         else:
             yield Fact("shortcut.identity", {"channels": config.out_channels})
         return
-    named = {name: block for name, block in blocks(config).items()}
+    named = blocks(config)
     projecting = [name for name, block in named.items() if block.projects]
     if projecting:
         yield Fact("shortcut.network", {"names": projecting, "others": len(named) - len(projecting)})
@@ -191,14 +202,13 @@ def _layer_norms(found: Graph, batch: int) -> Iterator[Fact]:
 
 
 def _attention(found: Graph, batch: int) -> Iterator[Fact]:
-    told: set[tuple[str, Any]] = set()
+    widths: dict[tuple[str, str], list[BlockConfig]] = {}
     for block in blocks(found.config).values():
-        kind, given = block.attention, dict(block.attention_options or {})
-        if kind != "none" and (kind, repr(given), block.out_channels) not in told:
-            first = not any(each[0] == kind and each[1] == repr(given) for each in told)
-            told.add((kind, repr(given), block.out_channels))
-            if first:
-                yield from _of_kind(kind, {**ATTENTION[kind].options, **given}, block.out_channels)
+        if block.attention != "none":
+            widths.setdefault((block.attention, repr(block.attention_options)), []).append(block)
+    for (kind, _), alike in widths.items():
+        options = {**ATTENTION[kind].options, **(alike[0].attention_options or {})}
+        yield from _of_kind(kind, options, list(dict.fromkeys(block.out_channels for block in alike)))
     kinds = {operation.kind for operation in found}
     if kinds & {"maximum", "greater"}:
         yield Fact("maximum")
@@ -212,15 +222,17 @@ def _attention(found: Graph, batch: int) -> Iterator[Fact]:
         yield Fact("hard")
 
 
-def _of_kind(kind: str, options: dict[str, Any], channels: int) -> Iterator[Fact]:
-    """What authors, papers and libraries do not agree on; what the options set is said with its value."""
+def _of_kind(kind: str, options: dict[str, Any], channels: list[int]) -> Iterator[Fact]:
+    """What authors, papers and libraries do not agree on, with the values that the options give at these channels."""
     if not ATTENTION[kind].built_in:
         yield Fact("kind.own", {"kind": kind})
         return
     widths = {name: options[name] for name in ("reduction", "hidden_channels", "divisor", "minimum") if name in options}
-    values = {**options, "channels": channels, "hidden": hidden_width(channels, **widths, kind=kind) if widths else 0}
+    values = {**options, "channels": _texts(channels)}
+    if widths:
+        values["hidden"] = _texts(hidden_width(count, **widths, kind=kind) for count in channels)
     if kind == "eca":
-        values["kernel"] = ATTENTION[kind].parameters(channels, **options)[0].shape[-1]
+        values["kernel"] = _texts(ATTENTION[kind].parameters(count, **options)[0].shape[-1] for count in channels)
     choice = {"eca": "padding", "ge": "gather", "gc": "fusion", "bam": "fusion", "scse": "fusion"}.get(kind)
     yield Fact(f"kind.{kind}.{options[choice]}" if choice else f"kind.{kind}", values)
     if kind == "mhsa":
@@ -229,11 +241,18 @@ def _of_kind(kind: str, options: dict[str, Any], channels: int) -> Iterator[Fact
         yield Fact("kind.nonlocal.scaled" if options["scale"] else "kind.nonlocal.plain", values)
 
 
+def _texts(numbers: Iterable[int]) -> list[str]:
+    """Different ones, as they come."""
+    return [str(number) for number in dict.fromkeys(numbers)]
+
+
 def _size(found: Graph, batch: int) -> Iterator[Fact]:
     config = found.config
     fixed = [(name, block.attention_options["size"]) for name, block in blocks(config).items() if block.has_fixed_size]  # type: ignore[index]
     if fixed:
-        maps = list(dict.fromkeys(" × ".join(map(str, (side, side) if isinstance(side, int) else side)) for _, side in fixed))
+        maps = list(
+            dict.fromkeys(" × ".join(map(str, (side, side) if isinstance(side, int) else side)) for _, side in fixed)
+        )
         yield Fact("size.fixed", {"maps": maps, "image": " × ".join(map(str, config.input_size or ()))})
 
 

@@ -56,7 +56,14 @@ LINES: dict[str, tuple[tuple[str, ...], ...]] = {
     "SpatialSqueezeExcite": (("conv",), ("sigmoid", "")),
     "GatherExcite": (("gather.*",), ("mlp.*",), ("nearest",), ("sigmoid",), ("",)),
     "GatherAverages": (("",),),
-    "GatherConvolutions": ((), (), ("relu",), ("conv1", "conv2", "conv3", "conv4"), ("norm1", "norm2", "norm3", "norm4"), ()),
+    "GatherConvolutions": (
+        (),
+        (),
+        ("relu",),
+        ("conv1", "conv2", "conv3", "conv4"),
+        ("norm1", "norm2", "norm3", "norm4"),
+        (),
+    ),
     "GlobalContext": (
         (),
         ("global_average",),
@@ -273,7 +280,9 @@ def computed_by(inside: list[Operation], scope: str, name: str, in_network: bool
             continue
         start = 0 if repeats else line
         for number in range(start, len(lines)):
-            if any(_names(entry, path) for entry in lines[number]) and _free(taken[number], operation, lines[number], path, repeats):
+            if any(_names(entry, path) for entry in lines[number]) and _free(
+                taken[number], operation, lines[number], path, repeats
+            ):
                 taken[number].append(operation)
                 line = number
                 break
