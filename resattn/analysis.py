@@ -167,18 +167,22 @@ KEPT_FOR = {
 def kept(found: Graph) -> tuple[str, ...]:
     """The operations whose outputs the gradients are computed from, each once, in the order of execution.
 
-    What PyTorch keeps; a compiler may compute some of it a second time instead. Not counted: the indices of maxima, and a
-    batch norm's mean and deviation for each channel.
+    What PyTorch keeps, but for copies in another memory order; a compiler may compute some of it a second time instead. Not
+    counted: the indices of maxima, and the means and deviations of norms.
     """
     names: set[str] = set()
     for operation in found:
         what = KEPT_FOR.get(operation.kind, "")
         names |= set({"inputs": operation.inputs, "first": operation.inputs[:1], "output": (operation.name,)}.get(what, ()))
-    # A part is a view of what it is a part of.
-    viewed = {
-        operation.inputs[0] if operation.kind == "part" else operation.name for operation in found if operation.name in names
-    }
-    return tuple(operation.name for operation in found if operation.name in viewed)
+    held = {_viewed(found, name) for name in names}
+    return tuple(operation.name for operation in found if operation.name in held)
+
+
+def _viewed(found: Graph, name: str) -> str:
+    """The operation whose numbers it shows, in another order or in part: itself, if it made numbers of its own."""
+    while found[name].kind in ("part", "first part", "second part", "swap axes"):
+        name = found[name].inputs[0]
+    return name
 
 
 def training_numbers(found: Graph) -> int:

@@ -286,11 +286,11 @@ def checked_size(config: Config, size: Pair | None) -> Pair:
         wanted = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
         scope = f"{name}." if name else ""
         maps = graph(config, size, opened=False)[f"{scope}bn2"].shape
+        fitting = "x".join(map(str, config.input_size or ()))
         if (maps[1].size, maps[2].size) != wanted:
             raise ValueError(
                 f"--size: {size[0]}x{size[1]} gives {scope}attention a map of {maps[1].size} x {maps[2].size}, but it was "
-                f"made for {wanted[0]} x {wanted[1]} by its option size; images of {'x'.join(map(str, config.input_size or ()))} "
-                f"fit"
+                f"made for {wanted[0]} x {wanted[1]} by its option size; images of {fitting} fit"
             )
     return size
 
