@@ -5,15 +5,18 @@ Everything is computed from `weights.graph.Graph`; no framework is needed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
 
+from weights.config import Config
 from weights.graph import Graph, Operation, graph
 
 ROWS, COLS = 1, 2
 CORRELATED = ("convolution", "depthwise convolution", "maximum pooling", "average around")
-EVERYWHERE = ("matrix product", "softmax", "relative positions", "linear")
+# What sees everything; a kind of a user's own may.
+EVERYWHERE = ("matrix product", "softmax", "relative positions", "linear", "attention")
 
 
 @dataclass(frozen=True)
@@ -126,18 +129,23 @@ def receptive_fields(found: Graph) -> dict[str, tuple[int | None, int | None]]:
 
     None where it sees all of them, whatever the image's size.
     """
-    return {name: tuple(None if each.axis is None else each.widest for each in pair) for name, pair in _far(found).items()}  # type: ignore[misc]
+    return _far(found.config)
 
 
-def _far(found: Graph) -> dict[str, tuple[Sight, Sight]]:
-    """The same on an image so large that no border comes near its middle."""
+@lru_cache(maxsize=256)
+def _far(config: Config) -> dict[str, tuple[int | None, int | None]]:
+    """From an image so large that no border comes near its middle."""
     side = 64
     while True:
-        seen = sights(graph(found.config, (side, side)))
+        seen = sights(graph(config, (side, side)))
         widths = [sight.widest for pair in seen.values() for sight in pair if sight.axis is not None]
         if max(widths) * 4 <= side:
-            return seen
+            return {name: (_widest(rows), _widest(cols)) for name, (rows, cols) in seen.items()}
         side *= 4
+
+
+def _widest(sight: Sight) -> int | None:
+    return None if sight.axis is None else sight.widest
 
 
 # What an operation's slopes are computed from: "inputs", "first" of them, its "output", or nothing.

@@ -651,7 +651,9 @@ class _Teller:
         return self.say(f"fact.{fact.key}", **values)
 
     def table(self, fact: Fact) -> Iterator[str]:
-        rows = [[self.words.get(cell, cell) if row is fact.table[0] else cell for cell in row] for row in fact.table]
+        rows = [
+            [self.words[cell] if row is fact.table[0] and cell in self.words else cell for cell in row] for row in fact.table
+        ]
         widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
         for row in rows:
             yield "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()

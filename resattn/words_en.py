@@ -122,7 +122,7 @@ WORDS = {
     "why.global_average": "One number a channel, wherever the feature was: images of any size give as many features.",
     "why.classifier": "One score a class (logits; softmax belongs to the loss).",
     # Why: attention.
-    "why.own": "A kind that was registered; what it does inside is not known here.",
+    "why.own": "A kind that was registered; what it does inside is not known here, so it is taken to see the whole image.",
     "why.closed": "The attention module, as one operation.",
     "why.se.average": "Squeeze: each channel is summed up in one number that has seen all positions.",
     "why.se.fc1": "Excitation, first layer: from {in} channels to {out}, a bottleneck in which channels are weighed "

@@ -124,7 +124,8 @@ def test_every_operation_is_told_once_and_in_order(config, size):
     shown = text(config, size, batch=2)
     for each in told:
         name = each.name if isinstance(each, Fold) else each.operation.name
-        assert name == "input" or len(re.findall(rf"^ *\d*  ?{re.escape(name)}: ", shown, re.MULTILINE)) == 1, name
+        head = rf"^{re.escape(name)}: as " if isinstance(each, Fold) else rf"^ *\d+  {re.escape(name)}: "
+        assert name == "input" or len(re.findall(head, shown, re.MULTILINE)) == 1, name
 
 
 def test_blocks_of_one_form_are_told_once():
@@ -244,8 +245,11 @@ def test_receptive_fields_against_changed_images(config, size, along):
             changed[name].append((after[name] != before[name]).any(axis=axes))
     lines = np.arange(size[along - 1])[:, None]
     for name in compared:
+        noticed = np.array(changed[name])
         expected = (lines >= seen[name].low) & (lines <= seen[name].high)
-        assert (np.array(changed[name]) == expected).all(), name
+        if config.attention == "bam":  # dilated kernels leave lines out
+            noticed = np.logical_or.accumulate(noticed) & np.logical_or.accumulate(noticed[::-1])[::-1]
+        assert (noticed == expected).all(), name
 
 
 def test_well_known_receptive_fields():
@@ -444,6 +448,8 @@ def test_lines_compute_what_the_table_says(config, size, torch, monkeypatch):
         places = [place for place, text in enumerate(line) if text.strip() == running]
         path = source.plain_name(stage).removeprefix(scope).lstrip(".")
         path = "output" if of == source.BLOCK and not path else path
+        if running.startswith("return") and any({"", "output"} & set(source.LINES[of][place]) for place in places):
+            continue  # the last function's output is the module's, and is called after it a moment later
         assert any(source._names(entry, path) for place in places for entry in source.LINES[of][place]), (stage, of, running)
         checked += 1
     assert checked > 5
