@@ -136,7 +136,9 @@ def _biases(found: Graph, batch: int) -> Iterator[Fact]:
         yield Fact("bias.off")
     idle = idle_biases(found)
     if idle:
-        yield Fact("bias.idle", {"names": [f"{name}.bias" for name in idle]})
+        normed = {operation.inputs[0] for operation in found if operation.kind == "batch norm"}
+        key = "bias.idle" if normed.issuperset(idle) else "bias.idle.softmax"
+        yield Fact(key, {"names": [f"{name}.bias" for name in idle]})
     keys = [f"{each.name}.bias" for each in found if each.name.endswith(".qkv") and each.settings["bias"]]
     if keys:
         yield Fact("bias.keys", {"names": keys})

@@ -265,8 +265,11 @@ WORDS = {
     "fact.bias.on": "Convolutions have a bias ({names}). Many ImageNet checkpoints have none.",
     "fact.bias.off": "The convolutions of the blocks have no bias. PyTorch, Flax and Keras make one unless told: "
     "bias=False, use_bias=False.",
-    "fact.bias.idle": "The gradients of {names} are exactly zero in training: a batch norm takes their effect away, or "
-    "a softmax over positions does. What frameworks return there is rounding noise; do not compare it digit by digit.",
+    "fact.bias.idle": "The gradients of {names} are exactly zero in training: a batch norm takes their effect away. "
+    "What frameworks return there is rounding noise; do not compare it digit by digit.",
+    "fact.bias.idle.softmax": "The gradients of {names} are exactly zero in training: a batch norm takes their effect "
+    "away, or a softmax over positions does. What frameworks return there is rounding noise; do not compare it digit by "
+    "digit.",
     "fact.bias.keys": "The middle third of {names} (that of the keys) has a gradient of exactly zero: the softmax does "
     "not see it.",
     "fact.norm.all": "Batch norm: eps {eps}, decay {decay} (the part kept): in PyTorch momentum={momentum}, in Flax and "

@@ -76,10 +76,10 @@ WORDS = {
     "op.4 (x + λ)": "4 (x + λ)，λ = {e_lambda}",
     "op.divide": "除以 {by}",
     "op.attention": "注意力 {attention}",
-    "axis.channels": "跨通道",
-    "axis.rows": "沿行方向",
-    "axis.cols": "沿列方向",
-    "axis.positions": "在所有位置上",
+    "axis.channels": "对所有通道",
+    "axis.rows": "对所有行",
+    "axis.cols": "对所有列",
+    "axis.positions": "对所有位置",
     "set.stride": "步幅 {value}",
     "set.padding": "填充 {value}",
     "set.dilation": "膨胀率 {value}",
@@ -222,8 +222,8 @@ WORDS = {
     "total.note": "为反向传播保留的激活：求梯度时要读取的张量，每个只计一次，与 PyTorch 保留的一致；最大值的下标和单个批"
     "次的统计量不计在内。推理峰值：假定每个输出保留到最后一次被使用，不做算子融合。",
     # 移植须知
-    "fact.padding.one": "{name} 的输入为 {size}，步幅 {stride}。此处 TensorFlow 与 JAX 的 SAME 会在行方向填充 {same}、列"
-    "方向填充 {same_cols}（前，后），而这里是 {ours} 和 {ours_cols}：用 SAME 会使输出整体错位，必须显式填充。",
+    "fact.padding.one": "{name} 的输入为 {size}，步幅 {stride}。此处 TensorFlow 与 JAX 的 SAME 会在上下填充 {same}、左右"
+    "填充 {same_cols}（前，后），而这里是 {ours} 和 {ours_cols}：用 SAME 会使输出整体错位，必须显式填充。",
     "fact.padding.many": "下列各处，TensorFlow 与 JAX 的 SAME 填充（前，后）与这里不同，会使输出错位，必须显式填充：",
     "head.operation": "运算",
     "head.map": "特征图",
@@ -244,8 +244,10 @@ WORDS = {
     "fact.bias.on": "卷积带偏置（{names}）。许多 ImageNet 预训练权重的卷积不带偏置。",
     "fact.bias.off": "残差块中的卷积不带偏置。PyTorch、Flax 和 Keras 默认都会加偏置，必须写明 bias=False 或 "
     "use_bias=False。",
-    "fact.bias.idle": "训练时 {names} 的梯度恒为零：它们的作用会被随后的批归一化（或位置上的 softmax）完全抵消。各框架在"
-    "此返回的只是舍入噪声，不要逐位比较。",
+    "fact.bias.idle": "训练时 {names} 的梯度恒为零：它们的作用会被随后的批归一化完全抵消。各框架在此返回的只是舍入噪声，"
+    "不要逐位比较。",
+    "fact.bias.idle.softmax": "训练时 {names} 的梯度恒为零：它们的作用会被随后的批归一化或位置上的 softmax 完全抵消。各"
+    "框架在此返回的只是舍入噪声，不要逐位比较。",
     "fact.bias.keys": "{names} 中间三分之一（键的部分）的梯度恒为零：softmax 感觉不到它。",
     "fact.norm.all": "批归一化：eps {eps}，衰减 {decay}（保留的比例）。在 PyTorch 中写作 momentum={momentum}，在 Flax 和"
     " Keras 中写作 momentum={decay}。{defaults}训练时归一化用有偏方差，更新运行方差则用无偏方差。",
