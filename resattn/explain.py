@@ -15,9 +15,10 @@ from resattn.analysis import kept, peak, receptive_fields, training_numbers
 from resattn.facts import Fact, blocks, facts
 from resattn.source import Line, annotated, plain_name
 from weights.attention import ATTENTION
-from weights.checks import Pair
+from weights.checks import Pair, pair_of
 from weights.config import BlockConfig, Config, NetworkConfig
 from weights.graph import Extent, Graph, Operation, graph
+from weights.inputs import check_map
 from weights.layouts import LAYOUTS
 
 WORDS: dict[str, Mapping[str, str]] = {"en": words_en.WORDS, "zh": words_zh.WORDS}
@@ -275,24 +276,27 @@ def default_size(config: Config) -> Pair:
 
 
 def checked_size(config: Config, size: Pair | None) -> Pair:
-    """Raises ValueError for a size of which no map has the size that an attention was made for."""
-    if size is None:
-        return default_size(config)
-    named = blocks(config)
-    for name, block in named.items():
-        if not block.has_fixed_size:
-            continue
-        wanted = block.attention_options["size"]  # type: ignore[index]
-        wanted = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
-        scope = f"{name}." if name else ""
-        maps = graph(config, size, opened=False)[f"{scope}bn2"].shape
-        fitting = "x".join(map(str, config.input_size or ()))
-        if (maps[1].size, maps[2].size) != wanted:
-            raise ValueError(
-                f"--size: {size[0]}x{size[1]} gives {scope}attention a map of {maps[1].size} x {maps[2].size}, but it was "
-                f"made for {wanted[0]} x {wanted[1]} by its option size; images of {fitting} fit"
-            )
+    """The size, or by default `default_size`. Raises ValueError, as the models do, where an attention cannot use its map."""
+    size = default_size(config) if size is None else size
+    found = graph(config, size, opened=False)
+    for name, block in blocks(config).items():
+        _, rows, cols = found[f"{name}.bn2".lstrip(".")].shape
+        _check_attention(config, block, name, (rows.size, cols.size), size)
     return size
+
+
+def _check_attention(config: Config, block: BlockConfig, name: str, sides: Pair, image: Pair) -> None:
+    options = block.attention_options or {}
+    if block.has_fixed_size and pair_of("size", options["size"]) != sides:
+        wanted, fitting = pair_of("size", options["size"]), config.input_size or image
+        raise ValueError(
+            f"--size: {image[0]}x{image[1]} gives {f'{name}.attention'.lstrip('.')} a map of {sides[0]} x {sides[1]}, but it was "
+            f"made for {wanted[0]} x {wanted[1]} by its option size; images of {fitting[0]}x{fitting[1]} fit"
+        )
+    if block.attention == "simam":
+        check_map("simam", *sides, least=(1, 2))
+    if block.attention == "nonlocal" and options.get("subsample"):
+        check_map("nonlocal with subsample", *sides, least=(2, 1))
 
 
 def _told(found: Graph, lines: Mapping[str, tuple[Line, ...]]) -> Iterator[Step | Fold]:

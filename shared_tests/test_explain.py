@@ -38,6 +38,8 @@ cases = pytest.mark.parametrize(("config", "size"), CASES, ids=name_of)
 # Every kind with its defaults, a block that does not project, networks.
 SHORT = [next(case for case in ATTENTION_VARIANTS if case[0].attention == kind) for kind in ATTENTION]
 SHORT += [REPRESENTATIVE[0], *NETWORKS]
+# What a framework is run with.
+executed = pytest.mark.parametrize(("config", "size"), [*ATTENTION_VARIANTS, *REPRESENTATIVE[:3], *NETWORKS], ids=name_of)
 short = pytest.mark.parametrize(("config", "size"), SHORT, ids=name_of)
 BLOCK = BlockConfig(64, 128, 3, 2)
 CLOSING = tuple("，。；：、）！？”")
@@ -49,6 +51,15 @@ def text(config, size=None, width=100, language="en", **options):
 
 def told_facts(config, size=None, batch=8):
     return {fact.key: fact for fact in explain(config, size, batch).facts}
+
+
+@pytest.fixture
+def one_thread(torch):
+    """Small tensors: several threads would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(before)
 
 
 # Words.
@@ -174,8 +185,8 @@ def copies(config, found, batch):
     return count + sum(batch * 2 * (operation.settings["kernel"][0] // 2) for operation in convs)
 
 
-@cases
-def test_what_backward_reads_is_what_pytorch_keeps(config, size, torch):
+@executed
+def test_what_backward_reads_is_what_pytorch_keeps(config, size, one_thread):
     import pytorch_impl
 
     model = (
@@ -193,6 +204,7 @@ def test_what_backward_reads_is_what_pytorch_keeps(config, size, torch):
             seen[storage.data_ptr()] = storage.nbytes() // 4
         return tensor
 
+    torch = one_thread
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         y = model(torch.as_tensor(random_input(config, size, batch, "float32")))
     found = graph(config, size)
@@ -422,8 +434,8 @@ def test_every_line_is_shown_beside_what_it_computes(framework, config, size):
         assert shown["output"][-1].text == "return relu(y)"
 
 
-@cases
-def test_lines_compute_what_the_table_says(config, size, torch, monkeypatch):
+@executed
+def test_lines_compute_what_the_table_says(config, size, one_thread, monkeypatch):
     """Stages are recorded while a line of each forward method on the way to them runs: is it said to compute them?"""
     import pytorch_impl
     from pytorch_impl.tracing import trace as traced
@@ -503,7 +515,11 @@ def test_a_weights_file(tmp_path):
         3, 4, (4, 6), (1, 1), attention="mhsa", attention_options=({"size": (9, 8)}, {"size": (5, 4), "heads": 2})
     )
     write(tmp_path / "net.safetensors", config, random_arrays(config))
-    output = run("explain", tmp_path / "net.safetensors").output
+    output = run("explain", tmp_path / "net.safetensors", "--code", "jax", "--json", tmp_path / "net.json").output
+    steps = json.loads((tmp_path / "net.json").read_text())["steps"]
+    told = [name for step in steps for name in step.get("operations", [step["name"]])]
+    assert told == [operation.name for operation in graph(config, (9, 8))]
+    assert steps[1]["code"][-1] == "y = self.conv(x)"
     assert "for images of 9 × 8" in output
     assert "A residual network of 2 blocks, widths 4 and 6" in output
 
@@ -521,6 +537,11 @@ def test_default_sizes():
     (("--config", '{"model": "ResidualBlockWithAttention", "in_channels": 4, "out_channels": 4, "attention": "mhsa", '
       '"attention_options": {"size": [6, 5]}}', "--size", "8x8"),
      "--size: 8x8 gives attention a map of 8 x 8, but it was made for 6 x 5 by its option size; images of 6x5 fit"),
+    (("--config", '{"model": "ResidualBlockWithAttention", "in_channels": 4, "out_channels": 4, "attention": "simam"}', "--size",
+      "1x1"), "simam: expected maps of 2 or more positions, got 1 x 1"),
+    (("--config", '{"model": "ResidualBlockWithAttention", "in_channels": 4, "out_channels": 4, "attention": "nonlocal", '
+      '"attention_options": {"subsample": true}}', "--size", "1x9"),
+     "nonlocal with subsample: expected 2 or more along each axis, got 1 x 9"),
     (("--naming", "torchvision"), "--naming: names what is in a file"),
 ])  # fmt: skip
 def test_errors(options, message):
