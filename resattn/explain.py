@@ -289,8 +289,9 @@ def _check_attention(config: Config, block: BlockConfig, name: str, sides: Pair,
     options = block.attention_options or {}
     if block.has_fixed_size and pair_of("size", options["size"]) != sides:
         wanted, fitting = pair_of("size", options["size"]), config.input_size or image
+        attention = f"{name}.attention".lstrip(".")
         raise ValueError(
-            f"--size: {image[0]}x{image[1]} gives {f'{name}.attention'.lstrip('.')} a map of {sides[0]} x {sides[1]}, but it was "
+            f"--size: {image[0]}x{image[1]} gives {attention} a map of {sides[0]} x {sides[1]}, but it was "
             f"made for {wanted[0]} x {wanted[1]} by its option size; images of {fitting[0]}x{fitting[1]} fit"
         )
     if block.attention == "simam":
@@ -488,7 +489,7 @@ class _Teller:
         if operations[-1].kind != "input":
             whole = field == (None, None)
             parts.append(self.words["sees.whole"] if whole else self.say("sees", field=self.field(field)))
-        return self.words["separator"].join(parts)
+        return self.words["separator"].join(part.replace(" ", _TIE) for part in parts)  # broken between them alone
 
     def field(self, field: Field) -> str:
         size = [extent.size for extent in self.it.graph["input"].shape[1:]]

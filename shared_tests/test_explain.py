@@ -500,6 +500,7 @@ def run(*arguments):
 
 
 def test_the_command(tmp_path):
+    assert "explain" in run("--help").output
     result = run("explain", "--json", tmp_path / "block.json")
     assert result.exit_code == 0, result.output
     assert result.output.startswith("A residual block, 64 → 128 channels, kernel 3×3, stride 2, attention se")
@@ -537,8 +538,8 @@ def test_default_sizes():
     (("--config", '{"model": "ResidualBlockWithAttention", "in_channels": 4, "out_channels": 4, "attention": "mhsa", '
       '"attention_options": {"size": [6, 5]}}', "--size", "8x8"),
      "--size: 8x8 gives attention a map of 8 x 8, but it was made for 6 x 5 by its option size; images of 6x5 fit"),
-    (("--config", '{"model": "ResidualBlockWithAttention", "in_channels": 4, "out_channels": 4, "attention": "simam"}', "--size",
-      "1x1"), "simam: expected maps of 2 or more positions, got 1 x 1"),
+    (("--config", '{"model": "ResidualBlockWithAttention", "in_channels": 4, "out_channels": 4, "attention": "simam"}',
+      "--size", "1x1"), "simam: expected maps of 2 or more positions, got 1 x 1"),
     (("--config", '{"model": "ResidualBlockWithAttention", "in_channels": 4, "out_channels": 4, "attention": "nonlocal", '
       '"attention_options": {"subsample": true}}', "--size", "1x9"),
      "nonlocal with subsample: expected 2 or more along each axis, got 1 x 9"),
