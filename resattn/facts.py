@@ -30,7 +30,20 @@ class Fact:
 
 def facts(found: Graph, batch: int) -> tuple[Fact, ...]:
     """Those of a graph, in the order in which a port meets them. batch: of the training step they speak of."""
-    makers = (_padding, _pooling, _shortcuts, _biases, _norms, _counts, _layer_norms, _attention, _size, _layouts, _always)
+    makers = (
+        _padding,
+        _pooling,
+        _shortcuts,
+        _biases,
+        _norms,
+        _variance,
+        _counts,
+        _layer_norms,
+        _attention,
+        _size,
+        _layouts,
+        _always,
+    )
     opened = graph(found.config, (found["input"].shape[1].size, found["input"].shape[2].size))
     return tuple(fact for maker in makers for fact in maker(opened, batch))
 
@@ -161,6 +174,10 @@ def _norms(found: Graph, batch: int) -> Iterator[Fact]:
                 "decay_defaults": _others(1, decay),
             },
         )
+
+
+def _variance(found: Graph, batch: int) -> Iterator[Fact]:
+    yield Fact("variance")
 
 
 def _others(which: int, value: float) -> list[str]:

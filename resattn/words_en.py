@@ -279,6 +279,8 @@ WORDS = {
     "norm.defaults": " Other defaults: {defaults}.",
     "norm.default.eps": "eps of {names}",
     "norm.default.decay": "decay of {names}",
+    "fact.variance": "The variance takes two passes, the mean taken away first. Flax computes E[x²] - E[x]² unless told "
+    "use_fast_variance=False, which cancels where means are large.",
     "fact.count.one": "In training with {images} every batch norm has n = {n} values a channel. PyTorch's running "
     "variance is multiplied by n / (n - 1) = {factor}; that of Flax and Keras is not, unless you write it.",
     "fact.count.range": "In training with {images} the batch norms have from n = {n} ({names}) to {most} values a "

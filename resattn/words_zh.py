@@ -256,6 +256,8 @@ WORDS = {
     "norm.defaults": "默认值与此不同的有：{defaults}。",
     "norm.default.eps": "eps（{names}）",
     "norm.default.decay": "衰减（{names}）",
+    "fact.variance": "方差要分两遍计算：先减去均值，再求平方的平均。Flax 默认按 E[x²] - E[x]² 计算，均值较大时会严重损失"
+    "精度，须设 use_fast_variance=False。",
     "fact.count.one": "用 {images} 训练时，每个批归一化在每个通道上有 n = {n} 个值。PyTorch 更新运行方差时会乘以 n / (n "
     "- 1) = {factor}；Flax 和 Keras 不会，需要自己实现。",
     "fact.count.range": "用 {images} 训练时，各批归一化每个通道的值的个数从 n = {n}（{names}）到 {most} 不等。PyTorch 更"
