@@ -524,6 +524,55 @@ def folded(table: list[tuple[str, ...]]) -> list[str]:
 
 
 @app.command()
+def explain(
+    file: Annotated[Path | None, typer.Argument(help="A weights file; what it holds is explained.")] = None,
+    config: ConfigOption = None,
+    naming: NamingOption = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Height and width of the images, as in 32x33; by default 32x32, or 224x224 for ImageNet's networks."
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="How many images, for the memory and for batch norm in training.", min=1)] = 8,
+    dtype: Annotated[str, typer.Option(help="Of the activations: float16, float32 or float64.")] = "float32",
+    language: Annotated[str, typer.Option("--lang", help="en or zh.")] = "en",
+    code: Annotated[
+        str | None, typer.Option(help="Show the lines of this implementation beside what they compute: torch, jax or tf.")
+    ] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Also write all of it to this file.")] = None,
+) -> None:
+    """Tell what a block or a network computes, step by step, what it costs, and what a port of it must get right.
+
+    Without FILE and --config it takes the block 64 to 128 channels with stride 2.
+    """
+    from resattn.explain import explain as explained
+    from weights import BlockConfig
+    from weights.store import read, write_atomically
+
+    described = config_from(config)
+    if file is None and naming is not None:
+        raise ValueError("--naming: names what is in a file, but no file was given")
+    if file is not None:
+        described, _ = read(file, described, naming)
+    sides = None if size is None else height_and_width(size)
+    told = explained(described or BlockConfig(64, 128, 3, 2), sides, batch, dtype, code)
+    for line, style in told.lines(get_terminal_size().columns, language):
+        typer.secho(line, **EXPLAIN_STYLES.get(style, {}))
+    if as_json is not None:
+        text = json.dumps(told.to_dict(language), indent=1, ensure_ascii=False)
+        write_atomically(as_json, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+EXPLAIN_STYLES: dict[str, dict[str, object]] = {
+    "title": {"bold": True, "fg": typer.colors.CYAN},
+    "heading": {"bold": True, "fg": typer.colors.MAGENTA},
+    "step": {"bold": True},
+    "code": {"fg": typer.colors.GREEN},
+}
+
+
+@app.command()
 def draw(
     file: Annotated[
         Path | None, typer.Argument(help="A weights file, to draw what it is of; without one, --config says what.")
