@@ -291,7 +291,7 @@ def write_page(
     options: dict[str, object],
 ) -> None:
     """Writes the page of a check, for which it makes what was not asked for in the terminal: the trace, the cross-check."""
-    from resattn.report import Page, write
+    from resattn.report import Page, drawing, write
     from shared_tests import crosscheck
     from shared_tests.backends import flags
     from shared_tests.trace import trace_frameworks
@@ -302,7 +302,12 @@ def write_page(
         if not reports:
             reports = {config.describe(): crosscheck(config, arrays, **options, progress=tell)}
         command = ["resattn", *sys.argv[1:]]
-        write(path, Page(reports, found, "", command, flags(options["frameworks"], options["dtype"] or "float32")))
+        write(
+            path,
+            Page(
+                reports, found, drawing(config, found), command, flags(options["frameworks"], options["dtype"] or "float32")
+            ),
+        )
     typer.echo(f"Wrote {path}.")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from html import escape
 from itertools import groupby
@@ -17,8 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from resattn.scene import Node
 from shared_tests.trace_report import Finding, Trace
-from weights import Difference, Report
+from weights import BlockConfig, Difference, Report
+from weights.config import Config
 
 QUANTITIES = {
     "weights": "weights, read back",
@@ -323,6 +325,37 @@ TEMPLATE = """<!doctype html>
 </body>
 </html>
 """
+
+
+def drawing(config: Config, trace: Trace) -> str:
+    """The picture of what was traced, with the greatest difference of each stage in evaluation; what diverges is marked."""
+    from resattn.draw import scene_of
+    from resattn.scene import folding
+    from resattn.svg import svg
+    from weights.graph import graph
+
+    scene = scene_of(config)
+    stands_for = {} if isinstance(config, BlockConfig) else folding(graph(config, config.input_size or (224, 224)))
+    worst: dict[str, float] = {}
+    for row in trace.rows:
+        if row.quantity == "eval forward":
+            name = stands_for.get(row.tensor, row.tensor)
+            worst[name] = max(worst.get(name, 0.0), row.relative)
+    wrong = {stands_for.get(finding.stage, finding.stage) for finding in trace.findings if not finding.backward}
+
+    def annotated(node: Node) -> Node:
+        if node.name not in worst:
+            return node
+        words = f"{worst[node.name]:.1e}"
+        bad = node.name in wrong
+        if node.form in ("sum", "product"):
+            return replace(node, shape=f"{'✗ ' if bad else ''}{words}")
+        lines = (*node.lines, f"✗ {words}, diverges" if bad else words)
+        return replace(node, lines=lines, form="wrong" if bad else node.form)
+
+    return svg(
+        replace(scene, nodes=tuple(map(annotated, scene.nodes)), notes=("greatest relative difference in evaluation",))
+    )
 
 
 def write(path: Path, page: Page) -> None:

@@ -30,6 +30,7 @@ COLOURS = {
     "attention": ("#f9edf4", "#a3477b", "#2b1a25", "#dc8fb9"),
     "operation": ("#ffffff", "#1f2328", "#0d1117", "#e6edf3"),
     "block": ("#ffffff", "#1f2328", "#0d1117", "#e6edf3"),
+    "wrong": ("#ffe3e3", "#a3000f", "#4a1519", "#ff8a8a"),
     "stage": ("#f4f6f8", "#8c959f", "#161b22", "#6e7681"),
 }
 FIXED_STYLE = """
@@ -40,6 +41,7 @@ text { font-size: 12px }
 .code { font-family: ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace }
 rect, polygon, circle, path { stroke-width: 1.5; stroke-linejoin: round }
 path.shortcut { stroke-width: 2.5 }
+rect.wrong { stroke-width: 4 }
 rect.frame { stroke-dasharray: 6 4 }
 """
 
