@@ -33,20 +33,27 @@ def scene_of(config: Config, size: Pair | None = None, opened: bool = True) -> S
 
 def checked(config: Config, size: Pair, opened: bool) -> Graph:
     """The graph, if every map in it has pixels and attention for maps of one size gets that size."""
-    found = graph(config, size, opened and isinstance(config, BlockConfig))
     for operation in graph(config, size):
         if operation.numbers == 0:
             raise ValueError(f"size: images of {_by(size)} leave no pixel for {operation.name}; use greater ones")
+    found = graph(config, size, opened and isinstance(config, BlockConfig))
     scopes = ("",) if isinstance(config, BlockConfig) else _scopes(config)
     for scope, block in zip(scopes, config.blocks(), strict=True):
-        wanted = pair_of("size", block.attention_options["size"]) if block.has_fixed_size else None
-        sides = tuple(extent.size for extent in found[f"{scope}conv2"].shape[1:])
-        if wanted not in (None, sides):
-            raise ValueError(
-                f"size: images of {_by(size)} give the attention of {scope.rstrip('.') or 'the block'} maps of "
-                f"{_by(sides)}, but it takes {_by(wanted)} alone; images of {_by(config.input_size)} fit"
-            )
+        _, rows, cols = found[f"{scope}conv2"].shape
+        _check_map(config, size, scope.rstrip(".") or "the block", block, (rows.size, cols.size))
     return found
+
+
+def _check_map(config: Config, size: Pair, name: str, block: BlockConfig, sides: Pair) -> None:
+    """sides: height and width of the map that comes to the attention of a block."""
+    if not block.has_fixed_size or not block.attention_options or not config.input_size:
+        return
+    wanted = pair_of("size", block.attention_options["size"])
+    if wanted != sides:
+        raise ValueError(
+            f"size: images of {_by(size)} give the attention of {name} maps of {_by(sides)}, but it takes {_by(wanted)} "
+            f"alone; images of {_by(config.input_size)} fit"
+        )
 
 
 def _by(pair: Pair) -> str:

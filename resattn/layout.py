@@ -13,7 +13,7 @@ from itertools import pairwise, permutations, product
 from resattn.scene import Edge, Scene
 
 GAP, COLUMN_GAP, TRACK, ARROW_ROOM, LABEL_ROOM, FORK_ROOM = 26, 24, 11, 15, 22, 10
-FRAME_HEAD, FRAME_FOOT, FRAME_SIDE = 34, 14, 16
+FRAME_HEAD, FRAME_FOOT, FRAME_SIDE = 38, 14, 16
 CLEAR, ASIDE_GAP, IDENTITY_ROOM = 9, 34, 100
 PORT, CIRCLE_PORT = 30, 11
 CROSSING, WIDTH = 300.0, 0.5  # what a crossing costs, and a pixel of width, in pixels of travel
@@ -43,14 +43,16 @@ class Chain:
 
 @dataclass
 class Route:
-    """The way of an edge. chain: whose column it runs down in. turns: the rows below which it runs across. side: whether it
-    may enter its target from the side."""
+    """The way of an edge. chain: in whose column it runs down. straight: whether source and target are neighbours in it.
+
+    side: whether it enters its target from the side, if nothing stands between. points: its corners, as x and level.
+    """
 
     edge: Edge
     chain: Chain
     straight: bool
     side: bool = False
-    points: list[tuple[float, float]] = field(default_factory=list)  # x and level, later x and y
+    points: list[tuple[float, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,10 @@ class _Layout:
         self.chains = self._chains()
         self.chain_of = {name: chain for chain in self._all() for name in chain.nodes}
         self.routes = [self._route(edge) for edge in scene.edges]
-        self.x: dict[int, float] = {}
+        self.x: dict[int, float] = {}  # by the chain's id
+        self.y: dict[int, float] = {}  # by level
+        self.heads: dict[int, float] = {}  # by the frame's number
+        self.feet: dict[int, float] = {}
         self.order = self._ordered()
         self._aim(self.order)
 
@@ -103,7 +108,8 @@ class _Layout:
 
     def _chains(self) -> list[Chain]:
         """Each node continues the chain of the nearest input that nothing else continues."""
-        fixed, chains = {*self.scene.trunk, *self.scene.aside}, []
+        fixed = {*self.scene.trunk, *self.scene.aside}
+        chains: list[Chain] = []
         for node in self.scene.nodes:
             if node.name in fixed:
                 continue
@@ -118,31 +124,30 @@ class _Layout:
         return chains
 
     def _route(self, edge: Edge) -> Route:
-        """In whose column an edge runs down: its source's while that is free, else its target's, else a lane of its own."""
+        """In whose column an edge runs down: its source's while that is free, else its target's, else its own."""
         above, below = self.chain_of[edge.source], self.chain_of[edge.target]
         start, end = self.row[edge.source], self.row[edge.target]
-        here = above.nodes.index(edge.source) if edge.source in above.nodes else -1
-        following = above.nodes[here + 1 : here + 2]
+        following = above.nodes[above.nodes.index(edge.source) + 1 :][:1]
         if following == [edge.target]:
             return Route(edge, above, True)
         side = self.sizes[edge.target].round
         free = self.row[following[0]] - 1 if following else end
         if free >= end - 1:
             side = side and free >= end
-            above.bottom = above.bottom if following else max(above.bottom, end if side else end - 1)
+            above.bottom = max(above.bottom, end if side else end - 1)
             return Route(edge, above, False, side)
-        if below.nodes[0] == edge.target and below is not self.trunk and not side:
+        if below.nodes[0] == edge.target and not side:
             below.top = min(below.top, start + 1)
             return Route(edge, below, False)
-        if below is self.aside:
-            below.top = start + 1
-            return Route(edge, below, False)
-        lane = Chain([], start + 1, end if side else end - 1)
+        return Route(edge, self._lane(edge, start + 1, end if side else end - 1), False, side)
+
+    def _lane(self, edge: Edge, top: int, bottom: int) -> Chain:
+        lane = Chain([], top, bottom)
         if edge.path == "shortcut":
             self.aside = lane
         else:
             self.chains.append(lane)
-        return Route(edge, lane, False, side)
+        return lane
 
     # Columns
 
@@ -159,7 +164,7 @@ class _Layout:
         """The x of each chain: as far left as those before it in the order allow."""
         x = {id(self.trunk): 0.0}
         for number, chain in enumerate(order):
-            least = COLUMN_GAP
+            least = float(COLUMN_GAP)
             for other in (self.trunk, *order[:number]):
                 for row in range(max(chain.top, other.top) - 1, min(chain.bottom, other.bottom) + 2):
                     if other is self.trunk and not chain.top <= row <= chain.bottom:
@@ -229,14 +234,11 @@ class _Layout:
         return any(2 * row == level and low < self.x_of(name) < high for name, row in self.row.items())
 
     def _cost(self, order: Sequence[Chain]) -> float:
+        """What is bad about an order: the ways across, counted once for each source, the crossings, and the width."""
         self._aim(order)
-        across, down = [], []
-        for route in self.routes:
-            for (x, level), (next_x, next_level) in pairwise(route.points):
-                if level == next_level:
-                    across.append((route.edge.source, level, min(x, next_x), max(x, next_x)))
-                else:
-                    down.append((route.edge.source, x, level, next_level))
+        lines = [(route.edge.source, *line) for route in self.routes for line in pairwise(route.points)]
+        across = [(net, level, min(x, end), max(x, end)) for net, (x, level), (end, same) in lines if level == same]
+        down = [(net, x, level, end) for net, (x, level), (_, end) in lines if level != end]
         nets: dict[tuple[str, int], list[float]] = {}
         for net, level, low, high in across:
             nets.setdefault((net, level), []).extend((low, high))
@@ -254,14 +256,15 @@ class _Layout:
     def placed(self) -> Placed:
         self._spread_ports()
         tracks, counts = self._tracks()
-        y, frame_ends = self._heights(counts)
+        self._heights(counts)
+        y = self.y
         centres = {name: (self.x_of(name), y[2 * row]) for name, row in self.row.items()}
         routes = []
         for route in self.routes:
             net = route.edge.source
             points = [(x, y[level] + tracks.get((net, level), 0) * TRACK) for x, level in route.points]
             routes.append((route.edge, tuple(self._clipped(route.edge, points, centres))))
-        return Placed(centres, tuple(routes), tuple(_forks(routes)), tuple(self._frames(frame_ends)))
+        return Placed(centres, tuple(routes), tuple(_forks(routes)), tuple(self._frames()))
 
     def _spread_ports(self) -> None:
         """Edges that come to a node from above meet it side by side; one from straight above in the middle."""
@@ -272,14 +275,11 @@ class _Layout:
             size = self.sizes[node.name]
             step = CIRCLE_PORT if size.round else min(PORT, size.width / (len(coming) + 1))
             middle = self.x_of(node.name)
-            if straight:
-                left = [route for route in turning if _origin(route) < middle]
-                right = [route for route in turning if _origin(route) >= middle]
-                places = [*range(-len(left), 0), *range(1, len(right) + 1)]
-            else:
-                places = [number - (len(turning) - 1) / 2 for number in range(len(turning))]
-            for route, place_ in zip(turning, places, strict=True):
-                _shift_end(route, middle + step * place_)
+            left = sum(_origin(route) < middle for route in turning)
+            beside = [*range(-left, 0), *range(1, len(turning) - left + 1)]
+            spread = [number - (len(turning) - 1) / 2 for number in range(len(turning))]
+            for route, port in zip(turning, beside if straight else spread, strict=True):
+                _shift_end(route, middle + step * port)
 
     def _tracks(self) -> tuple[dict[tuple[str, int], int], dict[int, int]]:
         """How far down between two rows each edge runs across: edges of one source together, others where they overlap one
@@ -289,7 +289,8 @@ class _Layout:
             for (x, level), (next_x, next_level) in pairwise(route.points):
                 if level == next_level and level % 2:
                     levels.setdefault(level, {}).setdefault(route.edge.source, []).append((x, next_x))
-        tracks, counts = {}, {}
+        tracks: dict[tuple[str, int], int] = {}
+        counts: dict[int, int] = {}
         for level, nets in levels.items():
             best = min(permutations(nets), key=lambda order: _track_crossings(order, nets)) if len(nets) < 6 else tuple(nets)
             depth: dict[str, int] = {}
@@ -300,35 +301,33 @@ class _Layout:
             counts[level] = max(depth.values()) + 1
         return tracks, counts
 
-    def _heights(self, counts: Mapping[int, int]) -> tuple[dict[int, float], dict[int, tuple[float, float]]]:
-        """The y of each level, of its first track if it is odd; and of the head and the foot of each frame."""
+    def _heights(self, counts: Mapping[int, int]) -> None:
+        """Sets the y of each level, of its first track if it is odd. counts: of the tracks."""
+        at = 0.0
+        for row in range(max(self.row.values()) + 1):
+            height = max(self.sizes[name].height for name in self._in_row(row))
+            self.y[2 * row] = at + height / 2
+            at = self._below(row, at + height, counts.get(2 * row + 1, 0))
+
+    def _below(self, row: int, top: float, tracks: int) -> float:
+        """Where the next row begins. From the top down: words, the feet and heads of frames, tracks, the tips of arrows."""
         spans = [self._frame_rows(frame.members) for frame in self.scene.frames]
-        ends: dict[int, tuple[float, float]] = {}
-        heads: dict[int, float] = {}
-        y, at = {}, 0.0
-        last = max(self.row.values())
-        for row in range(last + 1):
-            height = max((self.sizes[name].height for name, r in self.row.items() if r == row), default=0)
-            y[2 * row] = at + height / 2
-            at += height
-            start = at
-            labelled = any(self.sizes[name].label for name, r in self.row.items() if r == row)
-            level = 2 * row + 1
-            closing = [number for number, (_, bottom) in enumerate(spans) if bottom == row]
-            opening = [number for number, (top, _) in enumerate(spans) if top == row + 1]
-            at += LABEL_ROOM if labelled and (counts.get(level) or closing or opening) else 0
-            for number in closing:
-                at += FRAME_FOOT
-                ends[number] = (heads[number], at)
-            for number in opening:
-                at += TRACK
-                heads[number] = at
-                at += FRAME_HEAD - TRACK if not counts.get(level) else FRAME_HEAD - 6
-            at += FORK_ROOM if counts.get(level) and not labelled and not opening else 0
-            y[level] = at
-            at += (counts[level] - 1) * TRACK if counts.get(level) else 0
-            at = max(at + ARROW_ROOM, start + GAP)
-        return y, ends
+        closing = [number for number, (_, last) in enumerate(spans) if last == row]
+        opening = [number for number, (first, _) in enumerate(spans) if first == row + 1]
+        labelled = any(self.sizes[name].label for name in self._in_row(row))
+        at = top + (LABEL_ROOM if labelled and (tracks or closing or opening) else 0)
+        for number in closing:
+            at += FRAME_FOOT
+            self.feet[number] = at
+        for number in opening:
+            self.heads[number] = at + TRACK
+            at += FRAME_HEAD
+        at += FORK_ROOM if tracks and not labelled and not opening else 0
+        self.y[2 * row + 1] = at
+        return max(at + max(tracks - 1, 0) * TRACK + ARROW_ROOM, top + GAP)
+
+    def _in_row(self, row: int) -> list[str]:
+        return [name for name, its in self.row.items() if its == row]
 
     def _frame_rows(self, members: Iterable[str]) -> tuple[int, int]:
         inside = [self.row[name] for name in members]
@@ -347,13 +346,15 @@ class _Layout:
             points[-1] = (x, y - reach)
         return [point for number, point in enumerate(points) if number == 0 or point != points[number - 1]]
 
-    def _frames(self, ends: Mapping[int, tuple[float, float]]) -> list[Bounds]:
+    def _frames(self) -> list[Bounds]:
         """Those of stages have one width."""
-        bounds = [
+        widths = [
             self._frame(set(frame.members), title) for frame, title in zip(self.scene.frames, self.titles, strict=True)
         ]
-        left, right = min((b[0] for b in bounds), default=0), max((b[1] for b in bounds), default=0)
-        return [(left - FRAME_SIDE, top, right + FRAME_SIDE, bottom) for _, (top, bottom) in sorted(ends.items())]
+        left, right = min((w[0] for w in widths), default=0), max((w[1] for w in widths), default=0)
+        return [
+            (left - FRAME_SIDE, self.heads[number], right + FRAME_SIDE, self.feet[number]) for number in range(len(widths))
+        ]
 
     def _frame(self, inside: set[str], title: float) -> tuple[float, float]:
         """Its left and its right, without a margin."""
