@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -23,16 +24,18 @@ from weights.parameters import ROLES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--require", default="", help="Frameworks (torch,jax,tf) and cuda: fail, not skip, without them.")
+    parser.addoption(
+        "--require", default="", help="Frameworks (torch,jax,tf), cuda and browser: fail, not skip, without them."
+    )
     parser.addoption("--frameworks", default=",".join(FRAMEWORKS), help="Which frameworks to test (torch,jax,tf).")
 
 
 def _words(config: pytest.Config, option: str) -> list[str]:
     words = [word.strip() for word in config.getoption(option).split(",") if word.strip()]
-    unknown = set(words) - {*FRAMEWORKS, "cuda"}
+    unknown = set(words) - {*FRAMEWORKS, "cuda", "browser"}
     if unknown:
         raise pytest.UsageError(
-            f"{option}: expected some of {', '.join(FRAMEWORKS)}, cuda; got {', '.join(sorted(unknown))}"
+            f"{option}: expected some of {', '.join(FRAMEWORKS)}, cuda, browser; got {', '.join(sorted(unknown))}"
         )
     return words
 
@@ -43,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if "cuda" in required:
         asked = [name for name in _words(config, "--frameworks") if not _absence(name)]
         absent += [f"{name} sees no CUDA device" for name in asked if "cuda" not in adapter(name).devices()]
+    if "browser" in required and _browser() is None:
+        absent.append("no Chromium was found")
     if absent:
         pytest.exit(f"--require: {'; '.join(absent)}", returncode=1)
 
@@ -102,6 +107,20 @@ def nothing_stays_registered() -> Iterator[None]:
 def framework(request: pytest.FixtureRequest) -> str:
     """Each framework by name, for tests that need no device."""
     return _present(request, request.param)
+
+
+def _browser() -> str | None:
+    """A Chromium on the path."""
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    return next((path for path in found if path), None)
+
+
+@pytest.fixture
+def browser() -> str:
+    found = _browser()
+    if found is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    return found
 
 
 @pytest.fixture

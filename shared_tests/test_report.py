@@ -1,0 +1,213 @@
+"""The page of the cross-check: what it says, and how it works in a browser."""
+
+import html
+import json
+import re
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from resattn.report import Page, drawing, write
+from shared_tests.cases import NETWORKS, random_arrays, random_input
+from shared_tests.crosscheck import crosscheck
+from shared_tests.trace import trace
+from weights import BlockConfig, Report
+from weights.live import build
+
+BLOCK = BlockConfig(3, 6, 3, 2, attention_options={"hidden_channels": 3})
+COMMAND = ("resattn", "check", "my block.safetensors", "--html", "x.html")
+
+
+@pytest.fixture(scope="module")
+def report():
+    pytest.importorskip("torch")
+    return crosscheck(BLOCK, frameworks=("torch",), batch=2)
+
+
+@pytest.fixture(scope="module")
+def traces():
+    """Of a model that is right, and of one in which bn1 has another eps."""
+    pytest.importorskip("torch")
+    arrays, x = random_arrays(BLOCK), random_input(BLOCK, (8, 6), 2, "float32")
+    right, wrong = (build(BLOCK, arrays, "torch") for _ in range(2))
+    wrong.bn1.eps = 1e-3
+    return [trace({"torch cpu": model}, x, config=BLOCK, arrays=arrays, modes=("eval",)) for model in (right, wrong)]
+
+
+def page(report, found=None, **fields):
+    picture = "" if found is None else drawing(BLOCK, found)
+    return Page({"a block": report}, found, picture, COMMAND, ("TF32 False",), **fields)
+
+
+def wrong(report):
+    """A report in which one output is over its tolerance."""
+    rows = [replace(row, relative=0.25, absolute=0.5) if row.quantity == "eval output" else row for row in report.rows]
+    return replace(report, rows=tuple(rows))
+
+
+class Outline(HTMLParser):
+    """Headings and what is loaded, ids and cells."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.headings, self.ids, self.cells, self.loaded, self._open = [], [], [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if tag in ("h1", "h2"):
+            self._open = tag
+        if given.get("role") == "gridcell":
+            self.cells.append(given)
+        self.ids += [given["id"]] if "id" in given else []
+        self.loaded += [given[name] for name in ("src", "href") if name in given]
+
+    def handle_data(self, data):
+        if self._open:
+            self.headings.append(data)
+            self._open = None
+
+
+def test_everything_is_in_the_page(report, traces):
+    text = page(report, traces[0]).html()
+    outline = Outline(text)
+    assert outline.headings == [
+        "✓ Equal", "Error by quantity and pair", "Stage by stage", "Every comparison", "How this was made",
+    ]  # fmt: skip
+    assert outline.loaded == []
+    assert set(re.findall(r"https?://[^\"' ]+", text)) == {"http://www.w3.org/2000/svg"}
+    assert "@import" not in text
+    assert len(outline.ids) == len(set(outline.ids))
+    assert len(outline.cells) == 6  # quantities, one pair
+    assert all(cell["data-told"] for cell in outline.cells)
+    assert "resattn check &#x27;my block.safetensors&#x27; --html x.html" in text
+    assert "torch cpu: torch" in text
+    assert "TF32 False" in text
+    for stage in ("conv1", "attention.sigmoid", "shortcut.1", "output"):
+        assert f'<th scope="row">{stage}</th>' in text
+        assert f'data-name="{stage}"' in text
+
+
+def test_a_failure_is_the_first_thing(report, traces):
+    text = page(wrong(report), traces[1]).html()
+    outline = Outline(text)
+    assert outline.headings[0] == "✗ Not equal"
+    body = text[text.index("<body>") :]
+    assert body.index("Not equal") < 200
+    assert body.index("<b>batch norm eps</b>: eps 0.001 instead of 1e-05") < 1000
+    assert "PyTorch agrees up to <b>conv1</b> and computes something else at <b>bn1</b>." in body
+    over = [cell for cell in outline.cells if cell["class"] == "over"]
+    assert ["output in evaluation" in cell["data-told"] for cell in over] == [True]
+    assert "1 comparison is over its tolerance" in body
+    assert re.search(r'data-name="bn1" data-form="wrong".*?✗ [\d.e-]+, diverges', text, re.DOTALL)
+    assert text.count('data-form="wrong"') == 1
+
+
+def test_failures_without_a_trace(report):
+    text = page(wrong(report)).html()
+    assert "<b>output</b>, output in evaluation: PyTorch is 2.5e-01 from NumPy oracle, relative; allowed is 2e-06." in text
+    assert "<details open><summary>1 comparison is over its tolerance" in text
+    assert "Nothing was compared." in page(Report("empty", ())).html()
+
+
+def test_unexplained_and_strange_names(report, traces):
+    finding = replace(traces[1].findings[0], explanations=(), stage="<script>alert(1)</script>")
+    text = page(report, replace(traces[1], findings=(finding,))).html()
+    assert "No known cause computes this: unexplained." in text
+    assert "<script>alert" not in text
+    infinite = replace(report, rows=tuple(replace(row, relative=np.inf, absolute=np.inf) for row in report.rows))
+    assert "inf" in page(infinite).html()
+
+
+def test_several_configurations(report):
+    many = Page({"2 to 3, stride 1": report, "3 to 4, stride 2": wrong(report)})
+    outline = Outline(many.html())
+    assert "Error by configuration and pair" in outline.headings
+    assert [cell["class"] == "over" for cell in outline.cells] == [False, True]
+
+
+def test_a_network_has_its_own_drawing(torch):
+    config, size = NETWORKS[0]
+    arrays = random_arrays(config)
+    model = build(config, arrays, "torch")
+    model.stages[1][0].bn2.eps = 1e-3
+    found = trace(
+        {"torch cpu": model}, random_input(config, size, 2, "float32"), config=config, arrays=arrays, modes=("eval",)
+    )
+    picture = drawing(config, found)
+    assert re.findall(r'data-name="([^"]*)" data-form="wrong"', picture) == ["stages.1.0"]
+
+
+def test_a_page_is_replaced_when_it_is_whole(report, tmp_path):
+    write(tmp_path / "x.html", page(report))
+    assert (tmp_path / "x.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+    with pytest.raises(FileNotFoundError, match="the folder"):
+        write(tmp_path / "nowhere" / "x.html", page(report))
+
+
+# In a browser
+
+PROBE = """
+<script>
+addEventListener('load', () => {
+  const frame = document.querySelector('iframe'), inside = frame.contentDocument, view = frame.contentWindow;
+  const cells = [...inside.querySelectorAll('td[role=gridcell]')], told = inside.getElementById('told');
+  const press = key => inside.activeElement.dispatchEvent(new view.KeyboardEvent('keydown', { key, bubbles: true }));
+  const place = () => cells.indexOf(inside.activeElement);
+  const result = { cells: cells.length, stops: cells.filter(cell => cell.tabIndex === 0).length, walk: [] };
+  cells[0].focus();
+  for (const key of ['ArrowDown', 'ArrowDown', 'ArrowUp', 'ArrowLeft', 'ArrowRight', 'End', 'Home']) {
+    press(key); result.walk.push(place());
+  }
+  result.told = told.textContent === inside.activeElement.dataset.told;
+  result.after = cells.filter(cell => cell.tabIndex === 0).length;
+  result.wide = inside.documentElement.scrollWidth > view.innerWidth;
+  result.heading = inside.querySelector('h1, h2').textContent;
+  result.top = inside.querySelector('h1').getBoundingClientRect().top;
+  result.ink = view.getComputedStyle(inside.body).color;
+  result.paper = view.getComputedStyle(inside.body).backgroundColor;
+  document.body.innerHTML = '<pre>' + JSON.stringify(result) + '</pre>';
+});
+</script>
+"""
+
+
+def browsed(browser, folder, text, width, dark=False):
+    """What a browser makes of a page in a window of that width."""
+    frame = f'<iframe width="{width}" height="900" style="border:0" srcdoc="{html.escape(text)}"></iframe>'
+    (folder / "probe.html").write_text(f"<!doctype html><body>{frame}{PROBE}</body>", encoding="utf-8")
+    options = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--disable-quic", f"--user-data-dir={folder / 'profile'}",
+        *(["--blink-settings=preferredColorScheme=0"] if dark else ["--blink-settings=preferredColorScheme=1"]),
+    ]  # fmt: skip
+    command = [browser, *options, "--virtual-time-budget=3000", "--dump-dom", (folder / "probe.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = re.search(r"<pre>(\{.*?\})</pre>", done.stdout, re.DOTALL)
+    assert found, done.stdout[-500:] + done.stderr[-2000:]
+    return json.loads(html.unescape(found.group(1)))
+
+
+def test_in_a_browser(browser, report, traces, tmp_path):
+    """By keyboard, on a phone, light and dark."""
+    seen = browsed(browser, tmp_path, page(report, traces[0]).html(), 360)
+    assert seen["cells"] == 6
+    assert seen["stops"] == seen["after"] == 1  # one stop of the tab key; arrows do the rest
+    assert seen["walk"] == [1, 2, 1, 1, 1, 1, 1]
+    assert seen["told"] is True
+    assert seen["wide"] is False
+    assert seen["heading"] == "✓ Equal"
+    bad = browsed(browser, tmp_path, page(wrong(report), traces[1]).html(), 1200, dark=True)
+    assert bad["heading"] == "✗ Not equal"
+    assert 0 <= bad["top"] < 100
+    assert bad["wide"] is False
+
+
+def test_dark(browser, report, tmp_path):
+    light, dark = (browsed(browser, tmp_path, page(report).html(), 800, dark) for dark in (False, True))
+    assert light["paper"] == "rgb(255, 255, 255)"
+    assert dark["paper"] == "rgb(13, 17, 23)"
+    assert dark["ink"] == "rgb(230, 237, 243)"
