@@ -319,6 +319,15 @@ def test_precision_reports(backend):
     assert "gradients are measured with random weights alone" in given.notes[0]
 
 
+def test_gradients_that_rounding_decides_are_not_measured(torch):
+    """A network in a format of three digits: one note instead of numbers that say nothing."""
+    config = NETWORKS[0][0]
+    report = precision(config, frameworks=("torch",), formats=("bfloat16",), regimes=("mixed",))
+    assert report.ok, str(report)
+    assert not any("gradient" in row.quantity for row in report.rows)
+    assert report.notes == ("gradients were not measured: in every draw rounding decides some of them",)
+
+
 def test_what_cannot_be_asked(framework):
     for options, message in (
         ({"formats": ("float8",)}, "formats: expected one of bfloat16, float16, got 'float8'"),
