@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 CHANNELS, ROWS, COLS = 3, 1, 2
 
 relu = nnx.relu
-sigmoid = nnx.sigmoid
+
+
+def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """1 / (1 + exp(-x)), in float32 at least: its slope is s (1 - s), and 1 - s of an s near 1 that was rounded to bfloat16
+    has few digits or none."""
+    return like(x, nnx.sigmoid(widened(x)))
 
 
 def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 CHANNELS, ROWS, COLS = 1, 2, 3
 
 relu = functional.relu
-sigmoid = torch.sigmoid
 hard_swish = functional.hardswish
+
+
+def sigmoid(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """1 / (1 + exp(-x)), in float32 at least: its slope is s (1 - s), and 1 - s of an s near 1 that was rounded to bfloat16
+    has few digits or none."""
+    return like(x, torch.sigmoid(widened(x)))
 
 
 def hard_sigmoid(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -61,6 +61,8 @@ def test_outputs_and_statistics_with_everything_low(backend, config, form):
         ("se", "bfloat16", "mixed"),
         ("se", "float16", "low"),
         ("eca", "float16", "mixed"),
+        ("cbam", "bfloat16", "mixed"),
+        ("cbam", "float16", "low"),
         ("simam", "bfloat16", "low"),
         ("gc", "bfloat16", "mixed"),
         ("mhsa", "float16", "low"),

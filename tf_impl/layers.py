@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 CHANNELS, ROWS, COLS = 3, 1, 2
 
 relu = ops.relu
-sigmoid = ops.sigmoid
 hard_swish = ops.hard_silu
+
+
+def sigmoid(x: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
+    """1 / (1 + exp(-x)), in float32 at least: its slope is s (1 - s), and 1 - s of an s near 1 that was rounded to bfloat16
+    has few digits or none."""
+    return like(x, ops.sigmoid(widened(x)))
 
 
 def hard_sigmoid(x: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
