@@ -1,5 +1,6 @@
 """The pictures: they show exactly what the graph holds, in every form; nothing in them covers anything else."""
 
+import random
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from resattn import draw, terminal
 from resattn.cli import app, main
 from resattn.layout import CLEAR, place
 from resattn.mermaid import mermaid
-from resattn.scene import FORMS, TIMES, Scene, folding, scene
+from resattn.scene import FORMS, TIMES, Edge, Node, Scene, folding, scene
 from resattn.svg import drawn, sizes_of, svg, text_width
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, attention_block, name_of, random_arrays
 from weights import BlockConfig, preset, write
@@ -174,6 +175,35 @@ def test_nothing_covers_anything(config, size, opened):
 @EVERY_NETWORK
 def test_networks_are_apart(config, size):
     apart(scene(graph(config, size, False)))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_graph_is_apart(seed):
+    """The layout knows no attention kind: what holds for those that there are holds for what may come."""
+    apart(drawn_at_random(random.Random(seed)))
+
+
+def drawn_at_random(rng: random.Random) -> Scene:
+    """A graph with branches, joins and long ways, some outputs with words beside them."""
+    forms = ("activation", "convolution", "operation", "average")
+    nodes, edges = [Node("input", "input", ("x",), "(N, 3, H, W)")], []
+    for number in range(rng.randint(4, 12)):
+        names, used = [node.name for node in nodes], {edge.source for edge in edges}
+        inputs = dict.fromkeys(rng.sample(names, min(rng.choice((1, 1, 1, 2, 2, 3)), len(names))))
+        loose = [name for name in names if name not in used]
+        inputs |= {rng.choice(loose): None} if loose and rng.random() < 0.6 else {}
+        form = "sum" if len(inputs) > 1 and rng.random() < 0.7 else rng.choice(forms)
+        name, words = f"attention.{number}", "(N, 3, 1, 1)" if rng.random() < 0.5 else ""
+        nodes.append(Node(name, form, (name, "some words")[: rng.randint(1, 2)], words))
+        edges += [Edge(source, name, "main", "") for source in inputs]
+    loose = [node.name for node in nodes if node.name not in {edge.source for edge in edges}]
+    nodes.append(Node("output", "sum", ("output",)))
+    edges += [Edge(source, "output", "main", "") for source in loose]
+    ways = {"input": ["input"]}
+    for node in nodes[1:]:
+        shortest = min((ways[edge.source] for edge in edges if edge.target == node.name), key=len)
+        ways[node.name] = [*shortest, node.name]
+    return Scene("", (), "", tuple(nodes), tuple(edges), (), tuple(ways["output"]), (), "")
 
 
 def apart(shown: Scene) -> None:
