@@ -30,7 +30,7 @@ COLOURS = {
     "attention": ("#f9edf4", "#a3477b", "#2b1a25", "#dc8fb9"),
     "operation": ("#ffffff", "#1f2328", "#0d1117", "#e6edf3"),
     "block": ("#ffffff", "#1f2328", "#0d1117", "#e6edf3"),
-    "stage": ("#f4f6f8", "#8c959f", "#161b22", "#6e7681"),
+    "stage": ("#f4f6f8", "#6e7781", "#161b22", "#6e7681"),
 }
 FIXED_STYLE = """
 text { font-family: system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', Helvetica, Arial, sans-serif }
