@@ -640,7 +640,9 @@ def draw_on_terminal(picture: Scene) -> None:
         parts = []
         for words, form in line:
             colour = COLOURS.get(form.split(" ")[0])
-            parts.append(typer.style(words, fg=colour, bold="name" in form, dim=form == "quiet") if form else words)
+            # None where there is nothing to say: what is not dim would no longer be bold.
+            bold, dim = "name" in form or None, form == "quiet" or None
+            parts.append(typer.style(words, fg=colour, bold=bold, dim=dim) if form else words)
         typer.echo("".join(parts).rstrip())
 
 

@@ -21,6 +21,11 @@ FOLDER = Path(__file__).with_name("pictures")
 README_BLOCK = BlockConfig(64, 128, 3, 2, attention_options={"hidden_channels": 8})
 README_PICTURES: dict[str, Config] = {"block.svg": README_BLOCK, "network.svg": preset("se-resnet18")}
 
+# Without any font the library leaves words out and says nothing.
+FONT_TEST = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="30" height="30"><text font-family="sans-serif" y="20">{}</text></svg>'
+)
+
 
 def scene_of(config: Config, size: Pair | None = None, opened: bool = True) -> Scene:
     """What to draw of a config. size: (height, width) of the image; shapes are then numbers, else formulas.
@@ -85,7 +90,7 @@ def save(shown: Scene, target: Path, dark: bool | None = None, scale: float = 1,
 
     dark: colours for a dark page (True) or a light one (False); None follows the page in .svg and is light in .png.
     scale: pixels of a .png file for each pixel of natural size. force: whether an existing file is replaced.
-    Raises ValueError for another suffix and an existing file, ImportError when the library for .png is missing.
+    Raises ValueError for another suffix and an existing file, and what `png` and `write_atomically` raise.
     """
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
@@ -103,13 +108,19 @@ def save(shown: Scene, target: Path, dark: bool | None = None, scale: float = 1,
 
 
 def png(text: str, scale: float) -> bytes:
-    """The pixels of an SVG with its colours fixed: the library does not follow a page's."""
+    """The pixels of an SVG with its colours fixed: the library does not follow a page's.
+
+    Raises ImportError when the library is missing, ValueError when the system has no font.
+    """
     try:
         from resvg_py import svg_to_bytes
     except ImportError:
         raise ImportError(
             'drawing .png needs resvg-py; install it with: pip install "resattn[draw]", or draw .svg'
         ) from None
+    words = [svg_to_bytes(svg_string=FONT_TEST.format(word)) for word in ("", "H")]
+    if words[0] == words[1]:
+        raise ValueError("drawing .png needs a font, but this system has none; install one (fonts-dejavu), or draw .svg")
     return bytes(svg_to_bytes(svg_string=text, zoom=scale))
 
 

@@ -273,12 +273,14 @@ class _Layout:
             straight = [route for route in coming if route.straight]
             turning = sorted((route for route in coming if not route.straight), key=_origin)
             size = self.sizes[node.name]
-            step = CIRCLE_PORT if size.round else min(PORT, size.width / (len(coming) + 1))
             middle = self.x_of(node.name)
             left = sum(_origin(route) < middle for route in turning)
             beside = [*range(-left, 0), *range(1, len(turning) - left + 1)]
             spread = [number - (len(turning) - 1) / 2 for number in range(len(turning))]
-            for route, port in zip(turning, beside if straight else spread, strict=True):
+            ports = beside if straight else spread
+            most = max([1.0, *map(abs, ports)])
+            step = CIRCLE_PORT / most if size.round else min(PORT, (size.width / 2 - CLEAR) / most)
+            for route, port in zip(turning, ports, strict=True):
                 _shift_end(route, middle + step * port)
 
     def _tracks(self) -> tuple[dict[tuple[str, int], int], dict[int, int]]:

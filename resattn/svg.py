@@ -31,7 +31,7 @@ COLOURS = {
     "operation": ("#ffffff", "#1f2328", "#0d1117", "#e6edf3"),
     "block": ("#ffffff", "#1f2328", "#0d1117", "#e6edf3"),
     "wrong": ("#ffe3e3", "#a3000f", "#4a1519", "#ff8a8a"),
-    "stage": ("#f4f6f8", "#8c959f", "#161b22", "#6e7681"),
+    "stage": ("#f4f6f8", "#6e7781", "#161b22", "#6e7681"),
 }
 FIXED_STYLE = """
 text { font-family: system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', Helvetica, Arial, sans-serif }
