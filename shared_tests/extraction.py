@@ -109,7 +109,7 @@ def _torch_conv(
     stride, padding, dilation = (_each(one, len(spatial)) for one in (stride, padding, dilation))
     sides = [(side, side) for side in padding]
     y = m.convolution(x, kernel, kernel.shape[2:], kernel.shape[0], 1, spatial, stride, sides, dilation, groups)
-    return y if bias is None else m.elementwise("sum", y, m.reshape(bias, (-1, *(1 for _ in spatial))))
+    return y if bias is None else m.elementwise("sum", y, m.reshape(bias, (*bias.shape, *(1 for _ in spatial))))
 
 
 def _each(value: Any, count: int) -> tuple[int, ...]:
@@ -454,7 +454,7 @@ def _tf_conv(m: Machine, o: Any, x: Values, kernel: Held) -> Any:
     rows, cols, inputs, outputs = kernel.shape
     if o.type == "DepthwiseConv2dNative":
         return m.convolution(x, kernel, (rows, cols), inputs * outputs, 3, (1, 2), stride, [(0, 0)] * 2, dilation, inputs)
-    if x.shape[1] == rows == 1 < cols and x.of is not None and len(kernel.shape) == 4 and _from_one_axis(o):
+    if _from_one_axis(o):
         flat = m.reshape(x, (x.shape[0], *x.shape[2:]))
         y = m.convolution(flat, kernel, (cols,), outputs, 2, (1,), stride[1:], [(0, 0)], dilation[1:])
         return m.reshape(y, (y.shape[0], 1, *y.shape[1:]))
@@ -489,11 +489,8 @@ def _tf_pad(m: Machine, o: Any, x: Any, margins: Constant, fill: Constant | None
 
 
 def _tf_strided(m: Machine, o: Any, x: Any, begin: Constant, end: Constant, step: Constant) -> Any:
-    if not isinstance(x, Values):
-        value = import_module("tensorflow").get_static_value(o.outputs[0])
-        if value is not None:
-            return constant(value)
-        return Constant(None, _tf_out(o)) if isinstance(x, Constant) else m._moved(x, None, _tf_out(o))
+    if isinstance(x, Held):
+        return Held(x.names, x.numbers, _tf_out(o))
     masks = {name: o.get_attr(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
     keys = _tf_keys(len(x.shape), begin.value, end.value, step.value, masks)
     starts, sizes, steps = zip(*(_span(key, size) for key, size in zip(keys, x.shape, strict=True)), strict=True)
