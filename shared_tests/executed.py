@@ -46,7 +46,7 @@ class Primitive:
     """What a framework computes in one go, from values that depend on the image. number: its place in the order.
 
     op: what, as in this module. held: the parameters that take part. function: of NumPy arrays, for what is computed value by
-    value. settings: what else there is to say of it.
+    value. settings: what else there is to say of it. name: of the drawn operation that it is a part of.
     """
 
     number: int
@@ -55,6 +55,7 @@ class Primitive:
     held: Held | None = None
     function: Callable[..., Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,6 @@ def regrouped(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
 # --- Functions of values, one by one
 
 
-
 def _quotient(x: Any, y: Any) -> Any:
     """Of whole numbers, as XLA divides them: cut off."""
     whole = all(np.issubdtype(np.asarray(one).dtype, np.integer) for one in (x, y))
@@ -196,11 +196,20 @@ class Machine:
 
     def __init__(self) -> None:
         self.primitives: list[Primitive] = []
+        self.name = ""  # of what is drawn and put in now
 
     def _new(self, op: str, inputs: Sequence[Values], held: Held | None = None, **settings: Any) -> Primitive:
-        function = settings.pop("function", None)
-        inputs = [self._settled(value) for value in inputs]
-        found = Primitive(len(self.primitives), op, tuple(value.of for value in inputs), held, function, settings)
+        return self._primitive(op, [self._settled(value).of for value in inputs], held, **settings)
+
+    def _primitive(
+        self,
+        op: str,
+        inputs: Sequence[Primitive],
+        held: Held | None = None,
+        function: Callable[..., Any] | None = None,
+        **settings: Any,
+    ) -> Primitive:
+        found = Primitive(len(self.primitives), op, tuple(inputs), held, function, settings, self.name)
         self.primitives.append(found)
         return found
 
@@ -208,8 +217,7 @@ class Machine:
         """What is padded or thinned out for nothing that knows of it is an operation of its own."""
         if not x.margins and not x.steps:
             return x
-        of = Primitive(len(self.primitives), "padding or thinning out", (x.of,), settings={**x.margins, **x.steps})
-        self.primitives.append(of)
+        of = self._primitive("padding or thinning out", [x.of])
         return Values(of, tuple(axis_of("", size) for size in x.shape))
 
     def image(self, shape: Sequence[int], names: Sequence[str]) -> Values:
@@ -356,9 +364,12 @@ class Machine:
 
     def elementwise(self, name: str, *values: Any_) -> Any_:
         """One of FUNCTIONS, value by value; shapes are broadcast as in NumPy."""
-        shape = np.broadcast_shapes(*(value.shape for value in values))
         function = FUNCTIONS[name]
         given = [value for value in values if isinstance(value, Values)]
+        try:
+            shape = np.broadcast_shapes(*(value.shape for value in values))
+        except ValueError:  # in a drawing, of which nothing else says that it can be executed
+            return Values(self._new(name, given, function=function, crossed=True), given[0].axes)
         if not given:
             return self._without_values(function, values, shape)
         if any(isinstance(value, Place) for value in values):
@@ -410,9 +421,7 @@ class Machine:
                 return self._reduced(replace(x, of=x.of.inputs[0]), "average", x.of.settings["axes"], x.axes)
             return None
         if name == "quotient" and x.of.op in ("window total", "window average") and number is None:
-            of = self._new("average around", [], **x.of.settings)
-            of.inputs = x.of.inputs
-            return replace(x, of=of)
+            return replace(x, of=self._primitive("average around", x.of.inputs, **x.of.settings))
         return None
 
     def _axes(self, given: Sequence[Values], shape: tuple[int, ...]) -> tuple[tuple[Axis, ...], bool]:
@@ -421,7 +430,7 @@ class Machine:
         found, crossed = [], False
         for axes in zip(*(x.axes for x in wide), strict=True):
             named = [axis for axis in axes if axis and all(name for name, _ in axis)]
-            crossed |= len({names_of(axis) for axis in named}) > 1
+            crossed |= _disagree(*axes)
             found.append(named[0] if named else axes[0])
         return tuple(found), crossed
 
@@ -439,9 +448,7 @@ class Machine:
         if not over:
             return replace(x, axes=left)
         if kind == "maximum" and any(axis[0][0] == "parts" for axis in over) and x.of.op == "concatenate":
-            greater = Primitive(len(self.primitives), "greater", x.of.inputs, None, np.maximum)
-            self.primitives.append(greater)
-            return Values(greater, left)
+            return Values(self._primitive("greater", x.of.inputs, function=np.maximum), left)
         if x.of.op == kind:  # over one axis, then over another
             over = (*x.of.settings["axes"], *over)
             x = replace(x, of=x.of.inputs[0])
@@ -458,8 +465,8 @@ class Machine:
     def matrix_product(self, x: Any_, y: Any_, shape: Sequence[int]) -> Any_:
         """Over the last axis of x and the last but one of y; axes in front of these belong together."""
         if isinstance(x, Values) and isinstance(y, Values):
-            axes = (*x.axes[:-1], y.axes[-1])
-            return Values(self._new("matrix product", [x, y]), axes)
+            crossed = _disagree(x.axes[-1], y.axes[-2])
+            return Values(self._new("matrix product", [x, y], crossed=crossed), (*x.axes[:-1], y.axes[-1]))
         assert isinstance(x, Values) and isinstance(y, Held)
         return Values(self._new("matrix product", [x], y), (*x.axes[:-1], axis_of("channels", shape[-1])))
 
@@ -543,6 +550,12 @@ class Machine:
         return replace(x, of=self._new(kind, [x], replace(held, numbers=frozenset([eps]))))
 
 
+def _disagree(*axes: Axis) -> bool:
+    """Whether axes that are to be the same have different names."""
+    named = [axis for axis in axes if axis and all(name for name, _ in axis)]
+    return len({names_of(axis) for axis in named}) > 1
+
+
 def _fill(fill: float | str) -> str:
     return fill if isinstance(fill, str) else "0" if fill == 0 else f"{fill:g}"
 
@@ -567,12 +580,18 @@ def _unchanged(of: Primitive) -> Primitive:
 
 @dataclass(eq=False)
 class Step:
-    """An operation in the common form. number: its place in the order. module: whose parameters it has, "" if none."""
+    """An operation in the common form. kind: what it computes, in words; what is equal has the same.
+
+    number: its place in the order. name: of the drawn operation, "" in what is executed. module: whose parameters (held) it
+    has, "" if none, and what these do there. identity: the same for what is equal all the way from the image.
+    """
 
     kind: str
     inputs: tuple[Step, ...]
     number: int
+    name: str = ""
     module: str = ""
+    what: str = ""
     held: Held | None = None
     identity: int = 0
 
@@ -581,7 +600,9 @@ class Step:
         self.identity = hash((self.kind, tuple(sorted(inputs) if self.kind in UNORDERED else inputs)))
 
     def __str__(self) -> str:
-        return self.kind if not self.inputs else f"{self.kind} of {' and '.join(step.kind for step in self.inputs)}"
+        name = f" ({self.name})" if self.name not in ("", self.module, self.kind) else ""
+        inputs = " and ".join(step.module or step.kind for step in self.inputs)
+        return f"{self.kind}{name}" + (f" of {inputs}" if inputs else "")
 
 
 def source_of(of: Primitive) -> Primitive | None:
@@ -671,8 +692,8 @@ class Reading:
             return self._several(of) if source is None else self._chain(of, source)
         inputs = tuple(map(self.step, of.inputs))
         if of.op == "rearrangement" and inputs[0].module:
-            return self._grown(inputs[0], of.number)
-        return Step(self._told(of), inputs, of.number)
+            return self._grown(inputs[0], of)
+        return Step(self._told(of), inputs, of.number, of.name)
 
     def _told(self, of: Primitive) -> str:
         """A primitive without parameters in words."""
@@ -692,21 +713,23 @@ class Reading:
         step, at, a, b = self.step(source), 0, 1.0, 0.0
         while at < len(way) - 1:
             to, known = next(
-                ((to, known) for to in range(at + 1, len(way)) if (known := piece(way[to], way[at])) in KNOWN), (at + 1, None)
+                ((to, known) for to in range(at + 1, len(way)) if (known := piece(way[to], way[at])) in KNOWN),
+                (at + 1, None),
             )
             if known is None and piece(way[to], way[at]) == "a x + b":
                 low, high = evaluated(way[to], way[at], np.array([0.0, 1.0]))
                 a, b = a * (high - low), b * (high - low) + low
             else:
-                step = self._linear(step, a, b, way[at].number)
-                step, a, b = Step(known or f"{way[to].op} (unknown)", (step,), way[to].number), 1.0, 0.0
+                step = self._linear(step, a, b, way[at])
+                step, a, b = Step(known or f"{way[to].op} (unknown)", (step,), way[to].number, way[to].name), 1.0, 0.0
             at = to
-        return self._linear(step, a, b, of.number)
+        return self._linear(step, a, b, of)
 
-    def _linear(self, step: Step, a: float, b: float, number: int) -> Step:
+    def _linear(self, step: Step, a: float, b: float, of: Primitive) -> Step:
         if np.isclose(a, 1, rtol=1e-6) and abs(b) < 1e-12:
             return step
-        return Step(f"{a:.5g} x" + (f" + {b:.5g}" if abs(b) > 1e-12 else ""), (step,), number)
+        slope = "x" if np.isclose(a, 1, rtol=1e-6) else f"{a:.5g} x"
+        return Step(slope + (f" + {b:.5g}" if abs(b) > 1e-12 else ""), (step,), of.number, of.name)
 
     # Functions of several values
 
@@ -717,16 +740,22 @@ class Reading:
         if of.op not in FUNCTIONS or of.op in ("choice", "is greater"):
             return self._greater(of)
         inputs = tuple(map(self.step, of.inputs))
-        if of.op == "sum" and inputs[0].module and {step.module for step in inputs} == {inputs[0].module}:
-            return self._grown(inputs[0], of.number, inputs[1:])
-        return Step(self._told(of), inputs, of.number)
+        if of.op == "sum" and inputs[0].module and self._together(inputs):
+            return self._grown(inputs[0], of, inputs[1:])
+        return Step(self._told(of), inputs, of.number, of.name)
+
+    def _together(self, steps: Sequence[Step]) -> bool:
+        """Whether these are one operation of one module: with different parameters of it, from the same."""
+        held = [name for step in steps for name in (step.held.names if step.held else ())]
+        same = len({step.module for step in steps}) == 1 and len({step.inputs for step in steps}) == 1
+        return same and len(set(held)) == len(held)
 
     def _greater(self, of: Primitive) -> Step:
         """Chosen by which is greater: of two values the greater."""
         if of.op == "choice" and of.inputs[0].op == "is greater":
             asked, chosen = of.inputs[0].inputs, of.inputs[1:]
             if len(asked) == 2 and asked == chosen:
-                return Step("greater", tuple(map(self.step, chosen)), of.number)
+                return Step("greater", tuple(map(self.step, chosen)), of.number, of.name)
         return Step(f"{of.op} (unknown)", tuple(map(self.step, of.inputs)), of.number)
 
     def _softmax(self, of: Primitive) -> Step | None:
@@ -755,31 +784,28 @@ class Reading:
         owners = {self.modules[name] for name in of.held.names}
         module = owners.pop() if len(owners) == 1 else " and ".join(sorted(owners))
         inputs = tuple(map(self.step, of.inputs))
-        if len(inputs) == 1 and inputs[0].module == module:
-            return self._grown(inputs[0], of.number, (), of.held)
+        if len(inputs) == 1 and inputs[0].module == module and not of.held.names & inputs[0].held.names:  # type: ignore[union-attr]
+            return self._grown(inputs[0], of)
         what = KINDS.get(of.op, of.op if of.op in MODULE_OPS else "batch norm")
         held = of.held
         if len(inputs) == 1 and inputs[0].kind.startswith("standardised"):
             eps = float(inputs[0].kind.split()[-1])
             inputs, what, held = inputs[0].inputs, "layer norm", replace(held, numbers=held.numbers | {eps})
         crossed = " (of axes that do not belong together)" if of.settings.get("crossed") else ""
-        return self._named(module, f"{what}{window_told(of.settings)}{crossed}", inputs, of.number, held)
+        return self._named(module, f"{what}{window_told(of.settings)}{crossed}", inputs, of, held)
 
-    def _named(self, module: str, what: str, inputs: tuple[Step, ...], number: int, held: Held) -> Step:
+    def _named(self, module: str, what: str, inputs: tuple[Step, ...], of: Primitive, held: Held) -> Step:
         leaves = ", ".join(sorted(name.rsplit(".", 1)[-1] for name in held.names))
         numbers = "".join(f", {number:.3g}" for number in sorted(held.numbers))
-        step = Step(f"{module}: {what} with {leaves}{numbers}", inputs, number, module, held)
-        step.__dict__["what"] = what
-        return step
+        return Step(f"{module}: {what} with {leaves}{numbers}", inputs, of.number, of.name, module, what, held)
 
-    def _grown(self, step: Step, number: int, others: Sequence[Step] = (), held: Held | None = None) -> Step:
+    def _grown(self, step: Step, of: Primitive, others: Sequence[Step] = ()) -> Step:
         """A module's operation with more of that module in it."""
-        everything = [one.held for one in (step, *others) if one.held is not None] + ([held] if held else [])
         inputs = list(step.inputs)
         inputs += [given for other in others for given in other.inputs if given not in inputs]
-        whole = together(everything)
-        assert whole is not None
-        return self._named(step.module, step.__dict__["what"], tuple(inputs), number, whole)
+        held = together([one for one in (step.held, *(other.held for other in others), of.held) if one is not None])
+        assert held is not None
+        return self._named(step.module, step.what, tuple(inputs), of, held)
 
 
 KINDS = {"matrix product": "linear"}
@@ -816,7 +842,7 @@ def window_told(settings: dict[str, Any]) -> str:
         told.append(f"padded with {settings['fill']}")
     if set(settings["dilation"]) != {1}:
         told.append("dilation " + "x".join(map(str, settings["dilation"])))
-    if "along" in settings and settings["along"]:
+    if settings.get("along"):
         told.append("along " + ", ".join(settings["along"]))
     return ", ".join(told)
 
@@ -838,6 +864,7 @@ def drawn(graph: Graph) -> list[Step]:
         had = held.get(parameter.module, Held(frozenset()))
         held[parameter.module] = Held(had.names | {parameter.name})
     for operation in graph:
+        machine.name = operation.name
         values[operation.name] = _put(machine, graph, operation, [values[name] for name in operation.inputs], held)
     return reading(machine, values[graph.output], graph.config)
 
@@ -876,7 +903,7 @@ def _put(machine: Machine, graph: Graph, operation: Operation, given: list[Value
     if kind == "softmax":
         return machine.softmax(x)
     if kind == "matrix product":
-        of = machine.matrix_product(given[0], given[1], shape).of  # type: ignore[union-attr]
+        of = machine._new(kind, given)
         names = NAMES[1:] if len(shape) == 3 else ("",) * len(shape)
         return Values(of, tuple(axis_of(name, size) for name, size in zip(("batch", *names), (2, *shape), strict=True)))
     return _put_function(machine, graph, operation, given)
@@ -902,7 +929,9 @@ def _put_module(machine: Machine, operation: Operation, x: Values, held: Held) -
     if kind in ("batch norm", "layer norm"):
         return machine.norm(x, kind, held, settings["eps"])
     # "linear" and "relative positions": products with a matrix of parameters
-    return Values(machine._new("matrix product", [x], held), (axis_of("batch", 2), *(axis_of("", e.size) for e in operation.shape)))
+    return Values(
+        machine._new("matrix product", [x], held), (axis_of("batch", 2), *(axis_of("", e.size) for e in operation.shape))
+    )
 
 
 def _order(graph: Graph, operation: Operation) -> list[int]:

@@ -103,7 +103,15 @@ def _torch_transpose(m: Machine, node: Any, x: Any, first: int = -1, second: int
 
 
 def _torch_conv(
-    m: Machine, node: Any, x: Any, kernel: Held, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    m: Machine,
+    node: Any,
+    x: Any,
+    kernel: Held,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Any:
     spatial = range(2, len(kernel.shape))
     stride, padding, dilation = (_each(one, len(spatial)) for one in (stride, padding, dilation))
@@ -299,7 +307,9 @@ def _jax_dot(m: Machine, e: Any, x: Any, y: Any) -> Any:
     x = m.transpose(x, (*x_batch, *x_free, *x_summed))
     y = m.transpose(y, (*y_batch, *y_summed, *y_free))
     if not isinstance(x, Values):  # the product of a matrix of parameters with values is turned around
-        turned = m.matrix_product(m.transpose(y, (*range(len(y_batch)), *range(len(y_batch) + 1, len(y.shape)), len(y_batch))), x, _out(e))
+        turned = m.matrix_product(
+            m.transpose(y, (*range(len(y_batch)), *range(len(y_batch) + 1, len(y.shape)), len(y_batch))), x, _out(e)
+        )
         raise NotImplementedError(turned)
     return m.matrix_product(x, y, _out(e))
 
