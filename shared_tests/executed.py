@@ -1,24 +1,25 @@
 """The graph that a framework executes and the graph that is drawn (`weights.graph`), brought to one form and compared.
 
-`shared_tests.extraction` reads what a framework executes, primitive by primitive, into a `Machine`; `drawn` reads the operations
-of `weights.graph` into another one. From there on both are treated alike, by these rules:
+`shared_tests.extraction` reads what a framework executes, primitive by primitive, into a `Machine`; `drawn` reads the
+operations of `weights.graph` into another one. From there on both are treated alike, by these rules:
 
-1.  What moves values about (transposition, reshaping, broadcasting, a cast) is no operation. Instead every axis keeps the name
-    that it has in the image, whatever the layout and wherever it is moved: so an average is "over rows, cols", a convolution
-    "along channels, cols", and what is added or multiplied must agree about its axes.
-2.  What is computed from parameters and numbers alone is a parameter. What combines values with parameters of a module is that
-    module, under its canonical name; neighbours of one module are one (a convolution and its bias; a batch norm's difference,
-    scale and offset), with the settings and the parameters that were used. Padding belongs to what it is for.
-3.  A function of one value (however many primitives it takes) is known by its values: relu, sigmoid, hard sigmoid, hard swish,
-    square; a x + b, where neighbours are one, is known by its numbers. So "divide by √w" is 1/√w x.
-4.  What a framework spells out is what it spells out: a sum divided by the number of its terms is an average, the value at
-    the place of the greatest is a maximum, exp(x - greatest) divided by its sum is a softmax; over two axes one after the other
-    is over both.
-5.  A sum of several is the sum of the first two, and so on; when those are added up is left open. The inputs of sums, products and of the greater of two have no
-    order; all others have (concatenation, matrix products, quotients).
+1.  What moves values about (transposition, reshaping, broadcasting, a cast) is no operation. Instead every axis keeps the
+    name that it has in the image, whatever the layout and wherever it is moved: so an average is "over rows, cols", a
+    convolution "along channels, cols", and what is added, multiplied or summed over must agree about its axes.
+2.  What is computed from parameters and numbers alone is a parameter. What combines values with parameters of a module is
+    that module, under its canonical name. Neighbours with different parameters of one module are one operation (a
+    convolution and its bias; a batch norm's difference, scale and offset), and so is their sum (relative positions); it is
+    told with its settings and the parameters that were used. Padding belongs to what it is for.
+3.  A function of one value, however many primitives it takes, is known by its values: relu, sigmoid, hard sigmoid, hard
+    swish, square; a x + b, where neighbours are one, is known by its numbers. So "divide by √w" is 1/√w x.
+4.  What a framework spells out is what it spells: a sum divided by the number of its terms is an average, the value at the
+    place of the greatest is a maximum, exp(x - greatest) divided by its sum is a softmax; over one axis and then another is
+    over both.
+5.  A sum of several is the sum of the first two, and so on; when those are added up is left open. The inputs of sums, of
+    products and of the greater of two have no order; all others have (concatenation, matrix products, quotients).
 
-An operation is equal to another if their kinds are and their inputs are, all the way from the image. `difference` says the first
-in the order of execution that has no equal in the other graph, or that comes in another place.
+An operation is equal to another if their kinds are and their inputs are, all the way from the image. `difference` says the
+first in the order of execution that has no equal in the other graph, or that comes in another place.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ NAMES = ("batch", "channels", "rows", "cols")
 class Primitive:
     """What a framework computes in one go, from values that depend on the image. number: its place in the order.
 
-    op: what, as in this module. held: the parameters that take part. function: of NumPy arrays, for what is computed value by
-    value. settings: what else there is to say of it. name: of the drawn operation that it is a part of.
+    op: what, as in this module. held: the parameters that take part. function: of NumPy arrays, for what is computed value
+    by value. settings: what else there is to say of it. name: of the drawn operation that it is a part of.
     """
 
     number: int
@@ -96,8 +97,8 @@ class Place:
 class Values:
     """Values that depend on the image: by which primitive, and what their axes are.
 
-    margins: (before, after, what with) of each axis that is padded. steps: of each of which every n-th is taken. apart: how far
-    the pixels that a convolution will see lie apart.
+    margins: (before, after, what with) of each axis that is padded. steps: of each of which every n-th is taken. apart: how
+    far the pixels that a convolution will see lie apart.
     """
 
     of: Primitive
@@ -114,7 +115,7 @@ class Values:
         return tuple(-(-size // self.steps.get(at, 1)) for at, size in enumerate(sizes))
 
 
-Any_ = Values | Held | Constant | Place
+Value = Values | Held | Constant | Place
 
 
 def size_of(axis: Axis) -> int:
@@ -225,7 +226,7 @@ class Machine:
 
     # What moves values about
 
-    def transpose(self, x: Any_, order: Sequence[int]) -> Any_:
+    def transpose(self, x: Value, order: Sequence[int]) -> Value:
         if isinstance(x, Values):
             place = {old: new for new, old in enumerate(order)}
             return replace(
@@ -236,7 +237,7 @@ class Machine:
             )
         return self._moved(x, lambda array: np.transpose(array, order), [x.shape[old] for old in order])
 
-    def reshape(self, x: Any_, shape: Sequence[int]) -> Any_:
+    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
         if isinstance(x, Values):
             if x.margins or x.steps:  # only axes of size 1 may come or go
                 kept = [at for at, size in enumerate(x.shape) if size > 1]
@@ -252,7 +253,7 @@ class Machine:
             return replace(x, axes=regrouped(x.axes, shape))
         return self._moved(x, lambda array: np.reshape(array, shape), shape)
 
-    def broadcast(self, x: Any_, shape: Sequence[int], places: Sequence[int] | None = None) -> Any_:
+    def broadcast(self, x: Value, shape: Sequence[int], places: Sequence[int] | None = None) -> Value:
         """places: where each axis comes to lie, by default to the right."""
         places = range(len(shape) - len(x.shape), len(shape)) if places is None else places
         between = [1] * len(shape)
@@ -264,13 +265,13 @@ class Machine:
             return replace(x, axes=tuple(axis_of("", new) if old == 1 != new else axis for axis, old, new in wide))
         return self._moved(x, lambda array: np.broadcast_to(array, shape), shape)
 
-    def _moved(self, x: Any_, move: Callable[[np.ndarray], np.ndarray], shape: Sequence[int]) -> Any_:
+    def _moved(self, x: Value, move: Callable[[np.ndarray], np.ndarray], shape: Sequence[int]) -> Value:
         shape = tuple(shape)
         if isinstance(x, Constant):
             return Constant(None if x.value is None else move(x.value), shape)
         return replace(x, shape=shape)
 
-    def cut(self, x: Any_, starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int] | None = None) -> Any_:
+    def cut(self, x: Value, starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int] | None = None) -> Value:
         """A part of each axis: `sizes` of it from `starts`, every n-th."""
         steps = [1] * len(sizes) if steps is None else steps
         if not isinstance(x, Values):
@@ -279,7 +280,7 @@ class Machine:
             return self._moved(x, lambda array: array[key], sizes)
         for at, (start, size, step) in enumerate(zip(starts, sizes, steps, strict=True)):
             if step > 1:
-                assert start == 0 and size == -(-x.shape[at] // step)
+                assert (start, size) == (0, -(-x.shape[at] // step))
                 x = replace(x, steps={**x.steps, at: step})
             elif size != x.shape[at]:
                 x = self._part(self._settled(x), at, start, size)
@@ -291,14 +292,14 @@ class Machine:
         of = self._new("part", [x], start=start, size=size, whole=x.shape[at], axis=x.axes[at])
         return Values(of, (*x.axes[:at], axis_of(name, size), *x.axes[at + 1 :]))
 
-    def pad(self, x: Any_, margins: Sequence[tuple[int, int]], fill: float | str) -> Any_:
+    def pad(self, x: Value, margins: Sequence[tuple[int, int]], fill: float | str) -> Value:
         wide = {at: (*margin, _fill(fill)) for at, margin in enumerate(margins) if any(margin)}
         if isinstance(x, Values):
             assert not set(wide) & set(x.margins)
             return replace(x, margins={**x.margins, **wide})
         return Constant(None, tuple(size + sum(margin) for size, margin in zip(x.shape, margins, strict=True)))
 
-    def concatenate(self, parts: Sequence[Any_], at: int) -> Any_:
+    def concatenate(self, parts: Sequence[Value], at: int) -> Value:
         if not any(isinstance(part, Values) for part in parts):
             if any(isinstance(part, (Place, Held)) for part in parts):
                 shape = list(parts[0].shape)
@@ -318,7 +319,7 @@ class Machine:
         of = self._new("concatenate", parts, crossed=crossed)
         return Values(of, (*parts[0].axes[:at], axis_of(name or "parts", size), *parts[0].axes[at + 1 :]))
 
-    def _wrapped(self, parts: Sequence[Any_], at: int) -> Values | None:
+    def _wrapped(self, parts: Sequence[Value], at: int) -> Values | None:
         """Values with their own end before them and their own beginning behind them: padded all around."""
         of_parts = [part for part in parts if part.of.op == "part"]
         wholes = [part for part in parts if part.of.op != "part"]
@@ -337,13 +338,13 @@ class Machine:
             return None
         return replace(whole, margins={**whole.margins, at: (had[0] + before, had[1] + after, "around")})
 
-    def gather(self, x: Any_, where: Any_, at: int | None = None) -> Any_:
+    def gather(self, x: Value, where: Value, at: int | None = None) -> Value:
         """The values at the place of the greatest, or at fixed places along an axis."""
         if isinstance(x, Constant):
             taken = x.value is not None and isinstance(where, Constant)
             return Constant(np.take(x.value, where.value, at) if taken else None, where.shape)
         if isinstance(where, Place):
-            assert isinstance(x, Values) and x.of is where.of, "values are gathered by another's places"
+            assert x.of is where.of, "values are gathered by another's places"  # type: ignore[union-attr]
             return self.reduce(x, "maximum", [place for place, axis in enumerate(x.axes) if axis and axis == where.axis])
         places = where.value.reshape(-1)
         size = x.shape[at]
@@ -362,7 +363,7 @@ class Machine:
 
     # What computes
 
-    def elementwise(self, name: str, *values: Any_) -> Any_:
+    def elementwise(self, name: str, *values: Value) -> Value:
         """One of FUNCTIONS, value by value; shapes are broadcast as in NumPy."""
         function = FUNCTIONS[name]
         given = [value for value in values if isinstance(value, Values)]
@@ -398,7 +399,7 @@ class Machine:
             held = replace(held, numbers=held.numbers | {constant.number for constant in numbers})
         return Values(self._new(name, given, held, function=None if held else applied, **settings), axes)
 
-    def _without_values(self, function: Callable[..., Any], values: Sequence[Any_], shape: tuple[int, ...]) -> Any_:
+    def _without_values(self, function: Callable[..., Any], values: Sequence[Value], shape: tuple[int, ...]) -> Value:
         place = next((value for value in values if isinstance(value, Place)), None)
         if place is not None:
             return replace(place, shape=shape)
@@ -410,8 +411,8 @@ class Machine:
         known = all(constant.value is not None for constant in constants)
         return Constant(np.asarray(function(*(c.value for c in constants))) if known else None, shape)
 
-    def _averaged(self, name: str, values: Sequence[Any_], x: Values, by: Constant) -> Values | None:
-        """What a sum is when it is divided by the number of its terms, and one over windows by the numbers of pixels in them."""
+    def _averaged(self, name: str, values: Sequence[Value], x: Values, by: Constant) -> Values | None:
+        """What a sum is when it is divided by the number of its terms, or by the numbers of pixels in its windows."""
         if name == "quotient" and values[0] is not x:
             return None
         number = by.number
@@ -420,6 +421,8 @@ class Machine:
             if np.isclose(number, count if name == "quotient" else 1 / count, rtol=1e-6):
                 return self._reduced(replace(x, of=x.of.inputs[0]), "average", x.of.settings["axes"], x.axes)
             return None
+        if name == "quotient" and x.of.op == "window total" and number == prod(x.of.settings["kernel"]):
+            return replace(x, of=self._primitive("window average", x.of.inputs, **x.of.settings))
         if name == "quotient" and x.of.op in ("window total", "window average") and number is None:
             return replace(x, of=self._primitive("average around", x.of.inputs, **x.of.settings))
         return None
@@ -434,7 +437,7 @@ class Machine:
             found.append(named[0] if named else axes[0])
         return tuple(found), crossed
 
-    def reduce(self, x: Any_, kind: str, places: Sequence[int], keep: bool = True) -> Any_:
+    def reduce(self, x: Value, kind: str, places: Sequence[int], keep: bool = True) -> Value:
         """The "average", "maximum" or "total" over axes."""
         if not isinstance(x, Values):
             shape = tuple(1 if at in places else size for at, size in enumerate(x.shape) if keep or at not in places)
@@ -462,12 +465,11 @@ class Machine:
     def softmax(self, x: Values) -> Values:
         return replace(x, of=self._new("softmax", [x]))
 
-    def matrix_product(self, x: Any_, y: Any_, shape: Sequence[int]) -> Any_:
+    def matrix_product(self, x: Value, y: Value, shape: Sequence[int]) -> Value:
         """Over the last axis of x and the last but one of y; axes in front of these belong together."""
         if isinstance(x, Values) and isinstance(y, Values):
             crossed = _disagree(x.axes[-1], y.axes[-2])
             return Values(self._new("matrix product", [x, y], crossed=crossed), (*x.axes[:-1], y.axes[-1]))
-        assert isinstance(x, Values) and isinstance(y, Held)
         return Values(self._new("matrix product", [x], y), (*x.axes[:-1], axis_of("channels", shape[-1])))
 
     def convolution(
@@ -496,13 +498,13 @@ class Machine:
 
     def pool(
         self,
-        x: Any_,
+        x: Value,
         kind: str,
         size: Sequence[int],
         spatial: Sequence[int],
         stride: Sequence[int],
         padding: Sequence[tuple[int, int]],
-    ) -> Any_:
+    ) -> Value:
         """kind: "maximum pooling", "window total", "window average" or "average around" (of those pixels that are there)."""
         if not isinstance(x, Values):
             return Constant(None, x.shape)
@@ -522,7 +524,7 @@ class Machine:
         dilation: Sequence[int],
     ) -> dict[str, Any]:
         """What moves over the pixels, and the margins that were put around them for it."""
-        assert not set(x.margins) - set(spatial) and not set(x.steps) - set(spatial)
+        assert {*x.margins, *x.steps} <= {*spatial}
         margins, strides = [], []
         for at, step, (before, after) in zip(spatial, stride, padding, strict=True):
             had = x.margins.get(at, (0, 0, ""))
@@ -876,7 +878,7 @@ def _put(machine: Machine, graph: Graph, operation: Operation, given: list[Value
     if kind == "input":
         return machine.image((2, *shape), NAMES)
     if kind in ("global average", "average", "maximum"):
-        axes = settings["axes"] if "axes" in settings else (1, 2)
+        axes = settings.get("axes", (1, 2))
         return machine.reduce(x, kind.removeprefix("global "), [axis + 1 for axis in axes])  # type: ignore[return-value]
     if operation.module:
         return _put_module(machine, operation, x, held[operation.module])

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shared_tests.executed import FUNCTIONS, NAMES, Any_, Constant, Held, Machine, Place, Step, Values, reading
+from shared_tests.executed import NAMES, Constant, Held, Machine, Place, Step, Value, Values, reading
 from weights import schema
 from weights.convert import layout
 from weights.live import adapter, framework_of, leaves
@@ -80,8 +80,12 @@ def _torch_input(node: Any, owners: Mapping[str, str], held: Mapping[str, str], 
     return Held(frozenset([held[own]]), shape=shape) if own in held else Constant(None, shape)
 
 
-def _torch_value(value: Any) -> Any_:
+def _torch_value(value: Any) -> Value:
     return value if isinstance(value, (Values, Held, Constant, Place)) else constant(value)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    return lambda m, primitive, *values: m.elementwise(name, *values)
 
 
 def _torch_function(name: str) -> Callable[..., Any]:
@@ -253,7 +257,7 @@ def _flax(machine: Machine, model: Any, size: tuple[int, int], training: bool) -
     return _jaxpr(machine, jaxpr.jaxpr, jaxpr.consts, [*held, machine.image(shape, LAST)])[0]
 
 
-def _held(name: str | None, leaf: Any) -> Any_:
+def _held(name: str | None, leaf: Any) -> Value:
     shape = tuple(leaf.shape)
     return Constant(None, shape) if name is None else Held(frozenset([name]), shape=shape)
 
@@ -291,9 +295,10 @@ def _jax_choice(m: Machine, e: Any, condition: Any, *cases: Any) -> Any:
 
 def _jax_conv(m: Machine, e: Any, x: Values, kernel: Held) -> Any:
     p = e.params
-    batch, feature, *spatial = p["dimension_numbers"].lhs_spec
+    _, feature, *spatial = p["dimension_numbers"].lhs_spec
     outputs, _, *sides = p["dimension_numbers"].rhs_spec
-    assert p["dimension_numbers"].out_spec == p["dimension_numbers"].lhs_spec and set(p["lhs_dilation"]) == {1}
+    assert p["dimension_numbers"].out_spec == p["dimension_numbers"].lhs_spec
+    assert set(p["lhs_dilation"]) == {1}
     size = [kernel.shape[side] for side in sides]
     rest = p["window_strides"], p["padding"], p["rhs_dilation"], p["feature_group_count"]
     return m.convolution(x, kernel, size, kernel.shape[outputs], feature, spatial, *rest)
@@ -306,11 +311,6 @@ def _jax_dot(m: Machine, e: Any, x: Any, y: Any) -> Any:
     y_free = [at for at in range(len(y.shape)) if at not in (*y_summed, *y_batch)]
     x = m.transpose(x, (*x_batch, *x_free, *x_summed))
     y = m.transpose(y, (*y_batch, *y_summed, *y_free))
-    if not isinstance(x, Values):  # the product of a matrix of parameters with values is turned around
-        turned = m.matrix_product(
-            m.transpose(y, (*range(len(y_batch)), *range(len(y_batch) + 1, len(y.shape)), len(y_batch))), x, _out(e)
-        )
-        raise NotImplementedError(turned)
     return m.matrix_product(x, y, _out(e))
 
 
@@ -388,9 +388,11 @@ JAX: dict[str, Callable[..., Any]] = {
     "convert_element_type": _same,
     "stop_gradient": _same,
     "copy": _same,
+    "bitcast_convert_type": _function("bits"),
+    "stack": lambda m, e, *parts: _stacked(m, parts, e.params["axis"]),
     "integer_pow": lambda m, e, x: m.elementwise({2: "square"}[e.params["y"]], x),
     **{
-        own: (lambda name: lambda m, e, *values: m.elementwise(name, *values))(name)
+        own: _function(name)
         for own, name in {
             "add": "sum",
             "add_any": "sum",
@@ -459,7 +461,7 @@ def _tf_reshape(m: Machine, o: Any, x: Any, *_: Any) -> Any:
 
 
 def _tf_conv(m: Machine, o: Any, x: Values, kernel: Held) -> Any:
-    assert o.get_attr("data_format") == b"NHWC" and o.get_attr("padding") == b"VALID"
+    assert (o.get_attr("data_format"), o.get_attr("padding")) == (b"NHWC", b"VALID")
     stride, dilation = list(o.get_attr("strides"))[1:3], list(o.get_attr("dilations"))[1:3]
     rows, cols, inputs, outputs = kernel.shape
     if o.type == "DepthwiseConv2dNative":
@@ -478,7 +480,7 @@ def _from_one_axis(o: Any) -> bool:
 
 def _tf_pool(kind: str) -> Callable[..., Any]:
     def pooled(m: Machine, o: Any, x: Any) -> Any:
-        assert o.get_attr("data_format") == b"NHWC" and o.get_attr("padding") == b"VALID"
+        assert (o.get_attr("data_format"), o.get_attr("padding")) == (b"NHWC", b"VALID")
         if not isinstance(x, Values):
             return Constant(None, _tf_out(o))
         size, stride = list(o.get_attr("ksize"))[1:3], list(o.get_attr("strides"))[1:3]
@@ -538,7 +540,10 @@ def _tf_gather(m: Machine, o: Any, x: Any, where: Any, at: Constant) -> Any:
 def _tf_stack(m: Machine, o: Any, *parts: Any) -> Any:
     if not any(isinstance(part, Values) for part in parts):
         return _tf_constant(m, o)
-    at = o.get_attr("axis") % len(_tf_out(o))
+    return _stacked(m, parts, o.get_attr("axis") % len(_tf_out(o)))
+
+
+def _stacked(m: Machine, parts: Sequence[Any], at: int) -> Any:
     wide = [m.reshape(part, (*part.shape[:at], 1, *part.shape[at:])) for part in parts]
     return m.concatenate(wide, at)
 
@@ -582,7 +587,7 @@ TENSORFLOW: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), _tf_reshape),
     **dict.fromkeys(("Identity", "Cast", "StopGradient"), _same),
     **{
-        own: (lambda name: lambda m, o, *values: m.elementwise(name, *values))(name)
+        own: _function(name)
         for own, name in {
             "AddV2": "sum",
             "BiasAdd": "sum",
@@ -651,4 +656,3 @@ READERS: dict[str, Callable[[Machine, Any, tuple[int, int], bool], Values]] = {
     "keras on jax": _keras_jax,
     "keras on torch": _keras_torch,
 }
-assert set(FUNCTIONS)

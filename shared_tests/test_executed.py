@@ -1,4 +1,4 @@
-"""What is drawn is what is executed: the graph made from a config against those of torch.export, the jaxpr and the tf.function.
+"""What is drawn is what is executed: the graph of a config against those of torch.export, the jaxpr and the tf.function.
 
 `shared_tests.executed` says by which rules two graphs are equal. Lies, in what is drawn and in what is executed, are found.
 """
@@ -215,9 +215,7 @@ DRAWN_LIES: dict[str, tuple[tuple[Config, tuple[int, int]], Callable[[Graph], Gr
         one("bam"),
         lambda g: changed(
             g,
-            attention__spatial_att__conv_di_0={
-                    "settings": {**g["attention.spatial_att.conv_di_0"].settings, "dilation": 2}
-                },
+            attention__spatial_att__conv_di_0={"settings": {**g["attention.spatial_att.conv_di_0"].settings, "dilation": 2}},
         ),
         "dilation 2x2.*dilation 4x4",
     ),
