@@ -186,6 +186,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "and": np.logical_and,
     "bits": lambda x: np.float32(x).view(np.int32),
     "bitwise and": lambda x, y: np.int64(x) & np.int64(y),
+    "bits shifted": lambda x, y: np.int64(x) >> np.int64(y),
+    "bits shifted, without sign": lambda x, y: np.uint32(np.int64(x) & 0xFFFFFFFF) >> np.uint32(y),
 }
 KNOWN = ("relu", "sigmoid", "hard sigmoid", "hard swish", "square")
 PROBES = np.array([-7.3, -3.2, -2.1, -0.6, 0.4, 1.7, 2.9, 3.9, 8.2])

@@ -414,6 +414,8 @@ JAX: dict[str, Callable[..., Any]] = {
             "eq": "is equal",
             "ne": "is unequal",
             "and": "and",
+            "shift_right_arithmetic": "bits shifted",
+            "shift_right_logical": "bits shifted, without sign",
         }.items()
     },
 }
