@@ -53,7 +53,14 @@ def _torch(machine: Machine, model: Any, size: tuple[int, int], training: bool) 
     return _torch_graph(machine, exported.graph, owners, held, machine.image(shape, NAMES))
 
 
-def _torch_graph(machine: Machine, graph: Any, owners: Mapping[str, str], held: Mapping[str, str], image: Values) -> Values:
+def _torch_graph(
+    machine: Machine,
+    graph: Any,
+    owners: Mapping[str, str],
+    held: Mapping[str, str],
+    image: Values,
+    constants: Mapping[str, Any] | None = None,
+) -> Values:
     values: dict[Any, Any] = {}
 
     def of(argument: Any) -> Any:
@@ -63,7 +70,7 @@ def _torch_graph(machine: Machine, graph: Any, owners: Mapping[str, str], held: 
 
     for node in graph.nodes:
         if node.op == "placeholder":
-            values[node] = _torch_input(node, owners, held, image)
+            values[node] = _torch_input(node, owners, held, image, constants or {})
         elif node.op == "output":
             return of(node.args[0])[-1]  # in front of it are the new statistics
         else:
@@ -72,11 +79,15 @@ def _torch_graph(machine: Machine, graph: Any, owners: Mapping[str, str], held: 
     raise AssertionError("a graph has an output")
 
 
-def _torch_input(node: Any, owners: Mapping[str, str], held: Mapping[str, str], image: Values) -> Any:
+def _torch_input(
+    node: Any, owners: Mapping[str, str], held: Mapping[str, str], image: Values, constants: Mapping[str, Any]
+) -> Any:
     if node.name not in owners:
         return image
     shape = tuple(node.meta["val"].shape)
     own = owners[node.name]
+    if own in constants and own not in held:
+        return constant(constants[own].detach().numpy())
     return Held(frozenset([held[own]]), shape=shape) if own in held else Constant(None, shape)
 
 
@@ -197,6 +208,13 @@ TORCH: dict[str, Callable[..., Any]] = {
     "avg_pool2d": _torch_avg_pool,
     "mean": lambda m, node, x, axes, keep=False, **_: m.reduce(x, "average", [a % len(x.shape) for a in axes], keep),
     "max": lambda m, node, x, axis, keep=False: (m.reduce(x, "maximum", [axis % len(x.shape)], keep), None),
+    "amax": lambda m, node, x, axes, keep=False: m.reduce(x, "maximum", [a % len(x.shape) for a in axes], keep),
+    "sum": lambda m, node, x, axes, keep=False, **_: m.reduce(x, "total", [a % len(x.shape) for a in axes], keep),
+    "argmax": lambda m, node, x, axis, keep=False: m.place_of_greatest(x, axis % len(x.shape), keep),
+    "gather": lambda m, node, x, axis, where: m.gather(x, where, axis),
+    "take_along_dim": lambda m, node, x, where, axis: m.gather(x, where, axis),
+    "index_select": lambda m, node, x, axis, where: m.gather(x, where, axis % len(x.shape)),
+    "stack": lambda m, node, parts, axis=0: _stacked(m, parts, axis % len(_shape(node))),
     "getitem": lambda m, node, x, at: x[at],
     "softmax": lambda m, node, x, axis, *_: m.softmax(x),
     "matmul": lambda m, node, x, y: m.matrix_product(x, y, _shape(node)),
@@ -208,13 +226,16 @@ TORCH: dict[str, Callable[..., Any]] = {
     "slice": _torch_slice,
     "transpose": _torch_transpose,
     "mT": _torch_transpose,
+    "swapaxes": _torch_transpose,
+    "ones_like": lambda m, node, x, **_: constant(np.ones(_shape(node))),
+    "where": lambda m, node, *values: m.elementwise("choice", *map(_torch_value, values)),
     "permute": lambda m, node, x, order: m.transpose(x, order),
     "expand": _torch_broadcast,
     "arange": lambda m, node, *range_: constant(np.arange(*range_)),
-    "to": lambda m, node, x, *_: x,
+    **dict.fromkeys(("to", "alias", "clone", "detach", "lift_fresh_copy"), lambda m, node, x, *_: x),
     "_assert_tensor_metadata": lambda m, node, *_: None,
     "promote_types": lambda m, node, *_: None,
-    **dict.fromkeys(("reshape", "view", "flatten", "unsqueeze", "squeeze", "contiguous"), _torch_reshape),
+    **dict.fromkeys(("reshape", "view", "flatten", "ravel", "unsqueeze", "squeeze", "contiguous"), _torch_reshape),
     **{
         own: _torch_function(name)
         for own, name in {
@@ -235,6 +256,10 @@ TORCH: dict[str, Callable[..., Any]] = {
             "square": "square",
             "maximum": "greater",
             "minimum": "lesser",
+            "lt": "is less",
+            "gt": "is greater",
+            "eq": "is equal",
+            "ne": "is unequal",
         }.items()
     },
 }
@@ -641,14 +666,14 @@ def _keras_jax(machine: Machine, model: Any, size: tuple[int, int], training: bo
 def _keras_torch(machine: Machine, model: Any, size: tuple[int, int], training: bool) -> Values:
     torch = import_module("torch")
     shape = (BATCH, *size, model.config.in_channels)
-    names = {id(leaf.value): name for name, leaf in leaves(model).items()}
+    names = {leaf.value.data_ptr(): name for name, leaf in leaves(model).items()}
     with torch.no_grad():
         exported = torch.export.export(model, (torch.zeros(shape),), {"training": training})
-    signature = exported.graph_signature
-    owners = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    everything = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    held = {own: names[id(leaf)] for own, leaf in everything.items() if id(leaf) in names}
-    return _torch_graph(machine, exported.graph, owners, held, machine.image(shape, LAST))
+    # Keras hands parameters on without their identity, so torch.export takes them for constants; where they lie they are known.
+    held = {name: names[array.data_ptr()] for name, array in exported.constants.items() if array.data_ptr() in names}
+    owners = dict(exported.graph_signature.inputs_to_lifted_tensor_constants)
+    owners |= exported.graph_signature.inputs_to_parameters | exported.graph_signature.inputs_to_buffers
+    return _torch_graph(machine, exported.graph, owners, held, machine.image(shape, LAST), exported.constants)
 
 
 READERS: dict[str, Callable[[Machine, Any, tuple[int, int], bool], Values]] = {
