@@ -500,16 +500,14 @@ class Machine:
 
     def pool(
         self,
-        x: Value,
+        x: Values,
         kind: str,
         size: Sequence[int],
         spatial: Sequence[int],
         stride: Sequence[int],
         padding: Sequence[tuple[int, int]],
-    ) -> Value:
+    ) -> Values:
         """kind: "maximum pooling", "window total", "window average" or "average around" (of those pixels that are there)."""
-        if not isinstance(x, Values):
-            return Constant(None, x.shape)
         window = self._window(x, spatial, size, stride, padding, [1] * len(size))
         if kind == "maximum pooling":
             window["fill"] = {"-inf": "", "0": "zeros"}.get(window["fill"], window["fill"])

@@ -163,6 +163,8 @@ def _torch_max_pool(m: Machine, node: Any, x: Any, size: Any, stride: Any, paddi
 def _torch_avg_pool(
     m: Machine, node: Any, x: Any, size: Any, stride: Any, padding: Any, ceil: bool = False, of_all: bool = True
 ) -> Any:
+    if not isinstance(x, Values):
+        return Constant(None, _shape(node))
     kind = "window average" if of_all else "average around"
     return m.pool(x, kind, _each(size, 2), (2, 3), _each(stride, 2), [(side, side) for side in _each(padding, 2)])
 
@@ -669,7 +671,7 @@ def _keras_torch(machine: Machine, model: Any, size: tuple[int, int], training: 
     names = {leaf.value.data_ptr(): name for name, leaf in leaves(model).items()}
     with torch.no_grad():
         exported = torch.export.export(model, (torch.zeros(shape),), {"training": training})
-    # Keras hands parameters on without their identity, so torch.export takes them for constants; where they lie they are known.
+    # torch.export takes Keras' parameters for constants; they are known by where they lie in memory.
     held = {name: names[array.data_ptr()] for name, array in exported.constants.items() if array.data_ptr() in names}
     owners = dict(exported.graph_signature.inputs_to_lifted_tensor_constants)
     owners |= exported.graph_signature.inputs_to_parameters | exported.graph_signature.inputs_to_buffers
