@@ -299,7 +299,9 @@ class Machine:
         if isinstance(x, Values):
             assert not set(wide) & set(x.margins)
             return replace(x, margins={**x.margins, **wide})
-        return Constant(None, tuple(size + sum(margin) for size, margin in zip(x.shape, margins, strict=True)))
+        shape = tuple(size + sum(margin) for size, margin in zip(x.shape, margins, strict=True))
+        known = isinstance(x, Constant) and x.value is not None and fill == 0
+        return Constant(np.pad(x.value, margins) if known else None, shape)
 
     def concatenate(self, parts: Sequence[Value], at: int) -> Value:
         if not any(isinstance(part, Values) for part in parts):
@@ -425,7 +427,7 @@ class Machine:
             return None
         if name == "quotient" and x.of.op == "window total" and number == prod(x.of.settings["kernel"]):
             return replace(x, of=self._primitive("window average", x.of.inputs, **x.of.settings))
-        if name == "quotient" and x.of.op in ("window total", "window average") and number is None:
+        if name == "quotient" and x.of.op in ("window total", "window average") and _counts(x, by):
             return replace(x, of=self._primitive("average around", x.of.inputs, **x.of.settings))
         return None
 
@@ -500,15 +502,20 @@ class Machine:
 
     def pool(
         self,
-        x: Values,
+        x: Value,
         kind: str,
         size: Sequence[int],
         spatial: Sequence[int],
         stride: Sequence[int],
         padding: Sequence[tuple[int, int]],
-    ) -> Values:
+    ) -> Value:
         """kind: "maximum pooling", "window total", "window average" or "average around" (of those pixels that are there)."""
+        if not isinstance(x, Values):
+            margins = [padding[list(spatial).index(at)] if at in spatial else (0, 0) for at in range(len(x.shape))]
+            found = pooled(self.pad(x, margins, 0).value, kind, spatial, size, stride)
+            return Constant(found, found.shape)
         window = self._window(x, spatial, size, stride, padding, [1] * len(size))
+        window |= {"spatial": tuple(spatial), "shape": tuple(size_of(axis) for axis in x.axes)}
         if kind == "maximum pooling":
             window["fill"] = {"-inf": "", "0": "zeros"}.get(window["fill"], window["fill"])
         of = self._new(kind, [replace(x, margins={}, steps={})], **window)
@@ -550,6 +557,34 @@ class Machine:
 
     def norm(self, x: Values, kind: str, held: Held, eps: float) -> Values:
         return replace(x, of=self._new(kind, [x], replace(held, numbers=frozenset([eps]))))
+
+
+def pooled(x: np.ndarray, kind: str, spatial: Sequence[int], size: Sequence[int], stride: Sequence[int]) -> np.ndarray:
+    """The totals or averages of an array over windows."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, tuple(size), tuple(spatial))
+    steps = [slice(None, None, stride[list(spatial).index(at)] if at in spatial else 1) for at in range(x.ndim)]
+    reduced = {"window total": np.sum, "window average": np.mean}[kind]
+    return reduced(windows[tuple(steps)], axis=tuple(range(-len(size), 0)))
+
+
+def _counts(x: Values, by: Constant) -> bool:
+    """Whether numbers are those (or, of an average, the parts) of the pixels that are there in the windows of x."""
+    window = x.of.settings
+    margins = [(0, 0)] * len(window["shape"])
+    for at, margin in zip(window["spatial"], window["padding"], strict=True):
+        margins[at] = margin
+    ones = np.pad(np.ones(window["shape"]), margins)
+    expected = _varying(pooled(ones, x.of.op, window["spatial"], window["kernel"], window["stride"]))
+    found = None if by.value is None else _varying(by.value)
+    return found is not None and found.shape == expected.shape and np.allclose(found, expected)
+
+
+def _varying(array: np.ndarray) -> np.ndarray:
+    """An array without the axes along which it does not change: rows and columns, in every layout."""
+    for at in reversed(range(array.ndim)):
+        if np.all(array == array.take([0], at)):
+            array = array.take(0, at)
+    return array
 
 
 def _disagree(*axes: Axis) -> bool:
