@@ -348,7 +348,7 @@ class Machine:
             taken = x.value is not None and isinstance(where, Constant)
             return Constant(np.take(x.value, where.value, at) if taken else None, where.shape)
         if isinstance(where, Place):
-            assert x.of is where.of, "values are gathered by another's places"  # type: ignore[union-attr]
+            assert x.of is where.of, "values are gathered by another's places"
             return self.reduce(x, "maximum", [place for place, axis in enumerate(x.axes) if axis and axis == where.axis])
         places = where.value.reshape(-1)
         size = x.shape[at]
@@ -821,7 +821,7 @@ class Reading:
         owners = {self.modules[name] for name in of.held.names}
         module = owners.pop() if len(owners) == 1 else " and ".join(sorted(owners))
         inputs = tuple(map(self.step, of.inputs))
-        if len(inputs) == 1 and inputs[0].module == module and not of.held.names & inputs[0].held.names:  # type: ignore[union-attr]
+        if len(inputs) == 1 and inputs[0].module == module and not of.held.names & inputs[0].held.names:
             return self._grown(inputs[0], of)
         what = KINDS.get(of.op, of.op if of.op in MODULE_OPS else "batch norm")
         held = of.held
@@ -914,22 +914,22 @@ def _put(machine: Machine, graph: Graph, operation: Operation, given: list[Value
         return machine.image((2, *shape), NAMES)
     if kind in ("global average", "average", "maximum"):
         axes = settings.get("axes", (1, 2))
-        return machine.reduce(x, kind.removeprefix("global "), [axis + 1 for axis in axes])  # type: ignore[return-value]
+        return machine.reduce(x, kind.removeprefix("global "), [axis + 1 for axis in axes])
     if operation.module:
         return _put_module(machine, operation, x, held[operation.module])
     if kind == "maximum pooling":
         padding = [(side, side) for side in settings["padding"]]
-        return machine.pool(x, kind, settings["kernel"], (2, 3), settings["stride"], padding)  # type: ignore[return-value]
+        return machine.pool(x, kind, settings["kernel"], (2, 3), settings["stride"], padding)
     if kind == "average around":
         reach = settings["extent"]
         window = (2 * reach - 1,) * 2
-        return machine.pool(x, kind, window, (2, 3), (reach,) * 2, [(reach - 1,) * 2] * 2)  # type: ignore[return-value]
+        return machine.pool(x, kind, window, (2, 3), (reach,) * 2, [(reach - 1,) * 2] * 2)
     if kind == "concatenate":
         if settings["axis"] == 1:  # columns are turned into rows
-            given = [v if v.shape[3] == 1 else machine.transpose(v, (0, 1, 3, 2)) for v in given]  # type: ignore[misc]
-        return machine.concatenate(given, settings["axis"] + 1)  # type: ignore[return-value]
+            given = [v if v.shape[3] == 1 else machine.transpose(v, (0, 1, 3, 2)) for v in given]
+        return machine.concatenate(given, settings["axis"] + 1)
     if kind == "swap axes":
-        return machine.transpose(x, (0, *_order(graph, operation)))  # type: ignore[return-value]
+        return machine.transpose(x, (0, *_order(graph, operation)))
     if kind in ("part", "first part", "second part"):
         return _put_part(machine, graph, operation, x)
     if kind == "stretch":
@@ -961,7 +961,7 @@ def _put_module(machine: Machine, operation: Operation, x: Values, held: Held) -
         flat = machine.reshape(turned, (x.shape[0], 1, x.shape[1]))
         fill = "around" if settings["padding"] == "circular" else 0.0
         wide = machine.pad(flat, ((0, 0), (0, 0), (size // 2, size // 2)), fill)
-        y = machine.convolution(wide, held, (size,), 1, 1, (2,), (1,), ((0, 0),), (1,))  # type: ignore[arg-type]
+        y = machine.convolution(wide, held, (size,), 1, 1, (2,), (1,), ((0, 0),), (1,))
         return replace(x, of=y.of)
     if kind in ("batch norm", "layer norm"):
         return machine.norm(x, kind, held, settings["eps"])
@@ -993,15 +993,15 @@ def _put_function(machine: Machine, graph: Graph, operation: Operation, given: l
     shape = tuple(extent.size for extent in operation.shape)
 
     def with_number(name: str, x: Values, number: float) -> Values:
-        return machine.elementwise(name, x, Constant(np.array(number)))  # type: ignore[return-value]
+        return machine.elementwise(name, x, Constant(np.array(number)))
 
     if kind in ("sum", "product", "greater", "difference", "quotient"):
         found = first
         for other in given[1:]:
-            found = machine.elementwise(kind, found, other)  # type: ignore[assignment]
+            found = machine.elementwise(kind, found, other)
         return found
     if kind in KNOWN:
-        return machine.elementwise(kind, first)  # type: ignore[return-value]
+        return machine.elementwise(kind, first)
     if kind.startswith("divide by "):
         by = kind.removeprefix("divide by ")
         return with_number("quotient", first, sqrt(float(by[1:])) if by.startswith("√") else float(by))
