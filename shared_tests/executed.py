@@ -299,7 +299,9 @@ class Machine:
         if isinstance(x, Values):
             assert not set(wide) & set(x.margins)
             return replace(x, margins={**x.margins, **wide})
-        return Constant(None, tuple(size + sum(margin) for size, margin in zip(x.shape, margins, strict=True)))
+        shape = tuple(size + sum(margin) for size, margin in zip(x.shape, margins, strict=True))
+        known = isinstance(x, Constant) and x.value is not None and fill == 0
+        return Constant(np.pad(x.value, margins) if known else None, shape)
 
     def concatenate(self, parts: Sequence[Value], at: int) -> Value:
         if not any(isinstance(part, Values) for part in parts):
@@ -346,7 +348,7 @@ class Machine:
             taken = x.value is not None and isinstance(where, Constant)
             return Constant(np.take(x.value, where.value, at) if taken else None, where.shape)
         if isinstance(where, Place):
-            assert x.of is where.of, "values are gathered by another's places"  # type: ignore[union-attr]
+            assert x.of is where.of, "values are gathered by another's places"
             return self.reduce(x, "maximum", [place for place, axis in enumerate(x.axes) if axis and axis == where.axis])
         places = where.value.reshape(-1)
         size = x.shape[at]
@@ -425,7 +427,7 @@ class Machine:
             return None
         if name == "quotient" and x.of.op == "window total" and number == prod(x.of.settings["kernel"]):
             return replace(x, of=self._primitive("window average", x.of.inputs, **x.of.settings))
-        if name == "quotient" and x.of.op in ("window total", "window average") and number is None:
+        if name == "quotient" and x.of.op in ("window total", "window average") and _counts(x, by):
             return replace(x, of=self._primitive("average around", x.of.inputs, **x.of.settings))
         return None
 
@@ -500,15 +502,20 @@ class Machine:
 
     def pool(
         self,
-        x: Values,
+        x: Value,
         kind: str,
         size: Sequence[int],
         spatial: Sequence[int],
         stride: Sequence[int],
         padding: Sequence[tuple[int, int]],
-    ) -> Values:
+    ) -> Value:
         """kind: "maximum pooling", "window total", "window average" or "average around" (of those pixels that are there)."""
+        if not isinstance(x, Values):
+            margins = [padding[list(spatial).index(at)] if at in spatial else (0, 0) for at in range(len(x.shape))]
+            found = pooled(self.pad(x, margins, 0).value, kind, spatial, size, stride)
+            return Constant(found, found.shape)
         window = self._window(x, spatial, size, stride, padding, [1] * len(size))
+        window |= {"spatial": tuple(spatial), "shape": tuple(size_of(axis) for axis in x.axes)}
         if kind == "maximum pooling":
             window["fill"] = {"-inf": "", "0": "zeros"}.get(window["fill"], window["fill"])
         of = self._new(kind, [replace(x, margins={}, steps={})], **window)
@@ -550,6 +557,34 @@ class Machine:
 
     def norm(self, x: Values, kind: str, held: Held, eps: float) -> Values:
         return replace(x, of=self._new(kind, [x], replace(held, numbers=frozenset([eps]))))
+
+
+def pooled(x: np.ndarray, kind: str, spatial: Sequence[int], size: Sequence[int], stride: Sequence[int]) -> np.ndarray:
+    """The totals or averages of an array over windows."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, tuple(size), tuple(spatial))
+    steps = [slice(None, None, stride[list(spatial).index(at)] if at in spatial else 1) for at in range(x.ndim)]
+    reduced = {"window total": np.sum, "window average": np.mean}[kind]
+    return reduced(windows[tuple(steps)], axis=tuple(range(-len(size), 0)))
+
+
+def _counts(x: Values, by: Constant) -> bool:
+    """Whether numbers are those (or, of an average, the parts) of the pixels that are there in the windows of x."""
+    window = x.of.settings
+    margins = [(0, 0)] * len(window["shape"])
+    for at, margin in zip(window["spatial"], window["padding"], strict=True):
+        margins[at] = margin
+    ones = np.pad(np.ones(window["shape"]), margins)
+    expected = _varying(pooled(ones, x.of.op, window["spatial"], window["kernel"], window["stride"]))
+    found = None if by.value is None else _varying(by.value)
+    return found is not None and found.shape == expected.shape and np.allclose(found, expected)
+
+
+def _varying(array: np.ndarray) -> np.ndarray:
+    """An array without the axes along which it does not change: rows and columns, in every layout."""
+    for at in reversed(range(array.ndim)):
+        if np.all(array == array.take([0], at)):
+            array = array.take(0, at)
+    return array
 
 
 def _disagree(*axes: Axis) -> bool:
@@ -786,7 +821,7 @@ class Reading:
         owners = {self.modules[name] for name in of.held.names}
         module = owners.pop() if len(owners) == 1 else " and ".join(sorted(owners))
         inputs = tuple(map(self.step, of.inputs))
-        if len(inputs) == 1 and inputs[0].module == module and not of.held.names & inputs[0].held.names:  # type: ignore[union-attr]
+        if len(inputs) == 1 and inputs[0].module == module and not of.held.names & inputs[0].held.names:
             return self._grown(inputs[0], of)
         what = KINDS.get(of.op, of.op if of.op in MODULE_OPS else "batch norm")
         held = of.held
@@ -879,22 +914,22 @@ def _put(machine: Machine, graph: Graph, operation: Operation, given: list[Value
         return machine.image((2, *shape), NAMES)
     if kind in ("global average", "average", "maximum"):
         axes = settings.get("axes", (1, 2))
-        return machine.reduce(x, kind.removeprefix("global "), [axis + 1 for axis in axes])  # type: ignore[return-value]
+        return machine.reduce(x, kind.removeprefix("global "), [axis + 1 for axis in axes])
     if operation.module:
         return _put_module(machine, operation, x, held[operation.module])
     if kind == "maximum pooling":
         padding = [(side, side) for side in settings["padding"]]
-        return machine.pool(x, kind, settings["kernel"], (2, 3), settings["stride"], padding)  # type: ignore[return-value]
+        return machine.pool(x, kind, settings["kernel"], (2, 3), settings["stride"], padding)
     if kind == "average around":
         reach = settings["extent"]
         window = (2 * reach - 1,) * 2
-        return machine.pool(x, kind, window, (2, 3), (reach,) * 2, [(reach - 1,) * 2] * 2)  # type: ignore[return-value]
+        return machine.pool(x, kind, window, (2, 3), (reach,) * 2, [(reach - 1,) * 2] * 2)
     if kind == "concatenate":
         if settings["axis"] == 1:  # columns are turned into rows
-            given = [v if v.shape[3] == 1 else machine.transpose(v, (0, 1, 3, 2)) for v in given]  # type: ignore[misc]
-        return machine.concatenate(given, settings["axis"] + 1)  # type: ignore[return-value]
+            given = [v if v.shape[3] == 1 else machine.transpose(v, (0, 1, 3, 2)) for v in given]
+        return machine.concatenate(given, settings["axis"] + 1)
     if kind == "swap axes":
-        return machine.transpose(x, (0, *_order(graph, operation)))  # type: ignore[return-value]
+        return machine.transpose(x, (0, *_order(graph, operation)))
     if kind in ("part", "first part", "second part"):
         return _put_part(machine, graph, operation, x)
     if kind == "stretch":
@@ -926,7 +961,7 @@ def _put_module(machine: Machine, operation: Operation, x: Values, held: Held) -
         flat = machine.reshape(turned, (x.shape[0], 1, x.shape[1]))
         fill = "around" if settings["padding"] == "circular" else 0.0
         wide = machine.pad(flat, ((0, 0), (0, 0), (size // 2, size // 2)), fill)
-        y = machine.convolution(wide, held, (size,), 1, 1, (2,), (1,), ((0, 0),), (1,))  # type: ignore[arg-type]
+        y = machine.convolution(wide, held, (size,), 1, 1, (2,), (1,), ((0, 0),), (1,))
         return replace(x, of=y.of)
     if kind in ("batch norm", "layer norm"):
         return machine.norm(x, kind, held, settings["eps"])
@@ -958,15 +993,15 @@ def _put_function(machine: Machine, graph: Graph, operation: Operation, given: l
     shape = tuple(extent.size for extent in operation.shape)
 
     def with_number(name: str, x: Values, number: float) -> Values:
-        return machine.elementwise(name, x, Constant(np.array(number)))  # type: ignore[return-value]
+        return machine.elementwise(name, x, Constant(np.array(number)))
 
     if kind in ("sum", "product", "greater", "difference", "quotient"):
         found = first
         for other in given[1:]:
-            found = machine.elementwise(kind, found, other)  # type: ignore[assignment]
+            found = machine.elementwise(kind, found, other)
         return found
     if kind in KNOWN:
-        return machine.elementwise(kind, first)  # type: ignore[return-value]
+        return machine.elementwise(kind, first)
     if kind.startswith("divide by "):
         by = kind.removeprefix("divide by ")
         return with_number("quotient", first, sqrt(float(by[1:])) if by.startswith("√") else float(by))

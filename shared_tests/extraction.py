@@ -163,9 +163,7 @@ def _torch_max_pool(m: Machine, node: Any, x: Any, size: Any, stride: Any, paddi
 def _torch_avg_pool(
     m: Machine, node: Any, x: Any, size: Any, stride: Any, padding: Any, ceil: bool = False, of_all: bool = True
 ) -> Any:
-    if not isinstance(x, Values):
-        return Constant(None, _shape(node))
-    kind = "window average" if of_all else "average around"
+    kind = "window average" if of_all or not any(_each(padding, 2)) else "average around"
     return m.pool(x, kind, _each(size, 2), (2, 3), _each(stride, 2), [(side, side) for side in _each(padding, 2)])
 
 
@@ -344,8 +342,6 @@ def _jax_dot(m: Machine, e: Any, x: Any, y: Any) -> Any:
 def _jax_window(kind: str) -> Callable[..., Any]:
     def pooled(m: Machine, e: Any, x: Any) -> Any:
         p = e.params
-        if not isinstance(x, Values):
-            return Constant(None, _out(e))
         spatial = [at for at, size in enumerate(p["window_dimensions"]) if size > 1]
         size, stride, padding = ([p[k][at] for at in spatial] for k in ("window_dimensions", "window_strides", "padding"))
         return m.pool(x, kind, size, spatial, stride, padding)
@@ -510,8 +506,6 @@ def _from_one_axis(o: Any) -> bool:
 def _tf_pool(kind: str) -> Callable[..., Any]:
     def pooled(m: Machine, o: Any, x: Any) -> Any:
         assert (o.get_attr("data_format"), o.get_attr("padding")) == (b"NHWC", b"VALID")
-        if not isinstance(x, Values):
-            return Constant(None, _tf_out(o))
         size, stride = list(o.get_attr("ksize"))[1:3], list(o.get_attr("strides"))[1:3]
         return m.pool(x, kind, size, (1, 2), stride, [(0, 0)] * 2)
 

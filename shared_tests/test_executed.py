@@ -44,7 +44,7 @@ def test_what_is_drawn_is_executed(framework, config, size):
     assert difference(framework, steps(framework, config, size), expected) is None
 
 
-def test_every_operation_is_compared(framework):
+def test_every_operation_is_compared():
     """Nothing but parts of one operation (rules 3 and 4) and what only moves values is gone from the common form."""
     moved = ("swap axes", "stretch")
     for config, size in CASES:
