@@ -13,7 +13,16 @@ from flax import nnx
 
 from jax_impl.adapter import _images, _mode
 from weights.layouts import LAYOUTS
-from weights.tracing import Recorder, Recording, calls_recorded, functions_recorded, norm_statistics, resolve, stage_of
+from weights.tracing import (
+    Recorder,
+    Recording,
+    calls_recorded,
+    check_recorded,
+    functions_recorded,
+    mapped,
+    norm_statistics,
+    stage_of,
+)
 
 LAYOUT = LAYOUTS["jax"]
 
@@ -37,7 +46,7 @@ def trace(
     with _mode(model, training):
         graph, state = nnx.split(model)
     _named(model, stages, last)  # for its errors
-    images = _images(state, x)
+    images = _as_held(state, _images(state, x))
     seen: list[Recorder] = []
 
     def run(added: Mapping[int, Any], images: Any) -> tuple[Any, tuple[dict[int, Any], dict[str, Any], Any]]:
@@ -54,6 +63,7 @@ def trace(
         ours = [module for name, module in sys.modules.items() if name.startswith("jax_impl.")]
         with functions_recorded(recorder, ours), calls_recorded(recorder, [type(module) for module in modules.values()]):
             merged(images)
+        check_recorded(recorder, last, stages)
         seen.append(recorder)
         statistics = {name: leaf[...] for name, leaf in norm_statistics(LAYOUT, modules).items()}
         values = {recorder.numbers[name]: value for name, value in recorder.values.items()}
@@ -77,7 +87,7 @@ def trace(
             **{n: _canonical(slopes[k], recorder.maps[n]) for n, k in recorder.numbers.items() if n not in recorder.given},
         },
         {name: np.asarray(value) for name, value in statistics.items()},
-        _canonical(received),
+        None if received is None else _canonical(received),
     )
 
 
@@ -86,8 +96,13 @@ def _named(model: nnx.Module, stages: Mapping[str, str] | None, last: str) -> di
     if stages is None:
         nodes = nnx.iter_graph(model)
         return {stage_of(LAYOUT, path): node for path, node in nodes if isinstance(node, nnx.Module)}
-    found = {stage: resolve(model, path, _part) for stage, path in stages.items()}
-    return found if last in found else {"": model, **found}
+    return mapped(model, stages, last, _part, nnx.Module)
+
+
+def _as_held(state: Any, images: Any) -> Any:
+    """Images in the dtype of the model's parameters."""
+    held = next((leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)), images)
+    return images.astype(held.dtype)
 
 
 def _part(module: Any, name: str) -> Any:

@@ -203,6 +203,8 @@ def check(
         if trace or expected is not None or grid or as_html is not None:
             raise ValueError(f"--dtype {dtype}: can be had without --trace, --expected, --grid and --html only")
         reports = {config_checked.describe(): low_checked(config_checked, arrays, every, dtype, options)}
+    elif grid and (trace or expected is not None):
+        raise ValueError("--grid: can be had without --trace and --expected only")
     elif trace or expected is not None:
         found = traced(config_checked, arrays, expected, every, options)
     elif grid:
@@ -360,6 +362,11 @@ def drift(
         described, arrays = read(file, described)
     described = described or CONFIG
     arrays = random_arrays(described, dtype, seed) if arrays is None else arrays
+    compared = known_to(described) if frameworks is None else names(frameworks)
+    if len(compared) + oracle < 2:
+        raise ValueError("--frameworks: drift is between two; name another framework, or add --oracle")
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"--dtype: expected float32 or float64, got {dtype!r}")
     chosen = recipe_from(recipe, steps)
     pictures, labels = training_data(described, chosen.batch_size)
     with status("train") as tell:
@@ -367,7 +374,7 @@ def drift(
             described,
             arrays,
             chosen,
-            known_to(described) if frameworks is None else names(frameworks),
+            compared,
             dtype,
             steps,
             images=pictures,

@@ -20,7 +20,7 @@ Array = np.ndarray
 Inputs = tuple[Array, ...]
 Variants = Iterable[tuple[str, "Step"]]
 
-CHANNEL_AXES = (0, 2, 3)
+ALL_BUT_CHANNELS = (0, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,8 @@ class Step:
 def compute(step: Step, inputs: Inputs) -> Array:
     """The output of a step, in float64. Raises KeyError for a kind that cannot be computed by itself."""
     with np.errstate(all="ignore"):
-        y = KINDS[step.kind](step, *inputs)
+        y = rounded(KINDS[step.kind](step, *inputs), step["output_format"])
     return OUTPUT_LAYOUTS[step["output_layout"]](y) if step["output_layout"] else y
-
-
-def computable(step: Step) -> bool:
-    return step.kind in KINDS
 
 
 def _convolution(step: Step, x: Array) -> Array:
@@ -64,8 +60,7 @@ def _convolution(step: Step, x: Array) -> Array:
     margins = _same_margins(step, x.shape) if step["same"] else [(size, size) for size in step["padding"]]
     x = np.pad(x, ((0, 0), (0, 0), *margins))
     state = State({f"conv.{leaf}": array for leaf, array in parameters.items()}, False, 0.9, 1e-5)
-    y = conv2d(state, "conv", Node(x), step["stride"], (0, 0), step["dilation"], step["groups"]).value
-    return rounded(y, step["output_format"])
+    return conv2d(state, "conv", Node(x), step["stride"], (0, 0), step["dilation"], step["groups"]).value
 
 
 def _same_margins(step: Step, shape: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -80,7 +75,7 @@ def _same_margins(step: Step, shape: tuple[int, ...]) -> list[tuple[int, int]]:
 
 def _linear(step: Step, x: Array) -> Array:
     x, parameters = _lowered(step, x)
-    return rounded(x @ parameters["weight"].T + parameters["bias"], step["output_format"])
+    return x @ parameters["weight"].T + parameters["bias"]
 
 
 def _batch_norm(step: Step, x: Array) -> Array:
@@ -88,8 +83,8 @@ def _batch_norm(step: Step, x: Array) -> Array:
         step.parameters[leaf].reshape(1, -1, 1, 1) for leaf in ("weight", "bias", "running_mean", "running_var")
     )
     if step["training"]:
-        mean = x.mean(CHANNEL_AXES, keepdims=True)
-        variance = x.var(CHANNEL_AXES, keepdims=True, ddof=1 if step["unbiased"] else 0)
+        mean = x.mean(ALL_BUT_CHANNELS, keepdims=True)
+        variance = x.var(ALL_BUT_CHANNELS, keepdims=True, ddof=1 if step["unbiased"] else 0)
     return (x - mean) / np.sqrt(variance + step["eps"]) * weight + bias
 
 
@@ -249,6 +244,11 @@ def _single_precision(step: Step, inputs: Inputs, actual: Array) -> Variants:
         yield "computes in float32 instead of float64", step.having(output_format="float32")
 
 
+def _stored(step: Step) -> Variants:
+    for form in ("bfloat16", "float16"):
+        yield f"the outcome is rounded to {form}", step.having(output_format=form)
+
+
 def _reduced_precision(step: Step) -> Variants:
     for form in ("TF32", "TF32, truncated", "bfloat16", "float16"):
         yield f"multiplies in {form} instead of in full", step.having(format=form)
@@ -267,7 +267,7 @@ def _transposed_kernel(step: Step) -> Variants:
             seen.append(turned)
             order = " ".join(names[axis] for axis in axes)
             yield f"reads the kernel's axes ({' '.join(names)}) as ({order})", step.holding(weight=turned)
-    native = (2, 3, 1, 0)[-kernel.ndim :] if kernel.ndim == 4 else (1, 0)
+    native = (2, 3, 1, 0) if kernel.ndim == 4 else (1, 0)
     back = np.argsort(native)
     reshaped = {
         "channels-last kernel reshaped, not transposed": kernel.transpose(native).reshape(kernel.shape),
@@ -338,8 +338,17 @@ def _missing_bias(step: Step) -> Variants:
     bias = step.parameters.get("bias")
     if bias is not None and np.any(bias):
         yield "the bias is missing", step.holding(bias=np.zeros_like(bias))
-    if step.kind == "batch norm" and np.any(step.parameters["weight"] != 1):
-        yield "the scale is missing", step.holding(weight=np.ones_like(step.parameters["weight"]))
+
+
+def _initial_values(step: Step) -> Variants:
+    """Parameters that were never loaded: a norm starts as the identity."""
+    weight, bias = np.ones_like(step.parameters["weight"]), np.zeros_like(step.parameters["bias"])
+    yield "the scale is missing, or was never loaded (1)", step.holding(weight=weight)
+    yield "scale and offset were never loaded (1 and 0)", step.holding(weight=weight, bias=bias)
+    if step.kind == "batch norm" and not step["training"]:
+        statistics = {"running_mean": bias, "running_var": weight}
+        yield "running statistics were never loaded (0 and 1)", step.holding(**statistics)
+        yield "nothing was ever loaded", step.holding(weight=weight, bias=bias, **statistics)
 
 
 EPS = (1e-3, 1e-5, 1e-6, 1e-4, 1e-7, 1e-8, 1.001e-5, 2e-5, 1e-2, 0.0)
@@ -358,12 +367,17 @@ def _solved_eps(step: Step, inputs: Inputs, actual: Array) -> Variants:
     x, leaves = inputs[0], step.parameters
     mean, variance = leaves["running_mean"], leaves["running_var"]
     if step["training"]:
-        mean, variance = x.mean(CHANNEL_AXES), x.var(CHANNEL_AXES)
-    channel = int(np.argmin(np.where(variance > 0, variance, np.inf)))
-    centred = (x[:, channel] - mean[channel]) * leaves["weight"][channel]
-    came = actual[:, channel] - leaves["bias"][channel]
+        mean, variance = x.mean(ALL_BUT_CHANNELS), x.var(ALL_BUT_CHANNELS)
+    shape = (1, -1, 1, 1)
+    centred = (x - mean.reshape(shape)) * leaves["weight"].reshape(shape)
+    came = actual - leaves["bias"].reshape(shape)
+    energy = (centred**2).sum(ALL_BUT_CHANNELS)
+    alive = energy > 1e-6 * energy.max()  # a channel whose gamma is 0 says nothing of eps
+    if len(variance) < 2 or not alive.any():  # of one channel, a scale would say the same
+        return
     with np.errstate(all="ignore"):
-        eps = float((centred**2).sum() / (centred * came).sum()) ** 2 - float(variance[channel])
+        found = (energy / (centred * came).sum(ALL_BUT_CHANNELS)) ** 2 - variance
+    eps = float(found[np.argmin(np.where(alive & (variance > 0), variance, np.inf))])
     if np.isfinite(eps) and eps > 0:
         for digits in (1, 2, 3, 5):
             tried = float(f"{eps:.{digits}g}")
@@ -411,6 +425,8 @@ def _solved_decay(step: Step, inputs: Inputs, actual: Array) -> Variants:
     batch = batch if step["biased"] or step.kind == "running mean" else batch * n / (n - 1)
     apart = running - batch
     decay = float(((actual - batch) * apart).sum() / (apart**2).sum())
+    if len(running) < 2 or not 0 <= decay <= 1:  # one number is any decay's
+        return
     for digits in (2, 3, 5):
         tried = float(f"{decay:.{digits}g}")
         yield f"decay {tried:g} instead of {step['decay']:g}", step.having(decay=tried)
@@ -450,6 +466,8 @@ def _normalisation(step: Step) -> Variants:
 def _solved_normalisation(step: Step, inputs: Inputs, actual: Array) -> Variants:
     """A scale and an offset for each channel of the image, by least squares on what came out."""
     x = inputs[0]
+    if not all(np.isfinite(array).all() for array in (x, actual, *step.parameters.values())):
+        return
     if step.kind == "convolution":
         if not step["of_image"] or x.shape[1] > 16:
             return
@@ -504,6 +522,7 @@ CAUSES = (
     Cause("gamma and beta swapped", ("batch norm", "layer norm"), _swapped_scale_and_offset),
     Cause("mean and variance swapped", ("batch norm",), _swapped_statistics),
     Cause("missing bias", (*PRODUCTS, "batch norm", "layer norm"), _missing_bias),
+    Cause("initial values", ("batch norm", "layer norm"), _initial_values),
     Cause("transposed kernel", PRODUCTS, _transposed_kernel),
     Cause("flipped kernel", ("convolution",), _flipped_kernel),
     Cause("permuted channels", PRODUCTS, _permuted_kernel, _solved_permutation),
@@ -512,7 +531,8 @@ CAUSES = (
     Cause("normalisation of the image", ("input", "convolution"), _normalisation, _solved_normalisation),
     Cause("layout flattening", ("input", "linear", "convolution", "relu"), _layout),
     Cause("missing term", ("sum",), _missing_term),
-    Cause("reduced precision", PRODUCTS, _reduced_precision, _single_precision),
+    Cause("reduced precision", PRODUCTS, _reduced_precision),
+    Cause("rounded outcome", tuple(KINDS), _stored, _single_precision),
 )
 
 
@@ -568,8 +588,11 @@ def explanations(step: Step, inputs: Inputs, actual: Array, tolerance: float, pa
 
     tolerance: relative to the greatest magnitude of what came out.
     """
+    if step.kind not in KINDS:
+        return []
+    before = _distance(compute(step, inputs), actual)
     single = ((cause.name, words, changed) for cause, words, changed in variants(step, inputs, actual))
-    found = _tried(inputs, actual, tolerance, single)
+    found = [each for each in _tried(inputs, actual, tolerance, single) if _better(each, before)]
     if found or not pairs:
         return found
     both = (
@@ -578,7 +601,22 @@ def explanations(step: Step, inputs: Inputs, actual: Array, tolerance: float, pa
         for second, more, changed in variants(halfway)
         if CAUSES.index(second) > CAUSES.index(first)
     )
-    return _tried(inputs, actual, tolerance, both, screen=True)
+    return [each for each in _tried(inputs, actual, tolerance, both, screen=True) if _better(each, before)]
+
+
+def _better(explanation: Explanation, before: float) -> bool:
+    """Whether it leaves much less than there was; of float32 for float64 the values speak, all of which it has."""
+    return explanation.left <= before / 4 or explanation.step["output_format"] == "float32"
+
+
+def _distance(computed: Array, actual: Array) -> float:
+    """Relative to the greatest magnitude, where both are numbers; a cause must bring it down, not only under a tolerance."""
+    if computed.shape != actual.shape:
+        return np.inf
+    both = np.isfinite(computed) & np.isfinite(actual)
+    if not both.all() or not both.any():
+        return np.inf
+    return float(np.abs(computed - actual).max() / (np.abs(actual).max() or 1))
 
 
 def _tried(

@@ -289,13 +289,17 @@ def _names(what: str, names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def checked_inputs(inputs: np.ndarray, config: Config, dtype: str) -> np.ndarray:
-    """The images in the dtype to compute in. Raises ValueError for what is not a batch of images."""
+def checked_inputs(inputs: np.ndarray, config: Config | None, dtype: str) -> np.ndarray:
+    """The images in the dtype to compute in; config: None if they may have any channels.
+
+    Raises ValueError for what is not a batch of images.
+    """
     if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "fiu":
         found = f"an array of {inputs.dtype.name}" if isinstance(inputs, np.ndarray) else type(inputs).__name__
         raise ValueError(f"inputs: expected a NumPy array of real numbers, got {found}")
-    if inputs.ndim != 4 or inputs.shape[1] != config.in_channels or not inputs.size:
-        raise ValueError(f"inputs: expected (batch, {config.in_channels}, height, width), got {inputs.shape}")
+    channels = "channels" if config is None else config.in_channels
+    if inputs.ndim != 4 or (config is not None and inputs.shape[1] != channels) or not inputs.size:
+        raise ValueError(f"inputs: expected (batch, {channels}, height, width), got {inputs.shape}")
     with np.errstate(over="ignore"):
         inputs = inputs.astype(dtype)
     if not np.isfinite(inputs).all():

@@ -8,7 +8,7 @@ were not recorded the oracle computes them, too, and the mistake can be in any o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -96,21 +96,34 @@ class Judge:
 
     def findings(self, x: Array) -> Iterator[Finding]:
         """Every stage that is off, in the order of execution. x: the input that the model was given."""
-        if self.given.shape == x.shape:
-            step = Step(IMAGE, {}, {"channels": x.shape[1]})
-            yield from self._judged(IMAGE, step, (x.astype(np.float64),), self.given, x.astype(np.float64), self.limit)
+        if self._departs(x):
+            yield from (finding for finding in self._image(x) if finding.explanations)
         for name, stage in self.state.stages.items():
             if name in self.values and name != IMAGE:
                 yield from self._stage(name, stage)
             if stage.kind == "batch norm" and self.training:
                 yield from self._statistics(stage)
 
+    def _departs(self, x: Array) -> bool:
+        return self.given.shape == x.shape and not self._apart(IMAGE, self.given, x.astype(np.float64), self.limit).ok
+
+    def _image(self, x: Array) -> Iterator[Finding]:
+        step = Step(IMAGE, {}, {"channels": x.shape[1]})
+        return self._judged(IMAGE, step, (x.astype(np.float64),), self.given, x.astype(np.float64), self.limit)
+
+    def has_prefix(self, x: Array) -> bool:
+        """Whether the first stage was given something that the input did not become by any known mistake."""
+        return self.given.shape != x.shape or (self._departs(x) and not any(f.explanations for f in self._image(x)))
+
     def _stage(self, name: str, stage: Stage) -> Iterator[Finding]:
         between = self._between(name)
         actual, right = self.values[name], stage.computed.value
-        if not all(np.isfinite(node.value).all() for node in stage.inputs):
-            # What makes NaN of NaN is not to blame.
-            actual, right = (np.where(np.isfinite(self.values[name]), array, 0) for array in (actual, right))
+        # What makes NaN of NaN, or NaN where it should, is not to blame.
+        undefined = ~np.isfinite(actual) | ~np.isfinite(right)
+        read = [node.value for node in stage.inputs] + list(self._step(stage).parameters.values())
+        if all(np.isfinite(array).all() for array in read):
+            undefined = ~np.isfinite(actual) & ~np.isfinite(right)
+        actual, right = (np.where(undefined, 0, array) for array in (actual, right))
         if not between:
             inputs = tuple(node.value for node in stage.inputs)
             yield from self._judged(name, self._step(stage), inputs, actual, right, self.limit)
@@ -145,7 +158,7 @@ class Judge:
 
     def _finding(self, name: str, apart: Difference, actual: Array, right: Array, found: Iterable[Explanation]) -> Finding:
         agrees = None
-        for row in self.rows:
+        for row in self.rows if name != IMAGE else ():
             if row.tensor == name:
                 break
             agrees = (row.tensor, row.relative) if row.ok else agrees
@@ -224,18 +237,41 @@ class Judge:
         actual = self.values[name]
         off = _relative(self.state.stages[name].computed.value, actual)
         best: dict[str, Explanation] = {}
-        for cause, words, changes in candidates:
+        few = self._on_one_image if len(actual) > 1 and not self.training else None
+        for number, (cause, words, changes) in enumerate(candidates):
+            if number % 20 == 19:
+                self.progress(f"{self.model}: {number + 1} causes tried up to {name}")
+            if few is not None and "mode" not in cause and not few.might(name, changes):
+                continue
             made = self._with(name, changes)
             if made is None:
                 continue
             step, y = made
-            left = left_over(Step(step.kind), y, actual, self.limit)
+            left = left_over(step if name in changes else Step(step.kind), y, actual, self.limit)
+            if left is not None and left > off / 4:
+                continue
             if left is None and step["format"] and _relative(y, actual) < 0.05 * off:
                 left = _relative(y, actual)
                 words += f" (accounts for {1 - left / off:.0%} of it; rounding cannot be repeated exactly)"
             if left is not None and (cause not in best or left < best[cause].left / 4):
                 best[cause] = Explanation(cause, words, step, left)
         return sorted(best.values(), key=lambda each: each.left)
+
+    @cached_property
+    def _on_one_image(self) -> "Judge":
+        """The same for the first image alone: in evaluation, whether a cause can be it shows there."""
+        values = {name: array[:1] for name, array in self.recording.values.items()}
+        received = None if self.recording.received is None else self.recording.received[:1]
+        return replace(self, recording=Recording(values, received=received), given=self.given[:1])
+
+    def might(self, name: str, changes: Changes) -> bool:
+        """Whether changes bring a stage anywhere near to what was recorded."""
+        made = self._with(name, changes)
+        if made is None:
+            return False
+        off = _relative(self.state.stages[name].computed.value, self.values[name])
+        near = left_over(made[0], made[1], self.values[name], 4 * self.limit) is not None
+        return near or _relative(made[1], self.values[name]) < 0.5 * off
 
     def _with(self, name: str, changes: Changes) -> tuple[Step, Array] | None:
         """A changed step, and the stage's output with all changes made; None where one of them cannot be."""

@@ -202,6 +202,8 @@ def test_drift(torch, tmp_path):
     assert "2 steps of Adam, Constant, batches of 16, a block, 3 to 5 channels" in block.output
     fails(ValueError, "--recipe: expected one of sgd, adam, adamw or JSON, got 'rmsprop'", *arguments, "--recipe", "rmsprop")
     fails(ValueError, "--recipe: expected an object", *arguments, "--recipe", "[]")
+    fails(ValueError, "--frameworks: drift is between two; name another framework", "drift", "--frameworks", "torch")
+    fails(ValueError, "--dtype: expected float32 or float64, got 'int8'", "drift", "--dtype", "int8")
 
 
 def test_check_a_grid_and_its_page(torch, tmp_path):
@@ -213,6 +215,7 @@ def test_check_a_grid_and_its_page(torch, tmp_path):
     assert page.count('role="gridcell"') == 15
     fails(ValueError, "--grid: makes blocks of its own", "check", "--grid", "--config", "resnet20")
     fails(ValueError, "--grid: makes images of its own sizes", "check", "--grid", "--size", "8x8")
+    fails(ValueError, "--grid: can be had without --trace", "check", "--grid", "--trace")
 
 
 def _check(block, tmp_path, array):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def trace(
     """Runs the same input through models, compares them stage by stage, and explains what differs.
 
     models: by the name that the report calls them, each one of ours (a block or a network of any of the three packages), a
-    `Mapped` model of your own, or a `Recording` of outputs from elsewhere. inputs: (batch, channels, height, width).
+    `Mapped` model of your own, or a `Recording` of outputs in evaluation. inputs: (batch, channels, height, width).
     config, arrays: what the models should be; by default what the first of ours is and holds. modes: "eval", "train".
     Models are left as they were. Raises ValueError for bad inputs and for stages that do not exist, WeightsError for arrays
     that do not fit the config.
@@ -63,26 +63,34 @@ def trace(
     config, arrays = _meant(models, config, arrays)
     check(schema(config), arrays)
     dtype = min((array.dtype for array in arrays.values()), key=lambda kind: kind.itemsize).name
-    x = np.asarray(inputs, dtype) if _hold_blocks(models) else checked_inputs(inputs, config, dtype)
+    tolerance(dtype, "eval output")  # refuses other dtypes
+    x = checked_inputs(inputs, None if _hold_blocks(models) else config, dtype)
     rows: list[Difference] = []
     findings: list[Finding] = []
     margin = float("inf")
+    notes: set[str] = set()
     for mode in modes:
         recordings = _recorded(models, x, config, dtype, mode, seed, progress)
         for model, recording in recordings.items():
             given = x if recording.received is None else recording.received
+            if not np.isfinite(given).all():
+                raise ValueError(f"{model}: what its first stage is given is not finite everywhere")
             right, near = _oracle(config, arrays, given, dtype, mode, seed)
-            _check_stages(model, recording, right, every=not isinstance(models[model], Mapped))
+            _check_stages(model, recording, right, strict=isinstance(models[model], (Mapped, Recording)))
             compared = _compared(model, mode, dtype, recording, right, recordings)
             judge = Judge(model, mode, config, arrays, dtype, recording, given, right, compared, progress)
             found = list(judge.findings(x))
+            if judge.has_prefix(x):
+                notes.add(
+                    f"{model} gives its first stage something else than the input; what it does in front was not compared"
+                )
             findings += found or _backward(model, mode, recording, right, compared)
             rows += compared
             margin = min(margin, near)
-    notes = [near_kink(margin, dtype)] if any(finding.backward for finding in findings) else []
-    notes += [] if findings else [_grown(rows)]
+    notes |= {near_kink(margin, dtype)} if any(finding.backward for finding in findings) else set()
+    notes |= set() if findings else {_grown(rows)}
     title = f"trace of {config.describe()} in {dtype}, input {' x '.join(map(str, x.shape))}"
-    return Trace(title, tuple(rows), tuple(findings), notes=tuple(note for note in notes if note))
+    return Trace(title, tuple(rows), tuple(findings), notes=tuple(sorted(note for note in notes if note)))
 
 
 def trace_frameworks(
@@ -139,6 +147,8 @@ def _expected(
 
     Raises ValueError for stages and shapes that the model does not have.
     """
+    if not expected:
+        raise ValueError("expected: expected the output or stages by name, got none")
     state, _, _ = reference.stages(config, arrays, inputs, training=False)
     values, notes = {}, []
     for name, array in expected.items():
@@ -163,6 +173,11 @@ def _meant(
 ) -> tuple[Config, Mapping[str, np.ndarray]]:
     """What the models should be: as given, or as the first of ours."""
     ours = [model for model in models.values() if not isinstance(model, (Mapped, Recording))]
+    if ORACLE in models:
+        raise ValueError(f"models: {ORACLE!r} is what the report calls NumPy; give the model another name")
+    for name, model in models.items():
+        if isinstance(model, Mapped) and "input" in model.stages:
+            raise ValueError(f"stages: {name}: the input is no stage; map conv1 (or stem.conv), which is given it")
     for model in ours:
         framework_of(model)
     if not ours and (config is None or arrays is None):
@@ -190,7 +205,7 @@ def _recorded(
     for name, model in sorted(models.items(), key=lambda item: not isinstance(item[1], Mapped)):
         progress(f"{mode}, run {name}")
         if isinstance(model, Recording):
-            recordings[name] = model
+            recordings |= {name: model} if mode == "eval" else {}
             continue
         live, stages, image = (model.model, model.stages, x) if isinstance(model, Mapped) else (model, None, inner)
         recordings[name] = part(owner(live), "tracing").trace(
@@ -201,10 +216,15 @@ def _recorded(
             last=last_stage(config),
             stages=stages,
         )
-        received = recordings[name].received
-        if isinstance(model, Mapped) and received is not None and received.shape != x.shape:
-            inner = received
-    return {name: recordings[name] for name in models}
+        if isinstance(model, Mapped):
+            recordings[name] = replace(recordings[name], slopes=_without_input(recordings[name].slopes))
+            inner = x if recordings[name].received is None else recordings[name].received
+    return {name: recordings[name] for name in models if name in recordings}
+
+
+def _without_input(slopes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A model that holds a block may be given something else than the block."""
+    return {name: slope for name, slope in slopes.items() if name != "input"}
 
 
 def _oracle(
@@ -218,11 +238,11 @@ def _oracle(
     return Recording({name: node.value for name, node in nodes.items()}, slopes, state.statistics), state.margin
 
 
-def _check_stages(model: str, recording: Recording, right: Recording, every: bool) -> None:
-    """Raises ValueError for stages that the oracle does not have, in a mapped model, or has in another shape."""
+def _check_stages(model: str, recording: Recording, right: Recording, strict: bool) -> None:
+    """Raises ValueError for stages that the oracle has in another shape or, if strict, not at all."""
     for name, array in recording.values.items():
         if name not in right.values:
-            if not every:
+            if strict:
                 raise ValueError(f"stages: {model}: there is no stage {name!r}; the stages are {', '.join(right.values)}")
         elif name != "input" and array.shape != right.values[name].shape:
             shape = right.values[name].shape

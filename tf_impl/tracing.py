@@ -13,7 +13,16 @@ import numpy as np
 
 from tf_impl.adapter import BACKEND, _device_of, _images, _numpy
 from weights.layouts import LAYOUTS
-from weights.tracing import Recorder, Recording, calls_recorded, functions_recorded, norm_statistics, resolve, stage_of
+from weights.tracing import (
+    Recorder,
+    Recording,
+    calls_recorded,
+    check_recorded,
+    functions_recorded,
+    mapped,
+    norm_statistics,
+    stage_of,
+)
 
 LAYOUT = LAYOUTS["tf"]
 
@@ -43,6 +52,7 @@ def trace(
         recorder.know(images)
         with functions_recorded(recorder, ours), calls_recorded(recorder, [keras.layers.Layer]):
             model(images, training=training)
+        check_recorded(recorder, last, stages)
         return recorder
 
     def slope_of(output: Any) -> Any:
@@ -60,7 +70,7 @@ def trace(
             if slope is not None and name not in recorder.given
         },
         statistics,
-        _canonical(recorder.received),
+        None if recorder.received is None else _canonical(recorder.received),
     )
 
 
@@ -129,8 +139,7 @@ def _named(model: Any, stages: Mapping[str, str] | None, last: str) -> dict[str,
     """The layers that are stages; the model itself is "" unless another is the last stage."""
     if stages is None:
         return {stage_of(LAYOUT, path): layer for path, layer in _layers(model, ())}
-    found = {stage: resolve(model, path, _part) for stage, path in stages.items()}
-    return found if last in found else {"": model, **found}
+    return mapped(model, stages, last, _part, keras.layers.Layer)
 
 
 def _layers(layer: keras.layers.Layer, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], keras.layers.Layer]]:

@@ -6,6 +6,7 @@ gave ("sum"). What is called a second time is "relu 2". The three implementation
 names in the same order.
 """
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ FUNCTIONS = (
 )
 # Their outputs, and those of modules of these classes, are not maps: their axes have the same order in every framework.
 NOT_MAPS = ("softmax", "RelativePositions")
+# The stages that are given what the block or the network is given, whatever stands in front of it.
+FIRST_STAGES = ("conv1", "shortcut.0", "stem.conv")
 NORM_ROLES = ("norm mean", "norm variance")
 
 
@@ -52,7 +55,7 @@ class Recording:
 
     values: what came out. slopes: the gradients of sum(output * cotangent) with respect to that, for those stages on which
     the output depends. statistics: running statistics after the pass, by stage and leaf ("bn1.running_mean"). received: what
-    the first stage was given, which in a model that holds a block is not what the model was given.
+    the first stage was given, which in a model that holds a block is not what the model was given; None if not known.
     """
 
     values: Mapping[str, np.ndarray]
@@ -66,7 +69,8 @@ class Recorder:
 
     names: the stage of each module, by the module's id; "" is the model itself. last: what to call its output. every:
     whether functions are stages, too. tap: is given the number of a stage, counted as they come, and its value, and gives
-    the value to go on with; a framework puts in there what it needs for gradients.
+    the value to go on with; a framework puts in there what it needs for gradients. copied: makes a copy of a value that
+    what the model does to the value leaves alone, for a model of a user's own, which may change values in place.
     """
 
     def __init__(
@@ -75,11 +79,13 @@ class Recorder:
         last: str,
         every: bool = True,
         tap: Callable[[int, Any], Any] = lambda number, value: value,
+        copied: Callable[[Any], Any] = lambda value: value,
     ):
         self.names = names
         self.last = last
         self.every = every
         self.tap = tap
+        self.copied = copied
         self.values: dict[str, Any] = {}
         self.numbers: dict[str, int] = {}
         self.maps: dict[str, bool] = {}
@@ -100,8 +106,8 @@ class Recorder:
         name = self.names.get(id(module))
         if name is None or id(module) in self._inside or self._in_function:
             return call()
-        if self.received is None and name:
-            self.received = given
+        if self.received is None and name in FIRST_STAGES:
+            self.received = self.copied(given)
         self._inside.add(id(module))
         self._scope.append(name)
         try:
@@ -138,9 +144,10 @@ class Recorder:
     def _keep(self, name: str, value: Any, is_map: bool) -> Any:
         number = len(self.values)
         value = self.tap(number, value)
-        self.know(value)
         self._put(name, number, value, is_map)
-        return value
+        onward = self.copied(value)
+        self.know(value, onward)
+        return onward
 
     def _put(self, name: str, number: int, value: Any, is_map: bool) -> None:
         name = numbered(name, self.values)
@@ -149,6 +156,8 @@ class Recorder:
 
     def _leave(self, name: str, value: Any, kind: str) -> Any:
         """A module's output. What its last function gave is renamed after the module; what another module gave is that's."""
+        if not self.every:
+            return self._keep(name, value, kind not in NOT_MAPS)
         newest, of_function = self._newest
         if newest in self.values and value is self.values[newest] and of_function:
             del self.values[newest]
@@ -157,6 +166,10 @@ class Recorder:
         if id(value) in self._known:
             return value
         return self._keep(name, value, kind not in NOT_MAPS)
+
+
+# One trace at a time: while it runs, what others call is replaced.
+_LOCK = threading.RLock()
 
 
 @contextmanager
@@ -171,42 +184,45 @@ def functions_recorded(recorder: Recorder, modules: Iterable[ModuleType]) -> Ite
         table[key] = lambda *arguments, **options: recorder.function(name, original, *arguments, **options)
 
     tables: dict[int, dict[str, Any]] = {}
-    for module in modules:
-        for name in FUNCTIONS:
-            if callable(vars(module).get(name)):
-                replace(vars(module), name, name)
-        if "GATES" in vars(module):
-            tables[id(module.GATES)] = module.GATES  # imported by several
-    for gates in tables.values():
-        for name in gates:
-            replace(gates, name, name)
-    try:
-        yield
-    finally:
-        for table, key, original in reversed(replaced):
-            table[key] = original
+    with _LOCK:
+        for module in modules:
+            for name in FUNCTIONS:
+                if callable(vars(module).get(name)):
+                    replace(vars(module), name, name)
+            if "GATES" in vars(module):
+                tables[id(module.GATES)] = module.GATES  # imported by several
+        for gates in tables.values():
+            for name in gates:
+                replace(gates, name, name)
+        try:
+            yield
+        finally:
+            for table, key, original in reversed(replaced):
+                table[key] = original
 
 
 @contextmanager
 def calls_recorded(recorder: Recorder, classes: Iterable[type]) -> Iterator[None]:
     """Within it, calls of objects of these classes are told to the recorder."""
     replaced: list[tuple[Any, bool, Any]] = []
-    for kind in set(classes):
-        original = kind.__call__
-        replaced.append((kind, "__call__" in vars(kind), original))
+    with _LOCK:
+        for kind in set(classes):
+            original = kind.__call__
+            replaced.append((kind, "__call__" in vars(kind), original))
 
-        def told(self: Any, *arguments: Any, _original: Any = original, **options: Any) -> Any:
-            return recorder.module(self, lambda: _original(self, *arguments, **options), *arguments[:1])
+            def told(self: Any, *arguments: Any, _original: Any = original, **options: Any) -> Any:
+                given = next(iter((*arguments, *options.values())), None)
+                return recorder.module(self, lambda: _original(self, *arguments, **options), given)
 
-        kind.__call__ = told  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for kind, own, original in reversed(replaced):
-            if own:
-                kind.__call__ = original
-            else:
-                del kind.__call__
+            kind.__call__ = told  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            for kind, own, original in reversed(replaced):
+                if own:
+                    kind.__call__ = original
+                else:
+                    del kind.__call__
 
 
 def stage_of(layout: Layout, path: Iterable[Any]) -> str:
@@ -225,6 +241,38 @@ def norm_statistics(layout: Layout, modules: Mapping[str, Any]) -> dict[str, Any
             if leaf is not None:
                 found[f"{stage}.{leaves[role]}"] = leaf
     return found
+
+
+def mapped(model: Any, stages: Mapping[str, str], last: str, find: Callable[[Any, str], Any], kind: type) -> dict[str, Any]:
+    """The modules of a model of a user's own that are stages; the model itself is "" unless another is the last stage.
+
+    find: how a framework looks up one part of a path. kind: what modules are. Raises ValueError for a path that leads to no
+    module, and for two that lead to one.
+    """
+    found: dict[str, Any] = {}
+    for stage, path in stages.items():
+        module = resolve(model, path, find)
+        if not isinstance(module, kind):
+            raise ValueError(f"stages: {path!r} is {type(module).__qualname__}, not a module that is called")
+        for other, known in found.items():
+            if known is module:
+                raise ValueError(
+                    f"stages: {other} and {stage} are one module, {path!r}, so which of its calls is which is not known; "
+                    f"map one of them, or give each a module of its own"
+                )
+        found[stage] = module
+    return found if last in found else {"": model, **found}
+
+
+def check_recorded(recorder: Recorder, last: str, stages: Mapping[str, str] | None) -> None:
+    """Raises ValueError when a mapped module was not called, or more than once, and when the model gives no array."""
+    for stage in stages or ():
+        if stage not in recorder.values:
+            raise ValueError(f"stages: the model did not call the module of {stage}; map one that it calls")
+        if numbered(stage, recorder.values) != f"{stage} 2":
+            raise ValueError(f"stages: the model calls the module of {stage} more than once; map one that it calls once")
+    if not hasattr(recorder.values.get(last), "shape"):
+        raise ValueError(f"the model's output: expected one array, got {type(recorder.values.get(last)).__qualname__}")
 
 
 def resolve(model: Any, path: str, find: Callable[[Any, str], Any]) -> Any:
