@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 REQUIRE ?= torch,jax,tf
 ENVIRONMENT := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: demo test lint bench golden picture pretrained gpu clean
+.PHONY: demo test backends lint bench golden picture pretrained gpu clean
 
 demo: $(READY)
 	@$(BIN)/resattn demo
@@ -16,13 +16,15 @@ demo: $(READY)
 # know, so this is for the versions in constraints.txt.
 FAST := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
-# The suite; the golden vectors as XLA compiles by default; then what depends on the backend of Keras again on its other
-# two, each in a process of its own.
+# The suite, and the golden vectors as XLA compiles by default. `make backends`: what depends on the backend of Keras again
+# on its other two, each in a process of its own.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --durations=5
 BACKEND_TESTS := $(addprefix shared_tests/test_,golden.py gradients.py roundtrip.py idioms.py errors.py training.py)
 test: $(READY) lint
 	$(ENVIRONMENT) $(FAST) $(PYTEST) --require $(REQUIRE) shared_tests
 	$(ENVIRONMENT) XLA_FLAGS= $(PYTEST) --require jax --frameworks jax shared_tests/test_golden.py
+
+backends: $(READY)
 	$(ENVIRONMENT) $(FAST) KERAS_BACKEND=jax $(PYTEST) -k 'not drawn' --require tf --frameworks tf $(BACKEND_TESTS)
 	$(ENVIRONMENT) KERAS_BACKEND=torch $(PYTEST) -k 'not drawn' --require tf --frameworks tf $(BACKEND_TESTS)
 
