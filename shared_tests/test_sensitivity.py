@@ -240,11 +240,11 @@ def test_the_whole_cross_check_sees_one_wrong_framework(all_frameworks, monkeypa
     """One framework of three is off: the rows that name it fail, and no others."""
     from shared_tests import backends
 
-    def build_with_a_mistake(config, arrays, framework, device=None):
+    def build_with_a_mistake(config, arrays, framework, device=None, compute=None):
         arrays = {name: array.copy() for name, array in arrays.items()}
         if framework == "jax":
             arrays["conv2.weight"][0, 0, 0, 0] += 0.01
-        return build(config, arrays, framework, device)
+        return build(config, arrays, framework, device, compute)
 
     config = BlockConfig(3, 5, 3, 2)
     assert crosscheck(config, batch=2).ok

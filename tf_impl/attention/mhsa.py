@@ -39,10 +39,8 @@ class RelativePositions(keras.layers.Layer):
     ) -> Float[KerasTensor, "batch heads here there"]:
         batch, (_, heads, _, width), (rows, cols) = ops.shape(query)[0], query.shape, self.size
         query = ops.reshape(query, (batch, heads, rows, cols, width))
-        along_cols = by_position(query @ swapped(like(query, ops.convert_to_tensor(self.width_rel)), 0, 1), cols)
-        along_rows = by_position(
-            swapped(query, 2, 3) @ swapped(like(query, ops.convert_to_tensor(self.height_rel)), 0, 1), rows
-        )
+        along_cols = by_position(query @ swapped(like(query, self.width_rel), 0, 1), cols)
+        along_rows = by_position(swapped(query, 2, 3) @ swapped(like(query, self.height_rel), 0, 1), rows)
         along_rows = swapped(along_rows, 2, 3)
         logits = added(along_rows[..., :, None], along_cols[..., None, :])
         return ops.reshape(logits, (batch, heads, rows * cols, rows * cols))
