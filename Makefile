@@ -16,15 +16,15 @@ demo: $(READY)
 # know, so this is for the versions in constraints.txt.
 FAST := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
-# The suite, and the golden vectors as XLA compiles by default. `make backends`: what depends on the backend of Keras again
-# on its other two, each in a process of its own.
+# The suite. `make backends`: the golden vectors as XLA compiles by default, and what depends on the backend of Keras again on
+# its other two, each in a process of its own.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --durations=5
 BACKEND_TESTS := $(addprefix shared_tests/test_,golden.py gradients.py roundtrip.py idioms.py errors.py training.py)
 test: $(READY) lint
 	$(ENVIRONMENT) $(FAST) $(PYTEST) --require $(REQUIRE) shared_tests
-	$(ENVIRONMENT) XLA_FLAGS= $(PYTEST) --require jax --frameworks jax shared_tests/test_golden.py
 
 backends: $(READY)
+	$(ENVIRONMENT) XLA_FLAGS= $(PYTEST) --require jax --frameworks jax shared_tests/test_golden.py
 	$(ENVIRONMENT) $(FAST) KERAS_BACKEND=jax $(PYTEST) -k 'not drawn' --require tf --frameworks tf $(BACKEND_TESTS)
 	$(ENVIRONMENT) KERAS_BACKEND=torch $(PYTEST) -k 'not drawn' --require tf --frameworks tf $(BACKEND_TESTS)
 
