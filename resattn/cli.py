@@ -180,13 +180,9 @@ def check(
     block 64 to 128 channels with stride 2.
     """
     from weights import BlockConfig
-    from weights.store import read, write_atomically
+    from weights.store import write_atomically
 
-    described, arrays = config_from(config), None
-    if file is None and naming is not None:
-        raise ValueError("--naming: names what is in a file, but no file was given")
-    if file is not None:
-        described, arrays = read(file, described, naming)
+    described, arrays = model_given(file, config, naming)
     options = {
         "frameworks": known_to(described) if frameworks is None else names(frameworks),
         "devices": names(devices),
@@ -560,13 +556,9 @@ def explain(
     """
     from resattn.explain import explain as explained
     from weights import BlockConfig
-    from weights.store import read, write_atomically
+    from weights.store import write_atomically
 
-    described = config_from(config)
-    if file is None and naming is not None:
-        raise ValueError("--naming: names what is in a file, but no file was given")
-    if file is not None:
-        described, _ = read(file, described, naming)
+    described, _ = model_given(file, config, naming)
     sides = None if size is None else height_and_width(size)
     told = explained(described or BlockConfig(64, 128, 3, 2), sides, batch, dtype, code)
     for line, style in told.lines(get_terminal_size().columns, language):
@@ -612,13 +604,8 @@ def draw(
     """Draw a block with its attention, or a network, as its config says it is. Without FILE and --config: as `check`."""
     from resattn.draw import block_of, save, scene_of
     from weights import BlockConfig
-    from weights.store import read
 
-    described = config_from(config)
-    if file is None and naming is not None:
-        raise ValueError("--naming: names what is in a file, but no file was given")
-    if file is not None:
-        described, _ = read(file, described, naming)
+    described, _ = model_given(file, config, naming)
     shown, sides = described or BlockConfig(64, 128, 3, 2), None if size is None else height_and_width(size)
     if block is not None:
         shown, sides = block_of(shown, block, sides)
@@ -691,6 +678,20 @@ def config_from(text: str | None) -> Config | None:
     if Path(text).suffix == ".json":
         return config_file(text)
     raise ValueError(f"--config: expected a preset ({', '.join(PRESETS)}), a .json file or JSON text, got {text!r}")
+
+
+def model_given(
+    file: Path | None, config: str | None, naming: str | None
+) -> tuple[Config | None, dict[str, np.ndarray] | None]:
+    """The config of a command's FILE and --config, None without them, and the arrays of FILE."""
+    from weights.store import read
+
+    described = config_from(config)
+    if file is None:
+        if naming is not None:
+            raise ValueError("--naming: names what is in a file, but no file was given")
+        return described, None
+    return read(file, described, naming)
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -15,7 +15,17 @@ from itertools import combinations
 import numpy as np
 
 from shared_tests import reference
-from shared_tests.causes import CAUSES, Cause, Explanation, Step, compute, explanations, left_over, variants
+from shared_tests.causes import (
+    ALL_BUT_CHANNELS,
+    CAUSES,
+    Cause,
+    Explanation,
+    Step,
+    compute,
+    explanations,
+    left_over,
+    variants,
+)
 from shared_tests.reference_layers import Array, Node, Stage, State
 from shared_tests.tolerances import tolerance
 from shared_tests.trace_report import ORACLE, Finding, where
@@ -42,9 +52,9 @@ IMAGE = "input"
 class Judge:
     """Judges one recording.
 
-    config, arrays: what the model should be. given: what its first stage was given. right: the oracle's own recording;
-    stages of the same name have the same shape. rows: how far the model's are from that. progress: called with a line now
-    and then.
+    config, arrays: what the model should be. x: the input that it was given. given: what its first stage was given. right:
+    the oracle's own recording; stages of the same name have the same shape. rows: how far the model's are from that.
+    progress: called with a line now and then.
     """
 
     model: str
@@ -53,6 +63,7 @@ class Judge:
     arrays: Mapping[str, Array]
     dtype: str
     recording: Recording
+    x: Array
     given: Array
     right: Recording
     rows: Sequence[Difference]
@@ -94,26 +105,27 @@ class Judge:
     def _recorded(self, stage: Stage) -> Array:
         return self.values[stage.name].astype(np.float64)
 
-    def findings(self, x: Array) -> Iterator[Finding]:
-        """Every stage that is off, in the order of execution. x: the input that the model was given."""
-        if self._departs(x):
-            yield from (finding for finding in self._image(x) if finding.explanations)
+    def findings(self) -> Iterator[Finding]:
+        """Every stage that is off, in the order of execution."""
+        yield from (finding for finding in self._image if finding.explanations)
         for name, stage in self.state.stages.items():
             if name in self.values and name != IMAGE:
                 yield from self._stage(name, stage)
             if stage.kind == "batch norm" and self.training:
                 yield from self._statistics(stage)
 
-    def _departs(self, x: Array) -> bool:
-        return self.given.shape == x.shape and not self._apart(IMAGE, self.given, x.astype(np.float64), self.limit).ok
+    @cached_property
+    def _image(self) -> list[Finding]:
+        """How what the first stage was given differs from the input, where it has the input's shape."""
+        if self.given.shape != self.x.shape:
+            return []
+        step, x = Step(IMAGE, {}, {"channels": self.x.shape[1]}), self.x.astype(np.float64)
+        return list(self._judged(IMAGE, step, (x,), self.given, x, self.limit))
 
-    def _image(self, x: Array) -> Iterator[Finding]:
-        step = Step(IMAGE, {}, {"channels": x.shape[1]})
-        return self._judged(IMAGE, step, (x.astype(np.float64),), self.given, x.astype(np.float64), self.limit)
-
-    def has_prefix(self, x: Array) -> bool:
+    @property
+    def has_prefix(self) -> bool:
         """Whether the first stage was given something that the input did not become by any known mistake."""
-        return self.given.shape != x.shape or (self._departs(x) and not any(f.explanations for f in self._image(x)))
+        return self.given.shape != self.x.shape or any(not finding.explanations for finding in self._image)
 
     def _stage(self, name: str, stage: Stage) -> Iterator[Finding]:
         between = self._between(name)
@@ -138,8 +150,8 @@ class Judge:
         x = stage.inputs[0].value
         count = np.float64(x.size / x.shape[1])
         for leaf, kind, batch in (
-            ("running_mean", "running mean", x.mean((0, 2, 3))),
-            ("running_var", "running variance", x.var((0, 2, 3))),
+            ("running_mean", "running mean", x.mean(ALL_BUT_CHANNELS)),
+            ("running_var", "running variance", x.var(ALL_BUT_CHANNELS)),
         ):
             name = f"{stage.module}.{leaf}"
             if name in self.recording.statistics:
