@@ -1,4 +1,6 @@
-"""The residual block with attention, and a network of it, in Flax NNX. Arrays are (batch, height, width, channels)."""
+"""The residual block with attention, and a network of it, in Flax NNX. Arrays are (batch, height,
+width, channels).
+"""
 
 from jax_impl.attention import (
     ATTENTION,

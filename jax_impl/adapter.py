@@ -1,7 +1,7 @@
 """Live models <-> NumPy: what `weights` and the cross-check need of a framework, as functions.
 
-Images and outputs are NumPy arrays in canonical order, (batch, channels, height, width). Parameters stay in the
-framework's own layout; `weights` reorders them.
+Images and outputs are NumPy arrays in canonical order, (batch, channels, height, width). Parameters
+stay in the framework's own layout; `weights` reorders them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def versions() -> str:
 
 def devices() -> tuple[str, ...]:
     """The devices that models can be put on here."""
-    return ("cpu", "cuda") if any(device.platform == "gpu" for device in jax.devices()) else ("cpu",)
+    return (
+        ("cpu", "cuda") if any(device.platform == "gpu" for device in jax.devices()) else ("cpu",)
+    )
 
 
 @contextmanager
@@ -54,21 +56,37 @@ def holds_float64() -> bool:
     return jax.dtypes.canonicalize_dtype(jnp.float64) == jnp.float64
 
 
-def create(config: Config, *, dtype: str, device: str | None = None, compute: str | None = None) -> nnx.Module:
-    """A new model of a config, its parameters zeros in `dtype`, to be loaded. compute: a lower dtype to compute in."""
-    model = ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
+def create(
+    config: Config, *, dtype: str, device: str | None = None, compute: str | None = None
+) -> nnx.Module:
+    """A new model of a config, its parameters zeros in `dtype`, to be loaded. compute: a lower
+    dtype to compute in.
+    """
+    model = (
+        ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
+    )
     dtypes = {"dtype": dtype} if compute is None else {"dtype": compute, "param_dtype": dtype}
     with nullcontext() if device is None else jax.default_device(jax.devices(device)[0]):
         if own_kinds(config):  # which may hold arrays of their own
             return model.from_config(config, **dtypes, rngs=nnx.Rngs(0))
-        # Drawing initial values that are overwritten at once costs a compilation for each shape: 14 s for a ResNet-20.
-        graph, state = nnx.split(nnx.eval_shape(lambda: model.from_config(config, **dtypes, rngs=nnx.Rngs(0))))
-        return nnx.merge(graph, jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), state))
+        # Drawing initial values that are overwritten at once costs a compilation for each shape: 14
+        # s for a ResNet-20.
+        graph, state = nnx.split(
+            nnx.eval_shape(lambda: model.from_config(config, **dtypes, rngs=nnx.Rngs(0)))
+        )
+        return nnx.merge(
+            graph,
+            jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), state),
+        )
 
 
 def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
     """Everything that the model holds, parameters and statistics, by the framework's own names."""
-    return {".".join(map(str, path)): node for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)}
+    return {
+        ".".join(map(str, path)): node
+        for path, node in nnx.iter_graph(model)
+        if isinstance(node, nnx.Variable)
+    }
 
 
 def to_numpy(leaf: nnx.Variable) -> np.ndarray:
@@ -106,15 +124,27 @@ def forward(model: nnx.Module, x: np.ndarray, *, training: bool = False) -> np.n
 
 
 def gradients(
-    model: nnx.Module, leaves: Mapping[str, nnx.Variable], x: np.ndarray, cotangent: np.ndarray, *, training: bool
+    model: nnx.Module,
+    leaves: Mapping[str, nnx.Variable],
+    x: np.ndarray,
+    cotangent: np.ndarray,
+    *,
+    training: bool,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Output, and the gradients of sum(output * cotangent) with respect to the input and to each leaf, by its name."""
+    """Output, and the gradients of sum(output * cotangent) with respect to the input and to each
+    leaf, by its name.
+    """
     with _mode(model, training):
         graph, parameters, statistics, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
         images, slopes = _images(parameters, x), _images(parameters, cotangent)
-        y, statistics, image_slope, parameter_slopes = _gradients(graph, parameters, statistics, rest, images, slopes)
+        y, statistics, image_slope, parameter_slopes = _gradients(
+            graph, parameters, statistics, rest, images, slopes
+        )
         nnx.update(model, statistics)
-    by_path = {".".join(map(str, path)): to_numpy(leaf) for path, leaf in nnx.to_flat_state(parameter_slopes)}
+    by_path = {
+        ".".join(map(str, path)): to_numpy(leaf)
+        for path, leaf in nnx.to_flat_state(parameter_slopes)
+    }
     return _canonical(y), _canonical(image_slope), {name: by_path[name] for name in leaves}
 
 
@@ -132,21 +162,35 @@ def _mode(model: nnx.Module, training: bool) -> Iterator[None]:
 
 def _modes(model: nnx.Module) -> list[tuple[nnx.Module, bool]]:
     """Every part that has a mode (batch norms, ours or Flax'), and whether it infers."""
-    return [(node, node.use_running_average) for _, node in nnx.iter_graph(model) if hasattr(node, "use_running_average")]
+    return [
+        (node, node.use_running_average)
+        for _, node in nnx.iter_graph(model)
+        if hasattr(node, "use_running_average")
+    ]
 
 
 @partial(jax.jit, static_argnums=0)
-def _forward(graph: nnx.GraphDef[Any], parameters: Any, statistics: Any, rest: Any, x: jax.Array) -> tuple[Any, ...]:
+def _forward(
+    graph: nnx.GraphDef[Any], parameters: Any, statistics: Any, rest: Any, x: jax.Array
+) -> tuple[Any, ...]:
     model = nnx.merge(graph, parameters, statistics, rest)
     return model(x), nnx.state(model, nnx.BatchStat)
 
 
 @partial(jax.jit, static_argnums=0)
 def _gradients(
-    graph: nnx.GraphDef[Any], parameters: Any, statistics: Any, rest: Any, x: jax.Array, cotangent: jax.Array
+    graph: nnx.GraphDef[Any],
+    parameters: Any,
+    statistics: Any,
+    rest: Any,
+    x: jax.Array,
+    cotangent: jax.Array,
 ) -> tuple[Any, ...]:
     y, pullback, statistics = jax.vjp(
-        lambda parameters, x: _forward(graph, parameters, statistics, rest, x), parameters, x, has_aux=True
+        lambda parameters, x: _forward(graph, parameters, statistics, rest, x),
+        parameters,
+        x,
+        has_aux=True,
     )
     parameter_slopes, image_slope = pullback(cotangent.astype(y.dtype))
     return y, statistics, image_slope, parameter_slopes

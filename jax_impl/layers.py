@@ -1,4 +1,6 @@
-"""The layers that the block and the network are made of, with nothing left to a default of the framework."""
+"""The layers that the block and the network are made of, with nothing left to a default of the
+framework.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,15 @@ relu = nnx.relu
 
 
 def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """1 / (1 + exp(-x)), in float32 at least: its slope is s (1 - s), and 1 - s of an s near 1 that was rounded to bfloat16
-    has few digits or none."""
+    """1 / (1 + exp(-x)), in float32 at least: its slope is s (1 - s), and 1 - s of an s near 1 that
+    was rounded to bfloat16 has few digits or none."""
     return like(x, nnx.sigmoid(widened(x)))
 
 
 def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """relu6(x + 3) / 6. Not nnx.hard_sigmoid, made of maximum and minimum, whose gradients look for equal values."""
+    """relu6(x + 3) / 6. Not nnx.hard_sigmoid, made of maximum and minimum, whose gradients look for
+    equal values.
+    """
     y = x + 3
     return jnp.where(y > 0, jnp.where(y < 6, y, 6), 0) / 6
 
@@ -39,8 +43,8 @@ def hard_swish(x: Float[Array, "..."]) -> Float[Array, "..."]:
 GATES = {"sigmoid": sigmoid, "hard_sigmoid": hard_sigmoid}
 
 FLOAT64_HELP = (
-    "JAX computes in 32 bits unless told otherwise. Say jax.config.update('jax_enable_x64', True) before the model is "
-    "made, or set the environment variable JAX_ENABLE_X64=1"
+    "JAX computes in 32 bits unless told otherwise. Say jax.config.update('jax_enable_x64', True) "
+    "before the model is made, or set the environment variable JAX_ENABLE_X64=1"
 )
 
 
@@ -51,21 +55,26 @@ def checked(dtype: DTypeLike) -> DTypeLike:
     return dtype
 
 
-def with_wide_bias(arrays: tuple[Array, Array, Array | None], *, dtype: DTypeLike) -> tuple[Array, Array, Array | None]:
+def with_wide_bias(
+    arrays: tuple[Array, Array, Array | None], *, dtype: DTypeLike
+) -> tuple[Array, Array, Array | None]:
     """Input and kernel in the dtype to compute in, the bias in float32 at least.
 
-    A bias' slope is a sum over batch and positions; in bfloat16 XLA loses half of it over 8 images of 56 x 56 positions.
+    A bias' slope is a sum over batch and positions; in bfloat16 XLA loses half of it over 8 images
+    of 56 x 56 positions.
     """
     x, kernel, bias = arrays
     return x.astype(dtype), kernel.astype(dtype), None if bias is None else widened(bias)
 
 
 class Conv2d(nnx.Conv):
-    """2-d convolution with explicit padding, initialised as in He et al. 2015 (Delving deep, section 2.2; fan out).
+    """2-d convolution with explicit padding, initialised as in He et al. 2015 (Delving deep,
+    section 2.2; fan out).
 
-    x: (batch, height, width, in_channels) -> (batch, (height + 2 padding - kernel) // stride + 1, ..., out_channels).
-    kernel_size, stride, padding: (height, width). dilation: how far apart the kernel's values are, (height, width); the
-    kernel's size above is then dilation (kernel_size - 1) + 1.
+    x: (batch, height, width, in_channels) -> (batch, (height + 2 padding - kernel) // stride + 1,
+        ..., out_channels).
+    kernel_size, stride, padding: (height, width). dilation: how far apart the kernel's values are,
+    (height, width); the kernel's size above is then dilation (kernel_size - 1) + 1.
     """
 
     def __init__(
@@ -98,14 +107,17 @@ class Conv2d(nnx.Conv):
             rngs=rngs,
         )
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows cols out_channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch rows cols out_channels"]:
         return super().__call__(x).astype(self.dtype)
 
 
 class DepthwiseConv2d(nnx.Conv):
     """2-d convolution of each channel by itself, without bias; otherwise as `Conv2d`.
 
-    x: (batch, height, width, channels) -> (batch, (height + 2 padding - kernel) // stride + 1, ..., channels).
+    x: (batch, height, width, channels) -> (batch, (height + 2 padding - kernel) // stride + 1, ...,
+    channels).
     """
 
     def __init__(
@@ -135,9 +147,11 @@ class DepthwiseConv2d(nnx.Conv):
 
 
 class Conv1d(nnx.Conv):
-    """1-d convolution that keeps the length, one channel to one, without bias. Weights start normal, variance 2 / size.
+    """1-d convolution that keeps the length, one channel to one, without bias. Weights start
+    normal, variance 2 / size.
 
-    x: (batch, length, 1) -> the same shape. kernel_size: odd. padding: "zero", or "circular": the last is next to the first.
+    x: (batch, length, 1) -> the same shape. kernel_size: odd. padding: "zero", or "circular": the
+    last is next to the first.
     """
 
     def __init__(
@@ -169,7 +183,9 @@ class Conv1d(nnx.Conv):
 
 
 class Linear(nnx.Linear):
-    """Fully connected layer. x: (batch, in_features) -> (batch, out_features). Weights start normal, variance 1 / fan in."""
+    """Fully connected layer. x: (batch, in_features) -> (batch, out_features). Weights start
+    normal, variance 1 / fan in.
+    """
 
     def __init__(
         self,
@@ -196,7 +212,9 @@ class Linear(nnx.Linear):
 
 
 class Bottleneck(nnx.Module):
-    """Two 1x1 convolutions with a relu between. x: (batch, height, width, channels) -> the same shape."""
+    """Two 1x1 convolutions with a relu between. x: (batch, height, width, channels) -> the same
+    shape.
+    """
 
     def __init__(
         self,
@@ -212,18 +230,26 @@ class Bottleneck(nnx.Module):
         self.fc1 = Conv2d(channels, hidden_channels, bias=bias, **options)
         self.fc2 = Conv2d(hidden_channels, channels, bias=bias, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         y = self.fc1(x)
         y = relu(y)
         return self.fc2(y)
 
 
-def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows cols channels"]:
-    """3x3 maximum, stride 2, padding 1 with -inf on all four sides (He et al. 2015, table 1, as PyTorch pads)."""
+def max_pool(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch rows cols channels"]:
+    """3x3 maximum, stride 2, padding 1 with -inf on all four sides (He et al. 2015, table 1, as
+    PyTorch pads).
+    """
     return nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
-def max_pool_2x2(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows cols channels"]:
+def max_pool_2x2(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch rows cols channels"]:
     """2x2 maximum, stride 2; what is left over at the end is dropped."""
     return nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2), padding="VALID")
 
@@ -231,8 +257,9 @@ def max_pool_2x2(x: Float[Array, "batch height width channels"]) -> Float[Array,
 def average(x: Float[Array, "..."], *axes: int) -> Float[Array, "..."]:
     """The mean over axes, which stay with size 1.
 
-    Axis by axis, from the last: over several at once XLA on CPU may add up all positions one after the other, which loses
-    four times more than PyTorch does. In float32 at least: a low precision is rounded to once, not behind every axis.
+    Axis by axis, from the last: over several at once XLA on CPU may add up all positions one after
+    the other, which loses four times more than PyTorch does. In float32 at least: a low precision
+    is rounded to once, not behind every axis.
     """
     y = widened(x)
     for axis in sorted(axes, reverse=True):
@@ -243,8 +270,9 @@ def average(x: Float[Array, "..."], *axes: int) -> Float[Array, "..."]:
 def maximum(x: Float[Array, "..."], *axes: int) -> Float[Array, "..."]:
     """The greatest over axes, which stay with size 1. Its slope goes to one place, by its index.
 
-    Not x.max, whose gradient looks for values that equal the greatest: XLA computes x a second time for that, rounded
-    otherwise, and in triplet attention found none (jax 0.10.2 on CPU: gradients wrong by 0.2, or infinite).
+    Not x.max, whose gradient looks for values that equal the greatest: XLA computes x a second time
+    for that, rounded otherwise, and in triplet attention found none (jax 0.10.2 on CPU: gradients
+    wrong by 0.2, or infinite).
     """
     for axis in axes:
         x = jnp.take_along_axis(x, jnp.argmax(x, axis=axis, keepdims=True), axis=axis)
@@ -252,7 +280,9 @@ def maximum(x: Float[Array, "..."], *axes: int) -> Float[Array, "..."]:
 
 
 def greater(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The greater of two, value by value. Not jnp.maximum, whose gradient looks for equal values as that of x.max does."""
+    """The greater of two, value by value. Not jnp.maximum, whose gradient looks for equal values as
+    that of x.max does.
+    """
     return jnp.where(x > y, x, y)
 
 
@@ -267,8 +297,8 @@ def like(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def scaled(x: Float[Array, "..."], factor: Float[Array, "..."]) -> Float[Array, "..."]:
-    """x factor, the factor broadcast. In float32 at least: its slope is a sum over many positions, which XLA adds up in the
-    format (off by 3% for 56 x 56 positions in bfloat16).
+    """x factor, the factor broadcast. In float32 at least: its slope is a sum over many positions,
+    which XLA adds up in the format (off by 3% for 56 x 56 positions in bfloat16).
     """
     return like(x, widened(x) * widened(factor))
 
@@ -283,21 +313,34 @@ def position_count(x: Float[Array, "..."]) -> int:
     return x.shape[ROWS] * x.shape[COLS]
 
 
-def global_average(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch 1 1 channels"]:
+def global_average(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch 1 1 channels"]:
     """The mean over all positions."""
     return average(x, ROWS, COLS)
 
 
-def average_around(x: Float[Array, "batch height width channels"], extent: int) -> Float[Array, "batch rows cols channels"]:
-    """The mean of the pixels less than `extent` rows and columns away, those that are there, at every extent-th pixel."""
+def average_around(
+    x: Float[Array, "batch height width channels"], extent: int
+) -> Float[Array, "batch rows cols channels"]:
+    """The mean of the pixels less than `extent` rows and columns away, those that are there, at
+    every extent-th pixel.
+    """
     window, margin = (2 * extent - 1, 2 * extent - 1), (extent - 1, extent - 1)
-    return like(x, nnx.avg_pool(widened(x), window, (extent, extent), (margin, margin), count_include_pad=False))
+    return like(
+        x,
+        nnx.avg_pool(
+            widened(x), window, (extent, extent), (margin, margin), count_include_pad=False
+        ),
+    )
 
 
 def nearest(
     x: Float[Array, "batch height width channels"], rows: int, cols: int
 ) -> Float[Array, "batch rows cols channels"]:
-    """Stretched to rows x cols: row r reads row floor(r height / rows), and so do columns; in whole numbers."""
+    """Stretched to rows x cols: row r reads row floor(r height / rows), and so do columns; in whole
+    numbers.
+    """
     height, width = x.shape[ROWS], x.shape[COLS]
     y = widened(x)[:, jnp.arange(rows) * height // rows]
     return like(x, y[:, :, jnp.arange(cols) * width // cols])
@@ -307,7 +350,9 @@ def concatenate(parts: Sequence[Float[Array, "..."]], axis: int) -> Float[Array,
     return jnp.concatenate(parts, axis=axis)
 
 
-def parted(x: Float[Array, "..."], size: int, axis: int) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+def parted(
+    x: Float[Array, "..."], size: int, axis: int
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """The first `size` along an axis, and the rest."""
     first, rest = jnp.split(x, (size,), axis=axis)
     return first, rest
@@ -318,12 +363,16 @@ def swapped(x: Float[Array, "..."], first: int, second: int) -> Float[Array, "..
     return jnp.swapaxes(x, first, second)
 
 
-def positions(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch positions channels"]:
+def positions(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch positions channels"]:
     """The pixels in one row, line by line."""
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])
 
 
-def image(x: Float[Array, "batch positions channels"], rows: int, cols: int) -> Float[Array, "batch rows cols channels"]:
+def image(
+    x: Float[Array, "batch positions channels"], rows: int, cols: int
+) -> Float[Array, "batch rows cols channels"]:
     """What `positions` has undone."""
     return x.reshape(x.shape[0], rows, cols, x.shape[2])
 

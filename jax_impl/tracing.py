@@ -36,10 +36,12 @@ def trace(
     last: str = "output",
     stages: Mapping[str, str] | None = None,
 ) -> Recording:
-    """Every stage's output, and the gradient of sum(output * cotangent) with respect to it. The model is left as it was.
+    """Every stage's output, and the gradient of sum(output * cotangent) with respect to it. The
+    model is left as it was.
 
-    model: ours, or with `stages` any module: {stage: path of the module whose output it is}. x: (batch, channels, height,
-    width), handed to the model channels last. cotangent: makes the slopes of the output from its shape, channels second.
+    model: ours, or with `stages` any module: {stage: path of the module whose output it is}. x:
+    (batch, channels, height, width), handed to the model channels last. cotangent: makes the slopes
+    of the output from its shape, channels second.
     last: the stage that the model's own output is.
     Raises ValueError for a path that does not exist.
     """
@@ -49,9 +51,15 @@ def trace(
     images = _as_held(state, _images(state, x))
     seen: list[Recorder] = []
 
-    def run(added: Mapping[int, Any], images: Any) -> tuple[Any, tuple[dict[int, Any], dict[str, Any], Any]]:
-        """The output, and all stages, to each of which something (zeros) is added: its slope is the stage's."""
-        merged = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state))  # copies, that this pass may change
+    def run(
+        added: Mapping[int, Any], images: Any
+    ) -> tuple[Any, tuple[dict[int, Any], dict[str, Any], Any]]:
+        """The output, and all stages, to each of which something (zeros) is added: its slope is the
+        stage's.
+        """
+        merged = nnx.merge(
+            graph, jax.tree.map(lambda leaf: leaf, state)
+        )  # copies, that this pass may change
         modules = _named(merged, stages, last)
         recorder = Recorder(
             {id(module): name for name, module in modules.items()},
@@ -61,7 +69,10 @@ def trace(
         )
         recorder.know(images)
         ours = [module for name, module in sys.modules.items() if name.startswith("jax_impl.")]
-        with functions_recorded(recorder, ours), calls_recorded(recorder, [type(module) for module in modules.values()]):
+        with (
+            functions_recorded(recorder, ours),
+            calls_recorded(recorder, [type(module) for module in modules.values()]),
+        ):
             merged(images)
         check_recorded(recorder, last, stages)
         seen.append(recorder)
@@ -81,10 +92,20 @@ def trace(
     (slopes, first), (values, statistics, received) = both(zeros, images, slope)
     recorder = seen[-1]
     return Recording(
-        {"input": x, **{name: _canonical(values[n], recorder.maps[name]) for name, n in recorder.numbers.items()}},
+        {
+            "input": x,
+            **{
+                name: _canonical(values[n], recorder.maps[name])
+                for name, n in recorder.numbers.items()
+            },
+        },
         {
             "input": _canonical(first),
-            **{n: _canonical(slopes[k], recorder.maps[n]) for n, k in recorder.numbers.items() if n not in recorder.given},
+            **{
+                n: _canonical(slopes[k], recorder.maps[n])
+                for n, k in recorder.numbers.items()
+                if n not in recorder.given
+            },
         },
         {name: np.asarray(value) for name, value in statistics.items()},
         None if received is None else _canonical(received),
@@ -95,18 +116,25 @@ def _named(model: nnx.Module, stages: Mapping[str, str] | None, last: str) -> di
     """The modules that are stages; the model itself is "" unless another is the last stage."""
     if stages is None:
         nodes = nnx.iter_graph(model)
-        return {stage_of(LAYOUT, path): node for path, node in nodes if isinstance(node, nnx.Module)}
+        return {
+            stage_of(LAYOUT, path): node for path, node in nodes if isinstance(node, nnx.Module)
+        }
     return mapped(model, stages, last, _part, nnx.Module)
 
 
 def _as_held(state: Any, images: Any) -> Any:
     """Images in the dtype of the model's parameters."""
-    held = next((leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)), images)
+    held = next(
+        (leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)),
+        images,
+    )
     return images.astype(held.dtype)
 
 
 def _part(module: Any, name: str) -> Any:
-    return module[int(name)] if name.isdigit() and not hasattr(module, name) else getattr(module, name)
+    return (
+        module[int(name)] if name.isdigit() and not hasattr(module, name) else getattr(module, name)
+    )
 
 
 def _canonical(array: Any, is_map: bool = True) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""The residual block with attention, and a network of it, in PyTorch. Tensors are (batch, channels, height, width)."""
+"""The residual block with attention, and a network of it, in PyTorch. Tensors are (batch, channels,
+height, width).
+"""
 
 from pytorch_impl.attention import (
     ATTENTION,

@@ -1,7 +1,7 @@
 """Live models <-> NumPy: what `weights` and the cross-check need of a framework, as functions.
 
-Images and outputs are NumPy arrays in canonical order, (batch, channels, height, width). Parameters stay in the
-framework's own layout; `weights` reorders them.
+Images and outputs are NumPy arrays in canonical order, (batch, channels, height, width). Parameters
+stay in the framework's own layout; `weights` reorders them.
 """
 
 from __future__ import annotations
@@ -53,24 +53,38 @@ def holds_float64() -> bool:
     return True
 
 
-def create(config: Config, *, dtype: str, device: str | None = None, compute: str | None = None) -> nn.Module:
-    """A new model of a config, its parameters in `dtype`, to be loaded. compute: a lower dtype to compute in (autocast)."""
-    kind = ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
+def create(
+    config: Config, *, dtype: str, device: str | None = None, compute: str | None = None
+) -> nn.Module:
+    """A new model of a config, its parameters in `dtype`, to be loaded. compute: a lower dtype to
+    compute in (autocast).
+    """
+    kind = (
+        ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
+    )
     model = kind.from_config(config, dtype=getattr(torch, dtype), device=device)
     if compute is not None:
-        model.forward = torch.autocast(next(model.parameters()).device.type, getattr(torch, compute))(model.forward)
+        model.forward = torch.autocast(
+            next(model.parameters()).device.type, getattr(torch, compute)
+        )(model.forward)
     return model
 
 
 def variables(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Everything that the model keeps, parameters and persistent buffers, by the framework's own names."""
+    """Everything that the model keeps, parameters and persistent buffers, by the framework's own
+    names.
+    """
     return model.state_dict(keep_vars=True)
 
 
 def to_numpy(leaf: torch.Tensor) -> np.ndarray:
     """A parameter as a NumPy array in the framework's layout."""
     leaf = leaf.detach().cpu()
-    return leaf.view(torch.int16).numpy().view(BFLOAT16) if leaf.dtype == torch.bfloat16 else leaf.numpy()
+    return (
+        leaf.view(torch.int16).numpy().view(BFLOAT16)
+        if leaf.dtype == torch.bfloat16
+        else leaf.numpy()
+    )
 
 
 def dtype_name(leaf: torch.Tensor) -> str:
@@ -101,13 +115,22 @@ def forward(model: nn.Module, x: np.ndarray, *, training: bool = False) -> np.nd
 
 
 def gradients(
-    model: nn.Module, leaves: Mapping[str, torch.Tensor], x: np.ndarray, cotangent: np.ndarray, *, training: bool
+    model: nn.Module,
+    leaves: Mapping[str, torch.Tensor],
+    x: np.ndarray,
+    cotangent: np.ndarray,
+    *,
+    training: bool,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Output, and the gradients of sum(output * cotangent) with respect to the input and to each leaf, by its name."""
+    """Output, and the gradients of sum(output * cotangent) with respect to the input and to each
+    leaf, by its name.
+    """
     image = _tensor(model, x).requires_grad_()
     with _mode(model, training):
         y = model(image)
-    slopes = torch.autograd.grad(y, [image, *leaves.values()], _tensor(model, cotangent).to(y.dtype))
+    slopes = torch.autograd.grad(
+        y, [image, *leaves.values()], _tensor(model, cotangent).to(y.dtype)
+    )
     first, *rest = map(to_numpy, slopes)
     return to_numpy(y), first, dict(zip(leaves, rest, strict=True))
 
@@ -138,7 +161,9 @@ def _from_numpy(array: np.ndarray) -> torch.Tensor:
 
 
 def read_file(path: Path) -> tuple[str | None, dict[str, np.ndarray]]:
-    """The config (JSON text, or None) and the arrays of a file that `torch.save` wrote. Reads tensors, runs nothing."""
+    """The config (JSON text, or None) and the arrays of a file that `torch.save` wrote. Reads
+    tensors, runs nothing.
+    """
     content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, Mapping):
         raise TypeError(f"expected a mapping of names to tensors, got {type(content).__name__}")
@@ -153,5 +178,13 @@ def read_file(path: Path) -> tuple[str | None, dict[str, np.ndarray]]:
 
 
 def write_file(path: Path, config: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays and config (JSON text) so that `torch.load(path, weights_only=True)["state_dict"]` gives tensors."""
-    torch.save({"config": config, "state_dict": {name: _from_numpy(array) for name, array in arrays.items()}}, path)
+    """Writes arrays and config (JSON text) so that `torch.load(path,
+    weights_only=True)["state_dict"]` gives tensors.
+    """
+    torch.save(
+        {
+            "config": config,
+            "state_dict": {name: _from_numpy(array) for name, array in arrays.items()},
+        },
+        path,
+    )

@@ -20,17 +20,21 @@ if TYPE_CHECKING:
 
 
 class ResidualBlockWithAttention(nn.Module):
-    """Residual block (He et al. 2015, figure 2) with an attention module in front of the sum (Hu et al. 2018, figure 3).
+    """Residual block (He et al. 2015, figure 2) with an attention module in front of the sum (Hu et
+    al. 2018, figure 3).
 
-        y = relu(bn1(conv1(x)))         conv1: kernel_size, stride, padding
-        y = attention(bn2(conv2(y)))    conv2: kernel_size, stride 1, padding
-        relu(y + shortcut(x))           shortcut: a 1x1 convolution with stride and a batch norm, or nothing where
+        y = relu(bn1(conv1(x)))         conv1: kernel_size, stride, padding y =
+                                        attention(bn2(conv2(y)))    conv2: kernel_size, stride 1,
+                                        padding relu(y + shortcut(x))           shortcut: a 1x1
+                                        convolution with stride and a batch norm, or nothing where
                                         in_channels is out_channels and stride is 1
 
-    x: (batch, in_channels, height, width) -> (batch, out_channels, ceil(height / stride), ceil(width / stride)).
-    The arguments are those of `weights.BlockConfig`, which says what they mean and which values it takes.
+    x: (batch, in_channels, height, width) -> (batch, out_channels, ceil(height / stride),
+    ceil(width / stride)). The arguments are those of `weights.BlockConfig`, which says what they
+    mean and which values it takes.
     dtype: of parameters and statistics, torch.float32 by default. device: where they are.
-    Raises ValueError for arguments that make no block, and for inputs of another rank or number of channels.
+    Raises ValueError for arguments that make no block, and for inputs of another rank or number of
+    channels.
     """
 
     def __init__(
@@ -57,11 +61,17 @@ class ResidualBlockWithAttention(nn.Module):
         kernel, stride, padding = config.kernel_size, config.stride, config.padding
         options = {"dtype": dtype, "device": device}
         self.config = config
-        self.conv1 = Conv2d(in_channels, out_channels, kernel, stride, padding, bias=conv_bias, **options)
+        self.conv1 = Conv2d(
+            in_channels, out_channels, kernel, stride, padding, bias=conv_bias, **options
+        )
         self.bn1 = BatchNorm(out_channels, bn_eps, bn_decay, **options)
-        self.conv2 = Conv2d(out_channels, out_channels, kernel, (1, 1), padding, bias=conv_bias, **options)
+        self.conv2 = Conv2d(
+            out_channels, out_channels, kernel, (1, 1), padding, bias=conv_bias, **options
+        )
         self.bn2 = BatchNorm(out_channels, bn_eps, bn_decay, **options)
-        self.attention = AttentionModule(out_channels, attention, config.attention_options, **options)
+        self.attention = AttentionModule(
+            out_channels, attention, config.attention_options, **options
+        )
         if config.projects:
             self.shortcut = nn.Sequential(
                 Conv2d(in_channels, out_channels, (1, 1), stride, bias=conv_bias, **options),
@@ -75,7 +85,9 @@ class ResidualBlockWithAttention(nn.Module):
         """The block that a config describes. options: dtype and device."""
         return cls(**config.to_dict(), **options)
 
-    def forward(self, x: Float[Tensor, "batch in_channels height width"]) -> Float[Tensor, "batch out_channels rows cols"]:
+    def forward(
+        self, x: Float[Tensor, "batch in_channels height width"]
+    ) -> Float[Tensor, "batch out_channels rows cols"]:
         check_input(x.shape, "batch channels height width", self.config.in_channels)
         y = self.conv1(x)
         y = self.bn1(y)

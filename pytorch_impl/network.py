@@ -19,21 +19,34 @@ if TYPE_CHECKING:
 
 
 class Stem(nn.Module):
-    """What stands before the blocks: convolution, batch norm, relu, and a 3x3 maximum pooling if the config has one.
+    """What stands before the blocks: convolution, batch norm, relu, and a 3x3 maximum pooling if
+    the config has one.
 
-    x: (batch, in_channels, height, width) -> (batch, stem_channels, ...), sizes divided by the strides and rounded up.
+    x: (batch, in_channels, height, width) -> (batch, stem_channels, ...), sizes divided by the
+    strides and rounded up.
     """
 
     def __init__(self, config: NetworkConfig, **options: Any):
         super().__init__()
-        kernel, padding = config.stem_kernel_size, tuple(size // 2 for size in config.stem_kernel_size)
+        kernel, padding = (
+            config.stem_kernel_size,
+            tuple(size // 2 for size in config.stem_kernel_size),
+        )
         self.conv = Conv2d(
-            config.in_channels, config.stem_channels, kernel, config.stem_stride, padding, bias=config.conv_bias, **options
+            config.in_channels,
+            config.stem_channels,
+            kernel,
+            config.stem_stride,
+            padding,
+            bias=config.conv_bias,
+            **options,
         )
         self.bn = BatchNorm(config.stem_channels, config.bn_eps, config.bn_decay, **options)
         self.pools = config.stem_pool
 
-    def forward(self, x: Float[Tensor, "batch in_channels height width"]) -> Float[Tensor, "batch channels rows cols"]:
+    def forward(
+        self, x: Float[Tensor, "batch in_channels height width"]
+    ) -> Float[Tensor, "batch channels rows cols"]:
         y = self.conv(x)
         y = self.bn(y)
         y = relu(y)
@@ -63,7 +76,9 @@ class ResidualAttentionNetwork(nn.Module):
         self.stem = Stem(config, **options)
         self.stages = nn.Sequential(
             *(
-                nn.Sequential(*(ResidualBlockWithAttention.from_config(block, **options) for block in blocks))
+                nn.Sequential(
+                    *(ResidualBlockWithAttention.from_config(block, **options) for block in blocks)
+                )
                 for blocks in config.stages()
             )
         )
@@ -74,7 +89,9 @@ class ResidualAttentionNetwork(nn.Module):
         """The network that a config describes. options: dtype and device."""
         return cls(config, **options)
 
-    def forward(self, x: Float[Tensor, "batch in_channels height width"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, x: Float[Tensor, "batch in_channels height width"]
+    ) -> Float[Tensor, "batch classes"]:
         check_input(x.shape, "batch channels height width", self.config.in_channels)
         y = self.stem(x)
         y = self.stages(y)

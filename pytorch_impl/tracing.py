@@ -35,10 +35,12 @@ def trace(
     last: str = "output",
     stages: Mapping[str, str] | None = None,
 ) -> Recording:
-    """Every stage's output, and the gradient of sum(output * cotangent) with respect to it. The model is left as it was.
+    """Every stage's output, and the gradient of sum(output * cotangent) with respect to it. The
+    model is left as it was.
 
-    model: ours, or with `stages` any module: {stage: path of the module whose output it is}. x: (batch, channels, height,
-    width). cotangent: makes the slopes of the output from its shape. last: the stage that the model's own output is.
+    model: ours, or with `stages` any module: {stage: path of the module whose output it is}. x:
+    (batch, channels, height, width). cotangent: makes the slopes of the output from its shape.
+    last: the stage that the model's own output is.
     Raises ValueError for a path that does not exist.
     """
     modules = _named(model, stages, last)
@@ -50,15 +52,29 @@ def trace(
     recorder.know(image)
     ours = [module for name, module in sys.modules.items() if name.startswith("pytorch_impl.")]
     with _restored(model), torch.enable_grad():
-        with _mode(model, training), functions_recorded(recorder, ours), calls_recorded(recorder, [nn.Module]):
+        with (
+            _mode(model, training),
+            functions_recorded(recorder, ours),
+            calls_recorded(recorder, [nn.Module]),
+        ):
             model(image if stages is None else image.clone())
         check_recorded(recorder, last, stages)
-        statistics = {name: to_numpy(leaf).copy() for name, leaf in norm_statistics(LAYOUT, modules).items()}
+        statistics = {
+            name: to_numpy(leaf).copy() for name, leaf in norm_statistics(LAYOUT, modules).items()
+        }
         output = recorder.values[last]
-        slope = torch.as_tensor(cotangent(tuple(output.shape)), dtype=output.dtype, device=output.device)
-        sources = {name: value for name, value in {"input": image, **recorder.values}.items() if value.requires_grad}
+        slope = torch.as_tensor(
+            cotangent(tuple(output.shape)), dtype=output.dtype, device=output.device
+        )
+        sources = {
+            name: value
+            for name, value in {"input": image, **recorder.values}.items()
+            if value.requires_grad
+        }
         slopes = (
-            torch.autograd.grad(output, list(sources.values()), slope, allow_unused=True) if output.requires_grad else ()
+            torch.autograd.grad(output, list(sources.values()), slope, allow_unused=True)
+            if output.requires_grad
+            else ()
         )
     return Recording(
         {name: to_numpy(value) for name, value in {"input": image, **recorder.values}.items()},
@@ -98,4 +114,6 @@ def _named(model: nn.Module, stages: Mapping[str, str] | None, last: str) -> dic
 
 
 def _part(module: nn.Module, name: str) -> nn.Module:
-    return module[int(name)] if name.isdigit() and not hasattr(module, name) else getattr(module, name)
+    return (
+        module[int(name)] if name.isdigit() and not hasattr(module, name) else getattr(module, name)
+    )

@@ -1,4 +1,5 @@
-"""What follows from a graph: receptive fields, the memory of activations, biases that training does not move.
+"""What follows from a graph: receptive fields, the memory of activations, biases that training does
+not move.
 
 Everything is computed from `weights.graph.Graph`; no framework is needed.
 """
@@ -21,10 +22,11 @@ EVERYWHERE = ("matrix product", "softmax", "relative positions", "linear", "atte
 
 @dataclass(frozen=True)
 class Sight:
-    """Which rows (or columns) of the image an operation's output sees, for each place along one of its axes.
+    """Which rows (or columns) of the image an operation's output sees, for each place along one of
+    its axes.
 
-    axis: that axis of the output; None where every value sees the whole image. low, high: the first and the last seen, both
-    included, for each place.
+    axis: that axis of the output; None where every value sees the whole image. low, high: the first
+    and the last seen, both included, for each place.
     """
 
     axis: int | None
@@ -37,7 +39,9 @@ class Sight:
 
 
 def sights(found: Graph) -> dict[str, tuple[Sight, Sight]]:
-    """What each operation's output sees, by its name: along the image's rows and along its columns, inside the image."""
+    """What each operation's output sees, by its name: along the image's rows and along its columns,
+    inside the image.
+    """
     image = next(iter(found)).shape
     seen: dict[str, tuple[Sight, Sight]] = {}
     for operation in found:
@@ -46,7 +50,13 @@ def sights(found: Graph) -> dict[str, tuple[Sight, Sight]]:
     return seen
 
 
-def _sight(found: Graph, seen: Mapping[str, tuple[Sight, Sight]], operation: Operation, along: int, size: int) -> Sight:
+def _sight(
+    found: Graph,
+    seen: Mapping[str, tuple[Sight, Sight]],
+    operation: Operation,
+    along: int,
+    size: int,
+) -> Sight:
     if operation.kind == "input":
         places = np.arange(size)
         return Sight(along, places, places)
@@ -55,7 +65,9 @@ def _sight(found: Graph, seen: Mapping[str, tuple[Sight, Sight]], operation: Ope
     whole = Sight(None, np.array([0]), np.array([size - 1]))
     if operation.kind == "first part" or operation.kind == "second part":
         # What stood side by side is apart again: each part sees what it saw.
-        parts = next(each for each in _behind(found, operation.name) if each.kind == "concatenate").inputs
+        parts = next(
+            each for each in _behind(found, operation.name) if each.kind == "concatenate"
+        ).inputs
         return seen[parts[operation.kind == "second part"]][along - 1]
     if first.axis is None or operation.kind in EVERYWHERE or _gathers(operation, first.axis):
         return whole
@@ -64,7 +76,9 @@ def _sight(found: Graph, seen: Mapping[str, tuple[Sight, Sight]], operation: Ope
     if operation.kind in CORRELATED:
         return _correlated(first, operation, shapes[0][first.axis].size)
     if operation.kind == "swap axes":
-        moved = [axis for axis in range(3) if operation.shape[axis].formula != shapes[0][axis].formula]
+        moved = [
+            axis for axis in range(3) if operation.shape[axis].formula != shapes[0][axis].formula
+        ]
         turned = {moved[0]: moved[1], moved[1]: moved[0]} if moved else {}
         return Sight(turned.get(first.axis, first.axis), first.low, first.high)
     if operation.kind == "stretch":
@@ -106,13 +120,19 @@ def _correlated(sight: Sight, operation: Operation, size: int) -> Sight:
 
 
 def window(operation: Operation, axis: int) -> tuple[int, int, int]:
-    """Length (from the first tap to the last), stride and padding, in pixels, along an axis (1: rows, 2: columns)."""
+    """Length (from the first tap to the last), stride and padding, in pixels, along an axis (1:
+    rows, 2: columns).
+    """
     settings, side = operation.settings, axis - ROWS
     if operation.kind == "average around":
         extent = settings["extent"]
         return 2 * extent - 1, extent, extent - 1
     dilation = settings.get("dilation", 1)
-    return dilation * (settings["kernel"][side] - 1) + 1, settings["stride"][side], settings["padding"][side]
+    return (
+        dilation * (settings["kernel"][side] - 1) + 1,
+        settings["stride"][side],
+        settings["padding"][side],
+    )
 
 
 def _united(inputs: list[Sight], whole: Sight) -> Sight:
@@ -125,7 +145,8 @@ def _united(inputs: list[Sight], whole: Sight) -> Sight:
 
 
 def receptive_fields(found: Graph) -> dict[str, tuple[int | None, int | None]]:
-    """Rows and columns of the image that a value of each operation's output sees at most, if the image is large enough.
+    """Rows and columns of the image that a value of each operation's output sees at most, if the
+    image is large enough.
 
     None where it sees all of them, whatever the image's size.
     """
@@ -138,7 +159,9 @@ def _far(config: Config) -> dict[str, tuple[int | None, int | None]]:
     side = 64
     while True:
         seen = sights(graph(config, (side, side)))
-        widths = [sight.widest for pair in seen.values() for sight in pair if sight.axis is not None]
+        widths = [
+            sight.widest for pair in seen.values() for sight in pair if sight.axis is not None
+        ]
         if max(widths) * 4 <= side:
             return {name: (_widest(rows), _widest(cols)) for name, (rows, cols) in seen.items()}
         side *= 4
@@ -173,21 +196,30 @@ KEPT_FOR = {
 
 
 def kept(found: Graph) -> tuple[str, ...]:
-    """The operations whose outputs the gradients are computed from, each once, in the order of execution.
+    """The operations whose outputs the gradients are computed from, each once, in the order of
+    execution.
 
-    What PyTorch keeps, but for copies in another memory order; a compiler may compute some of it a second time instead. Not
-    counted: the indices of maxima, and the means and deviations of norms.
+    What PyTorch keeps, but for copies in another memory order; a compiler may compute some of it a
+    second time instead. Not counted: the indices of maxima, and the means and deviations of norms.
     """
     names: set[str] = set()
     for operation in found:
         what = KEPT_FOR.get(operation.kind, "")
-        names |= set({"inputs": operation.inputs, "first": operation.inputs[:1], "output": (operation.name,)}.get(what, ()))
+        names |= set(
+            {
+                "inputs": operation.inputs,
+                "first": operation.inputs[:1],
+                "output": (operation.name,),
+            }.get(what, ())
+        )
     held = {_viewed(found, name) for name in names}
     return tuple(operation.name for operation in found if operation.name in held)
 
 
 def _viewed(found: Graph, name: str) -> str:
-    """The operation whose numbers it shows, in another order or in part: itself, if it made numbers of its own."""
+    """The operation whose numbers it shows, in another order or in part: itself, if it made numbers
+    of its own.
+    """
     while found[name].kind in ("part", "first part", "second part", "swap axes"):
         name = found[name].inputs[0]
     return name
@@ -199,7 +231,8 @@ def training_numbers(found: Graph) -> int:
 
 
 def peak(found: Graph) -> tuple[int, str]:
-    """The greatest number of activations held at once in evaluation, for one image, and the operation that is running then.
+    """The greatest number of activations held at once in evaluation, for one image, and the
+    operation that is running then.
 
     An output is held from its operation to the last that takes it; nothing is fused or overwritten.
     """
@@ -220,7 +253,9 @@ def biases(found: Graph) -> tuple[str, ...]:
 
 
 def idle_biases(found: Graph) -> tuple[str, ...]:
-    """The convolutions whose bias has a gradient of exactly zero in training: what follows takes it away again."""
+    """The convolutions whose bias has a gradient of exactly zero in training: what follows takes it
+    away again.
+    """
     users: dict[str, list[Operation]] = {}
     for operation in found:
         for name in operation.inputs:
@@ -229,9 +264,12 @@ def idle_biases(found: Graph) -> tuple[str, ...]:
 
 
 def _lost(found: Graph, users: Mapping[str, list[Operation]], name: str) -> bool:
-    """Whether a number added to all positions of a channel of this output changes nothing in the end."""
+    """Whether a number added to all positions of a channel of this output changes nothing in the
+    end.
+    """
     return all(
-        user.kind in ("batch norm", "softmax") or (_hands_on(found, user, name) and _lost(found, users, user.name))
+        user.kind in ("batch norm", "softmax")
+        or (_hands_on(found, user, name) and _lost(found, users, user.name))
         for user in users.get(name, [])
     ) and bool(users.get(name))
 

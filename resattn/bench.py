@@ -1,4 +1,6 @@
-"""`make bench`: seconds for what users wait for, the median of several runs. A command, never a test."""
+"""`make bench`: seconds for what users wait for, the median of several runs. A command, never a
+test.
+"""
 
 from __future__ import annotations
 
@@ -48,15 +50,25 @@ def measure(framework: str, console: Console) -> list[str]:
             "gradients": lambda: backend.gradients(model, x, cotangent, training=True),
         }
         medians = [median(work) for work in steps.values()]
-    return [adapter(framework).versions(), *(f"{seconds * 1000:.0f}" for seconds in (built, *medians))]
+    return [
+        adapter(framework).versions(),
+        *(f"{seconds * 1000:.0f}" for seconds in (built, *medians)),
+    ]
 
 
 def main() -> None:
     console = Console()
-    title = (
-        f"{CONFIG}, {BATCH} images of {SIZE[0]} x {SIZE[1]}, CPU, float32; milliseconds, median of 5 after one to warm up"
+    title = f"{CONFIG}, {BATCH} images of {SIZE[0]} x {SIZE[1]}, CPU, float32; milliseconds, median of 5 after one to warm up"
+    table = Table(
+        "framework",
+        "build",
+        "export",
+        "load",
+        "forward",
+        "gradients",
+        title=title,
+        title_justify="left",
     )
-    table = Table("framework", "build", "export", "load", "forward", "gradients", title=title, title_justify="left")
     for framework in FRAMEWORKS:
         try:
             adapter(framework)

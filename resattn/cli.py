@@ -1,4 +1,6 @@
-"""The command line. Frameworks, and whatever else takes its time, are imported when a command needs them."""
+"""The command line. Frameworks, and whatever else takes its time, are imported when a command needs
+them.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +51,17 @@ ConfigOption = Annotated[
 ]
 NamingOption = Annotated[
     str | None,
-    typer.Option("--naming", help="The library that named the parameters, if not we: torchvision or cifar-resnet."),
+    typer.Option(
+        "--naming",
+        help="The library that named the parameters, if not we: torchvision or cifar-resnet.",
+    ),
 ]
 
 
 def main() -> None:
-    """The entry point. What the user can mend is one message and exit status 2; a failed check is exit status 1."""
+    """The entry point. What the user can mend is one message and exit status 2; a failed check is
+    exit status 1.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         app()
@@ -64,16 +71,23 @@ def main() -> None:
 
 
 def shortened(message: str, most: int = 20) -> str:
-    """The first lines of a message, and how many more there are: a checkpoint of another network has hundreds of faults."""
+    """The first lines of a message, and how many more there are: a checkpoint of another network
+    has hundreds of faults.
+    """
     lines = message.splitlines()
-    return "\n".join(lines[:most] + [f"  and {len(lines) - most} more" for _ in lines[most : most + 1]])
+    return "\n".join(
+        lines[:most] + [f"  and {len(lines) - most} more" for _ in lines[most : most + 1]]
+    )
 
 
 @app.callback()
 def before(
     modules: Annotated[
         list[str] | None,
-        typer.Option("--import", help="A Python module to import first, such as one with attention kinds of your own."),
+        typer.Option(
+            "--import",
+            help="A Python module to import first, such as one with attention kinds of your own.",
+        ),
     ] = None,
 ) -> None:
     for module in modules or []:
@@ -83,10 +97,14 @@ def before(
 @app.command()
 def port(
     source: Annotated[Path, typer.Argument(help="A .safetensors, .npz, .pt, .pth or .th file.")],
-    target: Annotated[Path, typer.Argument(help="A .safetensors, .npz, .pt, .pth or .keras file to write.")],
+    target: Annotated[
+        Path, typer.Argument(help="A .safetensors, .npz, .pt, .pth or .keras file to write.")
+    ],
     config: ConfigOption = None,
     naming: NamingOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the target if it exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the target if it exists.")
+    ] = False,
 ) -> None:
     """Write the weights in SOURCE in the format that the suffix of TARGET names, bit for bit."""
     from weights.store import read, write
@@ -107,7 +125,9 @@ def inspect(
     config: ConfigOption = None,
     naming: NamingOption = None,
 ) -> None:
-    """Say what a weights file holds: its config, and every parameter with its shape, dtype and range."""
+    """Say what a weights file holds: its config, and every parameter with its shape, dtype and
+    range.
+    """
     from weights.compare import columns
     from weights.schema import schema
     from weights.store import read
@@ -119,7 +139,9 @@ def inspect(
     doubts = []
     for parameter in schema(described):
         array = arrays[parameter.name]
-        numbers = (f"{value:.3g}" for value in (array.min(), array.max(), array.mean(dtype="float64")))
+        numbers = (
+            f"{value:.3g}" for value in (array.min(), array.max(), array.mean(dtype="float64"))
+        )
         shape = " x ".join(map(str, parameter.shape))
         table.append((parameter.name, shape, parameter.axes, array.dtype.name, *numbers))
         doubts += doubtful(parameter.name, parameter.role, array)
@@ -130,13 +152,18 @@ def inspect(
 
 @app.command()
 def check(
-    file: Annotated[Path | None, typer.Argument(help="A weights file; without one, random weights are used.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="A weights file; without one, random weights are used.")
+    ] = None,
     config: ConfigOption = None,
     naming: NamingOption = None,
     frameworks: Annotated[
-        str | None, typer.Option(help="Which to compare, separated by commas; by default torch,jax,tf.")
+        str | None,
+        typer.Option(help="Which to compare, separated by commas; by default torch,jax,tf."),
     ] = None,
-    devices: Annotated[str, typer.Option(help="On which devices, separated by commas: cpu, cuda.")] = "cpu",
+    devices: Annotated[
+        str, typer.Option(help="On which devices, separated by commas: cpu, cuda.")
+    ] = "cpu",
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -144,17 +171,26 @@ def check(
             "judged in units of the format's eps."
         ),
     ] = None,
-    size: Annotated[str | None, typer.Option(help="Height and width of the random images, as in 32x33.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Height and width of the random images, as in 32x33.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="How many random images.", min=1)] = 8,
     seed: Annotated[int, typer.Option(help="Of the random weights and images.", min=0)] = 0,
     inputs: Annotated[
-        Path | None, typer.Option(help="A .npy file of images (batch, channels, height, width) to use instead.")
+        Path | None,
+        typer.Option(help="A .npy file of images (batch, channels, height, width) to use instead."),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Show every tensor or stage, not only the worst of each quantity.")
+        bool,
+        typer.Option(
+            "--all", help="Show every tensor or stage, not only the worst of each quantity."
+        ),
     ] = False,
     trace: Annotated[
-        bool, typer.Option("--trace", help="Compare stage by stage, and say which is the first to differ, and why.")
+        bool,
+        typer.Option(
+            "--trace", help="Compare stage by stage, and say which is the first to differ, and why."
+        ),
     ] = False,
     expected: Annotated[
         Path | None,
@@ -166,18 +202,25 @@ def check(
     grid: Annotated[
         bool,
         typer.Option(
-            "--grid", help="Check 15 blocks of other strides and channels, with the attention of --config's block."
+            "--grid",
+            help="Check 15 blocks of other strides and channels, with the attention of --config's block.",
         ),
     ] = False,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Also write the whole report to this file.")] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Also write the whole report to this file.")
+    ] = None,
     as_html: Annotated[
-        Path | None, typer.Option("--html", help="Also write it as a page: what failed first, a heat map, every stage.")
+        Path | None,
+        typer.Option(
+            "--html", help="Also write it as a page: what failed first, a heat map, every stage."
+        ),
     ] = None,
 ) -> None:
-    """Load the weights into each framework and compare outputs, statistics and gradients. Exit status 1 if they differ.
+    """Load the weights into each framework and compare outputs, statistics and gradients. Exit
+    status 1 if they differ.
 
-    Everything is compared with a float64 NumPy oracle and between the frameworks. Without FILE and --config it takes the
-    block 64 to 128 channels with stride 2.
+    Everything is compared with a float64 NumPy oracle and between the frameworks. Without FILE and
+    --config it takes the block 64 to 128 channels with stride 2.
     """
     from weights import BlockConfig
     from weights.store import write_atomically
@@ -197,8 +240,12 @@ def check(
     found: Trace | None = None
     if dtype in LOW:
         if trace or expected is not None or grid or as_html is not None:
-            raise ValueError(f"--dtype {dtype}: can be had without --trace, --expected, --grid and --html only")
-        reports = {config_checked.describe(): low_checked(config_checked, arrays, every, dtype, options)}
+            raise ValueError(
+                f"--dtype {dtype}: can be had without --trace, --expected, --grid and --html only"
+            )
+        reports = {
+            config_checked.describe(): low_checked(config_checked, arrays, every, dtype, options)
+        }
     elif grid and (trace or expected is not None):
         raise ValueError("--grid: can be had without --trace and --expected only")
     elif trace or expected is not None:
@@ -218,7 +265,9 @@ def check(
         raise typer.Exit(1)
 
 
-def crosschecked(config: Config, arrays: dict[str, np.ndarray] | None, every: bool, options: dict[str, object]) -> Report:
+def crosschecked(
+    config: Config, arrays: dict[str, np.ndarray] | None, every: bool, options: dict[str, object]
+) -> Report:
     """Makes and prints the cross-check."""
     from shared_tests import crosscheck
 
@@ -226,12 +275,19 @@ def crosschecked(config: Config, arrays: dict[str, np.ndarray] | None, every: bo
         report = crosscheck(config, arrays, **options, progress=tell)
     for line in report.lines(every):
         bad = "OVER" in line or line.startswith("FAILED")
-        typer.secho(line, fg=typer.colors.RED if bad else typer.colors.GREEN if line.startswith("All ") else None)
+        typer.secho(
+            line,
+            fg=typer.colors.RED if bad else typer.colors.GREEN if line.startswith("All ") else None,
+        )
     return report
 
 
 def low_checked(
-    config: Config, arrays: dict[str, np.ndarray] | None, every: bool, dtype: str, options: dict[str, object]
+    config: Config,
+    arrays: dict[str, np.ndarray] | None,
+    every: bool,
+    dtype: str,
+    options: dict[str, object],
 ) -> Report:
     """Makes and prints the check of a low precision."""
     from shared_tests.precision import precision, table
@@ -239,28 +295,42 @@ def low_checked(
     regime, form = LOW[dtype]
     given = {name: value for name, value in options.items() if name != "dtype"}
     with status(f"check in {dtype}") as tell:
-        report = precision(config, arrays, formats=(form,), regimes=(regime,), **given, progress=tell)
-    lines = [*report.lines(every)] if every or not report.ok else [report.title, *report.environment, "", *table(report)]
+        report = precision(
+            config, arrays, formats=(form,), regimes=(regime,), **given, progress=tell
+        )
+    lines = (
+        [*report.lines(every)]
+        if every or not report.ok
+        else [report.title, *report.environment, "", *table(report)]
+    )
     for line in lines:
         bad = "OVER" in line or line.startswith("FAILED")
         typer.secho(line, fg=typer.colors.RED if bad else None)
     if report.ok:
-        typer.secho(f"All {len(report.rows)} comparisons are within their bound.", fg=typer.colors.GREEN)
+        typer.secho(
+            f"All {len(report.rows)} comparisons are within their bound.", fg=typer.colors.GREEN
+        )
     return report
 
 
 def grid_checked(
     config: Config, arrays: dict[str, np.ndarray] | None, every: bool, options: dict[str, object]
 ) -> dict[str, Report]:
-    """Cross-checks of blocks of every stride and channel configuration, by their names; prints a line for each."""
+    """Cross-checks of blocks of every stride and channel configuration, by their names; prints a
+    line for each.
+    """
     from shared_tests import crosscheck
     from shared_tests.cases import user_grid
     from weights import BlockConfig
 
     if arrays is not None or not isinstance(config, BlockConfig):
-        raise ValueError("--grid: makes blocks of its own, so it takes no file, and of --config only a block")
+        raise ValueError(
+            "--grid: makes blocks of its own, so it takes no file, and of --config only a block"
+        )
     if options["size"] or options["inputs"] is not None:
-        raise ValueError("--grid: makes images of its own sizes, so it takes neither --size nor --inputs")
+        raise ValueError(
+            "--grid: makes images of its own sizes, so it takes neither --size nor --inputs"
+        )
     reports: dict[str, Report] = {}
     with status("cross-check") as tell:
         for block, size in user_grid(config):
@@ -271,7 +341,11 @@ def grid_checked(
         worst = max(report.rows, key=lambda row: row.excess)
         words = "ok" if report.ok else f"OVER: {worst}"
         color = None if report.ok else typer.colors.RED
-        typer.secho(f"  {name:24}  {worst.relative:.1e} of {worst.tolerance:.0e}, {worst.quantity}, {words}", fg=color)
+        typer.secho(
+            f"  {name:24}  {worst.relative:.1e} of {worst.tolerance:.0e}, {worst.quantity}, "
+            f"{words}",
+            fg=color,
+        )
         for row in report.rows if every else ():
             typer.echo(f"    {row}")
     if all(report.ok for report in reports.values()):
@@ -288,7 +362,9 @@ def write_page(
     found: Trace | None,
     options: dict[str, object],
 ) -> None:
-    """Writes the page of a check, for which it makes what was not asked for in the terminal: the trace, the cross-check."""
+    """Writes the page of a check, for which it makes what was not asked for in the terminal: the
+    trace, the cross-check.
+    """
     from resattn.report import Page, drawing, write
     from shared_tests import crosscheck
     from shared_tests.backends import flags
@@ -303,7 +379,11 @@ def write_page(
         write(
             path,
             Page(
-                reports, found, drawing(config, found), command, flags(options["frameworks"], options["dtype"] or "float32")
+                reports,
+                found,
+                drawing(config, found),
+                command,
+                flags(options["frameworks"], options["dtype"] or "float32"),
             ),
         )
     typer.echo(f"Wrote {path}.")
@@ -329,24 +409,34 @@ def traced(
 
 @app.command()
 def drift(
-    file: Annotated[Path | None, typer.Argument(help="A weights file to begin with; without one, random weights.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="A weights file to begin with; without one, random weights."),
+    ] = None,
     config: ConfigOption = None,
     recipe: Annotated[
-        str, typer.Option(help="sgd, adam or adamw (on the digits' schedule), or a recipe as JSON (weights.Recipe.to_json).")
+        str,
+        typer.Option(
+            help="sgd, adam or adamw (on the digits' schedule), or a recipe as JSON (weights.Recipe.to_json)."
+        ),
     ] = "sgd",
     frameworks: Annotated[
-        str | None, typer.Option(help="Which to compare, separated by commas; by default torch,jax,tf.")
+        str | None,
+        typer.Option(help="Which to compare, separated by commas; by default torch,jax,tf."),
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     steps: Annotated[int, typer.Option(help="How many training steps.", min=1)] = 100,
     oracle: Annotated[bool, typer.Option(help="Train the NumPy oracle, too.")] = False,
     seed: Annotated[int, typer.Option(help="Of the random weights.", min=0)] = 0,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Also write every step to this file.")] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Also write every step to this file.")
+    ] = None,
 ) -> None:
-    """Train the same weights by the same recipe in each framework and show how far they drift apart, step by step.
+    """Train the same weights by the same recipe in each framework and show how far they drift
+    apart, step by step.
 
-    On the handwritten digits that come with scikit-learn, or on random images where a model does not take those. In float64
-    exit status 1 if parameters differ by more than 1e-9.
+    On the handwritten digits that come with scikit-learn, or on random images where a model does
+    not take those. In float64 exit status 1 if parameters differ by more than 1e-9.
     """
     from resattn.train_digits import CONFIG
     from shared_tests.cases import random_arrays
@@ -360,7 +450,9 @@ def drift(
     arrays = random_arrays(described, dtype, seed) if arrays is None else arrays
     compared = known_to(described) if frameworks is None else names(frameworks)
     if len(compared) + oracle < 2:
-        raise ValueError("--frameworks: drift is between two; name another framework, or add --oracle")
+        raise ValueError(
+            "--frameworks: drift is between two; name another framework, or add --oracle"
+        )
     if dtype not in ("float32", "float64"):
         raise ValueError(f"--dtype: expected float32 or float64, got {dtype!r}")
     chosen = recipe_from(recipe, steps)
@@ -400,14 +492,18 @@ def recipe_from(text: str, steps: int) -> Recipe:
     try:
         values = json.loads(text)
     except json.JSONDecodeError:
-        raise ValueError(f"--recipe: expected one of {', '.join(optimizers)} or JSON, got {text!r}") from None
+        raise ValueError(
+            f"--recipe: expected one of {', '.join(optimizers)} or JSON, got {text!r}"
+        ) from None
     if not isinstance(values, dict):
         raise ValueError(f"--recipe: expected an object, got {text!r}")
     return Recipe.from_dict(values)
 
 
 def training_data(config: Config, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels: the digits where the model takes them, else random ones, as many as ten batches."""
+    """Images and labels: the digits where the model takes them, else random ones, as many as ten
+    batches.
+    """
     import numpy as np
 
     from resattn.digits import split
@@ -426,13 +522,22 @@ def training_data(config: Config, batch: int) -> tuple[np.ndarray, np.ndarray]:
 @app.command()
 def attention(
     kind: Annotated[
-        str | None, typer.Argument(help="One kind, to be told about its options; without it, all are listed.")
+        str | None,
+        typer.Argument(help="One kind, to be told about its options; without it, all are listed."),
     ] = None,
-    channels: Annotated[int, typer.Option(help="Width of the block that holds the module.", min=1)] = 256,
-    size: Annotated[str, typer.Option(help="Height and width of the map that comes to it, as in 14x14.")] = "14x14",
-    options: Annotated[str | None, typer.Option(help="Options of KIND as JSON, as in '{\"kernel_size\": 3}'.")] = None,
+    channels: Annotated[
+        int, typer.Option(help="Width of the block that holds the module.", min=1)
+    ] = 256,
+    size: Annotated[
+        str, typer.Option(help="Height and width of the map that comes to it, as in 14x14.")
+    ] = "14x14",
+    options: Annotated[
+        str | None, typer.Option(help="Options of KIND as JSON, as in '{\"kernel_size\": 3}'.")
+    ] = None,
 ) -> None:
-    """List the attention kinds: what each does, its source, and what it costs. With KIND: its options and parameters."""
+    """List the attention kinds: what each does, its source, and what it costs. With KIND: its
+    options and parameters.
+    """
     from textwrap import fill
 
     from weights.attention import ATTENTION, attention_parameters
@@ -443,12 +548,21 @@ def attention(
         if options is not None:
             raise ValueError("--options: are those of one KIND, but none was given")
         table = [("kind", "parameters", "multiply-adds", "what it does")]
-        table += [(name, *costs(name, channels, sides), sentence(described)) for name, described in ATTENTION.items()]
-        typer.echo(f"{channels} channels, maps of {sides[0]} x {sides[1]}, options at their defaults:\n")
+        table += [
+            (name, *costs(name, channels, sides), sentence(described))
+            for name, described in ATTENTION.items()
+        ]
+        typer.echo(
+            f"{channels} channels, maps of {sides[0]} x {sides[1]}, options at their defaults:\n"
+        )
         typer.echo("\n".join(folded(table)))
-        typer.echo("\nMultiply-adds for one image: convolutions, linear layers and matrix products.")
+        typer.echo(
+            "\nMultiply-adds for one image: convolutions, linear layers and matrix products."
+        )
         if any("-" in row[1:3] for row in table):
-            typer.echo("-: it cannot be made with so many channels, or whoever registered it has not said.")
+            typer.echo(
+                "-: it cannot be made with so many channels, or whoever registered it has not said."
+            )
         typer.echo("Next: resattn attention cbam (source, options and parameters of one kind)")
         return
     given = json_options(options)
@@ -459,14 +573,21 @@ def attention(
     width = get_terminal_size().columns
     typer.echo(fill(f"{kind}: {described.summary}", width, break_on_hyphens=False))
     typer.echo(f"source: {described.source or 'none given'}")
-    typer.echo(f"at {channels} channels and maps of {size}: {numbers} parameters, {products} multiply-adds\n")
+    typer.echo(
+        f"at {channels} channels and maps of {size}: {numbers} parameters, {products} "
+        "multiply-adds\n"
+    )
     if described.options:
         values = {**described.options, **chosen}
         line = ", ".join(f"{name}={shown(value)}" for name, value in values.items())
         typer.echo(fill(f"options: {line}", width, break_on_hyphens=False))
-        typer.echo(fill(" ".join(described.explanation.split()), width, break_on_hyphens=False) + "\n")
+        typer.echo(
+            fill(" ".join(described.explanation.split()), width, break_on_hyphens=False) + "\n"
+        )
     rows = [(p.name, " x ".join(map(str, p.shape)), p.axes) for p in parameters]
-    typer.echo("\n".join(columns([("parameter", "shape", "axes"), *rows])) if rows else "no parameters")
+    typer.echo(
+        "\n".join(columns([("parameter", "shape", "axes"), *rows])) if rows else "no parameters"
+    )
 
 
 def sentence(described: Kind) -> str:
@@ -502,20 +623,29 @@ def shown(default: object) -> str:
     return "(must be given)" if default is Parameter.empty else str(default)
 
 
-def costs(kind: str, channels: int, size: tuple[int, int], given: dict[str, object] | None = None) -> tuple[str, str]:
-    """Numbers of parameters and of multiply-adds, for people; a dash where the kind cannot be made or nobody has said."""
+def costs(
+    kind: str, channels: int, size: tuple[int, int], given: dict[str, object] | None = None
+) -> tuple[str, str]:
+    """Numbers of parameters and of multiply-adds, for people; a dash where the kind cannot be made
+    or nobody has said.
+    """
     from weights.graph import multiply_adds, parameter_count
 
     options = {**fixed_size(kind, size, given or {}), **(given or {})}
     try:
-        numbers, products = parameter_count(kind, channels, options), multiply_adds(kind, channels, size, options)
+        numbers, products = (
+            parameter_count(kind, channels, options),
+            multiply_adds(kind, channels, size, options),
+        )
     except ValueError:
         return "-", "-"
     return f"{numbers:,}", "-" if products is None else f"{products:,}"
 
 
 def folded(table: list[tuple[str, ...]]) -> list[str]:
-    """The lines of a table, numbers to the right, its last column folded to the width of the terminal."""
+    """The lines of a table, numbers to the right, its last column folded to the width of the
+    terminal.
+    """
     from textwrap import wrap
 
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]) - 1)]
@@ -523,7 +653,10 @@ def folded(table: list[tuple[str, ...]]) -> list[str]:
     lines = []
     for name, *numbers, words in table:
         head = "  ".join(
-            [name.ljust(widths[0]), *(number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True))]
+            [
+                name.ljust(widths[0]),
+                *(number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)),
+            ]
         )
         width = max(30, get_terminal_size().columns - indent)
         parts = wrap(words, width, break_on_hyphens=False) or [""]
@@ -533,7 +666,9 @@ def folded(table: list[tuple[str, ...]]) -> list[str]:
 
 @app.command()
 def explain(
-    file: Annotated[Path | None, typer.Argument(help="A weights file; what it holds is explained.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="A weights file; what it holds is explained.")
+    ] = None,
     config: ConfigOption = None,
     naming: NamingOption = None,
     size: Annotated[
@@ -542,15 +677,26 @@ def explain(
             help="Height and width of the images, as in 32x33; by default 32x32, or 224x224 for ImageNet's networks."
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="How many images, for the memory and for batch norm in training.", min=1)] = 8,
-    dtype: Annotated[str, typer.Option(help="Of the activations: float16, float32 or float64.")] = "float32",
+    batch: Annotated[
+        int,
+        typer.Option(help="How many images, for the memory and for batch norm in training.", min=1),
+    ] = 8,
+    dtype: Annotated[
+        str, typer.Option(help="Of the activations: float16, float32 or float64.")
+    ] = "float32",
     language: Annotated[str, typer.Option("--lang", help="en or zh.")] = "en",
     code: Annotated[
-        str | None, typer.Option(help="Show the lines of this implementation beside what they compute: torch, jax or tf.")
+        str | None,
+        typer.Option(
+            help="Show the lines of this implementation beside what they compute: torch, jax or tf."
+        ),
     ] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Also write all of it to this file.")] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Also write all of it to this file.")
+    ] = None,
 ) -> None:
-    """Tell what a block or a network computes, step by step, what it costs, and what a port of it must get right.
+    """Tell what a block or a network computes, step by step, what it costs, and what a port of it
+    must get right.
 
     Without FILE and --config it takes the block 64 to 128 channels with stride 2.
     """
@@ -565,7 +711,9 @@ def explain(
         typer.secho(line, **EXPLAIN_STYLES.get(style, {}))
     if as_json is not None:
         text = json.dumps(told.to_dict(language), indent=1, ensure_ascii=False)
-        write_atomically(as_json, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+        write_atomically(
+            as_json, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8")
+        )
 
 
 EXPLAIN_STYLES: dict[str, dict[str, object]] = {
@@ -579,39 +727,63 @@ EXPLAIN_STYLES: dict[str, dict[str, object]] = {
 @app.command()
 def draw(
     file: Annotated[
-        Path | None, typer.Argument(help="A weights file, to draw what it is of; without one, --config says what.")
+        Path | None,
+        typer.Argument(
+            help="A weights file, to draw what it is of; without one, --config says what."
+        ),
     ] = None,
     config: ConfigOption = None,
     naming: NamingOption = None,
-    block: Annotated[str | None, typer.Option(help="One block of a network, as in stages.1.0.")] = None,
+    block: Annotated[
+        str | None, typer.Option(help="One block of a network, as in stages.1.0.")
+    ] = None,
     size: Annotated[
-        str | None, typer.Option(help="Height and width of the image, as in 224x224: shapes are then numbers, not formulas.")
+        str | None,
+        typer.Option(
+            help="Height and width of the image, as in 224x224: shapes are then numbers, not formulas."
+        ),
     ] = None,
     opened: Annotated[
-        bool | None, typer.Option("--open/--closed", help="Show the attention module step by step, or as one box.")
+        bool | None,
+        typer.Option(
+            "--open/--closed", help="Show the attention module step by step, or as one box."
+        ),
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option(help="A .svg, .png, .mmd (Mermaid) or .md (Markdown) file to write; without it, the terminal."),
+        typer.Option(
+            help="A .svg, .png, .mmd (Mermaid) or .md (Markdown) file to write; without it, the terminal."
+        ),
     ] = None,
     dark: Annotated[
         bool | None,
-        typer.Option("--dark/--light", help="For pages of that colour; by default .svg follows the page, .png is light."),
+        typer.Option(
+            "--dark/--light",
+            help="For pages of that colour; by default .svg follows the page, .png is light.",
+        ),
     ] = None,
-    scale: Annotated[float, typer.Option(help="How much larger than natural size a .png is.", min=0.1, max=10)] = 2,
+    scale: Annotated[
+        float, typer.Option(help="How much larger than natural size a .png is.", min=0.1, max=10)
+    ] = 2,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Draw a block with its attention, or a network, as its config says it is. Without FILE and --config: as `check`."""
+    """Draw a block with its attention, or a network, as its config says it is. Without FILE and
+    --config: as `check`.
+    """
     from resattn.draw import block_of, save, scene_of
     from weights import BlockConfig
 
     described, _ = model_given(file, config, naming)
-    shown, sides = described or BlockConfig(64, 128, 3, 2), None if size is None else height_and_width(size)
+    shown, sides = (
+        described or BlockConfig(64, 128, 3, 2),
+        None if size is None else height_and_width(size),
+    )
     if block is not None:
         shown, sides = block_of(shown, block, sides)
     if opened is not None and not isinstance(shown, BlockConfig):
         raise ValueError(
-            "--open, --closed: are for one block; choose one of the network with --block, as in --block stages.0.0"
+            "--open, --closed: are for one block; choose one of the network with --block, as in "
+            "--block stages.0.0"
         )
     picture = scene_of(shown, sides, opened is not False)
     if to is None:
@@ -642,7 +814,9 @@ def draw_on_terminal(picture: Scene) -> None:
 
 @app.command()
 def demo() -> None:
-    """Port a small trained network to all three frameworks and classify real handwritten digits in each."""
+    """Port a small trained network to all three frameworks and classify real handwritten digits in
+    each.
+    """
     from resattn.demo import run
 
     if not run():
@@ -660,7 +834,9 @@ def import_module_or_file(name: str) -> None:
         return
     sys.path.insert(0, os.getcwd())
     if importlib.util.find_spec(name) is None:
-        raise ValueError(f"--import {name}: there is no such module in this folder or among what is installed")
+        raise ValueError(
+            f"--import {name}: there is no such module in this folder or among what is installed"
+        )
     importlib.import_module(name)
 
 
@@ -677,7 +853,10 @@ def config_from(text: str | None) -> Config | None:
         return config_from_json(text, "--config")
     if Path(text).suffix == ".json":
         return config_file(text)
-    raise ValueError(f"--config: expected a preset ({', '.join(PRESETS)}), a .json file or JSON text, got {text!r}")
+    raise ValueError(
+        f"--config: expected a preset ({', '.join(PRESETS)}), a .json file or JSON text, got "
+        f"{text!r}"
+    )
 
 
 def model_given(
@@ -699,7 +878,9 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def known_to(config: Config | None) -> tuple[str, ...]:
-    """The frameworks that have what a config describes: all, but for attention kinds that were registered for some."""
+    """The frameworks that have what a config describes: all, but for attention kinds that were
+    registered for some.
+    """
     from weights.attention import ATTENTION
     from weights.config import own_kinds
     from weights.layouts import LAYOUTS
@@ -727,7 +908,9 @@ def images(option: str, path: Path) -> np.ndarray:
         with path.open("rb") as handle:
             return np.lib.format.read_array(handle, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{option} {path}: is not a .npy file of plain numbers ({error})") from None
+        raise ValueError(
+            f"{option} {path}: is not a .npy file of plain numbers ({error})"
+        ) from None
 
 
 def stages_in(path: Path, last: str) -> dict[str, np.ndarray]:
@@ -753,7 +936,9 @@ def doubtful(name: str, role: str, array: np.ndarray) -> list[str]:
 
     doubts = []
     if not np.isfinite(array).all():
-        doubts.append(f"{name} holds {np.count_nonzero(~np.isfinite(array))} values that are not finite")
+        doubts.append(
+            f"{name} holds {np.count_nonzero(~np.isfinite(array))} values that are not finite"
+        )
     if role == "norm variance" and (array < 0).any():
         doubts.append(f"{name} holds negative variances")
     return doubts
@@ -761,7 +946,9 @@ def doubtful(name: str, role: str, array: np.ndarray) -> list[str]:
 
 @contextmanager
 def status(line: str) -> Iterator:
-    """A spinner on the terminal while something takes its time, and a function that changes what it says."""
+    """A spinner on the terminal while something takes its time, and a function that changes what it
+    says.
+    """
     from rich.console import Console
 
     with Console(stderr=True).status(line) as spinner:

@@ -31,7 +31,9 @@ from weights.layouts import LAYOUTS
 from weights.live import adapter, build
 
 FILE = "se-digits.safetensors"
-FRAMEWORKS = tuple(LAYOUTS)  # PyTorch before TensorFlow: in the other order the two can disturb each other's libraries
+FRAMEWORKS = tuple(
+    LAYOUTS
+)  # PyTorch before TensorFlow: in the other order the two can disturb each other's libraries
 REFERENCE = "NumPy"
 PIXEL = 2  # characters to a pixel, which makes it about square
 DTYPE = "float32"
@@ -41,7 +43,9 @@ WORDS = {2: "both", 3: "all three"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one framework, or the reference, made of the images. Times in seconds; load includes importing the framework."""
+    """What one framework, or the reference, made of the images. Times in seconds; load includes
+    importing the framework.
+    """
 
     name: str
     versions: str
@@ -57,8 +61,9 @@ class Outcome:
 def run(console: Console | None = None) -> bool:
     """Runs the demo and prints what it found.
 
-    Returns whether all three frameworks ran, every prediction is the same in each and in the reference, and no output is
-    farther from the reference or from another framework's than the tolerance.
+    Returns whether all three frameworks ran, every prediction is the same in each and in the
+    reference, and no output is farther from the reference or from another framework's than the
+    tolerance.
     Raises MissingData when scikit-learn, which holds the digits, is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -71,7 +76,9 @@ def run(console: Console | None = None) -> bool:
         expected, outcomes, missing = _classify(progress, config, arrays, images)
     if len(outcomes) < 2:
         _print_missing(console, missing)
-        console.print("The demo compares frameworks, so it needs at least two of them.", style="red")
+        console.print(
+            "The demo compares frameworks, so it needs at least two of them.", style="red"
+        )
         return False
 
     to_reference = [_compare(outcome, expected, expected) for outcome in outcomes]
@@ -89,7 +96,9 @@ def run(console: Console | None = None) -> bool:
 def _classify(
     progress: Progress, config: Config, arrays: Arrays, images: np.ndarray
 ) -> tuple[Outcome, list[Outcome], list[str]]:
-    """The reference's outcome, those of the frameworks, and a line for each framework that is missing."""
+    """The reference's outcome, those of the frameworks, and a line for each framework that is
+    missing.
+    """
     task = progress.add_task("", total=2 * len(FRAMEWORKS) + 1)
     outcomes, missing = [], []
     for framework in FRAMEWORKS:
@@ -101,13 +110,20 @@ def _classify(
     progress.update(task, description=f"classify {len(images)} digits in NumPy, float64")
     start = time.perf_counter()
     output = reference.run(config, arrays, images, training=False).output
-    expected = Outcome(REFERENCE, f"numpy {np.__version__}", output, 0.0, time.perf_counter() - start)
+    expected = Outcome(
+        REFERENCE, f"numpy {np.__version__}", output, 0.0, time.perf_counter() - start
+    )
     progress.advance(task)
     return expected, outcomes, missing
 
 
 def _classify_in(
-    framework: str, progress: Progress, task: TaskID, config: Config, arrays: Arrays, images: np.ndarray
+    framework: str,
+    progress: Progress,
+    task: TaskID,
+    config: Config,
+    arrays: Arrays,
+    images: np.ndarray,
 ) -> Outcome:
     """On the CPU, so that the numbers do not depend on which GPU there is."""
     name = layout(framework).label
@@ -139,7 +155,8 @@ def _progress(console: Console) -> Progress:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps what frameworks write to standard error while they start, by whatever way; shows it only if they fail.
+    """Keeps what frameworks write to standard error while they start, by whatever way; shows it
+    only if they fail.
 
     Their C++ parts write to the file descriptor itself, which no Python setting reaches.
     """
@@ -190,15 +207,20 @@ def _headline(arrays: Arrays, labels: np.ndarray, outcomes: list[Outcome]) -> Te
     text = Text("One file of weights, trained in PyTorch, ", style="bold")
     text.append(f"loaded into {', '.join(names[:-1])} and {names[-1]}\n")
     text.append(
-        f"A residual network with squeeze-and-excitation ({numbers:,} numbers, {FILE}) read {len(labels)} real "
-        f"handwritten digits that it was not trained on, 8 x 8 pixels each, on the CPU in float32.",
+        f"A residual network with squeeze-and-excitation ({numbers:,} numbers, {FILE}) read "
+        f"{len(labels)} real handwritten digits that it was not trained on, 8 x 8 pixels each, on "
+        "the CPU in float32.",
         style="not bold",
     )
     return text
 
 
 def _print_samples(
-    console: Console, images: np.ndarray, labels: np.ndarray, expected: Outcome, outcomes: list[Outcome]
+    console: Console,
+    images: np.ndarray,
+    labels: np.ndarray,
+    expected: Outcome,
+    outcomes: list[Outcome],
 ) -> None:
     """As many digits as fit side by side: the hardest half, then some others."""
     gap = 3
@@ -219,7 +241,9 @@ def _print_samples(
 
 
 def _chosen(logits: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
-    """The digits with the least margin (the label's logit less the greatest other), then the first of other labels."""
+    """The digits with the least margin (the label's logit less the greatest other), then the first
+    of other labels.
+    """
     rows = np.arange(len(labels))
     others = logits.copy()
     others[rows, labels] = -np.inf
@@ -233,7 +257,9 @@ def _chosen(logits: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
 
 def _picture(image: np.ndarray, shades: str) -> Text:
     levels = np.rint(intensity(image) * (len(shades) - 1)).astype(int)
-    return Text("\n".join("".join(shades[level] * PIXEL for level in row) for row in levels), style="cyan")
+    return Text(
+        "\n".join("".join(shades[level] * PIXEL for level in row) for row in levels), style="cyan"
+    )
 
 
 def _caption(index: int, labels: np.ndarray, outcomes: list[Outcome]) -> Text:
@@ -241,27 +267,49 @@ def _caption(index: int, labels: np.ndarray, outcomes: list[Outcome]) -> Text:
     for outcome in outcomes:
         prediction = outcome.predictions[index]
         right = prediction == labels[index]
-        text.append(f"\n{outcome.name:8} {prediction}", style="not bold" if right else "not bold red")
+        text.append(
+            f"\n{outcome.name:8} {prediction}", style="not bold" if right else "not bold red"
+        )
         text.append("" if right else " wrong", style="not bold red")
     return text
 
 
 def _print_table(
-    console: Console, labels: np.ndarray, expected: Outcome, outcomes: list[Outcome], differences: list[Difference]
+    console: Console,
+    labels: np.ndarray,
+    expected: Outcome,
+    outcomes: list[Outcome],
+    differences: list[Difference],
 ) -> None:
-    console.print("Logits compared with NumPy in float64 (relative: to the greatest logit)", style="bold")
+    console.print(
+        "Logits compared with NumPy in float64 (relative: to the greatest logit)", style="bold"
+    )
     table = Table("", "", box=None, pad_edge=False)
-    for name in ("\naccuracy", "greatest\ndifference", "\nrelative", "load\nseconds", "classify\nseconds"):
+    for name in (
+        "\naccuracy",
+        "greatest\ndifference",
+        "\nrelative",
+        "load\nseconds",
+        "classify\nseconds",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     # Where there is little room, one version a line.
     versions = [
-        (outcome.versions if console.width >= 100 else outcome.versions.replace(", ", ",\n")) for outcome in outcomes
+        (outcome.versions if console.width >= 100 else outcome.versions.replace(", ", ",\n"))
+        for outcome in outcomes
     ]
     for outcome, version, row in zip(outcomes, versions, differences, strict=True):
-        numbers = (f"{row.absolute:.1e}", f"{row.relative:.1e}", f"{outcome.load:.1f}", f"{outcome.classify:.2f}")
+        numbers = (
+            f"{row.absolute:.1e}",
+            f"{row.relative:.1e}",
+            f"{outcome.load:.1f}",
+            f"{outcome.classify:.2f}",
+        )
         table.add_row(outcome.name, version, _accuracy(outcome, labels), *numbers)
     numbers = ("", "", "", f"{expected.classify:.2f}")
-    table.add_row(expected.name, expected.versions, _accuracy(expected, labels), *numbers, style="dim")
+    table.add_row(
+        expected.name, expected.versions, _accuracy(expected, labels), *numbers, style="dim"
+    )
     console.print(table)
     console.print()
 
@@ -271,7 +319,11 @@ def _accuracy(outcome: Outcome, labels: np.ndarray) -> str:
 
 
 def _print_verdict(
-    console: Console, expected: Outcome, outcomes: list[Outcome], to_reference: list[Difference], between: list[Difference]
+    console: Console,
+    expected: Outcome,
+    outcomes: list[Outcome],
+    to_reference: list[Difference],
+    between: list[Difference],
 ) -> bool:
     """Says whether predictions and logits agree, and returns it."""
     predictions = np.stack([outcome.predictions for outcome in (*outcomes, expected)])
@@ -280,12 +332,14 @@ def _print_verdict(
     far = [row for row in (*to_reference, *between) if not row.ok]
     worst = max(between, key=lambda row: row.absolute)
     console.print(
-        f"{equal} of {count} predictions equal in {WORDS[len(outcomes)]} frameworks and in the reference.",
+        f"{equal} of {count} predictions equal in {WORDS[len(outcomes)]} frameworks and in the "
+        "reference.",
         style="bold green" if equal == count else "bold red",
     )
     console.print(
-        f"Greatest logit difference between two frameworks: {worst.absolute:.1e}, relative {worst.relative:.1e} "
-        f"({worst.actual} and {worst.expected}); the tolerance is {worst.tolerance:.0e} relative.",
+        f"Greatest logit difference between two frameworks: {worst.absolute:.1e}, relative "
+        f"{worst.relative:.1e} ({worst.actual} and {worst.expected}); the tolerance is "
+        f"{worst.tolerance:.0e} relative.",
         style="green" if not far else "",
     )
     for row in far:
@@ -301,8 +355,14 @@ def _print_missing(console: Console, missing: list[str]) -> None:
 def _next_steps() -> Text:
     text = Text("\nNext, in the folder of the repository:", style="bold")
     for what, command in (
-        ("Compare gradients and running statistics as well", f"{_command()} check weights/pretrained/{FILE}"),
-        ("Turn the weights into a model file for Keras", f"{_command()} port weights/pretrained/{FILE} digits.keras"),
+        (
+            "Compare gradients and running statistics as well",
+            f"{_command()} check weights/pretrained/{FILE}",
+        ),
+        (
+            "Turn the weights into a model file for Keras",
+            f"{_command()} port weights/pretrained/{FILE} digits.keras",
+        ),
     ):
         text.append(f"\n  {what}\n", style="not bold")
         text.append(f"    {command}", style="not bold cyan")
@@ -310,6 +370,8 @@ def _next_steps() -> Text:
 
 
 def _command() -> str:
-    """How this user can call the command line: `make demo` runs it from a virtual environment that is not activated."""
+    """How this user can call the command line: `make demo` runs it from a virtual environment that
+    is not activated.
+    """
     called = Path(sys.argv[0])
     return "resattn" if shutil.which("resattn") or called.name != "resattn" else str(called)

@@ -1,4 +1,6 @@
-"""Real data that needs no download: the 8x8 handwritten digits that come with scikit-learn, split and normalised."""
+"""Real data that needs no download: the 8x8 handwritten digits that come with scikit-learn, split
+and normalised.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,17 @@ import numpy as np
 HELD_OUT_EACH = 45  # of every digit, a quarter of the 174 to 183 that there are
 SEED = 0
 
-# Of the training part, after scaling to [0, 1]. Constants, so that trained weights always meet the images they know.
+# Of the training part, after scaling to [0, 1]. Constants, so that trained weights always meet the
+# images they know.
 MEAN = 0.30622
 STD = 0.37682
 BACKGROUND = -MEAN / STD  # what an empty pixel becomes
 
 
 class MissingData(ImportError):  # noqa: N818  (as MissingFramework: it is what is missing)
-    """The package that holds the digits is not installed. The message is one line that says what to install."""
+    """The package that holds the digits is not installed. The message is one line that says what to
+    install.
+    """
 
 
 class Split(NamedTuple):
@@ -29,7 +34,8 @@ class Split(NamedTuple):
 
 
 def split() -> Split:
-    """The digits, always split alike: 1,347 for training and 450 held out, of the latter 45 of every digit.
+    """The digits, always split alike: 1,347 for training and 450 held out, of the latter 45 of
+    every digit.
 
     Raises MissingData when scikit-learn is not installed.
     """
@@ -48,8 +54,8 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
         raise MissingData(
-            f"the digits come with scikit-learn, which is not installed ({error.name} was not found): "
-            f"pip install scikit-learn",
+            f"the digits come with scikit-learn, which is not installed ({error.name} was not "
+            "found): pip install scikit-learn",
             name=error.name,
         ) from None
     data = load_digits()
@@ -58,7 +64,9 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _drawn(labels: np.ndarray) -> np.ndarray:
-    """Which images are held out. RandomState, since NumPy promises that its numbers never change."""
+    """Which images are held out. RandomState, since NumPy promises that its numbers never
+    change.
+    """
     random = np.random.RandomState(SEED)
     held_out = np.zeros(len(labels), dtype=bool)
     for digit in range(10):

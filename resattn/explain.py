@@ -1,6 +1,8 @@
-"""A block or a network told step by step, from its graph: what `resattn explain` prints and writes as JSON.
+"""A block or a network told step by step, from its graph: what `resattn explain` prints and writes
+as JSON.
 
-An `Explanation` knows what is told, in which order; `lines` lays it out for a terminal, in English or Chinese.
+An `Explanation` knows what is told, in which order; `lines` lays it out for a terminal, in English
+or Chinese.
 """
 
 import re
@@ -28,8 +30,9 @@ LISTED = 6  # names in a sentence; of more the first ones and a count
 
 Field = tuple[int | None, int | None]
 
-# Why an operation of an attention module is there: the key of its sentence, from the kind and the operation's name in the
-# module. A second use is looked up with its number first. The names of "any" are those of all kinds.
+# Why an operation of an attention module is there: the key of its sentence, from the kind and the
+# operation's name in the module. A second use is looked up with its number first. The names of
+# "any" are those of all kinds.
 REASONS: dict[str, dict[str, str]] = {
     "any": {
         "global_average": "se.average",
@@ -109,7 +112,12 @@ REASONS: dict[str, dict[str, str]] = {
         **{
             f"{scope}.{layer}": reason
             for scope, last in (("mlp_add", "gc.add"), ("mlp_scale", "gc.scale"))
-            for layer, reason in (("fc1", "gc.fc1"), ("norm", "gc.norm"), ("relu", "nonlinear"), ("fc2", last))
+            for layer, reason in (
+                ("fc1", "gc.fc1"),
+                ("norm", "gc.norm"),
+                ("relu", "nonlinear"),
+                ("fc2", last),
+            )
         },
         "scaled": "scaled.channels",
         " product": "scaled.channels",
@@ -189,7 +197,9 @@ REASONS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Step:
-    """One operation that is told. group: the part of the model it belongs to. block: the name of its block, or ""."""
+    """One operation that is told. group: the part of the model it belongs to. block: the name of
+    its block, or "".
+    """
 
     operation: Operation
     reason: str
@@ -201,7 +211,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Fold:
-    """A block of a form that was told before. like: the block in which. operations: those folded."""
+    """A block of a form that was told before. like: the block in which. operations: those
+    folded.
+    """
 
     name: str
     like: str
@@ -212,7 +224,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is told of a config, in the order of execution. batch, dtype: of the memory. code: whose lines, or None."""
+    """What is told of a config, in the order of execution. batch, dtype: of the memory. code: whose
+    lines, or None.
+    """
 
     graph: Graph
     batch: int
@@ -222,9 +236,13 @@ class Explanation:
     facts: tuple[Fact, ...]
 
     def totals(self) -> dict[str, Any]:
-        """Sums over all operations; numbers of activations are for one image, bytes for the batch."""
+        """Sums over all operations; numbers of activations are for one image, bytes for the
+        batch.
+        """
         operations = self.graph.operations
-        parameters, statistics = (sum(getattr(each, name) for each in operations) for name in ("trainable", "statistics"))
+        parameters, statistics = (
+            sum(getattr(each, name) for each in operations) for name in ("trainable", "statistics")
+        )
         training, (most, where) = training_numbers(self.graph), peak(self.graph)
         return {
             "output": [extent.size for extent in operations[-1].shape],
@@ -248,7 +266,8 @@ class Explanation:
         return _Teller(self, language).to_dict()
 
     def lines(self, width: int = 100, language: str = "en") -> list[tuple[str, str]]:
-        """The text, line by line, no line wider than `width` cells where words allow: (line, style).
+        """The text, line by line, no line wider than `width` cells where words allow: (line,
+        style).
 
         style: title, heading, step, code, table or "".
         """
@@ -256,11 +275,17 @@ class Explanation:
 
 
 def explain(
-    config: Config, size: Pair | None = None, batch: int = 1, dtype: str = "float32", code: str | None = None
+    config: Config,
+    size: Pair | None = None,
+    batch: int = 1,
+    dtype: str = "float32",
+    code: str | None = None,
 ) -> Explanation:
-    """What `config` computes. size: of the images (height, width), by default `default_size`. code: torch, jax or tf.
+    """What `config` computes. size: of the images (height, width), by default `default_size`. code:
+    torch, jax or tf.
 
-    Raises ValueError for a size that the config cannot take, a dtype or a framework that is not known.
+    Raises ValueError for a size that the config cannot take, a dtype or a framework that is not
+    known.
     """
     if dtype not in BYTES:
         raise ValueError(f"--dtype: expected one of {', '.join(BYTES)}, got {dtype!r}")
@@ -270,13 +295,17 @@ def explain(
 
 
 def default_size(config: Config) -> Pair:
-    """What its attention was made for, else 224 x 224 for networks with a pooling in the stem, else 32 x 32."""
+    """What its attention was made for, else 224 x 224 for networks with a pooling in the stem, else
+    32 x 32.
+    """
     pooled = isinstance(config, NetworkConfig) and config.stem_pool
     return config.input_size or ((224, 224) if pooled else (32, 32))
 
 
 def checked_size(config: Config, size: Pair | None) -> Pair:
-    """The size, or by default `default_size`. Raises ValueError, as the models do, where an attention cannot use its map."""
+    """The size, or by default `default_size`. Raises ValueError, as the models do, where an
+    attention cannot use its map.
+    """
     size = default_size(config) if size is None else size
     found = graph(config, size, opened=False)
     for name, block in blocks(config).items():
@@ -285,14 +314,17 @@ def checked_size(config: Config, size: Pair | None) -> Pair:
     return size
 
 
-def _check_attention(config: Config, block: BlockConfig, name: str, sides: Pair, image: Pair) -> None:
+def _check_attention(
+    config: Config, block: BlockConfig, name: str, sides: Pair, image: Pair
+) -> None:
     options = block.attention_options or {}
     if block.has_fixed_size and pair_of("size", options["size"]) != sides:
         wanted, fitting = pair_of("size", options["size"]), config.input_size or image
         attention = f"{name}.attention".lstrip(".")
         raise ValueError(
-            f"--size: {image[0]}x{image[1]} gives {attention} a map of {sides[0]} x {sides[1]}, but it was "
-            f"made for {wanted[0]} x {wanted[1]} by its option size; images of {fitting[0]}x{fitting[1]} fit"
+            f"--size: {image[0]}x{image[1]} gives {attention} a map of {sides[0]} x {sides[1]}, "
+            f"but it was made for {wanted[0]} x {wanted[1]} by its option size; images of "
+            f"{fitting[0]}x{fitting[1]} fit"
         )
     if block.attention == "simam":
         check_map("simam", *sides, least=(1, 2))
@@ -319,20 +351,32 @@ def _told(found: Graph, lines: Mapping[str, tuple[Line, ...]]) -> Iterator[Step 
                 continue
         rest = operation.name.removeprefix(name).lstrip(".") if name else operation.name
         group, reason = _place(operation, rest, block, found)
-        yield Step(operation, reason, group, name, fields[operation.name], lines.get(operation.name, ()))
+        yield Step(
+            operation, reason, group, name, fields[operation.name], lines.get(operation.name, ())
+        )
 
 
 def _block_of(operation: Operation, named: Mapping[str, BlockConfig]) -> str:
     """The name of the block it belongs to; "" in a block, and for stem and head."""
-    return next((name for name in named if name and f"{operation.name}.".startswith(f"{name}.")), "")
+    return next(
+        (name for name in named if name and f"{operation.name}.".startswith(f"{name}.")), ""
+    )
 
 
 def _form(block: BlockConfig) -> tuple[Any, ...]:
     """What decides which operations there are, whatever the channels."""
-    return (block.kernel_size, block.projects, block.attention, repr(block.attention_options), block.conv_bias)
+    return (
+        block.kernel_size,
+        block.projects,
+        block.attention,
+        repr(block.attention_options),
+        block.conv_bias,
+    )
 
 
-def _place(operation: Operation, name: str, block: BlockConfig | None, found: Graph) -> tuple[str, str]:
+def _place(
+    operation: Operation, name: str, block: BlockConfig | None, found: Graph
+) -> tuple[str, str]:
     """The group and the key of the reason. name: of the operation, from its block."""
     if operation.kind == "input":
         return "input", "input"
@@ -362,17 +406,27 @@ def _outside(operation: Operation) -> tuple[str, str]:
     if not plain_name(operation.name).startswith("stem"):
         return "head", operation.name
     if operation.kind == "convolution":
-        return "stem", "stem.conv.strided" if operation.settings["stride"] != (1, 1) else "stem.conv"
+        return "stem", "stem.conv.strided" if operation.settings["stride"] != (
+            1,
+            1,
+        ) else "stem.conv"
     return "stem", {"batch norm": "norm", "relu": "nonlinear"}.get(operation.kind, "stem.pool")
 
 
 def _attention_reason(operation: Operation, name: str, kind: str) -> str:
-    """The key of the reason of an operation inside attention; KeyError for one that nobody has written about."""
+    """The key of the reason of an operation inside attention; KeyError for one that nobody has
+    written about.
+    """
     if operation.kind == "attention":
         return "own" if not ATTENTION[kind].built_in else "closed"
     inner = name.removeprefix("attention").lstrip(".")
     known = {**REASONS["any"], **REASONS[kind]}
-    tries = (inner, f"{inner} {operation.kind}", plain_name(inner), f"{plain_name(inner)} {operation.kind}")
+    tries = (
+        inner,
+        f"{inner} {operation.kind}",
+        plain_name(inner),
+        f"{plain_name(inner)} {operation.kind}",
+    )
     return next((known[each] for each in tries if each in known), None) or known[inner]
 
 
@@ -384,7 +438,9 @@ def _last_map(found: Graph) -> str:
 
 
 class _Teller:
-    """Puts an explanation into words. Lines are made for a terminal: CJK characters are two cells wide."""
+    """Puts an explanation into words. Lines are made for a terminal: CJK characters are two cells
+    wide.
+    """
 
     def __init__(self, explanation: Explanation, language: str):
         if language not in WORDS:
@@ -393,7 +449,9 @@ class _Teller:
         self.words = WORDS[language]
 
     def say(self, key: str, **values: Any) -> str:
-        text = self.words[key].format(**{name: self.listed(value) for name, value in values.items()})
+        text = self.words[key].format(
+            **{name: self.listed(value) for name, value in values.items()}
+        )
         return _NO_SPACE.sub("", text)
 
     def listed(self, value: Any) -> Any:
@@ -410,12 +468,19 @@ class _Teller:
     # What is said of an operation.
 
     def images(self) -> str:
-        return self.words["images.1"] if self.it.batch == 1 else self.say("images", count=self.it.batch)
+        return (
+            self.words["images.1"]
+            if self.it.batch == 1
+            else self.say("images", count=self.it.batch)
+        )
 
     def what(self, operation: Operation) -> str:
         """What it computes, and how."""
         settings, kind = operation.settings, operation.kind
-        values: dict[str, Any] = {**settings, "kernel": "×".join(map(str, settings.get("kernel", ())))}
+        values: dict[str, Any] = {
+            **settings,
+            "kernel": "×".join(map(str, settings.get("kernel", ()))),
+        }
         if kind == "1-d convolution":
             values["length"] = settings["kernel"][0]
         if "axes" in settings:
@@ -452,7 +517,10 @@ class _Teller:
     def why(self, step: Step) -> str:
         """Why it is there."""
         operation = step.operation
-        values: dict[str, Any] = {**operation.settings, "kernel": "×".join(map(str, operation.settings.get("kernel", ())))}
+        values: dict[str, Any] = {
+            **operation.settings,
+            "kernel": "×".join(map(str, operation.settings.get("kernel", ()))),
+        }
         if operation.inputs:
             values["in"] = self.it.graph[operation.inputs[0]].shape[0].size
             values["out"] = operation.shape[0].size
@@ -466,13 +534,22 @@ class _Teller:
             same = f"{formulas} = {numbers}" if numbers else formulas
             return [self.say("unchanged", shape=same)]
         together = f"{formulas}  =  {numbers}" if numbers else formulas
-        return [together] if not numbers or cell_len(together) <= width else [formulas, f"= {numbers}"]
+        return (
+            [together] if not numbers or cell_len(together) <= width else [formulas, f"= {numbers}"]
+        )
 
     def shapes(self, operation: Operation) -> tuple[str, str]:
-        """Before and after: as formulas, and as numbers; the second is "" where both are the same."""
+        """Before and after: as formulas, and as numbers; the second is "" where both are the
+        same.
+        """
         before = [self.it.graph[name].shape for name in operation.inputs]
         formulas, numbers = (
-            " → ".join(filter(None, [", ".join(_shape(shape, of) for shape in before), _shape(operation.shape, of)]))
+            " → ".join(
+                filter(
+                    None,
+                    [", ".join(_shape(shape, of) for shape in before), _shape(operation.shape, of)],
+                )
+            )
             for of in ("formula", "size")
         )
         return formulas, "" if formulas == numbers else numbers
@@ -488,37 +565,58 @@ class _Teller:
         parts.append(self.say("memory", bytes=_bytes(self.it.bytes(operations[-1].numbers))))
         if operations[-1].kind != "input":
             whole = field == (None, None)
-            parts.append(self.words["sees.whole"] if whole else self.say("sees", field=self.field(field)))
-        return self.words["separator"].join(part.replace(" ", _TIE) for part in parts)  # broken between them alone
+            parts.append(
+                self.words["sees.whole"] if whole else self.say("sees", field=self.field(field))
+            )
+        return self.words["separator"].join(
+            part.replace(" ", _TIE) for part in parts
+        )  # broken between them alone
 
     def field(self, field: Field) -> str:
         size = [extent.size for extent in self.it.graph["input"].shape[1:]]
-        return " × ".join(str(size[axis] if side is None else side) for axis, side in enumerate(field))
+        return " × ".join(
+            str(size[axis] if side is None else side) for axis, side in enumerate(field)
+        )
 
     def described(self) -> str:
         """The config in one phrase."""
         config = self.it.graph.config
         if isinstance(config, BlockConfig):
             kernel = "×".join(map(str, config.kernel_size))  # type: ignore[arg-type]
-            return self.say("what.block", **self.of_block(config), kernel=kernel, kind=self.kind(config))
+            return self.say(
+                "what.block", **self.of_block(config), kernel=kernel, kind=self.kind(config)
+            )
         kinds = dict.fromkeys(self.kind(block) for block in config.blocks())
-        return self.say("what.network", count=sum(config.depths), widths=[str(w) for w in config.widths], kind=list(kinds))
+        return self.say(
+            "what.network",
+            count=sum(config.depths),
+            widths=[str(w) for w in config.widths],
+            kind=list(kinds),
+        )
 
     def kind(self, block: BlockConfig) -> str:
         """The attention and its options."""
-        options = ", ".join(f"{name}={value}" for name, value in (block.attention_options or {}).items())
+        options = ", ".join(
+            f"{name}={value}" for name, value in (block.attention_options or {}).items()
+        )
         return f"{block.attention} ({options})" if options else block.attention
 
     # The text.
 
     def lines(self, width: int) -> Iterator[tuple[str, str]]:
         size = " × ".join(str(extent.size) for extent in self.it.graph["input"].shape[1:])
-        yield from _styled(wrapped(self.say("title", what=self.described(), size=size), width), "title")
+        yield from _styled(
+            wrapped(self.say("title", what=self.described(), size=size), width), "title"
+        )
         yield "", ""
-        yield from _styled(wrapped(self.say("legend", batch=self.images(), dtype=self.it.dtype), width))
+        yield from _styled(
+            wrapped(self.say("legend", batch=self.images(), dtype=self.it.dtype), width)
+        )
         if self.it.code is not None:
             layout = LAYOUTS[self.it.code]
-            yield from _styled(wrapped(self.say("code", label=layout.label, package=layout.package), width))
+            yield from _styled(
+                wrapped(self.say("code", label=layout.label, package=layout.package), width)
+            )
         before: tuple[str, str] = ("", "")
         number = 0
         for told in self.it.told:
@@ -539,7 +637,10 @@ class _Teller:
         if step.block and step.block != before[1]:
             yield "", ""
             block = blocks(self.it.graph.config)[step.block]
-            yield from _styled(wrapped(self.say("group.block", name=step.block, **self.of_block(block)), width), "title")
+            yield from _styled(
+                wrapped(self.say("group.block", name=step.block, **self.of_block(block)), width),
+                "title",
+            )
         if step.group == "input":
             return
         yield "", ""
@@ -561,13 +662,17 @@ class _Teller:
     def step(self, step: Step, number: int, width: int) -> Iterator[tuple[str, str]]:
         yield "", ""
         head = f"{number:>3}  " if number else "     "
-        text = self.step_text(step, number, width if not step.lines or width < BESIDE else width - 52)
+        text = self.step_text(
+            step, number, width if not step.lines or width < BESIDE else width - 52
+        )
         code = code_lines(step.lines, (width if width < BESIDE else 50) - 7)
         if width >= BESIDE and code:
             yield from beside(head, text, code, width - 52)
             return
         heads = [line for line, style in text if style == "step"]
-        yield from _styled([(head if line is heads[0] else "     ") + line for line in heads], "step")
+        yield from _styled(
+            [(head if line is heads[0] else "     ") + line for line in heads], "step"
+        )
         yield from _styled([f"     │ {line}" for line in code], "code")
         yield from _styled([f"     {line}" for line, style in text if style != "step"])
 
@@ -578,13 +683,17 @@ class _Teller:
             source = self.words["separator"] + self.say("from", names=list(operation.inputs))
         name = "" if operation.kind == "input" else f"{operation.name}{self.words['colon']}"
         text = _styled(wrapped(f"{name}{self.what(operation)}{source}", inner), "step")
-        lines = [line for shape in self.shape_lines(operation, inner) for line in wrapped(shape, inner)]
+        lines = [
+            line for shape in self.shape_lines(operation, inner) for line in wrapped(shape, inner)
+        ]
         lines += wrapped(self.numbers([operation], step.field), inner)
         return [*text, *_styled(lines), *_styled(wrapped(self.why(step), inner))]
 
     def fold(self, fold: Fold, width: int) -> Iterator[tuple[str, str]]:
         yield "", ""
-        yield from _styled(wrapped(self.say("fold", name=fold.name, like=fold.like), width), "title")
+        yield from _styled(
+            wrapped(self.say("fold", name=fold.name, like=fold.like), width), "title"
+        )
         values = self.of_block(fold.config)
         lines = [self.say("fold.detail", count=len(fold.operations), **values)]
         lines += [" ".join(filter(None, self.fold_shapes(fold)))]
@@ -595,7 +704,9 @@ class _Teller:
     def fold_shapes(self, fold: Fold) -> tuple[str, str]:
         first, last = fold.operations[0], fold.operations[-1]
         before, after = self.it.graph[first.inputs[0]].shape, last.shape
-        formulas, numbers = (f"{_shape(before, of)} → {_shape(after, of)}" for of in ("formula", "size"))
+        formulas, numbers = (
+            f"{_shape(before, of)} → {_shape(after, of)}" for of in ("formula", "size")
+        )
         return formulas, f" =  {numbers}"
 
     def total_lines(self, width: int) -> Iterator[tuple[str, str]]:
@@ -616,8 +727,14 @@ class _Teller:
         yield self.words["total.parameters"], f"{totals['parameters']:,}"
         yield self.words["total.statistics"], f"{totals['statistics']:,}"
         yield self.words["total.weights"], f"{_bytes(totals['weight_bytes'])} ({self.it.dtype})"
-        yield self.words["total.products"], self.say("total.products.value", count=f"{totals['multiply_adds']:,}")
-        training = {"bytes": _bytes(totals["training_bytes"]), "count": f"{totals['training_numbers']:,}"}
+        yield (
+            self.words["total.products"],
+            self.say("total.products.value", count=f"{totals['multiply_adds']:,}"),
+        )
+        training = {
+            "bytes": _bytes(totals["training_bytes"]),
+            "count": f"{totals['training_numbers']:,}",
+        }
         yield self.words["total.training"], self.say("total.training.value", **training)
         most = {"bytes": _bytes(totals["peak_bytes"]), "name": totals["peak_at"]}
         yield self.words["total.peak"], self.say("total.peak.value", **most)
@@ -629,7 +746,9 @@ class _Teller:
             return self.say("total.field.attention", field=self.field(alone))
         size = [extent.size for extent in self.it.graph["input"].shape[1:]]
         larger = any(side > extent for side, extent in zip(field, size, strict=True))  # type: ignore[operator]
-        return self.say("total.field.larger", field=self.field(field)) if larger else self.field(field)
+        return (
+            self.say("total.field.larger", field=self.field(field)) if larger else self.field(field)
+        )
 
     def fact_lines(self, width: int) -> Iterator[tuple[str, str]]:
         yield "", ""
@@ -643,7 +762,10 @@ class _Teller:
                 yield f"    {line}", "table"
 
     def fact(self, fact: Fact) -> str:
-        values = {name: f"{value:,}" if name in ("n", "most") else value for name, value in fact.values.items()}
+        values = {
+            name: f"{value:,}" if name in ("n", "most") else value
+            for name, value in fact.values.items()
+        }
         if "batch" in values:
             values["images"] = self.images()
         if "eps_defaults" in values:
@@ -657,24 +779,44 @@ class _Teller:
 
     def table(self, fact: Fact) -> Iterator[str]:
         rows = [
-            [self.words[cell] if row is fact.table[0] and cell in self.words else cell for cell in row] for row in fact.table
+            [
+                self.words[cell] if row is fact.table[0] and cell in self.words else cell
+                for cell in row
+            ]
+            for row in fact.table
         ]
-        widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+        widths = (
+            [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
+            if rows
+            else []
+        )
         for row in rows:
-            yield "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            yield "  ".join(
+                padded(cell, width) for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
 
     def to_dict(self) -> dict[str, Any]:
-        config, size = self.it.graph.config, [extent.size for extent in self.it.graph["input"].shape[1:]]
+        config, size = (
+            self.it.graph.config,
+            [extent.size for extent in self.it.graph["input"].shape[1:]],
+        )
         return {
             "config": {"model": config.model, **config.to_dict()},
             "size": size,
             "batch": self.it.batch,
             "dtype": self.it.dtype,
-            "steps": [self.fold_dict(each) if isinstance(each, Fold) else self.step_dict(each) for each in self.it.told],
+            "steps": [
+                self.fold_dict(each) if isinstance(each, Fold) else self.step_dict(each)
+                for each in self.it.told
+            ],
             "kept_for_gradients": list(kept(self.it.graph)),
             "totals": self.it.totals(),
             "facts": [
-                {"key": fact.key, "text": self.fact(fact), "table": [list(row) for row in fact.table]}
+                {
+                    "key": fact.key,
+                    "text": self.fact(fact),
+                    "table": [list(row) for row in fact.table],
+                }
                 for fact in self.it.facts
             ],
         }
@@ -691,7 +833,8 @@ class _Teller:
             "shape": [extent.size for extent in operation.shape],
             "formula": [extent.formula for extent in operation.shape],
             "settings": {
-                name: list(value) if isinstance(value, tuple) else value for name, value in operation.settings.items()
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in operation.settings.items()
             },
             "parameters": operation.trainable,
             "statistics": operation.statistics,
@@ -752,19 +895,21 @@ def padded(text: str, width: int) -> str:
     return text + " " * (width - cell_len(text))
 
 
-# What stands on both sides of these is not parted: a size, a difference. The mark holds the places of the spaces.
+# What stands on both sides of these is not parted: a size, a difference. The mark holds the places
+# of the spaces.
 _BOUND = re.compile(r"(?<=\S) ([×/-]) (?=\S)")
 _TIE = "¬"
 # Between Chinese characters or marks there is no space; names put into a sentence bring some.
 _NO_SPACE = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef]) (?=[\u3000-\u9fff\uff00-\uffef])")
 
-# A word of a Latin script with what clings to it, or one character of another, with what must not begin or end a line.
+# A word of a Latin script with what clings to it, or one character of another, with what must not
+# begin or end a line.
 _TOKENS = re.compile(r"\s+|[（“]*(?:[^\s\u2e80-\uffef“”]+|[^\s（“])[，。；：、）！？”…]*")
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Broken into lines of at most `width` cells: between words, and between Chinese characters, none of whose lines begins
-    with a closing mark or ends with an opening one."""
+    """Broken into lines of at most `width` cells: between words, and between Chinese characters,
+    none of whose lines begins with a closing mark or ends with an opening one."""
     lines, line = [], ""
     for token in _TOKENS.findall(_BOUND.sub(rf"{_TIE}\1{_TIE}", text)):
         if line and cell_len((line + token).rstrip()) > width:
@@ -776,7 +921,9 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def code_lines(lines: Sequence[Line], width: int) -> list[str]:
-    """Source lines, with the class that they are of where it changes; long ones go on further in."""
+    """Source lines, with the class that they are of where it changes; long ones go on further
+    in.
+    """
     shown: list[str] = []
     of = ""
     for line in lines:
@@ -785,13 +932,17 @@ def code_lines(lines: Sequence[Line], width: int) -> list[str]:
         of = line.of
         indent = " " * (len(line.text) - len(line.text.lstrip()))
         first, *rest = (
-            wrapped(line.text.strip(), max(20, width - len(indent))) if cell_len(line.text) > width else [line.text.strip()]
+            wrapped(line.text.strip(), max(20, width - len(indent)))
+            if cell_len(line.text) > width
+            else [line.text.strip()]
         )
         shown += [indent + first, *(f"{indent}    {part}" for part in rest)]
     return shown
 
 
-def beside(head: str, text: list[tuple[str, str]], code: list[str], width: int) -> Iterator[tuple[str, str]]:
+def beside(
+    head: str, text: list[tuple[str, str]], code: list[str], width: int
+) -> Iterator[tuple[str, str]]:
     """Text at the left, code at the right."""
     for number in range(max(len(text), len(code))):
         left, style = text[number] if number < len(text) else ("", "")

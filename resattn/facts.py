@@ -1,4 +1,6 @@
-"""What a porter must know of exactly one configuration, at one size: computed from its graph, its schema and the layouts."""
+"""What a porter must know of exactly one configuration, at one size: computed from its graph, its
+schema and the layouts.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,15 +15,16 @@ from weights.layouts import LAYOUTS
 from weights.parameters import ROLES
 from weights.schema import schema
 
-# eps and the part kept, as each framework has them if nobody says: the tables in README.md say what comes of it.
+# eps and the part kept, as each framework has them if nobody says: the tables in README.md say what
+# comes of it.
 NORM_DEFAULTS = {"PyTorch": (1e-5, 0.9), "Flax": (1e-5, 0.99), "Keras": (1e-3, 0.99)}
 LAYER_NORM_DEFAULTS = {"PyTorch": 1e-5, "Flax": 1e-6, "Keras": 1e-3}
 
 
 @dataclass(frozen=True)
 class Fact:
-    """key: of its sentence, in the words of each language. values: what stands in it. table: rows below it, the first the
-    heads."""
+    """key: of its sentence, in the words of each language. values: what stands in it. table: rows
+    below it, the first the heads."""
 
     key: str
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -29,7 +32,9 @@ class Fact:
 
 
 def facts(found: Graph, batch: int) -> tuple[Fact, ...]:
-    """Those of a graph, in the order in which a port meets them. batch: of the training step they speak of."""
+    """Those of a graph, in the order in which a port meets them. batch: of the training step they
+    speak of.
+    """
     makers = (
         _padding,
         _pooling,
@@ -49,12 +54,16 @@ def facts(found: Graph, batch: int) -> tuple[Fact, ...]:
 
 
 def same_padding(size: int, reach: int, stride: int) -> tuple[int, int]:
-    """What SAME of TensorFlow and JAX pads in front and behind: the output has ceil(size / stride) places."""
+    """What SAME of TensorFlow and JAX pads in front and behind: the output has ceil(size / stride)
+    places.
+    """
     total = max((ceil(size / stride) - 1) * stride + reach - size, 0)
     return total // 2, total - total // 2
 
 
-def _paddings(found: Graph) -> Iterator[tuple[Operation, list[tuple[int, int]], list[tuple[int, int]]]]:
+def _paddings(
+    found: Graph,
+) -> Iterator[tuple[Operation, list[tuple[int, int]], list[tuple[int, int]]]]:
     """Every operation that pads: (what it pads, what SAME would), along rows and columns."""
     for operation in found:
         if "padding" not in operation.settings or operation.kind == "1-d convolution":
@@ -113,7 +122,11 @@ def _times(pair: tuple[int, int]) -> str:
 
 
 def _pooling(found: Graph, batch: int) -> Iterator[Fact]:
-    padded = [each.name for each in found if each.kind == "maximum pooling" and any(each.settings["padding"])]
+    padded = [
+        each.name
+        for each in found
+        if each.kind == "maximum pooling" and any(each.settings["padding"])
+    ]
     if padded:
         yield Fact("pooling", {"names": padded})
 
@@ -122,7 +135,11 @@ def _shortcuts(found: Graph, batch: int) -> Iterator[Fact]:
     config = found.config
     if isinstance(config, BlockConfig):
         if config.projects:
-            values = {"in": config.in_channels, "out": config.out_channels, "stride": _times(config.stride)}  # type: ignore[arg-type]
+            values = {
+                "in": config.in_channels,
+                "out": config.out_channels,
+                "stride": _times(config.stride),
+            }  # type: ignore[arg-type]
             yield Fact("shortcut.projection", values)
         else:
             yield Fact("shortcut.identity", {"channels": config.out_channels})
@@ -130,7 +147,9 @@ def _shortcuts(found: Graph, batch: int) -> Iterator[Fact]:
     named = blocks(config)
     projecting = [name for name, block in named.items() if block.projects]
     if projecting:
-        yield Fact("shortcut.network", {"names": projecting, "others": len(named) - len(projecting)})
+        yield Fact(
+            "shortcut.network", {"names": projecting, "others": len(named) - len(projecting)}
+        )
     else:
         yield Fact("shortcut.network.none", {"count": len(named)})
 
@@ -139,12 +158,19 @@ def blocks(config: Config) -> dict[str, BlockConfig]:
     """The blocks by name, "" for a block itself."""
     if isinstance(config, BlockConfig):
         return {"": config}
-    return {f"stages.{i}.{j}": block for i, stage in enumerate(config.stages()) for j, block in enumerate(stage)}
+    return {
+        f"stages.{i}.{j}": block
+        for i, stage in enumerate(config.stages())
+        for j, block in enumerate(stage)
+    }
 
 
 def _biases(found: Graph, batch: int) -> Iterator[Fact]:
     if found.config.conv_bias:
-        yield Fact("bias.on", {"names": [f"{name}.bias" for name in biases(found) if "attention" not in name]})
+        yield Fact(
+            "bias.on",
+            {"names": [f"{name}.bias" for name in biases(found) if "attention" not in name]},
+        )
     else:
         yield Fact("bias.off")
     idle = idle_biases(found)
@@ -152,7 +178,11 @@ def _biases(found: Graph, batch: int) -> Iterator[Fact]:
         normed = {operation.inputs[0] for operation in found if operation.kind == "batch norm"}
         key = "bias.idle" if normed.issuperset(idle) else "bias.idle.softmax"
         yield Fact(key, {"names": [f"{name}.bias" for name in idle]})
-    keys = [f"{each.name}.bias" for each in found if each.name.endswith(".qkv") and each.settings["bias"]]
+    keys = [
+        f"{each.name}.bias"
+        for each in found
+        if each.name.endswith(".qkv") and each.settings["bias"]
+    ]
     if keys:
         yield Fact("bias.keys", {"names": keys})
 
@@ -161,7 +191,9 @@ def _norms(found: Graph, batch: int) -> Iterator[Fact]:
     groups: dict[tuple[float, float], list[str]] = {}
     for operation in found:
         if operation.kind == "batch norm":
-            groups.setdefault((operation.settings["eps"], operation.settings["decay"]), []).append(operation.name)
+            groups.setdefault((operation.settings["eps"], operation.settings["decay"]), []).append(
+                operation.name
+            )
     for (eps, decay), names in groups.items():
         yield Fact(
             "norm.all" if len(groups) == 1 else "norm.some",
@@ -198,15 +230,25 @@ def _counts(found: Graph, batch: int) -> Iterator[Fact]:
     counts: dict[int, list[str]] = {}
     for operation in found:
         if operation.kind == "batch norm":
-            counts.setdefault(batch * prod(extent.size for extent in operation.shape[1:]), []).append(operation.name)
+            counts.setdefault(
+                batch * prod(extent.size for extent in operation.shape[1:]), []
+            ).append(operation.name)
     least = min(counts)
     if least == 1:
         yield Fact("count.error", {"names": counts[1], "batch": batch})
     elif least == max(counts):
-        yield Fact("count.one", {"n": least, "factor": f"{least / (least - 1):.7g}", "batch": batch})
+        yield Fact(
+            "count.one", {"n": least, "factor": f"{least / (least - 1):.7g}", "batch": batch}
+        )
     else:
         most = max(counts)
-        values = {"n": least, "names": counts[least], "most": most, "factor": f"{least / (least - 1):.7g}", "batch": batch}
+        values = {
+            "n": least,
+            "names": counts[least],
+            "most": most,
+            "factor": f"{least / (least - 1):.7g}",
+            "batch": batch,
+        }
         yield Fact("count.range", values)
 
 
@@ -216,7 +258,11 @@ def _layer_norms(found: Graph, batch: int) -> Iterator[Fact]:
         defaults = [f"{name} {_number(value)}" for name, value in LAYER_NORM_DEFAULTS.items()]
         yield Fact(
             "layer_norm",
-            {"names": [each.name for each in norms], "eps": _number(norms[0].settings["eps"]), "defaults": defaults},
+            {
+                "names": [each.name for each in norms],
+                "eps": _number(norms[0].settings["eps"]),
+                "defaults": defaults,
+            },
         )
 
 
@@ -227,11 +273,17 @@ def _attention(found: Graph, batch: int) -> Iterator[Fact]:
             widths.setdefault((block.attention, repr(block.attention_options)), []).append(block)
     for (kind, _), alike in widths.items():
         options = {**ATTENTION[kind].options, **(alike[0].attention_options or {})}
-        yield from _of_kind(kind, options, list(dict.fromkeys(block.out_channels for block in alike)))
+        yield from _of_kind(
+            kind, options, list(dict.fromkeys(block.out_channels for block in alike))
+        )
     kinds = {operation.kind for operation in found}
     if kinds & {"maximum", "greater"}:
         yield Fact("maximum")
-    stretched = [each for each in found if each.kind == "stretch" and found[each.inputs[0]].numbers > each.shape[0].size]
+    stretched = [
+        each
+        for each in found
+        if each.kind == "stretch" and found[each.inputs[0]].numbers > each.shape[0].size
+    ]
     if stretched:
         yield Fact("nearest", {"names": [each.name for each in stretched]})
     around = [each.name for each in found if each.kind == "average around"]
@@ -242,17 +294,31 @@ def _attention(found: Graph, batch: int) -> Iterator[Fact]:
 
 
 def _of_kind(kind: str, options: dict[str, Any], channels: list[int]) -> Iterator[Fact]:
-    """What authors, papers and libraries do not agree on, with the values that the options give at these channels."""
+    """What authors, papers and libraries do not agree on, with the values that the options give at
+    these channels.
+    """
     if not ATTENTION[kind].built_in:
         yield Fact("kind.own", {"kind": kind})
         return
-    widths = {name: options[name] for name in ("reduction", "hidden_channels", "divisor", "minimum") if name in options}
+    widths = {
+        name: options[name]
+        for name in ("reduction", "hidden_channels", "divisor", "minimum")
+        if name in options
+    }
     values = {**options, "channels": _texts(channels)}
     if widths:
         values["hidden"] = _texts(hidden_width(count, **widths, kind=kind) for count in channels)
     if kind == "eca":
-        values["kernel"] = _texts(ATTENTION[kind].parameters(count, **options)[0].shape[-1] for count in channels)
-    choice = {"eca": "padding", "ge": "gather", "gc": "fusion", "bam": "fusion", "scse": "fusion"}.get(kind)
+        values["kernel"] = _texts(
+            ATTENTION[kind].parameters(count, **options)[0].shape[-1] for count in channels
+        )
+    choice = {
+        "eca": "padding",
+        "ge": "gather",
+        "gc": "fusion",
+        "bam": "fusion",
+        "scse": "fusion",
+    }.get(kind)
     yield Fact(f"kind.{kind}.{options[choice]}" if choice else f"kind.{kind}", values)
     if kind == "mhsa":
         yield Fact("kind.mhsa.scaled" if options["scale_positions"] else "kind.mhsa.plain")
@@ -267,16 +333,27 @@ def _texts(numbers: Iterable[int]) -> list[str]:
 
 def _size(found: Graph, batch: int) -> Iterator[Fact]:
     config = found.config
-    fixed = [(name, block.attention_options["size"]) for name, block in blocks(config).items() if block.has_fixed_size]  # type: ignore[index]
+    fixed = [
+        (name, block.attention_options["size"])
+        for name, block in blocks(config).items()
+        if block.has_fixed_size
+    ]  # type: ignore[index]
     if fixed:
         maps = list(
-            dict.fromkeys(" × ".join(map(str, (side, side) if isinstance(side, int) else side)) for _, side in fixed)
+            dict.fromkeys(
+                " × ".join(map(str, (side, side) if isinstance(side, int) else side))
+                for _, side in fixed
+            )
         )
-        yield Fact("size.fixed", {"maps": maps, "image": " × ".join(map(str, config.input_size or ()))})
+        yield Fact(
+            "size.fixed", {"maps": maps, "image": " × ".join(map(str, config.input_size or ()))}
+        )
 
 
 def _layouts(found: Graph, batch: int) -> Iterator[Fact]:
-    """Where each framework keeps what, by role, with the first parameter of that role as an example."""
+    """Where each framework keeps what, by role, with the first parameter of that role as an
+    example.
+    """
     yield Fact("axes")
     first = {}
     for parameter in schema(found.config):
@@ -288,7 +365,14 @@ def _layouts(found: Graph, batch: int) -> Iterator[Fact]:
         if len(ROLES[role].axes.split()) > 1:
             rows.append(("", *axes))
     yield Fact("layout", {}, tuple(rows))
-    numbered = next((each for each in schema(found.config) if any(part.isdigit() for part in each.module.split("."))), None)
+    numbered = next(
+        (
+            each
+            for each in schema(found.config)
+            if any(part.isdigit() for part in each.module.split("."))
+        ),
+        None,
+    )
     if numbered is not None:
         names = {framework: layout.name(numbered) for framework, layout in LAYOUTS.items()}
         yield Fact("sequence", names)

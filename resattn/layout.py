@@ -1,9 +1,11 @@
-"""Where the nodes of a scene stand and where its edges run: a layered layout made for this one shape.
+"""Where the nodes of a scene stand and where its edges run: a layered layout made for this one
+shape.
 
-Rows are the longest ways from the input. The trunk stands one below the other at x = 0, the shortcut at its left, the chains
-of the attention module at its right, in the order that crosses and travels least. Edges run down inside the column of a
-chain or in a lane of their own, and across between two rows, or straight into the side of a circle: never through a box.
-Lengths are pixels at natural size, y downwards; a level is twice the row, odd between two rows.
+Rows are the longest ways from the input. The trunk stands one below the other at x = 0, the
+shortcut at its left, the chains of the attention module at its right, in the order that crosses and
+travels least. Edges run down inside the column of a chain or in a lane of their own, and across
+between two rows, or straight into the side of a circle: never through a box. Lengths are pixels at
+natural size, y downwards; a level is twice the row, odd between two rows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +36,9 @@ class Size:
 
 @dataclass(eq=False)
 class Chain:
-    """Nodes in one column, or the lane of an edge. top, bottom: the first and the last row that are its own."""
+    """Nodes in one column, or the lane of an edge. top, bottom: the first and the last row that are
+    its own.
+    """
 
     nodes: list[str]
     top: int
@@ -43,9 +47,11 @@ class Chain:
 
 @dataclass
 class Route:
-    """The way of an edge. chain: in whose column it runs down. straight: whether source and target are neighbours in it.
+    """The way of an edge. chain: in whose column it runs down. straight: whether source and target
+    are neighbours in it.
 
-    side: whether it enters its target from the side, if nothing stands between. points: its corners, as x and level.
+    side: whether it enters its target from the side, if nothing stands between. points: its
+    corners, as x and level.
     """
 
     edge: Edge
@@ -57,8 +63,8 @@ class Route:
 
 @dataclass(frozen=True)
 class Placed:
-    """centres: of the nodes. routes: corner points by edge, in the order of the scene's. dots: where an edge forks. frames:
-    left, top, right, bottom."""
+    """centres: of the nodes. routes: corner points by edge, in the order of the scene's. dots:
+    where an edge forks. frames: left, top, right, bottom."""
 
     centres: Mapping[str, Point]
     routes: tuple[tuple[Edge, tuple[Point, ...]], ...]
@@ -124,7 +130,9 @@ class _Layout:
         return chains
 
     def _route(self, edge: Edge) -> Route:
-        """In whose column an edge runs down: its source's while that is free, else its target's, else its own."""
+        """In whose column an edge runs down: its source's while that is free, else its target's,
+        else its own.
+        """
         above, below = self.chain_of[edge.source], self.chain_of[edge.target]
         start, end = self.row[edge.source], self.row[edge.target]
         following = above.nodes[above.nodes.index(edge.source) + 1 :][:1]
@@ -166,10 +174,16 @@ class _Layout:
         for number, chain in enumerate(order):
             least = float(COLUMN_GAP)
             for other in (self.trunk, *order[:number]):
-                for row in range(max(chain.top, other.top) - 1, min(chain.bottom, other.bottom) + 2):
+                for row in range(
+                    max(chain.top, other.top) - 1, min(chain.bottom, other.bottom) + 2
+                ):
                     if other is self.trunk and not chain.top <= row <= chain.bottom:
                         continue  # a wide box of the main path may stand over a frame
-                    apart = self._extent(other, row, True) + COLUMN_GAP + self._extent(chain, row, False)
+                    apart = (
+                        self._extent(other, row, True)
+                        + COLUMN_GAP
+                        + self._extent(chain, row, False)
+                    )
                     least = max(least, x[id(other)] + apart)
             x[id(chain)] = least
         return x
@@ -201,7 +215,14 @@ class _Layout:
         assert self.aside
         rest = max(self._extent(self.trunk, row, False) for row in range(self.trunk.bottom + 1))
         inside = {name for frame in self.scene.frames for name in frame.members}
-        framed = max((FRAME_SIDE + self.sizes[name].width / 2 for name in self.trunk.nodes if name in inside), default=0)
+        framed = max(
+            (
+                FRAME_SIDE + self.sizes[name].width / 2
+                for name in self.trunk.nodes
+                if name in inside
+            ),
+            default=0,
+        )
         sizes = [self.sizes[name] for name in self.aside.nodes]
         reach = [max(size.width / 2 + ASIDE_GAP, size.label + 2 * CLEAR) for size in sizes]
         return -(max(rest, framed) + max(reach, default=IDENTITY_ROOM))
@@ -212,7 +233,11 @@ class _Layout:
     def _draft(self, route: Route, taken: set[tuple[str, float]]) -> None:
         """Corner points as (x, level)."""
         start, end = 2 * self.row[route.edge.source], 2 * self.row[route.edge.target]
-        source, target, run = self.x_of(route.edge.source), self.x_of(route.edge.target), self.x[id(route.chain)]
+        source, target, run = (
+            self.x_of(route.edge.source),
+            self.x_of(route.edge.target),
+            self.x[id(route.chain)],
+        )
         if route.straight:
             route.points = [(source, start), (target, end)]
             return
@@ -225,19 +250,33 @@ class _Layout:
             last = [(target, end)]
         else:
             last = [(run, end - 1), (target, end - 1), (target, end)]
-        first = [(source, start)] if run == source else [(source, start), (source, start + 1), (run, start + 1)]
+        first = (
+            [(source, start)]
+            if run == source
+            else [(source, start), (source, start + 1), (run, start + 1)]
+        )
         route.points = first + last
 
     def _blocked(self, start: float, end: float, level: int) -> bool:
         """Whether a node of that row stands between two places."""
         low, high = min(start, end), max(start, end)
-        return any(2 * row == level and low < self.x_of(name) < high for name, row in self.row.items())
+        return any(
+            2 * row == level and low < self.x_of(name) < high for name, row in self.row.items()
+        )
 
     def _cost(self, order: Sequence[Chain]) -> float:
-        """What is bad about an order: the ways across, counted once for each source, the crossings, and the width."""
+        """What is bad about an order: the ways across, counted once for each source, the crossings,
+        and the width.
+        """
         self._aim(order)
-        lines = [(route.edge.source, *line) for route in self.routes for line in pairwise(route.points)]
-        across = [(net, level, min(x, end), max(x, end)) for net, (x, level), (end, same) in lines if level == same]
+        lines = [
+            (route.edge.source, *line) for route in self.routes for line in pairwise(route.points)
+        ]
+        across = [
+            (net, level, min(x, end), max(x, end))
+            for net, (x, level), (end, same) in lines
+            if level == same
+        ]
         down = [(net, x, level, end) for net, (x, level), (_, end) in lines if level != end]
         nets: dict[tuple[str, int], list[float]] = {}
         for net, level, low, high in across:
@@ -248,7 +287,9 @@ class _Layout:
             for net, level, low, high in across
             for other, x, top, bottom in down
         )
-        crossings += sum(route.side and not _from_side(route) for route in self.routes)  # no way into the side: as bad
+        crossings += sum(
+            route.side and not _from_side(route) for route in self.routes
+        )  # no way into the side: as bad
         return travel + CROSSING * crossings + WIDTH * max(self.x.values())
 
     # Heights
@@ -262,14 +303,22 @@ class _Layout:
         routes = []
         for route in self.routes:
             net = route.edge.source
-            points = [(x, y[level] + tracks.get((net, level), 0) * TRACK) for x, level in route.points]
+            points = [
+                (x, y[level] + tracks.get((net, level), 0) * TRACK) for x, level in route.points
+            ]
             routes.append((route.edge, tuple(self._clipped(route.edge, points, centres))))
         return Placed(centres, tuple(routes), tuple(_forks(routes)), tuple(self._frames()))
 
     def _spread_ports(self) -> None:
-        """Edges that come to a node from above meet it side by side; one from straight above in the middle."""
+        """Edges that come to a node from above meet it side by side; one from straight above in the
+        middle.
+        """
         for node in self.scene.nodes:
-            coming = [route for route in self.routes if route.edge.target == node.name and not _from_side(route)]
+            coming = [
+                route
+                for route in self.routes
+                if route.edge.target == node.name and not _from_side(route)
+            ]
             straight = [route for route in coming if route.straight]
             turning = sorted((route for route in coming if not route.straight), key=_origin)
             size = self.sizes[node.name]
@@ -284,17 +333,23 @@ class _Layout:
                 _shift_end(route, middle + step * port)
 
     def _tracks(self) -> tuple[dict[tuple[str, int], int], dict[int, int]]:
-        """How far down between two rows each edge runs across: edges of one source together, others where they overlap one
-        below the other, in the order that crosses least."""
+        """How far down between two rows each edge runs across: edges of one source together, others
+        where they overlap one below the other, in the order that crosses least."""
         levels: dict[int, dict[str, list[tuple[float, float]]]] = {}
         for route in self.routes:
             for (x, level), (next_x, next_level) in pairwise(route.points):
                 if level == next_level and level % 2:
-                    levels.setdefault(level, {}).setdefault(route.edge.source, []).append((x, next_x))
+                    levels.setdefault(level, {}).setdefault(route.edge.source, []).append(
+                        (x, next_x)
+                    )
         tracks: dict[tuple[str, int], int] = {}
         counts: dict[int, int] = {}
         for level, nets in levels.items():
-            best = min(permutations(nets), key=lambda order: _track_crossings(order, nets)) if len(nets) < 6 else tuple(nets)
+            best = (
+                min(permutations(nets), key=lambda order: _track_crossings(order, nets))
+                if len(nets) < 6
+                else tuple(nets)
+            )
             depth: dict[str, int] = {}
             for net in best:
                 above = [depth[other] + 1 for other in depth if _overlap(nets[net], nets[other])]
@@ -312,7 +367,9 @@ class _Layout:
             at = self._below(row, at + height, counts.get(2 * row + 1, 0))
 
     def _below(self, row: int, top: float, tracks: int) -> float:
-        """Where the next row begins. From the top down: words, the feet and heads of frames, tracks, the tips of arrows."""
+        """Where the next row begins. From the top down: words, the feet and heads of frames,
+        tracks, the tips of arrows.
+        """
         spans = [self._frame_rows(frame.members) for frame in self.scene.frames]
         closing = [number for number, (_, last) in enumerate(spans) if last == row]
         opening = [number for number, (first, _) in enumerate(spans) if first == row + 1]
@@ -335,7 +392,9 @@ class _Layout:
         inside = [self.row[name] for name in members]
         return min(inside), max(inside)
 
-    def _clipped(self, edge: Edge, points: list[Point], centres: Mapping[str, Point]) -> list[Point]:
+    def _clipped(
+        self, edge: Edge, points: list[Point], centres: Mapping[str, Point]
+    ) -> list[Point]:
         """From the edge of the source to the edge of the target."""
         source, target = self.sizes[edge.source], self.sizes[edge.target]
         points[0] = (points[0][0], points[0][1] + source.height / 2)
@@ -344,18 +403,26 @@ class _Layout:
             points[-1] = (x + (target.width / 2 if before > x else -target.width / 2), y)
         else:
             off = x - centres[edge.target][0]
-            reach = ((target.height / 2) ** 2 - off**2) ** 0.5 if target.round else target.height / 2
+            reach = (
+                ((target.height / 2) ** 2 - off**2) ** 0.5 if target.round else target.height / 2
+            )
             points[-1] = (x, y - reach)
-        return [point for number, point in enumerate(points) if number == 0 or point != points[number - 1]]
+        return [
+            point
+            for number, point in enumerate(points)
+            if number == 0 or point != points[number - 1]
+        ]
 
     def _frames(self) -> list[Bounds]:
         """Those of stages have one width."""
         widths = [
-            self._frame(set(frame.members), title) for frame, title in zip(self.scene.frames, self.titles, strict=True)
+            self._frame(set(frame.members), title)
+            for frame, title in zip(self.scene.frames, self.titles, strict=True)
         ]
         left, right = min((w[0] for w in widths), default=0), max((w[1] for w in widths), default=0)
         return [
-            (left - FRAME_SIDE, self.heads[number], right + FRAME_SIDE, self.feet[number]) for number in range(len(widths))
+            (left - FRAME_SIDE, self.heads[number], right + FRAME_SIDE, self.feet[number])
+            for number in range(len(widths))
         ]
 
     def _frame(self, inside: set[str], title: float) -> tuple[float, float]:
@@ -363,7 +430,13 @@ class _Layout:
         top, _ = self._frame_rows(inside)
         lefts = [self.x_of(name) - self.sizes[name].width / 2 for name in inside]
         # The lines that come in above the first row are the trunk's.
-        lanes = [x for r in self.routes if r.edge.target in inside for x, level in r.points if level > 2 * top]
+        lanes = [
+            x
+            for r in self.routes
+            if r.edge.target in inside
+            for x, level in r.points
+            if level > 2 * top
+        ]
         left, right = min(lefts + lanes), max([self._right(name) for name in inside] + lanes)
         return left, max(right, max(left, 0) + title)
 
@@ -378,7 +451,9 @@ def _from_side(route: Route) -> bool:
 
 def _origin(route: Route) -> float:
     """From where an edge comes when it turns to its target."""
-    return next((x for x, _ in reversed(route.points) if x != route.points[-1][0]), route.points[-1][0])
+    return next(
+        (x for x, _ in reversed(route.points) if x != route.points[-1][0]), route.points[-1][0]
+    )
 
 
 def _shift_end(route: Route, x: float) -> None:
@@ -389,7 +464,9 @@ def _shift_end(route: Route, x: float) -> None:
         number -= 1
 
 
-Spans = Sequence[tuple[float, float]]  # the x at which a line begins to run across, and that at which it turns down
+Spans = Sequence[
+    tuple[float, float]
+]  # the x at which a line begins to run across, and that at which it turns down
 
 
 def _bounds(spans: Spans) -> tuple[float, float]:
@@ -403,7 +480,9 @@ def _overlap(one: Spans, other: Spans) -> bool:
 
 
 def _track_crossings(order: Sequence[str], nets: Mapping[str, Spans]) -> int:
-    """Above another, an edge crosses it where it leaves downwards, and is crossed where the other comes from above."""
+    """Above another, an edge crosses it where it leaves downwards, and is crossed where the other
+    comes from above.
+    """
     found = 0
     for number, upper in enumerate(order):
         for lower in order[number + 1 :]:
@@ -422,7 +501,12 @@ def _forks(routes: Iterable[tuple[Edge, Sequence[Point]]]) -> Iterable[Point]:
     for ways in nets.values():
         segments = [segment for way in ways for segment in pairwise(way)]
         for point in dict.fromkeys(point for way in ways for point in way[1:-1]):
-            if len({direction for segment in segments for direction in _directions(segment, point)}) > 2:
+            if (
+                len(
+                    {direction for segment in segments for direction in _directions(segment, point)}
+                )
+                > 2
+            ):
                 yield point
 
 

@@ -15,7 +15,8 @@ BRACKETS = {
 SIGNS = {"sum": "+", "product": "\N{MULTIPLICATION SIGN}"}
 PATHS = {"main": "-->", "shortcut": "==>"}
 
-# Fill, stroke and words of a class: light boxes with dark words, on light and dark pages alike. The hues of Okabe and Ito.
+# Fill, stroke and words of a class: light boxes with dark words, on light and dark pages alike. The
+# hues of Okabe and Ito.
 INK = "#1f2328"
 COLOURS = {
     "convolution": ("#deedf7", "#0072b2"),
@@ -31,7 +32,9 @@ SETTINGS = '%%{init: {"flowchart": {"wrappingWidth": 400, "subGraphTitleMargin":
 
 
 def mermaid(scene: Scene) -> str:
-    """The flowchart. The identifiers are n0, n1, ... in the order of execution; a comment names the operation of each."""
+    """The flowchart. The identifiers are n0, n1, ... in the order of execution; a comment names the
+    operation of each.
+    """
     number = {node.name: f"n{place}" for place, node in enumerate(scene.nodes)}
     members = {name: frame for frame in scene.frames for name in frame.members}
     lines = [SETTINGS, "flowchart TB"]
@@ -39,17 +42,28 @@ def mermaid(scene: Scene) -> str:
         frame = members.get(node.name)
         if frame and node.name == frame.members[0]:
             lines.append(f'    subgraph f{scene.frames.index(frame)}["{frame.title}"]')
-        lines += [f"    %% {number[node.name]} = {node.name}", f"    {_node(node, number[node.name])}"]
+        lines += [
+            f"    %% {number[node.name]} = {node.name}",
+            f"    {_node(node, number[node.name])}",
+        ]
         if frame and node.name == frame.members[-1]:
             lines.append("    end")
     lines.append(f'    out("out<br/>{_escaped(scene.output)}"):::input')
     lines += [f"    {_edge(edge, number, scene)}" for edge in scene.edges]
     lines.append(f"    {number[scene.nodes[-1].name]} --> out")
-    lines += [f"    classDef {form} fill:{fill},stroke:{stroke},color:{INK}" for form, (fill, stroke) in COLOURS.items()]
+    lines += [
+        f"    classDef {form} fill:{fill},stroke:{stroke},color:{INK}"
+        for form, (fill, stroke) in COLOURS.items()
+    ]
     lines.append("    classDef input fill:none,stroke:none")
-    lines += [f"    style f{place} fill:none,stroke:{FRAME},stroke-dasharray:6 4" for place in range(len(scene.frames))]
+    lines += [
+        f"    style f{place} fill:none,stroke:{FRAME},stroke-dasharray:6 4"
+        for place in range(len(scene.frames))
+    ]
     aside = [str(place) for place, edge in enumerate(scene.edges) if edge.path == "shortcut"]
-    lines += [f"    linkStyle {','.join(aside)} stroke:{SHORTCUT},stroke-width:3px"] if aside else []
+    lines += (
+        [f"    linkStyle {','.join(aside)} stroke:{SHORTCUT},stroke-width:3px"] if aside else []
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -62,13 +76,19 @@ def markdown(scene: Scene) -> str:
 
 def _node(node: Node, identifier: str) -> str:
     left, right = BRACKETS.get(node.form, ("[", "]"))
-    words = SIGNS.get(node.form) or "<br/>".join((f"<b>{_escaped(node.lines[0])}</b>", *map(_escaped, node.lines[1:])))
-    form = {"sum": "operation", "product": "operation", "block": "operation"}.get(node.form, node.form)
+    words = SIGNS.get(node.form) or "<br/>".join(
+        (f"<b>{_escaped(node.lines[0])}</b>", *map(_escaped, node.lines[1:]))
+    )
+    form = {"sum": "operation", "product": "operation", "block": "operation"}.get(
+        node.form, node.form
+    )
     return f'{identifier}{left}"{words}"{right}:::{form}'
 
 
 def _edge(edge: Edge, number: dict[str, str], scene: Scene) -> str:
-    """With the shape that it carries where that is a new one, and on a shortcut that is the identity."""
+    """With the shape that it carries where that is a new one, and on a shortcut that is the
+    identity.
+    """
     words = edge.shape if scene[edge.source].shape else ""
     if edge.path == "shortcut" and (edge.source, edge.target) == ("input", "sum"):
         words = f"identity {edge.shape}"
@@ -77,4 +97,6 @@ def _edge(edge: Edge, number: dict[str, str], scene: Scene) -> str:
 
 
 def _escaped(words: str) -> str:
-    return words.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    return (
+        words.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    )

@@ -1,7 +1,8 @@
 """The cross-check as one page of HTML that holds all it needs: `resattn check --html report.html`.
 
-Nothing is loaded from anywhere. What is a failure stands first. Colour is never the only sign; the cells of the heat map
-can be reached and walked through by keyboard; without scripts everything can still be read.
+Nothing is loaded from anywhere. What is a failure stands first. Colour is never the only sign; the
+cells of the heat map can be reached and walked through by keyboard; without scripts everything can
+still be read.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ NAMES = {"torch": "PyTorch", "jax": "Flax", "tf": "Keras", "oracle": "NumPy orac
 class Page:
     """What the page tells.
 
-    reports: of each configuration, by what to call it. trace: of one of them, with its drawing (SVG). command: what was
-    typed, to type it again. flags: what was set for precision. made: when.
+    reports: of each configuration, by what to call it. trace: of one of them, with its drawing
+    (SVG). command: what was typed, to type it again. flags: what was set for precision. made: when.
     """
 
     reports: dict[str, Report]
@@ -50,11 +51,19 @@ class Page:
 
     @property
     def ok(self) -> bool:
-        return all(report.ok for report in self.reports.values()) and (self.trace is None or self.trace.ok)
+        return all(report.ok for report in self.reports.values()) and (
+            self.trace is None or self.trace.ok
+        )
 
     def html(self) -> str:
         """The whole page."""
-        sections = [self._summary(), self._heat_map(), self._stages(), self._quantities(), self._environment()]
+        sections = [
+            self._summary(),
+            self._heat_map(),
+            self._stages(),
+            self._quantities(),
+            self._environment(),
+        ]
         if not self.ok:
             sections.insert(0, self._failures())
         return TEMPLATE.format(
@@ -66,7 +75,11 @@ class Page:
 
     def _subject(self) -> str:
         first = next(iter(self.reports.values()))
-        return first.title if len(self.reports) == 1 else f"cross-check of {len(self.reports)} configurations"
+        return (
+            first.title
+            if len(self.reports) == 1
+            else f"cross-check of {len(self.reports)} configurations"
+        )
 
     def _rows(self) -> list[Difference]:
         return [row for report in self.reports.values() for row in report.rows]
@@ -76,15 +89,20 @@ class Page:
     def _failures(self) -> str:
         findings = self.trace.findings if self.trace else ()
         over = [(name, row) for name, report in self.reports.items() for row in report.failures]
-        parts = ['<section class="verdict bad" aria-labelledby="verdict"><h1 id="verdict">✗ Not equal</h1>']
+        parts = [
+            '<section class="verdict bad" aria-labelledby="verdict"><h1 id="verdict">✗ Not equal</h1>'
+        ]
         if findings:
             parts.append(f'<p class="lead">{_sentence(findings[0])}</p>')
-            parts.append(f"<ul>{''.join(f'<li>{_finding(finding)}</li>' for finding in _once(findings))}</ul>")
+            parts.append(
+                f"<ul>{''.join(f'<li>{_finding(finding)}</li>' for finding in _once(findings))}</ul>"
+            )
         elif over:
             row = max((row for _, row in over), key=lambda row: row.excess)
             parts.append(
                 f'<p class="lead"><b>{escape(row.tensor)}</b>, {escape(QUANTITIES[row.quantity])}: {_who(row.actual)} is '
-                f"{row.relative:.1e} from {_who(row.expected)}, relative; allowed is {row.tolerance:.0e}.</p>"
+                f"{row.relative:.1e} from {_who(row.expected)}, relative; allowed is "
+                f"{row.tolerance:.0e}.</p>"
             )
         if over:
             heads = ("configuration", "quantity", "tensor", "between", "relative", "allowed", "at")
@@ -92,7 +110,9 @@ class Page:
             parts.append(_folded(_are_over(len(over)), table, opened=not findings))
         if not self._rows():
             parts.append('<p class="lead">Nothing was compared.</p>')
-        parts += [f"<p>{escape(note)}</p>" for report in self.reports.values() for note in report.notes]
+        parts += [
+            f"<p>{escape(note)}</p>" for report in self.reports.values() for note in report.notes
+        ]
         return "".join([*parts, "</section>"])
 
     # What was found
@@ -108,19 +128,27 @@ class Page:
         if not self.ok:
             heading = '<div class="verdict"><h2>What was compared</h2>'
         who = _and([_who(name) for name in backends])
-        parts = f"1 part in {_round(1 / worst.relative)}" if worst.relative > 0 else "none at all, to the last bit"
+        parts = (
+            f"1 part in {_round(1 / worst.relative)}"
+            if worst.relative > 0
+            else "none at all, to the last bit"
+        )
         over = sum(not row.ok for row in rows)
         verdict = f"{_are_over(over)}." if over else "All are within their tolerance."
         return (
             f'<section>{heading}<p class="lead">The same weights in {who}: outputs, gradients and running statistics were '
-            f"compared with each other and with a reference in NumPy, in double precision. {len(rows):,} comparisons. "
-            f"{verdict}</p><p>The greatest difference of an output is {worst.relative:.1e} of its greatest magnitude "
-            f"({parts}), between {_who(worst.actual)} and {_who(worst.expected)}; allowed is {worst.tolerance:.0e}.</p>"
+            "compared with each other and with a reference in NumPy, in double precision. "
+            f"{len(rows):,} comparisons. {verdict}</p><p>The greatest difference of an output is "
+            f"{worst.relative:.1e} of its greatest magnitude ({parts}), between "
+            f"{_who(worst.actual)} and {_who(worst.expected)}; allowed is "
+            f"{worst.tolerance:.0e}.</p>"
             f'<p class="quiet">{escape(self._subject())}</p></div></section>'
         )
 
     def _heat_map(self) -> str:
-        """A row a configuration, or a quantity where there is one configuration; a column a pair."""
+        """A row a configuration, or a quantity where there is one configuration; a column a
+        pair.
+        """
         pairs = list(dict.fromkeys((row.actual, row.expected) for row in self._rows()))
         if not pairs:
             return ""
@@ -129,7 +157,10 @@ class Page:
         for name, report in self.reports.items():
             if single:
                 lines += [
-                    (QUANTITIES.get(quantity, quantity), [row for row in report.rows if row.quantity == quantity])
+                    (
+                        QUANTITIES.get(quantity, quantity),
+                        [row for row in report.rows if row.quantity == quantity],
+                    )
                     for quantity in dict.fromkeys(row.quantity for row in report.rows)
                 ]
             else:
@@ -145,8 +176,9 @@ class Page:
         what = "quantity" if single else "configuration"
         return (
             f'<section><h2 id="map">Error by {what} and pair</h2><p class="quiet">Each cell: the greatest relative '
-            f"difference of its tensors, the one nearest to its tolerance (or farthest over it), and filled the more the "
-            f"nearer, on a logarithmic scale. Arrow keys walk through the cells; what a cell stands for is told below.</p>"
+            "difference of its tensors, the one nearest to its tolerance (or farthest over it), "
+            "and filled the more the nearer, on a logarithmic scale. Arrow keys walk through the "
+            "cells; what a cell stands for is told below.</p>"
             f'<div class="scroll"><table class="map" role="grid" aria-labelledby="map"><thead><tr><td></td>{heads}</tr>'
             f"</thead><tbody>{''.join(body)}</tbody></table></div>"
             f'<p id="told" role="status" aria-live="polite"></p>{LEGEND}</section>'
@@ -157,18 +189,24 @@ class Page:
             return ""
         parts = [
             '<section><h2>Stage by stage</h2><p class="quiet">The same input through the models, from the image to the '
-            "output. The bar is the greatest difference from the oracle, the line its tolerance; logarithmic. Grey: over it "
-            "only because of what came before.</p>"
+            "output. The bar is the greatest difference from the oracle, the line its tolerance; "
+            "logarithmic. Grey: over it only because of what came before.</p>"
         ]
         if self.drawing:
             parts.append(f'<figure class="scroll drawing">{self.drawing}</figure>')
         for mode, title in (("eval", "evaluation"), ("train", "training")):
             rows = [row for row in self.trace.rows if row.quantity == f"{mode} forward"]
             if rows:
-                wrong = {(finding.model, finding.stage) for finding in self.trace.findings if finding.mode == mode}
+                wrong = {
+                    (finding.model, finding.stage)
+                    for finding in self.trace.findings
+                    if finding.mode == mode
+                }
                 count = len({row.tensor for row in rows})
                 opened = bool(wrong) or (mode == "eval" and count <= 40)
-                parts.append(_folded(f"In {title}, forward ({count} stages)", _bars(rows, wrong), opened))
+                parts.append(
+                    _folded(f"In {title}, forward ({count} stages)", _bars(rows, wrong), opened)
+                )
         return "".join([*parts, "</section>"])
 
     def _quantities(self) -> str:
@@ -193,11 +231,18 @@ class Page:
 
 def _who(name: str) -> str:
     framework, _, device = name.partition(" ")
-    return escape(NAMES.get(framework, framework) + (f" ({device.upper()})" if device not in ("", "cpu") else ""))
+    return escape(
+        NAMES.get(framework, framework)
+        + (f" ({device.upper()})" if device not in ("", "cpu") else "")
+    )
 
 
 def _are_over(count: int) -> str:
-    return "1 comparison is over its tolerance" if count == 1 else f"{count} comparisons are over their tolerance"
+    return (
+        "1 comparison is over its tolerance"
+        if count == 1
+        else f"{count} comparisons are over their tolerance"
+    )
 
 
 def _and(words: Sequence[str]) -> str:
@@ -205,14 +250,23 @@ def _and(words: Sequence[str]) -> str:
 
 
 def _round(number: float) -> str:
-    for size, word in ((1e15, "quadrillion"), (1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+    for size, word in (
+        (1e15, "quadrillion"),
+        (1e12, "trillion"),
+        (1e9, "billion"),
+        (1e6, "million"),
+    ):
         if number >= size:
             return f"{number / size:.0f} {word}"
     return f"{number:,.0f}"
 
 
 def _sentence(finding: Finding) -> str:
-    what = f"the gradient of <b>{escape(finding.stage)}</b>" if finding.backward else f"<b>{escape(finding.stage)}</b>"
+    what = (
+        f"the gradient of <b>{escape(finding.stage)}</b>"
+        if finding.backward
+        else f"<b>{escape(finding.stage)}</b>"
+    )
     agrees = f"agrees up to <b>{escape(finding.agrees[0])}</b> and " if finding.agrees else ""
     return f"{_who(finding.model)} {agrees}computes something else at {what}."
 
@@ -228,17 +282,26 @@ def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 def _finding(finding: Finding) -> str:
     row = finding.difference
-    causes = "; ".join(f"<b>{escape(each.cause)}</b>: {escape(each.words)}" for each in finding.explanations)
+    causes = "; ".join(
+        f"<b>{escape(each.cause)}</b>: {escape(each.words)}" for each in finding.explanations
+    )
     why = f"Explained by {causes}." if causes else "No known cause computes this: unexplained."
     return (
-        f"{_who(finding.model)}, <b>{escape(finding.stage)}</b>: off by {row.absolute:.2g} at {escape(row.place)} "
-        f"({escape(row.axes)}), {escape(finding.where)}. {why}"
+        f"{_who(finding.model)}, <b>{escape(finding.stage)}</b>: off by {row.absolute:.2g} at "
+        f"{escape(row.place)} ({escape(row.axes)}), {escape(finding.where)}. {why}"
     )
 
 
 def _told(row: Difference) -> tuple[str, ...]:
     between = f"{_who(row.actual)} and {_who(row.expected)}"
-    return row.quantity, escape(row.tensor), between, f"{row.relative:.1e}", f"{row.tolerance:.0e}", row.place
+    return (
+        row.quantity,
+        escape(row.tensor),
+        between,
+        f"{row.relative:.1e}",
+        f"{row.tolerance:.0e}",
+        row.place,
+    )
 
 
 def _folded(summary: str, content: str, opened: bool = False) -> str:
@@ -250,7 +313,9 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], most: int) -> st
     rows = list(rows)
     head = "".join(f'<th scope="col">{escape(word)}</th>' for word in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows[:most])
-    more = f"<p>and {len(rows) - most} more, all nearer to each other</p>" if len(rows) > most else ""
+    more = (
+        f"<p>and {len(rows) - most} more, all nearer to each other</p>" if len(rows) > most else ""
+    )
     table = f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'<div class="scroll">{table}</div>{more}'
 
@@ -259,15 +324,21 @@ def _fill(row: Difference) -> float:
     """0 for six orders of magnitude below the tolerance and less, 1 at the tolerance."""
     if row.relative == 0:
         return 0.0
-    return float(np.clip(1 + math.log10(max(row.excess, 1e-12)) / 4, 0, 1)) if math.isfinite(row.excess) else 1.0
+    return (
+        float(np.clip(1 + math.log10(max(row.excess, 1e-12)) / 4, 0, 1))
+        if math.isfinite(row.excess)
+        else 1.0
+    )
 
 
 def _cell(row: Difference) -> str:
     step = round(_fill(row) * 8)
     told = (
-        f"{QUANTITIES.get(row.quantity, row.quantity)}, {row.tensor}, {NAMES.get(row.actual.split()[0], row.actual)} and "
-        f"{NAMES.get(row.expected.split()[0], row.expected)}: greatest difference {row.absolute:.2e}, relative "
-        f"{row.relative:.2e} at {row.place} ({row.axes}), {'within' if row.ok else 'OVER'} the tolerance {row.tolerance:.0e}"
+        f"{QUANTITIES.get(row.quantity, row.quantity)}, {row.tensor}, "
+        f"{NAMES.get(row.actual.split()[0], row.actual)} and "
+        f"{NAMES.get(row.expected.split()[0], row.expected)}: greatest difference "
+        f"{row.absolute:.2e}, relative {row.relative:.2e} at {row.place} ({row.axes}), "
+        f"{'within' if row.ok else 'OVER'} the tolerance {row.tolerance:.0e}"
     )
     mark = "" if row.ok else "✗ "
     value = "0" if row.relative == 0 else f"{row.relative:.0e}"
@@ -278,17 +349,21 @@ def _cell(row: Difference) -> str:
 def _bars(rows: Sequence[Difference], wrong: set[tuple[str, str]]) -> str:
     """A row a stage, a bar a model."""
     lines = []
-    for stage, group in groupby(sorted(rows, key=lambda row: _first(rows, row.tensor)), key=lambda row: row.tensor):
+    for stage, group in groupby(
+        sorted(rows, key=lambda row: _first(rows, row.tensor)), key=lambda row: row.tensor
+    ):
         bars = []
         for row in group:
             guilty = (row.actual, stage) in wrong
             low, high = math.log10(row.tolerance) - 3, 1.0
-            share = float(np.clip((math.log10(row.relative) - low) / (high - low), 0, 1)) if row.relative > 0 else 0.0
+            share = (
+                float(np.clip((math.log10(row.relative) - low) / (high - low), 0, 1))
+                if row.relative > 0
+                else 0.0
+            )
             limit = (math.log10(row.tolerance) - low) / (high - low)
             kind = "bad" if guilty else "late" if not row.ok else ""
-            marks = (
-                f'<span class="fill" style="width:{share:.1%}"></span><span class="limit" style="left:{limit:.1%}"></span>'
-            )
+            marks = f'<span class="fill" style="width:{share:.1%}"></span><span class="limit" style="left:{limit:.1%}"></span>'
             bars.append(
                 f'<div class="bar {kind}"><span class="who">{_who(row.actual)}</span><span class="track">{marks}</span>'
                 f'<span class="value">{row.relative:.1e}{" ✗ diverges" if guilty else ""}</span></div>'
@@ -307,7 +382,10 @@ LEGEND = (
 )
 
 
-STYLE, SCRIPT = (Path(__file__).with_name(f"report.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
+STYLE, SCRIPT = (
+    Path(__file__).with_name(f"report.{suffix}").read_text(encoding="utf-8")
+    for suffix in ("css", "js")
+)
 
 TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -328,20 +406,30 @@ TEMPLATE = """<!doctype html>
 
 
 def drawing(config: Config, trace: Trace) -> str:
-    """The picture of what was traced, with the greatest difference of each stage in evaluation; what diverges is marked."""
+    """The picture of what was traced, with the greatest difference of each stage in evaluation;
+    what diverges is marked.
+    """
     from resattn.draw import scene_of
     from resattn.scene import folding
     from resattn.svg import svg
     from weights.graph import graph
 
     scene = scene_of(config)
-    stands_for = {} if isinstance(config, BlockConfig) else folding(graph(config, config.input_size or (224, 224)))
+    stands_for = (
+        {}
+        if isinstance(config, BlockConfig)
+        else folding(graph(config, config.input_size or (224, 224)))
+    )
     worst: dict[str, float] = {}
     for row in trace.rows:
         if row.quantity == "eval forward":
             name = stands_for.get(row.tensor, row.tensor)
             worst[name] = max(worst.get(name, 0.0), row.relative)
-    wrong = {stands_for.get(finding.stage, finding.stage) for finding in trace.findings if not finding.backward}
+    wrong = {
+        stands_for.get(finding.stage, finding.stage)
+        for finding in trace.findings
+        if not finding.backward
+    }
 
     def annotated(node: Node) -> Node:
         if node.name not in worst:
@@ -354,7 +442,11 @@ def drawing(config: Config, trace: Trace) -> str:
         return replace(node, lines=lines, form="wrong" if bad else node.form)
 
     return svg(
-        replace(scene, nodes=tuple(map(annotated, scene.nodes)), notes=("greatest relative difference in evaluation",))
+        replace(
+            scene,
+            nodes=tuple(map(annotated, scene.nodes)),
+            notes=("greatest relative difference in evaluation",),
+        )
     )
 
 

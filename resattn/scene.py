@@ -1,7 +1,7 @@
 """What a picture shows of a graph, before it has places: nodes, edges and frames with their words.
 
-A block: one node for each operation of `weights.graph.graph`, one edge for each input. A network is folded, as `folding`
-says. `resattn.svg`, `resattn.mermaid` and `resattn.terminal` all draw this.
+A block: one node for each operation of `weights.graph.graph`, one edge for each input. A network is
+folded, as `folding` says. `resattn.svg`, `resattn.mermaid` and `resattn.terminal` all draw this.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,15 @@ from dataclasses import dataclass
 from weights.config import BlockConfig, NetworkConfig
 from weights.graph import Extent, Graph, Operation, Shape
 
-TIMES, ARROW, MINUS, DIVIDED = "\N{MULTIPLICATION SIGN}", "\N{RIGHTWARDS ARROW}", "\N{MINUS SIGN}", "\N{DIVISION SIGN}"
+TIMES, ARROW, MINUS, DIVIDED = (
+    "\N{MULTIPLICATION SIGN}",
+    "\N{RIGHTWARDS ARROW}",
+    "\N{MINUS SIGN}",
+    "\N{DIVISION SIGN}",
+)
 
-# Form and colour of the kinds of operation that `weights.graph` names; those that are missing are plain boxes.
+# Form and colour of the kinds of operation that `weights.graph` names; those that are missing are
+# plain boxes.
 FORMS = {
     "input": "input",
     "convolution": "convolution",
@@ -57,10 +63,13 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Node:
-    """name: of its operation, or of the first block that it stands for. lines: its name in bold, then what it is.
+    """name: of its operation, or of the first block that it stands for. lines: its name in bold,
+    then what it is.
 
-    form: gives shape and colour. shape: of its output, where it differs from that of its first input, else "".
-    covers: the blocks that a folded node stands for. shortcut: "identity" or "projected", of the blocks it stands for.
+    form: gives shape and colour. shape: of its output, where it differs from that of its first
+        input, else "".
+    covers: the blocks that a folded node stands for. shortcut: "identity" or "projected", of the
+    blocks it stands for.
     """
 
     name: str
@@ -92,7 +101,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scene:
-    """nodes: in the order of execution. trunk: those that stand one below the other. aside: those on the shortcut."""
+    """nodes: in the order of execution. trunk: those that stand one below the other. aside: those
+    on the shortcut.
+    """
 
     title: str
     notes: tuple[str, ...]
@@ -112,15 +123,22 @@ class Scene:
 
 
 def scene(graph: Graph, numbers: bool = False) -> Scene:
-    """What to draw. numbers: whether shapes are numbers, not formulas of the height H and the width W of the image."""
-    return _network(graph, numbers) if isinstance(graph.config, NetworkConfig) else _block(graph, numbers)
+    """What to draw. numbers: whether shapes are numbers, not formulas of the height H and the width
+    W of the image.
+    """
+    return (
+        _network(graph, numbers)
+        if isinstance(graph.config, NetworkConfig)
+        else _block(graph, numbers)
+    )
 
 
 def folding(graph: Graph) -> dict[str, str]:
     """Which node of its picture stands for each operation of a network.
 
-    The operations of a block are one node; so are consecutive blocks of a stage that are equal (the same config: channels,
-    stride, shortcut, attention), named after the first of them. Every other operation is a node of its own.
+    The operations of a block are one node; so are consecutive blocks of a stage that are equal (the
+    same config: channels, stride, shortcut, attention), named after the first of them. Every other
+    operation is a node of its own.
     """
     assert isinstance(graph.config, NetworkConfig)
     firsts: dict[str, str] = {}
@@ -142,7 +160,12 @@ def _block(graph: Graph, numbers: bool) -> Scene:
     assert isinstance(config, BlockConfig)
     nodes = tuple(_node(graph, operation, numbers) for operation in graph)
     edges = tuple(
-        Edge(source, operation.name, _path(source, operation.name), shape_words(graph[source].shape, numbers))
+        Edge(
+            source,
+            operation.name,
+            _path(source, operation.name),
+            shape_words(graph[source].shape, numbers),
+        )
         for operation in graph
         for source in operation.inputs
     )
@@ -168,7 +191,9 @@ def _path(source: str, target: str) -> str:
 
 
 def _trunk(graph: Graph) -> tuple[str, ...]:
-    """The main path; in the attention module the shortest way through it, which is that of the map that it changes."""
+    """The main path; in the attention module the shortest way through it, which is that of the map
+    that it changes.
+    """
     names = [operation.name for operation in graph]
     return (*names[: names.index("bn2")], *_shortest(graph, "bn2", "sum"), graph.output)
 
@@ -184,13 +209,20 @@ def _shortest(graph: Graph, start: str, end: str) -> list[str]:
 
 def _formula(config: BlockConfig) -> tuple[str, ...]:
     second = "bn2(conv2(y))" if config.attention == "none" else "attention(bn2(conv2(y)))"
-    return "y = relu(bn1(conv1(x)))", f"y = {second}", f"out = relu(y + {'shortcut(x)' if config.projects else 'x'})"
+    return (
+        "y = relu(bn1(conv1(x)))",
+        f"y = {second}",
+        f"out = relu(y + {'shortcut(x)' if config.projects else 'x'})",
+    )
 
 
 def _description(graph: Graph, numbers: bool) -> str:
     config = graph.config
     assert isinstance(config, BlockConfig)
-    before, after = (shape_words(operation.shape, numbers) for operation in (graph.operations[0], graph.operations[-1]))
+    before, after = (
+        shape_words(operation.shape, numbers)
+        for operation in (graph.operations[0], graph.operations[-1])
+    )
     shortcut = f"a 1{TIMES}1 convolution and batch norm" if config.projects else "the identity"
     return f"x of shape {before}; {'; '.join(_formula(config))}, of shape {after}. The shortcut is {shortcut}."
 
@@ -218,7 +250,12 @@ def _details(graph: Graph, operation: Operation) -> tuple[str, ...]:
     settings = operation.settings
     first = graph[operation.inputs[0]] if operation.inputs else operation
     channels = f"{first.shape[0].formula} {ARROW} {operation.shape[0].formula}"
-    if operation.kind in ("convolution", "depthwise convolution", "1-d convolution", "maximum pooling"):
+    if operation.kind in (
+        "convolution",
+        "depthwise convolution",
+        "1-d convolution",
+        "maximum pooling",
+    ):
         return _window(operation, channels)
     if operation.kind == "linear":
         return (f"linear, {channels}",)
@@ -230,7 +267,9 @@ def _details(graph: Graph, operation: Operation) -> tuple[str, ...]:
     if operation.kind == "average around":
         return (f"of {settings['extent']}{TIMES}{settings['extent']}",)
     if operation.kind in SIGNS:
-        return (f" {SIGNS[operation.kind]} ".join(_title(graph[source]) for source in operation.inputs),)
+        return (
+            f" {SIGNS[operation.kind]} ".join(_title(graph[source]) for source in operation.inputs),
+        )
     if operation.kind.endswith("part"):
         words = "part" if operation.kind == "part" else operation.kind
         return (f"{words} of {_title(first)}",)
@@ -252,11 +291,16 @@ def _window(operation: Operation, channels: str) -> tuple[str, ...]:
     if operation.kind == "1-d convolution":
         circular = (f"{settings['padding']} padding",) if settings["padding"] != "zero" else ()
         return (f"1-d conv, kernel {kernel}", "over channels", *circular)
-    parts = [f"{kernel} {'depthwise' if operation.kind.startswith('depthwise') else 'conv'}", channels]
+    parts = [
+        f"{kernel} {'depthwise' if operation.kind.startswith('depthwise') else 'conv'}",
+        channels,
+    ]
     parts += [f"stride {_pair(settings['stride'])}"] if settings["stride"] != (1, 1) else []
     parts += [f"dilation {settings['dilation']}"] if settings["dilation"] != 1 else []
     parts += [] if settings["bias"] else ["no bias"]
-    lines = [", ".join(parts)] if len(parts) < 4 else [", ".join(parts[:2]) + ",", ", ".join(parts[2:])]
+    lines = (
+        [", ".join(parts)] if len(parts) < 4 else [", ".join(parts[:2]) + ",", ", ".join(parts[2:])]
+    )
     # What is used a second time holds its parameters the first time.
     return tuple(lines) if operation.parameters else (*lines, "the same weights")
 
@@ -268,8 +312,14 @@ def _pair(pair: Sequence[int]) -> str:
 def _network(graph: Graph, numbers: bool) -> Scene:
     config, node_of = graph.config, folding(graph)
     assert isinstance(config, NetworkConfig)
-    blocks = {f"stages.{s}.{p}": block for s, row in enumerate(config.stages()) for p, block in enumerate(row)}
-    nodes = tuple(_unit(graph, name, node_of, blocks, numbers) for name in dict.fromkeys(node_of.values()))
+    blocks = {
+        f"stages.{s}.{p}": block
+        for s, row in enumerate(config.stages())
+        for p, block in enumerate(row)
+    }
+    nodes = tuple(
+        _unit(graph, name, node_of, blocks, numbers) for name in dict.fromkeys(node_of.values())
+    )
     arrivals = dict.fromkeys(
         (node_of[source], node_of[operation.name], shape_words(graph[source].shape, numbers))
         for operation in graph
@@ -277,7 +327,11 @@ def _network(graph: Graph, numbers: bool) -> Scene:
         if node_of[source] != node_of[operation.name]
     )
     frames = tuple(
-        Frame(f"stage {stage}", tuple(node.name for node in nodes if node.name.startswith(f"stages.{stage}.")), "stage")
+        Frame(
+            f"stage {stage}",
+            tuple(node.name for node in nodes if node.name.startswith(f"stages.{stage}.")),
+            "stage",
+        )
         for stage in range(len(config.depths))
     )
     output = shape_words(graph.operations[-1].shape, numbers)
@@ -294,7 +348,13 @@ def _network(graph: Graph, numbers: bool) -> Scene:
     )
 
 
-def _unit(graph: Graph, name: str, node_of: Mapping[str, str], blocks: Mapping[str, BlockConfig], numbers: bool) -> Node:
+def _unit(
+    graph: Graph,
+    name: str,
+    node_of: Mapping[str, str],
+    blocks: Mapping[str, BlockConfig],
+    numbers: bool,
+) -> Node:
     """A node of a folded network: an operation, or equal blocks."""
     if name not in blocks:
         return _node(graph, graph[name], numbers)
@@ -304,12 +364,24 @@ def _unit(graph: Graph, name: str, node_of: Mapping[str, str], blocks: Mapping[s
     strided = f", stride {_pair(config.stride)}" if config.stride != (1, 1) else ""  # type: ignore[arg-type]
     kernel = TIMES.join(map(str, config.kernel_size))  # type: ignore[arg-type]
     shortcut = "projected" if config.projects else "identity"
-    lines = (many, f"{kernel}, {config.in_channels} {ARROW} {config.out_channels}{strided}", _paths(config, shortcut))
+    lines = (
+        many,
+        f"{kernel}, {config.in_channels} {ARROW} {config.out_channels}{strided}",
+        _paths(config, shortcut),
+    )
     new = graph[f"{name}.conv1"].inputs[0]
-    shape = shape_words(graph[covers[-1]].shape, numbers) if graph[covers[-1]].shape != graph[new].shape else ""
+    shape = (
+        shape_words(graph[covers[-1]].shape, numbers)
+        if graph[covers[-1]].shape != graph[new].shape
+        else ""
+    )
     return Node(name, "block", lines, shape, covers, shortcut)
 
 
 def _paths(config: BlockConfig, shortcut: str) -> str:
     """What is on the main path beside convolutions, and what on the other."""
-    return f"{shortcut} shortcut" if config.attention == "none" else f"{config.attention} attention, {shortcut} shortcut"
+    return (
+        f"{shortcut} shortcut"
+        if config.attention == "none"
+        else f"{config.attention} attention, {shortcut} shortcut"
+    )

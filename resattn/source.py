@@ -1,6 +1,8 @@
-"""The forward methods as they stand in the three implementations, and which operations each of their lines computes.
+"""The forward methods as they stand in the three implementations, and which operations each of
+their lines computes.
 
-Read from the files, by path: no framework is imported. The three are one text, so one table serves all of them.
+Read from the files, by path: no framework is imported. The three are one text, so one table serves
+all of them.
 """
 
 import ast
@@ -18,14 +20,32 @@ ROOT = Path(__file__).parent.parent
 FORWARD = {"torch": "forward", "jax": "__call__", "tf": "call"}
 BLOCK, NETWORK = "ResidualBlockWithAttention", "ResidualAttentionNetwork"
 
-# For each class the operations of each line of its forward method, named from the module itself ("" is its output); "x.*":
-# all in the module x. A second use has the same name. No operation: the line checks, reshapes or asks.
+# For each class the operations of each line of its forward method, named from the module itself (""
+# is its output); "x.*": all in the module x. A second use has the same name. No operation: the line
+# checks, reshapes or asks.
 LINES: dict[str, tuple[tuple[str, ...], ...]] = {
-    BLOCK: ((), ("conv1",), ("bn1",), ("relu",), ("conv2",), ("bn2",), ("attention.*",), ("shortcut.*", "sum"), ("output",)),
+    BLOCK: (
+        (),
+        ("conv1",),
+        ("bn1",),
+        ("relu",),
+        ("conv2",),
+        ("bn2",),
+        ("attention.*",),
+        ("shortcut.*", "sum"),
+        ("output",),
+    ),
     NETWORK: ((), ("stem.*",), ("stages.*",), ("global_average",), ("classifier",)),
     "Stem": (("conv",), ("bn",), ("relu",), ("",)),
     "Identity": ((),),
-    "SqueezeExcite": (("global_average",), ("fc1",), ("relu",), ("fc2",), ("sigmoid", "hard_sigmoid"), ("",)),
+    "SqueezeExcite": (
+        ("global_average",),
+        ("fc1",),
+        ("relu",),
+        ("fc2",),
+        ("sigmoid", "hard_sigmoid"),
+        ("",),
+    ),
     "Bottleneck": (("fc1",), ("relu",), ("fc2",)),
     "EffectiveSqueezeExcite": (("global_average",), ("fc",), ("sigmoid", "hard_sigmoid"), ("",)),
     "EfficientChannel": (("global_average",), (), ("conv",), ("sigmoid",), (), ("",)),
@@ -38,7 +58,12 @@ LINES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("",),
     ),
     "SpatialGate": (("conv",), ("bn",), ("",)),
-    "BAM": (("channel_att.*",), ("spatial_att.*",), ("sigmoid input",), ("sigmoid", "one_more", "")),
+    "BAM": (
+        ("channel_att.*",),
+        ("spatial_att.*",),
+        ("sigmoid input",),
+        ("sigmoid", "one_more", ""),
+    ),
     "ChannelBranch": (("global_average",), ("fc_0",), ("bn_1",), ("relu",), ("fc_final",)),
     "SpatialBranch": (
         ("conv_reduce0",),
@@ -135,7 +160,7 @@ LINES: dict[str, tuple[tuple[str, ...], ...]] = {
         (),
         (),
     ),
-    "RelativePositions": ((), (), (), (), (), (), ("",)),
+    "RelativePositions": ((), (), (), (), (), (), (), ("",)),
 }
 
 # The classes of each attention kind: of the module itself (""), and of the modules in it.
@@ -155,14 +180,22 @@ CLASSES: dict[str, dict[str, str]] = {
     "nonlocal": {"": "NonLocal"},
     "mhsa": {"": "MultiHeadSelfAttention", "pos_embed": "RelativePositions"},
 }
-ENDS = ("gated", "back")  # of a branch of triplet, computed outside of the gate that gives it its name
+ENDS = (
+    "gated",
+    "back",
+)  # of a branch of triplet, computed outside of the gate that gives it its name
 
-REPEATED = ("GatherConvolutions", "Bottleneck")  # lines that run more than once: in a loop, or a module used twice
+REPEATED = (
+    "GatherConvolutions",
+    "Bottleneck",
+)  # lines that run more than once: in a loop, or a module used twice
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a forward method. scope: the module that runs it. of: its class. number: its place in the method."""
+    """One line of a forward method. scope: the module that runs it. of: its class. number: its
+    place in the method.
+    """
 
     text: str
     of: str
@@ -174,7 +207,8 @@ class Line:
 def forward_lines(framework: str, name: str) -> tuple[str, ...]:
     """The lines of a class's forward method, as they stand there but for the indentation.
 
-    framework: torch, jax or tf. Raises ValueError for another one, and for a class that its package does not have.
+    framework: torch, jax or tf. Raises ValueError for another one, and for a class that its package
+    does not have.
     """
     if framework not in LAYOUTS:
         raise ValueError(f"--code: expected one of {', '.join(LAYOUTS)}, got {framework!r}")
@@ -183,7 +217,9 @@ def forward_lines(framework: str, name: str) -> tuple[str, ...]:
         source = path.read_text(encoding="utf-8")
         for node in ast.parse(source).body:
             if isinstance(node, ast.ClassDef) and node.name == name:
-                method = next(item for item in node.body if getattr(item, "name", "") == FORWARD[framework])
+                method = next(
+                    item for item in node.body if getattr(item, "name", "") == FORWARD[framework]
+                )
                 return tuple(_lines(source, method))
     raise ValueError(f"--code: {LAYOUTS[framework].package} has no class {name}")
 
@@ -197,15 +233,22 @@ def _lines(source: str, method: Any) -> Iterator[str]:
 
 
 def classes(config: BlockConfig) -> dict[str, str]:
-    """The class of each module of a block that has a forward method of several lines, by the module's path."""
+    """The class of each module of a block that has a forward method of several lines, by the
+    module's path.
+    """
     held = dict(CLASSES.get(config.attention, {}))
-    if config.attention == "ge" and dict(config.attention_options or {}).get("gather") == "convolution":
+    if (
+        config.attention == "ge"
+        and dict(config.attention_options or {}).get("gather") == "convolution"
+    ):
         held["gather"] = "GatherConvolutions"
     return {"": BLOCK, **{f"attention.{scope}".rstrip("."): name for scope, name in held.items()}}
 
 
 def scopes(config: Config) -> dict[str, str]:
-    """The same of a config: those of a block, or of a network with its stem and all of its blocks."""
+    """The same of a config: those of a block, or of a network with its stem and all of its
+    blocks.
+    """
     if isinstance(config, BlockConfig):
         return classes(config)
     held = {"": NETWORK, "stem": "Stem"}
@@ -217,10 +260,11 @@ def scopes(config: Config) -> dict[str, str]:
 
 
 def annotated(found: Graph, framework: str) -> dict[str, tuple[Line, ...]]:
-    """For each operation the lines that compute it, from the outermost module to the innermost, each line once.
+    """For each operation the lines that compute it, from the outermost module to the innermost,
+    each line once.
 
-    A line that computes several operations stands at the first of them; one that computes none, at the next that is
-    computed in its module, or at the last if there is no next.
+    A line that computes several operations stands at the first of them; one that computes none, at
+    the next that is computed in its module, or at the last if there is no next.
     """
     shown: dict[str, list[Line]] = {}
     for scope, name in scopes(found.config).items():
@@ -259,10 +303,14 @@ def plain_name(name: str) -> str:
     return head if number.isdigit() else name
 
 
-def computed_by(inside: list[Operation], scope: str, name: str, in_network: bool) -> list[list[Operation]]:
-    """For each line of a class's forward method the operations that it computes, in the order of execution.
+def computed_by(
+    inside: list[Operation], scope: str, name: str, in_network: bool
+) -> list[list[Operation]]:
+    """For each line of a class's forward method the operations that it computes, in the order of
+    execution.
 
-    inside: those of the module at `scope`. Each is taken by the first line after the last that can have computed it.
+    inside: those of the module at `scope`. Each is taken by the first line after the last that can
+    have computed it.
     """
     lines = LINES[name]
     taken: list[list[Operation]] = [[] for _ in lines]
@@ -291,14 +339,20 @@ def computed_by(inside: list[Operation], scope: str, name: str, in_network: bool
 
 def _names(entry: str, path: str) -> bool:
     module = entry.removesuffix(".*")
-    return path == entry or (entry.endswith(".*") and (path == module or path.startswith(f"{module}.")) and not _end(path))
+    return path == entry or (
+        entry.endswith(".*")
+        and (path == module or path.startswith(f"{module}."))
+        and not _end(path)
+    )
 
 
 def _end(path: str) -> bool:
     return path.count(".") == 1 and path.split(".")[1] in ENDS
 
 
-def _free(taken: list[Operation], operation: Operation, entries: tuple[str, ...], path: str, repeats: bool) -> bool:
+def _free(
+    taken: list[Operation], operation: Operation, entries: tuple[str, ...], path: str, repeats: bool
+) -> bool:
     """Whether a line has not yet computed all it computes under that name."""
     if repeats or any(entry.endswith(".*") and _names(entry, path) for entry in entries):
         return True

@@ -1,7 +1,9 @@
-"""A scene as text: one operation a line, in the order of execution, with a lane for each value that is still needed.
+"""A scene as text: one operation a line, in the order of execution, with a lane for each value that
+is still needed.
 
-A node stands in the lane of its output. Lanes that end or branch in the line above a node, between the two ends of its
-horizontal line, are its inputs; a lane that the line only passes is drawn through it. So the text holds every edge.
+A node stands in the lane of its output. Lanes that end or branch in the line above a node, between
+the two ends of its horizontal line, are its inputs; a lane that the line only passes is drawn
+through it. So the text holds every edge.
 """
 
 from collections.abc import Iterable, Sequence
@@ -42,7 +44,8 @@ COLOURS = {
 }
 COLUMNS = 80
 
-# Whether a line goes left, right, up and down from it. One that a horizontal line passes is drawn through: "│".
+# Whether a line goes left, right, up and down from it. One that a horizontal line passes is drawn
+# through: "│".
 CORNERS = {
     (False, True, True, True): "├",
     (True, False, True, True): "┤",
@@ -61,7 +64,11 @@ def lines(scene: Scene, columns: int = COLUMNS, ascii_only: bool = False) -> lis
     shown = _in_ascii(scene) if ascii_only else scene
     indent = 2 * len(_Text(shown, columns, 0).lanes) + 1
     drawn = _Text(shown, columns, indent).lines
-    return [tuple((words.translate(ASCII_MARKS), form) for words, form in line) for line in drawn] if ascii_only else drawn
+    return (
+        [tuple((words.translate(ASCII_MARKS), form) for words, form in line) for line in drawn]
+        if ascii_only
+        else drawn
+    )
 
 
 def plain(text: Iterable[Line]) -> str:
@@ -76,7 +83,10 @@ def _in_ascii(scene: Scene) -> Scene:
 
     return replace(
         scene,
-        nodes=tuple(replace(n, lines=tuple(map(spelled, n.lines)), shape=spelled(n.shape)) for n in scene.nodes),
+        nodes=tuple(
+            replace(n, lines=tuple(map(spelled, n.lines)), shape=spelled(n.shape))
+            for n in scene.nodes
+        ),
         output=spelled(scene.output),
     )
 
@@ -85,9 +95,14 @@ class _Text:
     def __init__(self, scene: Scene, columns: int, indent: int):
         self.scene, self.columns, self.indent = scene, columns, indent
         self.lanes: list[str] = []  # the value in each, "" if it is free
-        self.left = {node.name: [edge for edge in scene.edges if edge.source == node.name] for node in scene.nodes}
+        self.left = {
+            node.name: [edge for edge in scene.edges if edge.source == node.name]
+            for node in scene.nodes
+        }
         self.lines: list[Line] = []
-        self.lines.append(((scene.title, "title name"), (TITLE.rjust(columns - len(scene.title)), "quiet")))
+        self.lines.append(
+            ((scene.title, "title name"), (TITLE.rjust(columns - len(scene.title)), "quiet"))
+        )
         for node in scene.nodes:
             self._frame(node.name, first=True)
             self._node(node)
@@ -161,7 +176,11 @@ class _Text:
 
     def _path(self, name: str) -> str:
         remaining: list[Edge] = self.left.get(name, [])
-        return "shortcut" if remaining and all(edge.path == "shortcut" for edge in remaining) else "main"
+        return (
+            "shortcut"
+            if remaining and all(edge.path == "shortcut" for edge in remaining)
+            else "main"
+        )
 
     def _words(self, marks: Line, node: Node) -> None:
         """The name and what it is; where both and the shape are too long for a line, on several."""
@@ -176,7 +195,10 @@ class _Text:
         fits = used + 2 + len(node.shape) <= self.columns and not rest
         self._say([*marks, *words], node.shape if fits else "")
         for number, detail in enumerate(rest):
-            last = number == len(rest) - 1 and self.indent + 4 + len(detail) + len(node.shape) <= self.columns
+            last = (
+                number == len(rest) - 1
+                and self.indent + 4 + len(detail) + len(node.shape) <= self.columns
+            )
             self._say([*self._gutter(), (f"  {detail}", "")], node.shape if last else "")
             fits = fits or last
         if node.shape and not fits:
@@ -184,4 +206,6 @@ class _Text:
 
     def _say(self, parts: Sequence[Part], shape: str) -> None:
         used = sum(len(words) for words, _ in parts)
-        self.lines.append((*parts, (shape.rjust(self.columns - used), "quiet")) if shape else tuple(parts))
+        self.lines.append(
+            (*parts, (shape.rjust(self.columns - used), "quiet")) if shape else tuple(parts)
+        )

@@ -1,4 +1,5 @@
-"""Trains the network of the demo: `python -m resattn.train_digits`. Needs PyTorch and scikit-learn, and no GPU.
+"""Trains the network of the demo: `python -m resattn.train_digits`. Needs PyTorch and scikit-learn,
+and no GPU.
 
 One fixed recipe, as many epochs as were asked for, no look at the held-out digits before the end.
 """
@@ -39,23 +40,37 @@ SHIFT = 1  # pixels, at most, in each direction
 
 
 def shifted(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """Each image moved by up to SHIFT pixels in both directions; what comes into view is background."""
+    """Each image moved by up to SHIFT pixels in both directions; what comes into view is
+    background.
+    """
     size = images.shape[-1]
     border = ((0, 0), (0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT))
     padded = np.pad(images, border, constant_values=BACKGROUND)
-    rows, cols = (random.randint(0, 2 * SHIFT + 1, len(images))[:, None] + np.arange(size) for _ in range(2))
-    return padded[np.arange(len(images))[:, None, None], :, rows[:, :, None], cols[:, None, :]].transpose(0, 3, 1, 2)
+    rows, cols = (
+        random.randint(0, 2 * SHIFT + 1, len(images))[:, None] + np.arange(size) for _ in range(2)
+    )
+    return padded[
+        np.arange(len(images))[:, None, None], :, rows[:, :, None], cols[:, None, :]
+    ].transpose(0, 3, 1, 2)
 
 
-def train(images: np.ndarray, labels: np.ndarray, epochs: int, seed: int, console: Console) -> nn.Module:
-    """A network trained on these images for a number of epochs. The same seed gives the same network on the same machine."""
+def train(
+    images: np.ndarray, labels: np.ndarray, epochs: int, seed: int, console: Console
+) -> nn.Module:
+    """A network trained on these images for a number of epochs. The same seed gives the same
+    network on the same machine.
+    """
     import torch
 
     torch.manual_seed(seed)
     random = np.random.RandomState(seed)
     model = adapter("torch").create(CONFIG, dtype="float32", device="cpu")
     optimizer = torch.optim.SGD(
-        model.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
+        model.parameters(),
+        LEARNING_RATE,
+        momentum=MOMENTUM,
+        weight_decay=WEIGHT_DECAY,
+        nesterov=True,
     )
     steps = len(images) // BATCH  # what remains of an epoch is left out; the next epoch draws anew
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
@@ -66,7 +81,10 @@ def train(images: np.ndarray, labels: np.ndarray, epochs: int, seed: int, consol
         for _ in progress.track(range(epochs), description="Training, epochs"):
             order = random.permutation(len(images))
             for batch in order[: steps * BATCH].reshape(steps, BATCH):
-                loss = criterion(model(torch.from_numpy(shifted(images[batch], random))), torch.from_numpy(labels[batch]))
+                loss = criterion(
+                    model(torch.from_numpy(shifted(images[batch], random))),
+                    torch.from_numpy(labels[batch]),
+                )
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -80,7 +98,12 @@ def correct(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> int:
 
 
 def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
@@ -113,11 +136,17 @@ def _summary(model: nn.Module, data: Split, seconds: float) -> str:
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("se-digits.safetensors"),
+    output: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path(
+        "se-digits.safetensors"
+    ),
     epochs: Annotated[int, typer.Option(min=1, help="Passes through the training digits.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first weights, the order of images and their shifts.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the first weights, the order of images and their shifts.")
+    ] = 0,
 ) -> None:
-    """Trains a small residual network with squeeze-and-excitation on handwritten digits and writes its weights."""
+    """Trains a small residual network with squeeze-and-excitation on handwritten digits and writes
+    its weights.
+    """
     _check_output(output)
     console = Console(highlight=False)
     try:

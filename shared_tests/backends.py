@@ -1,4 +1,6 @@
-"""The frameworks as the cross-check sees them: build a model from canonical arrays, run it, hand back canonical arrays."""
+"""The frameworks as the cross-check sees them: build a model from canonical arrays, run it, hand
+back canonical arrays.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class Backend:
     def adapter(self) -> ModuleType:
         return adapter(self.framework)
 
-    def build(self, config: Config, arrays: Mapping[str, np.ndarray], compute: str | None = None) -> Any:
+    def build(
+        self, config: Config, arrays: Mapping[str, np.ndarray], compute: str | None = None
+    ) -> Any:
         return build(config, arrays, self.framework, self.device, compute)
 
     def forward(self, model: Any, x: np.ndarray, *, training: bool) -> np.ndarray:
@@ -55,20 +59,26 @@ class Backend:
     def gradients(
         self, model: Any, x: np.ndarray, cotangent: np.ndarray, *, training: bool
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Output, and the gradients by canonical name, in canonical layout; "input" is that of the input."""
+        """Output, and the gradients by canonical name, in canonical layout; "input" is that of the
+        input.
+        """
         own = layout(self.framework)
         trainable = [parameter for parameter in schema(model.config) if parameter.trainable]
         live = leaves(model)
         named = {own.name(parameter): live[parameter.name] for parameter in trainable}
         y, slope, slopes = self.adapter.gradients(model, named, x, cotangent, training=training)
         canonical = {
-            parameter.name: reorder(slopes[own.name(parameter)], own.axes(parameter), parameter.axes)
+            parameter.name: reorder(
+                slopes[own.name(parameter)], own.axes(parameter), parameter.axes
+            )
             for parameter in trainable
         }
         return y, {"input": slope, **canonical}
 
     def measure(self, model: Any, x: np.ndarray, cotangent: np.ndarray) -> Quantities:
-        """Everything that is compared: both modes, forward and backward, and the statistics after one training step."""
+        """Everything that is compared: both modes, forward and backward, and the statistics after
+        one training step.
+        """
         held = export(model)
         eval_output, eval_gradient = self.gradients(model, x, cotangent, training=False)
         train_output, train_gradient = self.gradients(model, x, cotangent, training=True)
@@ -85,7 +95,9 @@ class Backend:
 
 
 def backends(frameworks: tuple[str, ...], devices: tuple[str, ...]) -> list[Backend]:
-    """Every framework on every device. Raises MissingFramework, and ValueError for a device that a framework lacks."""
+    """Every framework on every device. Raises MissingFramework, and ValueError for a device that a
+    framework lacks.
+    """
     for framework in frameworks:
         layout(framework)
     for framework in sorted(frameworks, key=FRAMEWORKS.index):
@@ -95,7 +107,10 @@ def backends(frameworks: tuple[str, ...], devices: tuple[str, ...]) -> list[Back
         available = adapter(framework).devices()
         for device in devices:
             if device not in available:
-                raise ValueError(f"device {device!r}: {layout(framework).label} sees only {', '.join(available)} here")
+                raise ValueError(
+                    f"device {device!r}: {layout(framework).label} sees only "
+                    f"{', '.join(available)} here"
+                )
             found.append(Backend(framework, device))
     return found
 

@@ -1,7 +1,8 @@
 """What is computed with: weights, inputs and configurations that expose mistakes.
 
-Sizes differ on every axis; gamma is neither 0 nor 1 and of both signs; means, variances and biases are random; inputs
-have a mean. Ones, zeros and squares hide errors in padding, transposition and statistics.
+Sizes differ on every axis; gamma is neither 0 nor 1 and of both signs; means, variances and biases
+are random; inputs have a mean. Ones, zeros and squares hide errors in padding, transposition and
+statistics.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from weights.parameters import Parameter
 
 DRAWS = {
     "convolution kernel": lambda rng, shape: rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape),
-    "1-d convolution kernel": lambda rng, shape: rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape),
+    "1-d convolution kernel": lambda rng, shape: rng.normal(
+        0, (2 / np.prod(shape[1:])) ** 0.5, shape
+    ),
     "depthwise kernel": lambda rng, shape: rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape),
     "convolution bias": lambda rng, shape: rng.normal(0, 0.5, shape),
     "linear kernel": lambda rng, shape: rng.normal(0, shape[1] ** -0.5, shape),
@@ -44,7 +47,9 @@ def random_arrays(config: Config, dtype: str = "float32", seed: int = 0) -> dict
     return {parameter.name: drawn(parameter).astype(dtype) for parameter in schema(config)}
 
 
-def random_input(config: Config, size: tuple[int, int], batch: int, dtype: str, seed: int = 0) -> np.ndarray:
+def random_input(
+    config: Config, size: tuple[int, int], batch: int, dtype: str, seed: int = 0
+) -> np.ndarray:
     """An image (batch, channels, height, width) with mean 0.3 and variance 1."""
     rng = np.random.default_rng([seed, 1])
     return rng.normal(0.3, 1, (batch, config.in_channels, *size)).astype(dtype)
@@ -62,8 +67,19 @@ SIZES = ((9, 7), (8, 6), (7, 10))
 
 # Every other one without convolution biases.
 GRID = [
-    (BlockConfig(*channels, kernel, stride, attention_options={"hidden_channels": 2}, conv_bias=number % 2 == 0), size)
-    for number, (channels, kernel, stride, size) in enumerate(product(CHANNELS, KERNELS, STRIDES, SIZES))
+    (
+        BlockConfig(
+            *channels,
+            kernel,
+            stride,
+            attention_options={"hidden_channels": 2},
+            conv_bias=number % 2 == 0,
+        ),
+        size,
+    )
+    for number, (channels, kernel, stride, size) in enumerate(
+        product(CHANNELS, KERNELS, STRIDES, SIZES)
+    )
 ]
 
 # Every configuration once, the three sizes taking turns.
@@ -71,12 +87,19 @@ SHORT_GRID = [case for number, case in enumerate(GRID) if (number + number // 3)
 
 
 def user_grid(config: BlockConfig) -> list[tuple[BlockConfig, tuple[int, int]]]:
-    """Blocks like `config` of every stride and channels, with image sizes, odd and even, that take turns."""
+    """Blocks like `config` of every stride and channels, with image sizes, odd and even, that take
+    turns.
+    """
     fields = {
-        name: value for name, value in config.to_dict().items() if name not in ("in_channels", "out_channels", "stride")
+        name: value
+        for name, value in config.to_dict().items()
+        if name not in ("in_channels", "out_channels", "stride")
     }
     if config.has_fixed_size:
-        raise ValueError(f"attention {config.attention!r} with a size of its own fits one block, not a grid of them")
+        raise ValueError(
+            f"attention {config.attention!r} with a size of its own fits one block, not a grid of "
+            "them"
+        )
     return [
         (BlockConfig(*channels, **{**fields, "stride": stride}), SIZES[number % len(SIZES)])
         for number, (channels, stride) in enumerate(product(((8, 8), (8, 12), (12, 8)), STRIDES))
@@ -85,14 +108,25 @@ def user_grid(config: BlockConfig) -> list[tuple[BlockConfig, tuple[int, int]]]:
 
 SIZED = {"size": None}  # stands for the size of the map that comes out of conv2
 
-# Every kind with its defaults, or as near to them as small channels allow, and with each of its options.
+# Every kind with its defaults, or as near to them as small channels allow, and with each of its
+# options.
 ATTENTION = {
     "none": [{}],
-    "se": [{}, {"reduction": 2, "gate": "hard_sigmoid"}, {"reduction": 3, "divisor": 2, "minimum": 3}],
+    "se": [
+        {},
+        {"reduction": 2, "gate": "hard_sigmoid"},
+        {"reduction": 3, "divisor": 2, "minimum": 3},
+    ],
     "ese": [{}, {"gate": "sigmoid"}],
     "eca": [{}, {"kernel_size": 5, "padding": "circular"}, {"gamma": 1, "beta": 2.5}],
-    "cbam": [{}, {"hidden_channels": 3, "kernel_size": 3, "bias": False, "bn_eps": 1e-3, "bn_decay": 0.8}],
-    "bam": [{"hidden_channels": 4}, {"hidden_channels": 3, "dilation": 2, "fusion": "product", "bn_eps": 1e-3}],
+    "cbam": [
+        {},
+        {"hidden_channels": 3, "kernel_size": 3, "bias": False, "bn_eps": 1e-3, "bn_decay": 0.8},
+    ],
+    "bam": [
+        {"hidden_channels": 4},
+        {"hidden_channels": 3, "dilation": 2, "fusion": "product", "bn_eps": 1e-3},
+    ],
     "scse": [{}, {"reduction": 3, "fusion": "maximum"}],
     "ge": [
         {},
@@ -128,8 +162,8 @@ def attention_block(
     return BlockConfig(*channels, stride=stride, attention=kind, attention_options=given)
 
 
-# Every kind with defaults and every stride, the channels and sizes taking turns; channels as few as 1 and fewer than any
-# reduction leave.
+# Every kind with defaults and every stride, the channels and sizes taking turns; channels as few as
+# 1 and fewer than any reduction leave.
 ATTENTION_CHANNELS = ((5, 5), (3, 6), (6, 4), (2, 1), (1, 24))
 ATTENTION_GRID = [
     (attention_block(kind, variants[0], channels, stride, size), size)
@@ -142,7 +176,9 @@ ATTENTION_GRID = [
 
 # Every kind with every one of its options.
 ATTENTION_VARIANTS = [
-    (attention_block(kind, options), (9, 8)) for kind, variants in ATTENTION.items() for options in variants
+    (attention_block(kind, options), (9, 8))
+    for kind, variants in ATTENTION.items()
+    for options in variants
 ]
 
 REPRESENTATIVE = [
@@ -158,12 +194,25 @@ REPRESENTATIVE = [
 ]
 
 NETWORKS = [
-    (NetworkConfig(1, 5, (4, 6), (1, 2), attention_options={"reduction": 2}, conv_bias=True), (9, 8)),
-    (NetworkConfig(3, 4, (4, 5, 6), (1, 1, 1), stem_kernel_size=7, stem_stride=2, stem_pool=True), (38, 29)),
+    (
+        NetworkConfig(1, 5, (4, 6), (1, 2), attention_options={"reduction": 2}, conv_bias=True),
+        (9, 8),
+    ),
+    (
+        NetworkConfig(
+            3, 4, (4, 5, 6), (1, 1, 1), stem_kernel_size=7, stem_stride=2, stem_pool=True
+        ),
+        (38, 29),
+    ),
     (NetworkConfig(2, 3, (6,), (2,), attention="none", strides=((2, 1),), stem_channels=3), (7, 6)),
     (
         NetworkConfig(
-            2, 3, (4, 6), (1, 1), attention=("eca", "mhsa"), attention_options=(None, {"size": (5, 4), "heads": 2})
+            2,
+            3,
+            (4, 6),
+            (1, 1),
+            attention=("eca", "mhsa"),
+            attention_options=(None, {"size": (5, 4), "heads": 2}),
         ),
         (9, 8),
     ),
@@ -175,7 +224,9 @@ def name_of(case: object) -> str:
     if isinstance(case, BlockConfig):
         kernel, stride = ("x".join(map(str, pair)) for pair in (case.kernel_size, case.stride))
         bias = "bias" if case.conv_bias else "nobias"
-        options = "".join(f"-{name}={value}".replace(" ", "") for name, value in case.attention_options.items())
+        options = "".join(
+            f"-{name}={value}".replace(" ", "") for name, value in case.attention_options.items()
+        )
         return f"{case.in_channels}to{case.out_channels}-k{kernel}-s{stride}-{case.attention}{options}-{bias}"
     if isinstance(case, NetworkConfig):
         kinds = case.attention if isinstance(case.attention, str) else "-".join(case.attention)

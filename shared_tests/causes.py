@@ -1,7 +1,9 @@
-"""What is likely to be wrong with a stage: each known cause is a change of what the stage computes, to be tried on it.
+"""What is likely to be wrong with a stage: each known cause is a change of what the stage computes,
+to be tried on it.
 
-A `Step` is what a stage computes, as data; `compute` computes it in float64; a `Cause` makes other steps of one. A cause
-explains a difference if its step, given what the stage was given, computes what came out. Causes are tried, never guessed.
+A `Step` is what a stage computes, as data; `compute` computes it in float64; a `Cause` makes other
+steps of one. A cause explains a difference if its step, given what the stage was given, computes
+what came out. Causes are tried, never guessed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ ALL_BUT_CHANNELS = (0, 2, 3)
 
 @dataclass(frozen=True)
 class Step:
-    """What a stage computes. kind: as the oracle's stages have it. parameters: by the last part of their canonical names.
+    """What a stage computes. kind: as the oracle's stages have it. parameters: by the last part of
+    their canonical names.
 
     settings: what the definition needs besides, and what a cause puts there.
     """
@@ -49,7 +52,9 @@ class Step:
 
 
 def compute(step: Step, inputs: Inputs) -> Array:
-    """The output of a step, in float64. Raises KeyError for a kind that cannot be computed by itself."""
+    """The output of a step, in float64. Raises KeyError for a kind that cannot be computed by
+    itself.
+    """
     with np.errstate(all="ignore"):
         y = rounded(KINDS[step.kind](step, *inputs), step["output_format"])
     return OUTPUT_LAYOUTS[step["output_layout"]](y) if step["output_layout"] else y
@@ -57,18 +62,26 @@ def compute(step: Step, inputs: Inputs) -> Array:
 
 def _convolution(step: Step, x: Array) -> Array:
     x, parameters = _lowered(step, _prepared(step, x))
-    margins = _same_margins(step, x.shape) if step["same"] else [(size, size) for size in step["padding"]]
+    margins = (
+        _same_margins(step, x.shape) if step["same"] else [(size, size) for size in step["padding"]]
+    )
     x = np.pad(x, ((0, 0), (0, 0), *margins))
     state = State({f"conv.{leaf}": array for leaf, array in parameters.items()}, False, 0.9, 1e-5)
-    return conv2d(state, "conv", Node(x), step["stride"], (0, 0), step["dilation"], step["groups"]).value
+    return conv2d(
+        state, "conv", Node(x), step["stride"], (0, 0), step["dilation"], step["groups"]
+    ).value
 
 
 def _same_margins(step: Step, shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """What TensorFlow and JAX call SAME: as little as gives ceil(size / stride), the odd one behind."""
+    """What TensorFlow and JAX call SAME: as little as gives ceil(size / stride), the odd one
+    behind.
+    """
     margins = []
     kernel = step.parameters["weight"].shape[2:]
     for size, reach, stride in zip(shape[2:], kernel, step["stride"], strict=True):
-        total = max((-(-size // stride) - 1) * stride + step["dilation"] * (reach - 1) + 1 - size, 0)
+        total = max(
+            (-(-size // stride) - 1) * stride + step["dilation"] * (reach - 1) + 1 - size, 0
+        )
         margins.append((total // 2, total - total // 2))
     return margins
 
@@ -80,7 +93,8 @@ def _linear(step: Step, x: Array) -> Array:
 
 def _batch_norm(step: Step, x: Array) -> Array:
     weight, bias, mean, variance = (
-        step.parameters[leaf].reshape(1, -1, 1, 1) for leaf in ("weight", "bias", "running_mean", "running_var")
+        step.parameters[leaf].reshape(1, -1, 1, 1)
+        for leaf in ("weight", "bias", "running_mean", "running_var")
     )
     if step["training"]:
         mean = x.mean(ALL_BUT_CHANNELS, keepdims=True)
@@ -141,7 +155,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "leaky relu 0.2": lambda x: np.where(x > 0, x, 0.2 * x),
     "leaky relu 0.3": lambda x: np.where(x > 0, x, 0.3 * x),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-    "selu": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0))),
+    "selu": lambda x: (
+        1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))
+    ),
     "gelu (erf)": lambda x: x * (1 + np.vectorize(erf)(x / 2**0.5)) / 2,
     "gelu (tanh)": lambda x: x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2,
     "silu": lambda x: x / (1 + np.exp(-x)),
@@ -156,12 +172,16 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def channels_last_read_as_first(x: Array) -> Array:
-    """The values in the order (batch, height, width, channels), in the shape that they have channels first."""
+    """The values in the order (batch, height, width, channels), in the shape that they have
+    channels first.
+    """
     return np.moveaxis(x, 1, -1).reshape(x.shape)
 
 
 def channels_first_read_as_last(x: Array) -> Array:
-    """The values in the order (batch, channels, height, width), taken for (batch, height, width, channels) and turned."""
+    """The values in the order (batch, channels, height, width), taken for (batch, height, width,
+    channels) and turned.
+    """
     batch, channels, *sizes = x.shape
     return np.moveaxis(x.reshape(batch, *sizes, channels), -1, 1)
 
@@ -174,7 +194,9 @@ LAYOUTS = {
 
 OUTPUT_LAYOUTS = {
     "(height, width, channels) values read as (channels, height, width)": channels_last_read_as_first,
-    "axes (batch, height, width, channels) taken for (batch, channels, height, width)": lambda x: np.moveaxis(x, 1, -1),
+    "axes (batch, height, width, channels) taken for (batch, channels, height, width)": lambda x: (
+        np.moveaxis(x, 1, -1)
+    ),
 }
 
 
@@ -189,7 +211,8 @@ def _prepared(step: Step, x: Array) -> Array:
     return x
 
 
-# Number formats: how many bits of a float32's mantissa are dropped, and whether to nearest (ties to even) or towards zero.
+# Number formats: how many bits of a float32's mantissa are dropped, and whether to nearest (ties to
+# even) or towards zero.
 DROPPED = {"TF32": (13, True), "TF32, truncated": (13, False), "bfloat16": (16, True)}
 SINGLE = 2e-6  # how far float32 may be: the cross-check's tolerance
 # The unit in the last place of outputs, relative.
@@ -205,13 +228,17 @@ def rounded(x: Array, form: str | None) -> Array:
     dropped, nearest = DROPPED[form]
     bits = x.astype(np.float32).view(np.uint32)
     if nearest:
-        bits = bits + np.uint32((1 << dropped - 1) - 1) + (bits >> np.uint32(dropped) & np.uint32(1))
+        bits = (
+            bits + np.uint32((1 << dropped - 1) - 1) + (bits >> np.uint32(dropped) & np.uint32(1))
+        )
     bits &= np.uint32(0xFFFFFFFF << dropped & 0xFFFFFFFF)
     return bits.view(np.float32).astype(np.float64)
 
 
 def _lowered(step: Step, x: Array) -> tuple[Array, Mapping[str, Array]]:
-    """What goes into a product, in the format that a cause says. A bias is added to the product, not rounded before."""
+    """What goes into a product, in the format that a cause says. A bias is added to the product,
+    not rounded before.
+    """
     form = step["format"]
     return rounded(x, form), {**step.parameters, "weight": rounded(step.parameters["weight"], form)}
 
@@ -221,9 +248,11 @@ def _lowered(step: Step, x: Array) -> tuple[Array, Mapping[str, Array]]:
 
 @dataclass(frozen=True)
 class Cause:
-    """A known mistake. kinds: of the stages in which it can be. variants: the ways to make it, in words, each with the step.
+    """A known mistake. kinds: of the stages in which it can be. variants: the ways to make it, in
+    words, each with the step.
 
-    solved: the same from what came out, for mistakes with a number in them that is not among the usual ones.
+    solved: the same from what came out, for mistakes with a number in them that is not among the
+    usual ones.
     """
 
     name: str
@@ -263,14 +292,21 @@ def _transposed_kernel(step: Step) -> Variants:
     seen = [kernel]
     for axes in permutations(range(kernel.ndim)):
         turned = kernel.transpose(axes)
-        if turned.shape == kernel.shape and not any(np.array_equal(turned, other) for other in seen):
+        if turned.shape == kernel.shape and not any(
+            np.array_equal(turned, other) for other in seen
+        ):
             seen.append(turned)
             order = " ".join(names[axis] for axis in axes)
-            yield f"reads the kernel's axes ({' '.join(names)}) as ({order})", step.holding(weight=turned)
+            yield (
+                f"reads the kernel's axes ({' '.join(names)}) as ({order})",
+                step.holding(weight=turned),
+            )
     native = (2, 3, 1, 0) if kernel.ndim == 4 else (1, 0)
     back = np.argsort(native)
     reshaped = {
-        "channels-last kernel reshaped, not transposed": kernel.transpose(native).reshape(kernel.shape),
+        "channels-last kernel reshaped, not transposed": kernel.transpose(native).reshape(
+            kernel.shape
+        ),
         "kernel reshaped to channels last, not transposed": np.reshape(
             kernel, [kernel.shape[axis] for axis in native]
         ).transpose(back),
@@ -293,10 +329,15 @@ def _flipped_kernel(step: Step) -> Variants:
 
 
 def _permuted_kernel(step: Step) -> Variants:
-    """All orders of few input channels; of many, the reverse. Orders of the outputs are found from what came out."""
+    """All orders of few input channels; of many, the reverse. Orders of the outputs are found from
+    what came out.
+    """
     kernel = step.parameters["weight"]
     for order in _orders(kernel.shape[1]):
-        yield f"kernel's input channels in the order {_short(order)}", step.holding(weight=kernel[:, list(order)])
+        yield (
+            f"kernel's input channels in the order {_short(order)}",
+            step.holding(weight=kernel[:, list(order)]),
+        )
 
 
 def _orders(channels: int) -> Iterator[tuple[int, ...]]:
@@ -319,13 +360,17 @@ def _solved_permutation(step: Step, inputs: Inputs, actual: Array) -> Variants:
         shift = 0 if with_bias else bias.reshape(shapes)
         order = _matching(right - shift, actual - shift)
         if order is not None:
-            moved = {"weight": kernel[order]} | ({"bias": bias[order]} if with_bias and bias is not None else {})
+            moved = {"weight": kernel[order]} | (
+                {"bias": bias[order]} if with_bias and bias is not None else {}
+            )
             what = "output channels" if with_bias else "kernel's output channels (not the bias)"
             yield f"{what} in the order {_short(order.tolist())}", step.holding(**moved)
 
 
 def _matching(right: Array, actual: Array) -> Array | None:
-    """The order of the channels of `right` in which they are those of `actual`, if that is another order."""
+    """The order of the channels of `right` in which they are those of `actual`, if that is another
+    order.
+    """
     channels = right.shape[1]
     rows = [np.moveaxis(array, 1, 0).reshape(channels, -1) for array in (right, actual)]
     distances = np.abs(rows[1][:, None, :64] - rows[0][None, :, :64]).max(axis=2)
@@ -392,19 +437,28 @@ def _swapped_scale_and_offset(step: Step) -> Variants:
 def _swapped_statistics(step: Step) -> Variants:
     if not step["training"]:
         mean, variance = step.parameters["running_mean"], step.parameters["running_var"]
-        yield "running mean and variance are swapped", step.holding(running_mean=variance, running_var=mean)
+        yield (
+            "running mean and variance are swapped",
+            step.holding(running_mean=variance, running_var=mean),
+        )
 
 
 def _mode(step: Step) -> Variants:
     if step["training"]:
-        yield "normalises by the running statistics: evaluation mode left on", step.having(training=False)
+        yield (
+            "normalises by the running statistics: evaluation mode left on",
+            step.having(training=False),
+        )
     else:
         yield "normalises by the batch's statistics: train mode left on", step.having(training=True)
 
 
 def _variance(step: Step) -> Variants:
     if step.kind == "running variance":
-        yield "keeps the biased variance (divided by n), as Flax and Keras do", step.having(biased=True)
+        yield (
+            "keeps the biased variance (divided by n), as Flax and Keras do",
+            step.having(biased=True),
+        )
     elif step["training"]:
         yield "normalises by the unbiased variance (divided by n - 1)", step.having(unbiased=True)
 
@@ -415,7 +469,11 @@ DECAYS = (0.99, 0.9, 0.1, 0.999, 0.95, 0.01, 0.0)
 def _other_decay(step: Step) -> Variants:
     for decay in DECAYS:
         if decay != step["decay"]:
-            meaning = f", momentum for decay: {decay:g} is the part kept" if decay == round(1 - step["decay"], 12) else ""
+            meaning = (
+                f", momentum for decay: {decay:g} is the part kept"
+                if decay == round(1 - step["decay"], 12)
+                else ""
+            )
             yield f"decay {decay:g} instead of {step['decay']:g}{meaning}", step.having(decay=decay)
     yield "is not moved by training", step.having(decay=1.0)
 
@@ -447,8 +505,14 @@ def _channel_order(step: Step) -> Variants:
 
 # Of images in [0, 1].
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "less the mean and divided by the deviation of ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "less the mean and divided by the deviation of CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "less the mean and divided by the deviation of ImageNet": (
+        (0.485, 0.456, 0.406),
+        (0.229, 0.224, 0.225),
+    ),
+    "less the mean and divided by the deviation of CIFAR-10": (
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
+    ),
     "brought from [0, 1] to [-1, 1]": ((0.5,), (0.5,)),
     "divided by 255": ((0.0,), (255.0,)),
     "brought from [0, 255] to [-1, 1]": ((127.5,), (127.5,)),
@@ -460,7 +524,10 @@ def _normalisation(step: Step) -> Variants:
         if len(mean) in (1, step["channels"]):
             scale, offset = 1 / np.array(deviation), -np.array(mean) / np.array(deviation)
             yield f"image {words}", step.having(scale=scale, offset=offset)
-            yield f"image not {words}, though ours is", step.having(scale=1 / scale, offset=-offset / scale)
+            yield (
+                f"image not {words}, though ours is",
+                step.having(scale=1 / scale, offset=-offset / scale),
+            )
 
 
 def _solved_normalisation(step: Step, inputs: Inputs, actual: Array) -> Variants:
@@ -471,20 +538,36 @@ def _solved_normalisation(step: Step, inputs: Inputs, actual: Array) -> Variants
     if step.kind == "convolution":
         if not step["of_image"] or x.shape[1] > 16:
             return
-        bare = step.holding(**({"bias": np.zeros_like(step.parameters["bias"])} if "bias" in step.parameters else {}))
+        bare = step.holding(
+            **(
+                {"bias": np.zeros_like(step.parameters["bias"])}
+                if "bias" in step.parameters
+                else {}
+            )
+        )
         shift = compute(step, (np.zeros_like(x),))
         columns = [
-            compute(bare, (np.where(np.arange(x.shape[1])[None, :, None, None] == channel, part, 0.0),)).ravel()
+            compute(
+                bare, (np.where(np.arange(x.shape[1])[None, :, None, None] == channel, part, 0.0),)
+            ).ravel()
             for part in (x, np.ones_like(x))
             for channel in range(x.shape[1])
         ]
-        found = np.linalg.lstsq(np.stack(columns, 1), (actual - shift).ravel(), rcond=None)[0].reshape(2, -1)
+        found = np.linalg.lstsq(np.stack(columns, 1), (actual - shift).ravel(), rcond=None)[
+            0
+        ].reshape(2, -1)
         scale, offset = found
     else:
-        pairs = [(x[:, channel].ravel(), actual[:, channel].ravel()) for channel in range(x.shape[1])]
-        fits = [np.polyfit(given, came, 1) if np.ptp(given) > 0 else (1.0, 0.0) for given, came in pairs]
+        pairs = [
+            (x[:, channel].ravel(), actual[:, channel].ravel()) for channel in range(x.shape[1])
+        ]
+        fits = [
+            np.polyfit(given, came, 1) if np.ptp(given) > 0 else (1.0, 0.0) for given, came in pairs
+        ]
         scale, offset = np.transpose(fits)
-    words = f"image scaled by {_short(map(float, scale))} and shifted by {_short(map(float, offset))}"
+    words = (
+        f"image scaled by {_short(map(float, scale))} and shifted by {_short(map(float, offset))}"
+    )
     yield words, step.having(scale=scale, offset=offset)
 
 
@@ -528,7 +611,12 @@ CAUSES = (
     Cause("permuted channels", PRODUCTS, _permuted_kernel, _solved_permutation),
     Cause("activation", ACTIVATED, _other_activation),
     Cause("channel order of the image", ("input",), _channel_order),
-    Cause("normalisation of the image", ("input", "convolution"), _normalisation, _solved_normalisation),
+    Cause(
+        "normalisation of the image",
+        ("input", "convolution"),
+        _normalisation,
+        _solved_normalisation,
+    ),
     Cause("layout flattening", ("input", "linear", "convolution", "relu"), _layout),
     Cause("missing term", ("sum",), _missing_term),
     Cause("reduced precision", PRODUCTS, _reduced_precision),
@@ -538,7 +626,9 @@ CAUSES = (
 
 @dataclass(frozen=True)
 class Explanation:
-    """A cause that explains a difference. words: how; step: what is then computed; left: the relative difference left."""
+    """A cause that explains a difference. words: how; step: what is then computed; left: the
+    relative difference left.
+    """
 
     cause: str
     words: str
@@ -549,8 +639,12 @@ class Explanation:
         return f"{self.cause}: {self.words}"
 
 
-def variants(step: Step, inputs: Inputs | None = None, actual: Array | None = None) -> Iterator[tuple[Cause, str, Step]]:
-    """Every way in which every cause could have changed a step; with what went in and came out, also those solved for."""
+def variants(
+    step: Step, inputs: Inputs | None = None, actual: Array | None = None
+) -> Iterator[tuple[Cause, str, Step]]:
+    """Every way in which every cause could have changed a step; with what went in and came out,
+    also those solved for.
+    """
     for cause in CAUSES:
         if step.kind in cause.kinds:
             found = list(cause.variants(step))
@@ -560,9 +654,11 @@ def variants(step: Step, inputs: Inputs | None = None, actual: Array | None = No
 
 
 def left_over(step: Step, computed: Array, actual: Array, tolerance: float) -> float | None:
-    """How far a computed output is from the actual one, relative to the greatest magnitude; None where that is too far.
+    """How far a computed output is from the actual one, relative to the greatest magnitude; None
+    where that is too far.
 
-    What was rounded to a low format may be its next number where a last bit before it decided; nine in ten must be equal.
+    What was rounded to a low format may be its next number where a last bit before it decided; nine
+    in ten must be equal.
     """
     if computed.shape != actual.shape:
         return None
@@ -576,22 +672,29 @@ def left_over(step: Step, computed: Array, actual: Array, tolerance: float) -> f
         left = float(apart.max()) / scale
         return left if left <= SINGLE else None
     if form:
-        room = np.maximum(RESOLUTION[form] * np.abs(np.where(finite, actual, 0.0)) * 1.01, tolerance * scale)
+        room = np.maximum(
+            RESOLUTION[form] * np.abs(np.where(finite, actual, 0.0)) * 1.01, tolerance * scale
+        )
         equal = apart <= tolerance * scale
         return float(apart.max()) / scale if (apart <= room).all() and equal.mean() >= 0.9 else None
     left = float(apart.max()) / scale
     return left if left <= tolerance else None
 
 
-def explanations(step: Step, inputs: Inputs, actual: Array, tolerance: float, pairs: bool = True) -> list[Explanation]:
-    """The causes that explain what a stage made of its inputs, the best first; two at once only where no single one does.
+def explanations(
+    step: Step, inputs: Inputs, actual: Array, tolerance: float, pairs: bool = True
+) -> list[Explanation]:
+    """The causes that explain what a stage made of its inputs, the best first; two at once only
+    where no single one does.
 
     tolerance: relative to the greatest magnitude of what came out.
     """
     if step.kind not in KINDS:
         return []
     before = _distance(compute(step, inputs), actual)
-    single = ((cause.name, words, changed) for cause, words, changed in variants(step, inputs, actual))
+    single = (
+        (cause.name, words, changed) for cause, words, changed in variants(step, inputs, actual)
+    )
     found = [each for each in _tried(inputs, actual, tolerance, single) if _better(each, before)]
     if found or not pairs:
         return found
@@ -601,16 +704,24 @@ def explanations(step: Step, inputs: Inputs, actual: Array, tolerance: float, pa
         for second, more, changed in variants(halfway)
         if CAUSES.index(second) > CAUSES.index(first)
     )
-    return [each for each in _tried(inputs, actual, tolerance, both, screen=True) if _better(each, before)]
+    return [
+        each
+        for each in _tried(inputs, actual, tolerance, both, screen=True)
+        if _better(each, before)
+    ]
 
 
 def _better(explanation: Explanation, before: float) -> bool:
-    """Whether it leaves much less than there was; of float32 for float64 the values speak, all of which it has."""
+    """Whether it leaves much less than there was; of float32 for float64 the values speak, all of
+    which it has.
+    """
     return explanation.left <= before / 4 or explanation.step["output_format"] == "float32"
 
 
 def _distance(computed: Array, actual: Array) -> float:
-    """Relative to the greatest magnitude, where both are numbers; a cause must bring it down, not only under a tolerance."""
+    """Relative to the greatest magnitude, where both are numbers; a cause must bring it down, not
+    only under a tolerance.
+    """
     if computed.shape != actual.shape:
         return np.inf
     both = np.isfinite(computed) & np.isfinite(actual)
@@ -626,8 +737,9 @@ def _tried(
     candidates: Iterable[tuple[str, str, Step]],
     screen: bool = False,
 ) -> list[Explanation]:
-    """Those that explain it: of each cause the first, unless another is much better, since usual ways come before those
-    found by solving. screen: try one image first, where none depends on another."""
+    """Those that explain it: of each cause the first, unless another is much better, since usual
+    ways come before those found by solving. screen: try one image first, where none depends on
+    another."""
     found: dict[str, Explanation] = {}
     for cause, words, changed in candidates:
         few = screen and not changed["training"] and changed.kind not in RUNNING and len(actual) > 1

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Half the time of compiling, which is most of the time of these tests; `make test` knows which flags its version of XLA has
-# and saves more. It runs the golden vectors as XLA compiles by default as well.
+# Half the time of compiling, which is most of the time of these tests; `make test` knows which
+# flags its version of XLA has and saves more. It runs the golden vectors as XLA compiles by default
+# as well.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from shared_tests.backends import FRAMEWORKS, Backend
@@ -25,9 +26,15 @@ from weights.parameters import ROLES
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--require", default="", help="Frameworks (torch,jax,tf), cuda and browser: fail, not skip, without them."
+        "--require",
+        default="",
+        help="Frameworks (torch,jax,tf), cuda and browser: fail, not skip, without them.",
     )
-    parser.addoption("--frameworks", default=",".join(FRAMEWORKS), help="Which frameworks to test (torch,jax,tf).")
+    parser.addoption(
+        "--frameworks",
+        default=",".join(FRAMEWORKS),
+        help="Which frameworks to test (torch,jax,tf).",
+    )
 
 
 def _words(config: pytest.Config, option: str) -> list[str]:
@@ -35,7 +42,8 @@ def _words(config: pytest.Config, option: str) -> list[str]:
     unknown = set(words) - {*FRAMEWORKS, "cuda", "browser"}
     if unknown:
         raise pytest.UsageError(
-            f"{option}: expected some of {', '.join(FRAMEWORKS)}, cuda, browser; got {', '.join(sorted(unknown))}"
+            f"{option}: expected some of {', '.join(FRAMEWORKS)}, cuda, browser; got "
+            f"{', '.join(sorted(unknown))}"
         )
     return words
 
@@ -45,7 +53,9 @@ def pytest_configure(config: pytest.Config) -> None:
     absent = [reason for name in required if name in FRAMEWORKS and (reason := _absence(name))]
     if "cuda" in required:
         asked = [name for name in _words(config, "--frameworks") if not _absence(name)]
-        absent += [f"{name} sees no CUDA device" for name in asked if "cuda" not in adapter(name).devices()]
+        absent += [
+            f"{name} sees no CUDA device" for name in asked if "cuda" not in adapter(name).devices()
+        ]
     if "browser" in required and _browser() is None:
         absent.append("no Chromium was found")
     if absent:
@@ -56,7 +66,9 @@ TESTS = count(1)
 
 
 def pytest_runtest_teardown() -> None:
-    """Lets go of what JAX has compiled before Linux, which allows a process 65,530 memory maps, lets go of the process."""
+    """Lets go of what JAX has compiled before Linux, which allows a process 65,530 memory maps,
+    lets go of the process.
+    """
     if next(TESTS) % 20 == 0 and "jax" in sys.modules and _memory_maps() > 30_000:
         sys.modules["jax"].clear_caches()
 
@@ -78,15 +90,30 @@ def _absence(framework: str) -> str | None:
 def _parameters(framework: str) -> list[object]:
     reason = _absence(framework)
     if reason:
-        return [pytest.param(Backend(framework, "cpu"), id=f"{framework}-cpu", marks=pytest.mark.skip(reason=reason))]
-    return [pytest.param(Backend(framework, device), id=f"{framework}-{device}") for device in adapter(framework).devices()]
+        return [
+            pytest.param(
+                Backend(framework, "cpu"),
+                id=f"{framework}-cpu",
+                marks=pytest.mark.skip(reason=reason),
+            )
+        ]
+    return [
+        pytest.param(Backend(framework, device), id=f"{framework}-{device}")
+        for device in adapter(framework).devices()
+    ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         frameworks = _words(metafunc.config, "--frameworks")
         metafunc.parametrize(
-            "backend", [parameter for name in FRAMEWORKS if name in frameworks for parameter in _parameters(name)]
+            "backend",
+            [
+                parameter
+                for name in FRAMEWORKS
+                if name in frameworks
+                for parameter in _parameters(name)
+            ],
         )
 
 

@@ -1,4 +1,6 @@
-"""The cross-check: the same weights in every framework, every quantity against the oracle and against each other."""
+"""The cross-check: the same weights in every framework, every quantity against the oracle and
+against each other.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +36,20 @@ def crosscheck(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Loads the weights into the frameworks on the devices, runs them, and reports how far apart they are.
+    """Loads the weights into the frameworks on the devices, runs them, and reports how far apart
+    they are.
 
-    Compared, each with the NumPy float64 oracle and with each other: the output in evaluation and in training, the running
-    statistics after one training step, and the gradients of a random projection of the output, in both modes, with respect
-    to the input and every parameter.
+    Compared, each with the NumPy float64 oracle and with each other: the output in evaluation and
+    in training, the running statistics after one training step, and the gradients of a random
+    projection of the output, in both modes, with respect to the input and every parameter.
 
-    arrays: canonical; None for random ones. dtype: "float32" or "float64", to compute in; None for that of the
-    arrays, float32 at least.
-    inputs: (batch, channels, height, width); None for random ones of `size` (height, width), drawn so that no relu comes
-    near its kink and no tensor is ill-conditioned. progress: called with a line before each step.
-    Raises WeightsError for arrays that do not fit, ValueError for bad inputs, devices and dtypes, MissingFramework.
+    arrays: canonical; None for random ones. dtype: "float32" or "float64", to compute in; None for
+    that of the arrays, float32 at least.
+    inputs: (batch, channels, height, width); None for random ones of `size` (height, width), drawn
+    so that no relu comes near its kink and no tensor is ill-conditioned. progress: called with a
+    line before each step.
+    Raises WeightsError for arrays that do not fit, ValueError for bad inputs, devices and dtypes,
+    MissingFramework.
     """
     tell = progress or (lambda line: None)
     frameworks, devices = _names("frameworks", frameworks), _names("devices", devices)
@@ -59,7 +64,9 @@ def crosscheck(
     tell("oracle")
     if inputs is None:
         size = default_size(config) if size is None else size
-        problem = draw(config, arrays, pair_of("size", size), at_least("batch", batch, 1), dtype, seed, tell)
+        problem = draw(
+            config, arrays, pair_of("size", size), at_least("batch", batch, 1), dtype, seed, tell
+        )
     else:
         problem = pose(config, arrays, checked_inputs(inputs, config, dtype), seed)
 
@@ -67,12 +74,16 @@ def crosscheck(
     for backend in used:
         tell(backend.name)
         with precise((backend.framework,), dtype):
-            outcomes[backend.name] = backend.measure(backend.build(config, arrays), problem.x, problem.cotangent)
+            outcomes[backend.name] = backend.measure(
+                backend.build(config, arrays), problem.x, problem.cotangent
+            )
     pairs = [(name, ORACLE) for name in outcomes] + list(combinations(outcomes, 2))
     rows = [
         row
         for actual, against in pairs
-        for row in compare(problem, outcomes[actual], outcomes.get(against, problem.expected), (actual, against))
+        for row in compare(
+            problem, outcomes[actual], outcomes.get(against, problem.expected), (actual, against)
+        )
     ]
     shape = " x ".join(map(str, problem.x.shape))
     return Report(
@@ -86,8 +97,8 @@ def crosscheck(
 def _notes(config: Config) -> list[str]:
     """What the oracle is not."""
     return [
-        f"attention {kind!r} has no oracle of its own: its {layout(framework_of_kind(kind)).label} module, in float64, "
-        f"stands in for it"
+        f"attention {kind!r} has no oracle of its own: its {layout(framework_of_kind(kind)).label} "
+        "module, in float64, stands in for it"
         for kind in own_kinds(config)
         if not reference.has_oracle(kind)
     ]
@@ -97,9 +108,10 @@ def _notes(config: Config) -> list[str]:
 class Problem:
     """What is computed, and what the oracle says of it.
 
-    margin: how near a relu comes to its kink or a maximum to a tie, relative to the tensor. There, rounding decides
-    between two right gradients. movement: how far each tensor moves, relative to its scale, when weights and input move by
-    half a unit in the last place: no computation in this dtype can be expected to do better.
+    margin: how near a relu comes to its kink or a maximum to a tie, relative to the tensor. There,
+    rounding decides between two right gradients. movement: how far each tensor moves, relative to
+    its scale, when weights and input move by half a unit in the last place: no computation in this
+    dtype can be expected to do better.
     """
 
     config: Config
@@ -120,7 +132,9 @@ class Problem:
 
     @property
     def risk(self) -> float:
-        """How likely it is that rounding alone decides something: up to 1 is clear of kinks and well conditioned."""
+        """How likely it is that rounding alone decides something: up to 1 is clear of kinks and
+        well conditioned.
+        """
         movements = (
             10 * moved / tolerance(self.dtype, quantity)
             for (quantity, _), moved in self.movement.items()
@@ -146,7 +160,9 @@ def pose(config: Config, arrays: Mapping[str, np.ndarray], x: np.ndarray, seed: 
     wide = {name: nudged(array.astype(np.float64)) for name, array in arrays.items()}
     moved, _, _ = oracle(config, wide, nudged(x.astype(np.float64)), cotangent)
     movement = {
-        (quantity, tensor): difference(moved[quantity][tensor], array, tolerance=0, scale=scales[quantity, tensor]).relative
+        (quantity, tensor): difference(
+            moved[quantity][tensor], array, tolerance=0, scale=scales[quantity, tensor]
+        ).relative
         for quantity, tensors in expected.items()
         for tensor, array in tensors.items()
     }
@@ -162,53 +178,76 @@ def draw(
     seed: int = 0,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Problem:
-    """The first of ten problems with random inputs that is clear of kinks and well conditioned, else the nearest to it."""
+    """The first of ten problems with random inputs that is clear of kinks and well conditioned,
+    else the nearest to it.
+    """
     problems: list[Problem] = []
     inputs: list[tuple[float, int, np.ndarray]] = []
     for attempt in range(10):
         tell(f"oracle, draw {attempt + 1}")
         x = random_input(config, size, batch, dtype, seed + 1000 * attempt)
         # Forward alone first: it shows the kinks, and backward costs four times as much.
-        margin = min(reference.run(config, arrays, x, training=training).margin for training in (False, True))
+        margin = min(
+            reference.run(config, arrays, x, training=training).margin for training in (False, True)
+        )
         inputs.append((margin, -attempt, x))
         if margin >= _clearance(dtype):
             problems.append(pose(config, arrays, x, seed))
             if problems[-1].risk <= 1:
                 break
-    return min(problems, key=lambda problem: problem.risk) if problems else pose(config, arrays, max(inputs)[2], seed)
+    return (
+        min(problems, key=lambda problem: problem.risk)
+        if problems
+        else pose(config, arrays, max(inputs)[2], seed)
+    )
 
 
 def explain(problem: Problem, rows: list[Difference]) -> list[str]:
-    """What besides a mistake may have put gradients over their tolerance; nothing if none is over."""
+    """What besides a mistake may have put gradients over their tolerance; nothing if none is
+    over.
+    """
     over = [row for row in rows if not row.ok]
     notes = []
-    if not all(np.isfinite(array).all() for tensors in problem.expected.values() for array in tensors.values()):
-        return ["the oracle's own numbers are not all finite: there is NaN or infinity in the weights, or they overflow"]
+    if not all(
+        np.isfinite(array).all()
+        for tensors in problem.expected.values()
+        for array in tensors.values()
+    ):
+        return [
+            "the oracle's own numbers are not all finite: there is NaN or infinity in the weights, "
+            "or they overflow"
+        ]
     if any("gradient" in row.quantity for row in over):
         notes += filter(None, [near_kink(problem.margin, problem.dtype)])
     for quantity, tensor in sorted({(row.quantity, row.tensor) for row in over}):
         if quantity != "weights" and problem.ill_conditioned(quantity, tensor):
             notes.append(
-                f"{quantity} {tensor} is ill-conditioned: rounding weights and input to {problem.dtype} alone moves it by "
-                f"{problem.movement[quantity, tensor]:.0e} of its magnitude; try another seed, or float64"
+                f"{quantity} {tensor} is ill-conditioned: rounding weights and input to "
+                f"{problem.dtype} alone moves it by {problem.movement[quantity, tensor]:.0e} of "
+                "its magnitude; try another seed, or float64"
             )
     return notes
 
 
 def near_kink(margin: float, dtype: str) -> str:
-    """What to say of gradients that differ where a relu or maximum is that near to its kink; nothing if none is."""
+    """What to say of gradients that differ where a relu or maximum is that near to its kink;
+    nothing if none is.
+    """
     if margin >= _clearance(dtype):
         return ""
     return (
-        f"a relu or maximum comes within {margin:.0e} of its kink, relative to its tensor: {dtype} rounding may put it on "
-        f"the other side, and gradients differ for that alone; try another seed, or float64"
+        f"a relu or maximum comes within {margin:.0e} of its kink, relative to its tensor: {dtype} "
+        "rounding may put it on the other side, and gradients differ for that alone; try another "
+        "seed, or float64"
     )
 
 
 def oracle(
     config: Config, arrays: Mapping[str, np.ndarray], x: np.ndarray, cotangent: np.ndarray
 ) -> tuple[Quantities, dict[tuple[str, str], float], float]:
-    """What the oracle says of everything that is compared, what each is relative to, and the margin to kinks."""
+    """What the oracle says of everything that is compared, what each is relative to, and the margin
+    to kinks.
+    """
     inference = reference.run(config, arrays, x, cotangent, training=False)
     training = reference.run(config, arrays, x, cotangent, training=True)
     quantities = {
@@ -224,13 +263,18 @@ def oracle(
         for quantity, tensors in quantities.items()
         for tensor, array in tensors.items()
     }
-    # Gradients that cancel, or are exactly zero: a convolution's bias in front of a batch norm, say.
+    # Gradients that cancel, or are exactly zero: a convolution's bias in front of a batch norm,
+    # say.
     for mode, outcome in (("eval", inference), ("train", training)):
-        scales.update({(f"{mode} gradient", tensor): scale for tensor, scale in outcome.scales.items()})
+        scales.update(
+            {(f"{mode} gradient", tensor): scale for tensor, scale in outcome.scales.items()}
+        )
     return quantities, scales, min(inference.margin, training.margin)
 
 
-def compare(problem: Problem, actual: Quantities, against: Quantities, names: tuple[str, str]) -> list[Difference]:
+def compare(
+    problem: Problem, actual: Quantities, against: Quantities, names: tuple[str, str]
+) -> list[Difference]:
     """One row for every tensor of every quantity."""
     axes = {parameter.name: parameter.axes for parameter in schema(problem.config)}
     axes["input"] = "batch channel row col"
@@ -252,7 +296,9 @@ def compare(problem: Problem, actual: Quantities, against: Quantities, names: tu
 
 
 def check_model(backend: Backend, model: object, problem: Problem) -> Report:
-    """A live model against the oracle, whatever the model holds and however it computes: for models that were changed."""
+    """A live model against the oracle, whatever the model holds and however it computes: for models
+    that were changed.
+    """
     with precise((backend.framework,), problem.dtype):
         outcome = backend.measure(model, problem.x, problem.cotangent)
     rows = compare(problem, outcome, problem.expected, (backend.name, ORACLE))
@@ -261,7 +307,9 @@ def check_model(backend: Backend, model: object, problem: Problem) -> Report:
 
 
 def default_size(config: Config) -> tuple[int, int]:
-    """An image size (height, width) that ends at more than one pixel, odd by even, not square; or the only one there is."""
+    """An image size (height, width) that ends at more than one pixel, odd by even, not square; or
+    the only one there is.
+    """
     if config.input_size:
         return config.input_size
     if isinstance(config, BlockConfig):
@@ -269,7 +317,10 @@ def default_size(config: Config) -> tuple[int, int]:
     else:
         pool = 2 if config.stem_pool else 1
         rows, cols = (
-            pool * config.stem_stride[axis] * int(np.prod([stride[axis] for stride in config.strides])) for axis in (0, 1)
+            pool
+            * config.stem_stride[axis]
+            * int(np.prod([stride[axis] for stride in config.strides]))
+            for axis in (0, 1)
         )
     return max(9, 2 * rows + 1), max(8, 2 * cols)
 
@@ -295,7 +346,11 @@ def checked_inputs(inputs: np.ndarray, config: Config | None, dtype: str) -> np.
     Raises ValueError for what is not a batch of images.
     """
     if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "fiu":
-        found = f"an array of {inputs.dtype.name}" if isinstance(inputs, np.ndarray) else type(inputs).__name__
+        found = (
+            f"an array of {inputs.dtype.name}"
+            if isinstance(inputs, np.ndarray)
+            else type(inputs).__name__
+        )
         raise ValueError(f"inputs: expected a NumPy array of real numbers, got {found}")
     channels = "channels" if config is None else config.in_channels
     if inputs.ndim != 4 or (config is not None and inputs.shape[1] != channels) or not inputs.size:
@@ -303,5 +358,7 @@ def checked_inputs(inputs: np.ndarray, config: Config | None, dtype: str) -> np.
     with np.errstate(over="ignore"):
         inputs = inputs.astype(dtype)
     if not np.isfinite(inputs).all():
-        raise ValueError(f"inputs: expected finite numbers in {dtype}, got NaN or infinity among them")
+        raise ValueError(
+            f"inputs: expected finite numbers in {dtype}, got NaN or infinity among them"
+        )
     return inputs

@@ -1,7 +1,9 @@
-"""What each framework executes, primitive by primitive: torch.export's graph, the jaxpr, the graph of a tf.function.
+"""What each framework executes, primitive by primitive: torch.export's graph, the jaxpr, the graph
+of a tf.function.
 
-Each reader walks a framework's own graph in its order and tells a `Machine` (shared_tests/executed.py) what every primitive
-computes. What it does not know is a KeyError with the primitive's name, never passed over.
+Each reader walks a framework's own graph in its order and tells a `Machine`
+(shared_tests/executed.py) what every primitive computes. What it does not know is a KeyError with
+the primitive's name, never passed over.
 """
 
 from __future__ import annotations
@@ -12,7 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from shared_tests.executed import NAMES, Constant, Held, Machine, Place, Step, Value, Values, reading
+from shared_tests.executed import (
+    NAMES,
+    Constant,
+    Held,
+    Machine,
+    Place,
+    Step,
+    Value,
+    Values,
+    reading,
+)
 from weights import schema
 from weights.convert import layout
 from weights.live import adapter, framework_of, leaves
@@ -22,10 +34,14 @@ LAST = (NAMES[0], *NAMES[2:], NAMES[1])  # channels last
 
 
 def executed(model: Any, size: tuple[int, int], training: bool = False) -> list[Step]:
-    """The operations that a model executes for images of that size (height, width), in the common form and in order."""
+    """The operations that a model executes for images of that size (height, width), in the common
+    form and in order.
+    """
     framework = framework_of(model)
     if framework == "tf":
-        framework = {"tensorflow": "tf", "jax": "keras on jax", "torch": "keras on torch"}[adapter("tf").BACKEND]
+        framework = {"tensorflow": "tf", "jax": "keras on jax", "torch": "keras on torch"}[
+            adapter("tf").BACKEND
+        ]
     machine = Machine()
     output = READERS[framework](machine, model, size, training)
     return reading(machine, output, model.config)
@@ -44,7 +60,11 @@ def _torch(machine: Machine, model: Any, size: tuple[int, int], training: bool) 
     shape = (BATCH, model.config.in_channels, *size)
     adapter("torch").set_training(model, training)
     names = {id(leaf): name for name, leaf in leaves(model).items()}
-    held = {name: names[id(leaf)] for name, leaf in adapter("torch").variables(model).items() if id(leaf) in names}
+    held = {
+        name: names[id(leaf)]
+        for name, leaf in adapter("torch").variables(model).items()
+        if id(leaf) in names
+    }
     with torch.no_grad():
         exported = torch.export.export(model, (torch.zeros(shape),))
     adapter("torch").set_training(model, False)
@@ -66,7 +86,11 @@ def _torch_graph(
     def of(argument: Any) -> Any:
         if type(argument).__name__ == "Node":
             return values[argument]
-        return type(argument)(of(one) for one in argument) if isinstance(argument, (list, tuple)) else argument
+        return (
+            type(argument)(of(one) for one in argument)
+            if isinstance(argument, (list, tuple))
+            else argument
+        )
 
     for node in graph.nodes:
         if node.op == "placeholder":
@@ -80,7 +104,11 @@ def _torch_graph(
 
 
 def _torch_input(
-    node: Any, owners: Mapping[str, str], held: Mapping[str, str], image: Values, constants: Mapping[str, Any]
+    node: Any,
+    owners: Mapping[str, str],
+    held: Mapping[str, str],
+    image: Values,
+    constants: Mapping[str, Any],
 ) -> Any:
     if node.name not in owners:
         return image
@@ -131,8 +159,14 @@ def _torch_conv(
     spatial = range(2, len(kernel.shape))
     stride, padding, dilation = (_each(one, len(spatial)) for one in (stride, padding, dilation))
     sides = [(side, side) for side in padding]
-    y = m.convolution(x, kernel, kernel.shape[2:], kernel.shape[0], 1, spatial, stride, sides, dilation, groups)
-    return y if bias is None else m.elementwise("sum", y, m.reshape(bias, (*bias.shape, *(1 for _ in spatial))))
+    y = m.convolution(
+        x, kernel, kernel.shape[2:], kernel.shape[0], 1, spatial, stride, sides, dilation, groups
+    )
+    return (
+        y
+        if bias is None
+        else m.elementwise("sum", y, m.reshape(bias, (*bias.shape, *(1 for _ in spatial))))
+    )
 
 
 def _each(value: Any, count: int) -> tuple[int, ...]:
@@ -146,7 +180,9 @@ def _torch_batch_norm(m: Machine, node: Any, x: Any, *rest: Any) -> Any:
     return m.norm(x, "batch norm", Held(names), eps)
 
 
-def _torch_layer_norm(m: Machine, node: Any, x: Any, shape: Any, weight: Held, bias: Held, eps: float, *_: Any) -> Any:
+def _torch_layer_norm(
+    m: Machine, node: Any, x: Any, shape: Any, weight: Held, bias: Held, eps: float, *_: Any
+) -> Any:
     return m.norm(x, "layer norm", Held(weight.names | bias.names), eps)
 
 
@@ -155,19 +191,37 @@ def _torch_linear(m: Machine, node: Any, x: Any, weight: Held, bias: Any = None)
     return y if bias is None else m.elementwise("sum", y, bias)
 
 
-def _torch_max_pool(m: Machine, node: Any, x: Any, size: Any, stride: Any, padding: Any = 0, *_: Any) -> Any:
+def _torch_max_pool(
+    m: Machine, node: Any, x: Any, size: Any, stride: Any, padding: Any = 0, *_: Any
+) -> Any:
     size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
     return m.pool(x, "maximum pooling", size, (2, 3), stride, [(side, side) for side in padding])
 
 
 def _torch_avg_pool(
-    m: Machine, node: Any, x: Any, size: Any, stride: Any, padding: Any, ceil: bool = False, of_all: bool = True
+    m: Machine,
+    node: Any,
+    x: Any,
+    size: Any,
+    stride: Any,
+    padding: Any,
+    ceil: bool = False,
+    of_all: bool = True,
 ) -> Any:
     kind = "window average" if of_all or not any(_each(padding, 2)) else "average around"
-    return m.pool(x, kind, _each(size, 2), (2, 3), _each(stride, 2), [(side, side) for side in _each(padding, 2)])
+    return m.pool(
+        x,
+        kind,
+        _each(size, 2),
+        (2, 3),
+        _each(stride, 2),
+        [(side, side) for side in _each(padding, 2)],
+    )
 
 
-def _torch_pad(m: Machine, node: Any, x: Any, sides: Any, mode: str = "constant", value: Any = None) -> Any:
+def _torch_pad(
+    m: Machine, node: Any, x: Any, sides: Any, mode: str = "constant", value: Any = None
+) -> Any:
     margins = [(0, 0)] * len(x.shape)
     for number in range(len(sides) // 2):
         margins[-1 - number] = (sides[2 * number], sides[2 * number + 1])
@@ -188,7 +242,9 @@ def _torch_narrow(m: Machine, node: Any, x: Any, at: int, start: int, size: int)
     return m.cut(x, starts, [size if axis == at else length for axis, length in enumerate(x.shape)])
 
 
-def _torch_slice(m: Machine, node: Any, x: Any, at: int = 0, start: Any = 0, end: Any = None, step: int = 1) -> Any:
+def _torch_slice(
+    m: Machine, node: Any, x: Any, at: int = 0, start: Any = 0, end: Any = None, step: int = 1
+) -> Any:
     starts, steps = [0] * len(x.shape), [1] * len(x.shape)
     starts[at], steps[at] = (start or 0) % x.shape[at], step
     return m.cut(x, starts, _shape(node), steps)
@@ -206,11 +262,22 @@ TORCH: dict[str, Callable[..., Any]] = {
     "linear": _torch_linear,
     "max_pool2d": _torch_max_pool,
     "avg_pool2d": _torch_avg_pool,
-    "mean": lambda m, node, x, axes, keep=False, **_: m.reduce(x, "average", [a % len(x.shape) for a in axes], keep),
-    "max": lambda m, node, x, axis, keep=False: (m.reduce(x, "maximum", [axis % len(x.shape)], keep), None),
-    "amax": lambda m, node, x, axes, keep=False: m.reduce(x, "maximum", [a % len(x.shape) for a in axes], keep),
-    "sum": lambda m, node, x, axes, keep=False, **_: m.reduce(x, "total", [a % len(x.shape) for a in axes], keep),
-    "argmax": lambda m, node, x, axis, keep=False: m.place_of_greatest(x, axis % len(x.shape), keep),
+    "mean": lambda m, node, x, axes, keep=False, **_: m.reduce(
+        x, "average", [a % len(x.shape) for a in axes], keep
+    ),
+    "max": lambda m, node, x, axis, keep=False: (
+        m.reduce(x, "maximum", [axis % len(x.shape)], keep),
+        None,
+    ),
+    "amax": lambda m, node, x, axes, keep=False: m.reduce(
+        x, "maximum", [a % len(x.shape) for a in axes], keep
+    ),
+    "sum": lambda m, node, x, axes, keep=False, **_: m.reduce(
+        x, "total", [a % len(x.shape) for a in axes], keep
+    ),
+    "argmax": lambda m, node, x, axis, keep=False: m.place_of_greatest(
+        x, axis % len(x.shape), keep
+    ),
     "gather": lambda m, node, x, axis, where: m.gather(x, where, axis),
     "take_along_dim": lambda m, node, x, where, axis: m.gather(x, where, axis),
     "index_select": lambda m, node, x, axis, where: m.gather(x, where, axis % len(x.shape)),
@@ -232,10 +299,15 @@ TORCH: dict[str, Callable[..., Any]] = {
     "permute": lambda m, node, x, order: m.transpose(x, order),
     "expand": _torch_broadcast,
     "arange": lambda m, node, *range_: constant(np.arange(*range_)),
-    **dict.fromkeys(("to", "alias", "clone", "detach", "lift_fresh_copy"), lambda m, node, x, *_: x),
+    **dict.fromkeys(
+        ("to", "alias", "clone", "detach", "lift_fresh_copy"), lambda m, node, x, *_: x
+    ),
     "_assert_tensor_metadata": lambda m, node, *_: None,
     "promote_types": lambda m, node, *_: None,
-    **dict.fromkeys(("reshape", "view", "flatten", "ravel", "unsqueeze", "squeeze", "contiguous"), _torch_reshape),
+    **dict.fromkeys(
+        ("reshape", "view", "flatten", "ravel", "unsqueeze", "squeeze", "contiguous"),
+        _torch_reshape,
+    ),
     **{
         own: _torch_function(name)
         for own, name in {
@@ -277,7 +349,9 @@ def _flax(machine: Machine, model: Any, size: tuple[int, int], training: bool) -
     adapter("jax").set_training(model, False)
     flat = {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
     named = {own.name(parameter): parameter.name for parameter in schema(model.config)}
-    jaxpr = jax.make_jaxpr(lambda state, x: nnx.merge(graph, state)(x))(state, jax.ShapeDtypeStruct(shape, "float32"))
+    jaxpr = jax.make_jaxpr(lambda state, x: nnx.merge(graph, state)(x))(
+        state, jax.ShapeDtypeStruct(shape, "float32")
+    )
     held = [_held(named.get(path), leaf) for path, leaf in flat.items()]
     return _jaxpr(machine, jaxpr.jaxpr, jaxpr.consts, [*held, machine.image(shape, LAST)])[0]
 
@@ -287,7 +361,9 @@ def _held(name: str | None, leaf: Any) -> Value:
     return Constant(None, shape) if name is None else Held(frozenset([name]), shape=shape)
 
 
-def _jaxpr(machine: Machine, jaxpr: Any, constants: Sequence[Any], given: Sequence[Any]) -> list[Any]:
+def _jaxpr(
+    machine: Machine, jaxpr: Any, constants: Sequence[Any], given: Sequence[Any]
+) -> list[Any]:
     values = dict(zip(jaxpr.constvars, map(constant, constants), strict=True))
     values |= dict(zip(jaxpr.invars, given, strict=True))
 
@@ -296,9 +372,18 @@ def _jaxpr(machine: Machine, jaxpr: Any, constants: Sequence[Any], given: Sequen
 
     for equation in jaxpr.eqns:
         name, inputs = equation.primitive.name, [of(variable) for variable in equation.invars]
-        inner = next((equation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params), None)
+        inner = next(
+            (
+                equation.params[key]
+                for key in ("jaxpr", "call_jaxpr", "fun_jaxpr")
+                if key in equation.params
+            ),
+            None,
+        )
         if inner is not None:
-            results = _jaxpr(machine, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs)
+            results = _jaxpr(
+                machine, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs
+            )
         else:
             results = JAX[name](machine, equation, *inputs)
             results = results if isinstance(results, list) else [results]
@@ -343,7 +428,9 @@ def _jax_window(kind: str) -> Callable[..., Any]:
     def pooled(m: Machine, e: Any, x: Any) -> Any:
         p = e.params
         spatial = [at for at, size in enumerate(p["window_dimensions"]) if size > 1]
-        size, stride, padding = ([p[k][at] for at in spatial] for k in ("window_dimensions", "window_strides", "padding"))
+        size, stride, padding = (
+            [p[k][at] for at in spatial] for k in ("window_dimensions", "window_strides", "padding")
+        )
         return m.pool(x, kind, size, spatial, stride, padding)
 
     return pooled
@@ -361,7 +448,11 @@ def _jax_split(m: Machine, e: Any, x: Any) -> Any:
     at, sizes, parts = e.params["axis"], e.params["sizes"], []
     for number, size in enumerate(sizes):
         starts = [sum(sizes[:number]) if axis == at else 0 for axis in range(len(x.shape))]
-        parts.append(m.cut(x, starts, [size if axis == at else length for axis, length in enumerate(x.shape)]))
+        parts.append(
+            m.cut(
+                x, starts, [size if axis == at else length for axis, length in enumerate(x.shape)]
+            )
+        )
     return parts
 
 
@@ -374,7 +465,9 @@ def _jax_gather(m: Machine, e: Any, x: Any, where: Any) -> Any:
     if not isinstance(taken, Values):
         return Constant(taken.value, _out(e))
     assert all(size == (1 if axis == at else x.shape[axis]) for axis, size in enumerate(sizes))
-    assert [axis for axis in range(len(x.shape)) if axis not in numbers.offset_dims] == [at] or taken.shape[at] == 1
+    assert [axis for axis in range(len(x.shape)) if axis not in numbers.offset_dims] == [
+        at
+    ] or taken.shape[at] == 1
     return m.reshape(taken, _out(e))
 
 
@@ -404,7 +497,9 @@ JAX: dict[str, Callable[..., Any]] = {
     "iota": _jax_iota,
     "concatenate": lambda m, e, *parts: m.concatenate(parts, e.params["dimension"]),
     "transpose": lambda m, e, x: m.transpose(x, e.params["permutation"]),
-    "broadcast_in_dim": lambda m, e, x: m.broadcast(x, e.params["shape"], e.params["broadcast_dimensions"]),
+    "broadcast_in_dim": lambda m, e, x: m.broadcast(
+        x, e.params["shape"], e.params["broadcast_dimensions"]
+    ),
     "reshape": lambda m, e, x: m.reshape(x, _out(e)),
     "squeeze": lambda m, e, x: m.reshape(x, _out(e)),
     "expand_dims": lambda m, e, x: m.reshape(x, _out(e)),
@@ -455,7 +550,9 @@ def _tensorflow(machine: Machine, model: Any, size: tuple[int, int], training: b
     named = {id(leaf.value.handle): name for name, leaf in leaves(model).items()}
     values: dict[str, Any] = {graph.inputs[0].name: machine.image(shape, LAST)}
     for outside, inside in graph.captures:
-        values[inside.name] = Held(frozenset([named[id(outside)]])) if id(outside) in named else Constant(None)
+        values[inside.name] = (
+            Held(frozenset([named[id(outside)]])) if id(outside) in named else Constant(None)
+        )
     for operation in graph.get_operations():
         _tensorflow_operation(machine, operation, values)
     return values[graph.outputs[0].name]
@@ -490,16 +587,33 @@ def _tf_conv(m: Machine, o: Any, x: Values, kernel: Held) -> Any:
     stride, dilation = list(o.get_attr("strides"))[1:3], list(o.get_attr("dilations"))[1:3]
     rows, cols, inputs, outputs = kernel.shape
     if o.type == "DepthwiseConv2dNative":
-        return m.convolution(x, kernel, (rows, cols), inputs * outputs, 3, (1, 2), stride, [(0, 0)] * 2, dilation, inputs)
+        return m.convolution(
+            x,
+            kernel,
+            (rows, cols),
+            inputs * outputs,
+            3,
+            (1, 2),
+            stride,
+            [(0, 0)] * 2,
+            dilation,
+            inputs,
+        )
     if _from_one_axis(o):
         flat = m.reshape(x, (x.shape[0], *x.shape[2:]))
-        y = m.convolution(flat, kernel, (cols,), outputs, 2, (1,), stride[1:], [(0, 0)], dilation[1:])
+        y = m.convolution(
+            flat, kernel, (cols,), outputs, 2, (1,), stride[1:], [(0, 0)], dilation[1:]
+        )
         return m.reshape(y, (y.shape[0], 1, *y.shape[1:]))
-    return m.convolution(x, kernel, (rows, cols), outputs, 3, (1, 2), stride, [(0, 0)] * 2, dilation)
+    return m.convolution(
+        x, kernel, (rows, cols), outputs, 3, (1, 2), stride, [(0, 0)] * 2, dilation
+    )
 
 
 def _from_one_axis(o: Any) -> bool:
-    """Whether a 2-d convolution is one of TensorFlow's 1-d convolutions, which expands image and kernel for it."""
+    """Whether a 2-d convolution is one of TensorFlow's 1-d convolutions, which expands image and
+    kernel for it.
+    """
     return all(given.op.type == "ExpandDims" for given in o.inputs)
 
 
@@ -514,28 +628,44 @@ def _tf_pool(kind: str) -> Callable[..., Any]:
 
 def _tf_matmul(m: Machine, o: Any, x: Any, y: Any) -> Any:
     batched = o.type != "MatMul"
-    for value, name in ((x, "adj_x" if batched else "transpose_a"), (y, "adj_y" if batched else "transpose_b")):
+    for value, name in (
+        (x, "adj_x" if batched else "transpose_a"),
+        (y, "adj_y" if batched else "transpose_b"),
+    ):
         assert not o.get_attr(name), value
     return m.matrix_product(x, y, _tf_out(o))
 
 
 def _tf_pad(m: Machine, o: Any, x: Any, margins: Constant, fill: Constant | None = None) -> Any:
-    return m.pad(x, [tuple(map(int, margin)) for margin in margins.value], 0.0 if fill is None else fill.number)
+    return m.pad(
+        x,
+        [tuple(map(int, margin)) for margin in margins.value],
+        0.0 if fill is None else fill.number,
+    )
 
 
 def _tf_strided(m: Machine, o: Any, x: Any, begin: Constant, end: Constant, step: Constant) -> Any:
     if isinstance(x, Held):
         return Held(x.names, x.numbers, _tf_out(o))
-    masks = {name: o.get_attr(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    masks = {
+        name: o.get_attr(f"{name}_mask")
+        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
     keys = _tf_keys(len(x.shape), begin.value, end.value, step.value, masks)
-    starts, sizes, steps = zip(*(_span(key, size) for key, size in zip(keys, x.shape, strict=True)), strict=True)
+    starts, sizes, steps = zip(
+        *(_span(key, size) for key, size in zip(keys, x.shape, strict=True)), strict=True
+    )
     return m.reshape(m.cut(x, starts, sizes, steps), _tf_out(o))
 
 
 def _tf_keys(rank: int, begin: Any, end: Any, step: Any, masks: Mapping[str, int]) -> list[slice]:
     """A slice for each axis, as StridedSlice's masks describe them."""
     keys: list[slice] = []
-    count = sum(1 for at in range(len(begin)) if not masks["new_axis"] >> at & 1 and not masks["ellipsis"] >> at & 1)
+    count = sum(
+        1
+        for at in range(len(begin))
+        if not masks["new_axis"] >> at & 1 and not masks["ellipsis"] >> at & 1
+    )
     for at in range(len(begin)):
         bit = {name: mask >> at & 1 for name, mask in masks.items()}
         if bit["ellipsis"]:
@@ -599,7 +729,9 @@ TENSORFLOW: dict[str, Callable[..., Any]] = {
     "PadV2": _tf_pad,
     "StridedSlice": _tf_strided,
     "GatherV2": _tf_gather,
-    "ConcatV2": lambda m, o, *parts: m.concatenate(parts[:-1], int(parts[-1].value) % len(parts[0].shape)),
+    "ConcatV2": lambda m, o, *parts: m.concatenate(
+        parts[:-1], int(parts[-1].value) % len(parts[0].shape)
+    ),
     "Pack": _tf_stack,
     "Transpose": lambda m, o, x, order: m.transpose(x, [int(at) for at in order.value]),
     "BroadcastTo": lambda m, o, x, shape: m.broadcast(x, _tf_out(o)),
@@ -654,7 +786,9 @@ def _keras_jax(machine: Machine, model: Any, size: tuple[int, int], training: bo
         with keras.StatelessScope(state_mapping=mapping):
             return model(x, training=training)
 
-    jaxpr = jax.make_jaxpr(run)([leaf.value for leaf in live.values()], jax.ShapeDtypeStruct(shape, "float32"))
+    jaxpr = jax.make_jaxpr(run)(
+        [leaf.value for leaf in live.values()], jax.ShapeDtypeStruct(shape, "float32")
+    )
     held = [_held(name, leaf) for name, leaf in live.items()]
     return _jaxpr(machine, jaxpr.jaxpr, jaxpr.consts, [*held, machine.image(shape, LAST)])[0]
 
@@ -665,11 +799,20 @@ def _keras_torch(machine: Machine, model: Any, size: tuple[int, int], training: 
     names = {leaf.value.data_ptr(): name for name, leaf in leaves(model).items()}
     with torch.no_grad():
         exported = torch.export.export(model, (torch.zeros(shape),), {"training": training})
-    # torch.export takes Keras' parameters for constants; they are known by where they lie in memory.
-    held = {name: names[array.data_ptr()] for name, array in exported.constants.items() if array.data_ptr() in names}
+    # torch.export takes Keras' parameters for constants; they are known by where they lie in
+    # memory.
+    held = {
+        name: names[array.data_ptr()]
+        for name, array in exported.constants.items()
+        if array.data_ptr() in names
+    }
     owners = dict(exported.graph_signature.inputs_to_lifted_tensor_constants)
-    owners |= exported.graph_signature.inputs_to_parameters | exported.graph_signature.inputs_to_buffers
-    return _torch_graph(machine, exported.graph, owners, held, machine.image(shape, LAST), exported.constants)
+    owners |= (
+        exported.graph_signature.inputs_to_parameters | exported.graph_signature.inputs_to_buffers
+    )
+    return _torch_graph(
+        machine, exported.graph, owners, held, machine.image(shape, LAST), exported.constants
+    )
 
 
 READERS: dict[str, Callable[[Machine, Any, tuple[int, int], bool], Values]] = {

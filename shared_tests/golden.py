@@ -1,8 +1,9 @@
-"""Golden vectors: small problems with the oracle's answers, in `weights/golden/`, for machines with one framework alone.
+"""Golden vectors: small problems with the oracle's answers, in `weights/golden/`, for machines with
+one framework alone.
 
-A file holds the config (metadata), the weights ("weights/NAME"), the input and the slopes of the output ("input",
-"cotangent"), all in float32, and what the oracle says in float64 ("QUANTITY/TENSOR"). `python -m shared_tests.golden` makes
-them anew.
+A file holds the config (metadata), the weights ("weights/NAME"), the input and the slopes of the
+output ("input", "cotangent"), all in float32, and what the oracle says in float64
+("QUANTITY/TENSOR"). `python -m shared_tests.golden` makes them anew.
 """
 
 from __future__ import annotations
@@ -24,10 +25,19 @@ FOLDER = Path(__file__).parent.parent / "weights" / "golden"
 
 CASES = {
     "identity": (BlockConfig(4, 4, attention_options={"hidden_channels": 2}), (5, 6)),
-    "stride2-even": (BlockConfig(3, 5, 3, 2, attention_options={"hidden_channels": 2}, conv_bias=False), (8, 6)),
+    "stride2-even": (
+        BlockConfig(3, 5, 3, 2, attention_options={"hidden_channels": 2}, conv_bias=False),
+        (8, 6),
+    ),
     "stride2-odd": (BlockConfig(3, 4, 5, 2, attention_options={"reduction": 2}), (7, 9)),
-    "pairs": (BlockConfig(5, 3, (1, 5), (2, 1), attention="none", bn_eps=1e-3, bn_decay=0.99), (6, 7)),
-    "network": (NetworkConfig(2, 3, (3, 4), (1, 2), stem_kernel_size=7, stem_stride=2, stem_pool=True), (26, 21)),
+    "pairs": (
+        BlockConfig(5, 3, (1, 5), (2, 1), attention="none", bn_eps=1e-3, bn_decay=0.99),
+        (6, 7),
+    ),
+    "network": (
+        NetworkConfig(2, 3, (3, 4), (1, 2), stem_kernel_size=7, stem_stride=2, stem_pool=True),
+        (26, 21),
+    ),
     **{
         f"attention-{kind}": (attention_block(kind, variants[-1], (3, 4), 2, (7, 6)), (7, 6))
         for kind, variants in ATTENTION.items()
@@ -37,22 +47,31 @@ CASES = {
 
 
 def make(name: str) -> Problem:
-    """The problem of a case, with the oracle's answers: the first of some seeds that is well conditioned."""
+    """The problem of a case, with the oracle's answers: the first of some seeds that is well
+    conditioned.
+    """
     config, size = CASES[name]
-    problems = (draw(config, random_arrays(config, "float32", seed), size, 4, "float32", seed) for seed in range(11, 21))
+    problems = (
+        draw(config, random_arrays(config, "float32", seed), size, 4, "float32", seed)
+        for seed in range(11, 21)
+    )
     return next(problem for problem in problems if problem.risk <= 1)
 
 
 def write(name: str) -> None:
     problem = make(name)
     arrays = {
-        f"{quantity}/{tensor}": array for quantity, tensors in problem.expected.items() for tensor, array in tensors.items()
+        f"{quantity}/{tensor}": array
+        for quantity, tensors in problem.expected.items()
+        for tensor, array in tensors.items()
     }
     arrays |= {"input": problem.x, "cotangent": problem.cotangent}
     scales = {"/".join(key): scale for key, scale in problem.scales.items()}
     # One entry: safetensors writes several in an order that changes from run to run.
     metadata = {METADATA: json.dumps({"config": problem.config.to_json(), "scales": scales})}
-    content = save({key: np.ascontiguousarray(array) for key, array in sorted(arrays.items())}, metadata)
+    content = save(
+        {key: np.ascontiguousarray(array) for key, array in sorted(arrays.items())}, metadata
+    )
     write_atomically(FOLDER / f"{name}.safetensors", lambda path: path.write_bytes(content))
 
 

@@ -1,8 +1,9 @@
 """Which stages of a recorded model compute something else than they should, and what explains it.
 
-The oracle makes a pass that goes on, wherever the model was recorded, with what the model computed. So each stage is
-computed from what the model gave it, a mistake shows where it is made and nowhere else, and there may be many. Where stages
-were not recorded the oracle computes them, too, and the mistake can be in any of those between two that were.
+The oracle makes a pass that goes on, wherever the model was recorded, with what the model computed.
+So each stage is computed from what the model gave it, a mistake shows where it is made and nowhere
+else, and there may be many. Where stages were not recorded the oracle computes them, too, and the
+mistake can be in any of those between two that were.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from weights.tracing import Recording
 Change = Callable[[Step], "Step | None"]
 Changes = Mapping[str, Change]  # by stage
 
-# What people get wrong together: only these are tried in pairs where stages in between were not recorded.
+# What people get wrong together: only these are tried in pairs where stages in between were not
+# recorded.
 COMMON = (
     "SAME padding",
     "batch norm eps",
@@ -52,8 +54,9 @@ IMAGE = "input"
 class Judge:
     """Judges one recording.
 
-    config, arrays: what the model should be. x: the input that it was given. given: what its first stage was given. right:
-    the oracle's own recording; stages of the same name have the same shape. rows: how far the model's are from that.
+    config, arrays: what the model should be. x: the input that it was given. given: what its first
+    stage was given. right: the oracle's own recording; stages of the same name have the same shape.
+    rows: how far the model's are from that.
     progress: called with a line now and then.
     """
 
@@ -80,7 +83,11 @@ class Judge:
     @cached_property
     def values(self) -> dict[str, Array]:
         """What was recorded of the oracle's stages."""
-        return {name: array for name, array in self.recording.values.items() if name in self.right.values}
+        return {
+            name: array
+            for name, array in self.recording.values.items()
+            if name in self.right.values
+        }
 
     @cached_property
     def state(self) -> State:
@@ -92,14 +99,18 @@ class Judge:
         """The stage that each value is the output of, by the value's id."""
         return {id(stage.output): name for name, stage in self.state.stages.items()}
 
-    def _pass(self, image: Array, altered: Mapping[str, Callable[[Stage], Array]], leaving: str = "") -> State:
+    def _pass(
+        self, image: Array, altered: Mapping[str, Callable[[Stage], Array]], leaving: str = ""
+    ) -> State:
         """One along the recording, but for the stage `leaving`."""
         taught = {name: self._recorded for name in self.values if name != leaving}
         state, node, _ = reference.stages(
             self.config, self.arrays, image, training=self.training, altered={**taught, **altered}
         )
         if not altered and not leaving:
-            state.stages[IMAGE] = Stage(IMAGE, IMAGE, IMAGE, node, node, (), {"channels": image.shape[1]})
+            state.stages[IMAGE] = Stage(
+                IMAGE, IMAGE, IMAGE, node, node, (), {"channels": image.shape[1]}
+            )
         return state
 
     def _recorded(self, stage: Stage) -> Array:
@@ -116,7 +127,9 @@ class Judge:
 
     @cached_property
     def _image(self) -> list[Finding]:
-        """How what the first stage was given differs from the input, where it has the input's shape."""
+        """How what the first stage was given differs from the input, where it has the input's
+        shape.
+        """
         if self.given.shape != self.x.shape:
             return []
         step, x = Step(IMAGE, {}, {"channels": self.x.shape[1]}), self.x.astype(np.float64)
@@ -124,8 +137,12 @@ class Judge:
 
     @property
     def has_prefix(self) -> bool:
-        """Whether the first stage was given something that the input did not become by any known mistake."""
-        return self.given.shape != self.x.shape or any(not finding.explanations for finding in self._image)
+        """Whether the first stage was given something that the input did not become by any known
+        mistake.
+        """
+        return self.given.shape != self.x.shape or any(
+            not finding.explanations for finding in self._image
+        )
 
     def _stage(self, name: str, stage: Stage) -> Iterator[Finding]:
         between = self._between(name)
@@ -158,17 +175,39 @@ class Judge:
                 step = Step(kind, {}, {"decay": stage.settings["decay"]})
                 inputs = (self.arrays[name].astype(np.float64), batch, count)
                 limit = tolerance(self.dtype, "train statistics")
-                yield from self._judged(name, step, inputs, self.recording.statistics[name], compute(step, inputs), limit)
+                yield from self._judged(
+                    name,
+                    step,
+                    inputs,
+                    self.recording.statistics[name],
+                    compute(step, inputs),
+                    limit,
+                )
 
     def _judged(
-        self, name: str, step: Step, inputs: tuple[Array, ...], actual: Array, right: Array, limit: float
+        self,
+        name: str,
+        step: Step,
+        inputs: tuple[Array, ...],
+        actual: Array,
+        right: Array,
+        limit: float,
     ) -> Iterator[Finding]:
         apart = self._apart(name, actual, right, limit)
         if not apart.ok:
             self.progress(f"{self.model}: try causes at {name}")
-            yield self._finding(name, apart, actual, right, explanations(step, inputs, actual, limit))
+            yield self._finding(
+                name, apart, actual, right, explanations(step, inputs, actual, limit)
+            )
 
-    def _finding(self, name: str, apart: Difference, actual: Array, right: Array, found: Iterable[Explanation]) -> Finding:
+    def _finding(
+        self,
+        name: str,
+        apart: Difference,
+        actual: Array,
+        right: Array,
+        found: Iterable[Explanation],
+    ) -> Finding:
         agrees = None
         for row in self.rows if name != IMAGE else ():
             if row.tensor == name:
@@ -181,7 +220,9 @@ class Judge:
         quantity = f"{self.mode} forward"
         names = (self.model, ORACLE)
         axes = axes_of(actual.shape)
-        return difference(actual, right, tolerance=limit, quantity=quantity, tensor=name, names=names, axes=axes)
+        return difference(
+            actual, right, tolerance=limit, quantity=quantity, tensor=name, names=names, axes=axes
+        )
 
     def _step(self, stage: Stage) -> Step:
         """What a stage of the oracle computes, as data."""
@@ -194,14 +235,20 @@ class Judge:
         return Step(stage.kind, leaves, {**stage.settings, "of_image": of_image})
 
     def _between(self, name: str) -> list[str]:
-        """The stages that lead to one, were not recorded and have no recorded one on the way; in the order of execution."""
+        """The stages that lead to one, were not recorded and have no recorded one on the way; in
+        the order of execution.
+        """
         found: set[str] = set()
         seen: set[int] = set()
         waiting = [source for source, _ in self.state.stages[name].computed.sources]
         while waiting:
             node = waiting.pop()
             stage = self.names.get(id(node))
-            if id(node) in seen or stage in self.values or (stage == IMAGE and self.recording.received is not None):
+            if (
+                id(node) in seen
+                or stage in self.values
+                or (stage == IMAGE and self.recording.received is not None)
+            ):
                 continue
             seen.add(id(node))
             found |= {stage} if stage else set()
@@ -211,7 +258,9 @@ class Judge:
     # Where only the last of several stages was recorded
 
     def _somewhere(self, name: str, between: list[str]) -> list[Explanation]:
-        """Causes in all of the stages that can have them, or in one; two of the common ones where no single one does."""
+        """Causes in all of the stages that can have them, or in one; two of the common ones where
+        no single one does.
+        """
         sites = [self.state.stages[site] for site in (*between, name)]
         offered: dict[tuple[str, str], list[str]] = {}
         for site in sites:
@@ -224,7 +273,9 @@ class Judge:
                 everywhere.append((cause, f"{words}, in the input", {IMAGE: change}))
                 continue
             if len(places) > 1:
-                everywhere.append((cause, f"{words}, in all of {_few(places)}", dict.fromkeys(places, change)))
+                everywhere.append(
+                    (cause, f"{words}, in all of {_few(places)}", dict.fromkeys(places, change))
+                )
             somewhere += [(cause, f"{words}, at {place}", {place: change}) for place in places]
         found = self._tried(name, everywhere) or self._tried(name, somewhere)
         if between == [IMAGE]:
@@ -234,7 +285,9 @@ class Judge:
             here = explanations(self._step(stage), inputs, self.values[name], self.limit)
             found += [each for each in here if each.cause not in known]
         if not found and isinstance(self.config, BlockConfig):
-            pairs = combinations([each for each in (*everywhere, *somewhere) if each[0] in COMMON], 2)
+            pairs = combinations(
+                [each for each in (*everywhere, *somewhere) if each[0] in COMMON], 2
+            )
             found = self._tried(
                 name,
                 (
@@ -245,7 +298,9 @@ class Judge:
             )
         return found
 
-    def _tried(self, name: str, candidates: Iterable[tuple[str, str, Changes]]) -> list[Explanation]:
+    def _tried(
+        self, name: str, candidates: Iterable[tuple[str, str, Changes]]
+    ) -> list[Explanation]:
         actual = self.values[name]
         off = _relative(self.state.stages[name].computed.value, actual)
         best: dict[str, Explanation] = {}
@@ -271,7 +326,9 @@ class Judge:
 
     @cached_property
     def _on_one_image(self) -> "Judge":
-        """The same for the first image alone: in evaluation, whether a cause can be it shows there."""
+        """The same for the first image alone: in evaluation, whether a cause can be it shows
+        there.
+        """
         values = {name: array[:1] for name, array in self.recording.values.items()}
         received = None if self.recording.received is None else self.recording.received[:1]
         return replace(self, recording=Recording(values, received=received), given=self.given[:1])
@@ -286,7 +343,9 @@ class Judge:
         return near or _relative(made[1], self.values[name]) < 0.5 * off
 
     def _with(self, name: str, changes: Changes) -> tuple[Step, Array] | None:
-        """A changed step, and the stage's output with all changes made; None where one of them cannot be."""
+        """A changed step, and the stage's output with all changes made; None where one of them
+        cannot be.
+        """
         steps: list[Step] = []
 
         def altered(stage: Stage) -> Array:
@@ -303,7 +362,9 @@ class Judge:
         others = {stage: altered for stage in changes if stage != IMAGE}
         try:
             if IMAGE in changes:
-                image = altered(Stage(IMAGE, IMAGE, IMAGE, Node(image), Node(image), (Node(image),), {}))
+                image = altered(
+                    Stage(IMAGE, IMAGE, IMAGE, Node(image), Node(image), (Node(image),), {})
+                )
             y = self._pass(image, others, leaving=name).stages[name].output.value
         except LookupError:
             return None
@@ -317,7 +378,9 @@ def _few(places: list[str], most: int = 4) -> str:
 
 
 def _again(cause: str, words: str) -> Change:
-    """The change that a cause makes in these words, to be made in any step; None where it cannot."""
+    """The change that a cause makes in these words, to be made in any step; None where it
+    cannot.
+    """
     offering: Cause = next(each for each in CAUSES if each.name == cause)
 
     def change(step: Step) -> Step | None:

@@ -1,12 +1,15 @@
-"""Lower precision: how far each framework is from the oracle in bfloat16 and float16, in units of the format's eps.
+"""Lower precision: how far each framework is from the oracle in bfloat16 and float16, in units of
+the format's eps.
 
-Two regimes. "mixed": parameters, statistics and input in float32, computed in the format as the framework itself does it
-(PyTorch's autocast, Flax' dtype and param_dtype, Keras' mixed policies). "low": parameters, input and computation in the
-format, statistics in float32. The oracle, in float64, is given what the framework is given, rounded where it is.
+Two regimes. "mixed": parameters, statistics and input in float32, computed in the format as the
+framework itself does it (PyTorch's autocast, Flax' dtype and param_dtype, Keras' mixed policies).
+"low": parameters, input and computation in the format, statistics in float32. The oracle, in
+float64, is given what the framework is given, rounded where it is.
 
-Outputs and statistics are measured with ordinary weights. A gradient jumps where a relu changes sides, and with a format's
-few digits some always do, rightly: so gradients are measured with weights whose offsets keep every relu and maximum clear of
-its kink by `CLEARANCE`, nothing is left out, and the bound need not allow for jumps.
+Outputs and statistics are measured with ordinary weights. A gradient jumps where a relu changes
+sides, and with a format's few digits some always do, rightly: so gradients are measured with
+weights whose offsets keep every relu and maximum clear of its kink by `CLEARANCE`, nothing is left
+out, and the bound need not allow for jumps.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ def eps(form: str) -> float:
 
 @dataclass(frozen=True)
 class Task:
-    """What is computed: canonical arrays and an input in float32, and slopes of the output for gradients, or None."""
+    """What is computed: canonical arrays and an input in float32, and slopes of the output for
+    gradients, or None.
+    """
 
     config: Config
     arrays: Mapping[str, np.ndarray]
@@ -54,7 +59,10 @@ class Task:
     def rounded(self, form: str) -> Task:
         """The same with parameters and input in a format; the statistics stay as they are."""
         parameters = {parameter.name for parameter in schema(self.config) if parameter.trainable}
-        arrays = {name: array.astype(form) if name in parameters else array for name, array in self.arrays.items()}
+        arrays = {
+            name: array.astype(form) if name in parameters else array
+            for name, array in self.arrays.items()
+        }
         return Task(self.config, arrays, self.x.astype(form), self.cotangent)
 
 
@@ -72,13 +80,17 @@ def precision(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Runs the weights in each framework, format and regime, and reports how far each is from the float64 oracle.
+    """Runs the weights in each framework, format and regime, and reports how far each is from the
+    float64 oracle.
 
-    A quantity is named "mixed bfloat16 eval output"; its tolerance is the bound of `shared_tests.tolerances` times the
-    format's eps, the same for all frameworks. `table(report)` shows it in units of eps.
-    arrays: canonical; None for random ones, and then gradients are measured too, with weights drawn clear of kinks.
+    A quantity is named "mixed bfloat16 eval output"; its tolerance is the bound of
+    `shared_tests.tolerances` times the format's eps, the same for all frameworks. `table(report)`
+    shows it in units of eps.
+    arrays: canonical; None for random ones, and then gradients are measured too, with weights drawn
+        clear of kinks.
     inputs: (batch, channels, height, width); None for random ones of `size` (height, width).
-    Raises WeightsError for arrays that do not fit, ValueError for formats, regimes and devices, MissingFramework.
+    Raises WeightsError for arrays that do not fit, ValueError for formats, regimes and devices,
+    MissingFramework.
     """
     tell = progress or (lambda line: None)
     for form in formats:
@@ -88,12 +100,20 @@ def precision(
     used = backends(frameworks, devices)
     size = pair_of("size", default_size(config) if size is None else size)
     tasks = [ordinary(config, arrays, inputs, size, at_least("batch", batch, 1), seed)]
-    notes = ["gradients are measured with random weights alone: given ones may be near kinks"] if arrays is not None else []
+    notes = (
+        ["gradients are measured with random weights alone: given ones may be near kinks"]
+        if arrays is not None
+        else []
+    )
     if arrays is None:
         tell("weights clear of kinks")
         posed = clear(config, seed)
         tasks += [posed] if posed is not None else []
-        notes += ["gradients were not measured: in every draw rounding decides some of them"] if posed is None else []
+        notes += (
+            ["gradients were not measured: in every draw rounding decides some of them"]
+            if posed is None
+            else []
+        )
     rows = []
     for task in tasks:
         for form in formats:
@@ -133,31 +153,47 @@ def ordinary(
     arrays = random_arrays(config, "float32", seed) if arrays is None else arrays
     check(schema(config), arrays)
     x = random_input(config, size, batch, "float32", seed) if inputs is None else inputs
-    return Task(config, {name: array.astype(np.float32) for name, array in arrays.items()}, x.astype(np.float32))
+    return Task(
+        config,
+        {name: array.astype(np.float32) for name, array in arrays.items()},
+        x.astype(np.float32),
+    )
 
 
 def clear(config: Config, seed: int = 0) -> Task | None:
-    """Random weights, images and slopes in which rounding decides nothing; None if no draw is like that.
+    """Random weights, images and slopes in which rounding decides nothing; None if no draw is like
+    that.
 
-    No relu or maximum comes within `CLEARANCE` of its kink, and no gradient moves by more than `MOVEMENT` when the oracle
-    rounds all it computes, as a sum that cancels would. Sizes take turns: in a small image fewer maxima are nearly tied.
+    No relu or maximum comes within `CLEARANCE` of its kink, and no gradient moves by more than
+    `MOVEMENT` when the oracle rounds all it computes, as a sum that cancels would. Sizes take
+    turns: in a small image fewer maxima are nearly tied.
     """
     for attempt in range(DRAWS if isinstance(config, BlockConfig) else DRAWS // 10):
         size, batch = ((default_size(config), 4), (small_size(config), 2))[attempt % 2]
         task = _drawn(config, size, batch, seed + 1000 * attempt)
-        margin = min(reference.run(config, task.arrays, task.x, training=training).margin for training in (False, True))
-        if margin >= CLEARANCE * eps("bfloat16") and all(movement(task, form) <= MOVEMENT for form in FORMATS):
+        margin = min(
+            reference.run(config, task.arrays, task.x, training=training).margin
+            for training in (False, True)
+        )
+        if margin >= CLEARANCE * eps("bfloat16") and all(
+            movement(task, form) <= MOVEMENT for form in FORMATS
+        ):
             return task
     return None
 
 
 def movement(task: Task, form: str) -> float:
-    """How far the gradients move, in eps and relative to each tensor, when the oracle rounds all it computes to a format."""
+    """How far the gradients move, in eps and relative to each tensor, when the oracle rounds all it
+    computes to a format.
+    """
     expected, scales = expectation(task)
     with rounded_to(form):
         moved, _ = expectation(task)
     return max(
-        difference(moved[quantity][tensor], array, tolerance=0, scale=scales[quantity, tensor]).relative / eps(form)
+        difference(
+            moved[quantity][tensor], array, tolerance=0, scale=scales[quantity, tensor]
+        ).relative
+        / eps(form)
         for quantity, tensors in expected.items()
         for tensor, array in tensors.items()
     )
@@ -171,14 +207,20 @@ def small_size(config: Config) -> tuple[int, int]:
 
 
 def _drawn(config: Config, size: tuple[int, int], batch: int, seed: int) -> Task:
-    """Random arrays, but that what stands in front of a relu is far above 0 (in every third channel of `bn1`: far below),
-    and that running statistics are near those of the images, so that this holds in evaluation too.
+    """Random arrays, but that what stands in front of a relu is far above 0 (in every third channel
+    of `bn1`: far below), and that running statistics are near those of the images, so that this
+    holds in evaluation too.
     """
-    arrays, x = random_arrays(config, "float32", seed), random_input(config, size, batch, "float32", seed)
+    arrays, x = (
+        random_arrays(config, "float32", seed),
+        random_input(config, size, batch, "float32", seed),
+    )
     names = {parameter.module for parameter in schema(config)}
     for parameter in schema(config):
         if height := _height(parameter, names):
-            below = (np.arange(*parameter.shape) % 3 == 2) & (parameter.module.split(".")[-1] == "bn1")
+            below = (np.arange(*parameter.shape) % 3 == 2) & (
+                parameter.module.split(".")[-1] == "bn1"
+            )
             arrays[parameter.name] += np.where(below, -height, height)
     rng = np.random.default_rng([seed, 4])
     arrays |= {
@@ -190,10 +232,19 @@ def _drawn(config: Config, size: tuple[int, int], batch: int, seed: int) -> Task
     return Task(config, arrays, x, slopes)
 
 
-# In front of a relu, by the name of the layer: how far the offset of a norm is moved, or the bias of the first layer of a
-# bottleneck; what comes out of a norm without it is hardly ever greater than 3.
+# In front of a relu, by the name of the layer: how far the offset of a norm is moved, or the bias
+# of the first layer of a bottleneck; what comes out of a norm without it is hardly ever greater
+# than 3.
 _HEIGHTS = {
-    "norm offset": {"bn1": 5, "bn_1": 4, "bn_reduce0": 4, "bn_di_0": 4, "bn_di_1": 4, "norm": 3, "1": 8},
+    "norm offset": {
+        "bn1": 5,
+        "bn_1": 4,
+        "bn_reduce0": 4,
+        "bn_di_0": 4,
+        "bn_di_1": 4,
+        "norm": 3,
+        "1": 8,
+    },
     "convolution bias": {"fc1": 2},
 }
 
@@ -206,13 +257,19 @@ def _height(parameter: Parameter, modules: set[str]) -> float:
         path[-1:] == ["attention"] and layer == "bn1"
     ):  # coordinate attention: in front of a hard swish, with kinks at 3 and -3
         return 0
-    if layer.startswith("norm") and layer[4:].isdigit():  # gather-excite: in front of the next step's relu
+    if (
+        layer.startswith("norm") and layer[4:].isdigit()
+    ):  # gather-excite: in front of the next step's relu
         return 4 if ".".join([*path, f"norm{int(layer[4:]) + 1}"]) in modules else 0
     return _HEIGHTS.get(parameter.role, {}).get(layer, 0)
 
 
-def _batch_statistics(config: Config, arrays: Mapping[str, np.ndarray], x: np.ndarray) -> dict[str, np.ndarray]:
-    """The mean and variance of the batch in front of each batch norm: what decay leaves of 0, and of 1, tells both."""
+def _batch_statistics(
+    config: Config, arrays: Mapping[str, np.ndarray], x: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The mean and variance of the batch in front of each batch norm: what decay leaves of 0, and
+    of 1, tells both.
+    """
     running = [parameter.name for parameter in schema(config) if not parameter.trainable]
     after = []
     for start in (0, 1):
@@ -250,12 +307,21 @@ def outcome(backend: Backend, given: Task, compute: str | None) -> Quantities:
     model = backend.build(given.config, given.arrays, compute)
     if given.cotangent is not None:
         return {
-            f"{mode} gradient": backend.gradients(model, given.x, given.cotangent, training=mode == "train")[1]
+            f"{mode} gradient": backend.gradients(
+                model, given.x, given.cotangent, training=mode == "train"
+            )[1]
             for mode in ("eval", "train")
         }
-    outputs = {mode: backend.forward(model, given.x, training=mode == "train") for mode in ("eval", "train")}
+    outputs = {
+        mode: backend.forward(model, given.x, training=mode == "train")
+        for mode in ("eval", "train")
+    }
     after = export(model)
-    statistics = {parameter.name: after[parameter.name] for parameter in schema(given.config) if not parameter.trainable}
+    statistics = {
+        parameter.name: after[parameter.name]
+        for parameter in schema(given.config)
+        if not parameter.trainable
+    }
     return {
         **{f"{mode} output": {"output": output} for mode, output in outputs.items()},
         "train statistics": statistics,
@@ -269,11 +335,14 @@ def expectation(given: Task) -> tuple[Quantities, dict[tuple[str, str], float]]:
     if slopes is None:
         slopes = np.zeros(output_shape(given.config, given.x.shape))
     expected, scales, _ = oracle(given.config, wide, given.x.astype(np.float64), slopes)
-    # A mean is as far off as the values are whose mean it is: relative to their deviation, where that is greater.
+    # A mean is as far off as the values are whose mean it is: relative to their deviation, where
+    # that is greater.
     for parameter in schema(given.config):
         if parameter.role == "norm mean":
             variance = expected["train statistics"][f"{parameter.module}.running_var"]
             key = ("train statistics", parameter.name)
             scales[key] = max(scales[key], float(variance.max()) ** 0.5)
     kept = ("gradient",) if given.cotangent is not None else (" output", " statistics")
-    return {quantity: tensors for quantity, tensors in expected.items() if quantity.endswith(kept)}, scales
+    return {
+        quantity: tensors for quantity, tensors in expected.items() if quantity.endswith(kept)
+    }, scales

@@ -1,4 +1,6 @@
-"""The oracle: the block and the network in plain NumPy, forward and backward, from the papers' definitions."""
+"""The oracle: the block and the network in plain NumPy, forward and backward, from the papers'
+definitions.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,12 @@ from weights.config import BlockConfig, Config, NetworkConfig
 
 @dataclass(frozen=True)
 class Pass:
-    """The outcome of one pass of the oracle. gradients: by parameter, with input_gradient empty if not asked for.
+    """The outcome of one pass of the oracle. gradients: by parameter, with input_gradient empty if
+    not asked for.
 
-    scales: what rounding errors are relative to, for gradients that cancel. vanishing: the parameters whose gradient is
-    exactly zero whatever comes. shifted, margin, multiply_adds: as in `State`.
+    scales: what rounding errors are relative to, for gradients that cancel. vanishing: the
+    parameters whose gradient is exactly zero whatever comes. shifted, margin, multiply_adds: as in
+    `State`.
     """
 
     output: Array
@@ -51,7 +55,9 @@ def has_oracle(kind: str) -> bool:
 
 
 def block(state: State, name: str, config: BlockConfig, x: Node) -> Node:
-    """He et al. 2015, figure 2 and section 3.3, with attention in front of the sum (Hu et al. 2018, figure 3)."""
+    """He et al. 2015, figure 2 and section 3.3, with attention in front of the sum (Hu et al. 2018,
+    figure 3).
+    """
     y = normalized_conv(state, f"{name}conv1", f"{name}bn1", x, config.stride, config.padding)
     y = state.stage(f"{name}relu", "relu", relu(state, y), y)
     y = normalized_conv(state, f"{name}conv2", f"{name}bn2", y, (1, 1), config.padding)
@@ -87,11 +93,17 @@ def stages(
     training: bool,
     altered: Mapping[str, Callable[[Stage], Array]] | None = None,
 ) -> tuple[State, Node, Node]:
-    """One forward pass: what it left behind (its stages among it), the input and the output. altered: as in `State`."""
+    """One forward pass: what it left behind (its stages among it), the input and the output.
+    altered: as in `State`.
+    """
     wide = {name: _wide(array) for name, array in arrays.items()}
     state = State(wide, training, config.bn_decay, config.bn_eps, altered=altered or {})
     image = Node(_wide(x))
-    output = block(state, "", config, image) if isinstance(config, BlockConfig) else network(state, config, image)
+    output = (
+        block(state, "", config, image)
+        if isinstance(config, BlockConfig)
+        else network(state, config, image)
+    )
     return state, image, output
 
 
@@ -103,18 +115,27 @@ def run(
     *,
     training: bool,
 ) -> Pass:
-    """One pass of the oracle. arrays: canonical; x: (batch, channels, height, width); all are taken as float64.
+    """One pass of the oracle. arrays: canonical; x: (batch, channels, height, width); all are taken
+    as float64.
 
-    cotangent: the gradients are those of sum(output * cotangent); None if no gradients are wanted; a function of the output
-    if it depends on it, as the slope of a loss does.
+    cotangent: the gradients are those of sum(output * cotangent); None if no gradients are wanted;
+    a function of the output if it depends on it, as the slope of a loss does.
     """
     state, image, output = stages(config, arrays, x, training=training)
     gradients = {}
     if cotangent is not None:
         backward(output, _wide(cotangent(output.value) if callable(cotangent) else cotangent))
         for name, node in state.parameters.items():
-            gradients[name] = np.zeros(node.shape) if node.slope is None or name in state.vanishing else node.slope
-    scales = {name: state.magnitudes[name] for name in state.cancelling | state.vanishing if name in state.magnitudes}
+            gradients[name] = (
+                np.zeros(node.shape)
+                if node.slope is None or name in state.vanishing
+                else node.slope
+            )
+    scales = {
+        name: state.magnitudes[name]
+        for name in state.cancelling | state.vanishing
+        if name in state.magnitudes
+    }
     return Pass(
         output.value,
         state.statistics,

@@ -1,6 +1,8 @@
-"""The oracle of the attention kinds, written from the papers: (state, name, x, **options) -> Node of x's shape.
+"""The oracle of the attention kinds, written from the papers: (state, name, x, **options) -> Node
+of x's shape.
 
-The options and their defaults are those of `weights.attention`; the names of the parameters are those of the schema.
+The options and their defaults are those of `weights.attention`; the names of the parameters are
+those of the schema.
 """
 
 from __future__ import annotations
@@ -93,7 +95,10 @@ def efficient_channel(state: State, name: str, x: Node, padding: str, **adaptive
     reach = np.arange(channels)[:, None] + np.arange(size) - size // 2
     if padding == "zero":
         outside = (reach < 0) | (reach >= channels)
-        y, reach = concatenate([y, Node(np.zeros((len(y.value), 1)))], 1), np.where(outside, channels, reach)
+        y, reach = (
+            concatenate([y, Node(np.zeros((len(y.value), 1)))], 1),
+            np.where(outside, channels, reach),
+        )
     else:
         reach %= channels
     windows = reshape(take(y, reach.ravel(), 1), -1, channels, size)
@@ -102,7 +107,15 @@ def efficient_channel(state: State, name: str, x: Node, padding: str, **adaptive
     return x * reshape(gate, -1, channels, 1, 1)
 
 
-def cbam(state: State, name: str, x: Node, kernel_size: int, bn_eps: float, bn_decay: float, **layers: Any) -> Node:
+def cbam(
+    state: State,
+    name: str,
+    x: Node,
+    kernel_size: int,
+    bn_eps: float,
+    bn_decay: float,
+    **layers: Any,
+) -> Node:
     """Equations 1 to 3: first the channels, then the positions."""
     averages = _bottleneck(state, f"{name}.channel", _averaged(state, name, x))
     greatest = _bottleneck(state, f"{name}.channel", _greatest(state, name, x, *POSITIONS))
@@ -112,23 +125,45 @@ def cbam(state: State, name: str, x: Node, kernel_size: int, bn_eps: float, bn_d
     return x * _spatial_gate(state, f"{name}.spatial", pooled, kernel_size, bn_eps, bn_decay)
 
 
-def _spatial_gate(state: State, name: str, pooled: Node, kernel_size: int, eps: float, decay: float) -> Node:
+def _spatial_gate(
+    state: State, name: str, pooled: Node, kernel_size: int, eps: float, decay: float
+) -> Node:
     padding = (kernel_size // 2, kernel_size // 2)
-    y = normalized_conv(state, f"{name}.conv", f"{name}.bn", pooled, padding=padding, eps=eps, decay=decay)
+    y = normalized_conv(
+        state, f"{name}.conv", f"{name}.bn", pooled, padding=padding, eps=eps, decay=decay
+    )
     return state.stage(name, "sigmoid", sigmoid(y), y)
 
 
-def bam(state: State, name: str, x: Node, dilation: int, fusion: str, bn_eps: float, bn_decay: float, **width: Any) -> Node:
+def bam(
+    state: State,
+    name: str,
+    x: Node,
+    dilation: int,
+    fusion: str,
+    bn_eps: float,
+    bn_decay: float,
+    **width: Any,
+) -> Node:
     """Section 3.1, equations 1 to 4; where the batch norms stand is the authors' code's."""
 
     def layer(conv: str, bn: str, x: Node, reach: int = 0) -> Node:
         padding, apart = (reach, reach), max(reach, 1)
         y = normalized_conv(
-            state, f"{name}.{conv}", f"{name}.{bn}", x, padding=padding, dilation=apart, eps=bn_eps, decay=bn_decay
+            state,
+            f"{name}.{conv}",
+            f"{name}.{bn}",
+            x,
+            padding=padding,
+            dilation=apart,
+            eps=bn_eps,
+            decay=bn_decay,
         )
         return _relu(state, f"{name}.{conv.split('.')[0]}", y)
 
-    channel = layer("channel_att.fc_0", "channel_att.bn_1", _averaged(state, f"{name}.channel_att", x))
+    channel = layer(
+        "channel_att.fc_0", "channel_att.bn_1", _averaged(state, f"{name}.channel_att", x)
+    )
     channel = conv2d(state, f"{name}.channel_att.fc_final", channel)
     spatial = layer("spatial_att.conv_reduce0", "spatial_att.bn_reduce0", x)
     spatial = layer("spatial_att.conv_di_0", "spatial_att.bn_di_0", spatial, dilation)
@@ -161,20 +196,26 @@ def gather_excite(
     bn_decay: float,
     **sizes: Any,
 ) -> Node:
-    """Section 2: x * sigmoid(interp(xi_G(x))); the gathers of sections 3.1 and 3.2, the two layers of section 3.3."""
+    """Section 2: x * sigmoid(interp(xi_G(x))); the gathers of sections 3.1 and 3.2, the two layers
+    of section 3.3.
+    """
     _, channels, rows, cols = x.shape
     if sizes.get("size") is not None:
         check_map("ge", rows, cols, size=pair_of("size", sizes["size"]))
     if gather == "average" and extent is None:
         y = state.stage(f"{name}.gather", "average", global_average(x), x)
     elif gather == "average":
-        y = state.stage(f"{name}.gather", "average", _around(_around(x, extent, ROWS), extent, COLS), x)
+        y = state.stage(
+            f"{name}.gather", "average", _around(_around(x, extent, ROWS), extent, COLS), x
+        )
     else:
         y, steps = x, 1 if extent is None else extent.bit_length() - 1
         stride, padding = ((1, 1), (0, 0)) if extent is None else ((2, 2), (1, 1))
         for step in range(1, steps + 1):
             conv, bn = f"{name}.gather.conv{step}", f"{name}.gather.norm{step}"
-            y = normalized_conv(state, conv, bn, y, stride, padding, groups=channels, eps=bn_eps, decay=bn_decay)
+            y = normalized_conv(
+                state, conv, bn, y, stride, padding, groups=channels, eps=bn_eps, decay=bn_decay
+            )
             y = _relu(state, f"{name}.gather", y) if step < steps else y
     if mlp:
         y = _bottleneck(state, f"{name}.mlp", y)
@@ -185,19 +226,31 @@ def gather_excite(
 
 
 def _around(x: Node, extent: int, axis: int) -> Node:
-    """For every extent-th place along an axis, the mean of the places less than extent away that are there."""
+    """For every extent-th place along an axis, the mean of the places less than extent away that
+    are there.
+    """
     size = x.shape[axis]
-    places = [range(max(0, at - extent + 1), min(size, at + extent)) for at in range(0, size, extent)]
+    places = [
+        range(max(0, at - extent + 1), min(size, at + extent)) for at in range(0, size, extent)
+    ]
     return concatenate([average(take(x, list(near), axis), axis) for near in places], axis)
 
 
-def global_context(state: State, name: str, x: Node, pooling: str, fusion: str, ln_eps: float, **width: Any) -> Node:
-    """Section 3.4, equation 5 and figure 4d; the fusions of figure 1 of the journal version (Cao et al. 2020)."""
+def global_context(
+    state: State, name: str, x: Node, pooling: str, fusion: str, ln_eps: float, **width: Any
+) -> Node:
+    """Section 3.4, equation 5 and figure 4d; the fusions of figure 1 of the journal version (Cao et
+    al. 2020).
+    """
     batch, channels, rows, cols = x.shape
     if pooling == "attention":
         state.vanishing.add(f"{name}.conv_attn.bias")
-        weights = _softmax(state, name, reshape(conv2d(state, f"{name}.conv_attn", x), batch, 1, rows * cols))
-        context = einsum(state, "bcn,bn->bc", reshape(x, batch, channels, -1), reshape(weights, batch, -1))
+        weights = _softmax(
+            state, name, reshape(conv2d(state, f"{name}.conv_attn", x), batch, 1, rows * cols)
+        )
+        context = einsum(
+            state, "bcn,bn->bc", reshape(x, batch, channels, -1), reshape(weights, batch, -1)
+        )
         context = reshape(context, batch, channels, 1, 1)
     else:
         context = _averaged(state, name, x)
@@ -215,7 +268,9 @@ def global_context(state: State, name: str, x: Node, pooling: str, fusion: str, 
 
 
 def simam(state: State, name: str, x: Node, e_lambda: float) -> Node:
-    """Equation 5, of which the inverse 1 / e* goes through the sigmoid of equation 6; the variance divided by n - 1."""
+    """Equation 5, of which the inverse 1 / e* goes through the sigmoid of equation 6; the variance
+    divided by n - 1.
+    """
     check_map("simam", *x.shape[2:], least=(1, 2))
     centred = x - global_average(x)
     squares = centred * centred
@@ -223,7 +278,9 @@ def simam(state: State, name: str, x: Node, e_lambda: float) -> Node:
     return x * _gate(state, name, squares / (4 * (variance + e_lambda)) + 0.5)
 
 
-def coordinate(state: State, name: str, x: Node, bn_eps: float, bn_decay: float, **width: Any) -> Node:
+def coordinate(
+    state: State, name: str, x: Node, bn_eps: float, bn_decay: float, **width: Any
+) -> Node:
     """Section 3.2, equations 4 to 9; the activation is hard swish, as in the authors' code."""
     rows = _averaged(state, name, x, COLS)
     cols = transpose(_averaged(state, name, x, ROWS), 0, CHANNELS, COLS, ROWS)
@@ -237,14 +294,26 @@ def coordinate(state: State, name: str, x: Node, bn_eps: float, bn_decay: float,
     return x * gate_rows * _gate(state, name, conv2d(state, f"{name}.conv_w", of_cols))
 
 
-def triplet(state: State, name: str, x: Node, kernel_size: int, spatial: bool, bn_eps: float, bn_decay: float) -> Node:
-    """Section 3.2, equations 1 to 3: each branch swaps an axis with the channels, gates, and swaps it back."""
+def triplet(
+    state: State,
+    name: str,
+    x: Node,
+    kernel_size: int,
+    spatial: bool,
+    bn_eps: float,
+    bn_decay: float,
+) -> Node:
+    """Section 3.2, equations 1 to 3: each branch swaps an axis with the channels, gates, and swaps
+    it back.
+    """
 
     def branch(gate: str, *axes: int) -> Node:
         turned = transpose(x, *axes)
         both = [_greatest(state, name, turned, CHANNELS), _averaged(state, name, turned, CHANNELS)]
         pooled = _side_by_side(state, name, both, CHANNELS)
-        turned = turned * _spatial_gate(state, f"{name}.{gate}", pooled, kernel_size, bn_eps, bn_decay)
+        turned = turned * _spatial_gate(
+            state, f"{name}.{gate}", pooled, kernel_size, bn_eps, bn_decay
+        )
         return transpose(turned, *axes)
 
     y = branch("cw", 0, 2, 1, 3) + branch("hc", 0, 3, 2, 1)
@@ -252,9 +321,18 @@ def triplet(state: State, name: str, x: Node, kernel_size: int, spatial: bool, b
 
 
 def non_local(
-    state: State, name: str, x: Node, subsample: bool, scale: bool, bn_eps: float, bn_decay: float, **width: Any
+    state: State,
+    name: str,
+    x: Node,
+    subsample: bool,
+    scale: bool,
+    bn_eps: float,
+    bn_decay: float,
+    **width: Any,
 ) -> Node:
-    """Section 3.1, equation 1; 3.2, embedded Gaussian (equation 3); 3.3, equation 6, with its batch norm and subsampling."""
+    """Section 3.1, equation 1; 3.2, embedded Gaussian (equation 3); 3.3, equation 6, with its batch
+    norm and subsampling.
+    """
     batch, _, rows, cols = x.shape
     check_map("nonlocal", rows, cols, least=(2, 1) if subsample else (1, 1))
     state.vanishing.add(f"{name}.phi.bias")
@@ -271,26 +349,38 @@ def non_local(
     logits = einsum(state, "bdn,bdm->bnm", theta, phi)
     weights = _softmax(state, name, logits * theta.shape[1] ** -0.5 if scale else logits)
     y = reshape(einsum(state, "bdm,bnm->bdn", g, weights), batch, -1, rows, cols)
-    return x + normalized_conv(state, f"{name}.conv_out", f"{name}.bn", y, eps=bn_eps, decay=bn_decay)
+    return x + normalized_conv(
+        state, f"{name}.conv_out", f"{name}.bn", y, eps=bn_eps, decay=bn_decay
+    )
 
 
-def multi_head_self_attention(state: State, name: str, x: Node, heads: int, scale_positions: bool, **shape: Any) -> Node:
-    """Section 3.1 and figure 4: softmax(q k^T + q r^T) v, r = r_h + r_w by the distances of Shaw et al. 2018."""
+def multi_head_self_attention(
+    state: State, name: str, x: Node, heads: int, scale_positions: bool, **shape: Any
+) -> Node:
+    """Section 3.1 and figure 4: softmax(q k^T + q r^T) v, r = r_h + r_w by the distances of Shaw et
+    al. 2018.
+    """
     batch, channels, rows, cols = x.shape
     check_map("mhsa", rows, cols, size=pair_of("size", shape["size"]))
     width = channels // heads
     qkv = reshape(conv2d(state, f"{name}.qkv", x), batch, 3, heads, width, rows, cols)
-    query, key, value = (reshape(take(qkv, [part], 1), batch, heads, width, rows, cols) for part in range(3))
+    query, key, value = (
+        reshape(take(qkv, [part], 1), batch, heads, width, rows, cols) for part in range(3)
+    )
 
     def distances(table: str, size: int) -> Node:
         """(here, there, feature): the table's row for there - here."""
         steps = np.arange(size)[None, :] - np.arange(size)[:, None] + size - 1
-        return reshape(take(state.parameter(f"{name}.pos_embed.{table}"), steps.ravel(), 0), size, size, width)
+        return reshape(
+            take(state.parameter(f"{name}.pos_embed.{table}"), steps.ravel(), 0), size, size, width
+        )
 
     content = einsum(state, "bnfhw,bnfij->bnhwij", query, key)
     vertical = einsum(state, "bnfhw,hif->bnhwi", query, distances("height_rel", rows))
     horizontal = einsum(state, "bnfhw,wjf->bnhwj", query, distances("width_rel", cols))
-    positions = reshape(vertical, *vertical.shape, 1) + reshape(horizontal, *horizontal.shape[:4], 1, cols)
+    positions = reshape(vertical, *vertical.shape, 1) + reshape(
+        horizontal, *horizontal.shape[:4], 1, cols
+    )
     scale = width**-0.5
     logits = content * scale + positions * (scale if scale_positions else 1.0)
     weights = _softmax(state, name, reshape(logits, batch, heads, rows * cols, rows * cols))

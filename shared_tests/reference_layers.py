@@ -1,8 +1,10 @@
-"""The oracle's arithmetic: plain NumPy with gradients, and the layers that block, network and attention modules share.
+"""The oracle's arithmetic: plain NumPy with gradients, and the layers that block, network and
+attention modules share.
 
-A `Node` is a value that knows what it was made of and how slopes go back there; `backward` takes them back. Nothing here
-comes from a framework. Arrays are (batch, channels, height, width), float64, or complex128 where a test differentiates with
-complex steps (hence no abs, max or conj on the way of the data).
+A `Node` is a value that knows what it was made of and how slopes go back there; `backward` takes
+them back. Nothing here comes from a framework. Arrays are (batch, channels, height, width),
+float64, or complex128 where a test differentiates with complex steps (hence no abs, max or conj on
+the way of the data).
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _formats: list[np.dtype] = []
 
 @contextmanager
 def rounded_to(dtype: str) -> Iterator[None]:
-    """Within it, every value and every slope on the way is rounded to a lower dtype: it shows what rounding can do."""
+    """Within it, every value and every slope on the way is rounded to a lower dtype: it shows what
+    rounding can do.
+    """
     _formats.append(np.dtype(dtype))
     try:
         yield
@@ -42,7 +46,9 @@ def _held(value: Array) -> Array:
 
 
 class Node:
-    """A value. sources: what it was made of, each with the function from its slope to theirs. slope: after `backward`."""
+    """A value. sources: what it was made of, each with the function from its slope to theirs.
+    slope: after `backward`.
+    """
 
     def __init__(self, value: Array, *sources: tuple[Node, Callable[[Array], Array]]):
         self.value = _held(value)
@@ -86,7 +92,9 @@ def _node(value: Node | float) -> Node:
 def _summed(slope: Array, shape: tuple[int, ...]) -> Array:
     """What flows back through a broadcast from `shape`."""
     slope = slope.sum(axis=tuple(range(slope.ndim - len(shape))))
-    return slope.sum(axis=tuple(axis for axis, size in enumerate(shape) if size == 1), keepdims=True)
+    return slope.sum(
+        axis=tuple(axis for axis, size in enumerate(shape) if size == 1), keepdims=True
+    )
 
 
 def backward(y: Node, slope: Array) -> None:
@@ -94,7 +102,9 @@ def backward(y: Node, slope: Array) -> None:
     y.slope = slope
     waiting, known = [(-y.order, y)], {y.order}
     while waiting:
-        node = heapq.heappop(waiting)[1]  # the youngest: everything made of it has handed its slope back
+        node = heapq.heappop(waiting)[
+            1
+        ]  # the youngest: everything made of it has handed its slope back
         for source, pull in node.sources:
             part = _held(pull(node.slope))
             source.slope = part if source.slope is None else source.slope + part
@@ -105,9 +115,11 @@ def backward(y: Node, slope: Array) -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of a pass. name: as the traced models call it. module: whose parameters it uses; kind: what it computes.
+    """A step of a pass. name: as the traced models call it. module: whose parameters it uses; kind:
+    what it computes.
 
-    computed: its output. output: what the pass went on with: the same, unless it was altered. inputs: what it was given.
+    computed: its output. output: what the pass went on with: the same, unless it was altered.
+        inputs: what it was given.
     settings: what its definition needs besides, such as the stride.
     """
 
@@ -125,13 +137,17 @@ class State:
     """What a pass through the model reads and leaves behind.
 
     arrays: parameters and statistics. training: the mode. decay, eps: of the block's batch norms.
-    stages: what was computed, step by step, by name. altered: for some of them, what to go on with instead, made from the
-        stage.
-    statistics: the running statistics after the pass. parameters: the nodes of those parameters that were read.
-    magnitudes: for convolutions' parameters, the greatest sum of the magnitudes of what a gradient adds up; by `backward`.
-    cancelling: parameters whose gradient is what is left when nearly all of that cancels; vanishing: when all of it does.
+    stages: what was computed, step by step, by name. altered: for some of them, what to go on with
+        instead, made from the stage.
+    statistics: the running statistics after the pass. parameters: the nodes of those parameters
+        that were read.
+    magnitudes: for convolutions' parameters, the greatest sum of the magnitudes of what a gradient
+        adds up; by `backward`.
+    cancelling: parameters whose gradient is what is left when nearly all of that cancels;
+        vanishing: when all of it does.
     shifted: the running means that such a vanishing bias is part of.
-    margin: how near any relu came to its kink or any maximum to a tie, relative to the tensor's greatest magnitude.
+    margin: how near any relu came to its kink or any maximum to a tie, relative to the tensor's
+        greatest magnitude.
     multiply_adds: of convolutions, linear layers and matrix products, so far.
     """
 
@@ -151,7 +167,9 @@ class State:
     altered: Mapping[str, Callable[[Stage], Array]] = field(default_factory=dict)
 
     def stage(self, name: str, kind: str, computed: Node, *inputs: Node, **settings: Any) -> Node:
-        """Remembers a step, and gives its output or what stands in its place. A second step of a name is "name 2"."""
+        """Remembers a step, and gives its output or what stands in its place. A second step of a
+        name is "name 2".
+        """
         made = Stage(numbered(name, self.stages), name, kind, computed, computed, inputs, settings)
         if made.name in self.altered:
             made = replace(made, output=Node(self.altered[made.name](made)))
@@ -184,7 +202,9 @@ def exp(x: Node) -> Node:
 
 def total(x: Node, *axes: int) -> Node:
     """The sum over axes, which stay with size 1."""
-    return Node(x.value.sum(axis=axes, keepdims=True), (x, lambda slope: np.broadcast_to(slope, x.shape)))
+    return Node(
+        x.value.sum(axis=axes, keepdims=True), (x, lambda slope: np.broadcast_to(slope, x.shape))
+    )
 
 
 def average(x: Node, *axes: int) -> Node:
@@ -222,7 +242,12 @@ def transpose(x: Node, *axes: int) -> Node:
 def concatenate(parts: Sequence[Node], axis: int) -> Node:
     ends = np.cumsum([part.shape[axis] for part in parts])
     sources = [
-        (part, lambda slope, end=end, size=part.shape[axis]: np.take(slope, range(end - size, end), axis))
+        (
+            part,
+            lambda slope, end=end, size=part.shape[axis]: np.take(
+                slope, range(end - size, end), axis
+            ),
+        )
         for part, end in zip(parts, ends, strict=True)
     ]
     return Node(np.concatenate([part.value for part in parts], axis), *sources)
@@ -240,7 +265,9 @@ def take(x: Node, index: Sequence[int], axis: int) -> Node:
 
 
 def einsum(state: State, subscripts: str, a: Node, b: Node) -> Node:
-    """A product of two arrays summed over indices that stand in one of the two and not behind the arrow."""
+    """A product of two arrays summed over indices that stand in one of the two and not behind the
+    arrow.
+    """
     first, second, out = subscripts.replace("->", ",").split(",")
     sizes = {**dict(zip(first, a.shape, strict=True)), **dict(zip(second, b.shape, strict=True))}
     state.multiply_adds += int(np.prod([float(size) for size in sizes.values()]))
@@ -255,11 +282,19 @@ def einsum(state: State, subscripts: str, a: Node, b: Node) -> Node:
 
 
 def conv2d(
-    state: State, name: str, x: Node, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: int = 1, groups: int = 1
+    state: State,
+    name: str,
+    x: Node,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: int = 1,
+    groups: int = 1,
 ) -> Node:
-    """y[b, o, r, c] = bias[o] + sum over i, u, v of x[b, i, r stride + u dilation - padding, ...] w[o, i, u, v].
+    """y[b, o, r, c] = bias[o] + sum over i, u, v of x[b, i, r stride + u dilation - padding, ...]
+    w[o, i, u, v].
 
-    Cross-correlation with zeros outside of x, as every deep learning library's convolution (Goodfellow et al. 2016, 9.1).
+    Cross-correlation with zeros outside of x, as every deep learning library's convolution
+    (Goodfellow et al. 2016, 9.1).
     groups: 1, or as many as channels: each by itself (depthwise).
     """
     weight = state.parameter(f"{name}.weight")
@@ -268,7 +303,11 @@ def conv2d(
     reach = (dilation * (rows - 1) + 1, dilation * (cols - 1) + 1)
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
     windows = windows[:, :, :: stride[0], :: stride[1], ::dilation, ::dilation]
-    forward, inward = ("bircuv,oiuv->borc", "borc,oi->birc") if groups == 1 else ("borcuv,oiuv->borc", "borc,oi->borc")
+    forward, inward = (
+        ("bircuv,oiuv->borc", "borc,oi->birc")
+        if groups == 1
+        else ("borcuv,oiuv->borc", "borc,oi->borc")
+    )
     y = np.einsum(forward, windows, weight.value, optimize=groups == 1)
     state.multiply_adds += y.size * weight.value[0].size
 
@@ -278,8 +317,15 @@ def conv2d(
         for u in range(rows):
             for v in range(cols):
                 top, left = u * dilation, v * dilation
-                here = np.s_[:, :, top : top + stride[0] * height : stride[0], left : left + stride[1] * width : stride[1]]
-                spread[here] += np.einsum(inward, slope, weight.value[:, :, u, v], optimize=groups == 1)
+                here = np.s_[
+                    :,
+                    :,
+                    top : top + stride[0] * height : stride[0],
+                    left : left + stride[1] * width : stride[1],
+                ]
+                spread[here] += np.einsum(
+                    inward, slope, weight.value[:, :, u, v], optimize=groups == 1
+                )
         bottom, right = padded.shape[2] - padding[0], padded.shape[3] - padding[1]
         return spread[:, :, padding[0] : bottom, padding[1] : right]
 
@@ -305,11 +351,19 @@ def conv2d(
     return state.stage(name, "convolution", Node(y, *sources), x, **settings)
 
 
-def batch_norm(state: State, name: str, x: Node, eps: float | None = None, decay: float | None = None) -> Node:
-    """Ioffe & Szegedy 2015, algorithm 1; running statistics as in algorithm 2, with the unbiased variance."""
+def batch_norm(
+    state: State, name: str, x: Node, eps: float | None = None, decay: float | None = None
+) -> Node:
+    """Ioffe & Szegedy 2015, algorithm 1; running statistics as in algorithm 2, with the unbiased
+    variance.
+    """
     eps, decay = state.eps if eps is None else eps, state.decay if decay is None else decay
-    weight, bias = (reshape(state.parameter(f"{name}.{leaf}"), 1, -1, 1, 1) for leaf in ("weight", "bias"))
-    running_mean, running_var = (state.arrays[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var"))
+    weight, bias = (
+        reshape(state.parameter(f"{name}.{leaf}"), 1, -1, 1, 1) for leaf in ("weight", "bias")
+    )
+    running_mean, running_var = (
+        state.arrays[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var")
+    )
     axes = (0, *POSITIONS)
     if state.training:
         n = x.shape[0] * x.shape[2] * x.shape[3]
@@ -319,9 +373,14 @@ def batch_norm(state: State, name: str, x: Node, eps: float | None = None, decay
         variance = average(centred * centred, *axes)
         new = 1 - decay
         state.statistics[f"{name}.running_mean"] = decay * running_mean + new * mean.value.ravel()
-        state.statistics[f"{name}.running_var"] = decay * running_var + new * variance.value.ravel() * n / (n - 1)
+        state.statistics[f"{name}.running_var"] = (
+            decay * running_var + new * variance.value.ravel() * n / (n - 1)
+        )
     else:
-        state.statistics[f"{name}.running_mean"], state.statistics[f"{name}.running_var"] = running_mean, running_var
+        state.statistics[f"{name}.running_mean"], state.statistics[f"{name}.running_var"] = (
+            running_mean,
+            running_var,
+        )
         centred = x - Node(running_mean.reshape(1, -1, 1, 1))
         variance = Node(running_var.reshape(1, -1, 1, 1))
     y = centred * power(variance + eps, -0.5) * weight + bias
@@ -342,9 +401,10 @@ def normalized_conv(
 ) -> Node:
     """A convolution and the batch norm behind it.
 
-    In training the batch norm takes the mean away, so a bias in front of it changes nothing and its gradient is exactly
-    zero; and it divides by the deviation, so where a kernel is one single weight that weight changes nothing but what eps
-    does. What a framework returns there is rounding noise, to be judged by the sum of the magnitudes that cancel.
+    In training the batch norm takes the mean away, so a bias in front of it changes nothing and its
+    gradient is exactly zero; and it divides by the deviation, so where a kernel is one single
+    weight that weight changes nothing but what eps does. What a framework returns there is rounding
+    noise, to be judged by the sum of the magnitudes that cancel.
     """
     if state.training:
         if state.arrays[f"{conv}.weight"][0].size == 1:
@@ -358,7 +418,9 @@ def normalized_conv(
 
 def layer_norm(state: State, name: str, x: Node, eps: float) -> Node:
     """Ba et al. 2016, equation 3, over the channels of each position."""
-    weight, bias = (reshape(state.parameter(f"{name}.{leaf}"), 1, -1, 1, 1) for leaf in ("weight", "bias"))
+    weight, bias = (
+        reshape(state.parameter(f"{name}.{leaf}"), 1, -1, 1, 1) for leaf in ("weight", "bias")
+    )
     centred = x - average(x, CHANNELS)
     y = centred * power(average(centred * centred, CHANNELS) + eps, -0.5) * weight + bias
     return state.stage(name, "layer norm", y, x, eps=eps)
@@ -385,7 +447,9 @@ def hard_sigmoid(state: State, x: Node) -> Node:
 
 
 def softmax(x: Node) -> Node:
-    """exp(x) / sum of exp(x) over the last axis. The greatest is taken away first: that changes nothing but overflows."""
+    """exp(x) / sum of exp(x) over the last axis. The greatest is taken away first: that changes
+    nothing but overflows.
+    """
     last = x.value.ndim - 1
     e = exp(x - Node(x.value.real.max(axis=last, keepdims=True)))
     return e / total(e, last)
@@ -397,15 +461,20 @@ def global_average(x: Node) -> Node:
 
 
 def max_pool(state: State, x: Node, size: int, stride: int, padding: int) -> Node:
-    """The greatest of each window, with -inf around the image; the slope goes to the first greatest."""
+    """The greatest of each window, with -inf around the image; the slope goes to the first
+    greatest.
+    """
     margins = ((0, 0), (0, 0), (padding, padding), (padding, padding))
     padded = np.pad(x.value, margins, constant_values=-np.inf)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=POSITIONS)[:, :, ::stride, ::stride]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=POSITIONS)[
+        :, :, ::stride, ::stride
+    ]
     flat = windows.reshape(*windows.shape[:4], size * size)
     first = flat.real.argmax(axis=-1)[..., None]
     y = np.take_along_axis(flat, first, axis=-1)[..., 0]
     second, greatest = np.moveaxis(np.sort(flat.real, axis=-1)[..., -2:], -1, 0)
-    # Behind a relu, windows of zeros alone are ties that do not matter: the relu lets no slope through there.
+    # Behind a relu, windows of zeros alone are ties that do not matter: the relu lets no slope
+    # through there.
     state.near((greatest - second)[greatest != 0], x.value)
 
     def pull(slope: Array) -> Array:
@@ -420,5 +489,7 @@ def max_pool(state: State, x: Node, size: int, stride: int, padding: int) -> Nod
 
 def linear(state: State, name: str, x: Node) -> Node:
     """x w^T + b."""
-    y = einsum(state, "bi,oi->bo", x, state.parameter(f"{name}.weight")) + state.parameter(f"{name}.bias")
+    y = einsum(state, "bi,oi->bo", x, state.parameter(f"{name}.weight")) + state.parameter(
+        f"{name}.bias"
+    )
     return state.stage(name, "linear", y, x)

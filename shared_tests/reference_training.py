@@ -1,6 +1,8 @@
-"""The oracle trains: loss, schedules and optimizers in plain NumPy float64, from the papers' formulas.
+"""The oracle trains: loss, schedules and optimizers in plain NumPy float64, from the papers'
+formulas.
 
-Nothing here is shared with `weights.recipe` but the names of its arguments: rates and updates are written a second time.
+Nothing here is shared with `weights.recipe` but the names of its arguments: rates and updates are
+written a second time.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ Arrays = dict[str, Array]
 def cross_entropy(logits: Array, labels: Array, label_smoothing: float) -> tuple[float, Array]:
     """The loss and its slope at the logits, (batch, classes) both.
 
-    Szegedy et al. 2016, section 7: cross entropy with q(k) = (1 - e) [k = label] + e / classes, the mean over the batch.
+    Szegedy et al. 2016, section 7: cross entropy with q(k) = (1 - e) [k = label] + e / classes, the
+    mean over the batch.
     """
     batch, classes = logits.shape
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -36,7 +39,9 @@ def rate(recipe: Recipe, step: int) -> float:
     base, schedule = recipe.optimizer.learning_rate, recipe.schedule
     if isinstance(schedule, Constant):
         return base
-    if isinstance(schedule, Cosine):  # Loshchilov & Hutter 2017, equation 5: lowest + (highest - lowest) (1 + cos) / 2
+    if isinstance(
+        schedule, Cosine
+    ):  # Loshchilov & Hutter 2017, equation 5: lowest + (highest - lowest) (1 + cos) / 2
         lowest, part = schedule.final * base, np.minimum(step / schedule.steps, 1.0)
         return float(lowest + (base - lowest) * (1 + np.cos(np.pi * part)) / 2)
     for milestone in schedule.milestones:
@@ -46,7 +51,9 @@ def rate(recipe: Recipe, step: int) -> float:
 
 
 def sgd(given: SGD, rate: float, w: Array, g: Array, moments: Arrays) -> tuple[Array, Arrays]:
-    """Sutskever et al. 2013, equations 1 to 4, with the velocity v written as -rate times a buffer of gradients."""
+    """Sutskever et al. 2013, equations 1 to 4, with the velocity v written as -rate times a buffer
+    of gradients.
+    """
     g = g + given.weight_decay * w
     if not given.momentum:
         return w - rate * g, {}
@@ -55,7 +62,9 @@ def sgd(given: SGD, rate: float, w: Array, g: Array, moments: Arrays) -> tuple[A
     return w - rate * step, {"momentum_buffer": buffer}
 
 
-def adam(given: AdamW, rate: float, t: int, w: Array, g: Array, moments: Arrays, *, decoupled: bool) -> tuple[Array, Arrays]:
+def adam(
+    given: AdamW, rate: float, t: int, w: Array, g: Array, moments: Arrays, *, decoupled: bool
+) -> tuple[Array, Arrays]:
     """Kingma & Ba 2015, algorithm 1; with decoupled decay Loshchilov & Hutter 2019, algorithm 2."""
     b1, b2 = given.betas
     if not decoupled:
@@ -71,10 +80,11 @@ def adam(given: AdamW, rate: float, t: int, w: Array, g: Array, moments: Arrays,
 
 
 class ReferenceTrainer:
-    """As `weights.training.Trainer`, for one batch at a time: arrays and moments by canonical name, float64.
+    """As `weights.training.Trainer`, for one batch at a time: arrays and moments by canonical name,
+    float64.
 
-    free: the parameters whose gradient is exactly zero whatever the data, and the running means that they are part of, as
-    the last step showed.
+    free: the parameters whose gradient is exactly zero whatever the data, and the running means
+    that they are part of, as the last step showed.
     """
 
     def __init__(self, config: Config, arrays: Mapping[str, Array], recipe: Recipe):
@@ -82,7 +92,8 @@ class ReferenceTrainer:
         self.arrays: Arrays = {name: array.astype(np.float64) for name, array in arrays.items()}
         self.trained = [p.name for p in schema(config) if p.trainable]
         self.moments: dict[str, Arrays] = {
-            moment: {name: np.zeros_like(self.arrays[name]) for name in self.trained} for moment in recipe.optimizer.moments
+            moment: {name: np.zeros_like(self.arrays[name]) for name in self.trained}
+            for moment in recipe.optimizer.moments
         }
         self.free: frozenset[str] = frozenset()
 
@@ -99,7 +110,9 @@ class ReferenceTrainer:
             if isinstance(given, SGD):
                 w, moments = sgd(given, now, w, g, moments)
             else:
-                w, moments = adam(given, now, self.step, w, g, moments, decoupled=isinstance(given, AdamW))
+                w, moments = adam(
+                    given, now, self.step, w, g, moments, decoupled=isinstance(given, AdamW)
+                )
             self.arrays[name] = w
             for moment, value in moments.items():
                 self.moments[moment][name] = value

@@ -1,4 +1,6 @@
-"""Every attention kind, in every framework: the grid, every option, every tensor, every mistake that an option can be."""
+"""Every attention kind, in every framework: the grid, every option, every tensor, every mistake
+that an option can be.
+"""
 
 import ast
 import inspect
@@ -10,7 +12,14 @@ import pytest
 
 from shared_tests import reference_attention
 from shared_tests.backends import FRAMEWORKS, precise
-from shared_tests.cases import ATTENTION, ATTENTION_GRID, ATTENTION_VARIANTS, attention_block, name_of, random_arrays
+from shared_tests.cases import (
+    ATTENTION,
+    ATTENTION_GRID,
+    ATTENTION_VARIANTS,
+    attention_block,
+    name_of,
+    random_arrays,
+)
 from shared_tests.crosscheck import check_model, draw
 from shared_tests.reference import run
 from shared_tests.test_forward import check_forward
@@ -24,8 +33,12 @@ from weights.live import build
 
 ROOT = Path(__file__).parent.parent
 SIZE = (9, 8)
-VARIANTS = pytest.mark.parametrize("config", [config for config, _ in ATTENTION_VARIANTS], ids=name_of)
-LAST = {kind: attention_block(kind, variants[-1]) for kind, variants in ATTENTION.items()}  # with the most options
+VARIANTS = pytest.mark.parametrize(
+    "config", [config for config, _ in ATTENTION_VARIANTS], ids=name_of
+)
+LAST = {
+    kind: attention_block(kind, variants[-1]) for kind, variants in ATTENTION.items()
+}  # with the most options
 
 
 @cache
@@ -55,20 +68,25 @@ def test_float64(backend, config, size):
 
 @pytest.mark.parametrize(("config", "size"), ATTENTION_GRID[::5], ids=name_of)
 def test_float32(backend, config, size):
-    """With inputs of the attention half as large as elsewhere: rounding the weights to float32 alone moves the softmax of
-    logits around 30, which they would be, by 1e-6 of the output."""
+    """With inputs of the attention half as large as elsewhere: rounding the weights to float32
+    alone moves the softmax of logits around 30, which they would be, by 1e-6 of the output."""
     arrays = random_arrays(config, "float32")
     arrays |= {name: arrays[name] / 2 for name in ("bn2.weight", "bn2.bias")}
     posed = draw(config, arrays, size, 3, "float32")
     with precise((backend.framework,), "float32"):
         model = backend.build(config, arrays)
-        outputs = {mode: backend.forward(model, posed.x, training=mode == "train") for mode in ("eval", "train")}
+        outputs = {
+            mode: backend.forward(model, posed.x, training=mode == "train")
+            for mode in ("eval", "train")
+        }
         held = export(model)
     rows = [(f"{mode} output", "output", outputs[mode]) for mode in outputs]
     rows += [("train statistics", p.name, held[p.name]) for p in schema(config) if not p.trainable]
     for quantity, tensor, actual in rows:
         limit, scale = tolerance("float32", quantity), posed.scales[quantity, tensor]
-        row = difference(actual, posed.expected[quantity][tensor], tolerance=limit, scale=scale, tensor=tensor)
+        row = difference(
+            actual, posed.expected[quantity][tensor], tolerance=limit, scale=scale, tensor=tensor
+        )
         assert row.ok, row
 
 
@@ -87,7 +105,9 @@ def test_everything_in_float32(backend, kind):
 
 @pytest.mark.parametrize("kind", ["cbam", "gc", "nonlocal"])
 def test_in_a_network(backend, kind):
-    config = NetworkConfig(2, 3, (4, 6), (1, 1), attention=kind, attention_options={"hidden_channels": 3})
+    config = NetworkConfig(
+        2, 3, (4, 6), (1, 1), attention=kind, attention_options={"hidden_channels": 3}
+    )
     report = report_on(backend, config)
     assert report.ok, str(report)
 
@@ -96,15 +116,24 @@ def test_in_a_network(backend, kind):
 
 
 def one_number_of(name):
-    return [(kind, p.name) for kind, config in LAST.items() for p in schema(config) if p.name.startswith(name)]
+    return [
+        (kind, p.name)
+        for kind, config in LAST.items()
+        for p in schema(config)
+        if p.name.startswith(name)
+    ]
 
 
 @pytest.mark.parametrize(("kind", "name"), one_number_of("attention."))
 def test_one_number_of_any_tensor(backend, kind, name):
-    """Off by a millionth of its tensor: found by what the model computes, if the oracle says that it moves anything."""
+    """Off by a millionth of its tensor: found by what the model computes, if the oracle says that
+    it moves anything.
+    """
     config = LAST[kind]
     expected = problem(config).expected
-    both = [expected[f"{mode} gradient"].get(name) for mode in ("eval", "train")]  # None for a statistic
+    both = [
+        expected[f"{mode} gradient"].get(name) for mode in ("eval", "train")
+    ]  # None for a statistic
     slopes = both[0] if both[0] is None or both[0].any() else both[1]
     place = 0 if slopes is None else int(np.abs(slopes).argmax())
 
@@ -121,7 +150,9 @@ def test_what_moves_nothing_is_what_a_softmax_does_not_see():
     still = {
         (config.attention, name)
         for config, _ in ATTENTION_VARIANTS
-        for name in frozenset.intersection(*(_vanishing(config, training) for training in (False, True)))
+        for name in frozenset.intersection(
+            *(_vanishing(config, training) for training in (False, True))
+        )
     }
     assert still == {("gc", "attention.conv_attn.bias"), ("nonlocal", "attention.phi.bias")}
 
@@ -131,7 +162,8 @@ def _vanishing(config, training):
     return run(config, posed.arrays, posed.x, posed.cotangent, training=training).vanishing
 
 
-# For each option that leaves the parameters as they are: the value that the oracle has, and one that the model has instead.
+# For each option that leaves the parameters as they are: the value that the oracle has, and one
+# that the model has instead.
 OTHER = [
     ("se", {"hidden_channels": 3}, {"gate": "hard_sigmoid"}),
     ("ese", {}, {"gate": "sigmoid"}),
@@ -165,7 +197,9 @@ OTHER = [
 @pytest.mark.parametrize(("kind", "options", "other"), OTHER, ids=str)
 def test_another_value_of_an_option(backend, kind, options, other):
     built = attention_block(kind, {**options, **other})
-    failing = {row.quantity for row in report_on(backend, attention_block(kind, options), built).failures}
+    failing = {
+        row.quantity for row in report_on(backend, attention_block(kind, options), built).failures
+    }
     if "bn_decay" in other:
         assert failing == {"train statistics"}
     else:
@@ -174,22 +208,34 @@ def test_another_value_of_an_option(backend, kind, options, other):
 
 
 def test_channel_order_of_the_spatial_gate(backend):
-    """The authors' code of CBAM stacks (maximum, average); weights brought from there must be swapped, and it shows."""
+    """The authors' code of CBAM stacks (maximum, average); weights brought from there must be
+    swapped, and it shows.
+    """
 
     def change(arrays):
-        arrays["attention.spatial.conv.weight"] = arrays["attention.spatial.conv.weight"][:, ::-1].copy()
+        arrays["attention.spatial.conv.weight"] = arrays["attention.spatial.conv.weight"][
+            :, ::-1
+        ].copy()
 
-    assert any(row.quantity == "eval output" for row in report_on(backend, LAST["cbam"], change=change).failures)
+    assert any(
+        row.quantity == "eval output"
+        for row in report_on(backend, LAST["cbam"], change=change).failures
+    )
 
 
 @pytest.mark.parametrize("first", ["query", "key", "value"])
 def test_order_of_queries_keys_and_values(backend, first):
     def change(arrays):
-        parts = dict(zip(("query", "key", "value"), np.split(arrays["attention.qkv.weight"], 3), strict=True))
+        parts = dict(
+            zip(("query", "key", "value"), np.split(arrays["attention.qkv.weight"], 3), strict=True)
+        )
         order = [first, *(name for name in ("value", "key", "query") if name != first)]
         arrays["attention.qkv.weight"] = np.concatenate([parts[name] for name in order])
 
-    assert any(row.quantity == "eval output" for row in report_on(backend, LAST["mhsa"], change=change).failures)
+    assert any(
+        row.quantity == "eval output"
+        for row in report_on(backend, LAST["mhsa"], change=change).failures
+    )
 
 
 # There and back
@@ -223,7 +269,11 @@ def test_around_the_frameworks_and_a_file(all_frameworks, config, tmp_path):
 def test_names_are_pytorchs(torch, config):
     from pytorch_impl import ResidualBlockWithAttention
 
-    names = [name for name in ResidualBlockWithAttention.from_config(config).state_dict() if "num_batches" not in name]
+    names = [
+        name
+        for name in ResidualBlockWithAttention.from_config(config).state_dict()
+        if "num_batches" not in name
+    ]
     assert names == [parameter.name for parameter in schema(config)]
 
 
@@ -239,7 +289,11 @@ def test_the_same_kinds_everywhere():
 def classes(package):
     """The class name of each kind, as the package's table has it."""
     tree = ast.parse((ROOT / package / "attention" / "__init__.py").read_text())
-    table = next(node.value for node in tree.body if isinstance(node, ast.AnnAssign) and node.target.id == "ATTENTION")
+    table = next(
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and node.target.id == "ATTENTION"
+    )
     return {key.value: value.id for key, value in zip(table.keys, table.values, strict=True)}
 
 
@@ -247,13 +301,28 @@ def classes(package):
 @pytest.mark.parametrize("package", ["pytorch_impl", "jax_impl", "tf_impl"])
 def test_options_and_defaults_are_those_of_the_schema(package, kind):
     files = (ROOT / package / "attention").glob("*.py")
-    nodes = [node for file in files for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)]
-    init = next(item for node in nodes if node.name == classes(package)[kind] for item in node.body if hasattr(item, "args"))
+    nodes = [
+        node
+        for file in files
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    init = next(
+        item
+        for node in nodes
+        if node.name == classes(package)[kind]
+        for item in node.body
+        if hasattr(item, "args")
+    )
     names = [argument.arg for argument in init.args.args][2:]
     defaults = [ast.literal_eval(default) for default in init.args.defaults]
-    required = [name for name, default in KINDS[kind].options.items() if default is inspect.Parameter.empty]
+    required = [
+        name for name, default in KINDS[kind].options.items() if default is inspect.Parameter.empty
+    ]
     assert names == list(KINDS[kind].options)
-    assert defaults == [default for name, default in KINDS[kind].options.items() if name not in required]
+    assert defaults == [
+        default for name, default in KINDS[kind].options.items() if name not in required
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -276,7 +345,9 @@ def test_published_sizes():
     """Numbers of parameters that papers and libraries give, for 512 channels."""
 
     def count(kind, **options):
-        return sum(int(np.prod(p.shape)) for p in attention_parameters(kind, 512, options) if p.trainable)
+        return sum(
+            int(np.prod(p.shape)) for p in attention_parameters(kind, 512, options) if p.trainable
+        )
 
     assert count("se") == 2 * 512 * 32 + 32 + 512
     assert count("eca") == 5
@@ -293,11 +364,14 @@ def test_multiply_adds_are_what_the_oracle_does(config):
     sides = [(-(-side // step)) for side, step in zip(SIZE, config.stride, strict=True)]
     counts = []
     for kind, options in ((config.attention, config.attention_options), ("none", {})):
-        plain = BlockConfig.from_dict({**config.to_dict(), "attention": kind, "attention_options": options})
+        plain = BlockConfig.from_dict(
+            {**config.to_dict(), "attention": kind, "attention_options": options}
+        )
         image = np.ones((1, plain.in_channels, *SIZE))
         counts.append(run(plain, random_arrays(plain), image, training=False).multiply_adds)
     assert (
-        multiply_adds(config.attention, config.out_channels, tuple(sides), config.attention_options) == counts[0] - counts[1]
+        multiply_adds(config.attention, config.out_channels, tuple(sides), config.attention_options)
+        == counts[0] - counts[1]
     )
 
 
@@ -306,8 +380,13 @@ def test_multiply_adds_are_what_the_oracle_does(config):
 
 @pytest.mark.parametrize("kind", ["cbam", "triplet", "nonlocal"])
 def test_compiled_maxima(framework, kind):
-    """A maximum's gradient must not look for values equal to it: a compiler may compute them twice, and differently."""
-    config = attention_block(kind, {"subsample": True, "hidden_channels": 3} if kind == "nonlocal" else {"kernel_size": 3})
+    """A maximum's gradient must not look for values equal to it: a compiler may compute them twice,
+    and differently.
+    """
+    config = attention_block(
+        kind,
+        {"subsample": True, "hidden_channels": 3} if kind == "nonlocal" else {"kernel_size": 3},
+    )
     posed = problem(config)
     with precise((framework,), "float64"):
         model = build(config, posed.arrays, framework)
@@ -354,7 +433,9 @@ def shifted(config, mean):
 
 @pytest.mark.parametrize("kind", ["simam", "gc", "nonlocal", "mhsa"])
 def test_large_values(backend, kind):
-    """Means of 1000: E[x^2] - E[x]^2 would lose all digits, exp without its maximum taken away would overflow."""
+    """Means of 1000: E[x^2] - E[x]^2 would lose all digits, exp without its maximum taken away
+    would overflow.
+    """
     config = attention_block(kind, ATTENTION[kind][0])
     arrays, x = shifted(config, 1000.0)
     with precise((backend.framework,), "float64"):

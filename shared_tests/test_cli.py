@@ -37,7 +37,9 @@ def fails(error, message, *arguments):
 
 
 def test_help_loads_nothing_slow():
-    """What makes it quick (0.2 s, see `make bench`): neither NumPy nor anything of ours but the command line is imported."""
+    """What makes it quick (0.2 s, see `make bench`): neither NumPy nor anything of ours but the
+    command line is imported.
+    """
     code = """
 import sys
 from resattn.cli import main
@@ -50,13 +52,19 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert all(command in done.stdout for command in ("port", "inspect", "check", "attention", "draw", "demo"))
+    assert all(
+        command in done.stdout
+        for command in ("port", "inspect", "check", "attention", "draw", "demo")
+    )
     assert done.stdout.rstrip().endswith("LOADED []")
 
 
 def test_inspect(block):
     output = run("inspect", block).output
-    assert "a block, 3 to 5 channels, kernel 3 x 3, stride 2 x 2, attention se (hidden_channels 2)" in output
+    assert (
+        "a block, 3 to 5 channels, kernel 3 x 3, stride 2 x 2, attention se (hidden_channels 2)"
+        in output
+    )
     assert re.search(r"conv1\.weight +5 x 3 x 3 x 3 +out in row col +float32", output)
     assert str(len(random_arrays(BLOCK))) + " arrays" in output
     assert "warning" not in output
@@ -73,7 +81,11 @@ def test_inspect_doubts(tmp_path):
 
 
 def test_port_keeps_every_bit(torch, block, tmp_path):
-    for source, target in (("block.safetensors", "a.npz"), ("a.npz", "b.pt"), ("b.pt", "c.safetensors")):
+    for source, target in (
+        ("block.safetensors", "a.npz"),
+        ("a.npz", "b.pt"),
+        ("b.pt", "c.safetensors"),
+    ):
         result = run("port", tmp_path / source, tmp_path / target)
         assert result.exit_code == 0, result.output
         assert f"{source} -> {target}: a block" in result.output
@@ -82,7 +94,13 @@ def test_port_keeps_every_bit(torch, block, tmp_path):
 
 def test_port_does_not_replace_unless_told(block, tmp_path):
     (tmp_path / "there.npz").write_text("precious")
-    fails(ValueError, "there.npz: exists already; pass --force to replace it", "port", block, tmp_path / "there.npz")
+    fails(
+        ValueError,
+        "there.npz: exists already; pass --force to replace it",
+        "port",
+        block,
+        tmp_path / "there.npz",
+    )
     assert (tmp_path / "there.npz").read_text() == "precious"
     assert run("port", block, tmp_path / "there.npz", "--force").exit_code == 0
     assert read(tmp_path / "there.npz")[0] == BLOCK
@@ -96,22 +114,33 @@ def test_config_option(tmp_path):
     (tmp_path / "block.json").write_text(BLOCK.to_json())
     for config in (BLOCK.to_json(), tmp_path / "block.json"):
         assert run("inspect", path, "--config", config).exit_code == 0
-    fails(ValueError, "--config: expected a preset (resnet18", "inspect", path, "--config", "resnet19")
+    fails(
+        ValueError, "--config: expected a preset (resnet18", "inspect", path, "--config", "resnet19"
+    )
     fails(FileNotFoundError, "there is no such file", "inspect", path, "--config", "nowhere.json")
     fails(ValueError, "--config: expected JSON", "inspect", path, "--config", "{oops")
-    fails(WeightsError, "bare.safetensors does not fit its config", "inspect", path, "--config", "resnet20")
+    fails(
+        WeightsError,
+        "bare.safetensors does not fit its config",
+        "inspect",
+        path,
+        "--config",
+        "resnet20",
+    )
 
 
 def test_check_says_yes(all_frameworks, block, tmp_path):
-    result = run("check", block, "--json", tmp_path / "report.json", "--size", "8x7", "--batch", "3")
+    result = run(
+        "check", block, "--json", tmp_path / "report.json", "--size", "8x7", "--batch", "3"
+    )
     assert result.exit_code == 0, result.output
     assert "All " in result.output
     assert "comparisons are within their tolerance" in result.output
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["ok"]
-    assert {"torch cpu", "jax cpu", "tf cpu", "oracle"} == {row["actual"] for row in report["rows"]} | {
-        row["expected"] for row in report["rows"]
-    }
+    assert {"torch cpu", "jax cpu", "tf cpu", "oracle"} == {
+        row["actual"] for row in report["rows"]
+    } | {row["expected"] for row in report["rows"]}
     assert "input 3 x 3 x 8 x 7" in result.output
 
 
@@ -126,13 +155,36 @@ def test_check_says_no(torch, block, monkeypatch):
 
 
 def test_check_on_images_of_ones_own(torch, block, tmp_path):
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(3, 3, 6, 8)).astype("float32"))
-    result = run("check", block, "--frameworks", "torch", "--inputs", tmp_path / "x.npy", "--all", "--dtype", "float64")
+    np.save(
+        tmp_path / "x.npy", np.random.default_rng(0).normal(size=(3, 3, 6, 8)).astype("float32")
+    )
+    result = run(
+        "check",
+        block,
+        "--frameworks",
+        "torch",
+        "--inputs",
+        tmp_path / "x.npy",
+        "--all",
+        "--dtype",
+        "float64",
+    )
     assert result.exit_code == 0, result.output
     assert "in float64, input 3 x 3 x 6 x 8" in result.output
     assert result.output.count("bn1.running_var") == 2
-    fails(ValueError, "inputs: expected (batch, 3, height, width)", *_check(block, tmp_path, np.zeros((2, 2))))
-    fails(FileNotFoundError, "there is no such file", "check", block, "--inputs", tmp_path / "nowhere.npy")
+    fails(
+        ValueError,
+        "inputs: expected (batch, 3, height, width)",
+        *_check(block, tmp_path, np.zeros((2, 2))),
+    )
+    fails(
+        FileNotFoundError,
+        "there is no such file",
+        "check",
+        block,
+        "--inputs",
+        tmp_path / "nowhere.npy",
+    )
     np.savez(tmp_path / "text.npy.npz", np.zeros(3))
     fails(ValueError, "is not a .npy file", "check", block, "--inputs", tmp_path / "text.npy.npz")
     (tmp_path / "text.npy").write_text("hello")
@@ -140,7 +192,17 @@ def test_check_on_images_of_ones_own(torch, block, tmp_path):
 
 
 def test_check_traces(all_frameworks, block, tmp_path):
-    result = run("check", block, "--trace", "--size", "8x6", "--batch", "3", "--json", tmp_path / "trace.json")
+    result = run(
+        "check",
+        block,
+        "--trace",
+        "--size",
+        "8x6",
+        "--batch",
+        "3",
+        "--json",
+        tmp_path / "trace.json",
+    )
     assert result.exit_code == 0, result.output
     assert "Every stage computes what it should." in result.output
     assert re.search(r"^ +forward +backward$", result.output, re.MULTILINE)
@@ -157,39 +219,93 @@ def test_check_traces_expected_outputs(torch, block, tmp_path):
     y = adapter("torch").forward(build(other, random_arrays(BLOCK), "torch"), x)
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", y)
-    arguments = ("check", block, "--frameworks", "torch", "--inputs", tmp_path / "x.npy", "--expected")
+    arguments = (
+        "check",
+        block,
+        "--frameworks",
+        "torch",
+        "--inputs",
+        tmp_path / "x.npy",
+        "--expected",
+    )
     result = run(*arguments, tmp_path / "y.npy", "--json", tmp_path / "trace.json")
     assert result.exit_code == 1
     assert "expected, eval: diverges at output" in result.output
-    assert "batch norm eps: eps 0.001 instead of 1e-05, in all of bn1, bn2, shortcut.1" in result.output
+    assert (
+        "batch norm eps: eps 0.001 instead of 1e-05, in all of bn1, bn2, shortcut.1"
+        in result.output
+    )
     found = json.loads((tmp_path / "trace.json").read_text())["findings"]
     assert [each["explanations"][0]["cause"] for each in found] == ["batch norm eps"]
-    np.savez(tmp_path / "y.npz", output=adapter("torch").forward(build(BLOCK, random_arrays(BLOCK), "torch"), x))
+    np.savez(
+        tmp_path / "y.npz",
+        output=adapter("torch").forward(build(BLOCK, random_arrays(BLOCK), "torch"), x),
+    )
     assert run(*arguments, tmp_path / "y.npz").exit_code == 0
     np.savez(tmp_path / "z.npz", conv3=y)
-    fails(ValueError, "expected: there is no stage 'conv3'; the stages are conv1", *arguments, tmp_path / "z.npz")
+    fails(
+        ValueError,
+        "expected: there is no stage 'conv3'; the stages are conv1",
+        *arguments,
+        tmp_path / "z.npz",
+    )
     fails(FileNotFoundError, "there is no such file", *arguments, tmp_path / "nowhere.npz")
     (tmp_path / "text.npz").write_text("hello")
     fails(WeightsError, "text.npz: is not a whole .npz file", *arguments, tmp_path / "text.npz")
     fails(
-        ValueError, "give these, too (--inputs)", "check", block, "--frameworks", "torch", "--expected", tmp_path / "y.npy"
+        ValueError,
+        "give these, too (--inputs)",
+        "check",
+        block,
+        "--frameworks",
+        "torch",
+        "--expected",
+        tmp_path / "y.npy",
     )
 
 
 def test_check_in_low_precision(torch, block):
     for dtype in ("bfloat16", "mixed_float16"):
-        result = run("check", "--config", BLOCK.to_json(), "--frameworks", "torch", "--dtype", dtype)
+        result = run(
+            "check", "--config", BLOCK.to_json(), "--frameworks", "torch", "--dtype", dtype
+        )
         assert result.exit_code == 0, result.output
         assert re.search(r"^  in units of eps +torch cpu +bound$", result.output, re.MULTILINE)
         assert "comparisons are within their bound" in result.output
-    fails(ValueError, "--dtype bfloat16: can be had without --trace", "check", block, "--dtype", "bfloat16", "--trace")
-    fails(ValueError, "dtype: expected one of float32, float64, got 'int8'", "check", block, "--dtype", "int8")
+    fails(
+        ValueError,
+        "--dtype bfloat16: can be had without --trace",
+        "check",
+        block,
+        "--dtype",
+        "bfloat16",
+        "--trace",
+    )
+    fails(
+        ValueError,
+        "dtype: expected one of float32, float64, got 'int8'",
+        "check",
+        block,
+        "--dtype",
+        "int8",
+    )
 
 
 def test_drift(torch, tmp_path):
     pytest.importorskip("sklearn")
     small = '{"model": "ResidualAttentionNetwork", "in_channels": 1, "classes": 10, "widths": [4], "depths": [1]}'
-    arguments = ("drift", "--config", small, "--frameworks", "torch", "--steps", "10", "--oracle", "--dtype", "float64")
+    arguments = (
+        "drift",
+        "--config",
+        small,
+        "--frameworks",
+        "torch",
+        "--steps",
+        "10",
+        "--oracle",
+        "--dtype",
+        "float64",
+    )
     result = run(*arguments, "--json", tmp_path / "drift.json")
     assert result.exit_code == 0, result.output
     assert "10 steps of SGD, Cosine, batches of 64, a network of 1 blocks" in result.output
@@ -197,17 +313,42 @@ def test_drift(torch, tmp_path):
     assert json.loads((tmp_path / "drift.json").read_text())["ok"] is True
     recipe = '{"optimizer": {"name": "Adam"}, "batch_size": 16}'
     block = run(
-        "drift", "--config", BLOCK.to_json(), "--frameworks", "torch", "--steps", "2", "--oracle", "--recipe", recipe
+        "drift",
+        "--config",
+        BLOCK.to_json(),
+        "--frameworks",
+        "torch",
+        "--steps",
+        "2",
+        "--oracle",
+        "--recipe",
+        recipe,
     )
     assert "2 steps of Adam, Constant, batches of 16, a block, 3 to 5 channels" in block.output
-    fails(ValueError, "--recipe: expected one of sgd, adam, adamw or JSON, got 'rmsprop'", *arguments, "--recipe", "rmsprop")
+    fails(
+        ValueError,
+        "--recipe: expected one of sgd, adam, adamw or JSON, got 'rmsprop'",
+        *arguments,
+        "--recipe",
+        "rmsprop",
+    )
     fails(ValueError, "--recipe: expected an object", *arguments, "--recipe", "[]")
-    fails(ValueError, "--frameworks: drift is between two; name another framework", "drift", "--frameworks", "torch")
-    fails(ValueError, "--dtype: expected float32 or float64, got 'int8'", "drift", "--dtype", "int8")
+    fails(
+        ValueError,
+        "--frameworks: drift is between two; name another framework",
+        "drift",
+        "--frameworks",
+        "torch",
+    )
+    fails(
+        ValueError, "--dtype: expected float32 or float64, got 'int8'", "drift", "--dtype", "int8"
+    )
 
 
 def test_check_a_grid_and_its_page(torch, tmp_path):
-    result = run("check", "--grid", "--frameworks", "torch", "--batch", "2", "--html", tmp_path / "grid.html")
+    result = run(
+        "check", "--grid", "--frameworks", "torch", "--batch", "2", "--html", tmp_path / "grid.html"
+    )
     assert result.exit_code == 0, result.output
     assert result.output.count(" channels") == 0
     assert len(re.findall(r"^  \d+ to \d+, stride", result.output, re.MULTILINE)) == 15
@@ -224,10 +365,37 @@ def _check(block, tmp_path, array):
 
 
 def test_check_options(block):
-    fails(ValueError, "--size: expected HEIGHTxWIDTH as in 32x33, got '32'", "check", block, "--size", "32")
-    fails(ValueError, "--size: expected HEIGHTxWIDTH as in 32x33, got '\u00b2x3'", "check", block, "--size", "\u00b2x3")
-    fails(ValueError, "--naming: names what is in a file, but no file was given", "check", "--naming", "torchvision")
-    fails(ValueError, "framework: expected one of torch, jax, tf", "check", block, "--frameworks", "mxnet")
+    fails(
+        ValueError,
+        "--size: expected HEIGHTxWIDTH as in 32x33, got '32'",
+        "check",
+        block,
+        "--size",
+        "32",
+    )
+    fails(
+        ValueError,
+        "--size: expected HEIGHTxWIDTH as in 32x33, got '\u00b2x3'",
+        "check",
+        block,
+        "--size",
+        "\u00b2x3",
+    )
+    fails(
+        ValueError,
+        "--naming: names what is in a file, but no file was given",
+        "check",
+        "--naming",
+        "torchvision",
+    )
+    fails(
+        ValueError,
+        "framework: expected one of torch, jax, tf",
+        "check",
+        block,
+        "--frameworks",
+        "mxnet",
+    )
 
 
 def test_what_a_user_can_mend_is_one_message_and_status_2(tmp_path, monkeypatch, capsys):
@@ -246,10 +414,20 @@ def test_reports_with_infinite_differences_are_json(torch, tmp_path):
     arrays = random_arrays(BLOCK)
     arrays["conv1.weight"][0, 0, 0, 0] = np.nan
     write(tmp_path / "nan.safetensors", BLOCK, arrays)
-    result = run("check", tmp_path / "nan.safetensors", "--frameworks", "torch", "--json", tmp_path / "nan.json")
+    result = run(
+        "check",
+        tmp_path / "nan.safetensors",
+        "--frameworks",
+        "torch",
+        "--json",
+        tmp_path / "nan.json",
+    )
     assert result.exit_code == 1
     assert "the oracle's own numbers are not all finite" in result.output
-    report = json.loads((tmp_path / "nan.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    report = json.loads(
+        (tmp_path / "nan.json").read_text(),
+        parse_constant=lambda name: pytest.fail(f"{name} is not JSON"),
+    )
     assert any(row["relative"] == "inf" for row in report["rows"])
 
 
@@ -264,7 +442,11 @@ def test_demo(all_frameworks):
     """The whole demo, as `make demo` runs it."""
     pytest.importorskip("sklearn")
     done = subprocess.run(
-        [sys.executable, "-m", "resattn.cli", "demo"], capture_output=True, text=True, cwd=ROOT, encoding="utf-8"
+        [sys.executable, "-m", "resattn.cli", "demo"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "450 of 450 predictions equal" in " ".join(done.stdout.split())
@@ -288,7 +470,11 @@ def test_attention_lists_every_kind(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     done = run("attention", "--channels", "512", "--size", "7x7")
     assert done.exit_code == 0, done.output
-    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith("  ") and line[2] != " "}
+    rows = {
+        line.split()[0]: line
+        for line in done.stdout.splitlines()
+        if line.startswith("  ") and line[2] != " "
+    }
     assert set(rows) == {"kind", *ATTENTION}
     assert rows["se"].split()[1:3] == ["33,312", "32,768"]
     assert rows["eca"].split()[1:3] == ["5", "2,560"]
@@ -314,9 +500,14 @@ def test_attention_tells_about_one_kind(kind):
 
 
 def test_attention_with_options():
-    output = run("attention", "ge", "--channels", "32", "--options", '{"gather": "convolution", "mlp": true}').output
+    output = run(
+        "attention", "ge", "--channels", "32", "--options", '{"gather": "convolution", "mlp": true}'
+    ).output
     assert "gather=convolution, extent=None, size=(14, 14), mlp=True" in " ".join(output.split())
-    assert f"{32 * 196 + 64 + 2 * 32 * 2 + 34:,} parameters, {32 * 196 + 2 * 32 * 2:,} multiply-adds" in output
+    assert (
+        f"{32 * 196 + 64 + 2 * 32 * 2 + 34:,} parameters, {32 * 196 + 2 * 32 * 2:,} multiply-adds"
+        in output
+    )
     fails(ValueError, "--options: are those of one KIND", "attention", "--options", "{}")
     fails(ValueError, "--options: expected JSON, got 'x'", "attention", "se", "--options", "x")
     fails(ValueError, "--options: expected an object", "attention", "se", "--options", "[1]")
@@ -325,11 +516,15 @@ def test_attention_with_options():
 
 def test_attention_of_no_such_kind():
     fails(ValueError, "attention: expected one of none, se, ese", "attention", "sse")
-    assert "mhsa                 -" in run("attention", "--channels", "3").stdout  # four heads do not divide three channels
+    assert (
+        "mhsa                 -" in run("attention", "--channels", "3").stdout
+    )  # four heads do not divide three channels
 
 
 def test_presets_are_the_networks_they_are_named_after():
-    """Trainable numbers of torchvision's resnet18 and resnet34, and of the CIFAR ResNet-20 with projections."""
+    """Trainable numbers of torchvision's resnet18 and resnet34, and of the CIFAR ResNet-20 with
+    projections.
+    """
     from weights import schema
 
     def count(name, **changes):

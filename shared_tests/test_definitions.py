@@ -1,7 +1,9 @@
-"""The attention oracle against the papers: each kind once more, with PyTorch's functions, as the published code has it.
+"""The attention oracle against the papers: each kind once more, with PyTorch's functions, as the
+published code has it.
 
-Written from the papers and their code before the oracle was read. The functions below take `Arrays`, an input and the
-options; their defaults are the published ones. Where paper and code differ, the docstring says which of the two it is.
+Written from the papers and their code before the oracle was read. The functions below take
+`Arrays`, an input and the options; their defaults are the published ones. Where paper and code
+differ, the docstring says which of the two it is.
 """
 
 import inspect
@@ -19,7 +21,9 @@ CHANNELS = 12
 
 
 class Arrays:
-    """Canonical arrays as float64 tensors, with PyTorch's layers of their names. norm updates the running statistics."""
+    """Canonical arrays as float64 tensors, with PyTorch's layers of their names. norm updates the
+    running statistics.
+    """
 
     def __init__(self, torch, arrays, training):
         self.torch, self.f, self.training = torch, torch.nn.functional, training
@@ -38,11 +42,15 @@ class Arrays:
         mean, variance, scale, offset = (
             self.get(f"{name}.{leaf}") for leaf in ("running_mean", "running_var", "weight", "bias")
         )
-        return self.f.batch_norm(x, mean, variance, scale, offset, self.training, momentum=1 - decay, eps=eps)
+        return self.f.batch_norm(
+            x, mean, variance, scale, offset, self.training, momentum=1 - decay, eps=eps
+        )
 
 
 def se(m, x, gate="sigmoid", **widths):
-    """Hu et al., section 3: global pooling, two fully connected layers, gate. hard_sigmoid: as in MobileNetV3."""
+    """Hu et al., section 3: global pooling, two fully connected layers, gate. hard_sigmoid: as in
+    MobileNetV3.
+    """
     pooled = m.f.adaptive_avg_pool2d(x, 1).flatten(1)
     logits = m.linear("fc2", m.f.relu(m.linear("fc1", pooled)))
     gates = logits.sigmoid() if gate == "sigmoid" else m.f.hardsigmoid(logits)
@@ -50,14 +58,21 @@ def se(m, x, gate="sigmoid", **widths):
 
 
 def ese(m, x, gate="hard_sigmoid"):
-    """Lee & Park, on VoVNetV2, with a sigmoid; their vovnet.py has the hard one, relu6(x + 3) / 6."""
+    """Lee & Park, on VoVNetV2, with a sigmoid; their vovnet.py has the hard one, relu6(x + 3) /
+    6.
+    """
     logits = m.conv("fc", m.f.adaptive_avg_pool2d(x, 1))
     return x * (logits.sigmoid() if gate == "sigmoid" else m.f.relu6(logits + 3) / 6)
 
 
 def eca(m, x, padding="zero", **size):
-    """Wang et al., eca_module.py: a 1-d convolution over the channels. circular: CecaModule in timm."""
-    pooled, kernel = m.f.adaptive_avg_pool2d(x, 1).squeeze(-1).transpose(-1, -2), m.get("conv.weight")
+    """Wang et al., eca_module.py: a 1-d convolution over the channels. circular: CecaModule in
+    timm.
+    """
+    pooled, kernel = (
+        m.f.adaptive_avg_pool2d(x, 1).squeeze(-1).transpose(-1, -2),
+        m.get("conv.weight"),
+    )
     around = kernel.shape[-1] // 2
     if padding == "circular":
         logits = m.f.conv1d(m.f.pad(pooled, (around, around), mode="circular"), kernel)
@@ -67,10 +82,14 @@ def eca(m, x, padding="zero", **size):
 
 
 def cbam(m, x, kernel_size=7, bias=True, bn_eps=1e-5, bn_decay=0.99, **widths):
-    """Woo et al., MODELS/cbam.py, which stacks (maximum, average): the kernel of the paper's (average, maximum), flipped."""
+    """Woo et al., MODELS/cbam.py, which stacks (maximum, average): the kernel of the paper's
+    (average, maximum), flipped.
+    """
     size = x.shape[2:]
     pooled = [pool(x, size, stride=size).flatten(1) for pool in (m.f.avg_pool2d, m.f.max_pool2d)]
-    logits = sum(m.linear("channel.fc2", m.linear("channel.fc1", values).relu()) for values in pooled)
+    logits = sum(
+        m.linear("channel.fc2", m.linear("channel.fc1", values).relu()) for values in pooled
+    )
     x = x * logits.sigmoid().unsqueeze(2).unsqueeze(3)
     both = m.torch.cat((x.max(1)[0].unsqueeze(1), x.mean(1).unsqueeze(1)), dim=1)
     logits = m.f.conv2d(both, m.get("spatial.conv.weight").flip(1), padding=(kernel_size - 1) // 2)
@@ -78,38 +97,61 @@ def cbam(m, x, kernel_size=7, bias=True, bn_eps=1e-5, bn_decay=0.99, **widths):
 
 
 def bam(m, x, dilation=4, fusion="sum", bn_eps=1e-5, bn_decay=0.9, **widths):
-    """Park et al., MODELS/bam.py (which multiplies the branches; section 3, equation 2: their sum)."""
+    """Park et al., MODELS/bam.py (which multiplies the branches; section 3, equation 2: their
+    sum).
+    """
 
     def activated(name, y):
         return m.norm(name, y, bn_eps, bn_decay).relu()
 
     pooled = m.f.avg_pool2d(x, x.shape[2:]).flatten(1)
-    channel = m.linear("channel_att.fc_final", activated("channel_att.bn_1", m.linear("channel_att.fc_0", pooled)))
+    channel = m.linear(
+        "channel_att.fc_final", activated("channel_att.bn_1", m.linear("channel_att.fc_0", pooled))
+    )
     channel = channel.unsqueeze(2).unsqueeze(3).expand_as(x)
     spatial = activated("spatial_att.bn_reduce0", m.conv("spatial_att.conv_reduce0", x))
     spatial = m.conv("spatial_att.conv_di_0", spatial, padding=dilation, dilation=dilation)
-    spatial = m.conv("spatial_att.conv_di_1", activated("spatial_att.bn_di_0", spatial), padding=dilation, dilation=dilation)
-    spatial = m.conv("spatial_att.conv_final", activated("spatial_att.bn_di_1", spatial)).expand_as(x)
+    spatial = m.conv(
+        "spatial_att.conv_di_1",
+        activated("spatial_att.bn_di_0", spatial),
+        padding=dilation,
+        dilation=dilation,
+    )
+    spatial = m.conv("spatial_att.conv_final", activated("spatial_att.bn_di_1", spatial)).expand_as(
+        x
+    )
     return (1 + (channel + spatial if fusion == "sum" else channel * spatial).sigmoid()) * x
 
 
 def scse(m, x, fusion="sum", **widths):
-    """Roy et al. 2018, section 2; the maximum as in their squeeze_and_excitation.py and Roy et al. 2019."""
+    """Roy et al. 2018, section 2; the maximum as in their squeeze_and_excitation.py and Roy et al.
+    2019.
+    """
     logits = m.conv("cSE.fc2", m.conv("cSE.fc1", m.f.adaptive_avg_pool2d(x, 1)).relu())
     channel, spatial = x * logits.sigmoid(), x * m.conv("sSE.conv", x).sigmoid()
     return channel + spatial if fusion == "sum" else m.torch.max(channel, spatial)
 
 
-def ge(m, x, gather="average", extent=None, size=None, mlp=False, bn_eps=1e-5, bn_decay=0.9, **widths):
-    """Hu et al., sections 2 and 3, as gather_excite.py in timm; over the whole map unpadded, as in RN50-GEP.prototxt."""
+def ge(
+    m, x, gather="average", extent=None, size=None, mlp=False, bn_eps=1e-5, bn_decay=0.9, **widths
+):
+    """Hu et al., sections 2 and 3, as gather_excite.py in timm; over the whole map unpadded, as in
+    RN50-GEP.prototxt.
+    """
     gathered = x
     if gather == "average":
-        around = {} if extent is None else {"padding": extent - 1, "stride": extent, "count_include_pad": False}
+        around = (
+            {}
+            if extent is None
+            else {"padding": extent - 1, "stride": extent, "count_include_pad": False}
+        )
         gathered = m.f.avg_pool2d(x, x.shape[2:] if extent is None else 2 * extent - 1, **around)
     steps = 1 if extent is None else int(math.log2(extent))
     for step in range(1, steps + 1 if gather == "convolution" else 1):
         geometry = {} if extent is None else {"padding": 1, "stride": 2}
-        gathered = m.conv(f"gather.conv{step}", gathered.relu() if step > 1 else x, groups=x.shape[1], **geometry)
+        gathered = m.conv(
+            f"gather.conv{step}", gathered.relu() if step > 1 else x, groups=x.shape[1], **geometry
+        )
         gathered = m.norm(f"gather.norm{step}", gathered, bn_eps, bn_decay)
     if mlp:
         gathered = m.conv("mlp.fc2", m.conv("mlp.fc1", gathered).relu())
@@ -117,12 +159,16 @@ def ge(m, x, gather="average", extent=None, size=None, mlp=False, bn_eps=1e-5, b
 
 
 def gc(m, x, pooling="attention", fusion="add", ln_eps=1e-5, **widths):
-    """Cao et al., context_block.py: LayerNorm over [planes, 1, 1]; channel_mul comes before channel_add."""
+    """Cao et al., context_block.py: LayerNorm over [planes, 1, 1]; channel_mul comes before
+    channel_add.
+    """
     batch, channels, height, width = x.shape
     context = m.f.adaptive_avg_pool2d(x, 1)
     if pooling == "attention":
         mask = m.conv("conv_attn", x).view(batch, 1, height * width).softmax(dim=2).unsqueeze(3)
-        context = x.view(batch, 1, channels, height * width).matmul(mask).view(batch, channels, 1, 1)
+        context = (
+            x.view(batch, 1, channels, height * width).matmul(mask).view(batch, channels, 1, 1)
+        )
 
     def transformed(name):
         y = m.conv(f"{name}.fc1", context)
@@ -135,20 +181,28 @@ def gc(m, x, pooling="attention", fusion="add", ln_eps=1e-5, **widths):
 
 
 def simam(m, x, e_lambda=1e-4):
-    """Yang et al., simam_module.py: the variance is divided by positions - 1 (in the text of the paper: by positions)."""
+    """Yang et al., simam_module.py: the variance is divided by positions - 1 (in the text of the
+    paper: by positions).
+    """
     variance, mean = m.torch.var_mean(x, dim=(2, 3), correction=1, keepdim=True)
     energy = 4 * (variance + e_lambda) / ((x - mean) ** 2 + 2 * variance + 2 * e_lambda)
     return x * (1 / energy).sigmoid()
 
 
 def coordinate(m, x, bn_eps=1e-5, bn_decay=0.9, **widths):
-    """Hou et al., section 3.2 and coordatt.py: both averages, one below the other, go through one convolution."""
+    """Hou et al., section 3.2 and coordatt.py: both averages, one below the other, go through one
+    convolution.
+    """
     sizes = list(x.shape[2:])
     rows, columns = m.f.adaptive_avg_pool2d(x, (None, 1)), m.f.adaptive_avg_pool2d(x, (1, None))
     hidden = m.conv("conv1", m.torch.cat((rows, columns.permute(0, 1, 3, 2)), dim=2))
     hidden = m.f.hardswish(m.norm("bn1", hidden, bn_eps, bn_decay))
     rows, columns = hidden.split(sizes, dim=2)
-    return x * m.conv("conv_w", columns.permute(0, 1, 3, 2)).sigmoid() * m.conv("conv_h", rows).sigmoid()
+    return (
+        x
+        * m.conv("conv_w", columns.permute(0, 1, 3, 2)).sigmoid()
+        * m.conv("conv_h", rows).sigmoid()
+    )
 
 
 def triplet(m, x, kernel_size=7, spatial=True, bn_eps=1e-5, bn_decay=0.99):
@@ -157,8 +211,15 @@ def triplet(m, x, kernel_size=7, spatial=True, bn_eps=1e-5, bn_decay=0.99):
     def branch(name, order):
         turned = x.permute(order)
         pooled = m.torch.stack((turned.max(1)[0], turned.mean(1)), dim=1)
-        logits = m.norm(f"{name}.bn", m.conv(f"{name}.conv", pooled, padding=(kernel_size - 1) // 2), bn_eps, bn_decay)
-        return (turned * logits.sigmoid()).permute(order)  # each of these rotations is its own inverse
+        logits = m.norm(
+            f"{name}.bn",
+            m.conv(f"{name}.conv", pooled, padding=(kernel_size - 1) // 2),
+            bn_eps,
+            bn_decay,
+        )
+        return (turned * logits.sigmoid()).permute(
+            order
+        )  # each of these rotations is its own inverse
 
     turns = {"cw": (0, 2, 1, 3), "hc": (0, 3, 2, 1), **({"hw": (0, 1, 2, 3)} if spatial else {})}
     branches = [branch(name, order) for name, order in turns.items()]
@@ -166,7 +227,9 @@ def triplet(m, x, kernel_size=7, spatial=True, bn_eps=1e-5, bn_decay=0.99):
 
 
 def nonlocal_(m, x, subsample=False, scale=False, bn_eps=1e-5, bn_decay=0.9, **widths):
-    """Wang et al., figure 2 and sections 3.3 and 4.1. Their code pools before phi and g, and scales unless told not to."""
+    """Wang et al., figure 2 and sections 3.3 and 4.1. Their code pools before phi and g, and scales
+    unless told not to.
+    """
     theta, phi, g = (m.conv(name, x) for name in ("theta", "phi", "g"))
     if subsample:
         phi, g = m.f.max_pool2d(phi, 2), m.f.max_pool2d(g, 2)
@@ -177,23 +240,36 @@ def nonlocal_(m, x, subsample=False, scale=False, bn_eps=1e-5, bn_decay=0.9, **w
 
 
 def relative_logits(m, q, table):
-    """(..., length, features), (2 length - 1, features) -> (..., query, key): rel_to_abs of the authors' botnet.py."""
+    """(..., length, features), (2 length - 1, features) -> (..., query, key): rel_to_abs of the
+    authors' botnet.py.
+    """
     length = q.shape[-2]
     relative = (q @ table.T).reshape(-1, length, 2 * length - 1)
     flat = m.f.pad(m.f.pad(relative, (0, 1)).flatten(1), (0, length - 1))
-    return flat.view(-1, length + 1, 2 * length - 1)[:, :length, length - 1 :].reshape(*q.shape[:-1], length)
+    return flat.view(-1, length + 1, 2 * length - 1)[:, :length, length - 1 :].reshape(
+        *q.shape[:-1], length
+    )
 
 
 def mhsa(m, x, size, heads=4, scale_positions=True, bias=False):
-    """Srinivas et al., figure 4 and botnet.py, which scales the queries before both products; timm: the content's alone."""
+    """Srinivas et al., figure 4 and botnet.py, which scales the queries before both products; timm:
+    the content's alone.
+    """
     batch, channels, height, width = x.shape
-    q, k, v = (y.view(batch, heads, channels // heads, height * width) for y in m.conv("qkv", x).chunk(3, dim=1))
+    q, k, v = (
+        y.view(batch, heads, channels // heads, height * width)
+        for y in m.conv("qkv", x).chunk(3, dim=1)
+    )
     q, k, v = (y.transpose(2, 3) for y in (q, k, v))
     scaled = q * (channels // heads) ** -0.5
     asking = (scaled if scale_positions else q).view(batch, heads, height, width, -1)
     across = relative_logits(m, asking, m.get("pos_embed.width_rel"))  # row, col, key's col
-    down = relative_logits(m, asking.transpose(2, 3), m.get("pos_embed.height_rel")).transpose(2, 3)  # row, col, key's row
-    positions = (down.unsqueeze(5) + across.unsqueeze(4)).reshape(batch, heads, height * width, height * width)
+    down = relative_logits(m, asking.transpose(2, 3), m.get("pos_embed.height_rel")).transpose(
+        2, 3
+    )  # row, col, key's row
+    positions = (down.unsqueeze(5) + across.unsqueeze(4)).reshape(
+        batch, heads, height * width, height * width
+    )
     weights = (scaled @ k.transpose(2, 3) + positions).softmax(dim=3)
     return (weights @ v).transpose(2, 3).reshape(x.shape)
 
@@ -225,7 +301,17 @@ CASES = [
     ("ge", {"extent": 16}),
     ("ge", {"mlp": True, "reduction": 3}),
     ("ge", {"gather": "convolution", "extent": 2}),
-    ("ge", {"gather": "convolution", "extent": 4, "mlp": True, "reduction": 2, "bn_eps": 1e-3, "bn_decay": 0.8}),
+    (
+        "ge",
+        {
+            "gather": "convolution",
+            "extent": 4,
+            "mlp": True,
+            "reduction": 2,
+            "bn_eps": 1e-3,
+            "bn_decay": 0.8,
+        },
+    ),
     ("ge", {"gather": "convolution", "extent": 8}),
     ("ge", {"gather": "convolution", "size": "of the map"}),
     ("ge", {"gather": "convolution", "size": "of the map", "mlp": True, "hidden_channels": 5}),
@@ -252,16 +338,25 @@ SIZES = [(7, 10), (8, 5)]
 
 def name_of(case):
     if isinstance(case, dict):
-        return "-".join(f"{name}={value}" for name, value in case.items() if name != "size") or "default"
+        return (
+            "-".join(f"{name}={value}" for name, value in case.items() if name != "size")
+            or "default"
+        )
     return "x".join(map(str, case)) if isinstance(case, tuple) else str(case)
 
 
 def drawn(kind, options, size, seed=5):
-    """Arrays, and an input whose averages differ so widely between channels that hard gates reach both their ends."""
+    """Arrays, and an input whose averages differ so widely between channels that hard gates reach
+    both their ends.
+    """
     rng = np.random.default_rng(seed)
     parameters = attention_parameters(kind, CHANNELS, options)
-    arrays = {parameter.name: DRAWS[parameter.role](rng, parameter.shape) for parameter in parameters}
-    return arrays, rng.normal(0.3, 1, (3, CHANNELS, *size)) + rng.normal(0, 1.5, (3, CHANNELS, 1, 1))
+    arrays = {
+        parameter.name: DRAWS[parameter.role](rng, parameter.shape) for parameter in parameters
+    }
+    return arrays, rng.normal(0.3, 1, (3, CHANNELS, *size)) + rng.normal(
+        0, 1.5, (3, CHANNELS, 1, 1)
+    )
 
 
 def assert_close(actual, expected):
@@ -277,7 +372,9 @@ def test_oracle_computes_what_was_published(torch, kind, options, size, training
     arrays, x = drawn(kind, options, size)
     published = Arrays(torch, arrays, training)
     expected = PUBLISHED[kind](published, torch.from_numpy(x), **options)
-    state = State({f"a.{name}": array for name, array in arrays.items()}, training, decay=0.9, eps=1e-5)
+    state = State(
+        {f"a.{name}": array for name, array in arrays.items()}, training, decay=0.9, eps=1e-5
+    )
     assert_close(attention(state, "a", Node(x), kind, options).value, expected)
     if training:
         assert set(state.statistics) == {f"a.{name}" for name in arrays if "running" in name}
@@ -286,12 +383,16 @@ def test_oracle_computes_what_was_published(torch, kind, options, size, training
 
 
 def test_every_kind_has_a_published_version():
-    assert set(PUBLISHED) == {kind for kind, entry in ATTENTION.items() if entry.built_in} - {"none"}
+    assert set(PUBLISHED) == {kind for kind, entry in ATTENTION.items() if entry.built_in} - {
+        "none"
+    }
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_defaults_are_the_published_ones(kind):
-    published = {name: value.default for name, value in inspect.signature(PUBLISHED[kind]).parameters.items()}
+    published = {
+        name: value.default for name, value in inspect.signature(PUBLISHED[kind]).parameters.items()
+    }
     ours = {name: default for name, default in ATTENTION[kind].options.items() if name in published}
     assert {name: published[name] for name in ours} == ours
 
@@ -313,32 +414,48 @@ def test_hidden_width_of_512_channels_is_the_published_one(kind, layer, width):
     assert shapes[f"{layer}.weight"] == (width, 512, 1, 1)
 
 
-@pytest.mark.parametrize("channels", [2**power for power in range(12)] + [3, 5, 7, 9, 12, 48, 100, 511, 513, 1000, 2047])
+@pytest.mark.parametrize(
+    "channels", [2**power for power in range(12)] + [3, 5, 7, 9, 12, 48, 100, 511, 513, 1000, 2047]
+)
 def test_eca_kernel_size_is_the_published_one(channels):
-    """The published math.log(channels, 2) differs from math.log2 at 1189 of 1..4096, none a power of 2, and in no size."""
+    """The published math.log(channels, 2) differs from math.log2 at 1189 of 1..4096, none a power
+    of 2, and in no size.
+    """
     size = int(abs((math.log(channels, 2) + 1) / 2))
     assert eca_kernel_size(channels) == (size if size % 2 else size + 1)
 
 
 @pytest.mark.parametrize("reduction", [4, 8, 16, 32])
 def test_hidden_width_with_a_divisor_is_make_divisible(reduction):
-    """timm's make_divisible(channels / reduction, 8, round_limit=0.), where it never rounds up for being too low."""
+    """timm's make_divisible(channels / reduction, 8, round_limit=0.), where it never rounds up for
+    being too low.
+    """
 
     def make_divisible(value, divisor):
         return max(divisor, int(value + divisor / 2) // divisor * divisor)
 
     widths = {channels: make_divisible(channels / reduction, 8) for channels in range(1, 2049)}
-    assert {channels: hidden_width(channels, reduction=reduction, divisor=8) for channels in widths} == widths
+    assert {
+        channels: hidden_width(channels, reduction=reduction, divisor=8) for channels in widths
+    } == widths
 
 
-@pytest.mark.parametrize(("extent", "different"), [(2, {}), (4, {198: [99], 230: [115]}), (8, {122: [61]})])
+@pytest.mark.parametrize(
+    ("extent", "different"), [(2, {}), (4, {198: [99], 230: [115]}), (8, {122: [61]})]
+)
 def test_nearest_neighbour_is_the_integer_rule_but_for_rounding(torch, extent, different):
-    """PyTorch rounds row * (m / n) to float32, which may fall below an integer (in float64 it depends on the layout)."""
+    """PyTorch rounds row * (m / n) to float32, which may fall below an integer (in float64 it
+    depends on the layout).
+    """
 
     def rows_that_differ(size):
         gathered = -(-size // extent)
-        numbers = torch.arange(gathered, dtype=torch.float32).view(1, 1, gathered, 1).repeat(2, 3, 1, 4)
-        spread = torch.nn.functional.interpolate(numbers, size=(size, 5), mode="nearest")[1, 2, :, 3].tolist()
+        numbers = (
+            torch.arange(gathered, dtype=torch.float32).view(1, 1, gathered, 1).repeat(2, 3, 1, 4)
+        )
+        spread = torch.nn.functional.interpolate(numbers, size=(size, 5), mode="nearest")[
+            1, 2, :, 3
+        ].tolist()
         return [row for row in range(size) if spread[row] != row * gathered // size]
 
     assert {size: rows for size in range(1, 257) if (rows := rows_that_differ(size))} == different

@@ -1,4 +1,6 @@
-"""The pictures: they show exactly what the graph holds, in every form; nothing in them covers anything else."""
+"""The pictures: they show exactly what the graph holds, in every form; nothing in them covers
+anything else.
+"""
 
 import random
 import re
@@ -18,7 +20,14 @@ from resattn.layout import CLEAR, place
 from resattn.mermaid import mermaid
 from resattn.scene import FORMS, TIMES, Edge, Node, Scene, folding, scene
 from resattn.svg import COLOURS, drawn, sizes_of, svg, text_width
-from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, attention_block, name_of, random_arrays
+from shared_tests.cases import (
+    ATTENTION_VARIANTS,
+    NETWORKS,
+    REPRESENTATIVE,
+    attention_block,
+    name_of,
+    random_arrays,
+)
 from weights import BlockConfig, preset, write
 from weights.graph import graph
 
@@ -27,7 +36,9 @@ BLOCKS = ATTENTION_VARIANTS + REPRESENTATIVE
 OPENED = pytest.mark.parametrize("opened", [True, False], ids=["opened", "closed"])
 EVERY_BLOCK = pytest.mark.parametrize(("config", "size"), BLOCKS, ids=name_of)
 EVERY_NETWORK = pytest.mark.parametrize(
-    ("config", "size"), [*NETWORKS, (preset("resnet20"), (32, 32)), (preset("se-resnet34"), (224, 224))], ids=name_of
+    ("config", "size"),
+    [*NETWORKS, (preset("resnet20"), (32, 32)), (preset("se-resnet34"), (224, 224))],
+    ids=name_of,
 )
 
 
@@ -54,7 +65,9 @@ def test_pictures_hold_the_graph(config, size, opened):
 
 @EVERY_NETWORK
 def test_networks_are_folded(config, size):
-    """Blocks are nodes; equal ones in a row are one; their edges are those of the graph between different nodes."""
+    """Blocks are nodes; equal ones in a row are one; their edges are those of the graph between
+    different nodes.
+    """
     found = graph(config, size, False)
     shown, node_of = scene(found), folding(found)
     nodes, edges = contents(found)
@@ -64,11 +77,16 @@ def test_networks_are_folded(config, size):
     assert in_mermaid(mermaid(shown)) == (folded, list(between))
     assert [name for name, _ in on_terminal(shown, False)] == folded
     covered = [scope for node in shown.nodes for scope in node.covers]
-    assert covered == [f"stages.{s}.{p}" for s, depth in enumerate(config.depths) for p in range(depth)]
+    assert covered == [
+        f"stages.{s}.{p}" for s, depth in enumerate(config.depths) for p in range(depth)
+    ]
     blocks = dict(zip(covered, config.blocks(), strict=True))
     for node in shown.nodes:
         assert len({blocks[scope] for scope in node.covers}) <= 1
-        assert all(node.shortcut == ("projected" if blocks[scope].projects else "identity") for scope in node.covers)
+        assert all(
+            node.shortcut == ("projected" if blocks[scope].projects else "identity")
+            for scope in node.covers
+        )
     for before, after in pairwise([node for node in shown.nodes if node.covers]):
         same_stage = before.name.split(".")[1] == after.name.split(".")[1]
         assert not same_stage or blocks[before.name] != blocks[after.name]
@@ -114,7 +132,11 @@ def on_terminal(shown: Scene, ascii_only: bool) -> list[tuple[str, set[str]]]:
             lane, name = symbols[0][0], next(names)
             entering = {place for place in joined or [lane] if place in lanes}
             nodes.append((name, {lanes[place] for place in entering}))
-            lanes = {place: source for place, source in lanes.items() if left[2 * place] in RUNNING[ascii_only]}
+            lanes = {
+                place: source
+                for place, source in lanes.items()
+                if left[2 * place] in RUNNING[ascii_only]
+            }
             lanes[lane], joined = name, None
     return nodes
 
@@ -126,12 +148,18 @@ RUNNING = {False: "│║", True: "|H"}
 
 def across(left: str, ascii_only: bool) -> list[int]:
     """The lanes that a horizontal line joins: not those that it only passes."""
-    return [place for place, c in enumerate(left[::2]) if c not in RUNNING[ascii_only] + LEVEL[ascii_only] + " "]
+    return [
+        place
+        for place, c in enumerate(left[::2])
+        if c not in RUNNING[ascii_only] + LEVEL[ascii_only] + " "
+    ]
 
 
 @EVERY_BLOCK
 def test_what_a_block_draws(config, size):
-    """Two paths that part at x and meet in one sum; one relu on each side of it; the shortcut that there is."""
+    """Two paths that part at x and meet in one sum; one relu on each side of it; the shortcut that
+    there is.
+    """
     shown = scene(graph(config, size, False))
     paths = {(edge.source, edge.target) for edge in shown.edges if edge.path == "shortcut"}
     ways = {("input", "shortcut.0"), ("shortcut.0", "shortcut.1"), ("shortcut.1", "sum")}
@@ -147,9 +175,21 @@ def test_what_a_block_draws(config, size):
 
 def test_every_operation_has_a_form():
     """What is a plain box is meant to be one."""
-    kinds = {operation.kind for config, size in BLOCKS + NETWORKS for operation in graph(config, size)}
+    kinds = {
+        operation.kind for config, size in BLOCKS + NETWORKS for operation in graph(config, size)
+    }
     plain = {kind for kind in kinds if kind not in FORMS}
-    own = {"add 1", "add 1/2", "concatenate", "difference", "first part", "greater", "matrix product", "part", "quotient"}
+    own = {
+        "add 1",
+        "add 1/2",
+        "concatenate",
+        "difference",
+        "first part",
+        "greater",
+        "matrix product",
+        "part",
+        "quotient",
+    }
     own |= {"second part", "square", "stretch", "swap axes", "times n / (n - 1)", "4 (x + λ)"}
     assert {kind for kind in plain if not kind.startswith("divide by")} == own
 
@@ -180,7 +220,9 @@ def test_networks_are_apart(config, size):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_any_graph_is_apart(seed):
-    """The layout knows no attention kind: what holds for those that there are holds for what may come."""
+    """The layout knows no attention kind: what holds for those that there are holds for what may
+    come.
+    """
     apart(drawn_at_random(random.Random(seed)))
 
 
@@ -213,7 +255,12 @@ def apart(shown: Scene) -> None:
     boxes, labels = {}, {}
     for node in shown.nodes:
         (x, y), size = placed.centres[node.name], sizes[node.name]
-        boxes[node.name] = (x - size.width / 2, y - size.height / 2, x + size.width / 2, y + size.height / 2)
+        boxes[node.name] = (
+            x - size.width / 2,
+            y - size.height / 2,
+            x + size.width / 2,
+            y + size.height / 2,
+        )
         if node.shape and node.form != "input":
             middle = y + size.height / 2 + 11
             labels[node.name] = (x + CLEAR, middle - 6, x + CLEAR + size.label, middle + 6)
@@ -228,7 +275,10 @@ def apart(shown: Scene) -> None:
             lines.append((edge.source, line))
             for name, box in (*boxes.items(), *labels.items()):
                 # A line ends at its circle, inside of the square around it.
-                assert not overlap(line, box) or (name == edge.target and sizes[name].round), (edge, name)
+                assert not overlap(line, box) or (name == edge.target and sizes[name].round), (
+                    edge,
+                    name,
+                )
     for (one, a), (other, b) in combinations(lines, 2):
         assert one == other or not along(a, b), (one, other)
     for frame, (left, top, right, bottom) in zip(shown.frames, placed.frames, strict=True):
@@ -247,18 +297,30 @@ def along(a, b):
     """Whether two lines, both upright or both level, run on one another."""
     x = max(a[0], b[0]), min(a[2], b[2])
     y = max(a[1], b[1]), min(a[3], b[3])
-    return (a[0] == a[2] == b[0] == b[2] and y[0] < y[1] - 0.01) or (a[1] == a[3] == b[1] == b[3] and x[0] < x[1] - 0.01)
+    return (a[0] == a[2] == b[0] == b[2] and y[0] < y[1] - 0.01) or (
+        a[1] == a[3] == b[1] == b[3] and x[0] < x[1] - 0.01
+    )
 
 
 @pytest.mark.parametrize("theme", ["auto", "light", "dark"])
 def test_svg_is_whole(theme):
-    """Well-formed, all of it inside its frame, words inside their boxes, with a title and a description."""
+    """Well-formed, all of it inside its frame, words inside their boxes, with a title and a
+    description.
+    """
     root = ElementTree.fromstring(svg(draw.scene_of(draw.README_BLOCK), theme))
     left, top, width, height = map(float, root.attrib["viewBox"].split())
     for element in root.iter():
         if element.tag.endswith("}text"):
-            size = 16 if "heading" in element.attrib["class"] else 13 if "name" in element.attrib["class"] else 12
-            half = text_width(element.text, size, size > 12) * (0.5 if element.attrib["text-anchor"] == "middle" else 1)
+            size = (
+                16
+                if "heading" in element.attrib["class"]
+                else 13
+                if "name" in element.attrib["class"]
+                else 12
+            )
+            half = text_width(element.text, size, size > 12) * (
+                0.5 if element.attrib["text-anchor"] == "middle" else 1
+            )
             x, y = float(element.attrib["x"]), float(element.attrib["y"])
             assert left < x + (0 if element.attrib["text-anchor"] == "start" else -half)
             assert x + half < left + width
@@ -270,7 +332,9 @@ def test_svg_is_whole(theme):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_colours_stand_out(dark):
     """Contrasts as WCAG 2.2 asks: 4.5 of words (1.4.3), 3 of lines and outlines (1.4.11)."""
-    fills, strokes = ({name: row[2 * dark + place] for name, row in COLOURS.items()} for place in (0, 1))
+    fills, strokes = (
+        {name: row[2 * dark + place] for name, row in COLOURS.items()} for place in (0, 1)
+    )
     for name, fill in fills.items():
         if fill == "none" or name in ("ink", "quiet"):
             continue
@@ -278,7 +342,9 @@ def test_colours_stand_out(dark):
         assert name not in ("paper", "attention") or contrast(fill, fills["quiet"]) >= 4.5, name
     for name, stroke in strokes.items():
         assert stroke == "none" or name == "paper" or contrast(stroke, fills["paper"]) >= 3, name
-        assert stroke == "none" or name == "paper" or contrast(stroke, fills["attention"]) >= 3, name
+        assert stroke == "none" or name == "paper" or contrast(stroke, fills["attention"]) >= 3, (
+            name
+        )
 
 
 def contrast(one: str, other: str) -> float:
@@ -288,14 +354,18 @@ def contrast(one: str, other: str) -> float:
 
 def luminance(colour: str) -> float:
     parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_the_terminal_has_80_columns():
     for config, size in [*BLOCKS, *NETWORKS]:
         for ascii_only in (False, True):
-            text = terminal.plain(terminal.lines(draw.scene_of(config, size), ascii_only=ascii_only))
+            text = terminal.plain(
+                terminal.lines(draw.scene_of(config, size), ascii_only=ascii_only)
+            )
             assert max(map(len, text.splitlines())) <= 80, text
             assert text.isascii() or not ascii_only
 
@@ -316,7 +386,9 @@ def fails(error, message, *arguments):
 
 def test_pictures_of_the_readme_are_up_to_date():
     for name, config in draw.README_PICTURES.items():
-        assert (draw.FOLDER / name).read_text(encoding="utf-8") == svg(draw.scene_of(config)), "run: make picture"
+        assert (draw.FOLDER / name).read_text(encoding="utf-8") == svg(draw.scene_of(config)), (
+            "run: make picture"
+        )
     assert "pictures/block.svg" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -342,7 +414,11 @@ def test_a_terminal_without_unicode():
 
 
 def test_draw_files(tmp_path):
-    for suffix, start in ((".svg", b"<svg "), (".mmd", b"%%{init: "), (".md", b"# ResidualBlockWithAttention\n")):
+    for suffix, start in (
+        (".svg", b"<svg "),
+        (".mmd", b"%%{init: "),
+        (".md", b"# ResidualBlockWithAttention\n"),
+    ):
         target = tmp_path / f"picture{suffix}"
         assert run("--to", target).exit_code == 0
         assert target.read_bytes().startswith(start)
@@ -354,7 +430,12 @@ def test_draw_files(tmp_path):
     dark = tmp_path / "dark.svg"
     run("--to", dark, "--dark")
     assert "prefers-color-scheme" not in dark.read_text(encoding="utf-8")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dark.svg", "picture.md", "picture.mmd", "picture.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dark.svg",
+        "picture.md",
+        "picture.mmd",
+        "picture.svg",
+    ]
 
 
 def test_draw_pixels(tmp_path):
@@ -374,14 +455,23 @@ def test_draw_pixels(tmp_path):
 
 def test_without_a_font(tmp_path, monkeypatch):
     resvg_py = pytest.importorskip("resvg_py")
-    monkeypatch.setattr(resvg_py, "svg_to_bytes", partial(resvg_py.svg_to_bytes, skip_system_fonts=True))
-    fails(ValueError, "drawing .png needs a font, but this system has none", "--to", tmp_path / "picture.png")
+    monkeypatch.setattr(
+        resvg_py, "svg_to_bytes", partial(resvg_py.svg_to_bytes, skip_system_fonts=True)
+    )
+    fails(
+        ValueError,
+        "drawing .png needs a font, but this system has none",
+        "--to",
+        tmp_path / "picture.png",
+    )
 
 
 def test_without_the_library_for_pixels(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     target = tmp_path / "picture.png"
-    fails(ImportError, 'needs resvg-py; install it with: pip install "resattn[draw]"', "--to", target)
+    fails(
+        ImportError, 'needs resvg-py; install it with: pip install "resattn[draw]"', "--to", target
+    )
     monkeypatch.setattr(sys, "argv", ["resattn", "draw", "--to", str(target)])
     with pytest.raises(SystemExit, match="2"):
         main()
@@ -393,13 +483,23 @@ def test_one_block_of_a_network():
     output = run("--config", "se-resnet18", "--block", "stages.1.0", "--size", "224x224").output
     assert "(N, 64, 56, 56)" in output
     assert f"shortcut.0  1{TIMES}1 conv, 64 → 128, stride 2, no bias" in output
-    fails(ValueError, "--block: expected one of stages.0.0, stages.0.1,", "--config", "resnet18", "--block", "stage1")
+    fails(
+        ValueError,
+        "--block: expected one of stages.0.0, stages.0.1,",
+        "--config",
+        "resnet18",
+        "--block",
+        "stage1",
+    )
     fails(ValueError, "--block: got 'conv1', but there is only one block", "--block", "conv1")
 
 
 def test_what_cannot_be_drawn(tmp_path):
     fails(
-        ValueError, "picture.gif: cannot draw .gif; expected one of .svg, .png, .mmd, .md", "--to", tmp_path / "picture.gif"
+        ValueError,
+        "picture.gif: cannot draw .gif; expected one of .svg, .png, .mmd, .md",
+        "--to",
+        tmp_path / "picture.gif",
     )
     fails(ValueError, "cannot draw a file without suffix", "--to", tmp_path / "picture")
     fails(FileNotFoundError, "does not exist", "--to", tmp_path / "none" / "picture.svg")
@@ -407,9 +507,14 @@ def test_what_cannot_be_drawn(tmp_path):
     fails(ValueError, "--size: expected HEIGHTxWIDTH", "--size", "9")
     fails(ValueError, "--naming: names what is in a file", "--naming", "torchvision")
     mhsa = attention_block("mhsa", {"heads": 1, "size": None}).to_json()
-    message = (
-        "size: images of 9 x 9 give the attention of the block maps of 5 x 5, but it takes 5 x 4 alone; images of 10 x 8 fit"
-    )
+    message = "size: images of 9 x 9 give the attention of the block maps of 5 x 5, but it takes 5 x 4 alone; images of 10 x 8 fit"
     fails(ValueError, message, "--config", mhsa, "--size", "9x9")
     halved = attention_block("nonlocal", {"subsample": True}).to_json()
-    fails(ValueError, "size: images of 2 x 9 leave no pixel for attention.max_pool_2x2", "--config", halved, "--size", "2x9")
+    fails(
+        ValueError,
+        "size: images of 2 x 9 leave no pixel for attention.max_pool_2x2",
+        "--config",
+        halved,
+        "--size",
+        "2x9",
+    )

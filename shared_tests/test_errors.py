@@ -45,36 +45,64 @@ def raises(error, message):
         ({"kernel_size": 4}, "kernel_size: expected odd sizes, got 4"),
         ({"kernel_size": 4}, "Use (5, 5) with padding (2, 2)"),
         ({"kernel_size": (3, 2)}, "Use (3, 3) with padding (1, 1)"),
-        ({"kernel_size": (3, 3, 3)}, "kernel_size: expected a positive integer or a (height, width) pair"),
-        ({"kernel_size": "3"}, "kernel_size: expected a positive integer or a (height, width) pair"),
-        ({"stride": 0}, "stride: expected a positive integer or a (height, width) pair of them, got 0"),
+        (
+            {"kernel_size": (3, 3, 3)},
+            "kernel_size: expected a positive integer or a (height, width) pair",
+        ),
+        (
+            {"kernel_size": "3"},
+            "kernel_size: expected a positive integer or a (height, width) pair",
+        ),
+        (
+            {"stride": 0},
+            "stride: expected a positive integer or a (height, width) pair of them, got 0",
+        ),
         (
             {"padding": 0},
-            "padding: 0 with kernel_size 3 makes main path and shortcut differ in size; the padding that works is (1, 1)",
+            "padding: 0 with kernel_size 3 makes main path and shortcut differ in size; the "
+            "padding that works is (1, 1)",
         ),
         ({"padding": -1}, "padding: expected an integer of at least 0"),
         (
             {"attention": "sse"},
-            "attention: expected one of none, se, ese, eca, cbam, bam, scse, ge, gc, simam, coordinate",
+            "attention: expected one of none, se, ese, eca, cbam, bam, scse, ge, gc, simam, "
+            "coordinate",
         ),
         (
             {"attention_options": {"ratio": 4}},
-            "'se' has no 'ratio'; its options are: reduction, hidden_channels, divisor, minimum, gate",
+            "'se' has no 'ratio'; its options are: reduction, hidden_channels, divisor, minimum, "
+            "gate",
         ),
-        ({"attention": "none", "attention_options": {"x": 1}}, "'none' has no 'x'; its options are: none at all"),
+        (
+            {"attention": "none", "attention_options": {"x": 1}},
+            "'none' has no 'x'; its options are: none at all",
+        ),
         (
             {"attention_options": {"reduction": 0}},
             "attention_options of 'se': reduction: expected a positive integer, got 0",
         ),
-        ({"attention_options": {"hidden_channels": -2}}, "hidden_channels: expected a positive integer, got -2"),
-        ({"attention_options": {"reduction": 2, "hidden_channels": 2}}, "both set the hidden width; give only one"),
-        ({"attention_options": 4}, "attention_options: expected a mapping of option names to values, got 4"),
+        (
+            {"attention_options": {"hidden_channels": -2}},
+            "hidden_channels: expected a positive integer, got -2",
+        ),
+        (
+            {"attention_options": {"reduction": 2, "hidden_channels": 2}},
+            "both set the hidden width; give only one",
+        ),
+        (
+            {"attention_options": 4},
+            "attention_options: expected a mapping of option names to values, got 4",
+        ),
         ({"conv_bias": 1}, "conv_bias: expected True or False, got 1"),
         (
             {"attention": ["se"]},
-            "nonlocal, mhsa, got ['se']; a kind of your own must be registered first, with weights.register_attention",
+            "nonlocal, mhsa, got ['se']; a kind of your own must be registered first, with "
+            "weights.register_attention",
         ),
-        ({"attention_options": {1: 2}}, "attention_options: expected a mapping of option names to values"),
+        (
+            {"attention_options": {1: 2}},
+            "attention_options: expected a mapping of option names to values",
+        ),
         (
             {"attention_options": {"gate": np.zeros(2)}},
             "attention_options: gate: expected a number, a word, True, False, None",
@@ -96,20 +124,33 @@ def test_block_config(arguments, message):
         ({"classes": 0}, "classes: expected a positive integer, got 0"),
         ({"widths": 64}, "widths: expected one value for each stage"),
         ({"widths": ()}, "widths: expected one value for each stage"),
-        ({"depths": (1, 2)}, "widths, depths, strides: expected as many values in each, one a stage, got 4, 2 and 4"),
+        (
+            {"depths": (1, 2)},
+            "widths, depths, strides: expected as many values in each, one a stage, got 4, 2 and 4",
+        ),
         ({"depths": (1, 1, 0, 1)}, "depths: expected a positive integer, got 0"),
         ({"stem_kernel_size": 2}, "stem_kernel_size: expected odd sizes, got 2"),
         ({"stem_channels": 0}, "stem_channels: expected a positive integer, got 0"),
         ({"stem_channels": -3}, "stem_channels: expected a positive integer, got -3"),
         ({"stem_pool": "yes"}, "stem_pool: expected True or False, got 'yes'"),
         ({"attention": "?"}, "nonlocal, mhsa, got '?'"),
-        ({"attention": ("se", "none")}, "attention: expected one for each of the 4 stages, got 2: ('se', 'none')"),
+        (
+            {"attention": ("se", "none")},
+            "attention: expected one for each of the 4 stages, got 2: ('se', 'none')",
+        ),
         ({"attention": ("se", "none", "se", "sse")}, "nonlocal, mhsa, got 'sse'"),
-        ({"attention_options": [{}]}, "attention_options: expected one for each of the 4 stages, got 1"),
-        ({"attention_options": 3}, "attention_options: expected a mapping of option names to values, got 3"),
+        (
+            {"attention_options": [{}]},
+            "attention_options: expected one for each of the 4 stages, got 1",
+        ),
+        (
+            {"attention_options": 3},
+            "attention_options: expected a mapping of option names to values, got 3",
+        ),
         (
             {"attention": ("se",) * 4, "attention_options": {"reduction": 4}},
-            "attention_options: expected a tuple with one mapping (or None) for each stage, as attention is one",
+            "attention_options: expected a tuple with one mapping (or None) for each stage, as "
+            "attention is one",
         ),
         ({"attention": 3}, "nonlocal, mhsa, got 3"),
     ],
@@ -125,7 +166,10 @@ def test_config_json():
         assert hash(config_from_json(config.to_json())) == hash(config)
     with raises(ValueError, "x.json: expected JSON, got 'not json'"):
         config_from_json("not json", "x.json")
-    with raises(ValueError, 'whose "model" is one of ResidualBlockWithAttention, ResidualAttentionNetwork, got None'):
+    with raises(
+        ValueError,
+        'whose "model" is one of ResidualBlockWithAttention, ResidualAttentionNetwork, got None',
+    ):
         config_from_json("{}")
     for text in ('{"model": ["a"]}', "[]", "3", '{"model": 3}'):
         with raises(ValueError, 'expected an object whose "model" is one of'):
@@ -145,17 +189,29 @@ def test_config_json():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("se", {"reduction": 16}, "reduction: 16 leaves no hidden channel of 6; use at most 6, or give hidden_channels"),
+        (
+            "se",
+            {"reduction": 16},
+            "reduction: 16 leaves no hidden channel of 6; use at most 6, or give hidden_channels",
+        ),
         ("se", {"gate": "tanh"}, "gate: expected one of sigmoid, hard_sigmoid, got 'tanh'"),
         ("se", {"divisor": 0}, "divisor: expected a positive integer, got 0"),
         ("se", {"minimum": 0}, "minimum: expected a positive integer, got 0"),
         ("ese", {"gate": None}, "gate: expected one of sigmoid, hard_sigmoid, got None"),
-        ("eca", {"kernel_size": 4}, "kernel_size: expected an odd size, got 4: an even kernel has no centre"),
+        (
+            "eca",
+            {"kernel_size": 4},
+            "kernel_size: expected an odd size, got 4: an even kernel has no centre",
+        ),
         ("eca", {"kernel_size": 4}, "use 3 or 5"),
         ("eca", {"gamma": 0}, "gamma: expected a positive number, got 0"),
         ("eca", {"beta": "1"}, "beta: expected a finite number, got '1'"),
         ("eca", {"padding": "same"}, "padding: expected one of zero, circular, got 'same'"),
-        ("eca", {"padding": "circular", "kernel_size": 15}, "15 reaches more than once around 6 channels"),
+        (
+            "eca",
+            {"padding": "circular", "kernel_size": 15},
+            "15 reaches more than once around 6 channels",
+        ),
         ("cbam", {"kernel_size": 2}, "kernel_size: expected an odd size, got 2"),
         ("cbam", {"reduction": 7}, "reduction: 7 leaves no hidden channel of 6"),
         ("cbam", {"bias": 1}, "bias: expected True or False, got 1"),
@@ -167,13 +223,30 @@ def test_config_json():
         ("scse", {"hidden_channels": 0}, "hidden_channels: expected a positive integer, got 0"),
         ("ge", {"gather": "max"}, "gather: expected one of average, convolution, got 'max'"),
         ("ge", {"extent": 1}, "extent: expected an integer of at least 2, got 1"),
-        ("ge", {"gather": "convolution", "extent": 6}, "extent: expected a power of 2 (or None: everywhere)"),
+        (
+            "ge",
+            {"gather": "convolution", "extent": 6},
+            "extent: expected a power of 2 (or None: everywhere)",
+        ),
         ("ge", {"gather": "convolution"}, "over the whole of it (extent None); must be given"),
         ("ge", {"size": 4}, "over the whole of it (extent None); is for that alone"),
-        ("ge", {"gather": "convolution", "size": (4, 0)}, "size: expected a positive integer or a (height, width) pair"),
-        ("ge", {"reduction": 2}, "reduction, hidden_channels: set the width of the two layers that only mlp=True has"),
+        (
+            "ge",
+            {"gather": "convolution", "size": (4, 0)},
+            "size: expected a positive integer or a (height, width) pair",
+        ),
+        (
+            "ge",
+            {"reduction": 2},
+            "reduction, hidden_channels: set the width of the two layers that only mlp=True has",
+        ),
         ("ge", {"mlp": True, "reduction": 8}, "reduction: 8 leaves no hidden channel of 6"),
-        ("gc", {"reduction": 4}, "reduction: 4 leaves 1 hidden channel of 6, and this kind needs at least 2; use at most 3"),
+        (
+            "gc",
+            {"reduction": 4},
+            "reduction: 4 leaves 1 hidden channel of 6, and this kind needs at least 2; use at "
+            "most 3",
+        ),
         ("gc", {"hidden_channels": 1}, "hidden_channels: expected an integer of at least 2, got 1"),
         ("gc", {"pooling": "max"}, "pooling: expected one of attention, average, got 'max'"),
         ("gc", {"fusion": "sum"}, "fusion: expected one of add, scale, both, got 'sum'"),
@@ -191,7 +264,11 @@ def test_config_json():
             {"size": "4x4", "heads": 2},
             "size: expected a positive integer or a (height, width) pair",
         ),
-        ("mhsa", {"heads": 2}, "attention_options: 'mhsa' needs size; as in attention_options={'size': ...}"),
+        (
+            "mhsa",
+            {"heads": 2},
+            "attention_options: 'mhsa' needs size; as in attention_options={'size': ...}",
+        ),
     ],
 )
 def test_attention_options(framework, kind, options, message):
@@ -212,9 +289,24 @@ def test_attention_options(framework, kind, options, message):
             (8, 8),
             "mhsa: was made for maps of 4 x 3 (height x width) by its option size",
         ),
-        ("ge", {"gather": "convolution", "size": (4, 3)}, (8, 8), "ge: was made for maps of 4 x 3 (height x width)"),
-        ("simam", {}, (2, 2), "simam: expected maps of 2 or more positions, got 1 x 1 (height x width)"),
-        ("nonlocal", {"subsample": True}, (2, 4), "nonlocal with subsample: expected 2 or more along each axis, got 1 x 2"),
+        (
+            "ge",
+            {"gather": "convolution", "size": (4, 3)},
+            (8, 8),
+            "ge: was made for maps of 4 x 3 (height x width)",
+        ),
+        (
+            "simam",
+            {},
+            (2, 2),
+            "simam: expected maps of 2 or more positions, got 1 x 1 (height x width)",
+        ),
+        (
+            "nonlocal",
+            {"subsample": True},
+            (2, 4),
+            "nonlocal with subsample: expected 2 or more along each axis, got 1 x 2",
+        ),
         ("bam", {}, (1, 1), "batch norm in training: expected more than one value per channel"),
     ],
     ids=str,
@@ -297,7 +389,9 @@ def test_modes_are_left_as_they_were(torch, jax):
 def test_other_dtypes_are_not_exported(torch):
     model = build(BLOCK, random_arrays(BLOCK), "torch").to(torch.float8_e4m3fn)
     dtypes = "bfloat16, float16, float32, float64"
-    with raises(WeightsError, f"cannot export a PyTorch model with parameters in other dtypes than {dtypes}"):
+    with raises(
+        WeightsError, f"cannot export a PyTorch model with parameters in other dtypes than {dtypes}"
+    ):
         export(model)
 
 
@@ -327,7 +421,9 @@ def test_load_wants_the_dtype_of_the_model(framework):
 
 
 def test_integers_are_not_weights():
-    with raises(WeightsError, "conv1.bias: expected one of bfloat16, float16, float32, float64, got int64"):
+    with raises(
+        WeightsError, "conv1.bias: expected one of bfloat16, float16, float32, float64, got int64"
+    ):
         write("unwritten.npz", BLOCK, {**random_arrays(BLOCK), "conv1.bias": np.arange(5)})
 
 
@@ -342,13 +438,22 @@ def test_float64_without_x64(jax):
     with raises(ValueError, "jax.config.update('jax_enable_x64', True)"):
         build(BLOCK, random_arrays(BLOCK, "float64"), "jax")
     model = build(BLOCK, random_arrays(BLOCK), "jax")
-    with raises(WeightsError, "cannot load float64 arrays: JAX computes in 32 bits unless told otherwise"):
+    with raises(
+        WeightsError, "cannot load float64 arrays: JAX computes in 32 bits unless told otherwise"
+    ):
         load(model, random_arrays(BLOCK, "float64"))
 
 
 def test_other_objects_are_not_models():
-    for call in (export, lambda it: load(it, {}), lambda it: save("unwritten.npz", it), lambda it: port(it, "jax")):
-        with raises(TypeError, "expected a ResidualBlockWithAttention or a ResidualAttentionNetwork"):
+    for call in (
+        export,
+        lambda it: load(it, {}),
+        lambda it: save("unwritten.npz", it),
+        lambda it: port(it, "jax"),
+    ):
+        with raises(
+            TypeError, "expected a ResidualBlockWithAttention or a ResidualAttentionNetwork"
+        ):
             call(object())
 
 
@@ -372,7 +477,9 @@ def test_frameworks_that_do_not_exist_or_are_not_installed(monkeypatch, torch):
     for name in [name for name in sys.modules if name.split(".")[0] in ("jax_impl", "flax")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "flax", None)
-    with raises(MissingFramework, "Flax NNX is not installed (flax was not found): pip install jax flax"):
+    with raises(
+        MissingFramework, "Flax NNX is not installed (flax was not found): pip install jax flax"
+    ):
         port(model, "jax")
 
 
@@ -392,7 +499,10 @@ def test_one_value_a_channel_cannot_be_normalised(framework, batch):
     on_tensorflow = framework == "tf" and "tensorflow" in adapter("tf").versions()
     empty = "input: expected at least one image, got none: TensorFlow's convolutions fail on an empty batch"
     with raises(
-        ValueError, empty if batch == 0 and on_tensorflow else "batch norm in training: expected more than one value"
+        ValueError,
+        empty
+        if batch == 0 and on_tensorflow
+        else "batch norm in training: expected more than one value",
     ):
         adapter(framework).forward(model, np.zeros((batch, 3, 1, 1), "f"), training=True)
     assert all((after == before[name]).all() for name, after in export(model).items())
@@ -405,13 +515,17 @@ def test_writing_bad_arrays_leaves_the_old_file(tmp_path):
     path = tmp_path / "block.safetensors"
     write(path, BLOCK, random_arrays(BLOCK))
     content = path.read_bytes()
-    with raises(WeightsError, "block.safetensors was not written: the arrays do not fit the config"):
+    with raises(
+        WeightsError, "block.safetensors was not written: the arrays do not fit the config"
+    ):
         write(path, BLOCK, broken())
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
-def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, suffix):
+def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(
+    tmp_path, monkeypatch, suffix
+):
     path = tmp_path / f"block{suffix}"
     write(path, BLOCK, random_arrays(BLOCK))
     content = path.read_bytes()
@@ -431,11 +545,15 @@ def test_files_that_cannot_be(tmp_path):
         read(tmp_path / "missing.safetensors")
     with raises(FileNotFoundError, "does not exist"):
         write(tmp_path / "no" / "folder.npz", BLOCK, random_arrays(BLOCK))
-    with raises(ValueError, "x.onnx: cannot read .onnx; expected one of .safetensors, .npz, .pt, .pth, .th"):
+    with raises(
+        ValueError, "x.onnx: cannot read .onnx; expected one of .safetensors, .npz, .pt, .pth, .th"
+    ):
         read("x.onnx")
     with raises(ValueError, "x: cannot write a file without suffix"):
         write("x", BLOCK, random_arrays(BLOCK))
-    with raises(ValueError, "x.keras: cannot read .keras files, since loading one runs code that it names"):
+    with raises(
+        ValueError, "x.keras: cannot read .keras files, since loading one runs code that it names"
+    ):
         read("x.keras")
 
 
@@ -452,7 +570,9 @@ def test_broken_files(tmp_path, suffix, torch):
 
 def test_torch_files_of_something_else(tmp_path, torch):
     torch.save({"conv1.weight": torch.zeros(2).to(torch.float8_e4m3fn)}, tmp_path / "quarter.pt")
-    with raises(WeightsError, "quarter.pt: is not a whole PyTorch file of plain floating point tensors"):
+    with raises(
+        WeightsError, "quarter.pt: is not a whole PyTorch file of plain floating point tensors"
+    ):
         read(tmp_path / "quarter.pt", BLOCK)
     torch.save({"state_dict": torch.zeros(2)}, tmp_path / "odd.pt")
     with raises(WeightsError, "expected a mapping of names to tensors, got Tensor"):
@@ -483,13 +603,17 @@ def test_files_that_do_not_say_what_they_are(tmp_path):
     from safetensors.numpy import save_file
 
     save_file(random_arrays(BLOCK), tmp_path / "bare.safetensors")
-    with raises(ValueError, "bare.safetensors: holds no config, so it does not say what it is; pass config="):
+    with raises(
+        ValueError, "bare.safetensors: holds no config, so it does not say what it is; pass config="
+    ):
         read(tmp_path / "bare.safetensors")
     assert read(tmp_path / "bare.safetensors", BLOCK)[0] == BLOCK
     write(tmp_path / "block.safetensors", BLOCK, random_arrays(BLOCK))
     with raises(ValueError, "holds a config of its own that is another than the one given"):
         read(tmp_path / "block.safetensors", BlockConfig(3, 5))
-    with raises(WeightsError, "bare.safetensors does not fit its config (written by another library?"):
+    with raises(
+        WeightsError, "bare.safetensors does not fit its config (written by another library?"
+    ):
         read(tmp_path / "bare.safetensors", BlockConfig(3, 5, 5, 2))
 
 
@@ -497,12 +621,22 @@ def test_foreign_names():
     config = preset("resnet20")
     with raises(ValueError, "naming: expected one of torchvision, cifar-resnet, got 'keras'"):
         to_canonical_names("keras", config, {})
-    with raises(ValueError, "naming: 'torchvision' names a network, but the config is of a ResidualBlockWithAttention"):
+    with raises(
+        ValueError,
+        "naming: 'torchvision' names a network, but the config is of a ResidualBlockWithAttention",
+    ):
         to_canonical_names("torchvision", BLOCK, {})
-    with raises(ValueError, "naming: 'torchvision' has no name for stages.0.0.attention.fc1.weight"):
+    with raises(
+        ValueError, "naming: 'torchvision' has no name for stages.0.0.attention.fc1.weight"
+    ):
         to_canonical_names("torchvision", preset("se-resnet18"), {})
     with pytest.raises(WeightsError) as caught:
-        to_canonical_names("cifar-resnet", config, {"module.conv1.weight": np.zeros(1), "strange": np.zeros(1)}, "x.th")
+        to_canonical_names(
+            "cifar-resnet",
+            config,
+            {"module.conv1.weight": np.zeros(1), "strange": np.zeros(1)},
+            "x.th",
+        )
     assert "x.th is not a cifar-resnet checkpoint" in str(caught.value)
     assert {"strange: unexpected", "module.linear.bias: missing"} <= set(caught.value.faults)
     assert "module.conv1.weight: missing" not in caught.value.faults
@@ -515,7 +649,10 @@ def test_crosscheck_inputs(framework):
     def run(**options):
         return crosscheck(BLOCK, frameworks=(framework,), **options)
 
-    with raises(ValueError, "device 'cuda'" if "cuda" not in adapter(framework).devices() else "device 'tpu'"):
+    with raises(
+        ValueError,
+        "device 'cuda'" if "cuda" not in adapter(framework).devices() else "device 'tpu'",
+    ):
         run(devices=("tpu",) if "cuda" in adapter(framework).devices() else ("cuda",))
     with raises(ValueError, "inputs: expected (batch, 3, height, width), got (2, 8, 6, 3)"):
         run(inputs=np.zeros((2, 8, 6, 3), "f"))
@@ -531,7 +668,9 @@ def test_crosscheck_inputs(framework):
         run(devices=())
     with raises(ValueError, "inputs: expected a NumPy array of real numbers, got list"):
         run(inputs=[[1]])
-    with raises(ValueError, "inputs: expected a NumPy array of real numbers, got an array of complex64"):
+    with raises(
+        ValueError, "inputs: expected a NumPy array of real numbers, got an array of complex64"
+    ):
         run(inputs=np.zeros((2, 3, 8, 6), "complex64"))
     with raises(ValueError, "inputs: expected (batch, 3, height, width), got (0, 3, 8, 6)"):
         run(inputs=np.zeros((0, 3, 8, 6), "f"))
@@ -561,7 +700,11 @@ def test_an_empty_batch_in_evaluation(framework):
     for config in (BLOCK, *attended, BlockConfig(3, 6, attention="mhsa", attention_options=heads)):
         model = build(config, random_arrays(config), framework)
         y = adapter(framework).forward(model, np.zeros((0, 3, 6, 5), "f"), training=False)
-        assert y.shape == (0, config.out_channels, *(-(-side // config.stride[0]) for side in (6, 5)))
+        assert y.shape == (
+            0,
+            config.out_channels,
+            *(-(-side // config.stride[0]) for side in (6, 5)),
+        )
 
 
 @pytest.mark.parametrize("channels", [0, 2.5, "3", None, True])
@@ -575,13 +718,22 @@ def test_channels_of_an_attention_module(torch, channels):
 
 def test_maps_that_no_image_gives():
     shared = {"attention": "mhsa", "attention_options": {"size": 14}}
-    with raises(ValueError, "attention_options: no image gives every stage a map of its size: 14 x 14 where maps are 1/1"):
+    with raises(
+        ValueError,
+        "attention_options: no image gives every stage a map of its size: 14 x 14 where maps are "
+        "1/1",
+    ):
         NetworkConfig(**shared)
     assert NetworkConfig(strides=(1, 1, 1, 1), **shared).input_size == (14, 14)
-    last = {"attention": ("none", "se", "mhsa"), "attention_options": (None, None, {"size": (4, 3)})}
+    last = {
+        "attention": ("none", "se", "mhsa"),
+        "attention_options": (None, None, {"size": (4, 3)}),
+    }
     network = NetworkConfig(3, 5, (8, 8, 8), (1, 1, 1), stem_stride=2, stem_pool=True, **last)
     assert network.input_size == (64, 48)
-    assert BlockConfig(3, 4, 3, (2, 3), attention="mhsa", attention_options={"size": (4, 3)}).input_size == (8, 9)
+    assert BlockConfig(
+        3, 4, 3, (2, 3), attention="mhsa", attention_options={"size": (4, 3)}
+    ).input_size == (8, 9)
     assert BlockConfig(3, 4).input_size is None
 
 
@@ -593,7 +745,9 @@ def test_the_oracle_refuses_the_same_maps(torch):
         config = BlockConfig(3, 6, attention=kind, attention_options=options)
         with raises(ValueError, message):
             crosscheck(config, frameworks="torch", size=(6, 5))
-        assert crosscheck(config, frameworks="torch", batch=4).ok  # the size that fits is the default
+        assert crosscheck(
+            config, frameworks="torch", batch=4
+        ).ok  # the size that fits is the default
     with raises(ValueError, "simam: expected maps of 2 or more positions"):
         crosscheck(BlockConfig(3, 6, attention="simam"), frameworks="torch", size=(1, 1))
 
@@ -601,7 +755,12 @@ def test_the_oracle_refuses_the_same_maps(torch):
 def test_numpy_options_are_plain_in_files(torch, tmp_path):
     from pytorch_impl import ResidualBlockWithAttention
 
-    options = {"gather": "convolution", "extent": np.int64(4), "bn_eps": np.float64(1e-3), "mlp": np.bool_(True)}
+    options = {
+        "gather": "convolution",
+        "extent": np.int64(4),
+        "bn_eps": np.float64(1e-3),
+        "mlp": np.bool_(True),
+    }
     block = ResidualBlockWithAttention(3, 5, attention="ge", attention_options=options)
     plain = {"gather": "convolution", "extent": 4, "bn_eps": 1e-3, "mlp": True}
     assert block.config == BlockConfig(3, 5, attention="ge", attention_options=plain)
@@ -612,6 +771,12 @@ def test_numpy_options_are_plain_in_files(torch, tmp_path):
 
 
 def test_numpy_numbers_are_numbers():
-    given = BlockConfig(np.int64(3), np.int32(5), 3, (np.int64(2), 2), attention_options={"hidden_channels": np.int64(2)})
+    given = BlockConfig(
+        np.int64(3),
+        np.int32(5),
+        3,
+        (np.int64(2), 2),
+        attention_options={"hidden_channels": np.int64(2)},
+    )
     assert given == BLOCK
     assert given.to_json() == BLOCK.to_json()

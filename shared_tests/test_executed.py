@@ -1,6 +1,8 @@
-"""What is drawn is what is executed: the graph of a config against those of torch.export, the jaxpr and the tf.function.
+"""What is drawn is what is executed: the graph of a config against those of torch.export, the jaxpr
+and the tf.function.
 
-`shared_tests.executed` says by which rules two graphs are equal. Lies, in what is drawn and in what is executed, are found.
+`shared_tests.executed` says by which rules two graphs are equal. Lies, in what is drawn and in what
+is executed, are found.
 """
 
 from __future__ import annotations
@@ -15,7 +17,13 @@ from typing import Any
 import pytest
 
 from shared_tests.backends import implementation, native_arguments
-from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, attention_block, name_of
+from shared_tests.cases import (
+    ATTENTION_VARIANTS,
+    NETWORKS,
+    REPRESENTATIVE,
+    attention_block,
+    name_of,
+)
 from shared_tests.executed import difference, drawn
 from shared_tests.extraction import executed
 from weights import BlockConfig
@@ -45,13 +53,21 @@ def test_what_is_drawn_is_executed(framework, config, size):
 
 
 def test_every_operation_is_compared():
-    """Nothing but parts of one operation (rules 3 and 4) and what only moves values is gone from the common form."""
+    """Nothing but parts of one operation (rules 3 and 4) and what only moves values is gone from
+    the common form.
+    """
     moved = ("swap axes", "stretch")
     for config, size in CASES:
         operations = graph(config, size)
         kept = {step.name for step in drawn(operations)}
-        gone = [operation for operation in operations if operation.name not in kept and operation.kind not in moved]
-        assert all(operation.kind in ("times n / (n - 1)", "divide by 1") for operation in gone), gone
+        gone = [
+            operation
+            for operation in operations
+            if operation.name not in kept and operation.kind not in moved
+        ]
+        assert all(operation.kind in ("times n / (n - 1)", "divide by 1") for operation in gone), (
+            gone
+        )
 
 
 # --- Lies in what is drawn
@@ -61,7 +77,9 @@ def changed(drawing: Graph, **changes: dict[str, Any]) -> Graph:
     """Some operations with other inputs, kinds or settings; "_" stands for "." in names."""
     by_name = {name.replace("__", "."): change for name, change in changes.items()}
     assert set(by_name) <= {operation.name for operation in drawing}
-    return replace(drawing, operations=tuple(replace(o, **by_name.get(o.name, {})) for o in drawing))
+    return replace(
+        drawing, operations=tuple(replace(o, **by_name.get(o.name, {})) for o in drawing)
+    )
 
 
 def without(drawing: Graph, name: str) -> Graph:
@@ -70,7 +88,10 @@ def without(drawing: Graph, name: str) -> Graph:
     left = (operation for operation in drawing if operation is not gone)
 
     def bypassed(operation: Operation) -> Operation:
-        return replace(operation, inputs=tuple(gone.inputs[0] if given == name else given for given in operation.inputs))
+        return replace(
+            operation,
+            inputs=tuple(gone.inputs[0] if given == name else given for given in operation.inputs),
+        )
 
     return replace(drawing, operations=tuple(map(bypassed, left)))
 
@@ -96,7 +117,10 @@ def exchanged(drawing: Graph, first: str, second: str) -> Graph:
     def renamed(operation: Operation) -> Operation:
         if operation.name in (first, second):
             return replace(operation, inputs=one.inputs if operation.name == second else (second,))
-        return replace(operation, inputs=tuple(first if given == second else given for given in operation.inputs))
+        return replace(
+            operation,
+            inputs=tuple(first if given == second else given for given in operation.inputs),
+        )
 
     return replace(drawing, operations=tuple(map(renamed, order)))
 
@@ -131,16 +155,32 @@ def one(kind: str, number: int = 0, **options: Any) -> tuple[Config, tuple[int, 
 
 SE = one("se")
 DRAWN_LIES: dict[str, tuple[tuple[Config, tuple[int, int]], Callable[[Graph], Graph], str]] = {
-    "attention behind the sum": (SE, attention_behind_the_sum, "drawn is sum of bn2 and shortcut.1"),
-    "no relu": (SE, lambda g: without(g, "relu"), r"drawn is conv2: .* of bn1; executed is relu of bn1"),
+    "attention behind the sum": (
+        SE,
+        attention_behind_the_sum,
+        "drawn is sum of bn2 and shortcut.1",
+    ),
+    "no relu": (
+        SE,
+        lambda g: without(g, "relu"),
+        r"drawn is conv2: .* of bn1; executed is relu of bn1",
+    ),
     "relu twice": (SE, lambda g: twice(g, "relu"), r"drawn is relu \(relu again\) of relu"),
-    "no attention": (SE, lambda g: changed(g, sum={"inputs": ("bn2", "shortcut.1")}), "executed is average over cols, rows"),
+    "no attention": (
+        SE,
+        lambda g: changed(g, sum={"inputs": ("bn2", "shortcut.1")}),
+        "executed is average over cols, rows",
+    ),
     "shortcut of conv1": (
         SE,
         lambda g: changed(g, shortcut__0={"inputs": ("conv1",)}),
         r"drawn is shortcut.0: .* of conv1; .* of image",
     ),
-    "two convolutions in the shortcut": (SE, lambda g: twice(g, "shortcut.0"), "drawn is shortcut.0: .* of shortcut.0"),
+    "two convolutions in the shortcut": (
+        SE,
+        lambda g: twice(g, "shortcut.0"),
+        "drawn is shortcut.0: .* of shortcut.0",
+    ),
     "batch norm in front of its convolution": (
         SE,
         lambda g: exchanged(g, "conv1", "bn1"),
@@ -153,7 +193,9 @@ DRAWN_LIES: dict[str, tuple[tuple[Config, tuple[int, int]], Callable[[Graph], Gr
     ),
     "a maximum for the average": (
         SE,
-        lambda g: changed(g, attention__global_average={"kind": "maximum", "settings": {"axes": (1, 2)}}),
+        lambda g: changed(
+            g, attention__global_average={"kind": "maximum", "settings": {"axes": (1, 2)}}
+        ),
         r"drawn is maximum over .*of bn2; executed is average",
     ),
     "a sum for the product": (
@@ -171,7 +213,11 @@ DRAWN_LIES: dict[str, tuple[tuple[Config, tuple[int, int]], Callable[[Graph], Gr
         lambda g: changed(g, bn2={"settings": {**g["bn2"].settings, "eps": 1e-3}}),
         r"weight, 0.001 of conv2; .*1e-05 of",
     ),
-    "another module's parameters": (SE, lambda g: changed(g, bn1={"module": "bn2"}), r"drawn is bn2: .* \(bn1\) of conv1"),
+    "another module's parameters": (
+        SE,
+        lambda g: changed(g, bn1={"module": "bn2"}),
+        r"drawn is bn2: .* \(bn1\) of conv1",
+    ),
     "the shortcut first": (
         SE,
         lambda g: earlier(g, "shortcut.0", 1),
@@ -179,7 +225,9 @@ DRAWN_LIES: dict[str, tuple[tuple[Config, tuple[int, int]], Callable[[Graph], Gr
     ),
     "maximum and average exchanged in CBAM": (
         one("cbam"),
-        lambda g: changed(g, attention__concatenate={"inputs": g["attention.concatenate"].inputs[::-1]}),
+        lambda g: changed(
+            g, attention__concatenate={"inputs": g["attention.concatenate"].inputs[::-1]}
+        ),
         r"drawn is concatenate .*of maximum over channels and average over channels; executed is concatenate of average",
     ),
     "CBAM's first maximum over the channels": (
@@ -197,32 +245,49 @@ DRAWN_LIES: dict[str, tuple[tuple[Config, tuple[int, int]], Callable[[Graph], Gr
         lambda g: without(g, "attention.cw.back"),
         "of axes that do not belong together",
     ),
-    "triplet divided by 2": (one("triplet"), lambda g: changed(g, attention={"kind": "divide by 2"}), "0.5 x .*0.33333 x"),
+    "triplet divided by 2": (
+        one("triplet"),
+        lambda g: changed(g, attention={"kind": "divide by 2"}),
+        "0.5 x .*0.33333 x",
+    ),
     "coordinate's parts exchanged": (
         one("coordinate"),
         lambda g: changed(
-            g, attention__conv_h={"inputs": ("attention.cols",)}, attention__conv_w={"inputs": ("attention.rows",)}
+            g,
+            attention__conv_h={"inputs": ("attention.cols",)},
+            attention__conv_w={"inputs": ("attention.rows",)},
         ),
         "drawn is attention.conv_h: .* of part 2 of 2",
     ),
     "coordinate's averages over the other axes": (
         one("coordinate"),
-        lambda g: changed(g, attention__concatenate={"inputs": g["attention.concatenate"].inputs[::-1]}),
+        lambda g: changed(
+            g, attention__concatenate={"inputs": g["attention.concatenate"].inputs[::-1]}
+        ),
         "drawn is concatenate",
     ),
-    "BAM without 1 +": (one("bam"), lambda g: without(g, "attention.one_more"), "executed is x \\+ 1 of sigmoid"),
+    "BAM without 1 +": (
+        one("bam"),
+        lambda g: without(g, "attention.one_more"),
+        "executed is x \\+ 1 of sigmoid",
+    ),
     "BAM's dilation": (
         one("bam"),
         lambda g: changed(
             g,
-            attention__spatial_att__conv_di_0={"settings": {**g["attention.spatial_att.conv_di_0"].settings, "dilation": 2}},
+            attention__spatial_att__conv_di_0={
+                "settings": {**g["attention.spatial_att.conv_di_0"].settings, "dilation": 2}
+            },
         ),
         "dilation 2x2.*dilation 4x4",
     ),
     "ECA padded with zeros": (
         one("eca", 1),
-        lambda g: changed(g, attention__conv={"settings": {**g["attention.conv"].settings, "padding": "zero"}}),
-        "padding 2, along channels .*; executed is attention.conv: convolution 5, padding 2 all around",
+        lambda g: changed(
+            g, attention__conv={"settings": {**g["attention.conv"].settings, "padding": "zero"}}
+        ),
+        "padding 2, along channels .*; executed is attention.conv: convolution 5, padding 2 all "
+        "around",
     ),
     "GE stretched by nothing": (
         one("ge", 1),
@@ -251,7 +316,9 @@ DRAWN_LIES: dict[str, tuple[tuple[Config, tuple[int, int]], Callable[[Graph], Gr
     ),
     "non-local's query and key exchanged": (
         one("nonlocal"),
-        lambda g: changed(g, **{"attention__softmax input": {"inputs": g["attention.softmax input"].inputs[::-1]}}),
+        lambda g: changed(
+            g, **{"attention__softmax input": {"inputs": g["attention.softmax input"].inputs[::-1]}}
+        ),
         "drawn is matrix product .*of attention.phi and attention.theta",
     ),
     "non-local's logits not scaled": (
@@ -288,11 +355,15 @@ def assert_matches(pattern: str, text: str) -> None:
 # --- Lies in what is executed
 
 FORWARD = {"torch": "forward", "jax": "__call__", "tf": "call"}
-PLAIN = BlockConfig(5, 5)  # as many channels everywhere and no convolution in the shortcut: everything fits everywhere
+PLAIN = BlockConfig(
+    5, 5
+)  # as many channels everywhere and no convolution in the shortcut: everything fits everywhere
 
 
 def lying_block(framework: str, computes: Callable[..., Any], config: BlockConfig) -> Any:
-    """A block of a class derived from ours that computes something else: computes(block, relu, x)."""
+    """A block of a class derived from ours that computes something else: computes(block, relu,
+    x).
+    """
     package = implementation(framework)
     relu = import_module(f"{package.__name__}.layers").relu
 
@@ -312,7 +383,8 @@ def main_path(m: Any, relu: Callable[[Any], Any], x: Any) -> Any:
 EXECUTED_LIES: dict[str, tuple[Callable[..., Any], str]] = {
     "attention behind the sum": (
         lambda m, relu, x: relu(m.attention(main_path(m, relu, x) + m.shortcut(x))),
-        "drawn is average over cols, rows .* of bn2; executed is sum of bn2 and image|executed is sum of image and bn2",
+        "drawn is average over cols, rows .* of bn2; executed is sum of bn2 and image|executed is "
+        "sum of image and bn2",
     ),
     "attention of the shortcut": (
         lambda m, relu, x: relu(main_path(m, relu, x) + m.attention(m.shortcut(x))),
@@ -335,15 +407,21 @@ EXECUTED_LIES: dict[str, tuple[Callable[..., Any], str]] = {
         "executed is conv1: .* of image",
     ),
     "batch norm in front of its convolution": (
-        lambda m, relu, x: relu(m.attention(m.bn2(m.conv2(relu(m.conv1(m.bn1(x)))))) + m.shortcut(x)),
+        lambda m, relu, x: relu(
+            m.attention(m.bn2(m.conv2(relu(m.conv1(m.bn1(x)))))) + m.shortcut(x)
+        ),
         "executed is bn1: .* of image",
     ),
     "batch norms exchanged": (
-        lambda m, relu, x: relu(m.attention(m.bn1(m.conv2(relu(m.bn2(m.conv1(x)))))) + m.shortcut(x)),
+        lambda m, relu, x: relu(
+            m.attention(m.bn1(m.conv2(relu(m.bn2(m.conv1(x)))))) + m.shortcut(x)
+        ),
         "executed is bn2: .* of conv1",
     ),
     "conv1 twice": (
-        lambda m, relu, x: relu(m.attention(m.bn2(m.conv1(relu(m.bn1(m.conv1(x)))))) + m.shortcut(x)),
+        lambda m, relu, x: relu(
+            m.attention(m.bn2(m.conv1(relu(m.bn1(m.conv1(x)))))) + m.shortcut(x)
+        ),
         "executed is conv1: .* of relu",
     ),
     "half of the shortcut": (
@@ -360,17 +438,26 @@ EXECUTED_LIES: dict[str, tuple[Callable[..., Any], str]] = {
 @pytest.mark.parametrize("lie", EXECUTED_LIES)
 def test_a_block_that_computes_something_else_is_found(framework, lie):
     computes, expected = EXECUTED_LIES[lie]
-    found = difference(framework, executed(lying_block(framework, computes, PLAIN), (7, 6)), drawn(graph(PLAIN, (7, 6))))
+    found = difference(
+        framework,
+        executed(lying_block(framework, computes, PLAIN), (7, 6)),
+        drawn(graph(PLAIN, (7, 6))),
+    )
     assert found is not None
     assert_matches(expected, found)
 
 
 def test_a_block_of_the_same_computation_is_not_a_lie(framework):
-    model = lying_block(framework, lambda m, relu, x: relu(m.shortcut(x) + m.attention(main_path(m, relu, x))), PLAIN)
+    model = lying_block(
+        framework,
+        lambda m, relu, x: relu(m.shortcut(x) + m.attention(main_path(m, relu, x))),
+        PLAIN,
+    )
     assert difference(framework, executed(model, (7, 6)), drawn(graph(PLAIN, (7, 6)))) is None
 
 
-# One function of an implementation's module replaced: where, which, by what of the original and the module's layers.
+# One function of an implementation's module replaced: where, which, by what of the original and the
+# module's layers.
 REPLACED: dict[str, tuple[tuple[Config, tuple[int, int]], str, str, Callable[..., Any], str]] = {
     "maximum and average exchanged in CBAM": (
         one("cbam"),
@@ -444,17 +531,28 @@ def test_a_function_that_computes_something_else_is_found(framework, lie, monkey
     package = LAYOUTS[framework].package
     module, layers = import_module(f"{package}.{where}"), import_module(f"{package}.layers")
     monkeypatch.setattr(module, name, other(getattr(module, name), layers))
-    found = difference(framework, executed(created(framework, config), size), drawn(graph(config, size)))
+    found = difference(
+        framework, executed(created(framework, config), size), drawn(graph(config, size))
+    )
     assert found is not None
     assert_matches(expected, found)
 
 
 def test_options_are_not_taken_for_each_other(framework):
-    """Every variant's executed graph differs from what is drawn of every other variant of its kind."""
+    """Every variant's executed graph differs from what is drawn of every other variant of its
+    kind.
+    """
     for config, size in ATTENTION_VARIANTS:
         for other, _ in ATTENTION_VARIANTS:
-            if other.attention == config.attention and other != config and shown(other, size) != shown(config, size):
-                assert difference(framework, steps(framework, config, size), drawn(graph(other, size))) is not None
+            if (
+                other.attention == config.attention
+                and other != config
+                and shown(other, size) != shown(config, size)
+            ):
+                assert (
+                    difference(framework, steps(framework, config, size), drawn(graph(other, size)))
+                    is not None
+                )
 
 
 def shown(config: Config, size: tuple[int, int]) -> list[str]:

@@ -36,10 +36,14 @@ from weights.tracing import Recorder
 CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
 cases = pytest.mark.parametrize(("config", "size"), CASES, ids=name_of)
 # Every kind with its defaults, a block that does not project, networks.
-SHORT = [next(case for case in ATTENTION_VARIANTS if case[0].attention == kind) for kind in ATTENTION]
+SHORT = [
+    next(case for case in ATTENTION_VARIANTS if case[0].attention == kind) for kind in ATTENTION
+]
 SHORT += [REPRESENTATIVE[0], *NETWORKS]
 # What a framework is run with.
-executed = pytest.mark.parametrize(("config", "size"), [*ATTENTION_VARIANTS, *REPRESENTATIVE[:3], *NETWORKS], ids=name_of)
+executed = pytest.mark.parametrize(
+    ("config", "size"), [*ATTENTION_VARIANTS, *REPRESENTATIVE[:3], *NETWORKS], ids=name_of
+)
 short = pytest.mark.parametrize(("config", "size"), SHORT, ids=name_of)
 BLOCK = BlockConfig(64, 128, 3, 2)
 CLOSING = tuple("，。；：、）！？”")
@@ -68,7 +72,9 @@ def one_thread(torch):
 def test_both_languages_have_the_same_words():
     assert set(words_en.WORDS) == set(words_zh.WORDS)
     for key, sentence in words_en.WORDS.items():
-        assert sorted(set(re.findall(r"{\w+}", sentence))) == sorted(set(re.findall(r"{\w+}", words_zh.WORDS[key]))), key
+        assert sorted(set(re.findall(r"{\w+}", sentence))) == sorted(
+            set(re.findall(r"{\w+}", words_zh.WORDS[key]))
+        ), key
 
 
 def test_no_sentence_is_never_said(monkeypatch):
@@ -97,12 +103,25 @@ def test_no_sentence_is_never_said(monkeypatch):
 
 
 def test_chinese_is_chinese():
-    """No sentence was left in English, no half-width punctuation stands between Chinese characters."""
+    """No sentence was left in English, no half-width punctuation stands between Chinese
+    characters.
+    """
     for key, sentence in words_zh.WORDS.items():
         plain = re.sub(r"{\w+}", "", sentence)
-        names = ("set.eps", "op.relu", "op.sigmoid", "op.hard", "op.softmax", "op.4 (", "separator", "norm.default.eps")
+        names = (
+            "set.eps",
+            "op.relu",
+            "op.sigmoid",
+            "op.hard",
+            "op.softmax",
+            "op.4 (",
+            "separator",
+            "norm.default.eps",
+        )
         assert re.search(r"[\u4e00-\u9fff]|^[，、：]$", plain) or key.startswith(names), key
-        assert not re.search(r"[\u4e00-\u9fff][,;:?!](?:\s|[\u4e00-\u9fff])|[\u4e00-\u9fff]\.$", plain), key
+        assert not re.search(
+            r"[\u4e00-\u9fff][,;:?!](?:\s|[\u4e00-\u9fff])|[\u4e00-\u9fff]\.$", plain
+        ), key
         assert not re.search(r"[\u4e00-\u9fff][A-Za-z0-9]|[A-Za-z0-9][\u4e00-\u9fff]", plain), key
 
 
@@ -134,13 +153,19 @@ def test_every_operation_is_told_once_and_in_order(config, size):
     names = [
         name
         for each in told
-        for name in ([o.name for o in each.operations] if isinstance(each, Fold) else [each.operation.name])
+        for name in (
+            [o.name for o in each.operations] if isinstance(each, Fold) else [each.operation.name]
+        )
     ]
     assert names == [operation.name for operation in graph(config, size)]
     shown = text(config, size, batch=2)
     for each in told:
         name = each.name if isinstance(each, Fold) else each.operation.name
-        head = rf"^{re.escape(name)}: as " if isinstance(each, Fold) else rf"^ *\d+  {re.escape(name)}: "
+        head = (
+            rf"^{re.escape(name)}: as "
+            if isinstance(each, Fold)
+            else rf"^ *\d+  {re.escape(name)}: "
+        )
         assert name == "input" or len(re.findall(head, shown, re.MULTILINE)) == 1, name
 
 
@@ -167,12 +192,18 @@ def test_totals(config, size):
     assert totals["output"] == list(output.shape[1:])
     assert totals["training_bytes"] == totals["training_numbers"] * 2 * 8
     largest = max(operation.numbers for operation in graph(config, size))
-    assert largest < totals["peak_numbers"] <= sum(operation.numbers for operation in graph(config, size))
+    assert (
+        largest
+        < totals["peak_numbers"]
+        <= sum(operation.numbers for operation in graph(config, size))
+    )
     assert f"{totals['multiply_adds']:,} an image" in text(config, size, batch=2)
 
 
 def test_the_peak_by_hand():
-    """Where attention multiplies: the input waits for the shortcut, bn2 and the gates are read, the product is made."""
+    """Where attention multiplies: the input waits for the shortcut, bn2 and the gates are read, the
+    product is made.
+    """
     totals = explain(BLOCK, batch=1).totals()
     assert totals["peak_at"] == "attention"
     assert totals["peak_numbers"] == 64 * 32 * 32 + 128 * 16 * 16 + 128 + 128 * 16 * 16
@@ -209,8 +240,13 @@ def test_what_backward_reads_is_what_pytorch_keeps(config, size, one_thread):
         y = model(torch.as_tensor(random_input(config, size, batch, "float32")))
     found = graph(config, size)
     extra = sum(seen.values()) - batch * training_numbers(found) - copies(config, found, batch)
-    # Matrix products of several axes read copies in another order: at most those of queries and keys.
-    queries = [operation.numbers for operation in found if operation.kind == "part" and "value" not in operation.name]
+    # Matrix products of several axes read copies in another order: at most those of queries and
+    # keys.
+    queries = [
+        operation.numbers
+        for operation in found
+        if operation.kind == "part" and "value" not in operation.name
+    ]
     assert 0 <= extra <= batch * sum(queries)
     assert y.grad_fn is not None
 
@@ -219,8 +255,12 @@ def test_what_backward_reads_is_what_pytorch_keeps(config, size, one_thread):
 
 
 def positive(config):
-    """Weights with which whatever is added anywhere is seen in the end: no relu shuts, nothing cancels."""
-    return {name: np.abs(array) * 0.2 + 0.01 for name, array in random_arrays(config, "float64").items()}
+    """Weights with which whatever is added anywhere is seen in the end: no relu shuts, nothing
+    cancels.
+    """
+    return {
+        name: np.abs(array) * 0.2 + 0.01 for name, array in random_arrays(config, "float64").items()
+    }
 
 
 LOCAL = [
@@ -239,7 +279,9 @@ WHOLE = [case for case in ATTENTION_VARIANTS if case[0].attention not in ("none"
 @pytest.mark.parametrize(("config", "size"), LOCAL + WHOLE, ids=name_of)
 @pytest.mark.parametrize("along", [1, 2], ids=["rows", "cols"])
 def test_receptive_fields_against_changed_images(config, size, along):
-    """Every row (or column) of the image is changed in turn: which places of which operation notice?"""
+    """Every row (or column) of the image is changed in turn: which places of which operation
+    notice?
+    """
     arrays, image = positive(config), np.abs(random_input(config, size, 1, "float64"))
     found = graph(config, size)
     seen = {name: pair[along - 1] for name, pair in sights(found).items()}
@@ -265,11 +307,15 @@ def test_receptive_fields_against_changed_images(config, size, along):
         noticed = np.array(changed[name])
         expected = (lines >= seen[name].low) & (lines <= seen[name].high)
         if config.attention == "bam":  # dilated kernels leave lines out
-            noticed = np.logical_or.accumulate(noticed) & np.logical_or.accumulate(noticed[::-1])[::-1]
+            noticed = (
+                np.logical_or.accumulate(noticed) & np.logical_or.accumulate(noticed[::-1])[::-1]
+            )
         assert (noticed == expected).all(), name
 
 
-@pytest.mark.parametrize(("name", "field"), [("resnet18", 435), ("resnet34", 899), ("resnet20", 81)])
+@pytest.mark.parametrize(
+    ("name", "field"), [("resnet18", 435), ("resnet34", 899), ("resnet20", 81)]
+)
 def test_receptive_fields_of_networks(name, field):
     """1 + the sum of (kernel - 1) x the strides before it, along the main path."""
     config = preset(name)
@@ -300,7 +346,9 @@ def test_attention_sees_the_whole_image(config, size):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_same_padding_is_that_of_jax(jax, reach, stride):
     for size in range(reach, 14):
-        assert [same_padding(size, reach, stride)] == jax.lax.padtype_to_pads((size,), (reach,), (stride,), "SAME")
+        assert [same_padding(size, reach, stride)] == jax.lax.padtype_to_pads(
+            (size,), (reach,), (stride,), "SAME"
+        )
 
 
 @pytest.mark.parametrize(("stride", "size", "rows", "cols"), [
@@ -315,7 +363,12 @@ def test_padding(stride, size, rows, cols):
         assert "padding.one" not in facts
     else:
         values = facts["padding.one"].values
-        assert (values["name"], values["same"], values["same_cols"], values["ours"]) == ("conv1", rows, cols, "(1, 1)")
+        assert (values["name"], values["same"], values["same_cols"], values["ours"]) == (
+            "conv1",
+            rows,
+            cols,
+            "(1, 1)",
+        )
         assert facts["padding.agree"].values["names"] == ["conv2"]
 
 
@@ -323,15 +376,27 @@ def test_padding_of_other_kernels():
     assert "padding.none" in told_facts(BlockConfig(4, 6, 1, 2, attention="none"))
     rows = told_facts(preset("resnet18"))["padding.many"].table[1:]
     assert rows[0] == ("stem.conv", "224 × 224", "2", "(2, 3) (2, 3)", "(3, 3) (3, 3)")
-    assert [row[0] for row in rows] == ["stem.conv", "stem", "stages.1.0.conv1", "stages.2.0.conv1", "stages.3.0.conv1"]
+    assert [row[0] for row in rows] == [
+        "stem.conv",
+        "stem",
+        "stages.1.0.conv1",
+        "stages.2.0.conv1",
+        "stages.3.0.conv1",
+    ]
     assert "pooling" in told_facts(preset("resnet18"))
     assert "pooling" not in told_facts(preset("resnet20"))
 
 
 def test_shortcuts():
     assert "shortcut.identity" in told_facts(BlockConfig(4, 4))
-    assert told_facts(BlockConfig(4, 4, 3, (2, 1)))["shortcut.projection"].values["stride"] == "2 × 1"
-    assert told_facts(BlockConfig(4, 6))["shortcut.projection"].values == {"in": 4, "out": 6, "stride": "1"}
+    assert (
+        told_facts(BlockConfig(4, 4, 3, (2, 1)))["shortcut.projection"].values["stride"] == "2 × 1"
+    )
+    assert told_facts(BlockConfig(4, 6))["shortcut.projection"].values == {
+        "in": 4,
+        "out": 6,
+        "stride": "1",
+    }
     network = told_facts(preset("resnet18"))["shortcut.network"].values
     assert network == {"names": ["stages.1.0", "stages.2.0", "stages.3.0"], "others": 5}
     assert "shortcut.network.none" in told_facts(NetworkConfig(3, 2, (4,), (2,)))
@@ -342,7 +407,9 @@ def test_idle_biases_are_those_of_the_oracle(config, size):
     arrays = random_arrays(config, "float64")
     x = random_input(config, size, 3, "float64")
     shape = reference.run(config, arrays, x, training=False).output.shape
-    vanishing = reference.run(config, arrays, x, random_cotangent(shape, "float64"), training=True).vanishing
+    vanishing = reference.run(
+        config, arrays, x, random_cotangent(shape, "float64"), training=True
+    ).vanishing
     assert {f"{name}.bias" for name in idle_biases(graph(config, size))} == vanishing
     facts = told_facts(config, size)
     softmax = any(re.search(r"conv_attn|phi", name) for name in vanishing)
@@ -358,16 +425,26 @@ def test_norms():
     assert (values["eps"], values["decay"], values["momentum"]) == ("1e-3", "0.99", "0.01")
     assert values["eps_defaults"] == ["PyTorch 1e-5", "Flax 1e-5"]
     assert values["decay_defaults"] == ["PyTorch 0.9"]
-    own = [fact for fact in explain(BlockConfig(4, 6, attention="triplet")).facts if fact.key == "norm.some"]
+    own = [
+        fact
+        for fact in explain(BlockConfig(4, 6, attention="triplet")).facts
+        if fact.key == "norm.some"
+    ]
     assert [fact.values["decay"] for fact in own] == ["0.9", "0.99"]
     assert own[1].values["names"] == ["attention.cw.bn", "attention.hc.bn", "attention.hw.bn"]
 
 
 def test_how_many_values_a_channel():
     assert told_facts(BLOCK, (32, 30), 4)["count.one"].values["n"] == 4 * 16 * 15
-    assert told_facts(BLOCK, (2, 2), 1)["count.error"].values["names"] == ["bn1", "bn2", "shortcut.1"]
+    assert told_facts(BLOCK, (2, 2), 1)["count.error"].values["names"] == [
+        "bn1",
+        "bn2",
+        "shortcut.1",
+    ]
     bam = BlockConfig(16, 16, attention="bam")
-    assert told_facts(bam, (8, 8), 1)["count.error"].values["names"] == ["attention.channel_att.bn_1"]
+    assert told_facts(bam, (8, 8), 1)["count.error"].values["names"] == [
+        "attention.channel_att.bn_1"
+    ]
     values = told_facts(bam, (8, 8), 2)["count.range"].values
     assert (values["n"], values["most"], values["factor"]) == (2, 128, "2")
 
@@ -385,12 +462,20 @@ def test_facts_of_kinds():
 
 
 def test_layouts():
-    rows = {row[0]: row[1:] for row in told_facts(BlockConfig(4, 6, attention="eca"))["layout"].table if row[0]}
+    rows = {
+        row[0]: row[1:]
+        for row in told_facts(BlockConfig(4, 6, attention="eca"))["layout"].table
+        if row[0]
+    }
     assert rows["bn1.running_var"] == ("running_var", "var", "moving_variance")
-    assert told_facts(BLOCK)["sequence"].values["jax"] == "shortcut.layers.0.weight".replace("weight", "kernel")
+    assert told_facts(BLOCK)["sequence"].values["jax"] == "shortcut.layers.0.weight".replace(
+        "weight", "kernel"
+    )
     assert "sequence" not in told_facts(BlockConfig(4, 4))
     assert told_facts(BLOCK)["unread"].values["names"] == LAYOUTS["torch"].unread
-    depthwise = BlockConfig(4, 6, attention="ge", attention_options={"gather": "convolution", "extent": 2})
+    depthwise = BlockConfig(
+        4, 6, attention="ge", attention_options={"gather": "convolution", "extent": 2}
+    )
     table = told_facts(depthwise)["layout"].table
     below = table[[row[0] for row in table].index("attention.gather.conv1.weight") + 1]
     assert below[1:] == ("(out in row col)", "(row col in out)", "(row col out in)")
@@ -408,7 +493,15 @@ def test_every_line_of_every_forward_has_its_operations(framework):
             called = set(re.findall(r"self\.(\w+)\(", text))
             named = {entry.split(".")[0] for entry in entries}
             assert {call for call in called if not call.startswith("_")} <= named | {"scale"}, text
-            for function in ("relu", "sigmoid", "softmax", "maximum", "average", "concatenate", "hard_swish"):
+            for function in (
+                "relu",
+                "sigmoid",
+                "softmax",
+                "maximum",
+                "average",
+                "concatenate",
+                "hard_swish",
+            ):
                 if re.search(rf"(?<![\w.]){function}\(", text):
                     assert entries, text
 
@@ -421,7 +514,9 @@ def test_every_line_is_shown_beside_what_it_computes(framework, config, size):
     lines = [(line.scope, line.number, line.text) for each in shown.values() for line in each]
     for scope, name in source.scopes(config).items():
         texts = source.forward_lines(framework, name)
-        assert sorted(number for at, number, _ in lines if at == scope) == list(range(len(texts))), scope
+        assert sorted(number for at, number, _ in lines if at == scope) == list(
+            range(len(texts))
+        ), scope
         assert [text for at, _, text in sorted(lines) if at == scope] == list(texts)
     computed = set()
     for scope, name in source.scopes(config).items():
@@ -436,7 +531,9 @@ def test_every_line_is_shown_beside_what_it_computes(framework, config, size):
 
 @executed
 def test_lines_compute_what_the_table_says(config, size, one_thread, monkeypatch):
-    """Stages are recorded while a line of each forward method on the way to them runs: is it said to compute them?"""
+    """Stages are recorded while a line of each forward method on the way to them runs: is it said
+    to compute them?
+    """
     import pytorch_impl
     from pytorch_impl.tracing import trace as traced
 
@@ -478,9 +575,13 @@ def test_lines_compute_what_the_table_says(config, size, one_thread, monkeypatch
         places = [place for place, text in enumerate(line) if text.strip() == running]
         path = source.plain_name(stage).removeprefix(scope).lstrip(".")
         path = "output" if of == source.BLOCK and not path else path
-        if running.startswith("return") and any({"", "output"} & set(source.LINES[of][place]) for place in places):
+        if running.startswith("return") and any(
+            {"", "output"} & set(source.LINES[of][place]) for place in places
+        ):
             continue  # the last function's output is the module's, and is called after it a moment later
-        assert any(source._names(entry, path) for place in places for entry in source.LINES[of][place]), (stage, of, running)
+        assert any(
+            source._names(entry, path) for place in places for entry in source.LINES[of][place]
+        ), (stage, of, running)
         checked += 1
     assert checked >= 5
 
@@ -488,7 +589,10 @@ def test_lines_compute_what_the_table_says(config, size, one_thread, monkeypatch
 def test_code_is_printed_beside_or_above():
     wide, narrow = (text(BLOCK, width=width, code="tf") for width in (120, 80))
     assert re.search(r"2  bn1: batch norm.* │ y = self\.bn1\(y, training=training\)", wide)
-    assert "  2  bn1: batch norm, eps 1e-5, decay 0.9\n     │ y = self.bn1(y, training=training)" in narrow
+    assert (
+        "  2  bn1: batch norm, eps 1e-5, decay 0.9\n     │ y = self.bn1(y, training=training)"
+        in narrow
+    )
     assert "│" not in text(BLOCK)
 
 
@@ -503,7 +607,9 @@ def test_the_command(tmp_path):
     assert "explain" in run("--help").output
     result = run("explain", "--json", tmp_path / "block.json")
     assert result.exit_code == 0, result.output
-    assert result.output.startswith("A residual block, 64 → 128 channels, kernel 3×3, stride 2, attention se")
+    assert result.output.startswith(
+        "A residual block, 64 → 128 channels, kernel 3×3, stride 2, attention se"
+    )
     written = json.loads((tmp_path / "block.json").read_text())
     assert written["totals"]["parameters"] == 232712
     assert written["size"] == [32, 32]
@@ -513,10 +619,17 @@ def test_the_command(tmp_path):
 
 def test_a_weights_file(tmp_path):
     config = NetworkConfig(
-        3, 4, (4, 6), (1, 1), attention="mhsa", attention_options=({"size": (9, 8)}, {"size": (5, 4), "heads": 2})
+        3,
+        4,
+        (4, 6),
+        (1, 1),
+        attention="mhsa",
+        attention_options=({"size": (9, 8)}, {"size": (5, 4), "heads": 2}),
     )
     write(tmp_path / "net.safetensors", config, random_arrays(config))
-    output = run("explain", tmp_path / "net.safetensors", "--code", "jax", "--json", tmp_path / "net.json").output
+    output = run(
+        "explain", tmp_path / "net.safetensors", "--code", "jax", "--json", tmp_path / "net.json"
+    ).output
     steps = json.loads((tmp_path / "net.json").read_text())["steps"]
     told = [name for step in steps for name in step.get("operations", [step["name"]])]
     assert told == [operation.name for operation in graph(config, (9, 8))]
@@ -526,7 +639,11 @@ def test_a_weights_file(tmp_path):
 
 
 def test_default_sizes():
-    for config, size in ((BLOCK, (32, 32)), (preset("resnet18"), (224, 224)), (preset("resnet20"), (32, 32))):
+    for config, size in (
+        (BLOCK, (32, 32)),
+        (preset("resnet18"), (224, 224)),
+        (preset("resnet20"), (32, 32)),
+    ):
         image = explain(config).graph["input"].shape
         assert (image[1].size, image[2].size) == size
 
@@ -537,7 +654,8 @@ def test_default_sizes():
     (("--dtype", "int8"), "--dtype: expected one of float16, float32, float64, got 'int8'"),
     (("--config", '{"model": "ResidualBlockWithAttention", "in_channels": 4, "out_channels": 4, "attention": "mhsa", '
       '"attention_options": {"size": [6, 5]}}', "--size", "8x8"),
-     "--size: 8x8 gives attention a map of 8 x 8, but it was made for 6 x 5 by its option size; images of 6x5 fit"),
+     "--size: 8x8 gives attention a map of 8 x 8, but it was made for 6 x 5 by its option size; "
+     "images of 6x5 fit"),
     (("--config", '{"model": "ResidualBlockWithAttention", "in_channels": 4, "out_channels": 4, "attention": "simam"}',
       "--size", "1x1"), "simam: expected maps of 2 or more positions, got 1 x 1"),
     (("--config", '{"model": "ResidualBlockWithAttention", "in_channels": 4, "out_channels": 4, "attention": "nonlocal", '

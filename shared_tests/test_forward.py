@@ -1,4 +1,6 @@
-"""Outputs and running statistics, in both modes, for every configuration of the grid, against the oracle."""
+"""Outputs and running statistics, in both modes, for every configuration of the grid, against the
+oracle.
+"""
 
 import pytest
 
@@ -14,12 +16,16 @@ def check_forward(backend, config, size, dtype, batch=2, arrays=None):
     x = random_input(config, size, batch, dtype)
     with precise((backend.framework,), dtype):
         model = backend.build(config, arrays)
-        outputs = {training: backend.forward(model, x, training=training) for training in (False, True)}
+        outputs = {
+            training: backend.forward(model, x, training=training) for training in (False, True)
+        }
         held = export(model)
     for training, mode in ((False, "eval"), (True, "train")):
         expected = reference.run(config, arrays, x, training=training)
         assert outputs[training].dtype == dtype
-        row = difference(outputs[training], expected.output, tolerance=tolerance(dtype, f"{mode} output"))
+        row = difference(
+            outputs[training], expected.output, tolerance=tolerance(dtype, f"{mode} output")
+        )
         assert row.ok, row
         last = expected.statistics
     for parameter in schema(config):
@@ -27,7 +33,9 @@ def check_forward(backend, config, size, dtype, batch=2, arrays=None):
             assert (held[parameter.name] == arrays[parameter.name]).all()
             continue
         limit = tolerance(dtype, "train statistics")
-        row = difference(held[parameter.name], last[parameter.name], tolerance=limit, tensor=parameter.name)
+        row = difference(
+            held[parameter.name], last[parameter.name], tolerance=limit, tensor=parameter.name
+        )
         assert row.ok, row
 
 
@@ -56,7 +64,9 @@ def test_without_projection(backend, attention):
 
 @pytest.mark.parametrize("mean", [10, 100, 1000])
 def test_large_means(all_frameworks, mean):
-    """Images with variance 1 far from 0, in float32: nobody may be four times as far from the oracle as PyTorch is."""
+    """Images with variance 1 far from 0, in float32: nobody may be four times as far from the
+    oracle as PyTorch is.
+    """
     from shared_tests.backends import Backend
     from weights import BlockConfig
 

@@ -1,4 +1,6 @@
-"""The golden vectors prove an implementation on a machine that has it alone, and are what the oracle says today."""
+"""The golden vectors prove an implementation on a machine that has it alone, and are what the
+oracle says today.
+"""
 
 import numpy as np
 import pytest
@@ -20,7 +22,9 @@ def test_golden(backend, name, dtype):
     report = check_model(backend, model, problem)
     assert report.ok, str(report)
     trainable = [parameter for parameter in schema(problem.config) if parameter.trainable]
-    assert len(report.rows) == 2 * len(schema(problem.config)) + len(trainable) + 4  # and two outputs and two input slopes
+    assert (
+        len(report.rows) == 2 * len(schema(problem.config)) + len(trainable) + 4
+    )  # and two outputs and two input slopes
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,7 +37,9 @@ def test_the_files_are_up_to_date(name):
         assert held.expected[quantity].keys() == tensors.keys()
         for tensor, array in tensors.items():
             limit = 1e-12 * made.scales[quantity, tensor]
-            np.testing.assert_allclose(held.expected[quantity][tensor], array, rtol=0, atol=limit, err_msg=tensor)
+            np.testing.assert_allclose(
+                held.expected[quantity][tensor], array, rtol=0, atol=limit, err_msg=tensor
+            )
 
 
 def test_no_file_is_left_over_and_all_are_small():

@@ -1,4 +1,6 @@
-"""Everything the cross-check compares, for representative configurations and drawn ones, one framework at a time."""
+"""Everything the cross-check compares, for representative configurations and drawn ones, one
+framework at a time.
+"""
 
 from functools import cache
 
@@ -7,7 +9,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from shared_tests.backends import precise
-from shared_tests.cases import ATTENTION, NETWORKS, REPRESENTATIVE, attention_block, name_of, random_arrays
+from shared_tests.cases import (
+    ATTENTION,
+    NETWORKS,
+    REPRESENTATIVE,
+    attention_block,
+    name_of,
+    random_arrays,
+)
 from shared_tests.crosscheck import check_model, draw
 from weights import BlockConfig
 
@@ -28,14 +37,18 @@ def test_against_the_oracle(backend, config, size, dtype):
 
 
 def test_a_strided_shortcut_many_times(backend):
-    """PyTorch 2.13 on CPU corrupts memory, now and then, in the gradient of a strided 1x1 convolution of Keras' layout."""
+    """PyTorch 2.13 on CPU corrupts memory, now and then, in the gradient of a strided 1x1
+    convolution of Keras' layout.
+    """
     posed = problem(BlockConfig(5, 3, (1, 5), (2, 1), attention="none"), (6, 7), "float32")
     with precise((backend.framework,), "float32"):
         model = backend.build(posed.config, posed.arrays)
     for _ in range(30):
         slopes = backend.gradients(model, posed.x, posed.cotangent, training=False)[1]
         kept = posed.expected["eval gradient"]
-        assert all(abs(slopes[name] - kept[name]).max() < 1e-5 * abs(kept[name]).max() for name in kept)
+        assert all(
+            abs(slopes[name] - kept[name]).max() < 1e-5 * abs(kept[name]).max() for name in kept
+        )
 
 
 SIDES = st.sampled_from([1, 3, 5, 7])
@@ -46,12 +59,17 @@ STRIDES = st.integers(1, 4)
 def configs(draw_from):
     stride = draw_from(st.one_of(STRIDES, st.tuples(STRIDES, STRIDES)))
     steps = (stride, stride) if isinstance(stride, int) else stride
-    # Four positions or more after the stride: with fewer the variances of a channel are hardly there.
-    size = tuple(step * draw_from(st.integers(2, 4)) + draw_from(st.integers(0, 1)) for step in steps)
+    # Four positions or more after the stride: with fewer the variances of a channel are hardly
+    # there.
+    size = tuple(
+        step * draw_from(st.integers(2, 4)) + draw_from(st.integers(0, 1)) for step in steps
+    )
     attention = draw_from(st.sampled_from(list(ATTENTION)))
     channels = draw_from(st.integers(1, 9)), draw_from(st.integers(2, 9))
     try:
-        attended = attention_block(attention, draw_from(st.sampled_from(ATTENTION[attention])), channels, stride, size)
+        attended = attention_block(
+            attention, draw_from(st.sampled_from(ATTENTION[attention])), channels, stride, size
+        )
     except ValueError:  # heads that do not divide the channels, a reduction that leaves none
         attended = attention_block("none", {}, channels, stride, size)
     fields = {
@@ -75,8 +93,9 @@ def configs(draw_from):
 def test_drawn_configurations(backend, drawn):
     config, size, seed = drawn
     posed = draw(config, random_arrays(config, "float64", seed), size, 3, "float64", seed)
-    # Not where rounding decides, as the oracle sees it before any framework runs. In front of a batch norm, say, the only
-    # weight of a 1x1 kernel with one input channel cancels out, and its training gradient is made of rounding errors.
+    # Not where rounding decides, as the oracle sees it before any framework runs. In front of a
+    # batch norm, say, the only weight of a 1x1 kernel with one input channel cancels out, and its
+    # training gradient is made of rounding errors.
     assume(posed.risk <= 1)
     with precise((backend.framework,), "float64"):
         model = backend.build(config, posed.arrays)

@@ -1,11 +1,20 @@
-"""The graph made from a config against the oracle: the same stages, shapes, parameters and products."""
+"""The graph made from a config against the oracle: the same stages, shapes, parameters and
+products.
+"""
 
 import math
 
 import pytest
 
 from shared_tests import reference
-from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of, random_arrays, random_input
+from shared_tests.cases import (
+    ATTENTION_VARIANTS,
+    NETWORKS,
+    REPRESENTATIVE,
+    name_of,
+    random_arrays,
+    random_input,
+)
 from weights import BlockConfig, preset, schema
 from weights.graph import Graph, graph
 
@@ -42,10 +51,15 @@ def test_against_the_oracle(config, size, opened):
     for name, stage in state.stages.items():
         if name in operations:
             assert math.prod(stage.computed.shape) == batch * operations[name].numbers, name
-            assert stage.computed.shape[1] == operations[name].shape[0].size or len(stage.computed.shape) == 3, name
+            assert (
+                stage.computed.shape[1] == operations[name].shape[0].size
+                or len(stage.computed.shape) == 3
+            ), name
     assert sum(operation.multiply_adds for operation in found) * batch == state.multiply_adds
     held = [parameter for operation in found for parameter in operation.parameters]
-    assert sorted(parameter.name for parameter in held) == sorted(parameter.name for parameter in schema(config))
+    assert sorted(parameter.name for parameter in held) == sorted(
+        parameter.name for parameter in schema(config)
+    )
     seen: set[str] = set()
     for operation in found:
         assert set(operation.inputs) <= seen

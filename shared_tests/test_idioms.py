@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from shared_tests.backends import Backend, implementation, native_arguments
-from shared_tests.cases import ATTENTION_VARIANTS, attention_block, name_of, random_arrays, random_input
+from shared_tests.cases import (
+    ATTENTION_VARIANTS,
+    attention_block,
+    name_of,
+    random_arrays,
+    random_input,
+)
 from weights import BlockConfig, NetworkConfig, export
 from weights.attention import attention_parameters
 from weights.live import adapter, build
@@ -26,7 +32,9 @@ def close(actual, expected):
 
 
 def test_the_same_start(framework):
-    """Convolutions start normal with variance 2 / fan out, biases at 0, batch norms as the identity (He et al. 2015)."""
+    """Convolutions start normal with variance 2 / fan out, biases at 0, batch norms as the identity
+    (He et al. 2015).
+    """
     config = BlockConfig(24, 48, 5, 2)
     arrays = export(fresh(framework, config))
     kernel = arrays["conv2.weight"]
@@ -54,7 +62,9 @@ def test_attention_alone(framework):
 
         x = torch.tensor(x)
     for kind in package.ATTENTION:
-        module = package.AttentionModule(32, kind, {"size": (4, 5)} if kind == "mhsa" else None, **options)
+        module = package.AttentionModule(
+            32, kind, {"size": (4, 5)} if kind == "mhsa" else None, **options
+        )
         if framework == "jax":
             import jax
 
@@ -151,7 +161,11 @@ def test_nnx_grad(jax, config, training):
     jitted = nnx.jit(nnx.grad(lambda model, x: (model(x) ** 2).sum()))(model, x)
     names = {".".join(map(str, path)) for path, _ in nnx.to_flat_state(gradient)}
     assert names == {".".join(map(str, path)) for path, _ in nnx.to_flat_state(jitted)}
-    assert names == {name for name, leaf in adapter("jax").variables(model).items() if isinstance(leaf, nnx.Param)}
+    assert names == {
+        name
+        for name, leaf in adapter("jax").variables(model).items()
+        if isinstance(leaf, nnx.Param)
+    }
 
 
 def test_nnx_train_and_eval(jax):
@@ -196,7 +210,9 @@ def test_tf_function(keras, config, jit):
     model = build(config, random_arrays(config), "tf")
     x = tensorflow.constant(np.moveaxis(images(config), 1, -1))
     expected = model(x).numpy()
-    compiled = tensorflow.function(lambda x, training: model(x, training=training), jit_compile=jit, autograph=False)
+    compiled = tensorflow.function(
+        lambda x, training: model(x, training=training), jit_compile=jit, autograph=False
+    )
     close(compiled(x, False).numpy(), expected)
     before = export(model)
     compiled(x, True)
@@ -211,7 +227,9 @@ def test_tf_function_of_unknown_shape(keras):
     eager = build(BLOCK, random_arrays(BLOCK), "tf")
     x = tensorflow.constant(np.moveaxis(images(BLOCK), 1, -1))
     shape = tensorflow.TensorSpec((None, None, None, 3), tensorflow.float32)
-    compiled = tensorflow.function(lambda x: model(x, training=True), input_signature=[shape], autograph=False)
+    compiled = tensorflow.function(
+        lambda x: model(x, training=True), input_signature=[shape], autograph=False
+    )
     close(compiled(x).numpy(), eager(x, training=True).numpy())
     for name, array in export(eager).items():
         close(export(model)[name], array)
@@ -252,7 +270,9 @@ def test_fit(keras):
     """Keras' own training loop: compile, fit, predict, with the statistics moving."""
     keras.utils.set_random_seed(0)
     model = build(NETWORK, random_arrays(NETWORK), "tf")
-    model.compile(keras.optimizers.SGD(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(
+        keras.optimizers.SGD(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
     x, labels = np.moveaxis(images(NETWORK, batch=12), 1, -1), np.arange(12, dtype="int32") % 4
     before = export(model)["stem.bn.running_mean"]
     losses = model.fit(x, labels, epochs=4, batch_size=6, verbose=0).history["loss"]
@@ -276,7 +296,9 @@ def test_a_frozen_model_stays_frozen_in_a_file(keras, tmp_path):
     again = keras.models.load_model(tmp_path / "frozen.keras")
     assert not again.trainable_variables
     x = np.moveaxis(images(NETWORK), 1, -1)
-    outputs = [keras.ops.convert_to_numpy(again(x, training=training)) for training in (False, True)]
+    outputs = [
+        keras.ops.convert_to_numpy(again(x, training=training)) for training in (False, True)
+    ]
     assert (outputs[0] == outputs[1]).all()
 
 
@@ -331,11 +353,18 @@ def test_every_attention_module_alone_saves_and_loads(keras, tmp_path, config, p
         model.save(tmp_path / "module.keras")
         again = keras.models.load_model(tmp_path / "module.keras")
         held, given = (layer.get_config() for layer in (again.layers[-1], module))
-        assert {name: tuple(value) if isinstance(value, list) else value for name, value in held.items()} == given
+        assert {
+            name: tuple(value) if isinstance(value, list) else value for name, value in held.items()
+        } == given
         x = np.random.default_rng(0).normal(size=(3, 5, 4, 6)).astype("float32")
-        outputs = [keras.ops.convert_to_numpy(keras.ops.cast(made(x, training=True), "float32")) for made in (again, model)]
+        outputs = [
+            keras.ops.convert_to_numpy(keras.ops.cast(made(x, training=True), "float32"))
+            for made in (again, model)
+        ]
         assert (outputs[0] == outputs[1]).all()
-        assert bool(module.trainable_variables) == (trainable and any(p.trainable for p in _attention(config)))
+        assert bool(module.trainable_variables) == (
+            trainable and any(p.trainable for p in _attention(config))
+        )
         assert bool(again.trainable_variables) == bool(module.trainable_variables)
 
 
@@ -344,7 +373,9 @@ def _attention(config):
 
 
 def test_the_same_start_of_attention_modules(framework):
-    """Depthwise and 1-d kernels, position tables and the batch norm of nonlocal; a bias or an offset starts at 0."""
+    """Depthwise and 1-d kernels, position tables and the batch norm of nonlocal; a bias or an
+    offset starts at 0.
+    """
     starts = [
         ("ge", {"gather": "convolution", "extent": 2}, 512, "gather.conv1.weight", (2 / 9) ** 0.5),
         ("eca", {"kernel_size": 1001}, 2000, "conv.weight", (2 / 1001) ** 0.5),
@@ -354,7 +385,9 @@ def test_the_same_start_of_attention_modules(framework):
         ("gc", {}, 64, "norm.bias", 0),
     ]
     for kind, options, channels, name, deviation in starts:
-        arrays = export(fresh(framework, BlockConfig(1, channels, 1, attention=kind, attention_options=options)))
+        arrays = export(
+            fresh(framework, BlockConfig(1, channels, 1, attention=kind, attention_options=options))
+        )
         array = next(array for full, array in arrays.items() if full.endswith(name))
         assert array.std() == pytest.approx(deviation, rel=0.1), (kind, name)
         assert abs(array.mean()) <= 0.1 * deviation
@@ -368,7 +401,9 @@ def fresh(framework, config):
         __import__("torch").manual_seed(0)
     elif framework == "tf":
         __import__("keras").utils.set_random_seed(0)
-    return implementation(framework).ResidualBlockWithAttention.from_config(config, **native_arguments(framework))
+    return implementation(framework).ResidualBlockWithAttention.from_config(
+        config, **native_arguments(framework)
+    )
 
 
 def test_torch_resets_to_the_start(torch):
@@ -381,7 +416,11 @@ def test_torch_resets_to_the_start(torch):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.fill_(float("nan"))
-        model.apply(lambda module: module.reset_parameters() if hasattr(module, "reset_parameters") else None)
+        model.apply(
+            lambda module: (
+                module.reset_parameters() if hasattr(module, "reset_parameters") else None
+            )
+        )
         assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
         assert kind != "nonlocal" or (model.attention.bn.weight == 0).all()
 
@@ -392,7 +431,9 @@ def test_every_attention_kind_in_a_graph_of_unknown_shape(keras, config):
     model, eager = (build(config, random_arrays(config), "tf") for _ in range(2))
     x = tensorflow.constant(np.moveaxis(images(config, batch=4), 1, -1))
     shape = tensorflow.TensorSpec((None, None, None, 4), tensorflow.float32)
-    compiled = tensorflow.function(lambda x: model(x, training=True), input_signature=[shape], autograph=False)
+    compiled = tensorflow.function(
+        lambda x: model(x, training=True), input_signature=[shape], autograph=False
+    )
     close(compiled(x).numpy(), eager(x, training=True).numpy())
     for name, array in export(eager).items():
         close(export(model)[name], array)
@@ -415,7 +456,9 @@ def _tensorflow(keras):
 
 
 def test_cuda_is_used_where_it_is_seen(framework):
-    """The other tests run on CUDA too wherever a framework sees it; here it says so where it does not."""
+    """The other tests run on CUDA too wherever a framework sees it; here it says so where it does
+    not.
+    """
     if "cuda" not in adapter(framework).devices():
         pytest.skip(f"{framework} sees no CUDA device")
     backend = Backend(framework, "cuda")

@@ -1,4 +1,6 @@
-"""Who may import whom: by reading the files, and by importing each package in a process that has nothing else."""
+"""Who may import whom: by reading the files, and by importing each package in a process that has
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,13 @@ ALL_FRAMEWORKS = set().union(*FRAMEWORK_MODULES.values())
 OURS = {*FRAMEWORK_MODULES, "weights", "shared_tests", "resattn"}
 ALLOWED = {
     "weights": {"numpy", "ml_dtypes", "safetensors", "weights"},
-    **{package: {*own, "numpy", "weights", package, "jaxtyping"} for package, own in FRAMEWORK_MODULES.items()},
+    **{
+        package: {*own, "numpy", "weights", package, "jaxtyping"}
+        for package, own in FRAMEWORK_MODULES.items()
+    },
 }
-# Imports by name, when they are called: an implementation by weights.port, and the module of the backend that Keras runs on.
+# Imports by name, when they are called: an implementation by weights.port, and the module of the
+# backend that Keras runs on.
 BY_NAME = {
     "weights/live.py": {"f'{package}.{name}'"},
     "tf_impl/adapter.py": {"BACKEND", "jax", "torch", "tensorflow"},
@@ -37,9 +43,14 @@ def imported(source: str) -> set[str]:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add((node.module or "").split(".")[0])
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in (
+            "import_module",
+            "__import__",
+        ):
             names.add(
-                ast.literal_eval(node.args[0]) if isinstance(node.args[0], ast.Constant) else ast.unparse(node.args[0])
+                ast.literal_eval(node.args[0])
+                if isinstance(node.args[0], ast.Constant)
+                else ast.unparse(node.args[0])
             )
     return names - set(sys.stdlib_module_names)
 
@@ -52,7 +63,9 @@ def test_what_the_files_import(package):
 
 
 def test_shared_tests_does_not_know_the_command_line():
-    engine = [path for path in (ROOT / "shared_tests").glob("*.py") if not path.name.startswith("test_")]
+    engine = [
+        path for path in (ROOT / "shared_tests").glob("*.py") if not path.name.startswith("test_")
+    ]
     for path in engine:
         assert not imported(path.read_text()) & {"resattn", *FRAMEWORK_MODULES}, path.name
 
@@ -73,12 +86,16 @@ def blocking(*names: str) -> str:
 
 
 def loaded_by(statement: str, blocked: set[str] = frozenset()) -> set[str]:
-    """The modules of ours and of frameworks that a statement loads in a new process, in which some cannot be imported."""
+    """The modules of ours and of frameworks that a statement loads in a new process, in which some
+    cannot be imported.
+    """
     code = (
-        f"{blocking(*blocked)}\n{statement}\n"
-        f"print(' '.join(n for n in {sorted(ALL_FRAMEWORKS | OURS)} if sys.modules.get(n) is not None))"
+        f"{blocking(*blocked)}\n{statement}\nprint(' '.join(n for n in "
+        f"{sorted(ALL_FRAMEWORKS | OURS)} if sys.modules.get(n) is not None))"
     )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
@@ -122,11 +139,13 @@ def test_the_test_can_fail(tmp_path):
 def test_a_required_framework_that_is_missing_fails_the_run():
     def run(*options):
         code = (
-            f"{blocking('flax')}\nimport pytest\n"
-            f"arguments = ['-q', '-p', 'no:cacheprovider', 'shared_tests/test_forward.py', '-k', 'one_image', *{options}]\n"
-            "sys.exit(pytest.main(arguments))"
+            f"{blocking('flax')}\nimport pytest\narguments = ['-q', '-p', 'no:cacheprovider', "
+            "'shared_tests/test_forward.py', '-k', 'one_image', "
+            f"*{options}]\nsys.exit(pytest.main(arguments))"
         )
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
+        )
 
     without = run("--frameworks", "jax")
     assert without.returncode == 0, without.stdout + without.stderr
@@ -141,5 +160,9 @@ def test_every_package_is_installed():
     import tomllib
 
     named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    folders = {path.parent.relative_to(ROOT) for package in OURS for path in (ROOT / package).rglob("__init__.py")}
+    folders = {
+        path.parent.relative_to(ROOT)
+        for package in OURS
+        for path in (ROOT / package).rglob("__init__.py")
+    }
     assert set(named) == {".".join(folder.parts) for folder in folders}

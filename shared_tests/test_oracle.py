@@ -1,4 +1,6 @@
-"""The oracle against the definitions, written out by hand, and its gradients against complex steps."""
+"""The oracle against the definitions, written out by hand, and its gradients against complex
+steps.
+"""
 
 import numpy as np
 import pytest
@@ -24,10 +26,18 @@ def state(training=False, **arrays):
     return layers.State(arrays, training, decay=0.9, eps=1e-5)
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [((3, 3), (2, 1), (1, 1)), ((1, 5), (1, 3), (0, 2))])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [((3, 3), (2, 1), (1, 1)), ((1, 5), (1, 3), (0, 2))]
+)
 def test_convolution_is_the_sum_it_should_be(kernel, stride, padding):
-    x, weight, bias = RNG.normal(size=(2, 3, 7, 8)), RNG.normal(size=(4, 3, *kernel)), RNG.normal(size=4)
-    y = layers.conv2d(state(**{"c.weight": weight, "c.bias": bias}), "c", Node(x), stride, padding).value
+    x, weight, bias = (
+        RNG.normal(size=(2, 3, 7, 8)),
+        RNG.normal(size=(4, 3, *kernel)),
+        RNG.normal(size=4),
+    )
+    y = layers.conv2d(
+        state(**{"c.weight": weight, "c.bias": bias}), "c", Node(x), stride, padding
+    ).value
 
     def at(batch, channel, row, col):
         inside = 0 <= row < 7 and 0 <= col < 8
@@ -36,24 +46,38 @@ def test_convolution_is_the_sum_it_should_be(kernel, stride, padding):
     batch, out, row, col = (size - 1 for size in y.shape)
     for r in (0, row):
         total = bias[out] + sum(
-            weight[out, i, u, v] * at(batch, i, r * stride[0] + u - padding[0], col * stride[1] + v - padding[1])
+            weight[out, i, u, v]
+            * at(batch, i, r * stride[0] + u - padding[0], col * stride[1] + v - padding[1])
             for i in range(3)
             for u in range(kernel[0])
             for v in range(kernel[1])
         )
         np.testing.assert_allclose(y[batch, out, r, col], total, rtol=1e-13)
-    assert y.shape[2:] == tuple((n + 2 * p - k) // s + 1 for n, p, k, s in zip((7, 8), padding, kernel, stride, strict=True))
+    assert y.shape[2:] == tuple(
+        (n + 2 * p - k) // s + 1 for n, p, k, s in zip((7, 8), padding, kernel, stride, strict=True)
+    )
 
 
 def test_batch_norm_normalises_with_the_biased_and_keeps_the_unbiased_variance():
     x = RNG.normal(5, 2, (3, 2, 4, 5))
-    arrays = {"b.weight": [2.0, -1.0], "b.bias": [0.5, 1], "b.running_mean": [1.0, 2], "b.running_var": [3.0, 4]}
+    arrays = {
+        "b.weight": [2.0, -1.0],
+        "b.bias": [0.5, 1],
+        "b.running_mean": [1.0, 2],
+        "b.running_var": [3.0, 4],
+    }
     held = state(training=True, **{name: np.array(values) for name, values in arrays.items()})
     y = layers.batch_norm(held, "b", Node(x)).value
     values = x[:, 1].ravel()
-    np.testing.assert_allclose(held.statistics["b.running_mean"][1], 0.9 * 2 + 0.1 * values.mean(), rtol=1e-14)
-    np.testing.assert_allclose(held.statistics["b.running_var"][1], 0.9 * 4 + 0.1 * values.var(ddof=1), rtol=1e-14)
-    np.testing.assert_allclose(y[:, 1].ravel(), 1 - (values - values.mean()) / np.sqrt(values.var() + 1e-5), rtol=1e-12)
+    np.testing.assert_allclose(
+        held.statistics["b.running_mean"][1], 0.9 * 2 + 0.1 * values.mean(), rtol=1e-14
+    )
+    np.testing.assert_allclose(
+        held.statistics["b.running_var"][1], 0.9 * 4 + 0.1 * values.var(ddof=1), rtol=1e-14
+    )
+    np.testing.assert_allclose(
+        y[:, 1].ravel(), 1 - (values - values.mean()) / np.sqrt(values.var() + 1e-5), rtol=1e-12
+    )
 
 
 def test_max_pool_pads_with_minus_infinity():
@@ -64,8 +88,18 @@ def test_max_pool_pads_with_minus_infinity():
 
 def test_squeeze_excite_scales_each_channel_by_its_gate():
     x = RNG.normal(size=(2, 3, 4, 5))
-    w1, b1, w2, b2 = RNG.normal(size=(2, 3)), RNG.normal(size=2), RNG.normal(size=(3, 2)), RNG.normal(size=3)
-    arrays = {"a.fc1.weight": w1[..., None, None], "a.fc1.bias": b1, "a.fc2.weight": w2[..., None, None], "a.fc2.bias": b2}
+    w1, b1, w2, b2 = (
+        RNG.normal(size=(2, 3)),
+        RNG.normal(size=2),
+        RNG.normal(size=(3, 2)),
+        RNG.normal(size=3),
+    )
+    arrays = {
+        "a.fc1.weight": w1[..., None, None],
+        "a.fc1.bias": b1,
+        "a.fc2.weight": w2[..., None, None],
+        "a.fc2.bias": b2,
+    }
     y = attention(state(**arrays), "a", Node(x), "se", {}).value
     hidden = np.maximum(w1 @ x[1].mean(axis=(1, 2)) + b1, 0)
     gate = 1 / (1 + np.exp(-(w2 @ hidden + b2)))
@@ -73,17 +107,28 @@ def test_squeeze_excite_scales_each_channel_by_its_gate():
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize(("config", "size"), REPRESENTATIVE + NETWORKS + ATTENTION_VARIANTS, ids=name_of)
+@pytest.mark.parametrize(
+    ("config", "size"), REPRESENTATIVE + NETWORKS + ATTENTION_VARIANTS, ids=name_of
+)
 def test_gradients_equal_complex_steps(config, size, training):
-    """Squire & Trapp 1998: the imaginary part of f(x + ih) / h is the derivative, with no cancellation for tiny h."""
+    """Squire & Trapp 1998: the imaginary part of f(x + ih) / h is the derivative, with no
+    cancellation for tiny h.
+    """
     step = 1e-30
     arrays, x = random_arrays(config, "float64"), random_input(config, size, 3, "float64")
-    cotangent = random_cotangent(reference.run(config, arrays, x, training=training).output.shape, "float64")
+    cotangent = random_cotangent(
+        reference.run(config, arrays, x, training=training).output.shape, "float64"
+    )
     result = reference.run(config, arrays, x, cotangent, training=training)
     along = {name: RNG.normal(size=gradient.shape) for name, gradient in result.gradients.items()}
     along_x = RNG.normal(size=x.shape)
-    moved = {**arrays, **{name: arrays[name] + 1j * step * direction for name, direction in along.items()}}
-    with np.errstate(invalid="ignore"):  # -inf times a complex number, in the padding of the maximum pooling
+    moved = {
+        **arrays,
+        **{name: arrays[name] + 1j * step * direction for name, direction in along.items()},
+    }
+    with np.errstate(
+        invalid="ignore"
+    ):  # -inf times a complex number, in the padding of the maximum pooling
         output = reference.run(config, moved, x + 1j * step * along_x, training=training).output
     expected = (output.imag / step * cotangent).sum()
     parts = [(result.input_gradient * along_x).sum()]
@@ -110,8 +155,12 @@ def test_a_value_used_twice_gets_both_slopes():
 
 
 def test_multiply_adds_are_counted():
-    """By hand: a 3x3 convolution of 2 to 4 channels at 5 x 4 places, a linear layer of 4 to 3, for 2 images."""
-    held = state(**{"c.weight": np.ones((4, 2, 3, 3)), "l.weight": np.ones((3, 4)), "l.bias": np.ones(3)})
+    """By hand: a 3x3 convolution of 2 to 4 channels at 5 x 4 places, a linear layer of 4 to 3, for
+    2 images.
+    """
+    held = state(
+        **{"c.weight": np.ones((4, 2, 3, 3)), "l.weight": np.ones((3, 4)), "l.bias": np.ones(3)}
+    )
     y = layers.conv2d(held, "c", Node(np.ones((2, 2, 5, 4))), padding=(1, 1))
     assert held.multiply_adds == 2 * 5 * 4 * 4 * 2 * 9
     layers.linear(held, "l", layers.reshape(layers.global_average(y), 2, 4))

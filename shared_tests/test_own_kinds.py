@@ -1,7 +1,7 @@
 """An attention kind that a user registers is a kind like any other.
 
-The one here is `gain`: x * (gain + sigmoid(norm(conv(x)))) with one gain a channel: a convolution of ours, a batch norm, so
-that it has statistics, a role of its own, and an option.
+The one here is `gain`: x * (gain + sigmoid(norm(conv(x)))) with one gain a channel: a convolution
+of ours, a batch norm, so that it has statistics, a role of its own, and an option.
 """
 
 import re
@@ -57,7 +57,9 @@ def torch_gain():
             super().__init__()
             side, options = (kernel_size, kernel_size), {"dtype": dtype, "device": device}
             self.gain = torch.nn.Parameter(torch.ones(channels, **options))
-            self.conv = Conv2d(channels, channels, side, (1, 1), (kernel_size // 2, kernel_size // 2), **options)
+            self.conv = Conv2d(
+                channels, channels, side, (1, 1), (kernel_size // 2, kernel_size // 2), **options
+            )
             self.norm = BatchNorm(channels, **options)
 
         def forward(self, x):
@@ -77,7 +79,9 @@ def jax_gain(power=1):
         def __init__(self, channels, kernel_size=1, *, dtype=jnp.float32, rngs):
             side, options = (kernel_size, kernel_size), {"dtype": dtype, "rngs": rngs}
             self.amount = nnx.Param(jnp.ones(channels, dtype))
-            self.conv = Conv2d(channels, channels, side, (1, 1), (kernel_size // 2, kernel_size // 2), **options)
+            self.conv = Conv2d(
+                channels, channels, side, (1, 1), (kernel_size // 2, kernel_size // 2), **options
+            )
             self.norm = BatchNorm(channels, **options)
 
         def __call__(self, x):
@@ -96,14 +100,22 @@ def tf_gain():
     class Gain(keras.layers.Layer):
         def __init__(self, channels, kernel_size=1, *, dtype=None, name=None, **keras_options):
             super().__init__(dtype=dtype, name=name, **keras_options)
-            side, options = (kernel_size, kernel_size), {"dtype": self.dtype_policy, "trainable": self.trainable}
+            side, options = (
+                (kernel_size, kernel_size),
+                {"dtype": self.dtype_policy, "trainable": self.trainable},
+            )
             self.gain = self.add_weight(shape=(channels,), initializer="ones", name="gain")
-            self.conv = Conv2d(channels, channels, side, (1, 1), (kernel_size // 2, kernel_size // 2), **options)
+            self.conv = Conv2d(
+                channels, channels, side, (1, 1), (kernel_size // 2, kernel_size // 2), **options
+            )
             self.norm = BatchNorm(channels, **options)
             self.built = True
 
         def call(self, x, training=None):
-            return x * (ops.convert_to_tensor(self.gain) + sigmoid(self.norm(self.conv(x), training=training)))
+            return x * (
+                ops.convert_to_tensor(self.gain)
+                + sigmoid(self.norm(self.conv(x), training=training))
+            )
 
     return Gain
 
@@ -113,7 +125,9 @@ def gain_oracle(state, name, x, kernel_size):
 
     padding = (kernel_size // 2, kernel_size // 2)
     gain = reshape(state.parameter(f"{name}.gain"), 1, -1, 1, 1)
-    return x * (gain + sigmoid(normalized_conv(state, f"{name}.conv", f"{name}.norm", x, padding=padding)))
+    return x * (
+        gain + sigmoid(normalized_conv(state, f"{name}.conv", f"{name}.norm", x, padding=padding))
+    )
 
 
 MODULES = {"torch": torch_gain, "jax": jax_gain, "tf": tf_gain}
@@ -154,7 +168,9 @@ def test_the_stand_in_is_the_oracle(framework):
     for quantity, tensors in first.items():
         for name, array in tensors.items():
             scale = results[0].scales[quantity, name]
-            np.testing.assert_allclose(second[quantity][name], array, rtol=0, atol=1e-12 * scale, err_msg=name)
+            np.testing.assert_allclose(
+                second[quantity][name], array, rtol=0, atol=1e-12 * scale, err_msg=name
+            )
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["block", "network"])
@@ -215,16 +231,22 @@ def test_it_is_drawn_and_listed(torch):
 
 
 def test_the_command_line_imports_it(torch, tmp_path):
-    (tmp_path / "mine.py").write_text("from shared_tests.test_own_kinds import register_gain\nregister_gain(['torch'])\n")
+    (tmp_path / "mine.py").write_text(
+        "from shared_tests.test_own_kinds import register_gain\nregister_gain(['torch'])\n"
+    )
     register_gain(["torch"])
     config = block().to_json()
 
     def run(*words):
         command = [sys.executable, "-m", "resattn.cli", *words]
         environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=environment
+        )
 
-    checked = run("--import", "mine", "check", "--config", config, "--frameworks", "torch", "--size", "8x6")
+    checked = run(
+        "--import", "mine", "check", "--config", config, "--frameworks", "torch", "--size", "8x6"
+    )
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "attention gain" in checked.stdout
     unknown = run("check", "--config", config, "--frameworks", "torch")
@@ -249,7 +271,10 @@ def test_what_cannot_be_registered():
         register_attention("se", torch=object)
     with raises(ValueError, "kind: expected a name that no built-in kind has, got ''"):
         register_attention("", torch=object)
-    with raises(ValueError, "mine: expected an implementation for at least one framework (torch=, jax=, tf=), got none"):
+    with raises(
+        ValueError,
+        "mine: expected an implementation for at least one framework (torch=, jax=, tf=), got none",
+    ):
         register_attention("mine")
     with raises(ValueError, "role: expected a name that no built-in role has, got 'norm mean'"):
         register_role("norm mean", "mean", "channel")
@@ -262,16 +287,27 @@ def test_what_cannot_be_registered():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"parameters": (1, 2)}, "odd: expected parameters to be a class or a function, got (1, 2)"),
-        ({"parameters": lambda: ()}, "odd: expected parameters to take the channels and each option by name"),
-        ({"parameters": lambda channels, **options: ()}, "as in (channels, size=3), got (channels, **options)"),
+        (
+            {"parameters": (1, 2)},
+            "odd: expected parameters to be a class or a function, got (1, 2)",
+        ),
+        (
+            {"parameters": lambda: ()},
+            "odd: expected parameters to take the channels and each option by name",
+        ),
+        (
+            {"parameters": lambda channels, **options: ()},
+            "as in (channels, size=3), got (channels, **options)",
+        ),
         ({"torch": 3}, "odd: expected torch to be a class or a function, got 3"),
         ({"oracle": "none"}, "odd: expected oracle to be a class or a function, got 'none'"),
     ],
 )
 def test_registrations_that_can_never_work(arguments, message):
     with raises(ValueError, message):
-        register_attention("odd", **{"parameters": lambda channels: (), "torch": object, **arguments})
+        register_attention(
+            "odd", **{"parameters": lambda channels: (), "torch": object, **arguments}
+        )
     assert "odd" not in ATTENTION
 
 
@@ -280,7 +316,9 @@ def test_shapes_and_roles_that_can_never_work():
         Parameter("w", "linear kernel", (3,))
     with raises(ValueError, "shape: expected 1 positive sizes (out), got 3"):
         Parameter("w", "linear bias", 3)
-    with raises(ValueError, "jax: expected a leaf name and axes, as in ('kernel', 'in out'), got 'amount'"):
+    with raises(
+        ValueError, "jax: expected a leaf name and axes, as in ('kernel', 'in out'), got 'amount'"
+    ):
         register_role("gain", "gain", "channel", jax="amount")
 
 
@@ -292,7 +330,11 @@ def test_arrays_of_its_own_that_are_no_parameters(torch, jax):
     class Window(torch.nn.Module):
         def __init__(self, channels, *, dtype=None, device=None):
             super().__init__()
-            self.register_buffer("window", torch.arange(1, channels + 1, dtype=dtype, device=device), persistent=False)
+            self.register_buffer(
+                "window",
+                torch.arange(1, channels + 1, dtype=dtype, device=device),
+                persistent=False,
+            )
 
         def forward(self, x):
             return x * self.window[:, None, None].to(x.dtype)
@@ -313,7 +355,9 @@ def test_arrays_of_its_own_that_are_no_parameters(torch, jax):
 
 def test_what_a_registered_kind_refuses(torch, jax):
     register_gain(["torch"])
-    with raises(ValueError, "attention_options of 'gain': kernel_size: expected an odd size, got 2"):
+    with raises(
+        ValueError, "attention_options of 'gain': kernel_size: expected an odd size, got 2"
+    ):
         block(kernel_size=2)
     with raises(ValueError, "'gain' has no 'size'; its options are: kernel_size"):
         block(size=2)
@@ -327,7 +371,10 @@ def test_what_a_registered_kind_refuses(torch, jax):
     ("parameters", "fault"),
     [
         (lambda channels: gain_parameters(channels)[1:], "attention.gain: unexpected"),
-        (lambda channels: (*gain_parameters(channels), *convolution("more", 1, 1)), "attention.more.weight: missing"),
+        (
+            lambda channels: (*gain_parameters(channels), *convolution("more", 1, 1)),
+            "attention.more.weight: missing",
+        ),
         (
             lambda channels: (Parameter("", "gain", (1,)), *gain_parameters(channels)[1:]),
             "attention.gain: expected (1,) as PyTorch holds it, got (5,)",
@@ -341,17 +388,26 @@ def test_a_module_that_is_not_what_its_schema_says(torch, parameters, fault):
     with pytest.raises(WeightsError) as caught:
         build(block(), random_arrays(block()), "torch")
     assert fault in caught.value.faults
-    assert "does the module registered as 'gain' hold, once constructed, the arrays" in str(caught.value)
+    assert "does the module registered as 'gain' hold, once constructed, the arrays" in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize("wrong", [None, [1], "fc1"])
 def test_a_schema_that_is_none(torch, wrong):
     register_attention("odd", lambda channels: wrong, torch=torch.nn.Identity)
-    with raises(ValueError, "attention 'odd': its schema must be a tuple of weights.parameters.Parameter, got"):
+    with raises(
+        ValueError,
+        "attention 'odd': its schema must be a tuple of weights.parameters.Parameter, got",
+    ):
         BlockConfig(3, 4, attention="odd")
 
 
 def test_names_that_meet(torch):
-    register_attention("twice", lambda channels: 2 * convolution("fc", channels, 1), torch=torch.nn.Identity)
-    with raises(ValueError, "attention 'twice': its schema names fc.bias, fc.weight more than once"):
+    register_attention(
+        "twice", lambda channels: 2 * convolution("fc", channels, 1), torch=torch.nn.Identity
+    )
+    with raises(
+        ValueError, "attention 'twice': its schema names fc.bias, fc.weight more than once"
+    ):
         schema(BlockConfig(3, 4, attention="twice"))

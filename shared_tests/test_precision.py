@@ -1,4 +1,6 @@
-"""bfloat16 and float16, in mixed precision and with everything low: one bound for all, and weights carried bit for bit."""
+"""bfloat16 and float16, in mixed precision and with everything low: one bound for all, and weights
+carried bit for bit.
+"""
 
 from functools import cache
 from itertools import permutations
@@ -8,9 +10,26 @@ import pytest
 
 from shared_tests import reference
 from shared_tests.backends import FRAMEWORKS, Backend
-from shared_tests.cases import ATTENTION, NETWORKS, attention_block, name_of, random_arrays, random_input
+from shared_tests.cases import (
+    ATTENTION,
+    NETWORKS,
+    attention_block,
+    name_of,
+    random_arrays,
+    random_input,
+)
 from shared_tests.crosscheck import crosscheck
-from shared_tests.precision import FORMATS, REGIMES, Task, clear, eps, measure, ordinary, precision, table
+from shared_tests.precision import (
+    FORMATS,
+    REGIMES,
+    Task,
+    clear,
+    eps,
+    measure,
+    ordinary,
+    precision,
+    table,
+)
 from shared_tests.test_errors import raises
 from shared_tests.test_roundtrip import FIXED, NETWORK, same
 from weights import BlockConfig, Report, WeightsError, export, load, port, read, schema, write
@@ -26,7 +45,10 @@ def low(config, form, statistics=np.float32, seed=0):
     """Random parameters in a format, and statistics in float32."""
     trainable = {parameter.name for parameter in schema(config) if parameter.trainable}
     arrays = random_arrays(config, "float32", seed)
-    return {name: array.astype(form if name in trainable else statistics) for name, array in arrays.items()}
+    return {
+        name: array.astype(form if name in trainable else statistics)
+        for name, array in arrays.items()
+    }
 
 
 # How far from the oracle
@@ -40,7 +62,8 @@ def check_within(backend, task, form, regime):
     assert report.ok, str(report)
 
 
-# Every kind in one format and mixed precision, every other with everything low, the formats taking turns.
+# Every kind in one format and mixed precision, every other with everything low, the formats taking
+# turns.
 MIXED = [(config, FORMATS[number % 2]) for number, config in enumerate([*KINDS, NETWORKS[0][0]])]
 LOW = [(config, FORMATS[number // 2 % 2]) for number, config in enumerate(KINDS) if number % 2]
 
@@ -79,10 +102,17 @@ def test_everything_that_is_computed_comes_in_the_format(backend, form, regime):
     given = (arrays, x) if regime == "mixed" else (low(BLOCK, form), x.astype(form))
     model = backend.build(BLOCK, given[0], form if regime == "mixed" else None)
     assert backend.forward(model, given[1], training=True).dtype == form
-    assert {name: array.dtype for name, array in export(model).items()} == {n: a.dtype for n, a in given[0].items()}
-    identity = BlockConfig(4, 4, attention="none")  # nothing but the sum puts the input and what was computed together
+    assert {name: array.dtype for name, array in export(model).items()} == {
+        n: a.dtype for n, a in given[0].items()
+    }
+    identity = BlockConfig(
+        4, 4, attention="none"
+    )  # nothing but the sum puts the input and what was computed together
     model = backend.build(identity, random_arrays(identity), form)
-    assert backend.forward(model, random_input(identity, (5, 6), 2, "float32"), training=False).dtype == form
+    assert (
+        backend.forward(model, random_input(identity, (5, 6), 2, "float32"), training=False).dtype
+        == form
+    )
 
 
 # Sums over many positions
@@ -90,7 +120,9 @@ def test_everything_that_is_computed_comes_in_the_format(backend, form, regime):
 
 @SHORT
 def test_slopes_of_biases_and_gates_are_summed_in_float32(backend, form):
-    """8 images of 40 x 40 positions: added up in the format, half of a sum is lost. Nothing cancels, no gate saturates."""
+    """8 images of 40 x 40 positions: added up in the format, half of a sum is lost. Nothing
+    cancels, no gate saturates.
+    """
     config = BlockConfig(2, 3, 1, attention="se", attention_options={"hidden_channels": 2})
     arrays = random_arrays(config)
     for name in ("bn1.bias", "bn2.bias", "shortcut.1.bias"):
@@ -101,17 +133,23 @@ def test_slopes_of_biases_and_gates_are_summed_in_float32(backend, form):
     for number in (1, 2):
         arrays[f"attention.fc{number}.weight"] *= 0.1
     x = random_input(config, (40, 40), 8, "float32")
-    slopes = np.random.default_rng(5).integers(1, 5, (8, 3, 40, 40)).astype("float32") / 512  # sums within float16
+    slopes = (
+        np.random.default_rng(5).integers(1, 5, (8, 3, 40, 40)).astype("float32") / 512
+    )  # sums within float16
     rows = measure(Task(config, arrays, x, slopes), form, "mixed", [backend])
     summed = ("conv2.bias", "bn2.bias", "attention.fc2.bias", "shortcut.0.bias", "shortcut.1.bias")
-    report = Report("", tuple(row for row in rows if "eval" in row.quantity and row.tensor in summed))
+    report = Report(
+        "", tuple(row for row in rows if "eval" in row.quantity and row.tensor in summed)
+    )
     assert len(report.rows) == len(summed)
     assert report.ok, str(report)
 
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_large_values_do_not_overflow(backend, regime):
-    """300 squared is beyond float16, whose greatest number is 65,504: in a batch norm, and in simam, which squares again."""
+    """300 squared is beyond float16, whose greatest number is 65,504: in a batch norm, and in
+    simam, which squares again.
+    """
     config = BlockConfig(3, 4, 3, attention="simam")
     arrays = random_arrays(config)
     arrays["bn2.weight"] *= 300
@@ -121,25 +159,35 @@ def test_large_values_do_not_overflow(backend, regime):
 
 
 def training_rows(posed, form, regime, backend):
-    return Report("", tuple(row for row in measure(posed, form, regime, [backend]) if "train" in row.quantity))
+    return Report(
+        "", tuple(row for row in measure(posed, form, regime, [backend]) if "train" in row.quantity)
+    )
 
 
 @SHORT
 def test_a_small_eps_is_not_lost(backend, form):
-    """1e-5 beside a variance of 1e-5, in float16 where numbers are 6e-8 apart, and in bfloat16 with its three digits."""
+    """1e-5 beside a variance of 1e-5, in float16 where numbers are 6e-8 apart, and in bfloat16 with
+    its three digits.
+    """
     config = BlockConfig(3, 4, 3, attention="none")
     arrays = random_arrays(config)
     for name, array in arrays.items():
         if name.endswith("running_var"):
             array[:] = 1e-5
-        elif name.split(".")[0].startswith("conv") or name.startswith("shortcut.0") or name.endswith("running_mean"):
+        elif (
+            name.split(".")[0].startswith("conv")
+            or name.startswith("shortcut.0")
+            or name.endswith("running_mean")
+        ):
             array *= 0.005
     check_within(backend, ordinary(config, arrays, None, (6, 5), 4), form, "mixed")
 
 
 @SHORT
 def test_statistics_arrive(backend, form):
-    """Held in bfloat16, a running mean stops where a tenth of the way is less than half a unit in its last place."""
+    """Held in bfloat16, a running mean stops where a tenth of the way is less than half a unit in
+    its last place.
+    """
     config = BlockConfig(3, 4, 3, attention="none", conv_bias=False)
     arrays = low(config, form)
     arrays["bn1.running_mean"] += 4
@@ -147,10 +195,20 @@ def test_statistics_arrive(backend, form):
     model = backend.build(config, arrays)
     for _ in range(60):
         backend.forward(model, x, training=True)
-    wide = {name: array.astype("float64") for name, array in arrays.items()} | {"bn1.running_mean": np.zeros(4)}
-    mean = reference.run(config, wide, x.astype("float64"), training=True).statistics["bn1.running_mean"] / 0.1
+    wide = {name: array.astype("float64") for name, array in arrays.items()} | {
+        "bn1.running_mean": np.zeros(4)
+    }
+    mean = (
+        reference.run(config, wide, x.astype("float64"), training=True).statistics[
+            "bn1.running_mean"
+        ]
+        / 0.1
+    )
     start = np.abs(arrays["bn1.running_mean"] - mean).max()
-    assert np.abs(export(model)["bn1.running_mean"] - mean).max() < 2 * 0.9**60 * start + 2e-3 * np.abs(mean).max()
+    assert (
+        np.abs(export(model)["bn1.running_mean"] - mean).max()
+        < 2 * 0.9**60 * start + 2e-3 * np.abs(mean).max()
+    )
 
 
 # What must be seen
@@ -168,10 +226,15 @@ def test_a_mistake_of_a_few_eps_is_seen(backend, form, monkeypatch):
 
     monkeypatch.setattr(Backend, "forward", coarse)
     report = Report("", tuple(measure(posed, form, "mixed", [backend])))
-    assert {row.quantity for row in report.failures} == {f"mixed {form} eval output", f"mixed {form} train output"}
+    assert {row.quantity for row in report.failures} == {
+        f"mixed {form} eval output",
+        f"mixed {form} train output",
+    }
 
 
-@pytest.mark.parametrize(("form", "scale", "shift"), [("float16", 300, 0), ("bfloat16", 1, 10), ("float16", 1, 10)])
+@pytest.mark.parametrize(
+    ("form", "scale", "shift"), [("float16", 300, 0), ("bfloat16", 1, 10), ("float16", 1, 10)]
+)
 def test_batch_norms_in_the_format_are_seen(torch, monkeypatch, form, scale, shift):
     """E[x^2] - E[x]^2 in the format: values around 300 overflow float16, and means of 10 cancel."""
     from pytorch_impl import BatchNorm
@@ -186,10 +249,14 @@ def test_batch_norms_in_the_format_are_seen(torch, monkeypatch, form, scale, shi
 
     inner = BatchNorm.forward
     config, backend = BlockConfig(3, 4, 3, attention="none"), Backend("torch", "cpu")
-    posed = ordinary(config, None, scale * random_input(config, (6, 5), 4, "float32") + shift, (6, 5), 4)
+    posed = ordinary(
+        config, None, scale * random_input(config, (6, 5), 4, "float32") + shift, (6, 5), 4
+    )
     assert training_rows(posed, form, "mixed", backend).ok
     monkeypatch.setattr(BatchNorm, "forward", naive)
-    assert f"mixed {form} train output" in {row.quantity for row in training_rows(posed, form, "mixed", backend).failures}
+    assert f"mixed {form} train output" in {
+        row.quantity for row in training_rows(posed, form, "mixed", backend).failures
+    }
 
 
 @SHORT
@@ -245,11 +312,16 @@ def test_npz_files_say_what_their_bits_are(tmp_path):
     assert held["conv1.weight"].dtype == np.uint16
     assert "conv1.weight" in held["resattn.bfloat16"]
     assert "bn1.running_mean" not in held["resattn.bfloat16"]
-    np.savez(tmp_path / "wrong.npz", **{**held, "conv1.weight": held["conv1.weight"].astype("float32")})
+    np.savez(
+        tmp_path / "wrong.npz", **{**held, "conv1.weight": held["conv1.weight"].astype("float32")}
+    )
     with raises(WeightsError, "conv1.weight: expected the bits of bfloat16, as uint16"):
         read(tmp_path / "wrong.npz")
     np.savez(tmp_path / "bytes.npz", **low(BLOCK, "bfloat16"))
-    with raises(WeightsError, "conv1.weight: expected one of bfloat16, float16, float32, float64, got void16"):
+    with raises(
+        WeightsError,
+        "conv1.weight: expected one of bfloat16, float16, float32, float64, got void16",
+    ):
         read(tmp_path / "bytes.npz", BLOCK)
 
 
@@ -269,7 +341,9 @@ def test_low_statistics_are_widened(framework, form):
 
 @SHORT
 def test_torch_idioms(torch, form):
-    """.to(), .half() and dtype= leave the statistics in float32, their values untouched; .double() takes them along."""
+    """.to(), .half() and dtype= leave the statistics in float32, their values untouched; .double()
+    takes them along.
+    """
     from pytorch_impl import ResidualBlockWithAttention
 
     dtype = getattr(torch, form)
@@ -288,21 +362,33 @@ def test_torch_idioms(torch, form):
 
 
 def test_flax_dtypes(jax):
-    """As Flax' own: dtype is computed in, param_dtype is held; a kind of your own is given it only where it was given."""
+    """As Flax' own: dtype is computed in, param_dtype is held; a kind of your own is given it only
+    where it was given.
+    """
     import jax.numpy as jnp
     from flax import nnx
 
     from jax_impl import ResidualBlockWithAttention
 
     def shapes(**arguments):
-        return nnx.eval_shape(lambda: ResidualBlockWithAttention(3, 4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0), **arguments))
+        return nnx.eval_shape(
+            lambda: ResidualBlockWithAttention(
+                3, 4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0), **arguments
+            )
+        )
 
     for kind, variants in ATTENTION.items():
-        options = {name: (4, 5) if name == "size" else value for name, value in variants[-1].items()}
+        options = {
+            name: (4, 5) if name == "size" else value for name, value in variants[-1].items()
+        }
         for held, expected in ((None, "bfloat16"), (jnp.float32, "float32")):
             model = shapes(attention=kind, attention_options=options, param_dtype=held)
-            assert {leaf.dtype.name for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))} == {expected}, kind
-            assert {leaf.dtype.name for leaf in jax.tree.leaves(nnx.state(model, nnx.BatchStat))} == {"float32"}, kind
+            assert {leaf.dtype.name for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))} == {
+                expected
+            }, kind
+            assert {
+                leaf.dtype.name for leaf in jax.tree.leaves(nnx.state(model, nnx.BatchStat))
+            } == {"float32"}, kind
 
 
 # Asking
@@ -310,13 +396,25 @@ def test_flax_dtypes(jax):
 
 def test_precision_reports(backend):
     config = BlockConfig(3, 4, attention="none")
-    report = precision(config, frameworks=(backend.framework,), formats=("bfloat16",), regimes=("mixed",), size=(5, 6))
+    report = precision(
+        config,
+        frameworks=(backend.framework,),
+        formats=("bfloat16",),
+        regimes=("mixed",),
+        size=(5, 6),
+    )
     assert report.ok, str(report)
     assert len({row.quantity for row in report.rows}) == 5
     lines = "\n".join(table(report))
     assert "mixed bfloat16 eval gradient" in lines
     assert "mixed bfloat16 train statistics" in lines
-    given = precision(config, low(config, "bfloat16"), frameworks=(backend.framework,), regimes=("low",), size=(5, 6))
+    given = precision(
+        config,
+        low(config, "bfloat16"),
+        frameworks=(backend.framework,),
+        regimes=("low",),
+        size=(5, 6),
+    )
     assert {row.quantity.split()[-1] for row in given.rows} == {"output", "statistics"}
     assert "gradients are measured with random weights alone" in given.notes[0]
 
@@ -327,7 +425,9 @@ def test_gradients_that_rounding_decides_are_not_measured(torch):
     report = precision(config, frameworks=("torch",), formats=("bfloat16",), regimes=("mixed",))
     assert report.ok, str(report)
     assert not any("gradient" in row.quantity for row in report.rows)
-    assert report.notes == ("gradients were not measured: in every draw rounding decides some of them",)
+    assert report.notes == (
+        "gradients were not measured: in every draw rounding decides some of them",
+    )
 
 
 def test_what_cannot_be_asked(framework):
@@ -342,7 +442,10 @@ def test_what_cannot_be_asked(framework):
 
 
 def test_keras_has_mixed_policies_for_float32_alone(keras):
-    with raises(ValueError, "compute: Keras computes in bfloat16 with parameters in float32, got parameters in float16"):
+    with raises(
+        ValueError,
+        "compute: Keras computes in bfloat16 with parameters in float32, got parameters in float16",
+    ):
         build(BLOCK, low(BLOCK, "float16"), "tf", compute="bfloat16")
 
 
@@ -355,4 +458,7 @@ def test_low_weights_are_crosschecked_in_float32(framework):
 def test_adapters_read_what_they_are_given(framework):
     """bfloat16 is a dtype of its own in NumPy: it comes back as it went in."""
     model = build(BLOCK, low(BLOCK, BFLOAT16), framework)
-    assert adapter(framework).forward(model, random_input(BLOCK, (5, 6), 2, BFLOAT16)).dtype == BFLOAT16
+    assert (
+        adapter(framework).forward(model, random_input(BLOCK, (5, 6), 2, BFLOAT16)).dtype
+        == BFLOAT16
+    )

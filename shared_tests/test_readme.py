@@ -22,7 +22,14 @@ def test_snippets_run(all_frameworks, number, tmp_path, monkeypatch):
 
 def test_the_readme_has_the_main_snippets():
     together = "\n".join(SNIPPETS)
-    for name in ("ResidualBlockWithAttention(64, 128, 3, 2", "port(block", "save(", "read(", "crosscheck(", "export("):
+    for name in (
+        "ResidualBlockWithAttention(64, 128, 3, 2",
+        "port(block",
+        "save(",
+        "read(",
+        "crosscheck(",
+        "export(",
+    ):
         assert name in together
 
 
@@ -35,7 +42,9 @@ def test_commands_exist():
 
 
 def test_files_exist():
-    for path in re.findall(r"`([\w.]+/[\w./-]*)`", README) + re.findall(r'(?:src="|\]\()([\w./-]+)', README):
+    for path in re.findall(r"`([\w.]+/[\w./-]*)`", README) + re.findall(
+        r'(?:src="|\]\()([\w./-]+)', README
+    ):
         assert (ROOT / path).exists(), path
 
 
@@ -45,7 +54,9 @@ def test_tolerances_are_those_of_the_table():
 
 
 def test_every_attention_kind_is_in_the_table():
-    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", README.split("### Attention")[1].split("###")[0], re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \|([^|]*)\|", README.split("### Attention")[1].split("###")[0], re.MULTILINE
+    )
     assert [kind for kind, _ in rows] == [kind for kind in ATTENTION if ATTENTION[kind].built_in]
     for kind, source in rows:
         assert source.strip().split(" (")[0] == ATTENTION[kind].source.split(",")[0]

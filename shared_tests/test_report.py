@@ -34,7 +34,10 @@ def traces():
     arrays, x = random_arrays(BLOCK), random_input(BLOCK, (8, 6), 2, "float32")
     right, wrong = (build(BLOCK, arrays, "torch") for _ in range(2))
     wrong.bn1.eps = 1e-3
-    return [trace({"torch cpu": model}, x, config=BLOCK, arrays=arrays, modes=("eval",)) for model in (right, wrong)]
+    return [
+        trace({"torch cpu": model}, x, config=BLOCK, arrays=arrays, modes=("eval",))
+        for model in (right, wrong)
+    ]
 
 
 def page(report, found=None, **fields):
@@ -44,7 +47,10 @@ def page(report, found=None, **fields):
 
 def wrong(report):
     """A report in which one output is over its tolerance."""
-    rows = [replace(row, relative=0.25, absolute=0.5) if row.quantity == "eval output" else row for row in report.rows]
+    rows = [
+        replace(row, relative=0.25, absolute=0.5) if row.quantity == "eval output" else row
+        for row in report.rows
+    ]
     return replace(report, rows=tuple(rows))
 
 
@@ -108,7 +114,10 @@ def test_a_failure_is_the_first_thing(report, traces):
 
 def test_failures_without_a_trace(report):
     text = page(wrong(report)).html()
-    assert "<b>output</b>, output in evaluation: PyTorch is 2.5e-01 from NumPy oracle, relative; allowed is 2e-06." in text
+    assert (
+        "<b>output</b>, output in evaluation: PyTorch is 2.5e-01 from NumPy oracle, relative; "
+        "allowed is 2e-06." in text
+    )
     assert "<details open><summary>1 comparison is over its tolerance" in text
     assert "Nothing was compared." in page(Report("empty", ())).html()
 
@@ -118,7 +127,9 @@ def test_unexplained_and_strange_names(report, traces):
     text = page(report, replace(traces[1], findings=(finding,))).html()
     assert "No known cause computes this: unexplained." in text
     assert "<script>alert" not in text
-    infinite = replace(report, rows=tuple(replace(row, relative=np.inf, absolute=np.inf) for row in report.rows))
+    infinite = replace(
+        report, rows=tuple(replace(row, relative=np.inf, absolute=np.inf) for row in report.rows)
+    )
     assert "inf" in page(infinite).html()
 
 
@@ -135,7 +146,11 @@ def test_a_network_has_its_own_drawing(torch):
     model = build(config, arrays, "torch")
     model.stages[1][0].bn2.eps = 1e-3
     found = trace(
-        {"torch cpu": model}, random_input(config, size, 2, "float32"), config=config, arrays=arrays, modes=("eval",)
+        {"torch cpu": model},
+        random_input(config, size, 2, "float32"),
+        config=config,
+        arrays=arrays,
+        modes=("eval",),
     )
     picture = drawing(config, found)
     assert re.findall(r'data-name="([^"]*)" data-form="wrong"', picture) == ["stages.1.0"]
@@ -178,13 +193,21 @@ addEventListener('load', () => {
 def browsed(browser, folder, text, width, dark=False):
     """What a browser makes of a page in a window of that width."""
     frame = f'<iframe width="{width}" height="900" style="border:0" srcdoc="{html.escape(text)}"></iframe>'
-    (folder / "probe.html").write_text(f"<!doctype html><body>{frame}{PROBE}</body>", encoding="utf-8")
+    (folder / "probe.html").write_text(
+        f"<!doctype html><body>{frame}{PROBE}</body>", encoding="utf-8"
+    )
     options = [
         "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
         "--disable-component-update", "--disable-sync", "--disable-quic", f"--user-data-dir={folder / 'profile'}",
         *(["--blink-settings=preferredColorScheme=0"] if dark else ["--blink-settings=preferredColorScheme=1"]),
     ]  # fmt: skip
-    command = [browser, *options, "--virtual-time-budget=3000", "--dump-dom", (folder / "probe.html").as_uri()]
+    command = [
+        browser,
+        *options,
+        "--virtual-time-budget=3000",
+        "--dump-dom",
+        (folder / "probe.html").as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     found = re.search(r"<pre>(\{.*?\})</pre>", done.stdout, re.DOTALL)
     assert found, done.stdout[-500:] + done.stderr[-2000:]
@@ -207,7 +230,9 @@ def test_in_a_browser(browser, report, traces, tmp_path):
 
 
 def test_dark(browser, report, tmp_path):
-    light, dark = (browsed(browser, tmp_path, page(report).html(), 800, dark) for dark in (False, True))
+    light, dark = (
+        browsed(browser, tmp_path, page(report).html(), 800, dark) for dark in (False, True)
+    )
     assert light["paper"] == "rgb(255, 255, 255)"
     assert dark["paper"] == "rgb(13, 17, 23)"
     assert dark["ink"] == "rgb(230, 237, 243)"

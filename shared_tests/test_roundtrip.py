@@ -29,7 +29,11 @@ def test_names_and_axes_there_and_back(config, framework):
     """Needs no framework: the layouts alone."""
     arrays = random_arrays(config)
     natives = to_native(framework, schema(config), arrays)
-    assert all(not np.shares_memory(native, array) for native in natives.values() for array in arrays.values())
+    assert all(
+        not np.shares_memory(native, array)
+        for native in natives.values()
+        for array in arrays.values()
+    )
     same(to_canonical(framework, schema(config), natives), arrays)
 
 
@@ -57,7 +61,8 @@ def test_every_ordered_pair(all_frameworks, source, target, config, dtype):
         y = adapter(source).forward(first, x)
         assert (adapter(source).forward(back, x) == y).all()
         assert (
-            np.abs(adapter(target).forward(second, x) - y).max() <= (1e-13 if dtype == "float64" else 2e-6) * np.abs(y).max()
+            np.abs(adapter(target).forward(second, x) - y).max()
+            <= (1e-13 if dtype == "float64" else 2e-6) * np.abs(y).max()
         )
 
 

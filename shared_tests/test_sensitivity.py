@@ -1,4 +1,6 @@
-"""The cross-check must fail: for each single tensor that is a little off, and for each convention that is another."""
+"""The cross-check must fail: for each single tensor that is a little off, and for each convention
+that is another.
+"""
 
 from functools import cache
 
@@ -34,8 +36,8 @@ def outcome(backend, change, config=BLOCK, size=SIZE, dtype="float64"):
 
 
 def nudged(name, part=1e-6):
-    """One number of one tensor, by a part of the tensor's magnitude: the one that does most, since behind a relu that is
-    off for every image a weight does nothing."""
+    """One number of one tensor, by a part of the tensor's magnitude: the one that does most, since
+    behind a relu that is off for every image a weight does nothing."""
     slopes = problem().expected["eval gradient"]
     position = int(np.abs(slopes[name]).argmax()) if name in slopes else 0
 
@@ -91,12 +93,16 @@ def test_one_number_in_float32(backend, name):
 
 WRONG = {
     **{
-        f"{name} in and out": reordered(name, 1, 0, 2, 3) for name in (*KERNELS, "attention.fc1.weight", "shortcut.0.weight")
+        f"{name} in and out": reordered(name, 1, 0, 2, 3)
+        for name in (*KERNELS, "attention.fc1.weight", "shortcut.0.weight")
     },
     **{f"{name} rows and cols": reordered(name, 0, 1, 3, 2) for name in KERNELS},
     **{f"{name} upside down": flipped(name, 2) for name in KERNELS},
     **{f"{name} mirrored": flipped(name, 3) for name in KERNELS},
-    **{f"{name} rolled channels": flipped(name, 0) for name in (*KERNELS, *(f"{bn}.running_mean" for bn in BATCH_NORMS))},
+    **{
+        f"{name} rolled channels": flipped(name, 0)
+        for name in (*KERNELS, *(f"{bn}.running_mean" for bn in BATCH_NORMS))
+    },
     **{f"{bn} gamma and beta": swapped(f"{bn}.weight", f"{bn}.bias") for bn in BATCH_NORMS},
     "conv1 and conv2": swapped("conv1.weight", "conv2.weight"),
     "conv1 and conv2 biases": swapped("conv1.bias", "conv2.bias"),
@@ -127,7 +133,8 @@ def test_mean_and_variance_swapped(backend):
 
 
 @pytest.mark.parametrize(
-    "name", ["stem.conv.weight", "stages.1.0.bn2.running_var", "stages.1.1.bn1.weight", "classifier.bias"]
+    "name",
+    ["stem.conv.weight", "stages.1.0.bn2.running_var", "stages.1.1.bn1.weight", "classifier.bias"],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_one_number_of_a_network(backend, name, dtype):
@@ -136,7 +143,9 @@ def test_one_number_of_a_network(backend, name, dtype):
     def change(arrays):
         arrays[name].flat[0] += arrays[name].dtype.type(1e-3) * np.abs(arrays[name]).max()
 
-    assert any(row.quantity != "weights" for row in outcome(backend, change, config, size, dtype).failures)
+    assert any(
+        row.quantity != "weights" for row in outcome(backend, change, config, size, dtype).failures
+    )
 
 
 def misbuilt(backend, dtype="float64", **fields):
@@ -180,14 +189,26 @@ def test_same_padding(backend):
         else:
             from keras import ops
 
-            same = {"strides": model.conv1.strides, "padding": "same", "data_format": "channels_last"}
+            same = {
+                "strides": model.conv1.strides,
+                "padding": "same",
+                "data_format": "channels_last",
+            }
             model.conv1.convolution_op = lambda x, kernel: ops.conv(x, kernel, **same)
     failing = {row.quantity for row in check_model(backend, model, posed).failures}
-    assert {"eval output", "train output", "train statistics", "train gradient", "eval gradient"} <= failing
+    assert {
+        "eval output",
+        "train output",
+        "train statistics",
+        "train gradient",
+        "eval gradient",
+    } <= failing
 
 
 def test_same_padding_on_odd_sizes_is_no_mistake(jax):
-    """Why sizes must be even too: at odd sizes SAME pads as PyTorch does, and a test on them alone would pass."""
+    """Why sizes must be even too: at odd sizes SAME pads as PyTorch does, and a test on them alone
+    would pass.
+    """
     posed = draw(BLOCK, random_arrays(BLOCK, "float64"), (9, 7), 4, "float64")
     from shared_tests.backends import Backend
 
@@ -200,7 +221,8 @@ def test_same_padding_on_odd_sizes_is_no_mistake(jax):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_biased_variance(backend, dtype, monkeypatch):
-    # A config of its own: JAX would take what it compiled for another test's, and leave what it compiles here to others.
+    # A config of its own: JAX would take what it compiled for another test's, and leave what it
+    # compiles here to others.
     config = BlockConfig.from_dict({**BLOCK.to_dict(), "bn_decay": 0.75})
     posed = problem(config, dtype=dtype)
     with precise((backend.framework,), dtype):
@@ -209,7 +231,9 @@ def test_biased_variance(backend, dtype, monkeypatch):
             for bn in (model.bn1, model.bn2, model.shortcut[1]):
                 bn.register_forward_hook(_biased)
         else:
-            normalization = __import__(f"{layout(backend.framework).package}.normalization", fromlist=["unbiased"])
+            normalization = __import__(
+                f"{layout(backend.framework).package}.normalization", fromlist=["unbiased"]
+            )
             monkeypatch.setattr(normalization, "unbiased", lambda variance, n: variance)
         report = check_model(backend, model, posed)
     assert {row.quantity for row in report.failures} == {"train statistics"}
@@ -233,7 +257,9 @@ def test_train_mode_left_on(torch, where):
     bn = getattr(model, where)
     bn.train = lambda mode=True: bn
     bn.training = True
-    assert any(row.quantity == "eval output" for row in check_model(backend, model, problem()).failures)
+    assert any(
+        row.quantity == "eval output" for row in check_model(backend, model, problem()).failures
+    )
 
 
 def test_the_whole_cross_check_sees_one_wrong_framework(all_frameworks, monkeypatch):
@@ -284,13 +310,16 @@ def test_ill_conditioned_rows_are_explained(monkeypatch):
     """A note says so where rounding alone could have put a tensor over its tolerance."""
     from shared_tests.crosscheck import explain, pose
 
-    config = NetworkConfig(1, 2, (2,), (1,), attention_options={"hidden_channels": 1}, conv_bias=True)
+    config = NetworkConfig(
+        1, 2, (2,), (1,), attention_options={"hidden_channels": 1}, conv_bias=True
+    )
     arrays = random_arrays(config, "float32")
     x = np.random.default_rng(0).normal(size=(2, 1, 5, 6)).astype("float32")
     base = pose(config, arrays, x)
     from shared_tests import reference, reference_attention
 
-    # Shift the hidden unit of the attention so that it is hardly on: its slopes are then made of rounding errors.
+    # Shift the hidden unit of the attention so that it is hardly on: its slopes are then made of
+    # rounding errors.
     values = []
     original = reference_attention.relu
 
@@ -311,5 +340,9 @@ def test_ill_conditioned_rows_are_explained(monkeypatch):
     row = Difference(*key, "torch cpu", "oracle", 1.0, 1.0, (0,), "out", 1e-5)
     notes = explain(posed, [row])
     assert any("kink" in note for note in notes)
-    assert any("fc2.weight is ill-conditioned: rounding weights and input to float32 alone moves it by" in n for n in notes)
+    assert any(
+        "fc2.weight is ill-conditioned: rounding weights and input to float32 alone moves it by"
+        in n
+        for n in notes
+    )
     assert explain(posed, []) == []

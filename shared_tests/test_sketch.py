@@ -4,7 +4,9 @@ import pytest
 
 
 def sketch(torch, stride):
-    """As it stood in the forum thread: `stride` goes to both convolutions, and so does `padding`."""
+    """As it stood in the forum thread: `stride` goes to both convolutions, and so does
+    `padding`.
+    """
     nn = torch.nn
 
     class Sketch(nn.Module):
@@ -16,7 +18,9 @@ def sketch(torch, stride):
             self.bn2 = nn.BatchNorm2d(out_channels)
             self.shortcut = nn.Sequential()
             if stride != 1 or in_channels != out_channels:
-                self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
+                self.shortcut = nn.Sequential(
+                    nn.Conv2d(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+                )
 
         def forward(self, x):
             y = torch.relu(self.bn1(self.conv1(x)))
@@ -29,7 +33,9 @@ def sketch(torch, stride):
 def test_the_sketch_works_at_stride_1_only(torch):
     x = torch.randn(2, 64, 16, 12)
     assert sketch(torch, 1)(x).shape == (2, 128, 16, 12)
-    with pytest.raises(RuntimeError, match=r"size of tensor a \(3\) must match the size of tensor b \(6\)"):
+    with pytest.raises(
+        RuntimeError, match=r"size of tensor a \(3\) must match the size of tensor b \(6\)"
+    ):
         sketch(torch, 2)(x)
 
 
@@ -48,10 +54,14 @@ def test_flax_and_keras_take_the_same_call(jax, keras):
     import jax_impl
     import tf_impl
 
-    assert jax_impl.ResidualBlockWithAttention(64, 128, 3, 2, 1, rngs=nnx.Rngs(0))(jnp.ones((2, 16, 12, 64))).shape == (
+    assert jax_impl.ResidualBlockWithAttention(64, 128, 3, 2, 1, rngs=nnx.Rngs(0))(
+        jnp.ones((2, 16, 12, 64))
+    ).shape == (
         2,
         8,
         6,
         128,
     )
-    assert tf_impl.ResidualBlockWithAttention(64, 128, 3, 2, 1)(keras.ops.ones((2, 16, 12, 64))).shape == (2, 8, 6, 128)
+    assert tf_impl.ResidualBlockWithAttention(64, 128, 3, 2, 1)(
+        keras.ops.ones((2, 16, 12, 64))
+    ).shape == (2, 8, 6, 128)

@@ -1,4 +1,6 @@
-"""The three packages are one text in three languages. Compared from their syntax trees, without importing a framework."""
+"""The three packages are one text in three languages. Compared from their syntax trees, without
+importing a framework.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ PACKAGES = ("pytorch_impl", "jax_impl", "tf_impl")
 
 
 def files(package: str) -> list[str]:
-    return sorted(path.relative_to(ROOT / package).as_posix() for path in (ROOT / package).rglob("*.py"))
+    return sorted(
+        path.relative_to(ROOT / package).as_posix() for path in (ROOT / package).rglob("*.py")
+    )
 
 
 FILES = files("pytorch_impl")
@@ -48,13 +52,19 @@ def public(node: ast.AST) -> bool:
 
 
 def signature(function: ast.FunctionDef) -> list[str]:
-    """Arguments in order, with defaults, `*` before those by keyword; native arguments and dtype's default left out."""
+    """Arguments in order, with defaults, `*` before those by keyword; native arguments and dtype's
+    default left out.
+    """
     arguments = function.args
     positional = arguments.posonlyargs + arguments.args
     padded = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
     shown = [_argument(*pair) for pair in zip(positional, padded, strict=True)]
-    by_keyword = [_argument(*pair) for pair in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-    return [text for text in [*shown, "*", *by_keyword] if text.split("=")[0] not in NATIVE_ARGUMENTS]
+    by_keyword = [
+        _argument(*pair) for pair in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    ]
+    return [
+        text for text in [*shown, "*", *by_keyword] if text.split("=")[0] not in NATIVE_ARGUMENTS
+    ]
 
 
 def _argument(argument: ast.arg, default: ast.expr | None) -> str:
@@ -72,11 +82,15 @@ def members(init: ast.FunctionDef) -> list[str]:
         for target in node.targets
         if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self"
     )
-    return list(dict.fromkeys(target.attr for target in sorted(targets, key=lambda target: target.lineno)))
+    return list(
+        dict.fromkeys(target.attr for target in sorted(targets, key=lambda target: target.lineno))
+    )
 
 
 def surface(package: str, file: str) -> list[object]:
-    """Public classes and functions in order, with methods, signatures and, where all have them, members."""
+    """Public classes and functions in order, with methods, signatures and, where all have them,
+    members.
+    """
     found: list[object] = []
     for node in tree(package, file).body:
         if isinstance(node, ast.FunctionDef) and public(node) and node.name not in NATIVE_NAMES:
@@ -85,9 +99,13 @@ def surface(package: str, file: str) -> list[object]:
             methods = [
                 (SAME_NAME.get(item.name, item.name), signature(item))
                 for item in node.body
-                if isinstance(item, ast.FunctionDef) and public(item) and item.name not in NATIVE_METHODS
+                if isinstance(item, ast.FunctionDef)
+                and public(item)
+                and item.name not in NATIVE_METHODS
             ]
-            if file == "layers.py":  # what the framework's own class computes, and what had to be overridden
+            if (
+                file == "layers.py"
+            ):  # what the framework's own class computes, and what had to be overridden
                 methods = [method for method in methods if method[0] == "__init__"]
             found.append((node.name, methods))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -131,37 +149,57 @@ MODULES = [
     (file, name)
     for file in FILES
     for name, node in classes("pytorch_impl", file).items()
-    if file not in ("layers.py", "normalization.py") and any(getattr(item, "name", "") == "forward" for item in node.body)
+    if file not in ("layers.py", "normalization.py")
+    and any(getattr(item, "name", "") == "forward" for item in node.body)
 ]
 
 
 def test_all_modules_are_compared():
     assert len(MODULES) >= 3 + 14
-    assert {("block.py", "ResidualBlockWithAttention"), ("attention/se.py", "SqueezeExcite")} <= set(MODULES)
+    assert {
+        ("block.py", "ResidualBlockWithAttention"),
+        ("attention/se.py", "SqueezeExcite"),
+    } <= set(MODULES)
 
 
 @pytest.mark.parametrize("package", PACKAGES[1:])
 @pytest.mark.parametrize(("file", "name"), MODULES)
 def test_the_same_members_in_the_same_order(package, file, name):
     def of(where):
-        init = next(item for item in classes(where, file)[name].body if getattr(item, "name", "") == "__init__")
+        init = next(
+            item
+            for item in classes(where, file)[name].body
+            if getattr(item, "name", "") == "__init__"
+        )
         return [member for member in members(init) if member not in ("built", "options")]
 
     assert of(package) == of("pytorch_impl")
 
 
 # How a tensor's shape is read and changed, which each framework says in its own way.
-RESHAPING = (".flatten", ".reshape", "squeeze", "len", "ops.shape", "ops.cast", "ops.convert_to_tensor")
+RESHAPING = (
+    ".flatten",
+    ".reshape",
+    "squeeze",
+    "len",
+    "ops.shape",
+    "ops.cast",
+    "ops.convert_to_tensor",
+)
 
 
 def stages(package: str, file: str, name: str) -> list[str]:
     """The lines of a forward method that compute, reduced to what they call."""
     function = next(
-        item for item in classes(package, file)[name].body if getattr(item, "name", "") in ("forward", "__call__", "call")
+        item
+        for item in classes(package, file)[name].body
+        if getattr(item, "name", "") in ("forward", "__call__", "call")
     )
     lines = []
     for statement in function.body:
-        calls = [ast.unparse(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)]
+        calls = [
+            ast.unparse(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)
+        ]
         kept = sorted(call for call in calls if not call.endswith(RESHAPING))
         lines.append(f"{type(statement).__name__}: {', '.join(kept)}")
     return lines
@@ -174,8 +212,12 @@ def test_the_same_stage_on_the_same_line(package, file, name):
 
 
 def test_no_numbered_axes_outside_the_layouts():
-    """Axis orders are named, in layouts.py; a transposition by numbers anywhere else in weights is a mistake."""
+    """Axis orders are named, in layouts.py; a transposition by numbers anywhere else in weights is
+    a mistake.
+    """
     for path in (ROOT / "weights").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".transpose", ".permute", ".moveaxis")):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                (".transpose", ".permute", ".moveaxis")
+            ):
                 assert path.name == "convert.py", f"{path.name}: {ast.unparse(node)}"

@@ -1,4 +1,6 @@
-"""The trace finds the first stage that differs and says why: each known mistake is planted, alone and among others."""
+"""The trace finds the first stage that differs and says why: each known mistake is planted, alone
+and among others.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ import pytest
 
 from shared_tests import reference
 from shared_tests.backends import FRAMEWORKS, Backend, precise
-from shared_tests.cases import ATTENTION, NETWORKS, attention_block, name_of, random_arrays, random_cotangent, random_input
+from shared_tests.cases import (
+    ATTENTION,
+    NETWORKS,
+    attention_block,
+    name_of,
+    random_arrays,
+    random_cotangent,
+    random_input,
+)
 from shared_tests.causes import CAUSES, Step, compute, explanations, left_over, variants
 from shared_tests.causes import KINDS as COMPUTED
 from shared_tests.trace import Mapped, last_stage, trace, trace_frameworks
@@ -21,12 +31,20 @@ from weights.layouts import LAYOUTS
 from weights.live import adapter, build, part
 from weights.tracing import Recording
 
-# Square kernels and as many channels behind as in front, so that transposed and swapped tensors have shapes that fit; four
-# channels, so that orders of them can be tried.
+# Square kernels and as many channels behind as in front, so that transposed and swapped tensors
+# have shapes that fit; four channels, so that orders of them can be tried.
 BLOCK = BlockConfig(4, 4, 3, 2, attention_options={"hidden_channels": 4})
 SIZE = (8, 6)
-CASES = [(BLOCK, SIZE), (BlockConfig(5, 5, (5, 3), attention="none", conv_bias=False), (7, 6)), NETWORKS[1]]
-KINDS = [(attention_block(kind, variants[-1]), (9, 8)) for kind, variants in ATTENTION.items() if kind not in ("none", "se")]
+CASES = [
+    (BLOCK, SIZE),
+    (BlockConfig(5, 5, (5, 3), attention="none", conv_bias=False), (7, 6)),
+    NETWORKS[1],
+]
+KINDS = [
+    (attention_block(kind, variants[-1]), (9, 8))
+    for kind, variants in ATTENTION.items()
+    if kind not in ("none", "se")
+]
 
 
 def images(config=BLOCK, size=SIZE, batch=3, seed=0):
@@ -34,9 +52,13 @@ def images(config=BLOCK, size=SIZE, batch=3, seed=0):
 
 
 def recorded(model, config, x, training):
-    framework = next(name for name in FRAMEWORKS if LAYOUTS[name].package == type(model).__module__.split(".")[0])
+    framework = next(
+        name for name in FRAMEWORKS if LAYOUTS[name].package == type(model).__module__.split(".")[0]
+    )
     cotangent = {"training": training, "last": last_stage(config)}
-    return part(framework, "tracing").trace(model, x, lambda shape: random_cotangent(shape, "float32"), **cotangent)
+    return part(framework, "tracing").trace(
+        model, x, lambda shape: random_cotangent(shape, "float32"), **cotangent
+    )
 
 
 # What is recorded
@@ -44,7 +66,9 @@ def recorded(model, config, x, training):
 
 @pytest.mark.parametrize(("config", "size"), CASES + KINDS, ids=name_of)
 def test_every_stage_is_the_oracles(backend, config, size):
-    """The same names in the same order, the same shapes, forward and backward; and the model is left as it was."""
+    """The same names in the same order, the same shapes, forward and backward; and the model is
+    left as it was.
+    """
     arrays = random_arrays(config)
     x = images(config, size)
     with precise((backend.framework,), "float32"):
@@ -66,13 +90,18 @@ def test_every_stage_is_the_oracles(backend, config, size):
 def test_the_same_stages_in_every_framework(all_frameworks, config, size):
     """Also those that the oracle does not have: what a function was given."""
     x = images(config, size)
-    recordings = [recorded(build(config, random_arrays(config), name), config, x, False) for name in all_frameworks]
+    recordings = [
+        recorded(build(config, random_arrays(config), name), config, x, False)
+        for name in all_frameworks
+    ]
     names = [list(recording.values) for recording in recordings]
     assert names[0] == names[1] == names[2]
     assert len({frozenset(recording.slopes) for recording in recordings}) == 1
     for recording in recordings[1:]:
         for name, value in recording.values.items():
-            assert np.abs(value - recordings[0].values[name]).max() <= 2e-6 * np.abs(value).max(), name
+            assert np.abs(value - recordings[0].values[name]).max() <= 2e-6 * np.abs(value).max(), (
+                name
+            )
 
 
 def test_statistics_are_as_before_after_an_error(torch):
@@ -84,14 +113,25 @@ def test_statistics_are_as_before_after_an_error(torch):
 
 
 def test_without_gradients(torch):
-    """Within torch.no_grad gradients are there all the same; of a model that lets none through only values are told."""
+    """Within torch.no_grad gradients are there all the same; of a model that lets none through only
+    values are told.
+    """
     model = build(BLOCK, random_arrays(BLOCK), "torch")
     with torch.no_grad():
-        assert any(row.quantity == "eval backward" for row in trace({"model": model}, images(), modes=("eval",)).rows)
+        assert any(
+            row.quantity == "eval backward"
+            for row in trace({"model": model}, images(), modes=("eval",)).rows
+        )
     deaf, stages = torch_model(torch, PLAIN, random_arrays(PLAIN))
     deaf.requires_grad_(False)
     deaf.last.forward = lambda x: x.detach().relu()
-    found = trace({"deaf": Mapped(deaf, stages)}, images(PLAIN), config=PLAIN, arrays=random_arrays(PLAIN), modes=("eval",))
+    found = trace(
+        {"deaf": Mapped(deaf, stages)},
+        images(PLAIN),
+        config=PLAIN,
+        arrays=random_arrays(PLAIN),
+        modes=("eval",),
+    )
     assert found.ok, str(found)
 
 
@@ -137,20 +177,40 @@ def steps():
     def normal(*shape):
         return rng.normal(0.3, 1, shape)
 
-    norm = {"weight": normal(5), "bias": normal(5), "running_mean": normal(5), "running_var": rng.uniform(1e-4, 2, 5)}
+    norm = {
+        "weight": normal(5),
+        "bias": normal(5),
+        "running_mean": normal(5),
+        "running_var": rng.uniform(1e-4, 2, 5),
+    }
     conv = {"stride": (2, 2), "padding": (1, 1), "dilation": 1, "groups": 1}
     mapped = normal(3, 5, 8, 6)
     kernel = {"weight": normal(4, 4, 3, 3), "bias": normal(4)}
     return {
         "input": (Step("input", {}, {"channels": 3}), (rng.uniform(0, 1, (3, 3, 6, 5)),)),
         "convolution": (Step("convolution", kernel, conv), (normal(3, 4, 8, 6),)),
-        "linear": (Step("linear", {"weight": normal(12, 12), "bias": normal(12)}), (normal(5, 12),)),
+        "linear": (
+            Step("linear", {"weight": normal(12, 12), "bias": normal(12)}),
+            (normal(5, 12),),
+        ),
         "batch norm": (Step("batch norm", norm, {"eps": 1e-5, "training": False}), (mapped,)),
-        "batch norm in training": (Step("batch norm", norm, {"eps": 1e-5, "training": True}), (mapped / 30,)),
-        "layer norm": (Step("layer norm", {"weight": normal(5), "bias": normal(5)}, {"eps": 1e-5}), (mapped / 30,)),
-        **{kind: (Step(kind), (5 * mapped,)) for kind in ("relu", "sigmoid", "hard_sigmoid", "hard_swish")},
+        "batch norm in training": (
+            Step("batch norm", norm, {"eps": 1e-5, "training": True}),
+            (mapped / 30,),
+        ),
+        "layer norm": (
+            Step("layer norm", {"weight": normal(5), "bias": normal(5)}, {"eps": 1e-5}),
+            (mapped / 30,),
+        ),
+        **{
+            kind: (Step(kind), (5 * mapped,))
+            for kind in ("relu", "sigmoid", "hard_sigmoid", "hard_swish")
+        },
         "sum": (Step("sum"), (mapped, normal(3, 5, 8, 6))),
-        "running mean": (Step("running mean", {}, {"decay": 0.9}), (normal(5), normal(5), np.float64(24))),
+        "running mean": (
+            Step("running mean", {}, {"decay": 0.9}),
+            (normal(5), normal(5), np.float64(24)),
+        ),
         "running variance": (
             Step("running variance", {}, {"decay": 0.9}),
             (rng.uniform(0.5, 2, 5), rng.uniform(0.5, 2, 5), np.float64(24)),
@@ -159,7 +219,11 @@ def steps():
 
 
 STEPS = steps()
-WAYS = [(kind, cause.name, words) for kind, (step, _) in STEPS.items() for cause, words, _ in variants(step)]
+WAYS = [
+    (kind, cause.name, words)
+    for kind, (step, _) in STEPS.items()
+    for cause, words, _ in variants(step)
+]
 
 
 def test_every_cause_is_planted():
@@ -172,7 +236,9 @@ def test_every_way_of_every_cause(kind):
     """Each is found for what it is; another cause is named only where it computes the same."""
     step, inputs = STEPS[kind]
     right = compute(step, inputs)
-    assert explanations(step, inputs, (right + 0.01 * right**2).astype("f"), 2e-6, pairs=False) == []
+    assert (
+        explanations(step, inputs, (right + 0.01 * right**2).astype("f"), 2e-6, pairs=False) == []
+    )
     for cause, words, planted in variants(step):
         actual = compute(planted, inputs).astype("f")
         if left_over(planted, right, actual, 2e-6) is not None:
@@ -181,19 +247,28 @@ def test_every_way_of_every_cause(kind):
             continue
         found = explanations(step, inputs, actual, 2e-6)
         assert cause.name in [each.cause for each in found], words
-        if cause.name not in ("batch norm eps", "reduced precision", "rounded outcome", "layout flattening"):
+        if cause.name not in (
+            "batch norm eps",
+            "reduced precision",
+            "rounded outcome",
+            "layout flattening",
+        ):
             assert words in [each.words for each in found], (words, found)
 
 
 @pytest.mark.parametrize("size", [1.1, 2, 10, 1000])
 @pytest.mark.parametrize("kind", STEPS)
 def test_noise_has_no_cause(kind, size):
-    """Errors that nothing but chance made, a little over the tolerance or far over it, are nobody's mistake."""
+    """Errors that nothing but chance made, a little over the tolerance or far over it, are nobody's
+    mistake.
+    """
     step, inputs = STEPS[kind]
     right = compute(step, inputs)
     for seed in range(3):
         noise = np.random.default_rng(seed).uniform(-1, 1, right.shape)
-        actual = (right + size * 2e-6 * np.abs(right).max() * noise / np.abs(noise).max()).astype("f")
+        actual = (right + size * 2e-6 * np.abs(right).max() * noise / np.abs(noise).max()).astype(
+            "f"
+        )
         assert explanations(step, inputs, actual, 2e-6, pairs=False) == [], seed
 
 
@@ -237,8 +312,16 @@ def changed(name, how):
 
 
 IN_WEIGHTS = {
-    "transposed": ("conv1", "transposed kernel", changed("conv1.weight", lambda w: w.transpose(1, 0, 2, 3))),
-    "rows and columns": ("conv2", "transposed kernel", changed("conv2.weight", lambda w: w.transpose(0, 1, 3, 2))),
+    "transposed": (
+        "conv1",
+        "transposed kernel",
+        changed("conv1.weight", lambda w: w.transpose(1, 0, 2, 3)),
+    ),
+    "rows and columns": (
+        "conv2",
+        "transposed kernel",
+        changed("conv2.weight", lambda w: w.transpose(0, 1, 3, 2)),
+    ),
     "reshaped": (
         "conv2",
         "transposed kernel",
@@ -246,12 +329,28 @@ IN_WEIGHTS = {
     ),
     "flipped": ("conv1", "flipped kernel", changed("conv1.weight", lambda w: w[:, :, ::-1, ::-1])),
     "mirrored": ("conv2", "flipped kernel", changed("conv2.weight", lambda w: w[:, :, :, ::-1])),
-    "input channels": ("conv1", "permuted channels", changed("conv1.weight", lambda w: w[:, [1, 0, 3, 2]])),
-    "output channels": ("conv2", "permuted channels", changed("conv2.weight", lambda w: w[[3, 0, 1, 2]])),
+    "input channels": (
+        "conv1",
+        "permuted channels",
+        changed("conv1.weight", lambda w: w[:, [1, 0, 3, 2]]),
+    ),
+    "output channels": (
+        "conv2",
+        "permuted channels",
+        changed("conv2.weight", lambda w: w[[3, 0, 1, 2]]),
+    ),
     "gamma and beta": ("bn1", "gamma and beta swapped", swapped("bn1.weight", "bn1.bias")),
-    "mean and variance": ("bn2", "mean and variance swapped", swapped("bn2.running_mean", "bn2.running_var")),
+    "mean and variance": (
+        "bn2",
+        "mean and variance swapped",
+        swapped("bn2.running_mean", "bn2.running_var"),
+    ),
     "no bias": ("conv2", "missing bias", changed("conv2.bias", np.zeros_like)),
-    "no bias in attention": ("attention.fc1", "missing bias", changed("attention.fc1.bias", np.zeros_like)),
+    "no bias in attention": (
+        "attention.fc1",
+        "missing bias",
+        changed("attention.fc1.bias", np.zeros_like),
+    ),
     "no offset": ("shortcut.1", "missing bias", changed("shortcut.1.bias", np.zeros_like)),
 }
 
@@ -270,7 +369,13 @@ def found_in(framework, *changes, config=BLOCK, x=None, modes=("eval",)):
         change(arrays)
     with precise((framework,), "float32"), np.errstate(all="ignore"):
         model = build(config, arrays, framework)
-        return trace({"theirs": model}, images(config) if x is None else x, config=config, arrays=right, modes=modes)
+        return trace(
+            {"theirs": model},
+            images(config) if x is None else x,
+            config=config,
+            arrays=right,
+            modes=modes,
+        )
 
 
 def only(found, stage, *causes):
@@ -285,22 +390,33 @@ def explained(finding, *causes):
 
 
 def test_several_at_once_in_every_framework(framework):
-    """At different stages each is found where it is, whatever came before; at one stage two are found together."""
+    """At different stages each is found where it is, whatever came before; at one stage two are
+    found together.
+    """
     names = ("transposed", "gamma and beta", "mirrored", "no bias in attention", "no offset")
     found = found_in(framework, *(IN_WEIGHTS[name][2] for name in names))
-    assert [finding.stage for finding in found.findings] == [IN_WEIGHTS[name][0] for name in names], str(found)
+    assert [finding.stage for finding in found.findings] == [
+        IN_WEIGHTS[name][0] for name in names
+    ], str(found)
     for finding, name in zip(found.findings, names, strict=True):
         explained(finding, IN_WEIGHTS[name][1])
     both = found_in(
-        framework, changed("conv1.weight", lambda w: w.transpose(1, 0, 2, 3)), changed("conv1.bias", np.zeros_like)
+        framework,
+        changed("conv1.weight", lambda w: w.transpose(1, 0, 2, 3)),
+        changed("conv1.bias", np.zeros_like),
     )
     only(both, "conv1", "missing bias and transposed kernel")
-    assert "reads the kernel's axes (out in row col) as (in out row col)" in both.first.explanations[0].words
+    assert (
+        "reads the kernel's axes (out in row col) as (in out row col)"
+        in both.first.explanations[0].words
+    )
 
 
 def test_what_none_explains_is_unexplained(framework):
     def noisy(arrays):
-        arrays["conv2.weight"] += np.random.default_rng(0).normal(0, 1e-3, arrays["conv2.weight"].shape).astype("f")
+        arrays["conv2.weight"] += (
+            np.random.default_rng(0).normal(0, 1e-3, arrays["conv2.weight"].shape).astype("f")
+        )
 
     found = found_in(framework, noisy)
     only(found, "conv2")
@@ -335,7 +451,8 @@ def low(form, outcome):
         from shared_tests.causes import rounded
 
         x, weight = (
-            t + torch.tensor(rounded(t.detach().numpy(), form) - t.detach().numpy()).float() for t in (x, layer.weight)
+            t + torch.tensor(rounded(t.detach().numpy(), form) - t.detach().numpy()).float()
+            for t in (x, layer.weight)
         )
         y = functional().conv2d(x, weight, layer.bias, layer.stride, layer.padding)
         lost = torch.tensor(rounded(y.detach().numpy(), form), dtype=torch.float32) - y.detach()
@@ -375,11 +492,21 @@ IN_LAYERS = {
     "eps of none": ("bn2", "eval", "batch norm eps", attribute("eps", 3.7e-4)),
     "eps in training": ("bn1", "train", "batch norm eps", attribute("eps", 1e-2)),
     "train mode left on": ("bn2", "eval", "train or evaluation mode", forwarding(always(True))),
-    "evaluation mode left on": ("bn1", "train", "train or evaluation mode", forwarding(always(False))),
+    "evaluation mode left on": (
+        "bn1",
+        "train",
+        "train or evaluation mode",
+        forwarding(always(False)),
+    ),
     "unbiased variance": ("bn2", "train", "biased or unbiased variance", forwarding(unbiased)),
     "TF32": ("conv2", "eval", "reduced precision", forwarding(low("TF32", False))),
     "bfloat16": ("conv2", "eval", "reduced precision", forwarding(low("bfloat16", False))),
-    "bfloat16 throughout": ("conv1", "eval", "reduced precision", forwarding(low("bfloat16", True))),
+    "bfloat16 throughout": (
+        "conv1",
+        "eval",
+        "reduced precision",
+        forwarding(low("bfloat16", True)),
+    ),
     "float16 throughout": ("conv2", "eval", "reduced precision", forwarding(low("float16", True))),
     "no kernel bias": ("conv1", "train", "missing bias", attribute("bias", None)),
 }
@@ -427,10 +554,24 @@ def test_it_says_where(torch):
     found = planted_in_torch([(forwarding(reflecting), "conv2")], "eval", config)
     only(found, "conv2")
     assert found.first.where == "only in the first row, last row, first column and last column"
-    assert planted_in_torch([(forwarding(deaf), "conv1")], "eval", config).first.where == "only in channel 2 of 4"
+    assert (
+        planted_in_torch([(forwarding(deaf), "conv1")], "eval", config).first.where
+        == "only in channel 2 of 4"
+    )
 
 
-ACTIVATIONS = ["gelu", "silu", "relu6", "elu", "leaky_relu", "mish", "softplus", "selu", "hardswish", "tanh"]
+ACTIVATIONS = [
+    "gelu",
+    "silu",
+    "relu6",
+    "elu",
+    "leaky_relu",
+    "mish",
+    "softplus",
+    "selu",
+    "hardswish",
+    "tanh",
+]
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -447,7 +588,9 @@ def test_activations(torch, monkeypatch, name):
     assert [finding.stage for finding in found.findings] == ["relu", *hidden, "output"], str(found)
     for finding in found.findings:
         explained(finding, "activation")
-        assert name[:3] in finding.explanations[0].words.replace("leaky ", "lea").replace("hard_", "har")
+        assert name[:3] in finding.explanations[0].words.replace("leaky ", "lea").replace(
+            "hard_", "har"
+        )
 
 
 def test_gates(torch, monkeypatch):
@@ -469,7 +612,9 @@ def test_a_missing_shortcut(torch):
 
     class Lonely(pytorch_impl.block.ResidualBlockWithAttention):
         def forward(self, x):
-            y = self.attention(self.bn2(self.conv2(pytorch_impl.block.relu(self.bn1(self.conv1(x))))))
+            y = self.attention(
+                self.bn2(self.conv2(pytorch_impl.block.relu(self.bn1(self.conv1(x)))))
+            )
             self.shortcut(x)
             return pytorch_impl.block.relu(y + 0)
 
@@ -483,7 +628,9 @@ def test_single_precision_in_a_double_model(torch):
     import torch as pytorch
 
     def single(layer, x):
-        y = functional().conv2d(x.float(), layer.weight.float(), layer.bias.float(), layer.stride, layer.padding)
+        y = functional().conv2d(
+            x.float(), layer.weight.float(), layer.bias.float(), layer.stride, layer.padding
+        )
         return y.to(pytorch.float64)
 
     found = planted_in_torch([(forwarding(single), "conv1")], "eval", precision="float64")
@@ -517,10 +664,14 @@ def test_biased_statistics(framework, monkeypatch):
         for bn in (model.bn1, model.bn2, model.shortcut[1]):
             bn.register_forward_hook(_biased)
     else:
-        normalization = __import__(f"{LAYOUTS[framework].package}.normalization", fromlist=["unbiased"])
+        normalization = __import__(
+            f"{LAYOUTS[framework].package}.normalization", fromlist=["unbiased"]
+        )
         monkeypatch.setattr(normalization, "unbiased", lambda variance, n: variance)
     found = trace({"theirs": model}, images(), modes=("train",))
-    assert [finding.stage for finding in found.findings] == [f"{bn}.running_var" for bn in ("bn1", "bn2", "shortcut.1")]
+    assert [finding.stage for finding in found.findings] == [
+        f"{bn}.running_var" for bn in ("bn1", "bn2", "shortcut.1")
+    ]
     for finding in found.findings:
         explained(finding, "biased or unbiased variance")
 
@@ -546,7 +697,9 @@ def test_a_gradient_alone(torch):
     """Forward agrees; going back, the gradient is another from a stage on."""
 
     def stopped(layer, x):
-        return functional().conv2d(x.detach() + 0.5 * (x - x.detach()), layer.weight, layer.bias, 1, 1)
+        return functional().conv2d(
+            x.detach() + 0.5 * (x - x.detach()), layer.weight, layer.bias, 1, 1
+        )
 
     found = planted_in_torch([(forwarding(stopped), "conv2")], "eval")
     assert [(finding.stage, finding.backward) for finding in found.findings] == [("relu", True)]
@@ -570,7 +723,9 @@ def torch_model(torch, config, arrays, eps=1e-5):
                 nn.Conv2d(config.in_channels, c, 3, slope, 1), nn.BatchNorm2d(c, eps), nn.ReLU(),
                 nn.Conv2d(c, c, 3, 1, 1), nn.BatchNorm2d(c, eps),
             )  # fmt: skip
-            self.down = nn.Sequential(nn.Conv2d(config.in_channels, c, 1, slope), nn.BatchNorm2d(c, eps))
+            self.down = nn.Sequential(
+                nn.Conv2d(config.in_channels, c, 1, slope), nn.BatchNorm2d(c, eps)
+            )
             self.last = nn.ReLU()
 
         def forward(self, x):
@@ -586,7 +741,8 @@ def torch_model(torch, config, arrays, eps=1e-5):
         "shortcut.1": "down.1",
     }
     state = {
-        f"{names[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": torch.tensor(array) for name, array in arrays.items()
+        f"{names[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": torch.tensor(array)
+        for name, array in arrays.items()
     }
     model.load_state_dict(state, strict=False)
     return model, {**names, "output": "last"}
@@ -602,13 +758,17 @@ def test_a_model_of_ones_own(torch):
     ours = build(PLAIN, arrays, "torch")
     found = trace({"ours": ours, "theirs": Mapped(model, stages)}, images(PLAIN))
     assert found.ok, str(found)
-    assert {row.tensor for row in found.rows if row.actual == "theirs"} >= {*stages, "bn1.running_var"}
+    assert {row.tensor for row in found.rows if row.actual == "theirs"} >= {
+        *stages,
+        "bn1.running_var",
+    }
     model, stages = torch_model(torch, PLAIN, arrays, eps=1e-3)
     found = trace({"ours": ours, "theirs": Mapped(model, stages)}, images(PLAIN), modes=("eval",))
     assert {(finding.model, finding.stage) for finding in found.findings} == {
         ("theirs", "bn1"), ("theirs", "bn2"), ("theirs", "shortcut.1"),
     }  # fmt: skip
-    # Where only some stages are known, the mistake is one of those between: here, in all that can have it.
+    # Where only some stages are known, the mistake is one of those between: here, in all that can
+    # have it.
     few = {"conv1": "body.0", "output": "last"}
     found = trace({"ours": ours, "theirs": Mapped(model, few)}, images(PLAIN), modes=("eval",))
     only(found, "output", "batch norm eps")
@@ -631,7 +791,14 @@ def in_place(torch, arrays, eps=1e-5):
             return self.out(y)
 
     model = BasicBlock().eval()
-    paths = ("inner.body.0", "inner.body.1", "inner.body.3", "inner.body.4", "inner.down.0", "inner.down.1")
+    paths = (
+        "inner.body.0",
+        "inner.body.1",
+        "inner.body.3",
+        "inner.body.4",
+        "inner.down.0",
+        "inner.down.1",
+    )
     return model, {**dict(zip(STAGES, paths, strict=True)), "relu": "relu"}
 
 
@@ -655,11 +822,21 @@ def test_what_stands_in_front_is_not_judged(torch):
     inner, stages = torch_model(torch, PLAIN, arrays)
     whole = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, 1, 1), inner)
     inside = {stage: f"1.{path}" for stage, path in stages.items()}
-    found = trace({"ours": build(PLAIN, arrays, "torch"), "theirs": Mapped(whole, inside)}, images(PLAIN))
+    found = trace(
+        {"ours": build(PLAIN, arrays, "torch"), "theirs": Mapped(whole, inside)}, images(PLAIN)
+    )
     assert found.ok, str(found)
-    assert any("theirs gives its first stage something else than the input" in note for note in found.notes)
+    assert any(
+        "theirs gives its first stage something else than the input" in note for note in found.notes
+    )
     later = {name: path for name, path in stages.items() if name in ("bn1", "conv2", "output")}
-    assert trace({"theirs": Mapped(inner, later)}, images(PLAIN), config=PLAIN, arrays=arrays, modes=("eval",)).ok
+    assert trace(
+        {"theirs": Mapped(inner, later)},
+        images(PLAIN),
+        config=PLAIN,
+        arrays=arrays,
+        modes=("eval",),
+    ).ok
 
 
 def test_a_block_inside_a_model(torch):
@@ -667,7 +844,9 @@ def test_a_block_inside_a_model(torch):
     arrays = random_arrays(PLAIN)
     inner, stages = torch_model(torch, PLAIN, arrays)
     inner.body[3].weight.data = inner.body[3].weight.data.flip(2, 3)
-    whole = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 5), torch.nn.Sequential(inner), torch.nn.Flatten())
+    whole = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 5), torch.nn.Sequential(inner), torch.nn.Flatten()
+    )
     inside = {stage: f"1.0.{path}" for stage, path in stages.items()}
     x = np.random.default_rng(0).normal(size=(2, 3, 12, 11)).astype("f")
     models = {"ours": build(PLAIN, arrays, "torch"), "theirs": Mapped(whole, inside)}
@@ -676,20 +855,40 @@ def test_a_block_inside_a_model(torch):
     assert {row.actual for row in found.rows} == {"ours", "theirs"}
 
 
-IMAGENET = np.array([0.485, 0.456, 0.406])[:, None, None], np.array([0.229, 0.224, 0.225])[:, None, None]
+IMAGENET = (
+    np.array([0.485, 0.456, 0.406])[:, None, None],
+    np.array([0.229, 0.224, 0.225])[:, None, None],
+)
 IN_IMAGES = {
     "BGR": ("channel order of the image", "(BGR for RGB)", lambda x: x[:, [2, 1, 0]]),
-    "ImageNet": ("normalisation of the image", "of ImageNet", lambda x: (x - IMAGENET[0]) / IMAGENET[1]),
+    "ImageNet": (
+        "normalisation of the image",
+        "of ImageNet",
+        lambda x: (x - IMAGENET[0]) / IMAGENET[1],
+    ),
     "[-1, 1]": ("normalisation of the image", "from [0, 1] to [-1, 1]", lambda x: 2 * x - 1),
     "255": ("normalisation of the image", "divided by 255", lambda x: x / 255),
-    "another": ("normalisation of the image", "scaled by (1.7, 1.7, 1.7)", lambda x: 1.7 * x + 0.25),
-    "reshaped": ("layout flattening", "values read as", lambda x: x.transpose(0, 2, 3, 1).reshape(x.shape)),
+    "another": (
+        "normalisation of the image",
+        "scaled by (1.7, 1.7, 1.7)",
+        lambda x: 1.7 * x + 0.25,
+    ),
+    "reshaped": (
+        "layout flattening",
+        "values read as",
+        lambda x: x.transpose(0, 2, 3, 1).reshape(x.shape),
+    ),
 }
 
 
 # A scale of no usual kind cannot be found through a whole block.
 @pytest.mark.parametrize(
-    ("mistake", "seen"), [each for each in product(IN_IMAGES, ("input", "conv1", "output")) if each != ("another", "output")]
+    ("mistake", "seen"),
+    [
+        each
+        for each in product(IN_IMAGES, ("input", "conv1", "output"))
+        if each != ("another", "output")
+    ],
 )
 def test_in_images(torch, mistake, seen):
     """Seen by what the first stage was given, by what it made of it, or by the output alone."""
@@ -707,9 +906,13 @@ def test_in_images(torch, mistake, seen):
     found = trace({"theirs": theirs}, x, config=config, arrays=arrays, modes=("eval",))
     stages = [finding.stage for finding in found.findings]
     # Without knowing what it was given, both branches of the block show what is wrong with it.
-    assert stages == {"input": ["input"], "conv1": ["conv1", "shortcut.0"], "output": ["output"]}[seen], str(found)
+    assert (
+        stages == {"input": ["input"], "conv1": ["conv1", "shortcut.0"], "output": ["output"]}[seen]
+    ), str(found)
     first = found.first.explanations[0]
-    assert first.cause == cause or ((mistake, seen, first.cause) == ("BGR", "conv1", "permuted channels")), str(found)
+    assert first.cause == cause or (
+        (mistake, seen, first.cause) == ("BGR", "conv1", "permuted channels")
+    ), str(found)
     assert words in " ".join(each.words for each in found.first.explanations)
 
 
@@ -720,7 +923,9 @@ def test_a_flax_model_of_ones_own(jax):
         def __init__(self):
             rngs = nnx.Rngs(0)
             self.first = nnx.Conv(4, 5, (3, 3), (2, 2), padding="SAME", rngs=rngs)
-            self.norms = nnx.List([nnx.BatchNorm(5, epsilon=1e-5, momentum=0.9, rngs=rngs) for _ in range(3)])
+            self.norms = nnx.List(
+                [nnx.BatchNorm(5, epsilon=1e-5, momentum=0.9, rngs=rngs) for _ in range(3)]
+            )
             self.second = nnx.Conv(5, 5, (3, 3), padding="SAME", rngs=rngs)
             self.down = nnx.Conv(4, 5, (1, 1), (2, 2), padding="VALID", rngs=rngs)
 
@@ -736,14 +941,21 @@ def test_a_flax_model_of_ones_own(jax):
     for stage, path in stages.items():
         kind, _, number = path.partition(".")
         theirs = getattr(model, kind)[int(number)] if number else getattr(model, kind)
-        held = ours.shortcut.layers[int(stage[-1])] if stage.startswith("shortcut") else getattr(ours, stage)
+        held = (
+            ours.shortcut.layers[int(stage[-1])]
+            if stage.startswith("shortcut")
+            else getattr(ours, stage)
+        )
         for leaf in ("kernel", "bias", "scale", "mean", "var"):
             if hasattr(held, leaf):
                 getattr(theirs, leaf)[...] = getattr(held, leaf)[...]
     found = trace({"ours": ours, "theirs": Mapped(model, stages)}, images(PLAIN))
     assert {(f.model, f.mode, f.stage, f.explanations[0].cause) for f in found.findings} == {
         *(("theirs", mode, "conv1", "SAME padding") for mode in ("eval", "train")),
-        *(("theirs", "train", f"{bn}.running_var", "biased or unbiased variance") for bn in ("bn1", "bn2", "shortcut.1")),
+        *(
+            ("theirs", "train", f"{bn}.running_var", "biased or unbiased variance")
+            for bn in ("bn1", "bn2", "shortcut.1")
+        ),
     }, str(found)
 
 
@@ -755,7 +967,9 @@ def test_a_keras_model_of_ones_own(keras):
     y = layers.ReLU()(y)
     y = layers.Conv2D(5, 3, padding="same", name="second")(y)
     y = layers.BatchNormalization(name="norm2")(y)
-    short = layers.BatchNormalization(epsilon=1e-5, name="norm3")(layers.Conv2D(5, 1, 2, name="down")(inputs))
+    short = layers.BatchNormalization(epsilon=1e-5, name="norm3")(
+        layers.Conv2D(5, 1, 2, name="down")(inputs)
+    )
     model = keras.Model(inputs, layers.ReLU()(layers.Add(name="add")([y, short])))
     paths = ("first", "norm1", "second", "norm2", "down", "norm3", "add")
     stages = dict(zip((*STAGES, "sum"), paths, strict=True))
@@ -763,9 +977,16 @@ def test_a_keras_model_of_ones_own(keras):
     ours = build(PLAIN, arrays, "tf")
     for stage, path in stages.items():
         if stage != "sum":
-            held = ours.shortcut.layers[int(stage[-1])] if stage.startswith("shortcut") else getattr(ours, stage)
+            held = (
+                ours.shortcut.layers[int(stage[-1])]
+                if stage.startswith("shortcut")
+                else getattr(ours, stage)
+            )
             model.get_layer(path).set_weights(
-                [np.array(weight.numpy() if hasattr(weight, "numpy") else weight) for weight in held.get_weights()]
+                [
+                    np.array(weight.numpy() if hasattr(weight, "numpy") else weight)
+                    for weight in held.get_weights()
+                ]
             )
     found = trace({"ours": ours, "theirs": Mapped(model, stages)}, images(PLAIN), modes=("eval",))
     assert [(finding.stage, finding.explanations[0].cause) for finding in found.findings] == [
@@ -797,13 +1018,23 @@ def made_wrongly(arrays, x, settings, kind, only_at=None):
     from shared_tests.causes import Step, compute
 
     def altered(stage):
-        leaves = {n.rpartition(".")[2]: a.astype(float) for n, a in arrays.items() if n.rpartition(".")[0] == stage.module}
+        leaves = {
+            n.rpartition(".")[2]: a.astype(float)
+            for n, a in arrays.items()
+            if n.rpartition(".")[0] == stage.module
+        }
         step = Step(stage.kind, leaves, {**stage.settings, **settings})
         return compute(step, tuple(node.value for node in stage.inputs))
 
     plain, _, _ = reference.stages(BLOCK, arrays, x, training=False)
-    sites = [name for name, stage in plain.stages.items() if stage.kind == kind and only_at in (None, name)]
-    state, _, _ = reference.stages(BLOCK, arrays, x, training=False, altered=dict.fromkeys(sites, altered))
+    sites = [
+        name
+        for name, stage in plain.stages.items()
+        if stage.kind == kind and only_at in (None, name)
+    ]
+    state, _, _ = reference.stages(
+        BLOCK, arrays, x, training=False, altered=dict.fromkeys(sites, altered)
+    )
     return {name: stage.output.value.astype("f") for name, stage in state.stages.items()}
 
 
@@ -814,7 +1045,9 @@ def test_expected_outputs(torch, posed, mistake):
     settings, kind, cause = EVERYWHERE[mistake]
     expected = {"output": made_wrongly(arrays, x, settings, kind)["output"]}
     found = trace_frameworks(BLOCK, arrays, frameworks=("torch",), inputs=x, expected=expected)
-    assert [(finding.model, finding.stage) for finding in found.findings] == [("expected", "output")]
+    assert [(finding.model, finding.stage) for finding in found.findings] == [
+        ("expected", "output")
+    ]
     assert found.first.explanations[0].cause == cause, str(found)
     assert "in all of" in found.first.explanations[0].words
 
@@ -832,7 +1065,11 @@ def test_expected_stages(torch, posed):
     arrays, x = posed
     wrong = made_wrongly(arrays, x, {"eps": 1e-3}, "batch norm", "bn1")
     found = trace_frameworks(
-        BLOCK, arrays, frameworks=("torch",), inputs=x, expected={name: wrong[name] for name in ("conv1", "bn1", "output")}
+        BLOCK,
+        arrays,
+        frameworks=("torch",),
+        inputs=x,
+        expected={name: wrong[name] for name in ("conv1", "bn1", "output")},
     )
     only(found, "bn1", "batch norm eps")
     assert found.first.agrees[0] == "conv1"
@@ -850,10 +1087,18 @@ def test_expected_that_agree_or_are_unexplained(torch, posed):
     arrays, x = posed
     right = made_wrongly(arrays, x, {}, "relu")["output"]
     for array in (right, np.moveaxis(right, 1, -1)):
-        found = trace_frameworks(BLOCK, arrays, frameworks=("torch",), inputs=x, expected={"output": array})
+        found = trace_frameworks(
+            BLOCK, arrays, frameworks=("torch",), inputs=x, expected={"output": array}
+        )
         assert found.ok, str(found)
     assert "its axes were taken as (batch row col channel)" in found.notes[-1]
-    found = trace_frameworks(BLOCK, arrays, frameworks=("torch",), inputs=x, expected={"output": right + np.float32(0.01)})
+    found = trace_frameworks(
+        BLOCK,
+        arrays,
+        frameworks=("torch",),
+        inputs=x,
+        expected={"output": right + np.float32(0.01)},
+    )
     only(found, "output")
 
 
@@ -864,12 +1109,17 @@ def test_expected_that_do_not_fit(torch, posed):
     arrays, x = posed
     for outputs, message in (
         ({"bn9": x}, "there is no stage 'bn9'; the stages are conv1, bn1"),
-        ({"output": x[..., 0, 0]}, "expected: output: expected (3, 4, 4, 3) (batch channel row col), got (3, 4)"),
+        (
+            {"output": x[..., 0, 0]},
+            "expected: output: expected (3, 4, 4, 3) (batch channel row col), got (3, 4)",
+        ),
         ({"output": x > 0}, "expected: output: expected an array of real numbers, got bool"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             trace_frameworks(BLOCK, arrays, frameworks=("torch",), inputs=x, expected=outputs)
-    with pytest.raises(ValueError, match="expected: outputs are those of certain inputs; give these, too"):
+    with pytest.raises(
+        ValueError, match="expected: outputs are those of certain inputs; give these, too"
+    ):
         trace_frameworks(BLOCK, arrays, frameworks=("torch",), expected={})
     with pytest.raises(ValueError, match="expected the output or stages by name, got none"):
         trace_frameworks(BLOCK, arrays, frameworks=("torch",), inputs=x, expected={})
@@ -884,23 +1134,44 @@ def test_models_that_do_not_fit(torch, posed):
 
     for error, models, message in (
         (ValueError, {}, "expected at least one model and some of eval, train"),
-        (ValueError, {"a": Recording({})}, "none of them is ours, so config and arrays must say what they should be"),
+        (
+            ValueError,
+            {"a": Recording({})},
+            "none of them is ours, so config and arrays must say what they should be",
+        ),
         (TypeError, {"a": torch.nn.ReLU()}, "expected a ResidualBlockWithAttention"),
-        (TypeError, {"a": model, "b": Mapped(3, {})}, "expected a PyTorch module, a Flax module or a Keras layer, got"),
+        (
+            TypeError,
+            {"a": model, "b": Mapped(3, {})},
+            "expected a PyTorch module, a Flax module or a Keras layer, got",
+        ),
         (
             ValueError,
             mapped(bn1="bm1"),
             "stages: there is no 'bm1' in pytorch_impl.block.ResidualBlockWithAttention on the way",
         ),
-        (ValueError, mapped(norm="bn1"), "stages: b: there is no stage 'norm'; the stages are input, conv1"),
-        (ValueError, mapped(bn1="bn1.weight"), "stages: 'bn1.weight' is Parameter, not a module that is called"),
-        (ValueError, mapped(bn1="bn1", bn2="bn1"), "stages: bn1 and bn2 are one module, 'bn1', so which of its calls"),
+        (
+            ValueError,
+            mapped(norm="bn1"),
+            "stages: b: there is no stage 'norm'; the stages are input, conv1",
+        ),
+        (
+            ValueError,
+            mapped(bn1="bn1.weight"),
+            "stages: 'bn1.weight' is Parameter, not a module that is called",
+        ),
+        (
+            ValueError,
+            mapped(bn1="bn1", bn2="bn1"),
+            "stages: bn1 and bn2 are one module, 'bn1', so which of its calls",
+        ),
         (ValueError, mapped(input="conv1"), "stages: b: the input is no stage; map conv1"),
         (ValueError, {"oracle": model}, "models: 'oracle' is what the report calls NumPy"),
         (
             ValueError,
             mapped(conv1="conv1", bn1="attention.fc1"),
-            "b: bn1: expected (3, 4, 4, 3) (batch channel row col), got (3, 4, 1, 1): its stride, padding or channels",
+            "b: bn1: expected (3, 4, 4, 3) (batch channel row col), got (3, 4, 1, 1): its stride, "
+            "padding or channels",
         ),
     ):
         with pytest.raises(error, match=re.escape(message)):
@@ -912,7 +1183,9 @@ def test_models_that_do_not_fit(torch, posed):
 
 
 def test_reports_are_json_and_text(torch):
-    found = found_in("torch", IN_WEIGHTS["transposed"][2], IN_WEIGHTS["no offset"][2], modes=("eval", "train"))
+    found = found_in(
+        "torch", IN_WEIGHTS["transposed"][2], IN_WEIGHTS["no offset"][2], modes=("eval", "train")
+    )
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["ok"] is False
     assert [each["stage"] for each in plain["findings"]] == ["conv1", "shortcut.1"] * 2
@@ -933,7 +1206,14 @@ def test_long_reports_show_what_matters():
     from weights import difference
 
     rows = [
-        difference(np.ones(2), np.ones(2), tolerance=1, quantity="eval forward", tensor=f"s{n}", names=("m", "oracle"))
+        difference(
+            np.ones(2),
+            np.ones(2),
+            tolerance=1,
+            quantity="eval forward",
+            tensor=f"s{n}",
+            names=("m", "oracle"),
+        )
         for n in range(100)
     ]
     finding = Finding("m", "eval", "s50", ("s49", 0.0), rows[50], "everywhere")
@@ -942,7 +1222,13 @@ def test_long_reports_show_what_matters():
     assert any(line.startswith("  s50 ") and "m diverges first" in line for line in lines)
     hidden = [int(line.split()[1]) for line in lines if line.startswith("  ... ")]
     assert sum(hidden) + sum(line.startswith("  s") for line in lines) == 101
-    assert sum(line.startswith("  s") for line, _ in Trace("t", tuple(rows), (finding,)).lines(every=True)) == 101
+    assert (
+        sum(
+            line.startswith("  s")
+            for line, _ in Trace("t", tuple(rows), (finding,)).lines(every=True)
+        )
+        == 101
+    )
 
 
 def test_two_live_models(all_frameworks):

@@ -1,4 +1,6 @@
-"""Training: the same run in three frameworks, runs that move between them, and files that survive a death while saving."""
+"""Training: the same run in three frameworks, runs that move between them, and files that survive a
+death while saving.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,28 @@ from weights import BlockConfig, NetworkConfig, WeightsError, read, write
 from weights.live import part
 from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe, Step, batch
 from weights.store import METADATA
-from weights.training import Trainer, TrainingState, read_training, resume, trainable, write_training
+from weights.training import (
+    Trainer,
+    TrainingState,
+    read_training,
+    resume,
+    trainable,
+    write_training,
+)
 
 ROOT = Path(__file__).parent.parent
-NETWORK = NetworkConfig(1, 10, (6,), (1,), strides=((2, 1),), stem_channels=4, attention_options={"reduction": 2})
-BLOCK = BlockConfig(3, 5, 3, (2, 1), attention_options={"hidden_channels": 3})  # with biases in front of batch norms
+NETWORK = NetworkConfig(
+    1, 10, (6,), (1,), strides=((2, 1),), stem_channels=4, attention_options={"reduction": 2}
+)
+BLOCK = BlockConfig(
+    3, 5, 3, (2, 1), attention_options={"hidden_channels": 3}
+)  # with biases in front of batch norms
 
 RECIPES = {
     "plain": Recipe(SGD(0.1), batch_size=16),
-    "momentum-step": Recipe(SGD(0.05, 0.9, weight_decay=1e-2), Step((3, 6), 0.3), batch_size=16, seed=3),
+    "momentum-step": Recipe(
+        SGD(0.05, 0.9, weight_decay=1e-2), Step((3, 6), 0.3), batch_size=16, seed=3
+    ),
     "nesterov-cosine": Recipe(SGD(0.1, 0.9, True, 5e-4), Cosine(100), 0.1, 16),
     "adam-cosine": Recipe(Adam(1e-2, (0.8, 0.99), 1e-3, 0.1), Cosine(6, 0.2), batch_size=16),
     "adamw-step": Recipe(AdamW(1e-2, weight_decay=0.1), Step((30, 60)), 0.05, 16, seed=1),
@@ -51,18 +66,31 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 def followed(recipe, steps, frameworks, dtype="float64", **options) -> Trajectory:
     images, labels = digits()
     arrays = random_arrays(NETWORK)
-    return drift(NETWORK, arrays, recipe, frameworks, dtype, steps, images=images, labels=labels, **options)
+    return drift(
+        NETWORK, arrays, recipe, frameworks, dtype, steps, images=images, labels=labels, **options
+    )
 
 
 def block_followed(recipe, steps, backend, dtype) -> Trajectory:
     rng = np.random.default_rng(4)
     data = {"images": rng.normal(0.3, 1, (64, 3, 7, 6)), "labels": rng.integers(0, 5, 64)}
-    return drift(BLOCK, random_arrays(BLOCK), recipe, (backend.framework,), dtype, steps, device=backend.device, **data)
+    return drift(
+        BLOCK,
+        random_arrays(BLOCK),
+        recipe,
+        (backend.framework,),
+        dtype,
+        steps,
+        device=backend.device,
+        **data,
+    )
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """For PyTorch: steps of these small networks on several threads wait for each other, seconds on a busy machine."""
+    """For PyTorch: steps of these small networks on several threads wait for each other, seconds on
+    a busy machine.
+    """
     if "torch" not in sys.modules:
         yield
         return
@@ -75,21 +103,29 @@ def one_thread():
 
 @pytest.fixture
 def short(monkeypatch):
-    """For tests of a few steps: without compiling Keras' step on TensorFlow, which takes as long as ten of them."""
+    """For tests of a few steps: without compiling Keras' step on TensorFlow, which takes as long as
+    ten of them.
+    """
     if "keras" in sys.modules and part("tf", "adapter").BACKEND == "tensorflow":
         monkeypatch.setattr(part("tf", "training"), "_compiled", lambda update, variables: update)
 
 
 def trainer_of(framework, recipe, config=NETWORK, dtype="float64") -> Trainer:
     """To be used within `precise`."""
-    return Trainer(Backend(framework, "cpu").build(config, random_arrays(config, dtype)), recipe, len(digits()[0]))
+    return Trainer(
+        Backend(framework, "cpu").build(config, random_arrays(config, dtype)),
+        recipe,
+        len(digits()[0]),
+    )
 
 
 def farthest(actual: TrainingState, expected: TrainingState) -> float:
     """The greatest relative difference of any array or moment."""
     pairs = [(actual.arrays[name], array) for name, array in expected.arrays.items()]
     pairs += [
-        (actual.moments[moment][name], array) for moment, held in expected.moments.items() for name, array in held.items()
+        (actual.moments[moment][name], array)
+        for moment, held in expected.moments.items()
+        for name, array in held.items()
     ]
     return max(float(abs(first - second).max() / abs(second).max()) for first, second in pairs)
 
@@ -110,26 +146,35 @@ def test_every_recipe_against_the_oracle(backend, kind):
 def test_a_hundred_steps_on_the_digits(all_frameworks, kind):
     result = followed(RECIPES[kind], 100, all_frameworks, every=20)
     assert result.ok, str(result)
-    assert max(result.worst(quantity).relative for quantity in ("parameters", "statistics", "moments")) <= TRAINING
+    assert (
+        max(result.worst(quantity).relative for quantity in ("parameters", "statistics", "moments"))
+        <= TRAINING
+    )
     assert len(result.pairs) == 6  # every two frameworks, and each with the oracle
 
 
 def test_a_block_alone(backend, short):
-    """Its channels, averaged over positions, are its logits; biases in front of its batch norms stand apart."""
+    """Its channels, averaged over positions, are its logits; biases in front of its batch norms
+    stand apart.
+    """
     result = block_followed(RECIPES["adam-cosine"], 4, backend, "float64")
     assert result.worst("parameters").relative < 1e-11, str(result)
     free = {point.tensor for point in result.of("free")}
     assert free <= {
         *("conv1.bias", "conv2.bias", "shortcut.0.bias"),
         *("bn1.running_mean", "bn2.running_mean", "shortcut.1.running_mean"),
-        *(f"{m}.{c}.bias" for m in ("exp_avg", "exp_avg_sq") for c in ("conv1", "conv2", "shortcut.0")),
+        *(
+            f"{m}.{c}.bias"
+            for m in ("exp_avg", "exp_avg_sq")
+            for c in ("conv1", "conv2", "shortcut.0")
+        ),
     }
     assert result.worst("statistics").relative < 1e-12, str(result)
 
 
 def test_noise_that_adam_makes_steps_of(backend, short):
-    """Why such biases stand apart: in float32 one moves by a good part of the rate at each step, each framework's its own
-    way, and parameters, running variances and loss stay together."""
+    """Why such biases stand apart: in float32 one moves by a good part of the rate at each step,
+    each framework's its own way, and parameters, running variances and loss stay together."""
     recipe = Recipe(Adam(1e-2), batch_size=16)
     result = block_followed(recipe, 4, backend, "float32")
     assert result.worst("free").relative > 1e-3, str(result)
@@ -138,13 +183,18 @@ def test_noise_that_adam_makes_steps_of(backend, short):
 
 
 def test_float32_stays_near(backend, short):
-    """No limit is promised, but a rate, a moment or a bias correction in the wrong precision would show."""
-    result = followed(RECIPES["adamw-step"], 6, (backend.framework,), "float32", device=backend.device)
+    """No limit is promised, but a rate, a moment or a bias correction in the wrong precision would
+    show.
+    """
+    result = followed(
+        RECIPES["adamw-step"], 6, (backend.framework,), "float32", device=backend.device
+    )
     assert result.worst("parameters").relative < 1e-5, str(result)
     assert result.worst("loss").relative < 1e-5, str(result)
 
 
-# What a reader of another library's documentation could take an argument for. Each replaces a piece of the oracle.
+# What a reader of another library's documentation could take an argument for. Each replaces a piece
+# of the oracle.
 
 
 def eps_before_bias_correction(given, rate, t, w, g, moments, *, decoupled):
@@ -163,7 +213,11 @@ def eps_inside_the_root(given, rate, t, w, g, moments, *, decoupled):
     return w - rate * (step + decoupled * given.weight_decay * w), {"exp_avg": m, "exp_avg_sq": v}
 
 
-right_adam, right_sgd, right_rate = reference_training.adam, reference_training.sgd, reference_training.rate
+right_adam, right_sgd, right_rate = (
+    reference_training.adam,
+    reference_training.sgd,
+    reference_training.rate,
+)
 
 
 def no_bias_correction(given, rate, t, w, g, moments, *, decoupled):
@@ -183,7 +237,9 @@ def decoupled_in_sgd(given, rate, w, g, moments):
 def momentum_times_the_rate(given, rate, w, g, moments):
     g = g + given.weight_decay * w
     velocity = given.momentum * moments["momentum_buffer"] - rate * g
-    return w + (given.momentum * velocity - rate * g if given.nesterov else velocity), {"momentum_buffer": velocity}
+    return w + (given.momentum * velocity - rate * g if given.nesterov else velocity), {
+        "momentum_buffer": velocity
+    }
 
 
 def nesterov_from_the_old_buffer(given, rate, w, g, moments):
@@ -195,7 +251,9 @@ def nesterov_from_the_old_buffer(given, rate, w, g, moments):
 def dampened(given, rate, w, g, moments):
     g = g + given.weight_decay * w
     buffer = given.momentum * moments["momentum_buffer"] + (1 - given.momentum) * g
-    return w - rate * (given.momentum * buffer + g if given.nesterov else buffer), {"momentum_buffer": buffer}
+    return w - rate * (given.momentum * buffer + g if given.nesterov else buffer), {
+        "momentum_buffer": buffer
+    }
 
 
 def a_step_late(recipe, step):
@@ -210,7 +268,9 @@ def no_smoothing(logits, labels, label_smoothing, right=reference_training.cross
     return right(logits, labels, 0.0)
 
 
-def smoothing_over_the_other_classes(logits, labels, label_smoothing, right=reference_training.cross_entropy):
+def smoothing_over_the_other_classes(
+    logits, labels, label_smoothing, right=reference_training.cross_entropy
+):
     classes = logits.shape[1]
     return right(logits, labels, label_smoothing * classes / (classes - 1))
 
@@ -235,9 +295,13 @@ MISREADINGS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "piece", "misread"), MISREADINGS, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(
+    ("kind", "piece", "misread"), MISREADINGS, ids=lambda value: getattr(value, "__name__", value)
+)
 def test_a_misread_argument_shows(monkeypatch, kind, piece, misread):
-    """The recipes expose it: after 8 steps a run that reads the argument so is far outside of what the tests allow."""
+    """The recipes expose it: after 8 steps a run that reads the argument so is far outside of what
+    the tests allow.
+    """
     images, labels = digits()
 
     def run():
@@ -250,7 +314,10 @@ def test_a_misread_argument_shows(monkeypatch, kind, piece, misread):
     right = run()
     monkeypatch.setattr(reference_training, piece, misread)
     wrong = run()
-    assert max(abs(wrong[name] - array).max() / abs(array).max() for name, array in right.items()) > 1e-5
+    assert (
+        max(abs(wrong[name] - array).max() / abs(array).max() for name, array in right.items())
+        > 1e-5
+    )
 
 
 # What the libraries' own optimizers do with PyTorch's arguments: the table in the README.
@@ -263,14 +330,19 @@ def slopes() -> list[np.ndarray]:
 
 
 def by_oracle(recipe: Recipe) -> np.ndarray:
-    w, moments = np.linspace(-1, 2, 12).reshape(3, 4), {moment: np.zeros((3, 4)) for moment in recipe.optimizer.moments}
+    w, moments = (
+        np.linspace(-1, 2, 12).reshape(3, 4),
+        {moment: np.zeros((3, 4)) for moment in recipe.optimizer.moments},
+    )
     for step, g in enumerate(slopes()):
         now = right_rate(recipe, step)
         if isinstance(recipe.optimizer, SGD):
             w, moments = right_sgd(recipe.optimizer, now, w, g, moments)
         else:
             decoupled = isinstance(recipe.optimizer, AdamW)
-            w, moments = right_adam(recipe.optimizer, now, step + 1, w, g, moments, decoupled=decoupled)
+            w, moments = right_adam(
+                recipe.optimizer, now, step + 1, w, g, moments, decoupled=decoupled
+            )
     return w
 
 
@@ -326,7 +398,10 @@ def test_our_keras_optimizers_alone(keras, kind):
 KERAS_OWN = {
     "sgd": (lambda o, s: o.SGD(0.1, 0.9, True), 1e-9),
     "sgd-cosine": (lambda o, s: o.SGD(s.CosineDecay(0.1, STEPS), 0.9), 1e-2),
-    "sgd-step": (lambda o, s: o.SGD(s.PiecewiseConstantDecay([10, 20], [0.1, 0.01, 0.001]), 0.9), 1e-2),
+    "sgd-step": (
+        lambda o, s: o.SGD(s.PiecewiseConstantDecay([10, 20], [0.1, 0.01, 0.001]), 0.9),
+        1e-2,
+    ),
     "sgd-decay": (lambda o, s: o.SGD(0.1, 0.9, weight_decay=0.1), 1e-2),
     "adam": (lambda o, s: o.Adam(0.1, epsilon=1e-8), 1e-9),
     "adam-eps": (lambda o, s: o.Adam(0.1, epsilon=1e-3), 1e-4),
@@ -351,17 +426,23 @@ def test_optax_with_the_right_arguments(jax):
         for kind, recipe in SMALL.items():
             assert abs(by_optax(transformation(recipe)) - by_oracle(recipe)).max() < 1e-13, kind
         # Decay behind the momentum is another thing.
-        behind = optax.chain(optax.trace(0.9), optax.add_decayed_weights(0.1), optax.scale_by_learning_rate(0.1))
+        behind = optax.chain(
+            optax.trace(0.9), optax.add_decayed_weights(0.1), optax.scale_by_learning_rate(0.1)
+        )
         assert abs(by_optax(behind) - by_oracle(SMALL["sgd-decay"])).max() > 1e-2
 
 
 def test_why_adam_is_written_out_in_flax(jax):
-    """Optax computes 1 - 0.999^t in float32; if that is exact one day, optax.scale_by_adam is enough."""
+    """Optax computes 1 - 0.999^t in float32; if that is exact one day, optax.scale_by_adam is
+    enough.
+    """
     import jax.numpy as jnp
     import optax
 
     exact = 1 - 0.999
-    theirs = 1 / optax.tree.bias_correction(jnp.ones((), jnp.float32), 0.999, jnp.ones((), jnp.int32))
+    theirs = 1 / optax.tree.bias_correction(
+        jnp.ones((), jnp.float32), 0.999, jnp.ones((), jnp.int32)
+    )
     ours = part("jax", "training")._one_minus_power(0.999, jnp.ones((), jnp.int32))
     assert abs(float(theirs) / exact - 1) > 3e-6
     assert abs(float(ours) / exact - 1) < 3e-7
@@ -370,15 +451,21 @@ def test_why_adam_is_written_out_in_flax(jax):
 # Schedules
 
 
-@pytest.mark.parametrize("schedule", [Constant(), Cosine(7), Cosine(5, 0.3), Step((1,)), Step((2, 3, 7), 0.5)], ids=repr)
+@pytest.mark.parametrize(
+    "schedule", [Constant(), Cosine(7), Cosine(5, 0.3), Step((1,)), Step((2, 3, 7), 0.5)], ids=repr
+)
 def test_the_frameworks_schedules(framework, schedule):
     recipe = Recipe(SGD(0.3), schedule)
     with precise((framework,), "float64"):
         made = part(framework, "training").schedule(recipe)
         scale = 0.3 if framework == "torch" else 1  # PyTorch's is a factor
         for step in range(10):
-            assert float(made(step)) * scale == pytest.approx(right_rate(recipe, step), rel=1e-13, abs=1e-17)
-            assert recipe.rate(step) == pytest.approx(right_rate(recipe, step), rel=1e-13, abs=1e-17)
+            assert float(made(step)) * scale == pytest.approx(
+                right_rate(recipe, step), rel=1e-13, abs=1e-17
+            )
+            assert recipe.rate(step) == pytest.approx(
+                right_rate(recipe, step), rel=1e-13, abs=1e-17
+            )
 
 
 # Runs that move
@@ -456,7 +543,9 @@ def trained(framework: str, recipe: Recipe, steps: int) -> TrainingState:
 def same_arrays(model, state: TrainingState) -> None:
     from weights import export
 
-    assert max(abs(export(model)[name] - array).max() for name, array in state.arrays.items()) < 1e-13
+    assert (
+        max(abs(export(model)[name] - array).max() for name, array in state.arrays.items()) < 1e-13
+    )
 
 
 @pytest.mark.parametrize("own_schedule", [True, False])
@@ -466,7 +555,9 @@ def test_a_pytorch_loop(torch, own_schedule):
     if own_schedule:
         optimizer = module.optimizer(model, recipe)
     else:
-        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+        optimizer = torch.optim.SGD(
+            model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, module.schedule(recipe))
     criterion = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
     for images, labels in ordered(recipe, 6):
@@ -517,7 +608,9 @@ def test_keras_compile_and_fit(keras, kind, tmp_path, short):
     y = np.eye(10)[np.concatenate([labels for _, labels in batches])]
     with precise(("tf",), "float64"), floatx(keras, "float64"):
         model = Backend("tf", "cpu").build(NETWORK, random_arrays(NETWORK, "float64"))
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        )
         # Compiled by XLA Keras' TensorFlow convolutions are rounded otherwise.
         model.compile(optimizer=module.optimizer(model, recipe), loss=loss, jit_compile=False)
         model.fit(x[:64], y[:64], batch_size=16, epochs=1, shuffle=False, verbose=0)
@@ -537,7 +630,10 @@ def test_frozen_parameters_stay(torch):
     module.train_step(model, module.optimizer(model, recipe), recipe, *ordered(recipe, 1)[0])
     assert (model.stem.conv.weight == before[0]).all()
     assert (model.classifier.weight != before[1]).any()
-    with pytest.raises(ValueError, match=r"expected every parameter to be trainable, got 1 that are frozen \(stem\.conv"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected every parameter to be trainable, got 1 that are frozen \(stem\.conv",
+    ):
         Trainer(model, recipe, 100)
 
 
@@ -550,9 +646,13 @@ def test_frozen_layers_stay_in_keras(keras, short):
         before = [to_numpy(leaf).copy() for leaf in (*model.stem.weights, model.classifier.kernel)]
         module.train_step(model, module.optimizer(model, recipe), recipe, *ordered(recipe, 1)[0])
         after = [to_numpy(leaf) for leaf in (*model.stem.weights, model.classifier.kernel)]
-        assert all((first == second).all() for first, second in zip(before[:-1], after[:-1], strict=True))
+        assert all(
+            (first == second).all() for first, second in zip(before[:-1], after[:-1], strict=True)
+        )
         assert (before[-1] != after[-1]).any()
-        with pytest.raises(ValueError, match="expected every parameter to be trainable, got 3 that are frozen"):
+        with pytest.raises(
+            ValueError, match="expected every parameter to be trainable, got 3 that are frozen"
+        ):
             Trainer(model, recipe, 100)
 
 
@@ -561,13 +661,17 @@ def test_frozen_layers_stay_in_keras(keras, short):
 
 def test_the_order_of_the_data():
     recipe = Recipe(SGD(0.1), batch_size=4, seed=5)
-    epochs = [np.concatenate([batch(recipe, 14, 3 * epoch + position) for position in range(3)]) for epoch in range(3)]
+    epochs = [
+        np.concatenate([batch(recipe, 14, 3 * epoch + position) for position in range(3)])
+        for epoch in range(3)
+    ]
     for order in epochs:
         assert len(set(order.tolist())) == 12  # of 14: what remains is left out
     assert len({tuple(order) for order in epochs}) == 3
     other = Recipe(SGD(0.1), batch_size=4, seed=6)
     assert (batch(other, 14, 0) != batch(recipe, 14, 0)).any()
-    # Written down: a run that resumes on another machine or with a later NumPy must meet the same images.
+    # Written down: a run that resumes on another machine or with a later NumPy must meet the same
+    # images.
     assert batch(recipe, 14, 0).tolist() == WRITTEN[0]
     assert batch(recipe, 14, 7).tolist() == WRITTEN[1]
 
@@ -578,7 +682,9 @@ WRITTEN = ([5, 7, 1, 8], [3, 7, 10, 4])
 # Files
 
 
-def made_state(recipe: Recipe = RECIPES["adamw-step"], step: int = 7, seed: int = 0, config=NETWORK) -> TrainingState:
+def made_state(
+    recipe: Recipe = RECIPES["adamw-step"], step: int = 7, seed: int = 0, config=NETWORK
+) -> TrainingState:
     rng = np.random.default_rng(seed)
     moments = {
         moment: {p.name: rng.uniform(0.1, 1, p.shape).astype("float32") for p in trainable(config)}
@@ -694,7 +800,9 @@ def test_all_faults_of_a_state_together():
     del moments["exp_avg"]["stem.conv.weight"]
     with pytest.raises(WeightsError) as caught:
         TrainingState(NETWORK, state.recipe, state.arrays, moments, 1, 500)
-    assert len(caught.value.faults) == 1 + len(trainable(NETWORK))  # one gone, and all of the second moment
+    assert len(caught.value.faults) == 1 + len(
+        trainable(NETWORK)
+    )  # one gone, and all of the second moment
 
 
 @pytest.mark.parametrize(("make", "message"), [
@@ -730,9 +838,14 @@ def test_data_of_another_length(framework):
     images, labels = digits()
     with precise((framework,), "float64"):
         trainer = trainer_of(framework, RECIPES["plain"])
-        with pytest.raises(ValueError, match="expected the 1347 images that this run began with, and as many labels, got 9"):
+        with pytest.raises(
+            ValueError,
+            match="expected the 1347 images that this run began with, and as many labels, got 9",
+        ):
             trainer.train(images[:9], labels[:9], 1)
-        with pytest.raises(ValueError, match=r"images: expected float64, the dtype of the model .*, got float32"):
+        with pytest.raises(
+            ValueError, match=r"images: expected float64, the dtype of the model .*, got float32"
+        ):
             trainer.train(images.astype("float32"), labels, 1)
         assert trainer.step == 0
 
@@ -801,7 +914,9 @@ def test_killed_with_half_of_it_written(tmp_path, how, survives):
     path = tmp_path / "run.safetensors"
     write_training(path, made_state())
     before = path.read_bytes()
-    code = HALFWAY.format(root=str(ROOT), half=before[: len(before) // 2], how=how.format(path=str(path)))
+    code = HALFWAY.format(
+        root=str(ROOT), half=before[: len(before) // 2], how=how.format(path=str(path))
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     assert (path.read_bytes() == before) == survives
@@ -830,17 +945,29 @@ def test_a_full_disk_leaves_the_file(tmp_path, monkeypatch):
 
 def test_a_trajectory_as_text():
     pair = ("torch", ORACLE)
-    points = [Point("parameters", step, 10.0 ** (-9 + step // 20), "conv1.weight", pair) for step in range(1, 101)]
+    points = [
+        Point("parameters", step, 10.0 ** (-9 + step // 20), "conv1.weight", pair)
+        for step in range(1, 101)
+    ]
     text = str(Trajectory("title", "float64", tuple(points)))
     assert "step 1   step 10  step 100" in text
     assert "OVER the limit 1e-09" in text
     assert "1e-04 |" in text
     rows = [line for line in text.splitlines() if "|" in line]
-    assert [row.strip()[:5] for row in rows] == ["1e-04", "1e-05", "1e-06", "1e-07", "1e-08", "1e-09"]
+    assert [row.strip()[:5] for row in rows] == [
+        "1e-04",
+        "1e-05",
+        "1e-06",
+        "1e-07",
+        "1e-08",
+        "1e-09",
+    ]
     assert text.isascii()
     equal = Trajectory("title", "float32", (Point("parameters", 1, 0.0, "conv1.weight", pair),))
     assert "all equal" in str(equal)
-    broken = Trajectory("title", "float64", (Point("parameters", 1, float("inf"), "conv1.weight", pair),))
+    broken = Trajectory(
+        "title", "float64", (Point("parameters", 1, float("inf"), "conv1.weight", pair),)
+    )
     assert not broken.ok
     json.dumps(broken.to_dict(), allow_nan=False)
     with pytest.raises(ValueError, match="no points of 'loss'"):
@@ -851,4 +978,7 @@ def test_the_same_surface(framework):
     """Names that `weights.training` asks every framework for."""
     module = part(framework, "training")
     assert implementation(framework).__name__ == module.__name__.split(".")[0]
-    assert all(callable(getattr(module, name)) for name in ("train_step", "moments", "restore", "steps_taken", "frozen"))
+    assert all(
+        callable(getattr(module, name))
+        for name in ("train_step", "moments", "restore", "steps_taken", "frozen")
+    )

@@ -1,14 +1,22 @@
 """How far a framework may be from the oracle, and from another framework: the one table.
 
-Relative to the greatest magnitude of the oracle's tensor. Why these: a float64 convolution and its batch norm end within a
-few hundred units in the last place (1e-16 each), a float32 one within a few dozen (6e-8 each); gradients pass through all of
-it twice and get up to ten times the room. Beside each stands the greatest that was measured, on CPU. On CUDA devices, with
-TF32 off, the same are asked; nobody has measured there yet.
+Relative to the greatest magnitude of the oracle's tensor. Why these: a float64 convolution and its
+batch norm end within a few hundred units in the last place (1e-16 each), a float32 one within a few
+dozen (6e-8 each); gradients pass through all of it twice and get up to ten times the room. Beside
+each stands the greatest that was measured, on CPU. On CUDA devices, with TF32 off, the same are
+asked; nobody has measured there yet.
 """
 
 from weights.config import BlockConfig, Config
 
-QUANTITIES = ("weights", "eval output", "eval gradient", "train output", "train statistics", "train gradient")
+QUANTITIES = (
+    "weights",
+    "eval output",
+    "eval gradient",
+    "train output",
+    "train statistics",
+    "train gradient",
+)
 
 TOLERANCES = {
     ("float64", "output"): 1e-13,  # measured 2e-15
@@ -19,29 +27,36 @@ TOLERANCES = {
     ("float32", "statistics"): 1e-6,  # 3e-7
 }
 
-# Of any parameter, running statistic or moment after 100 steps of training in float64, relative to the tensor's greatest
-# magnitude. Measured: 4e-13 on the digits with the demo's network, 1e-14 with smaller ones. The rest is room for one relu
-# that rounding puts on its other side near the end; a misread argument is off by 1e-5 after 8 steps. In float32 such a relu
-# comes along within 100 steps and moves parameters by 1e-3 to 2e-1; there no limit is set, and the drift is reported.
+# Of any parameter, running statistic or moment after 100 steps of training in float64, relative to
+# the tensor's greatest magnitude. Measured: 4e-13 on the digits with the demo's network, 1e-14 with
+# smaller ones. The rest is room for one relu that rounding puts on its other side near the end; a
+# misread argument is off by 1e-5 after 8 steps. In float32 such a relu comes along within 100 steps
+# and moves parameters by 1e-3 to 2e-1; there no limit is set, and the drift is reported.
 TRAINING = 1e-9
 
 
 def tolerance(dtype: str, quantity: str) -> float:
-    """The tolerance of a quantity of `QUANTITIES`. Weights must come back from a model as they went in, to the last bit."""
+    """The tolerance of a quantity of `QUANTITIES`. Weights must come back from a model as they went
+    in, to the last bit.
+    """
     if quantity == "weights":
         return 0.0
     if (dtype, quantity.split()[1]) not in TOLERANCES:
-        raise ValueError(f"dtype: expected one of {', '.join(sorted({row[0] for row in TOLERANCES}))}, got {dtype!r}")
+        raise ValueError(
+            f"dtype: expected one of {', '.join(sorted({row[0] for row in TOLERANCES}))}, got "
+            f"{dtype!r}"
+        )
     return TOLERANCES[dtype, quantity.split()[1]]
 
 
-# In bfloat16 and float16, in mixed precision or with everything low, in units of the format's eps (2^-7 and 2^-10): the
-# same for all frameworks, both formats and both regimes. A value of the output was rounded some 16 times on its way, each
-# time by up to half an eps: input, weights, convolution and norm, twice, then in the attention module, and by the sum.
-# That makes 8 if all go one way and 2 if they are independent; the bound is in between. In a network the blocks' errors
-# are independent. Gradients go all the way twice; they are measured where one more rounding of everything moves them by no
-# more than 6 eps (`precision.MOVEMENT`). Statistics move by 1 - decay of what the batch's do, and a variance by twice
-# that.
+# In bfloat16 and float16, in mixed precision or with everything low, in units of the format's eps
+# (2^-7 and 2^-10): the same for all frameworks, both formats and both regimes. A value of the
+# output was rounded some 16 times on its way, each time by up to half an eps: input, weights,
+# convolution and norm, twice, then in the attention module, and by the sum. That makes 8 if all go
+# one way and 2 if they are independent; the bound is in between. In a network the blocks' errors
+# are independent. Gradients go all the way twice; they are measured where one more rounding of
+# everything moves them by no more than 6 eps (`precision.MOVEMENT`). Statistics move by 1 - decay
+# of what the batch's do, and a variance by twice that.
 BOUNDS = {
     "output": 4,  # measured 3.3 (nonlocal), 2.5 (mhsa), 2.1 otherwise
     "gradient": 8,  # 5.4

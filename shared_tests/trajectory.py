@@ -1,4 +1,6 @@
-"""The same training run in every framework, step by step: how far apart are they, and how does it grow?"""
+"""The same training run in every framework, step by step: how far apart are they, and how does it
+grow?
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from weights.config import Config
 from weights.recipe import Recipe, batch
 from weights.training import Trainer
 
-# free: parameters whose gradient is exactly zero, with their moments and the running means they are part of; see `drift`.
+# free: parameters whose gradient is exactly zero, with their moments and the running means they are
+# part of; see `drift`.
 QUANTITIES = ("parameters", "statistics", "moments", "loss", "free")
 Snapshot = dict[str, dict[str, np.ndarray]]
 Pair = tuple[str, str]
@@ -27,9 +30,11 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Point:
-    """The tensor of one quantity that two runs differ in most after one step. step: 1 is behind the first update.
+    """The tensor of one quantity that two runs differ in most after one step. step: 1 is behind the
+    first update.
 
-    relative: the greatest difference over the greatest magnitude in the second run's tensor; for "free", not divided.
+    relative: the greatest difference over the greatest magnitude in the second run's tensor; for
+    "free", not divided.
     """
 
     quantity: str
@@ -41,7 +46,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The outcome: a point for each quantity, step and pair. `print(trajectory)` shows it; `to_dict` is for JSON."""
+    """The outcome: a point for each quantity, step and pair. `print(trajectory)` shows it;
+    `to_dict` is for JSON.
+    """
 
     title: str
     dtype: str
@@ -55,7 +62,9 @@ class Trajectory:
 
     def of(self, quantity: str, pair: Pair | None = None) -> list[Point]:
         """The points of a quantity, of one pair or of all."""
-        return [each for each in self.points if each.quantity == quantity and pair in (None, each.pair)]
+        return [
+            each for each in self.points if each.quantity == quantity and pair in (None, each.pair)
+        ]
 
     def curve(self, quantity: str = "parameters", pair: Pair | None = None) -> np.ndarray:
         """The greatest difference after each of `steps`."""
@@ -77,15 +86,25 @@ class Trajectory:
 
     @property
     def ok(self) -> bool:
-        """Whether parameters, statistics and moments stayed within the limit that float64 has; True in float32."""
-        judged = [each.relative for each in self.points if each.quantity in ("parameters", "statistics", "moments")]
+        """Whether parameters, statistics and moments stayed within the limit that float64 has; True
+        in float32.
+        """
+        judged = [
+            each.relative
+            for each in self.points
+            if each.quantity in ("parameters", "statistics", "moments")
+        ]
         return bool(judged) and (self.dtype != "float64" or max(judged) <= TRAINING)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: the curves by quantity and pair, and the worst points."""
         present = [quantity for quantity in QUANTITIES if self.of(quantity)]
         curves = [
-            {"quantity": quantity, "pair": list(pair), "curve": [_plain(value) for value in self.curve(quantity, pair)]}
+            {
+                "quantity": quantity,
+                "pair": list(pair),
+                "curve": [_plain(value) for value in self.curve(quantity, pair)],
+            }
             for quantity in present
             for pair in self.pairs
         ]
@@ -100,17 +119,26 @@ class Trajectory:
         return "\n".join(self.lines())
 
     def lines(self, width: int = 64) -> list[str]:
-        """The trajectory as text: a table of some steps, and the parameters' curve. width: columns of the curve."""
+        """The trajectory as text: a table of some steps, and the parameters' curve. width: columns
+        of the curve.
+        """
         shown = [step for step in self.steps if step in (1, 10, 100, 1000, self.steps[-1])]
-        table = [("quantity", *(f"step {step}" for step in shown), "worst tensor", "step", "between")]
+        table = [
+            ("quantity", *(f"step {step}" for step in shown), "worst tensor", "step", "between")
+        ]
         for quantity in QUANTITIES:
             if self.of(quantity):
                 curve, worst = self.curve(quantity), self.worst(quantity)
                 cells = [f"{curve[self.steps.index(step)]:.1e}" for step in shown]
-                table.append((quantity, *cells, worst.tensor, str(worst.step), " and ".join(worst.pair)))
+                table.append(
+                    (quantity, *cells, worst.tensor, str(worst.step), " and ".join(worst.pair))
+                )
         lines = [self.title, *(f"  {line}" for line in self.environment), "", *columns(table)]
         if self.of("free"):
-            lines += ["  free: biases without influence on the loss, whose gradient is rounding noise; absolute, not judged"]
+            lines += [
+                "  free: biases without influence on the loss, whose gradient is rounding noise; "
+                "absolute, not judged"
+            ]
         lines += [
             "",
             "  greatest relative difference of a parameter after each step",
@@ -119,7 +147,8 @@ class Trajectory:
         if self.dtype == "float64":
             lines += [
                 "",
-                f"  {'within' if self.ok else 'OVER'} the limit {TRAINING:.0e} for parameters, statistics, moments",
+                f"  {'within' if self.ok else 'OVER'} the limit {TRAINING:.0e} for parameters, "
+                "statistics, moments",
             ]
         return lines
 
@@ -129,7 +158,9 @@ def _plain(value: float) -> float | str:
 
 
 def _plot(curve: np.ndarray, steps: tuple[int, ...], width: int) -> Iterator[str]:
-    """A curve in characters, on a logarithmic scale: one row for each power of ten, the greatest in each column."""
+    """A curve in characters, on a logarithmic scale: one row for each power of ten, the greatest in
+    each column.
+    """
     width = min(width, len(curve))
     columns = [part.max() for part in np.array_split(curve, width)]
     # What is equal to the last bit stands on the lowest row, what is not finite on the highest.
@@ -139,9 +170,14 @@ def _plot(curve: np.ndarray, steps: tuple[int, ...], width: int) -> Iterator[str
         yield "    all equal" if not any(columns) else "    none of them finite"
         return
     lowest, highest = min(known), max(known)
-    rows = [(highest if value else lowest) if power is None else power for power, value in zip(powers, columns, strict=True)]
+    rows = [
+        (highest if value else lowest) if power is None else power
+        for power, value in zip(powers, columns, strict=True)
+    ]
     for power in range(highest, lowest - 1, -1):
-        yield f"    1e{power:+03d} |" + "".join("*" if row == power else " " for row in rows).rstrip()
+        yield (
+            f"    1e{power:+03d} |" + "".join("*" if row == power else " " for row in rows).rstrip()
+        )
     yield "          +" + "-" * width
     first, last = str(steps[0]), str(steps[-1])
     yield f"           {first}" + last.rjust(width - len(first))
@@ -162,16 +198,21 @@ def drift(
     every: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Trajectory:
-    """Trains the same arrays on the same data by the same recipe in each framework, and compares on the way.
+    """Trains the same arrays on the same data by the same recipe in each framework, and compares on
+    the way.
 
-    Compared, between every two frameworks and, if `oracle`, with plain NumPy in float64: parameters, running statistics,
-    the optimizer's moments and the loss. A bias in front of a batch norm has a gradient of exactly zero; frameworks return
-    rounding noise there, and Adam divides noise by noise and makes steps as long as the rate of it. Such a bias changes no
-    output in training, so it, its moments and the running mean that it is part of stand apart, as "free", unjudged.
+    Compared, between every two frameworks and, if `oracle`, with plain NumPy in float64:
+    parameters, running statistics, the optimizer's moments and the loss. A bias in front of a batch
+    norm has a gradient of exactly zero; frameworks return rounding noise there, and Adam divides
+    noise by noise and makes steps as long as the rate of it. Such a bias changes no output in
+    training, so it, its moments and the running mean that it is part of stand apart, as "free",
+    unjudged.
 
-    arrays: canonical. dtype: "float32" or "float64", to compute in. images: (examples, channels, height, width). labels:
-    (examples,). every: how many steps lie between two comparisons. progress: called with the number of each step compared.
-    Raises MissingFramework, WeightsError for arrays that do not fit, ValueError for data and devices.
+    arrays: canonical. dtype: "float32" or "float64", to compute in. images: (examples, channels,
+    height, width). labels: (examples,). every: how many steps lie between two comparisons.
+    progress: called with the number of each step compared.
+    Raises MissingFramework, WeightsError for arrays that do not fit, ValueError for data and
+    devices.
     """
     used = backends(tuple(frameworks), (device,))
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
@@ -180,12 +221,17 @@ def drift(
     trainers: dict[str, Trainer] = {}
     for backend in used:
         with precise((backend.framework,), dtype):
-            trainers[backend.framework] = Trainer(backend.build(config, arrays), recipe, len(images))
+            trainers[backend.framework] = Trainer(
+                backend.build(config, arrays), recipe, len(images)
+            )
     names = [*trainers, *([ORACLE] if oracle else [])]
     free = _free(reference, recipe, images, labels)
     points: list[Point] = []
     for step in range(every, steps + 1, every):
-        after = {name: _advanced(trainer, images, labels, every, dtype, free) for name, trainer in trainers.items()}
+        after = {
+            name: _advanced(trainer, images, labels, every, dtype, free)
+            for name, trainer in trainers.items()
+        }
         if oracle:
             after[ORACLE] = _advanced_oracle(reference, images, labels, every, free)
         for pair in combinations(names, 2):
@@ -201,7 +247,9 @@ def drift(
     )
 
 
-def _free(reference: ReferenceTrainer, recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> frozenset[str]:
+def _free(
+    reference: ReferenceTrainer, recipe: Recipe, images: np.ndarray, labels: np.ndarray
+) -> frozenset[str]:
     """What `drift` does not judge, from one step of a trainer that is thrown away."""
     trial = ReferenceTrainer(reference.config, reference.arrays, recipe)
     chosen = batch(recipe, len(images), 0)
@@ -210,7 +258,12 @@ def _free(reference: ReferenceTrainer, recipe: Recipe, images: np.ndarray, label
 
 
 def _advanced(
-    trainer: Trainer, images: np.ndarray, labels: np.ndarray, steps: int, dtype: str, free: frozenset[str]
+    trainer: Trainer,
+    images: np.ndarray,
+    labels: np.ndarray,
+    steps: int,
+    dtype: str,
+    free: frozenset[str],
 ) -> Snapshot:
     with precise((trainer.framework,), dtype):
         loss = trainer.train(images, labels, steps)[-1]
@@ -219,7 +272,11 @@ def _advanced(
 
 
 def _advanced_oracle(
-    reference: ReferenceTrainer, images: np.ndarray, labels: np.ndarray, steps: int, free: frozenset[str]
+    reference: ReferenceTrainer,
+    images: np.ndarray,
+    labels: np.ndarray,
+    steps: int,
+    free: frozenset[str],
 ) -> Snapshot:
     for _ in range(steps):
         chosen = batch(reference.recipe, len(images), reference.step)

@@ -1,4 +1,6 @@
-"""The residual block with attention, and a network of it, in Keras 3. Tensors are (batch, height, width, channels)."""
+"""The residual block with attention, and a network of it, in Keras 3. Tensors are (batch, height,
+width, channels).
+"""
 
 from tf_impl.attention import (
     ATTENTION,

@@ -1,8 +1,8 @@
 """Live models <-> NumPy: what `weights` and the cross-check need of a framework, as functions.
 
-Images and outputs are NumPy arrays in canonical order, (batch, channels, height, width). Parameters stay in the
-framework's own layout; `weights` reorders them. Keras has no gradients of its own: each of its backends has a section
-in `gradients`.
+Images and outputs are NumPy arrays in canonical order, (batch, channels, height, width). Parameters
+stay in the framework's own layout; `weights` reorders them. Keras has no gradients of its own: each
+of its backends has a section in `gradients`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def precise(dtype: str) -> Iterator[None]:
     with ExitStack() as stack:
         if BACKEND == "tensorflow":
             config = import_module("tensorflow").config.experimental
-            stack.callback(config.enable_tensor_float_32_execution, config.tensor_float_32_execution_enabled())
+            stack.callback(
+                config.enable_tensor_float_32_execution, config.tensor_float_32_execution_enabled()
+            )
             config.enable_tensor_float_32_execution(False)
         elif BACKEND == "jax":
             jax = import_module("jax")
@@ -74,24 +76,37 @@ def flags() -> str:
 
 def holds_float64() -> bool:
     """Whether float64 parameters can be held as things are set."""
-    return BACKEND != "jax" or import_module("jax").dtypes.canonicalize_dtype("float64") == "float64"
+    return (
+        BACKEND != "jax" or import_module("jax").dtypes.canonicalize_dtype("float64") == "float64"
+    )
 
 
-def create(config: Config, *, dtype: str, device: str | None = None, compute: str | None = None) -> keras.layers.Layer:
-    """A new model of a config, its parameters in `dtype`, to be loaded. compute: a lower dtype to compute in (a policy).
+def create(
+    config: Config, *, dtype: str, device: str | None = None, compute: str | None = None
+) -> keras.layers.Layer:
+    """A new model of a config, its parameters in `dtype`, to be loaded. compute: a lower dtype to
+    compute in (a policy).
 
-    Raises ValueError for `compute` with parameters other than float32: Keras has no policy for them.
+    Raises ValueError for `compute` with parameters other than float32: Keras has no policy for
+    them.
     """
     if compute is not None and dtype != "float32":
-        raise ValueError(f"compute: Keras computes in {compute} with parameters in float32, got parameters in {dtype}")
-    model = ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
+        raise ValueError(
+            f"compute: Keras computes in {compute} with parameters in float32, got parameters in "
+            f"{dtype}"
+        )
+    model = (
+        ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
+    )
     with nullcontext() if device is None else keras.device(_keras_device(device)):
         return model.from_config(config, dtype=dtype if compute is None else f"mixed_{compute}")
 
 
 def variables(model: keras.layers.Layer) -> dict[str, keras.Variable]:
     """Everything that the model holds, parameters and statistics, by the framework's own names."""
-    return {f"{position} {variable.path}": variable for position, variable in enumerate(model.weights)}
+    return {
+        f"{position} {variable.path}": variable for position, variable in enumerate(model.weights)
+    }
 
 
 def to_numpy(leaf: keras.Variable) -> np.ndarray:
@@ -110,7 +125,9 @@ def assign(leaf: keras.Variable, array: np.ndarray) -> None:
 
 
 def is_training(model: keras.layers.Layer) -> bool:
-    """Whether the model is in training mode: never, since Keras models infer unless called with training=True."""
+    """Whether the model is in training mode: never, since Keras models infer unless called with
+    training=True.
+    """
     return False
 
 
@@ -132,21 +149,36 @@ def gradients(
     *,
     training: bool,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Output, and the gradients of sum(output * cotangent) with respect to the input and to each leaf, by its name."""
+    """Output, and the gradients of sum(output * cotangent) with respect to the input and to each
+    leaf, by its name.
+    """
     with keras.device(_device_of(model)):
         images, slopes = _images(x), _images(cotangent)
-        y, first, rest = _pullback(model, lambda x: model(x, training=training), list(leaves.values()), images, slopes)
-    return _canonical(y), _canonical(first), {name: _numpy(slope) for name, slope in zip(leaves, rest, strict=True)}
+        y, first, rest = _pullback(
+            model, lambda x: model(x, training=training), list(leaves.values()), images, slopes
+        )
+    return (
+        _canonical(y),
+        _canonical(first),
+        {name: _numpy(slope) for name, slope in zip(leaves, rest, strict=True)},
+    )
 
 
 def _pullback(
-    model: keras.layers.Layer, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any = None
+    model: keras.layers.Layer,
+    compute: Callable[[Any], Any],
+    leaves: list[keras.Variable],
+    x: Any,
+    cotangent: Any = None,
 ) -> tuple[Any, Any, list[Any]]:
-    """y = compute(x), by means of the model, and the gradients of sum(y * cotangent) with respect to x and to each leaf.
+    """y = compute(x), by means of the model, and the gradients of sum(y * cotangent) with respect
+    to x and to each leaf.
 
     cotangent: None for a y that is one number.
     """
-    backend = {"tensorflow": _tensorflow_pullback, "jax": _jax_pullback, "torch": _torch_pullback}[BACKEND]
+    backend = {"tensorflow": _tensorflow_pullback, "jax": _jax_pullback, "torch": _torch_pullback}[
+        BACKEND
+    ]
     return backend(model, compute, leaves, x, cotangent)
 
 
@@ -172,7 +204,9 @@ def _torch_pullback(
     torch = import_module("torch")
     x = x.requires_grad_()
     y = compute(x)
-    first, *rest = torch.autograd.grad(y, [x, *(leaf.value for leaf in leaves)], _slope_of(y, cotangent))
+    first, *rest = torch.autograd.grad(
+        y, [x, *(leaf.value for leaf in leaves)], _slope_of(y, cotangent)
+    )
     return y, first, rest
 
 
@@ -180,10 +214,15 @@ def _jax_pullback(
     model: Any, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any
 ) -> tuple[Any, Any, list[Any]]:
     jax = import_module("jax")
-    others = [variable for variable in model.variables if all(variable is not leaf for leaf in leaves)]
+    others = [
+        variable for variable in model.variables if all(variable is not leaf for leaf in leaves)
+    ]
 
     def run(values: list[Any], x: Any) -> tuple[Any, list[Any]]:
-        mapping = [*zip(leaves, values, strict=True), *((variable, variable.value) for variable in others)]
+        mapping = [
+            *zip(leaves, values, strict=True),
+            *((variable, variable.value) for variable in others),
+        ]
         with keras.StatelessScope(state_mapping=mapping) as scope:
             y = compute(x)
         return y, [scope.get_current_value(variable) for variable in others]
@@ -197,7 +236,9 @@ def _jax_pullback(
 
 
 def _compiled(update: Callable[..., Any], variables: list[keras.Variable]) -> Callable[..., Any]:
-    """A function of tensors that moves `variables` and no others, compiled as Keras' own `fit` does it on each backend."""
+    """A function of tensors that moves `variables` and no others, compiled as Keras' own `fit` does
+    it on each backend.
+    """
     if BACKEND == "tensorflow":
         return import_module("tensorflow").function(update, autograph=False)
     if BACKEND == "torch":
@@ -220,8 +261,8 @@ def _compiled(update: Callable[..., Any], variables: list[keras.Variable]) -> Ca
 
 
 def _keras_device(device: str) -> str:
-    # On PyTorch "cpu:0" is another device than "cpu": Keras copies each new parameter there, the copy is no leaf of the
-    # graph, and such a model can be neither frozen nor trained by fit.
+    # On PyTorch "cpu:0" is another device than "cpu": Keras copies each new parameter there, the
+    # copy is no leaf of the graph, and such a model can be neither frozen nor trained by fit.
     return {"cpu": "cpu" if BACKEND == "torch" else "cpu:0", "cuda": "gpu:0"}[device]
 
 
@@ -240,7 +281,8 @@ def _images(array: np.ndarray) -> Any:
 
 
 def _numpy(tensor: Any) -> np.ndarray:
-    # TensorFlow's own conversion: Keras' goes through an __array__ that NumPy 2 warns of for tf.Variable.
+    # TensorFlow's own conversion: Keras' goes through an __array__ that NumPy 2 warns of for
+    # tf.Variable.
     return tensor.numpy() if BACKEND == "tensorflow" else ops.convert_to_numpy(tensor)
 
 
@@ -250,7 +292,9 @@ def _canonical(tensor: Any) -> np.ndarray:
 
 
 def write_file(path: Path, model: keras.layers.Layer) -> None:
-    """Writes a whole Keras model that `keras.models.load_model` reads once `tf_impl` is imported."""
+    """Writes a whole Keras model that `keras.models.load_model` reads once `tf_impl` is
+    imported.
+    """
     if not isinstance(model, keras.Model):
         size = model.config.input_size or (None, None)
         inputs = keras.Input((*size, model.config.in_channels), dtype=model.compute_dtype)

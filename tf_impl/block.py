@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable("resattn")
 class ResidualBlockWithAttention(keras.layers.Layer):
-    """Residual block (He et al. 2015, figure 2) with an attention module in front of the sum (Hu et al. 2018, figure 3).
+    """Residual block (He et al. 2015, figure 2) with an attention module in front of the sum (Hu et
+    al. 2018, figure 3).
 
-        y = relu(bn1(conv1(x)))         conv1: kernel_size, stride, padding
-        y = attention(bn2(conv2(y)))    conv2: kernel_size, stride 1, padding
-        relu(y + shortcut(x))           shortcut: a 1x1 convolution with stride and a batch norm, or nothing where
+        y = relu(bn1(conv1(x)))         conv1: kernel_size, stride, padding y =
+                                        attention(bn2(conv2(y)))    conv2: kernel_size, stride 1,
+                                        padding relu(y + shortcut(x))           shortcut: a 1x1
+                                        convolution with stride and a batch norm, or nothing where
                                         in_channels is out_channels and stride is 1
 
-    x: (batch, height, width, in_channels) -> (batch, ceil(height / stride), ceil(width / stride), out_channels).
-    The arguments are those of `weights.BlockConfig`, which says what they mean and which values it takes.
-    dtype: a dtype or a Keras dtype policy, by default Keras' own. name, keras_options: as for every Keras layer.
-    Raises ValueError for arguments that make no block, and for inputs of another rank or number of channels,
-    and for float64 where JAX (as Keras' backend) is not set up for it.
+    x: (batch, height, width, in_channels) -> (batch, ceil(height / stride), ceil(width / stride),
+    out_channels). The arguments are those of `weights.BlockConfig`, which says what they mean and
+    which values it takes.
+    dtype: a dtype or a Keras dtype policy, by default Keras' own. name, keras_options: as for every
+        Keras layer.
+    Raises ValueError for arguments that make no block, and for inputs of another rank or number of
+    channels, and for float64 where JAX (as Keras' backend) is not set up for it.
     """
 
     def __init__(
@@ -59,14 +63,36 @@ class ResidualBlockWithAttention(keras.layers.Layer):
         kernel, stride, padding = config.kernel_size, config.stride, config.padding
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.config = config
-        self.conv1 = Conv2d(in_channels, out_channels, kernel, stride, padding, bias=conv_bias, **options, name="conv1")
+        self.conv1 = Conv2d(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding,
+            bias=conv_bias,
+            **options,
+            name="conv1",
+        )
         self.bn1 = BatchNorm(out_channels, bn_eps, bn_decay, **options, name="bn1")
-        self.conv2 = Conv2d(out_channels, out_channels, kernel, (1, 1), padding, bias=conv_bias, **options, name="conv2")
+        self.conv2 = Conv2d(
+            out_channels,
+            out_channels,
+            kernel,
+            (1, 1),
+            padding,
+            bias=conv_bias,
+            **options,
+            name="conv2",
+        )
         self.bn2 = BatchNorm(out_channels, bn_eps, bn_decay, **options, name="bn2")
-        self.attention = AttentionModule(out_channels, attention, config.attention_options, **options, name="attention")
+        self.attention = AttentionModule(
+            out_channels, attention, config.attention_options, **options, name="attention"
+        )
         if config.projects:
             self.shortcut = Sequential(
-                Conv2d(in_channels, out_channels, (1, 1), stride, bias=conv_bias, **options, name="0"),
+                Conv2d(
+                    in_channels, out_channels, (1, 1), stride, bias=conv_bias, **options, name="0"
+                ),
                 BatchNorm(out_channels, bn_eps, bn_decay, **options, name="1"),
                 **options,
                 name="shortcut",
@@ -76,8 +102,12 @@ class ResidualBlockWithAttention(keras.layers.Layer):
         self.built = True  # every weight exists
 
     @classmethod
-    def from_config(cls, config: BlockConfig | dict[str, Any], **options: Any) -> ResidualBlockWithAttention:
-        """The block that a config describes, a BlockConfig or what Keras saved. options: dtype and name."""
+    def from_config(
+        cls, config: BlockConfig | dict[str, Any], **options: Any
+    ) -> ResidualBlockWithAttention:
+        """The block that a config describes, a BlockConfig or what Keras saved. options: dtype and
+        name.
+        """
         if isinstance(config, BlockConfig):
             return cls(**config.to_dict(), **options)
         return super().from_config(config)

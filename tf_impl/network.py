@@ -19,17 +19,28 @@ if TYPE_CHECKING:
 
 
 class Stem(keras.layers.Layer):
-    """What stands before the blocks: convolution, batch norm, relu, and a 3x3 maximum pooling if the config has one.
+    """What stands before the blocks: convolution, batch norm, relu, and a 3x3 maximum pooling if
+    the config has one.
 
-    x: (batch, height, width, in_channels) -> (batch, ..., stem_channels), sizes divided by the strides and rounded up.
+    x: (batch, height, width, in_channels) -> (batch, ..., stem_channels), sizes divided by the
+    strides and rounded up.
     """
 
     def __init__(self, config: NetworkConfig, **options: Any):
         super().__init__(**options)
-        kernel, padding = config.stem_kernel_size, tuple(size // 2 for size in config.stem_kernel_size)
+        kernel, padding = (
+            config.stem_kernel_size,
+            tuple(size // 2 for size in config.stem_kernel_size),
+        )
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.conv = Conv2d(
-            config.in_channels, config.stem_channels, kernel, config.stem_stride, padding, bias=config.conv_bias, **options
+            config.in_channels,
+            config.stem_channels,
+            kernel,
+            config.stem_stride,
+            padding,
+            bias=config.conv_bias,
+            **options,
         )
         self.bn = BatchNorm(config.stem_channels, config.bn_eps, config.bn_decay, **options)
         self.pools = config.stem_pool
@@ -51,7 +62,8 @@ class ResidualAttentionNetwork(keras.Model):
     He et al. 2015, table 1 (ImageNet) and section 4.2 (CIFAR).
 
     x: (batch, height, width, in_channels) -> (batch, classes), not normalised (logits).
-    dtype: a dtype or a Keras dtype policy, by default Keras' own. name, keras_options: as for every Keras model.
+    dtype: a dtype or a Keras dtype policy, by default Keras' own. name, keras_options: as for every
+        Keras model.
     Raises ValueError for inputs of another rank or number of channels,
     and for float64 where JAX (as Keras' backend) is not set up for it.
     """
@@ -70,7 +82,10 @@ class ResidualAttentionNetwork(keras.Model):
         self.stem = Stem(config, **options, name="stem")
         self.stages = Sequential(
             *(
-                Sequential(*(ResidualBlockWithAttention.from_config(block, **options) for block in blocks), **options)
+                Sequential(
+                    *(ResidualBlockWithAttention.from_config(block, **options) for block in blocks),
+                    **options,
+                )
                 for blocks in config.stages()
             ),
             **options,
@@ -80,8 +95,12 @@ class ResidualAttentionNetwork(keras.Model):
         self.built = True  # every weight exists
 
     @classmethod
-    def from_config(cls, config: NetworkConfig | dict[str, Any], **options: Any) -> ResidualAttentionNetwork:
-        """The network that a config describes, a NetworkConfig or what Keras saved. options: dtype and name."""
+    def from_config(
+        cls, config: NetworkConfig | dict[str, Any], **options: Any
+    ) -> ResidualAttentionNetwork:
+        """The network that a config describes, a NetworkConfig or what Keras saved. options: dtype
+        and name.
+        """
         if isinstance(config, NetworkConfig):
             return cls(config, **options)
         return super().from_config({**config, "config": NetworkConfig.from_dict(config["config"])})

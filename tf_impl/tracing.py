@@ -36,11 +36,13 @@ def trace(
     last: str = "output",
     stages: Mapping[str, str] | None = None,
 ) -> Recording:
-    """Every stage's output, and the gradient of sum(output * cotangent) with respect to it. The model is left as it was.
+    """Every stage's output, and the gradient of sum(output * cotangent) with respect to it. The
+    model is left as it was.
 
-    model: ours, or with `stages` any layer: {stage: path of the layer whose output it is}, by attributes, indices or, in a
-    functional model, layers' names. x: (batch, channels, height, width), handed to the model channels last. cotangent: makes
-    the slopes of the output from its shape, channels second. last: the stage that the model's own output is.
+    model: ours, or with `stages` any layer: {stage: path of the layer whose output it is}, by
+    attributes, indices or, in a functional model, layers' names. x: (batch, channels, height,
+    width), handed to the model channels last. cotangent: makes the slopes of the output from its
+    shape, channels second. last: the stage that the model's own output is.
     Raises ValueError for a path that does not exist.
     """
     layers = _named(model, stages, last)
@@ -56,14 +58,26 @@ def trace(
         return recorder
 
     def slope_of(output: Any) -> Any:
-        return keras.ops.cast(_images(cotangent((output.shape[0], output.shape[-1], *output.shape[1:-1]))), output.dtype)
+        return keras.ops.cast(
+            _images(cotangent((output.shape[0], output.shape[-1], *output.shape[1:-1]))),
+            output.dtype,
+        )
 
     with keras.device(_device_of(model)), _restored(model):
         backend = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[BACKEND]
         recorder, slopes, first = backend(model, run, _images(x), slope_of, last)
-        statistics = {name: _numpy(leaf.value).copy() for name, leaf in norm_statistics(LAYOUT, layers).items()}
+        statistics = {
+            name: _numpy(leaf.value).copy()
+            for name, leaf in norm_statistics(LAYOUT, layers).items()
+        }
     return Recording(
-        {"input": x, **{name: _canonical(value, recorder.maps[name]) for name, value in recorder.values.items()}},
+        {
+            "input": x,
+            **{
+                name: _canonical(value, recorder.maps[name])
+                for name, value in recorder.values.items()
+            },
+        },
         {
             name: _canonical(slope, recorder.maps.get(name, True))
             for name, slope in zip(["input", *recorder.values], [first, *slopes], strict=True)
@@ -74,7 +88,9 @@ def trace(
     )
 
 
-def _tensorflow(model: Any, run: Any, images: Any, slope_of: Any, last: str) -> tuple[Recorder, Any, Any]:
+def _tensorflow(
+    model: Any, run: Any, images: Any, slope_of: Any, last: str
+) -> tuple[Recorder, Any, Any]:
     tf = import_module("tensorflow")
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -84,7 +100,9 @@ def _tensorflow(model: Any, run: Any, images: Any, slope_of: Any, last: str) -> 
     return recorder, slopes, first
 
 
-def _torch(model: Any, run: Any, images: Any, slope_of: Any, last: str) -> tuple[Recorder, Any, Any]:
+def _torch(
+    model: Any, run: Any, images: Any, slope_of: Any, last: str
+) -> tuple[Recorder, Any, Any]:
     torch = import_module("torch")
     images = images.requires_grad_()
     recorder = run(images)
@@ -101,7 +119,9 @@ def _jax(model: Any, run: Any, images: Any, slope_of: Any, last: str) -> tuple[R
     seen: list[Recorder] = []
 
     def recorded(added: Mapping[int, Any], images: Any) -> tuple[Any, tuple[Any, ...]]:
-        with keras.StatelessScope(state_mapping=[(variable, variable.value) for variable in variables]) as scope:
+        with keras.StatelessScope(
+            state_mapping=[(variable, variable.value) for variable in variables]
+        ) as scope:
             recorder = run(images, lambda number, value: value + added.get(number, 0))
         seen.append(recorder)
         values = {recorder.numbers[name]: value for name, value in recorder.values.items()}
@@ -127,7 +147,9 @@ def _jax(model: Any, run: Any, images: Any, slope_of: Any, last: str) -> tuple[R
 @contextmanager
 def _restored(model: keras.layers.Layer) -> Iterator[None]:
     """Behind it, what a training pass moves is as it was before."""
-    before = [(variable, _numpy(variable.value).copy()) for variable in model.non_trainable_variables]
+    before = [
+        (variable, _numpy(variable.value).copy()) for variable in model.non_trainable_variables
+    ]
     try:
         yield
     finally:
@@ -142,10 +164,15 @@ def _named(model: Any, stages: Mapping[str, str] | None, last: str) -> dict[str,
     return mapped(model, stages, last, _part, keras.layers.Layer)
 
 
-def _layers(layer: keras.layers.Layer, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], keras.layers.Layer]]:
+def _layers(
+    layer: keras.layers.Layer, path: tuple[Any, ...]
+) -> Iterator[tuple[tuple[Any, ...], keras.layers.Layer]]:
     """A layer of ours and all that it holds, with the attributes and indices that lead there."""
     yield path, layer
-    for name, held in {**vars(layer), **getattr(layer, "_modules", {})}.items():  # on PyTorch, they are its modules
+    for name, held in {
+        **vars(layer),
+        **getattr(layer, "_modules", {}),
+    }.items():  # on PyTorch, they are its modules
         if name.startswith("_"):
             continue
         items = enumerate(held) if isinstance(held, (list, tuple)) else [(None, held)]

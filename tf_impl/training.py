@@ -1,8 +1,9 @@
-"""Training as a recipe says it: the loss, the schedule, the optimizer, one step, and what the optimizer keeps, as NumPy.
+"""Training as a recipe says it: the loss, the schedule, the optimizer, one step, and what the
+optimizer keeps, as NumPy.
 
-Keras' own optimizers mean other things by the same arguments and hold their rate in float32, so these are written out; its
-loss is used as it is. All of them work in `compile` and `fit`, and are read from .keras files once
-this module is imported.
+Keras' own optimizers mean other things by the same arguments and hold their rate in float32, so
+these are written out; its loss is used as it is. All of them work in `compile` and `fit`, and are
+read from .keras files once this module is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_impl.adapter import _compiled, _device_of, _images, _numpy, _pullback, holds_float64, to_numpy
+from tf_impl.adapter import (
+    _compiled,
+    _device_of,
+    _images,
+    _numpy,
+    _pullback,
+    holds_float64,
+    to_numpy,
+)
 from tf_impl.layers import global_average
 from weights import recipe as recipes
 from weights.recipe import Cosine, Recipe, Step
@@ -26,21 +35,29 @@ if TYPE_CHECKING:
     from keras import KerasTensor
 
 
-def logits(output: Float[KerasTensor, "batch *positions channels"]) -> Float[KerasTensor, "batch channels"]:
+def logits(
+    output: Float[KerasTensor, "batch *positions channels"],
+) -> Float[KerasTensor, "batch channels"]:
     """What the loss reads: a network's output as it is, a block's averaged over its positions."""
     return ops.squeeze(global_average(output), axis=(1, 2)) if len(output.shape) == 4 else output
 
 
 def cross_entropy(
-    logits: Float[KerasTensor, "batch classes"], labels: Int[KerasTensor, " batch"], label_smoothing: float = 0.0
+    logits: Float[KerasTensor, "batch classes"],
+    labels: Int[KerasTensor, " batch"],
+    label_smoothing: float = 0.0,
 ) -> Float[KerasTensor, ""]:
-    """The mean over the batch of -sum(target log_softmax(logits)), in the dtype of the logits (Szegedy et al. 2016,
-    section 7): target is label_smoothing / classes everywhere, and 1 - label_smoothing more at the label.
+    """The mean over the batch of -sum(target log_softmax(logits)), in the dtype of the logits
+    (Szegedy et al. 2016, section 7): target is label_smoothing / classes everywhere, and 1 -
+    label_smoothing more at the label.
 
-    The function, not keras.losses.CategoricalCrossentropy, which casts to Keras' default dtype unless given another.
+    The function, not keras.losses.CategoricalCrossentropy, which casts to Keras' default dtype
+    unless given another.
     """
     targets = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    losses = keras.losses.categorical_crossentropy(targets, logits, from_logits=True, label_smoothing=label_smoothing)
+    losses = keras.losses.categorical_crossentropy(
+        targets, logits, from_logits=True, label_smoothing=label_smoothing
+    )
     # Not ops.mean, which computes float64 in float32 on JAX and PyTorch.
     return ops.sum(losses) / math.prod(losses.shape)
 
@@ -49,7 +66,8 @@ def cross_entropy(
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """Steps taken -> the learning rate of a recipe, in float64 wherever that can be held.
 
-    Not CosineDecay, which computes in float32, nor PiecewiseConstantDecay, which keeps the old rate one step longer.
+    Not CosineDecay, which computes in float32, nor PiecewiseConstantDecay, which keeps the old rate
+    one step longer.
     recipe: a Recipe, or what `to_dict` made of it.
     """
 
@@ -77,13 +95,20 @@ def _wide() -> str:
 
 
 class Optimizer(keras.optimizers.Optimizer):
-    """What the three below share: their arguments are PyTorch's, and what they keep has PyTorch's names.
+    """What the three below share: their arguments are PyTorch's, and what they keep has PyTorch's
+    names.
 
-    learning_rate: a number, which Keras holds in its default dtype, or a schedule. keras_options: as for every Keras
-    optimizer, clipnorm for instance.
+    learning_rate: a number, which Keras holds in its default dtype, or a schedule. keras_options:
+    as for every Keras optimizer, clipnorm for instance.
     """
 
-    def __init__(self, learning_rate: Any, kept: tuple[str, ...], settings: dict[str, Any], **keras_options: Any):
+    def __init__(
+        self,
+        learning_rate: Any,
+        kept: tuple[str, ...],
+        settings: dict[str, Any],
+        **keras_options: Any,
+    ):
         super().__init__(learning_rate, **keras_options)
         self.kept = kept
         self.settings = settings  # weight_decay among them: the attribute of that name makes Keras apply its own
@@ -92,13 +117,17 @@ class Optimizer(keras.optimizers.Optimizer):
     def build(self, variables: list[keras.Variable]) -> None:
         if not self.built:
             super().build(variables)
-            self.held = {moment: self.add_optimizer_variables(variables, moment) for moment in self.kept}
+            self.held = {
+                moment: self.add_optimizer_variables(variables, moment) for moment in self.kept
+            }
 
     def moment(self, name: str, variable: keras.Variable) -> keras.Variable:
         """What is kept for a variable."""
         return self.held[name][self._get_variable_index(variable)]
 
-    def moved(self, name: str, variable: keras.Variable, old: float, new: float, value: KerasTensor) -> KerasTensor:
+    def moved(
+        self, name: str, variable: keras.Variable, old: float, new: float, value: KerasTensor
+    ) -> KerasTensor:
         """moment = old moment + new value, and its value then."""
         moment = self.moment(name, variable)
         result = old * ops.convert_to_tensor(moment) + new * value
@@ -112,8 +141,9 @@ class Optimizer(keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable("resattn")
 class SGD(Optimizer):
-    """`weights.recipe.SGD`. Not keras.optimizers.SGD, whose momentum holds steps, gradients times the rate they came at,
-    so that a new rate does not apply to what is in it, and whose weight decay is decoupled.
+    """`weights.recipe.SGD`. Not keras.optimizers.SGD, whose momentum holds steps, gradients times
+    the rate they came at, so that a new rate does not apply to what is in it, and whose weight
+    decay is decoupled.
     """
 
     def __init__(
@@ -126,10 +156,19 @@ class SGD(Optimizer):
         **keras_options: Any,
     ):
         settings = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
-        super().__init__(learning_rate, ("momentum_buffer",) if momentum else (), settings, name=name, **keras_options)
+        super().__init__(
+            learning_rate,
+            ("momentum_buffer",) if momentum else (),
+            settings,
+            name=name,
+            **keras_options,
+        )
 
-    def update_step(self, gradient: KerasTensor, variable: keras.Variable, learning_rate: KerasTensor) -> None:
-        # As tensors: on PyTorch a Keras variable times a number is float32 even for a float64 variable.
+    def update_step(
+        self, gradient: KerasTensor, variable: keras.Variable, learning_rate: KerasTensor
+    ) -> None:
+        # As tensors: on PyTorch a Keras variable times a number is float32 even for a float64
+        # variable.
         held, rate = ops.convert_to_tensor(variable), ops.cast(learning_rate, variable.dtype)
         momentum = self.settings["momentum"]
         gradient = ops.cast(gradient, variable.dtype) + self.settings["weight_decay"] * held
@@ -141,8 +180,8 @@ class SGD(Optimizer):
 
 @keras.saving.register_keras_serializable("resattn")
 class Adam(Optimizer):
-    """`weights.recipe.Adam`. Not keras.optimizers.Adam, whose epsilon is added before the bias correction (Kingma & Ba's
-    "epsilon hat"), and whose weight decay is decoupled.
+    """`weights.recipe.Adam`. Not keras.optimizers.Adam, whose epsilon is added before the bias
+    correction (Kingma & Ba's "epsilon hat"), and whose weight decay is decoupled.
     """
 
     decoupled = False
@@ -157,27 +196,37 @@ class Adam(Optimizer):
         **keras_options: Any,
     ):
         settings = {"betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
-        super().__init__(learning_rate, ("exp_avg", "exp_avg_sq"), settings, name=name, **keras_options)
+        super().__init__(
+            learning_rate, ("exp_avg", "exp_avg_sq"), settings, name=name, **keras_options
+        )
 
-    def update_step(self, gradient: KerasTensor, variable: keras.Variable, learning_rate: KerasTensor) -> None:
+    def update_step(
+        self, gradient: KerasTensor, variable: keras.Variable, learning_rate: KerasTensor
+    ) -> None:
         held, rate = ops.convert_to_tensor(variable), ops.cast(learning_rate, variable.dtype)
         decay = self.settings["weight_decay"] * held
         gradient = ops.cast(gradient, variable.dtype) + (0.0 if self.decoupled else decay)
         first, second = self.settings["betas"]
-        mean = self.moved("exp_avg", variable, first, 1 - first, gradient) / self._bias(first, variable.dtype)
+        mean = self.moved("exp_avg", variable, first, 1 - first, gradient) / self._bias(
+            first, variable.dtype
+        )
         square = self.moved("exp_avg_sq", variable, second, 1 - second, ops.square(gradient))
         step = mean / (ops.sqrt(square / self._bias(second, variable.dtype)) + self.settings["eps"])
         self.assign(variable, held - rate * (step + decay if self.decoupled else step))
 
     def _bias(self, beta: float, dtype: str) -> KerasTensor:
-        """1 - beta^t. In float32 that difference is wrong by 1e-5 of itself for 0.999 at t = 1, enough to part two runs at
-        the next relu; this is not."""
-        return -ops.expm1(ops.cast(self.iterations + 1, dtype) * (math.log(beta) if beta else -math.inf))
+        """1 - beta^t. In float32 that difference is wrong by 1e-5 of itself for 0.999 at t = 1,
+        enough to part two runs at the next relu; this is not."""
+        return -ops.expm1(
+            ops.cast(self.iterations + 1, dtype) * (math.log(beta) if beta else -math.inf)
+        )
 
 
 @keras.saving.register_keras_serializable("resattn")
 class AdamW(Adam):
-    """`weights.recipe.AdamW`: decay beside the step. Keras' own differs in epsilon, as its Adam does."""
+    """`weights.recipe.AdamW`: decay beside the step. Keras' own differs in epsilon, as its Adam
+    does.
+    """
 
     decoupled = True
 
@@ -199,7 +248,9 @@ def schedule(recipe: Recipe) -> Schedule:
 
 
 def optimizer(model: keras.layers.Layer, recipe: Recipe) -> Optimizer:
-    """A Keras optimizer of the model's trainable variables, whose rate follows the recipe's schedule."""
+    """A Keras optimizer of the model's trainable variables, whose rate follows the recipe's
+    schedule.
+    """
     given, rate = recipe.optimizer, schedule(recipe)
     if isinstance(given, recipes.SGD):
         made = SGD(rate, given.momentum, given.nesterov, given.weight_decay)
@@ -212,9 +263,14 @@ def optimizer(model: keras.layers.Layer, recipe: Recipe) -> Optimizer:
 
 
 def train_step(
-    model: keras.layers.Layer, optimizer: Optimizer, recipe: Recipe, images: np.ndarray, labels: np.ndarray
+    model: keras.layers.Layer,
+    optimizer: Optimizer,
+    recipe: Recipe,
+    images: np.ndarray,
+    labels: np.ndarray,
 ) -> float:
-    """One update in training mode; the loss before it. images: (batch, channels, height, width); labels: (batch,).
+    """One update in training mode; the loss before it. images: (batch, channels, height, width);
+    labels: (batch,).
 
     Variables that are not trainable stay as they are.
     """
@@ -226,9 +282,14 @@ def train_step(
 
 @lru_cache(maxsize=4)
 def _update(
-    model: keras.layers.Layer, optimizer: Optimizer, label_smoothing: float, trained: tuple[str, ...]
+    model: keras.layers.Layer,
+    optimizer: Optimizer,
+    label_smoothing: float,
+    trained: tuple[str, ...],
 ) -> Callable[..., KerasTensor]:
-    """The step as a compiled function of images (channels last) and labels. trained: what it was compiled for."""
+    """The step as a compiled function of images (channels last) and labels. trained: what it was
+    compiled for.
+    """
     variables = model.trainable_variables
 
     def update(x: KerasTensor, labels: KerasTensor) -> KerasTensor:
@@ -253,8 +314,12 @@ def steps_taken(optimizer: Optimizer) -> int:
     return int(to_numpy(optimizer.iterations))
 
 
-def moments(optimizer: Optimizer, leaves: Mapping[str, keras.Variable]) -> dict[str, dict[str, np.ndarray]]:
-    """What the optimizer keeps of each leaf, {moment: {leaf: array}}, by PyTorch's names of moments, in native layout."""
+def moments(
+    optimizer: Optimizer, leaves: Mapping[str, keras.Variable]
+) -> dict[str, dict[str, np.ndarray]]:
+    """What the optimizer keeps of each leaf, {moment: {leaf: array}}, by PyTorch's names of
+    moments, in native layout.
+    """
     return {
         moment: {name: to_numpy(optimizer.moment(moment, leaf)) for name, leaf in leaves.items()}
         for moment in optimizer.kept
@@ -267,7 +332,9 @@ def restore(
     step: int,
     moments: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
-    """Puts the number of updates made, and what the optimizer then kept, into a new optimizer of the same model."""
+    """Puts the number of updates made, and what the optimizer then kept, into a new optimizer of
+    the same model.
+    """
     optimizer.iterations.assign(step)
     for moment, arrays in moments.items():
         for name, leaf in leaves.items():

@@ -1,4 +1,5 @@
-"""The contract between the implementations: configs, schema, layouts, conversion, files, comparison.
+"""The contract between the implementations: configs, schema, layouts, conversion, files,
+comparison.
 
 Imports NumPy, ml_dtypes (NumPy's bfloat16) and safetensors, never a framework.
 """

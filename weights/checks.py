@@ -30,8 +30,14 @@ def at_least(name: str, value: object, least: int) -> int:
 def pair_of(name: str, value: object, least: int = 1) -> Pair:
     """An int or a (height, width) pair of ints -> a pair."""
     pair = (value, value) if is_integer(value) else value
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(is_integer(size) and size >= least for size in pair):
-        raise ValueError(f"{name}: expected {_integers(least)} or a (height, width) pair of them, got {value!r}")
+    if (
+        not isinstance(pair, (tuple, list))
+        or len(pair) != 2
+        or not all(is_integer(size) and size >= least for size in pair)
+    ):
+        raise ValueError(
+            f"{name}: expected {_integers(least)} or a (height, width) pair of them, got {value!r}"
+        )
     return (int(pair[0]), int(pair[1]))
 
 
@@ -39,14 +45,16 @@ def odd(name: str, value: object) -> int:
     size = at_least(name, value, 1)
     if size % 2 == 0:
         raise ValueError(
-            f"{name}: expected an odd size, got {size}: an even kernel has no centre, so its output would be shifted or of "
-            f"another size; use {size - 1} or {size + 1}"
+            f"{name}: expected an odd size, got {size}: an even kernel has no centre, so its "
+            f"output would be shifted or of another size; use {size - 1} or {size + 1}"
         )
     return size
 
 
 def plain(name: str, value: object) -> Any:
-    """What JSON can hold, in Python's own types: NumPy's numbers become Python's, lists become tuples."""
+    """What JSON can hold, in Python's own types: NumPy's numbers become Python's, lists become
+    tuples.
+    """
     if isinstance(value, (tuple, list)):
         return tuple(plain(name, item) for item in value)
     if value is None or isinstance(value, (bool, str)):
@@ -59,7 +67,8 @@ def plain(name: str, value: object) -> Any:
         return float(value)
     kind = type(value)
     raise ValueError(
-        f"{name}: expected a number, a word, True, False, None or a list of them, got {kind.__module__}.{kind.__qualname__}"
+        f"{name}: expected a number, a word, True, False, None or a list of them, got "
+        f"{kind.__module__}.{kind.__qualname__}"
     )
 
 
@@ -85,7 +94,8 @@ def batch_norm_numbers(bn_eps: object, bn_decay: object) -> tuple[float, float]:
     eps = positive("bn_eps", bn_eps)
     if not is_number(bn_decay) or not 0 <= bn_decay <= 1:  # type: ignore[operator]
         raise ValueError(
-            f"bn_decay: expected a number from 0 to 1, got {bn_decay!r}: it is the part of a running statistic that is "
-            f"kept at each step (PyTorch's momentum m is bn_decay = 1 - m)"
+            f"bn_decay: expected a number from 0 to 1, got {bn_decay!r}: it is the part of a "
+            "running statistic that is kept at each step (PyTorch's momentum m is bn_decay = 1 - "
+            "m)"
         )
     return eps, float(bn_decay)  # type: ignore[arg-type]

@@ -11,8 +11,10 @@ import numpy as np
 class Difference:
     """The greatest difference between two versions of one tensor.
 
-    quantity: what kind of tensor ("eval output", "train gradient", ...). tensor: which. actual, expected: whose.
-    absolute: the greatest absolute difference. relative: that over `scale`, the greatest magnitude of the reference.
+    quantity: what kind of tensor ("eval output", "train gradient", ...). tensor: which. actual,
+        expected: whose.
+    absolute: the greatest absolute difference. relative: that over `scale`, the greatest magnitude
+        of the reference.
     index: where, one number for each of `axes`. tolerance: for the relative difference.
     """
 
@@ -44,9 +46,9 @@ class Difference:
     def __str__(self) -> str:
         relation = "within" if self.ok else "OVER"
         return (
-            f"{self.quantity} {self.tensor}, {self.actual} against {self.expected}: "
-            f"greatest difference {self.absolute:.2e}, relative {self.relative:.2e} at {self.place} ({self.axes}), "
-            f"{relation} the tolerance {self.tolerance:.0e}"
+            f"{self.quantity} {self.tensor}, {self.actual} against {self.expected}: greatest "
+            f"difference {self.absolute:.2e}, relative {self.relative:.2e} at {self.place} "
+            f"({self.axes}), {relation} the tolerance {self.tolerance:.0e}"
         )
 
 
@@ -63,16 +65,20 @@ def difference(
 ) -> Difference:
     """Where and how far two arrays differ most.
 
-    scale: what the relative difference is relative to; by default the greatest magnitude of `expected`. A value that is
-    not finite differs infinitely, whatever stands on the other side.
+    scale: what the relative difference is relative to; by default the greatest magnitude of
+    `expected`. A value that is not finite differs infinitely, whatever stands on the other side.
     Raises ValueError when the shapes differ or the arrays are empty.
     """
     if actual.shape != expected.shape:
         raise ValueError(
-            f"{f'{quantity} {tensor}'.strip()}: {names[0]} has shape {actual.shape}, {names[1]} {expected.shape}"
+            f"{f'{quantity} {tensor}'.strip()}: {names[0]} has shape {actual.shape}, {names[1]} "
+            f"{expected.shape}"
         )
     if actual.size == 0:
-        raise ValueError(f"{f'{quantity} {tensor}'.strip()}: empty arrays of shape {actual.shape} cannot be compared")
+        raise ValueError(
+            f"{f'{quantity} {tensor}'.strip()}: empty arrays of shape {actual.shape} cannot be "
+            "compared"
+        )
     wide, reference = actual.astype(np.float64), expected.astype(np.float64)
     with np.errstate(invalid="ignore"):
         distance = np.abs(wide - reference)
@@ -82,12 +88,16 @@ def difference(
     scale = float(np.abs(reference).max()) if scale is None else scale
     measurable = scale > 0 and np.isfinite(scale)
     relative = 0.0 if absolute == 0 else absolute / scale if measurable else float("inf")
-    return Difference(quantity, tensor, *names, absolute, relative, tuple(map(int, position)), axes, tolerance)
+    return Difference(
+        quantity, tensor, *names, absolute, relative, tuple(map(int, position)), axes, tolerance
+    )
 
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a comparison: `ok`, the differences, and what was compared. `print(report)` shows it."""
+    """The outcome of a comparison: `ok`, the differences, and what was compared. `print(report)`
+    shows it.
+    """
 
     title: str
     rows: tuple[Difference, ...]
@@ -106,11 +116,17 @@ class Report:
         return tuple(sorted(over, key=lambda row: row.excess, reverse=True))
 
     def worst(self, **where: str) -> Difference:
-        """The row nearest to its tolerance (or farthest over it) among those whose fields equal `where`.
+        """The row nearest to its tolerance (or farthest over it) among those whose fields equal
+        `where`.
 
-        `report.worst(quantity="eval output", actual="torch cpu")`. Raises ValueError when there is none.
+        `report.worst(quantity="eval output", actual="torch cpu")`. Raises ValueError when there is
+        none.
         """
-        rows = [row for row in self.rows if all(getattr(row, name) == value for name, value in where.items())]
+        rows = [
+            row
+            for row in self.rows
+            if all(getattr(row, name) == value for name, value in where.items())
+        ]
         if not rows:
             raise ValueError(f"the report has no row with {where}")
         return max(rows, key=lambda row: row.excess)
@@ -119,7 +135,11 @@ class Report:
         """Plain values for JSON."""
         rows = [{**asdict(row), "ok": row.ok} for row in self.rows]
         for row in rows:  # JSON has no infinity
-            row |= {name: str(row[name]) for name in ("absolute", "relative") if not np.isfinite(row[name])}
+            row |= {
+                name: str(row[name])
+                for name in ("absolute", "relative")
+                if not np.isfinite(row[name])
+            }
         return {
             "title": self.title,
             "ok": self.ok,
@@ -154,7 +174,9 @@ class Report:
         lines = [self.title, *(f"  {line}" for line in self.environment), "", *columns(table), ""]
         over = self.failures
         if over:
-            lines += [f"FAILED: {len(over)} of {len(self.rows)} comparisons are over their tolerance."]
+            lines += [
+                f"FAILED: {len(over)} of {len(self.rows)} comparisons are over their tolerance."
+            ]
             lines += [f"  {row}" for row in over[:failures]]
             lines += [f"  and {len(over) - failures} more" for _ in [0] if len(over) > failures]
         elif self.rows:
@@ -168,4 +190,7 @@ def columns(table: Sequence[tuple[str, ...]]) -> Iterable[str]:
     """The lines of a table of text, its columns aligned."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
-        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield (
+            "  "
+            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )

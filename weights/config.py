@@ -36,8 +36,9 @@ def _odd_kernel(name: str, value: object) -> Pair:
     if any(size % 2 == 0 for size in kernel_size):
         odd = tuple(size + 1 - size % 2 for size in kernel_size)
         raise ValueError(
-            f"{name}: expected odd sizes, got {value!r}: no padding lets an even kernel keep the size of its input, so "
-            f"main path and shortcut would differ. Use {odd} with padding {tuple(size // 2 for size in odd)}"
+            f"{name}: expected odd sizes, got {value!r}: no padding lets an even kernel keep the "
+            f"size of its input, so main path and shortcut would differ. Use {odd} with padding "
+            f"{tuple(size // 2 for size in odd)}"
         )
     return kernel_size
 
@@ -57,7 +58,11 @@ class _Config:
         def plain(value: Any) -> Any:
             if isinstance(value, tuple):
                 return [plain(item) for item in value]
-            return {name: plain(item) for name, item in value.items()} if isinstance(value, Options) else value
+            return (
+                {name: plain(item) for name, item in value.items()}
+                if isinstance(value, Options)
+                else value
+            )
 
         return {item.name: plain(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
 
@@ -66,8 +71,13 @@ class _Config:
         known = [item.name for item in fields(cls)]  # type: ignore[arg-type]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise ValueError(f"{cls.__name__}: no field {', '.join(map(repr, unknown))}; its fields are {', '.join(known)}")
-        missing = [item.name for item in fields(cls) if item.default is MISSING and item.name not in values]  # type: ignore[arg-type]
+            raise ValueError(
+                f"{cls.__name__}: no field {', '.join(map(repr, unknown))}; its fields are "
+                f"{', '.join(known)}"
+            )
+        missing = [
+            item.name for item in fields(cls) if item.default is MISSING and item.name not in values
+        ]  # type: ignore[arg-type]
         if missing:
             raise ValueError(f"{cls.__name__}: missing {', '.join(missing)}")
         return cls(**values)
@@ -86,12 +96,14 @@ class BlockConfig(_Config):
     """A residual block with attention: conv1 bn1 relu conv2 bn2 attention, plus shortcut, relu.
 
     in_channels, out_channels: channels of the input and the output.
-    kernel_size, stride, padding: an int or a (height, width) pair, in pixels; kept as pairs. conv1 has the stride, conv2
-        stride 1 (He et al. 2015, section 3.3). padding None means kernel_size // 2, the only padding with which both
-        paths end at the same size.
+    kernel_size, stride, padding: an int or a (height, width) pair, in pixels; kept as pairs. conv1
+        has the stride, conv2 stride 1 (He et al. 2015, section 3.3). padding None means kernel_size
+        // 2, the only padding with which both paths end at the same size.
     attention, attention_options: a kind of `weights.attention.ATTENTION` and its options.
-    conv_bias: whether convolutions have a bias (those inside attention follow their own definition).
-    bn_eps: added to the variance. bn_decay: the part of the running statistics that is kept at each training step.
+    conv_bias: whether convolutions have a bias (those inside attention follow their own
+        definition).
+    bn_eps: added to the variance. bn_decay: the part of the running statistics that is kept at each
+        training step.
     Raises ValueError, naming the field, what was expected and what came.
     """
 
@@ -117,19 +129,26 @@ class BlockConfig(_Config):
         padding = keeping if self.padding is None else pair_of("padding", self.padding, least=0)
         if padding != keeping:
             raise ValueError(
-                f"padding: {self.padding!r} with kernel_size {self.kernel_size!r} makes main path and shortcut differ in "
-                f"size; the padding that works is {keeping} (kernel_size // 2), or leave it out"
+                f"padding: {self.padding!r} with kernel_size {self.kernel_size!r} makes main path "
+                f"and shortcut differ in size; the padding that works is {keeping} (kernel_size // "
+                "2), or leave it out"
             )
         options = Options(plain_options(self.attention_options))
         attention_parameters(self.attention, out_channels, options)
         truth("conv_bias", self.conv_bias)
         bn_eps, bn_decay = batch_norm_numbers(self.bn_eps, self.bn_decay)
-        self._set(in_channels=in_channels, out_channels=out_channels, bn_eps=bn_eps, bn_decay=bn_decay)
-        self._set(kernel_size=kernel_size, stride=stride, padding=padding, attention_options=options)
+        self._set(
+            in_channels=in_channels, out_channels=out_channels, bn_eps=bn_eps, bn_decay=bn_decay
+        )
+        self._set(
+            kernel_size=kernel_size, stride=stride, padding=padding, attention_options=options
+        )
 
     @property
     def projects(self) -> bool:
-        """Whether the shortcut is a 1x1 convolution and a batch norm (True) or the identity (False)."""
+        """Whether the shortcut is a 1x1 convolution and a batch norm (True) or the identity
+        (False).
+        """
         return self.in_channels != self.out_channels or self.stride != (1, 1)
 
     def blocks(self) -> "tuple[BlockConfig, ...]":
@@ -139,11 +158,16 @@ class BlockConfig(_Config):
     @property
     def has_fixed_size(self) -> bool:
         """Whether its attention was made for maps of one size."""
-        return ATTENTION[self.attention].built_in and (self.attention_options or {}).get("size") is not None
+        return (
+            ATTENTION[self.attention].built_in
+            and (self.attention_options or {}).get("size") is not None
+        )
 
     @property
     def input_size(self) -> Pair | None:
-        """The size of images (height, width) to use where the attention takes maps of one size alone, else None."""
+        """The size of images (height, width) to use where the attention takes maps of one size
+        alone, else None.
+        """
         return _input_size([(self, self.stride)])  # type: ignore[list-item]
 
     def describe(self) -> str:
@@ -155,15 +179,18 @@ class BlockConfig(_Config):
 
 @dataclass(frozen=True)
 class NetworkConfig(_Config):
-    """A residual network of such blocks: stem, stages, global average pooling, classifier (He et al. 2015).
+    """A residual network of such blocks: stem, stages, global average pooling, classifier (He et
+    al. 2015).
 
     in_channels: channels of the image. classes: outputs of the classifier.
-    widths, depths, strides: for each stage its channels, its number of blocks and the stride of its first block; strides
-        None means 1 for the first stage and 2 for the others.
-    stem_channels (None: the first width), stem_kernel_size, stem_stride: the first convolution. stem_pool: a 3x3 maximum
-        pooling with stride 2 and padding 1 behind it.
-    kernel_size, conv_bias, bn_eps, bn_decay: of every block, as in `BlockConfig`; the last three also of the stem.
-    attention, attention_options: of every block, or a tuple of one for each stage, as in ("none", "none", "none", "mhsa").
+    widths, depths, strides: for each stage its channels, its number of blocks and the stride of its
+        first block; strides None means 1 for the first stage and 2 for the others.
+    stem_channels (None: the first width), stem_kernel_size, stem_stride: the first convolution.
+        stem_pool: a 3x3 maximum pooling with stride 2 and padding 1 behind it.
+    kernel_size, conv_bias, bn_eps, bn_decay: of every block, as in `BlockConfig`; the last three
+        also of the stem.
+    attention, attention_options: of every block, or a tuple of one for each stage, as in ("none",
+        "none", "none", "mhsa").
     Raises ValueError, naming the field, what was expected and what came.
     """
 
@@ -191,12 +218,14 @@ class NetworkConfig(_Config):
             if name == "strides" and value is None:
                 continue
             if not isinstance(value, (tuple, list)) or not value:
-                raise ValueError(f"{name}: expected one value for each stage, as in (1, 2), got {value!r}")
+                raise ValueError(
+                    f"{name}: expected one value for each stage, as in (1, 2), got {value!r}"
+                )
         strides = (1,) + (2,) * (len(self.widths) - 1) if self.strides is None else self.strides
         if not len(self.widths) == len(self.depths) == len(strides):
             raise ValueError(
-                f"widths, depths, strides: expected as many values in each, one a stage, got {len(self.widths)}, "
-                f"{len(self.depths)} and {len(strides)}"
+                "widths, depths, strides: expected as many values in each, one a stage, got "
+                f"{len(self.widths)}, {len(self.depths)} and {len(strides)}"
             )
         truth("stem_pool", self.stem_pool)
         stem_channels = self.widths[0] if self.stem_channels is None else self.stem_channels
@@ -222,7 +251,8 @@ class NetworkConfig(_Config):
 
     @property
     def input_size(self) -> Pair | None:
-        """The size of images (height, width) to use where some attention takes maps of one size alone, else None.
+        """The size of images (height, width) to use where some attention takes maps of one size
+        alone, else None.
 
         Raises ValueError where no size gives all of them what they take.
         """
@@ -237,12 +267,17 @@ class NetworkConfig(_Config):
     def describe(self) -> str:
         """One line for people."""
         head = f"a network of {sum(self.depths)} blocks, widths {', '.join(map(str, self.widths))}"
-        words = [_attention_words(blocks[0].attention, blocks[0].attention_options) for blocks in self.stages()]
+        words = [
+            _attention_words(blocks[0].attention, blocks[0].attention_options)
+            for blocks in self.stages()
+        ]
         return f"{head}, attention {words[0] if len(set(words)) == 1 else ', '.join(words)}"
 
     def _attention(self) -> dict[str, Any]:
         """The two fields, each one value or a tuple of one a stage."""
-        attention: Any = tuple(self.attention) if isinstance(self.attention, list) else self.attention
+        attention: Any = (
+            tuple(self.attention) if isinstance(self.attention, list) else self.attention
+        )
         given: Any = self.attention_options
         options = (
             tuple(Options(plain_options(each)) for each in given)
@@ -252,12 +287,13 @@ class NetworkConfig(_Config):
         for name, value in (("attention", attention), ("attention_options", options)):
             if isinstance(value, tuple) and len(value) != len(self.widths):
                 raise ValueError(
-                    f"{name}: expected one for each of the {len(self.widths)} stages, got {len(value)}: {value}"
+                    f"{name}: expected one for each of the {len(self.widths)} stages, got "
+                    f"{len(value)}: {value}"
                 )
         if isinstance(attention, tuple) and not isinstance(options, tuple) and options:
             raise ValueError(
-                f"attention_options: expected a tuple with one mapping (or None) for each stage, as attention is one, got "
-                f"{given}"
+                "attention_options: expected a tuple with one mapping (or None) for each stage, "
+                f"as attention is one, got {given}"
             )
         return {"attention": attention, "attention_options": options}
 
@@ -267,7 +303,9 @@ class NetworkConfig(_Config):
         channels = self.stem_channels
         rows = zip(self.widths, self.depths, self.strides, strict=True)  # type: ignore[arg-type]
         for stage, (width, depth, stride) in enumerate(rows):
-            attention = self.attention[stage] if isinstance(self.attention, tuple) else self.attention
+            attention = (
+                self.attention[stage] if isinstance(self.attention, tuple) else self.attention
+            )
             options = self.attention_options
             options = options[stage] if isinstance(options, tuple) else options
             blocks = []
@@ -291,18 +329,26 @@ class NetworkConfig(_Config):
 
 
 def _input_size(blocks: list[tuple[BlockConfig, Pair]]) -> Pair | None:
-    """The greatest image of which every block with a map of fixed size gets that size. blocks: each with how many times
-    smaller than the image its map is; odd kernels padded by half make that ceil(size / times)."""
-    fixed = [(pair_of("size", block.attention_options["size"]), times) for block, times in blocks if block.has_fixed_size]  # type: ignore[index]
+    """The greatest image of which every block with a map of fixed size gets that size. blocks: each
+    with how many times smaller than the image its map is; odd kernels padded by half make that
+    ceil(size / times)."""
+    fixed = [
+        (pair_of("size", block.attention_options["size"]), times)
+        for block, times in blocks
+        if block.has_fixed_size
+    ]  # type: ignore[index]
     if not fixed:
         return None
     greatest = [min(size[axis] * times[axis] for size, times in fixed) for axis in (0, 1)]
     least = [max((size[axis] - 1) * times[axis] + 1 for size, times in fixed) for axis in (0, 1)]
     if least[0] > greatest[0] or least[1] > greatest[1]:
-        wanted = ", ".join(f"{size[0]} x {size[1]} where maps are 1/{times[0]} x 1/{times[1]}" for size, times in fixed)
+        wanted = ", ".join(
+            f"{size[0]} x {size[1]} where maps are 1/{times[0]} x 1/{times[1]}"
+            for size, times in fixed
+        )
         raise ValueError(
-            f"attention_options: no image gives every stage a map of its size: {wanted}; give each stage its own size, or "
-            f"another attention"
+            f"attention_options: no image gives every stage a map of its size: {wanted}; give each "
+            "stage its own size, or another attention"
         )
     return greatest[0], greatest[1]
 
@@ -312,7 +358,11 @@ Config = BlockConfig | NetworkConfig
 
 def own_kinds(config: Config) -> tuple[str, ...]:
     """The attention kinds in it that a user registered."""
-    return tuple(dict.fromkeys(block.attention for block in config.blocks() if not ATTENTION[block.attention].built_in))
+    return tuple(
+        dict.fromkeys(
+            block.attention for block in config.blocks() if not ATTENTION[block.attention].built_in
+        )
+    )
 
 
 _IMAGENET: dict[str, Any] = {"stem_kernel_size": 7, "stem_stride": 2, "stem_pool": True}
@@ -331,8 +381,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 def preset(name: str, **changes: Any) -> NetworkConfig:
     """A well-known network by name, with fields changed: `preset("resnet18", classes=10)`.
 
-    resnet18 and resnet34: He et al. 2015, table 1; se-resnet18 and se-resnet34: the same with squeeze-and-excitation;
-    resnet20 and se-resnet20: the CIFAR network of He et al. 2015, section 4.2, with projection shortcuts.
+    resnet18 and resnet34: He et al. 2015, table 1; se-resnet18 and se-resnet34: the same with
+    squeeze-and-excitation; resnet20 and se-resnet20: the CIFAR network of He et al. 2015, section
+    4.2, with projection shortcuts.
     Raises ValueError for a name that does not exist.
     """
     if name not in PRESETS:
@@ -346,10 +397,14 @@ def config_from_json(text: str, source: str = "the config") -> Config:
         values = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{source}: expected JSON, got {text[:60]!r} ({error})") from None
-    kinds: dict[str, type[BlockConfig] | type[NetworkConfig]] = {kind.model: kind for kind in (BlockConfig, NetworkConfig)}
+    kinds: dict[str, type[BlockConfig] | type[NetworkConfig]] = {
+        kind.model: kind for kind in (BlockConfig, NetworkConfig)
+    }
     found = values.get("model") if isinstance(values, dict) else values
     if not isinstance(values, dict) or not isinstance(found, str) or found not in kinds:
-        raise ValueError(f'{source}: expected an object whose "model" is one of {", ".join(kinds)}, got {found!r}')
+        raise ValueError(
+            f'{source}: expected an object whose "model" is one of {", ".join(kinds)}, got {found!r}'
+        )
     model = kinds[values.pop("model")]
     try:
         return model.from_dict(values)

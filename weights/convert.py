@@ -1,4 +1,6 @@
-"""Canonical arrays <-> the arrays a framework holds. Bit-exact, strict, and it never touches what it was given."""
+"""Canonical arrays <-> the arrays a framework holds. Bit-exact, strict, and it never touches what
+it was given.
+"""
 
 from collections.abc import Mapping
 from itertools import permutations
@@ -31,19 +33,26 @@ def layout(framework: str) -> Layout:
 
 
 def reorder(array: np.ndarray, source: str, target: str) -> np.ndarray:
-    """A copy of `array`, whose axes are named by `source`, with its axes in the order that `target` names.
+    """A copy of `array`, whose axes are named by `source`, with its axes in the order that `target`
+    names.
 
-    `reorder(w, "out in row col", "row col in out")`. Raises ValueError when the names are not the same.
+    `reorder(w, "out in row col", "row col in out")`. Raises ValueError when the names are not the
+    same.
     """
     names = source.split()
     if sorted(names) != sorted(target.split()) or len(names) != array.ndim:
         raise ValueError(f"cannot reorder {array.ndim} axes named {source!r} to {target!r}")
     moved = np.transpose(array, [names.index(name) for name in target.split()])
-    return moved.astype(array.dtype.newbyteorder("="), order="C")  # files can bring other byte orders
+    return moved.astype(
+        array.dtype.newbyteorder("="), order="C"
+    )  # files can bring other byte orders
 
 
-def faults(parameters: Parameters, arrays: Mapping[str, object], dtypes: Mapping[str, str] | None = None) -> list[str]:
-    """Everything about `arrays` that does not fit `parameters`: missing, unexpected, misshapen, of another dtype.
+def faults(
+    parameters: Parameters, arrays: Mapping[str, object], dtypes: Mapping[str, str] | None = None
+) -> list[str]:
+    """Everything about `arrays` that does not fit `parameters`: missing, unexpected, misshapen, of
+    another dtype.
 
     dtypes: the dtype each array must have, by name; without it any of `DTYPES` will do.
     """
@@ -55,11 +64,15 @@ def faults(parameters: Parameters, arrays: Mapping[str, object], dtypes: Mapping
             continue
         array = arrays[name]
         if not isinstance(array, np.ndarray):
-            found.append(f"{name}: expected a NumPy array, got {type(array).__module__}.{type(array).__qualname__}")
+            found.append(
+                f"{name}: expected a NumPy array, got "
+                f"{type(array).__module__}.{type(array).__qualname__}"
+            )
             continue
         if array.shape != parameter.shape:
             found.append(
-                f"{name}: expected {parameter.shape} ({parameter.axes}), got {array.shape}{_hint(parameter, array.shape)}"
+                f"{name}: expected {parameter.shape} ({parameter.axes}), got "
+                f"{array.shape}{_hint(parameter, array.shape)}"
             )
         if dtypes is None and array.dtype.name not in DTYPES:
             found.append(f"{name}: expected one of {', '.join(DTYPES)}, got {array.dtype.name}")
@@ -72,7 +85,9 @@ def _hint(parameter: Parameter, shape: tuple[int, ...]) -> str:
     """Names the axis order in which a kernel of this shape would fit, if there is just one."""
     names = parameter.axes.split()
     sizes = dict(zip(names, parameter.shape, strict=True))
-    orders = [order for order in permutations(names) if tuple(sizes[name] for name in order) == shape]
+    orders = [
+        order for order in permutations(names) if tuple(sizes[name] for name in order) == shape
+    ]
     return f", which would fit as {' '.join(orders[0])}" if len(orders) == 1 else ""
 
 
@@ -85,7 +100,9 @@ def check(
     """Raises WeightsError with every fault, if there is one."""
     found = faults(parameters, arrays, dtypes)
     if found:
-        raise WeightsError(f"{headline} ({len(found)} {'fault' if len(found) == 1 else 'faults'}):", found)
+        raise WeightsError(
+            f"{headline} ({len(found)} {'fault' if len(found) == 1 else 'faults'}):", found
+        )
 
 
 def to_native(framework: str, parameters: Parameters, arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -93,13 +110,19 @@ def to_native(framework: str, parameters: Parameters, arrays: Mapping[str, np.nd
     target = layout(framework)
     check(parameters, arrays)
     return {
-        target.name(parameter): reorder(arrays[parameter.name], parameter.axes, target.axes(parameter))
+        target.name(parameter): reorder(
+            arrays[parameter.name], parameter.axes, target.axes(parameter)
+        )
         for parameter in parameters
     }
 
 
-def to_canonical(framework: str, parameters: Parameters, natives: Mapping[str, np.ndarray]) -> Arrays:
-    """A framework's arrays, by its own names, -> new arrays with canonical names and axis orders."""
+def to_canonical(
+    framework: str, parameters: Parameters, natives: Mapping[str, np.ndarray]
+) -> Arrays:
+    """A framework's arrays, by its own names, -> new arrays with canonical names and axis
+    orders.
+    """
     source = layout(framework)
     parameters_by_name = {source.name(parameter): parameter for parameter in parameters}
     strange = [f"{name}: unexpected" for name in set(natives) - set(parameters_by_name)]

@@ -1,7 +1,8 @@
 """Checkpoints of other libraries: their names -> canonical names, as tables.
 
-A naming is chosen by the user, never recognised from the keys. A table row is (their name, ours); {i} and {j} are the
-stage and the block in it, and rows that end in `.*` stand for all parameters of a module.
+A naming is chosen by the user, never recognised from the keys. A table row is (their name, ours);
+{i} and {j} are the stage and the block in it, and rows that end in `.*` stand for all parameters of
+a module.
 """
 
 from collections.abc import Mapping
@@ -20,10 +21,11 @@ from weights.schema import schema
 class Naming:
     """How another library names a residual network.
 
-    source: where the naming is from. prefix: what stands before every name. names: ours -> theirs, module by module,
-    stage and block counted from 0 in {i} and {j} and from 1 in {i1}. shortcut: "projection" when its file holds the
-    shortcut's parameters, "subsample" when its shortcut has none: every stride-th pixel, channels padded with zeros on
-    both sides (He et al. 2015, section 3.3, option A).
+    source: where the naming is from. prefix: what stands before every name. names: ours -> theirs,
+    module by module, stage and block counted from 0 in {i} and {j} and from 1 in {i1}. shortcut:
+    "projection" when its file holds the shortcut's parameters, "subsample" when its shortcut has
+    none: every stride-th pixel, channels padded with zeros on both sides (He et al. 2015, section
+    3.3, option A).
     """
 
     source: str
@@ -32,7 +34,10 @@ class Naming:
     shortcut: str = "projection"
 
 
-_BLOCK = {f"stages.{{i}}.{{j}}.{part}": f"layer{{i1}}.{{j}}.{part}" for part in ("conv1", "bn1", "conv2", "bn2")}
+_BLOCK = {
+    f"stages.{{i}}.{{j}}.{part}": f"layer{{i1}}.{{j}}.{part}"
+    for part in ("conv1", "bn1", "conv2", "bn2")
+}
 _STEM = {"stem.conv": "conv1", "stem.bn": "bn1"}
 
 NAMINGS = {
@@ -55,16 +60,21 @@ NAMINGS = {
 }
 
 
-def to_canonical_names(naming: str, config: Config, arrays: Mapping[str, np.ndarray], source: str = "the file") -> Arrays:
-    """The arrays of another library's checkpoint under canonical names, for the network that `config` describes.
+def to_canonical_names(
+    naming: str, config: Config, arrays: Mapping[str, np.ndarray], source: str = "the file"
+) -> Arrays:
+    """The arrays of another library's checkpoint under canonical names, for the network that
+    `config` describes.
 
-    Raises ValueError for a naming that does not exist or a config it cannot name, WeightsError with every missing and
-    unexpected name.
+    Raises ValueError for a naming that does not exist or a config it cannot name, WeightsError with
+    every missing and unexpected name.
     """
     if naming not in NAMINGS:
         raise ValueError(f"naming: expected one of {', '.join(NAMINGS)}, got {naming!r}")
     if not isinstance(config, NetworkConfig):
-        raise ValueError(f"naming: {naming!r} names a network, but the config is of a {config.model}")
+        raise ValueError(
+            f"naming: {naming!r} names a network, but the config is of a {config.model}"
+        )
     table = NAMINGS[naming]
     modules = _modules(table, config)
     theirs: dict[str, Parameter] = {}
@@ -75,7 +85,9 @@ def to_canonical_names(naming: str, config: Config, arrays: Mapping[str, np.ndar
         elif table.shortcut == "subsample" and ".shortcut." in parameter.module:
             implied.append(parameter)
         else:
-            raise ValueError(f"naming: {naming!r} has no name for {parameter.name}; choose a config without it")
+            raise ValueError(
+                f"naming: {naming!r} has no name for {parameter.name}; choose a config without it"
+            )
     counters = {
         f"{name.rpartition('.')[0]}.{leaf}"
         for name, parameter in theirs.items()
@@ -85,7 +97,9 @@ def to_canonical_names(naming: str, config: Config, arrays: Mapping[str, np.ndar
     missing = [f"{name}: missing" for name in set(theirs) - set(arrays)]
     strange = [f"{name}: unexpected" for name in set(arrays) - set(theirs) - counters]
     if missing or strange:
-        raise WeightsError(f"{source} is not a {naming} checkpoint of this config:", missing + strange)
+        raise WeightsError(
+            f"{source} is not a {naming} checkpoint of this config:", missing + strange
+        )
     dtype = next(iter(arrays.values())).dtype
     return {
         **{parameter.name: arrays[name] for name, parameter in theirs.items()},
@@ -104,11 +118,12 @@ def _modules(table: Naming, config: NetworkConfig) -> dict[str, str]:
 
 
 def _subsample(parameter: Parameter, eps: float, dtype: np.dtype) -> np.ndarray:
-    """A parameter of the shortcut that takes every stride-th pixel and pads the channels with zeros on both sides.
+    """A parameter of the shortcut that takes every stride-th pixel and pads the channels with zeros
+    on both sides.
 
-    The convolution selects: output channel o is input channel o - (out - in) // 2, where there is one. The batch norm is
-    the identity: its variance is 1 - eps, so that variance + eps is 1. Exact in evaluation; in training a batch norm
-    normalises, and the two networks are no longer the same.
+    The convolution selects: output channel o is input channel o - (out - in) // 2, where there is
+    one. The batch norm is the identity: its variance is 1 - eps, so that variance + eps is 1. Exact
+    in evaluation; in training a batch norm normalises, and the two networks are no longer the same.
     """
     if parameter.role == "convolution kernel":
         kernel = np.zeros(parameter.shape, dtype)

@@ -1,7 +1,9 @@
-"""What a model computes, as a graph made from its config: the operations in the order of execution, with shapes and costs.
+"""What a model computes, as a graph made from its config: the operations in the order of execution,
+with shapes and costs.
 
-The names are those under which models record their stages (`weights.tracing`). `resattn explain` and `resattn draw` tell and
-draw this graph; a test compares it with the graphs that the three frameworks execute.
+The names are those under which models record their stages (`weights.tracing`). `resattn explain`
+and `resattn draw` tell and draw this graph; a test compares it with the graphs that the three
+frameworks execute.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +34,11 @@ class Extent:
             return Extent(str(size), size)
         # ceil(ceil(n / a) / b) is ceil(n / (a b)).
         name, _, by = self.formula.strip("⌈⌉").partition("/")
-        return Extent(f"⌈{name}/{int(by or 1) * stride}⌉", size) if name in ("H", "W") else Extent(str(size), size)
+        return (
+            Extent(f"⌈{name}/{int(by or 1) * stride}⌉", size)
+            if name in ("H", "W")
+            else Extent(str(size), size)
+        )
 
     def plus(self, other: "Extent") -> "Extent":
         return Extent(f"{self.formula} + {other.formula}", self.size + other.size)
@@ -54,9 +60,11 @@ Shape = tuple[Extent, ...]  # without the batch: (channels, rows, cols) for maps
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation. name: of its stage. kind: what it computes. inputs: the operations whose outputs it takes, in order.
+    """One operation. name: of its stage. kind: what it computes. inputs: the operations whose
+    outputs it takes, in order.
 
-    shape: of its output for one image. module: whose parameters it holds, "" if none. settings: kernel, stride and so on.
+    shape: of its output for one image. module: whose parameters it holds, "" if none. settings:
+        kernel, stride and so on.
     parameters: those it holds. multiply_adds: for one image.
     """
 
@@ -75,7 +83,9 @@ class Operation:
 
     @property
     def statistics(self) -> int:
-        return sum(prod(parameter.shape) for parameter in self.parameters if not parameter.trainable)
+        return sum(
+            prod(parameter.shape) for parameter in self.parameters if not parameter.trainable
+        )
 
     @property
     def numbers(self) -> int:
@@ -85,7 +95,9 @@ class Operation:
 
 @dataclass(frozen=True)
 class Graph:
-    """The operations in the order of execution; the first, "input", is the image. output: the name of the last."""
+    """The operations in the order of execution; the first, "input", is the image. output: the name
+    of the last.
+    """
 
     config: Config
     operations: tuple[Operation, ...]
@@ -104,12 +116,15 @@ class Graph:
 def graph(config: Config, size: Pair, opened: bool = True) -> Graph:
     """The graph of a block or a network for images of that size (height, width).
 
-    opened: whether attention modules are shown step by step or as one operation of the kind "attention". Kinds of a user's
-    own are always one. Raises ValueError for a size that the config cannot take.
+    opened: whether attention modules are shown step by step or as one operation of the kind
+    "attention". Kinds of a user's own are always one. Raises ValueError for a size that the config
+    cannot take.
     """
     rows, cols = pair_of("size", size)
     builder = _Builder(config, opened)
-    image = builder.add("input", "input", (), (fixed(config.in_channels), Extent("H", rows), Extent("W", cols)))
+    image = builder.add(
+        "input", "input", (), (fixed(config.in_channels), Extent("H", rows), Extent("W", cols))
+    )
     if isinstance(config, NetworkConfig):
         _network(builder, config, image)
     else:
@@ -123,16 +138,22 @@ def parameter_count(kind: str, channels: int, options: Mapping[str, Any]) -> int
 
 
 def multiply_adds(kind: str, channels: int, size: Pair, options: Mapping[str, Any]) -> int | None:
-    """Those of an attention module, for one map of `size` (height, width); None for a kind of a user's own.
+    """Those of an attention module, for one map of `size` (height, width); None for a kind of a
+    user's own.
 
-    Of the convolutions, linear layers and matrix products. Not counted, as is usual: pooling, activations, normalization,
-    and the products with gates. Raises what `attention_parameters` raises.
+    Of the convolutions, linear layers and matrix products. Not counted, as is usual: pooling,
+    activations, normalization, and the products with gates. Raises what `attention_parameters`
+    raises.
     """
     attention_parameters(kind, channels, options)
     if kind not in OPENED:
         return None if kind != "none" else 0
     block = BlockConfig(channels, channels, 1, attention=kind, attention_options=options)
-    return sum(operation.multiply_adds for operation in graph(block, size) if operation.name.startswith("attention"))
+    return sum(
+        operation.multiply_adds
+        for operation in graph(block, size)
+        if operation.name.startswith("attention")
+    )
 
 
 class _Builder:
@@ -156,7 +177,9 @@ class _Builder:
         multiply_adds: int = 0,
         **settings: Any,
     ) -> str:
-        """A new operation; without a shape it has its first input's. A second one of a name is called "name 2"."""
+        """A new operation; without a shape it has its first input's. A second one of a name is
+        called "name 2".
+        """
         number = 1
         while (unique := name if number == 1 else f"{name} {number}") in self.operations:
             number += 1
@@ -164,11 +187,19 @@ class _Builder:
         # What is used a second time holds its parameters the first time.
         used = any(operation.module == module for operation in self.operations.values())
         parameters = () if used else tuple(self.held.get(module, ()))
-        self.operations[unique] = Operation(unique, kind, inputs, shape, module, settings, parameters, multiply_adds)
+        self.operations[unique] = Operation(
+            unique, kind, inputs, shape, module, settings, parameters, multiply_adds
+        )
         return unique
 
     def convolution(
-        self, module: str, x: str, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: int = 1, depthwise: bool = False
+        self,
+        module: str,
+        x: str,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: int = 1,
+        depthwise: bool = False,
     ) -> str:
         kernel = self.held[module][0].shape
         _, rows, cols = self.shape(x)
@@ -201,16 +232,25 @@ class _Builder:
         return self.convolution(f"{scope}.fc2", y)
 
     def average(self, scope: str, x: str) -> str:
-        return self.add(f"{scope}.global_average", "global average", (x,), (self.shape(x)[0], fixed(1), fixed(1)))
+        return self.add(
+            f"{scope}.global_average",
+            "global average",
+            (x,),
+            (self.shape(x)[0], fixed(1), fixed(1)),
+        )
 
     def reduced(self, name: str, kind: str, x: str, *axes: int) -> str:
-        shape = tuple(fixed(1) if axis in axes else extent for axis, extent in enumerate(self.shape(x)))
+        shape = tuple(
+            fixed(1) if axis in axes else extent for axis, extent in enumerate(self.shape(x))
+        )
         return self.add(name, kind, (x,), shape, axes=axes)
 
     def product(self, name: str, *inputs: str, **settings: Any) -> str:
         return self.add(name, "product", inputs, **settings)
 
-    def matrix_product(self, name: str, inputs: tuple[str, ...], shape: Shape, summed: int, module: str = "") -> str:
+    def matrix_product(
+        self, name: str, inputs: tuple[str, ...], shape: Shape, summed: int, module: str = ""
+    ) -> str:
         count = prod(extent.size for extent in shape) * summed
         return self.add(name, "matrix product", inputs, shape, module, count)
 
@@ -223,13 +263,19 @@ def _network(builder: _Builder, config: NetworkConfig, x: str) -> str:
     if config.stem_pool:
         channels, rows, cols = builder.shape(y)
         shape = (channels, rows.strided(2), cols.strided(2))
-        y = builder.add("stem", "maximum pooling", (y,), shape, kernel=(3, 3), stride=(2, 2), padding=(1, 1))
+        y = builder.add(
+            "stem", "maximum pooling", (y,), shape, kernel=(3, 3), stride=(2, 2), padding=(1, 1)
+        )
     for stage, blocks in enumerate(config.stages()):
         for position, block in enumerate(blocks):
             y = _block(builder, f"stages.{stage}.{position}.", block, y)
-    y = builder.add("global_average", "global average", (y,), (builder.shape(y)[0], fixed(1), fixed(1)))
+    y = builder.add(
+        "global_average", "global average", (y,), (builder.shape(y)[0], fixed(1), fixed(1))
+    )
     products = config.widths[-1] * config.classes
-    return builder.add("classifier", "linear", (y,), (fixed(config.classes),), "classifier", products)
+    return builder.add(
+        "classifier", "linear", (y,), (fixed(config.classes),), "classifier", products
+    )
 
 
 def _block(builder: _Builder, scope: str, config: BlockConfig, x: str) -> str:
@@ -263,13 +309,18 @@ def _attention(builder: _Builder, name: str, config: BlockConfig, x: str) -> str
     )
     y = builder.add(name, "attention", (x,), attention=kind, options=given)
     builder.operations[y] = replace(
-        builder.operations[y], parameters=held, module=name, multiply_adds=_products(builder, name, config, x)
+        builder.operations[y],
+        parameters=held,
+        module=name,
+        multiply_adds=_products(builder, name, config, x),
     )
     return y
 
 
 def _products(builder: _Builder, name: str, config: BlockConfig, x: str) -> int:
-    """The multiply-adds of an attention module that is shown as one operation; 0 for a kind of a user's own."""
+    """The multiply-adds of an attention module that is shown as one operation; 0 for a kind of a
+    user's own.
+    """
     if config.attention not in OPENED:
         return 0
     inside = _Builder(config, True)
@@ -298,14 +349,33 @@ def _efficient_channel(builder: _Builder, name: str, x: str, padding: str, **ada
     module = f"{name}.conv"
     kernel = builder.held[module][0].shape[-1]
     channels = builder.shape(x)[0]
-    y = builder.add(module, "1-d convolution", (y,), None, module, channels.size * kernel, kernel=(kernel,), padding=padding)
+    y = builder.add(
+        module,
+        "1-d convolution",
+        (y,),
+        None,
+        module,
+        channels.size * kernel,
+        kernel=(kernel,),
+        padding=padding,
+    )
     y = builder.add(f"{name}.sigmoid", "sigmoid", (y,))
     return builder.product(name, x, y)
 
 
-def _cbam(builder: _Builder, name: str, x: str, kernel_size: int, bn_eps: float, bn_decay: float, **width: Any) -> str:
+def _cbam(
+    builder: _Builder,
+    name: str,
+    x: str,
+    kernel_size: int,
+    bn_eps: float,
+    bn_decay: float,
+    **width: Any,
+) -> str:
     averages = builder.bottleneck(f"{name}.channel", builder.average(name, x))
-    greatest = builder.bottleneck(f"{name}.channel", builder.reduced(f"{name}.maximum", "maximum", x, 1, 2))
+    greatest = builder.bottleneck(
+        f"{name}.channel", builder.reduced(f"{name}.maximum", "maximum", x, 1, 2)
+    )
     gate = builder.add(f"{name}.sigmoid input", "sum", (averages, greatest))
     gate = builder.add(f"{name}.sigmoid", "sigmoid", (gate,))
     x = builder.product(f"{name}.average input", x, gate)
@@ -318,17 +388,28 @@ def _pooled(builder: _Builder, name: str, parts: tuple[tuple[str, str], ...]) ->
     """Maps of one channel each, over the channels, one behind the other."""
     maps = tuple(builder.reduced(f"{name}.{kind}", kind, x, 0) for kind, x in parts)
     _, rows, cols = builder.shape(maps[0])
-    return builder.add(f"{name}.concatenate", "concatenate", maps, (fixed(len(maps)), rows, cols), axis=0)
+    return builder.add(
+        f"{name}.concatenate", "concatenate", maps, (fixed(len(maps)), rows, cols), axis=0
+    )
 
 
-def _spatial_gate(builder: _Builder, name: str, x: str, kernel_size: int, eps: float, decay: float) -> str:
+def _spatial_gate(
+    builder: _Builder, name: str, x: str, kernel_size: int, eps: float, decay: float
+) -> str:
     y = builder.convolution(f"{name}.conv", x, (1, 1), (kernel_size // 2, kernel_size // 2))
     y = builder.batch_norm(f"{name}.bn", y, eps, decay)
     return builder.add(name, "sigmoid", (y,))
 
 
 def _bam(
-    builder: _Builder, name: str, x: str, dilation: int, fusion: str, bn_eps: float, bn_decay: float, **width: Any
+    builder: _Builder,
+    name: str,
+    x: str,
+    dilation: int,
+    fusion: str,
+    bn_eps: float,
+    bn_decay: float,
+    **width: Any,
 ) -> str:
     def layer(scope: str, conv: str, bn: str, x: str, reach: int = 0) -> str:
         y = builder.convolution(f"{scope}.{conv}", x, (1, 1), (reach, reach), max(reach, 1))
@@ -342,13 +423,17 @@ def _bam(
     for step in (0, 1):
         of_positions = layer(spatial, f"conv_di_{step}", f"bn_di_{step}", of_positions, dilation)
     of_positions = builder.convolution(f"{spatial}.conv_final", of_positions)
-    gate = builder.add(f"{name}.sigmoid input", fusion, (of_channels, of_positions), builder.shape(x))
+    gate = builder.add(
+        f"{name}.sigmoid input", fusion, (of_channels, of_positions), builder.shape(x)
+    )
     gate = builder.add(f"{name}.sigmoid", "sigmoid", (gate,))
     gate = builder.add(f"{name}.one_more", "add 1", (gate,))
     return builder.product(name, x, gate)
 
 
-def _concurrent_squeeze_excite(builder: _Builder, name: str, x: str, fusion: str, **width: Any) -> str:
+def _concurrent_squeeze_excite(
+    builder: _Builder, name: str, x: str, fusion: str, **width: Any
+) -> str:
     gate = builder.bottleneck(f"{name}.cSE", builder.average(f"{name}.cSE", x))
     gate = builder.add(f"{name}.cSE.sigmoid", "sigmoid", (gate,))
     channel = builder.product(f"{name}.cSE", x, gate)
@@ -390,7 +475,9 @@ def _gather_excite(
     return builder.product(name, x, y)
 
 
-def _global_context(builder: _Builder, name: str, x: str, pooling: str, fusion: str, ln_eps: float, **width: Any) -> str:
+def _global_context(
+    builder: _Builder, name: str, x: str, pooling: str, fusion: str, ln_eps: float, **width: Any
+) -> str:
     channels, rows, cols = builder.shape(x)
     context = (channels, fixed(1), fixed(1))
     if pooling == "average":
@@ -398,7 +485,9 @@ def _global_context(builder: _Builder, name: str, x: str, pooling: str, fusion: 
     else:
         logits = builder.convolution(f"{name}.conv_attn", x)
         weights = builder.add(f"{name}.softmax", "softmax", (logits,), (fixed(1), rows.times(cols)))
-        pooled = builder.matrix_product(f"{name}.context", (weights, x), context, rows.size * cols.size)
+        pooled = builder.matrix_product(
+            f"{name}.context", (weights, x), context, rows.size * cols.size
+        )
 
     def transformed(scope: str) -> str:
         y = builder.convolution(f"{scope}.fc1", pooled)
@@ -425,7 +514,9 @@ def _simam(builder: _Builder, name: str, x: str, e_lambda: float) -> str:
     return builder.product(name, x, gate)
 
 
-def _coordinate(builder: _Builder, name: str, x: str, bn_eps: float, bn_decay: float, **width: Any) -> str:
+def _coordinate(
+    builder: _Builder, name: str, x: str, bn_eps: float, bn_decay: float, **width: Any
+) -> str:
     channels, rows, cols = builder.shape(x)
     of_rows = builder.reduced(f"{name}.average", "average", x, 2)
     of_cols = builder.reduced(f"{name}.average", "average", x, 1)
@@ -437,60 +528,112 @@ def _coordinate(builder: _Builder, name: str, x: str, bn_eps: float, bn_decay: f
     hidden = builder.shape(y)[0]
     of_rows = builder.add(f"{name}.rows", "first part", (y,), (hidden, rows, fixed(1)))
     of_cols = builder.add(f"{name}.cols", "second part", (y,), (hidden, fixed(1), cols))
-    of_rows = builder.add(f"{name}.sigmoid", "sigmoid", (builder.convolution(f"{name}.conv_h", of_rows),))
-    of_cols = builder.add(f"{name}.sigmoid", "sigmoid", (builder.convolution(f"{name}.conv_w", of_cols),))
+    of_rows = builder.add(
+        f"{name}.sigmoid", "sigmoid", (builder.convolution(f"{name}.conv_h", of_rows),)
+    )
+    of_cols = builder.add(
+        f"{name}.sigmoid", "sigmoid", (builder.convolution(f"{name}.conv_w", of_cols),)
+    )
     x = builder.product(f"{name}.by_cols", x, of_cols)
     return builder.product(name, x, of_rows)
 
 
-def _triplet(builder: _Builder, name: str, x: str, kernel_size: int, spatial: bool, bn_eps: float, bn_decay: float) -> str:
+def _triplet(
+    builder: _Builder,
+    name: str,
+    x: str,
+    kernel_size: int,
+    spatial: bool,
+    bn_eps: float,
+    bn_decay: float,
+) -> str:
     channels, rows, cols = builder.shape(x)
-    turns = {"cw": (rows, channels, cols), "hc": (cols, rows, channels), "hw": (channels, rows, cols)}
+    turns = {
+        "cw": (rows, channels, cols),
+        "hc": (cols, rows, channels),
+        "hw": (channels, rows, cols),
+    }
     branches = []
     for gate in ("cw", "hc", "hw") if spatial else ("cw", "hc"):
-        turned = x if gate == "hw" else builder.add(f"{name}.maximum input", "swap axes", (x,), turns[gate])
+        turned = (
+            x
+            if gate == "hw"
+            else builder.add(f"{name}.maximum input", "swap axes", (x,), turns[gate])
+        )
         pooled = _pooled(builder, name, (("maximum", turned), ("average", turned)))
         opened = _spatial_gate(builder, f"{name}.{gate}", pooled, kernel_size, bn_eps, bn_decay)
         gated = builder.product(f"{name}.{gate}.gated", turned, opened)
-        back = gated if gate == "hw" else builder.add(f"{name}.{gate}.back", "swap axes", (gated,), (channels, rows, cols))
+        back = (
+            gated
+            if gate == "hw"
+            else builder.add(f"{name}.{gate}.back", "swap axes", (gated,), (channels, rows, cols))
+        )
         branches.append(back)
     total = builder.add(f"{name}.total", "sum", tuple(branches))
     return builder.add(name, f"divide by {len(branches)}", (total,))
 
 
 def _non_local(
-    builder: _Builder, name: str, x: str, subsample: bool, scale: bool, bn_eps: float, bn_decay: float, **width: Any
+    builder: _Builder,
+    name: str,
+    x: str,
+    subsample: bool,
+    scale: bool,
+    bn_eps: float,
+    bn_decay: float,
+    **width: Any,
 ) -> str:
     query, key, value = (builder.convolution(f"{name}.{conv}", x) for conv in ("theta", "phi", "g"))
     hidden, rows, cols = builder.shape(query)
     if subsample:
-        half = (hidden, Extent(f"⌊{rows.formula}/2⌋", rows.size // 2), Extent(f"⌊{cols.formula}/2⌋", cols.size // 2))
+        half = (
+            hidden,
+            Extent(f"⌊{rows.formula}/2⌋", rows.size // 2),
+            Extent(f"⌊{cols.formula}/2⌋", cols.size // 2),
+        )
         pool: dict[str, Any] = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)}
-        key, value = (builder.add(f"{name}.max_pool_2x2", "maximum pooling", (part,), half, **pool) for part in (key, value))
+        key, value = (
+            builder.add(f"{name}.max_pool_2x2", "maximum pooling", (part,), half, **pool)
+            for part in (key, value)
+        )
     here = rows.times(cols)
     there = builder.shape(key)[1].times(builder.shape(key)[2])
-    logits = builder.matrix_product(f"{name}.softmax input", (query, key), (here, there), hidden.size)
-    logits = builder.add(f"{name}.scaled", f"divide by √{hidden.size}", (logits,)) if scale else logits
+    logits = builder.matrix_product(
+        f"{name}.softmax input", (query, key), (here, there), hidden.size
+    )
+    logits = (
+        builder.add(f"{name}.scaled", f"divide by √{hidden.size}", (logits,)) if scale else logits
+    )
     weights = builder.add(f"{name}.softmax", "softmax", (logits,))
-    y = builder.matrix_product(f"{name}.weighted", (weights, value), (hidden, rows, cols), there.size)
+    y = builder.matrix_product(
+        f"{name}.weighted", (weights, value), (hidden, rows, cols), there.size
+    )
     y = builder.convolution(f"{name}.conv_out", y)
     y = builder.batch_norm(f"{name}.bn", y, bn_eps, bn_decay)
     return builder.add(name, "sum", (x, y))
 
 
-def _multi_head_self_attention(builder: _Builder, name: str, x: str, heads: int, scale_positions: bool, **shape: Any) -> str:
+def _multi_head_self_attention(
+    builder: _Builder, name: str, x: str, heads: int, scale_positions: bool, **shape: Any
+) -> str:
     channels, rows, cols = builder.shape(x)
     width, here = channels.size // heads, rows.times(cols)
     logits_shape = (fixed(heads), here, here)
     qkv = builder.convolution(f"{name}.qkv", x)
     part = (fixed(heads), here, fixed(width))
-    query, key, value = (builder.add(f"{name}.{word}", "part", (qkv,), part) for word in ("query", "key", "value"))
+    query, key, value = (
+        builder.add(f"{name}.{word}", "part", (qkv,), part) for word in ("query", "key", "value")
+    )
     scaled = builder.add(f"{name}.scaled", f"divide by √{width}", (query,))
     content = builder.matrix_product(f"{name}.logits", (scaled, key), logits_shape, width)
     asked = scaled if scale_positions else query
-    positions = builder.matrix_product(f"{name}.pos_embed", (asked,), logits_shape, 0, f"{name}.pos_embed")
+    positions = builder.matrix_product(
+        f"{name}.pos_embed", (asked,), logits_shape, 0, f"{name}.pos_embed"
+    )
     products = heads * here.size * width * (rows.size + cols.size)
-    builder.operations[positions] = replace(builder.operations[positions], kind="relative positions", multiply_adds=products)
+    builder.operations[positions] = replace(
+        builder.operations[positions], kind="relative positions", multiply_adds=products
+    )
     logits = builder.add(f"{name}.softmax input", "sum", (content, positions))
     weights = builder.add(f"{name}.softmax", "softmax", (logits,))
     return builder.matrix_product(name, (weights, value), (channels, rows, cols), here.size)

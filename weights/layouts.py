@@ -1,4 +1,6 @@
-"""Per framework: where it keeps each parameter and in which axis order. Data; the only place that knows axis orders."""
+"""Per framework: where it keeps each parameter and in which axis order. Data; the only place that
+knows axis orders.
+"""
 
 from dataclasses import dataclass, field
 
@@ -9,10 +11,11 @@ from weights.parameters import ROLES, Parameter, Role
 class Layout:
     """How a framework holds the parameters of the schema.
 
-    label: the framework's name in messages. package: our implementation in it. modules: the top-level modules its
-    classes come from. leaves: for each role, its leaf name and the order of its axes. sequence: the attribute in which
-    its sequential container keeps its items ("" where items are attributes named by their number). unread: leaves that
-    the framework adds and no computation of ours reads.
+    label: the framework's name in messages. package: our implementation in it. modules: the
+    top-level modules its classes come from. leaves: for each role, its leaf name and the order of
+    its axes. sequence: the attribute in which its sequential container keeps its items ("" where
+    items are attributes named by their number). unread: leaves that the framework adds and no
+    computation of ours reads.
     """
 
     label: str
@@ -53,7 +56,8 @@ LAYOUTS = {
             "row offsets": ("height_rel", "offset feature"),
             "column offsets": ("width_rel", "offset feature"),
         },
-        # Counts training steps for momentum=None, a cumulative average; with a fixed decay nothing reads it.
+        # Counts training steps for momentum=None, a cumulative average; with a fixed decay nothing
+        # reads it.
         unread=("num_batches_tracked",),
     ),
     "jax": Layout(
@@ -108,20 +112,30 @@ def register_role(
     jax: tuple[str, str] | None = None,
     tf: tuple[str, str] | None = None,
 ) -> None:
-    """A role for parameters of your own: canonical (PyTorch's) leaf name and axes, as in ("gamma", "channel").
+    """A role for parameters of your own: canonical (PyTorch's) leaf name and axes, as in ("gamma",
+    "channel").
 
-    jax, tf: leaf name and axis order in Flax and Keras where they differ. Registering it again replaces it.
+    jax, tf: leaf name and axis order in Flax and Keras where they differ. Registering it again
+        replaces it.
     Raises ValueError for a role of ours, and for axes that are not the same ones.
     """
     if role in _BUILT_IN:
-        raise ValueError(f"role: expected a name that no built-in role has, got {role!r}; those have {', '.join(_BUILT_IN)}")
+        raise ValueError(
+            f"role: expected a name that no built-in role has, got {role!r}; those have "
+            f"{', '.join(_BUILT_IN)}"
+        )
     for framework, named in (("jax", jax), ("tf", tf)):
         if named is not None and not (isinstance(named, tuple) and len(named) == 2):
-            raise ValueError(f"{framework}: expected a leaf name and axes, as in ('kernel', 'in out'), got {named!r}")
+            raise ValueError(
+                f"{framework}: expected a leaf name and axes, as in ('kernel', 'in out'), got "
+                f"{named!r}"
+            )
     held = {"torch": (leaf, axes), "jax": jax or (leaf, axes), "tf": tf or (leaf, axes)}
     for framework, (_, order) in held.items():
         if sorted(order.split()) != sorted(axes.split()):
-            raise ValueError(f"{framework}: expected the axes {axes!r} in some order, got {order!r}")
+            raise ValueError(
+                f"{framework}: expected the axes {axes!r} in some order, got {order!r}"
+            )
     ROLES[role] = Role(leaf, axes, trainable)
     for framework, named in held.items():
         LAYOUTS[framework].leaves[role] = named

@@ -1,6 +1,8 @@
-"""Live models: export, load, port. Knows no framework; the adapter of the model's own package does the touching.
+"""Live models: export, load, port. Knows no framework; the adapter of the model's own package does
+the touching.
 
-An implementation's package is named in `layouts` and imported when a model of it is first met, never before.
+An implementation's package is named in `layouts` and imported when a model of it is first met,
+never before.
 """
 
 import importlib
@@ -24,12 +26,16 @@ class MissingFramework(ImportError):  # noqa: N818  (it is what is missing, not 
 
 
 def adapter(framework: str) -> ModuleType:
-    """The adapter of our implementation in a framework. Raises MissingFramework when the framework is not installed."""
+    """The adapter of our implementation in a framework. Raises MissingFramework when the framework
+    is not installed.
+    """
     return part(framework, "adapter")
 
 
 def part(framework: str, name: str) -> ModuleType:
-    """A module of our implementation in a framework. Raises MissingFramework when the framework is not installed."""
+    """A module of our implementation in a framework. Raises MissingFramework when the framework is
+    not installed.
+    """
     package = layout(framework).package
     try:
         return importlib.import_module(f"{package}.{name}")
@@ -37,7 +43,8 @@ def part(framework: str, name: str) -> ModuleType:
         if (error.name or "").split(".")[0] in (package, "weights"):
             raise
         raise MissingFramework(
-            f"{layout(framework).label} is not installed ({error.name} was not found): pip install {INSTALL[framework]}",
+            f"{layout(framework).label} is not installed ({error.name} was not found): pip "
+            f"install {INSTALL[framework]}",
             name=error.name,
         ) from None
 
@@ -45,12 +52,14 @@ def part(framework: str, name: str) -> ModuleType:
 def framework_of(model: object) -> str:
     """Which framework a live model of ours belongs to. Raises TypeError for anything else."""
     framework = _origin(model)
-    # A wrapper of the model, such as torch.compile's, passes `config` through and is of the same framework.
+    # A wrapper of the model, such as torch.compile's, passes `config` through and is of the same
+    # framework.
     if framework is not None and isinstance(getattr(model, "config", None), Config):
         return framework
     raise TypeError(
-        f"expected a ResidualBlockWithAttention or a ResidualAttentionNetwork of pytorch_impl, jax_impl or tf_impl, got "
-        f"{type(model).__module__}.{type(model).__qualname__}; if your model holds one, pass that part of it"
+        "expected a ResidualBlockWithAttention or a ResidualAttentionNetwork of pytorch_impl, "
+        f"jax_impl or tf_impl, got {type(model).__module__}.{type(model).__qualname__}; if your "
+        "model holds one, pass that part of it"
     )
 
 
@@ -60,20 +69,27 @@ def owner(model: object) -> str:
     if framework is None:
         kind = type(model)
         raise TypeError(
-            f"expected a PyTorch module, a Flax module or a Keras layer, got {kind.__module__}.{kind.__qualname__}"
+            "expected a PyTorch module, a Flax module or a Keras layer, got "
+            f"{kind.__module__}.{kind.__qualname__}"
         )
     return framework
 
 
 def _origin(model: object) -> str | None:
     """The first that fits: on its PyTorch backend Keras' layers are PyTorch modules as well."""
-    owners = {module: framework for framework, described in LAYOUTS.items() for module in described.modules}
+    owners = {
+        module: framework
+        for framework, described in LAYOUTS.items()
+        for module in described.modules
+    }
     origins = (kind.__module__.split(".")[0] for kind in type(model).__mro__)
     return next((owners[origin] for origin in origins if origin in owners), None)
 
 
 def leaves(model: Any) -> dict[str, Any]:
-    """The live arrays of a model, by canonical name. Raises WeightsError when they are not what its config describes."""
+    """The live arrays of a model, by canonical name. Raises WeightsError when they are not what its
+    config describes.
+    """
     framework = framework_of(model)
     described = layout(framework)
     live, absent = {}, []
@@ -85,7 +101,10 @@ def leaves(model: Any) -> dict[str, Any]:
         if live[parameter.name] is None:
             absent.append(f"{parameter.name}: missing")
     known = {id(leaf) for leaf in live.values()}
-    expected = {p.name: reorder(np.empty(p.shape, bool), p.axes, described.axes(p)).shape for p in schema(model.config)}
+    expected = {
+        p.name: reorder(np.empty(p.shape, bool), p.axes, described.axes(p)).shape
+        for p in schema(model.config)
+    }
     misshapen = [
         f"{name}: expected {expected[name]} as {described.label} holds it, got {tuple(leaf.shape)}"
         for name, leaf in live.items()
@@ -98,7 +117,9 @@ def leaves(model: Any) -> dict[str, Any]:
     ]
     faults = absent + strange + misshapen
     if faults:
-        raise WeightsError(f"the model is not what its config describes; {_suspicion(model.config)}", faults)
+        raise WeightsError(
+            f"the model is not what its config describes; {_suspicion(model.config)}", faults
+        )
     return live
 
 
@@ -106,8 +127,8 @@ def _suspicion(config: Config) -> str:
     own = own_kinds(config)
     if own:
         return (
-            f"does the module registered as {own[0]!r} hold, once constructed, the arrays that its parameters= name, and no "
-            f"others?"
+            f"does the module registered as {own[0]!r} hold, once constructed, the arrays that its "
+            "parameters= name, and no others?"
         )
     return "was a part of it replaced?"
 
@@ -119,29 +140,40 @@ def _walk(model: Any, path: str) -> Any:
 
 
 def export(model: Any) -> Arrays:
-    """{canonical name: NumPy array}: copies of all parameters and running statistics, canonical layout, dtypes kept.
+    """{canonical name: NumPy array}: copies of all parameters and running statistics, canonical
+    layout, dtypes kept.
 
     model: a ResidualBlockWithAttention or ResidualAttentionNetwork of any of the three packages.
-    Raises TypeError for another object, WeightsError when the model is not what its config describes.
+    Raises TypeError for another object, WeightsError when the model is not what its config
+    describes.
     """
     framework = framework_of(model)
     module, described, live = adapter(framework), layout(framework), leaves(model)
-    foreign = {name: module.dtype_name(leaf) for name, leaf in live.items() if module.dtype_name(leaf) not in DTYPES}
+    foreign = {
+        name: module.dtype_name(leaf)
+        for name, leaf in live.items()
+        if module.dtype_name(leaf) not in DTYPES
+    }
     if foreign:
         raise WeightsError(
-            f"cannot export a {described.label} model with parameters in other dtypes than {', '.join(DTYPES)}:",
+            f"cannot export a {described.label} model with parameters in other dtypes than "
+            f"{', '.join(DTYPES)}:",
             [f"{name}: {dtype}" for name, dtype in foreign.items()],
         )
     return {
-        parameter.name: reorder(module.to_numpy(live[parameter.name]), described.axes(parameter), parameter.axes)
+        parameter.name: reorder(
+            module.to_numpy(live[parameter.name]), described.axes(parameter), parameter.axes
+        )
         for parameter in schema(model.config)
     }
 
 
 def load(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
-    """Puts canonical arrays into a live model. Strict: names, shapes and dtypes must be those of the model.
+    """Puts canonical arrays into a live model. Strict: names, shapes and dtypes must be those of
+    the model.
 
-    Running statistics are held in float32 at least: where they come in bfloat16 or float16 they are widened, which is exact.
+    Running statistics are held in float32 at least: where they come in bfloat16 or float16 they are
+    widened, which is exact.
     Raises WeightsError with every fault; the model is then as it was before.
     """
     framework = framework_of(model)
@@ -167,9 +199,13 @@ def _with_wide_statistics(parameters: Parameters, arrays: Mapping[str, Any]) -> 
     """The same arrays, running statistics in bfloat16 or float16 in float32 instead."""
     statistics = {parameter.name for parameter in parameters if not parameter.trainable}
     low = {
-        name for name in statistics & set(arrays) if isinstance(arrays[name], np.ndarray) and arrays[name].dtype.name in LOW
+        name
+        for name in statistics & set(arrays)
+        if isinstance(arrays[name], np.ndarray) and arrays[name].dtype.name in LOW
     }
-    return {name: array.astype(np.float32) if name in low else array for name, array in arrays.items()}
+    return {
+        name: array.astype(np.float32) if name in low else array for name, array in arrays.items()
+    }
 
 
 def build(
@@ -179,13 +215,18 @@ def build(
     device: str | None = None,
     compute: str | None = None,
 ) -> Any:
-    """A new model of `config` in a framework, with these arrays, in their dtype and in evaluation mode.
+    """A new model of `config` in a framework, with these arrays, in their dtype and in evaluation
+    mode.
 
-    compute: "bfloat16" or "float16" for mixed precision, as the framework does it: parameters as they are, computed lower.
+    compute: "bfloat16" or "float16" for mixed precision, as the framework does it: parameters as
+        they are, computed lower.
     Raises ValueError for another `compute`.
     """
     if compute is not None and compute not in LOW:
-        raise ValueError(f"compute: expected one of {', '.join(LOW)}, or None for the dtype of the arrays, got {compute!r}")
+        raise ValueError(
+            f"compute: expected one of {', '.join(LOW)}, or None for the dtype of the arrays, got "
+            f"{compute!r}"
+        )
     parameters = schema(config)
     check(parameters, arrays)
     module = adapter(framework)
@@ -199,13 +240,14 @@ def build(
 
 
 def port(model: Any, to: str, device: str | None = None) -> Any:
-    """The same model in another framework ("torch", "jax" or "tf"): same config, parameters, statistics and dtype.
+    """The same model in another framework ("torch", "jax" or "tf"): same config, parameters,
+    statistics and dtype.
 
-    It is in training mode if `model` is. (Keras models keep no mode, and infer unless called with training=True: what
-    is ported from Keras comes in evaluation mode.)
+    It is in training mode if `model` is. (Keras models keep no mode, and infer unless called with
+    training=True: what is ported from Keras comes in evaluation mode.)
     device: "cpu" or "cuda"; by default where the framework puts new models.
-    Raises MissingFramework when the other framework is not installed, TypeError for a class derived from ours, which may
-    compute something else, and what `export` and `load` raise.
+    Raises MissingFramework when the other framework is not installed, TypeError for a class derived
+    from ours, which may compute something else, and what `export` and `load` raise.
     """
     layout(to)
     framework = framework_of(model)
@@ -213,8 +255,9 @@ def port(model: Any, to: str, device: str | None = None) -> Any:
     kind = type(getattr(model, "_orig_mod", model))  # what torch.compile wrapped
     if kind.__module__.split(".")[0] != layout(framework).package:
         raise TypeError(
-            f"{kind.__module__}.{kind.__qualname__} is derived from our class and may compute something else, which "
-            f"would be lost; port a plain model, or export this one's weights and load them into yours"
+            f"{kind.__module__}.{kind.__qualname__} is derived from our class and may compute "
+            "something else, which would be lost; port a plain model, or export this one's "
+            "weights and load them into yours"
         )
     ported = build(model.config, export(model), to, device)
     adapter(to).set_training(ported, source.is_training(model))

@@ -1,11 +1,15 @@
-"""What a parameter is: its canonical name, the names of its axes, its shape, and what it does in its layer."""
+"""What a parameter is: its canonical name, the names of its axes, its shape, and what it does in
+its layer.
+"""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Role:
-    """What a parameter does in its layer. leaf: the last part of its canonical (PyTorch's) name. axes: canonical order."""
+    """What a parameter does in its layer. leaf: the last part of its canonical (PyTorch's) name.
+    axes: canonical order.
+    """
 
     leaf: str
     axes: str
@@ -30,10 +34,12 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """One array of a model: `module` and the role's leaf make its canonical name; `shape` is in canonical axis order.
+    """One array of a model: `module` and the role's leaf make its canonical name; `shape` is in
+    canonical axis order.
 
     module: the dotted path of the layer that holds it, "" for what the module itself holds.
-    Raises ValueError for a role that `ROLES` does not have, and for a shape that is not one size for each axis.
+    Raises ValueError for a role that `ROLES` does not have, and for a shape that is not one size
+    for each axis.
     """
 
     module: str
@@ -43,12 +49,18 @@ class Parameter:
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise ValueError(
-                f"role: expected one of {', '.join(ROLES)}, got {self.role!r}; for one of your own call "
-                f"weights.register_role"
+                f"role: expected one of {', '.join(ROLES)}, got {self.role!r}; for one of your own "
+                "call weights.register_role"
             )
         axes = ROLES[self.role].axes.split()
-        if not isinstance(self.shape, tuple) or len(self.shape) != len(axes) or not all(size > 0 for size in self.shape):
-            raise ValueError(f"shape: expected {len(axes)} positive sizes ({' '.join(axes)}), got {self.shape!r}")
+        if (
+            not isinstance(self.shape, tuple)
+            or len(self.shape) != len(axes)
+            or not all(size > 0 for size in self.shape)
+        ):
+            raise ValueError(
+                f"shape: expected {len(axes)} positive sizes ({' '.join(axes)}), got {self.shape!r}"
+            )
 
     @property
     def leaf(self) -> str:
@@ -71,7 +83,11 @@ Parameters = tuple[Parameter, ...]
 
 
 def convolution(
-    module: str, in_channels: int, out_channels: int, kernel_size: tuple[int, int] = (1, 1), bias: bool = True
+    module: str,
+    in_channels: int,
+    out_channels: int,
+    kernel_size: tuple[int, int] = (1, 1),
+    bias: bool = True,
 ) -> Parameters:
     kernel = Parameter(module, "convolution kernel", (out_channels, in_channels, *kernel_size))
     return (kernel, Parameter(module, "convolution bias", (out_channels,))) if bias else (kernel,)
@@ -91,7 +107,8 @@ def linear(module: str, in_features: int, out_features: int) -> Parameters:
 
 def batch_norm(module: str, channels: int) -> Parameters:
     return tuple(
-        Parameter(module, role, (channels,)) for role in ("norm scale", "norm offset", "norm mean", "norm variance")
+        Parameter(module, role, (channels,))
+        for role in ("norm scale", "norm offset", "norm mean", "norm variance")
     )
 
 
@@ -101,4 +118,7 @@ def layer_norm(module: str, channels: int) -> Parameters:
 
 def within(module: str, parameters: Parameters) -> Parameters:
     """The same parameters, seen from the module that holds them under the name `module`."""
-    return tuple(replace(parameter, module=f"{module}.{parameter.module}".rstrip(".")) for parameter in parameters)
+    return tuple(
+        replace(parameter, module=f"{module}.{parameter.module}".rstrip("."))
+        for parameter in parameters
+    )

@@ -1,8 +1,10 @@
-"""How a model is trained: optimizer, schedule of the rate, loss, and the order of the data. Frozen, validated, JSON.
+"""How a model is trained: optimizer, schedule of the rate, loss, and the order of the data. Frozen,
+validated, JSON.
 
-Every argument means what it means in PyTorch, and has PyTorch's default; each docstring holds the formula. In them w is a
-parameter, g the gradient of the loss with respect to it, t = 1, 2, ... the number of the step being taken, and rate the
-learning rate times the schedule's factor at t - 1, the number of steps taken before.
+Every argument means what it means in PyTorch, and has PyTorch's default; each docstring holds the
+formula. In them w is a parameter, g the gradient of the loss with respect to it, t = 1, 2, ... the
+number of the step being taken, and rate the learning rate times the schedule's factor at t - 1, the
+number of steps taken before.
 """
 
 import json
@@ -42,9 +44,9 @@ class SGD(_Named):
     """Stochastic gradient descent with momentum (Sutskever et al. 2013, as PyTorch writes it).
 
         g = g + weight_decay w                  coupled: decay goes through the momentum
-        momentum_buffer = momentum momentum_buffer + g                              starts with 0
-        g = g + momentum momentum_buffer if nesterov else momentum_buffer
-        w = w - rate g                          the momentum holds gradients, not steps: a new rate applies to all of it
+        momentum_buffer = momentum momentum_buffer + g                              starts with 0 g
+        = g + momentum momentum_buffer if nesterov else momentum_buffer w = w - rate g
+        the momentum holds gradients, not steps: a new rate applies to all of it
 
     Raises ValueError, naming the argument; Nesterov's form needs a momentum.
     """
@@ -62,7 +64,10 @@ class SGD(_Named):
             weight_decay=_from_zero("weight_decay", self.weight_decay),
         )
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov: expected a momentum over 0 with it, as in SGD(0.1, momentum=0.9, nesterov=True)")
+            raise ValueError(
+                "nesterov: expected a momentum over 0 with it, as in SGD(0.1, momentum=0.9, "
+                "nesterov=True)"
+            )
 
     @property
     def moments(self) -> tuple[str, ...]:
@@ -74,11 +79,11 @@ class SGD(_Named):
 class Adam(_Named):
     """Adam (Kingma & Ba 2015, algorithm 1), its weight decay coupled: part of the gradient.
 
-        g = g + weight_decay w
-        exp_avg = betas[0] exp_avg + (1 - betas[0]) g                               starts with 0
-        exp_avg_sq = betas[1] exp_avg_sq + (1 - betas[1]) g^2                       starts with 0
-        m = exp_avg / (1 - betas[0]^t), v = exp_avg_sq / (1 - betas[1]^t)           bias correction
-        w = w - rate m / (sqrt(v) + eps)        eps outside of the root and behind the bias correction
+        g = g + weight_decay w exp_avg = betas[0] exp_avg + (1 - betas[0]) g
+        starts with 0 exp_avg_sq = betas[1] exp_avg_sq + (1 - betas[1]) g^2
+        starts with 0 m = exp_avg / (1 - betas[0]^t), v = exp_avg_sq / (1 - betas[1]^t)
+        bias correction w = w - rate m / (sqrt(v) + eps)        eps outside of the root and behind
+        the bias correction
 
     Raises ValueError, naming the argument.
     """
@@ -103,7 +108,8 @@ class Adam(_Named):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2, the decay times the rate as in PyTorch).
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2, the decay times the
+    rate as in PyTorch).
 
         w = w - rate weight_decay w             beside the step of Adam, whose moments see no decay
 
@@ -130,8 +136,8 @@ class Constant(_Named):
 
 @dataclass(frozen=True)
 class Cosine(_Named):
-    """Half a cosine from 1 at step 0 down to `final` at step `steps`, and `final` behind it (Loshchilov & Hutter 2017,
-    equation 5, without restarts).
+    """Half a cosine from 1 at step 0 down to `final` at step `steps`, and `final` behind it
+    (Loshchilov & Hutter 2017, equation 5, without restarts).
 
         final + (1 - final) (1 + cos(pi step / steps)) / 2
 
@@ -146,12 +152,16 @@ class Cosine(_Named):
 
     def at(self, step: int) -> float:
         """What the learning rate is multiplied by after `step` steps."""
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(step, self.steps) / self.steps)) / 2
+        return (
+            self.final
+            + (1 - self.final) * (1 + math.cos(math.pi * min(step, self.steps) / self.steps)) / 2
+        )
 
 
 @dataclass(frozen=True)
 class Step(_Named):
-    """Multiplied by `factor` at each milestone: the step with that number, counted from 0, is the first with the new rate.
+    """Multiplied by `factor` at each milestone: the step with that number, counted from 0, is the
+    first with the new rate.
 
     Raises ValueError, naming the argument.
     """
@@ -161,12 +171,20 @@ class Step(_Named):
 
     def __post_init__(self) -> None:
         given = self.milestones
-        if not isinstance(given, (tuple, list)) or not all(is_integer(each) and each > 0 for each in given):
-            raise ValueError(f"milestones: expected positive integers, as in (30, 60), got {given!r}")
+        if not isinstance(given, (tuple, list)) or not all(
+            is_integer(each) and each > 0 for each in given
+        ):
+            raise ValueError(
+                f"milestones: expected positive integers, as in (30, 60), got {given!r}"
+            )
         if not given:
-            raise ValueError("milestones: expected one or more, got none; Constant() is the schedule without any")
+            raise ValueError(
+                "milestones: expected one or more, got none; Constant() is the schedule without any"
+            )
         if any(later <= sooner for sooner, later in pairwise(given)):
-            raise ValueError(f"milestones: expected each to be later than the one before, got {given!r}")
+            raise ValueError(
+                f"milestones: expected each to be later than the one before, got {given!r}"
+            )
         self._set(milestones=tuple(map(int, given)), factor=positive("factor", self.factor))
 
     def at(self, step: int) -> float:
@@ -184,8 +202,9 @@ SCHEDULES: dict[str, type[Schedule]] = {kind.__name__: kind for kind in (Constan
 class Recipe(_Config):
     """Everything that decides a training run besides the model and the data.
 
-    optimizer: SGD, Adam or AdamW; it updates every trainable parameter, weight decay included. schedule: Constant, Cosine
-    or Step. label_smoothing: the part of the target that is spread over all classes (Szegedy et al. 2016, section 7).
+    optimizer: SGD, Adam or AdamW; it updates every trainable parameter, weight decay included.
+    schedule: Constant, Cosine or Step. label_smoothing: the part of the target that is spread over
+    all classes (Szegedy et al. 2016, section 7).
     batch_size: images a step. seed: of the order of the data, see `batch`.
     Raises ValueError, naming the argument, what was expected and what came.
     """
@@ -199,12 +218,18 @@ class Recipe(_Config):
     def __post_init__(self) -> None:
         for name, kinds in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if not isinstance(getattr(self, name), tuple(kinds.values())):
-                raise ValueError(f"{name}: expected one of {', '.join(kinds)}, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name}: expected one of {', '.join(kinds)}, got {getattr(self, name)!r}"
+                )
         seed = at_least("seed", self.seed, 0)
         if seed >= 2**32:
             raise ValueError(f"seed: expected an integer under 2^32, got {seed}")
         smoothing = _from_zero("label_smoothing", self.label_smoothing, 1)
-        self._set(batch_size=at_least("batch_size", self.batch_size, 1), seed=seed, label_smoothing=smoothing)
+        self._set(
+            batch_size=at_least("batch_size", self.batch_size, 1),
+            seed=seed,
+            label_smoothing=smoothing,
+        )
 
     def rate(self, step: int) -> float:
         """The learning rate of the update that follows `step` updates."""
@@ -213,13 +238,21 @@ class Recipe(_Config):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {**values, "optimizer": self.optimizer.to_named(), "schedule": self.schedule.to_named()}
+        return {
+            **values,
+            "optimizer": self.optimizer.to_named(),
+            "schedule": self.schedule.to_named(),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The recipe that `to_dict` wrote. Raises ValueError."""
         named: dict[str, Mapping[str, type[Any]]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
-        made = {name: _part(name, values[name], kinds) for name, kinds in named.items() if name in values}
+        made = {
+            name: _part(name, values[name], kinds)
+            for name, kinds in named.items()
+            if name in values
+        }
         return super().from_dict({**values, **made})
 
     def to_json(self) -> str:
@@ -232,7 +265,9 @@ def _part(role: str, value: Any, kinds: Mapping[str, type[Any]]) -> Any:
         return value
     name = value.get("name") if isinstance(value, Mapping) else None
     if not isinstance(name, str) or name not in kinds:
-        raise ValueError(f'{role}: expected an object whose "name" is one of {", ".join(kinds)}, got {value!r}')
+        raise ValueError(
+            f'{role}: expected an object whose "name" is one of {", ".join(kinds)}, got {value!r}'
+        )
     return kinds[name].from_dict({key: item for key, item in value.items() if key != "name"})
 
 
@@ -242,9 +277,10 @@ def _part(role: str, value: Any, kinds: Mapping[str, type[Any]]) -> Any:
 def batch(recipe: Recipe, examples: int, step: int) -> np.ndarray:
     """Which of `examples` images the step uses that follows `step` others: (batch_size,) indices.
 
-    Each epoch is a permutation of its own, drawn from (seed, number of the epoch) alone, so that the number of steps is the
-    position in the data. What remains of an epoch is left out. RandomState, since NumPy promises that its numbers never
-    change. Raises ValueError when there are fewer images than one batch.
+    Each epoch is a permutation of its own, drawn from (seed, number of the epoch) alone, so that
+    the number of steps is the position in the data. What remains of an epoch is left out.
+    RandomState, since NumPy promises that its numbers never change. Raises ValueError when there
+    are fewer images than one batch.
     """
     each = steps_an_epoch(recipe, examples)
     epoch, position = divmod(step, each)
@@ -256,8 +292,8 @@ def steps_an_epoch(recipe: Recipe, examples: int) -> int:
     """How many batches there are in an epoch. Raises ValueError when there is none."""
     if examples < recipe.batch_size:
         raise ValueError(
-            f"batch_size: expected at most the number of images, {examples}, got {recipe.batch_size}; there would be no "
-            f"whole batch in an epoch"
+            f"batch_size: expected at most the number of images, {examples}, got "
+            f"{recipe.batch_size}; there would be no whole batch in an epoch"
         )
     return examples // recipe.batch_size
 

@@ -6,12 +6,16 @@ from weights.parameters import Parameters, batch_norm, convolution, linear, with
 
 
 def schema(config: Config) -> Parameters:
-    """Every parameter and running statistic of the model that `config` describes, in the order of execution."""
+    """Every parameter and running statistic of the model that `config` describes, in the order of
+    execution.
+    """
     if isinstance(config, BlockConfig):
         return _block(config)
     if isinstance(config, NetworkConfig):
         return _network(config)
-    raise TypeError(f"config: expected a BlockConfig or a NetworkConfig, got {type(config).__name__}")
+    raise TypeError(
+        f"config: expected a BlockConfig or a NetworkConfig, got {type(config).__name__}"
+    )
 
 
 def _block(config: BlockConfig) -> Parameters:
@@ -25,14 +29,23 @@ def _block(config: BlockConfig) -> Parameters:
         *batch_norm("bn1", width),
         *convolution("conv2", width, width, config.kernel_size, bias),  # type: ignore[arg-type]
         *batch_norm("bn2", width),
-        *within("attention", attention_parameters(config.attention, width, config.attention_options or {})),
+        *within(
+            "attention",
+            attention_parameters(config.attention, width, config.attention_options or {}),
+        ),
         *(within("shortcut", shortcut) if config.projects else ()),
     )
 
 
 def _network(config: NetworkConfig) -> Parameters:
     stem = (
-        *convolution("conv", config.in_channels, config.stem_channels, config.stem_kernel_size, config.conv_bias),  # type: ignore[arg-type]
+        *convolution(
+            "conv",
+            config.in_channels,
+            config.stem_channels,
+            config.stem_kernel_size,
+            config.conv_bias,
+        ),  # type: ignore[arg-type]
         *batch_norm("bn", config.stem_channels),  # type: ignore[arg-type]
     )
     blocks = (

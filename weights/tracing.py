@@ -1,9 +1,10 @@
-"""Recording what a model computes, stage by stage: the part that is the same in every framework. Knows no framework.
+"""Recording what a model computes, stage by stage: the part that is the same in every framework.
+Knows no framework.
 
-A stage is the output of a module (by its path, "conv1"), of one of the functions that the forward methods call (by its
-name, behind the module it is called in, "attention.sigmoid"), or a value that such a function is given and nothing recorded
-gave ("sum"). What is called a second time is "relu 2". The three implementations are one text, so their stages have the same
-names in the same order.
+A stage is the output of a module (by its path, "conv1"), of one of the functions that the forward
+methods call (by its name, behind the module it is called in, "attention.sigmoid"), or a value that
+such a function is given and nothing recorded gave ("sum"). What is called a second time is "relu
+2". The three implementations are one text, so their stages have the same names in the same order.
 """
 
 import threading
@@ -17,7 +18,8 @@ import numpy as np
 
 from weights.layouts import Layout
 
-# The functions of `layers.py` that are stages, besides modules. What only moves values about (a reshape) is none.
+# The functions of `layers.py` that are stages, besides modules. What only moves values about (a
+# reshape) is none.
 FUNCTIONS = (
     "relu",
     "sigmoid",
@@ -34,7 +36,8 @@ FUNCTIONS = (
     "greater",
     "softmax",
 )
-# Their outputs, and those of modules of these classes, are not maps: their axes have the same order in every framework.
+# Their outputs, and those of modules of these classes, are not maps: their axes have the same order
+# in every framework.
 NOT_MAPS = ("softmax", "RelativePositions")
 # The stages that are given what the block or the network is given, whatever stands in front of it.
 FIRST_STAGES = ("conv1", "shortcut.0", "stem.conv")
@@ -51,11 +54,13 @@ def numbered(name: str, taken: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a model computed, by stage, in the order of execution. Arrays are canonical: (batch, channels, height, width).
+    """What a model computed, by stage, in the order of execution. Arrays are canonical: (batch,
+    channels, height, width).
 
-    values: what came out. slopes: the gradients of sum(output * cotangent) with respect to that, for those stages on which
-    the output depends. statistics: running statistics after the pass, by stage and leaf ("bn1.running_mean"). received: what
-    the first stage was given, which in a model that holds a block is not what the model was given; None if not known.
+    values: what came out. slopes: the gradients of sum(output * cotangent) with respect to that,
+    for those stages on which the output depends. statistics: running statistics after the pass, by
+    stage and leaf ("bn1.running_mean"). received: what the first stage was given, which in a model
+    that holds a block is not what the model was given; None if not known.
     """
 
     values: Mapping[str, np.ndarray]
@@ -67,10 +72,11 @@ class Recording:
 class Recorder:
     """Is told of every module and function that a model calls, and keeps what they give.
 
-    names: the stage of each module, by the module's id; "" is the model itself. last: what to call its output. every:
-    whether functions are stages, too. tap: is given the number of a stage, counted as they come, and its value, and gives
-    the value to go on with; a framework puts in there what it needs for gradients. copied: makes a copy of a value that
-    what the model does to the value leaves alone, for a model of a user's own, which may change values in place.
+    names: the stage of each module, by the module's id; "" is the model itself. last: what to call
+    its output. every: whether functions are stages, too. tap: is given the number of a stage,
+    counted as they come, and its value, and gives the value to go on with; a framework puts in
+    there what it needs for gradients. copied: makes a copy of a value that what the model does to
+    the value leaves alone, for a model of a user's own, which may change values in place.
     """
 
     def __init__(
@@ -90,10 +96,17 @@ class Recorder:
         self.numbers: dict[str, int] = {}
         self.maps: dict[str, bool] = {}
         self.received: Any = None
-        self.given: set[str] = set()  # values found on their way into a function: other ways are not seen, nor their slopes
+        self.given: set[str] = (
+            set()
+        )  # values found on their way into a function: other ways are not seen, nor their slopes
         self._scope: list[str] = []
-        self._known: dict[int, Any] = {}  # values that are a stage's or came from outside, kept so that no id comes twice
-        self._newest: tuple[str, bool] = ("", False)  # the last stage, and whether a function gave it
+        self._known: dict[
+            int, Any
+        ] = {}  # values that are a stage's or came from outside, kept so that no id comes twice
+        self._newest: tuple[str, bool] = (
+            "",
+            False,
+        )  # the last stage, and whether a function gave it
         self._inside: set[int] = set()
         self._in_function = False
 
@@ -121,7 +134,11 @@ class Recorder:
         """The output of a function; called in the place of the function."""
         if self._in_function or not self._scope or not self.every:
             return call(*arguments, **options)
-        if arguments and not isinstance(arguments[0], (list, tuple)) and id(arguments[0]) not in self._known:
+        if (
+            arguments
+            and not isinstance(arguments[0], (list, tuple))
+            and id(arguments[0]) not in self._known
+        ):
             given = self._within("sum" if name == "relu" else f"{name} input")
             self.know(arguments[0])
             arguments = (self._keep(given, arguments[0], name not in NOT_MAPS), *arguments[1:])
@@ -155,7 +172,9 @@ class Recorder:
         self._newest = (name, False)
 
     def _leave(self, name: str, value: Any, kind: str) -> Any:
-        """A module's output. What its last function gave is renamed after the module; what another module gave is that's."""
+        """A module's output. What its last function gave is renamed after the module; what another
+        module gave is that's.
+        """
         if not self.every:
             return self._keep(name, value, kind not in NOT_MAPS)
         newest, of_function = self._newest
@@ -174,14 +193,20 @@ _LOCK = threading.RLock()
 
 @contextmanager
 def functions_recorded(recorder: Recorder, modules: Iterable[ModuleType]) -> Iterator[None]:
-    """Within it, the functions of `FUNCTIONS` that these modules of an implementation call are told to the recorder."""
+    """Within it, the functions of `FUNCTIONS` that these modules of an implementation call are told
+    to the recorder.
+    """
     replaced: list[tuple[dict[str, Any], str, Any]] = []
-    modules = [module for module in modules if not module.__name__.endswith(".normalization")]  # a norm is one stage
+    modules = [
+        module for module in modules if not module.__name__.endswith(".normalization")
+    ]  # a norm is one stage
 
     def replace(table: dict[str, Any], key: str, name: str) -> None:
         original = table[key]
         replaced.append((table, key, original))
-        table[key] = lambda *arguments, **options: recorder.function(name, original, *arguments, **options)
+        table[key] = lambda *arguments, **options: recorder.function(
+            name, original, *arguments, **options
+        )
 
     tables: dict[int, dict[str, Any]] = {}
     with _LOCK:
@@ -243,40 +268,56 @@ def norm_statistics(layout: Layout, modules: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
-def mapped(model: Any, stages: Mapping[str, str], last: str, find: Callable[[Any, str], Any], kind: type) -> dict[str, Any]:
-    """The modules of a model of a user's own that are stages; the model itself is "" unless another is the last stage.
+def mapped(
+    model: Any, stages: Mapping[str, str], last: str, find: Callable[[Any, str], Any], kind: type
+) -> dict[str, Any]:
+    """The modules of a model of a user's own that are stages; the model itself is "" unless another
+    is the last stage.
 
-    find: how a framework looks up one part of a path. kind: what modules are. Raises ValueError for a path that leads to no
-    module, and for two that lead to one.
+    find: how a framework looks up one part of a path. kind: what modules are. Raises ValueError for
+    a path that leads to no module, and for two that lead to one.
     """
     found: dict[str, Any] = {}
     for stage, path in stages.items():
         module = resolve(model, path, find)
         if not isinstance(module, kind):
-            raise ValueError(f"stages: {path!r} is {type(module).__qualname__}, not a module that is called")
+            raise ValueError(
+                f"stages: {path!r} is {type(module).__qualname__}, not a module that is called"
+            )
         for other, known in found.items():
             if known is module:
                 raise ValueError(
-                    f"stages: {other} and {stage} are one module, {path!r}, so which of its calls is which is not known; "
-                    f"map one of them, or give each a module of its own"
+                    f"stages: {other} and {stage} are one module, {path!r}, so which of its calls "
+                    "is which is not known; map one of them, or give each a module of its own"
                 )
         found[stage] = module
     return found if last in found else {"": model, **found}
 
 
 def check_recorded(recorder: Recorder, last: str, stages: Mapping[str, str] | None) -> None:
-    """Raises ValueError when a mapped module was not called, or more than once, and when the model gives no array."""
+    """Raises ValueError when a mapped module was not called, or more than once, and when the model
+    gives no array.
+    """
     for stage in stages or ():
         if stage not in recorder.values:
-            raise ValueError(f"stages: the model did not call the module of {stage}; map one that it calls")
+            raise ValueError(
+                f"stages: the model did not call the module of {stage}; map one that it calls"
+            )
         if numbered(stage, recorder.values) != f"{stage} 2":
-            raise ValueError(f"stages: the model calls the module of {stage} more than once; map one that it calls once")
+            raise ValueError(
+                f"stages: the model calls the module of {stage} more than once; map one that it "
+                "calls once"
+            )
     if not hasattr(recorder.values.get(last), "shape"):
-        raise ValueError(f"the model's output: expected one array, got {type(recorder.values.get(last)).__qualname__}")
+        raise ValueError(
+            "the model's output: expected one array, got "
+            f"{type(recorder.values.get(last)).__qualname__}"
+        )
 
 
 def resolve(model: Any, path: str, find: Callable[[Any, str], Any]) -> Any:
-    """The module at a dotted path in a model of a user's own. find: how a framework looks up one part of it.
+    """The module at a dotted path in a model of a user's own. find: how a framework looks up one
+    part of it.
 
     Raises ValueError that says which part does not exist.
     """
@@ -288,6 +329,7 @@ def resolve(model: Any, path: str, find: Callable[[Any, str], Any]) -> Any:
             module = None
         if module is None:
             raise ValueError(
-                f"stages: there is no {part!r} in {type(model).__module__}.{type(model).__qualname__} on the way to {path!r}"
+                f"stages: there is no {part!r} in "
+                f"{type(model).__module__}.{type(model).__qualname__} on the way to {path!r}"
             )
     return module

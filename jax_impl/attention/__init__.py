@@ -54,7 +54,8 @@ def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as 
     param_dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> nnx.Module:
-    """A new attention module of a kind of `ATTENTION`, or of one of your own, with that kind's options.
+    """A new attention module of a kind of `ATTENTION`, or of one of your own, with that kind's
+    options.
 
     param_dtype: as everywhere; a module of your own is given it only if it is not None.
     Raises ValueError for a kind or an option that does not exist, and what the module raises.
@@ -62,5 +63,7 @@ def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as 
     options = plain_options(options)
     attention_parameters(kind, channels, options)
     module = ATTENTION[kind] if kind in ATTENTION else registered_module(kind, "jax")
-    dtypes = {"dtype": dtype} if param_dtype is None else {"dtype": dtype, "param_dtype": param_dtype}
+    dtypes = (
+        {"dtype": dtype} if param_dtype is None else {"dtype": dtype, "param_dtype": param_dtype}
+    )
     return module(channels, **options, **dtypes, rngs=rngs)

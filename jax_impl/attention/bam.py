@@ -23,12 +23,16 @@ class ChannelBranch(nnx.Module):
     x: (batch, height, width, channels) -> (batch, 1, 1, channels).
     """
 
-    def __init__(self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any):
+    def __init__(
+        self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any
+    ):
         self.fc_0 = Conv2d(channels, hidden_channels, **options)
         self.bn_1 = BatchNorm(hidden_channels, bn_eps, bn_decay, **options)
         self.fc_final = Conv2d(hidden_channels, channels, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch 1 1 channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch 1 1 channels"]:
         y = global_average(x)
         y = self.fc_0(y)
         y = self.bn_1(y)
@@ -37,12 +41,21 @@ class ChannelBranch(nnx.Module):
 
 
 class SpatialBranch(nnx.Module):
-    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two of 1x1.
+    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two
+    of 1x1.
 
     x: (batch, height, width, channels) -> (batch, height, width, 1).
     """
 
-    def __init__(self, channels: int, hidden_channels: int, dilation: int, bn_eps: float, bn_decay: float, **options: Any):
+    def __init__(
+        self,
+        channels: int,
+        hidden_channels: int,
+        dilation: int,
+        bn_eps: float,
+        bn_decay: float,
+        **options: Any,
+    ):
         hidden, apart = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options)
         self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
@@ -52,7 +65,9 @@ class SpatialBranch(nnx.Module):
         self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
         self.conv_final = Conv2d(hidden, 1, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width 1"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width 1"]:
         y = self.conv_reduce0(x)
         y = self.bn_reduce0(y)
         y = relu(y)
@@ -68,7 +83,8 @@ class SpatialBranch(nnx.Module):
 class BAM(nnx.Module):
     """Channel and spatial attention at once (Park et al. 2018, BAM, section 3.1).
 
-    x: (batch, height, width, channels) -> the same shape, scaled by 1 + a gate in (0, 1) for each channel and position.
+    x: (batch, height, width, channels) -> the same shape, scaled by 1 + a gate in (0, 1) for each
+        channel and position.
     channels: of the input. The options and their errors: `weights.attention.bam`.
     Raises ValueError in training with one image: the channel branch normalises over the images.
     """
@@ -95,7 +111,9 @@ class BAM(nnx.Module):
         self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options)
         self.spatial_att = SpatialBranch(channels, hidden, dilation, bn_eps, bn_decay, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         channel = self.channel_att(x)
         spatial = self.spatial_att(x)
         logits = added(channel, spatial) if self.fusion == "sum" else scaled(channel, spatial)

@@ -40,7 +40,9 @@ class SpatialGate(nnx.Module):
         self.conv = Conv2d(2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=False, **options)
         self.bn = BatchNorm(1, bn_eps, bn_decay, **options)
 
-    def __call__(self, x: Float[Array, "batch height width 2"]) -> Float[Array, "batch height width 1"]:
+    def __call__(
+        self, x: Float[Array, "batch height width 2"]
+    ) -> Float[Array, "batch height width 1"]:
         y = self.conv(x)
         y = self.bn(y)
         return sigmoid(y)
@@ -49,7 +51,8 @@ class SpatialGate(nnx.Module):
 class CBAM(nnx.Module):
     """Channel attention, then spatial attention (Woo et al. 2018, CBAM, section 3).
 
-    x: (batch, height, width, channels) -> the same shape, scaled by a gate for each channel and one for each position.
+    x: (batch, height, width, channels) -> the same shape, scaled by a gate for each channel and one
+        for each position.
     channels: of the input. The options and their errors: `weights.attention.cbam`.
     """
 
@@ -74,7 +77,9 @@ class CBAM(nnx.Module):
         self.channel = Bottleneck(channels, hidden, bias=bias, **options)
         self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         of_averages = self.channel(global_average(x))
         of_maxima = self.channel(maximum(x, ROWS, COLS))
         x = scaled(x, sigmoid(of_averages + of_maxima))

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class EfficientChannel(nnx.Module):
-    """Channel attention by a 1-d convolution over the channels' averages (Wang et al. 2020, ECA-Net, section 3.2).
+    """Channel attention by a 1-d convolution over the channels' averages (Wang et al. 2020,
+    ECA-Net, section 3.2).
 
     x: (batch, height, width, channels) -> the same shape, each channel scaled by a gate in (0, 1).
     channels: of the input. The options and their errors: `weights.attention.efficient_channel`.
@@ -40,7 +41,9 @@ class EfficientChannel(nnx.Module):
         attention_parameters("eca", channels, given)
         self.conv = Conv1d(eca_kernel_size(channels, kernel_size, gamma, beta), padding, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         average = global_average(x)
         gate = average.reshape(x.shape[0], x.shape[CHANNELS], 1)
         gate = self.conv(gate)

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 class EffectiveSqueezeExcite(nnx.Module):
     """Channel attention by one layer of full width (Lee & Park 2020, CenterMask, section 3.3).
 
-    x: (batch, height, width, channels) -> the same shape, each channel scaled by a gate from 0 to 1.
-    channels: of the input. The options and their errors: `weights.attention.effective_squeeze_excite`.
+    x: (batch, height, width, channels) -> the same shape, each channel scaled by a gate from 0 to
+        1.
+    channels: of the input. The options and their errors:
+    `weights.attention.effective_squeeze_excite`.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class EffectiveSqueezeExcite(nnx.Module):
         self.gate = one_of("gate", gate, GATES)
         self.fc = Conv2d(channels, channels, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         gate = global_average(x)
         gate = self.fc(gate)
         gate = GATES[self.gate](gate)

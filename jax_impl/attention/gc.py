@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_impl.layers import Conv2d, added, global_average, image, positions, relu, scaled, sigmoid, softmax, swapped
+from jax_impl.layers import (
+    Conv2d,
+    added,
+    global_average,
+    image,
+    positions,
+    relu,
+    scaled,
+    sigmoid,
+    softmax,
+    swapped,
+)
 from jax_impl.normalization import LayerNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -18,14 +29,18 @@ if TYPE_CHECKING:
 
 
 class ContextTransform(nnx.Module):
-    """A bottleneck with a layer norm in it. x: (batch, height, width, channels) -> the same shape."""
+    """A bottleneck with a layer norm in it. x: (batch, height, width, channels) -> the same
+    shape.
+    """
 
     def __init__(self, channels: int, hidden_channels: int, ln_eps: float, **options: Any):
         self.fc1 = Conv2d(channels, hidden_channels, **options)
         self.norm = LayerNorm(hidden_channels, ln_eps, **options)
         self.fc2 = Conv2d(hidden_channels, channels, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         y = self.fc1(x)
         y = self.norm(y)
         y = relu(y)
@@ -33,7 +48,8 @@ class ContextTransform(nnx.Module):
 
 
 class GlobalContext(nnx.Module):
-    """One context for all positions, added to them or scaling them (Cao et al. 2019, GCNet, section 3.4).
+    """One context for all positions, added to them or scaling them (Cao et al. 2019, GCNet, section
+    3.4).
 
     x: (batch, height, width, channels) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.global_context`.
@@ -53,13 +69,21 @@ class GlobalContext(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        attention_parameters("gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps})
+        attention_parameters(
+            "gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps}
+        )
         hidden = hidden_width(channels, reduction, hidden_channels, kind="gc")
         self.conv_attn = Conv2d(channels, 1, **options) if pooling == "attention" else None
-        self.mlp_scale = ContextTransform(channels, hidden, ln_eps, **options) if fusion != "add" else None
-        self.mlp_add = ContextTransform(channels, hidden, ln_eps, **options) if fusion != "scale" else None
+        self.mlp_scale = (
+            ContextTransform(channels, hidden, ln_eps, **options) if fusion != "add" else None
+        )
+        self.mlp_add = (
+            ContextTransform(channels, hidden, ln_eps, **options) if fusion != "scale" else None
+        )
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         if self.conv_attn is None:
             context = global_average(x)
         else:

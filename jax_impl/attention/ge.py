@@ -33,33 +33,50 @@ if TYPE_CHECKING:
 class GatherAverages(nnx.Module):
     """Averages over the whole map or around every extent-th pixel.
 
-    x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent), channels); 1 x 1 for
-    extent None.
+    x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent),
+    channels); 1 x 1 for extent None.
     """
 
     def __init__(self, extent: int | None, **options: Any):
         self.extent = extent
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows cols channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch rows cols channels"]:
         return global_average(x) if self.extent is None else average_around(x, self.extent)
 
 
 class GatherConvolutions(nnx.Module):
-    """Depthwise convolutions with batch norms, relu between: one as large as the map, or log2(extent) of stride 2.
+    """Depthwise convolutions with batch norms, relu between: one as large as the map, or
+    log2(extent) of stride 2.
 
-    x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent), channels); 1 x 1 for
-    extent None.
+    x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent),
+    channels); 1 x 1 for extent None.
     """
 
-    def __init__(self, channels: int, extent: int | None, size: Pair | None, bn_eps: float, bn_decay: float, **options: Any):
+    def __init__(
+        self,
+        channels: int,
+        extent: int | None,
+        size: Pair | None,
+        bn_eps: float,
+        bn_decay: float,
+        **options: Any,
+    ):
         self.size = size
         self.steps = 1 if extent is None else gathered_steps("convolution", extent)
-        kernel, stride, padding = ((3, 3), (2, 2), (1, 1)) if size is None else (size, (1, 1), (0, 0))
+        kernel, stride, padding = (
+            ((3, 3), (2, 2), (1, 1)) if size is None else (size, (1, 1), (0, 0))
+        )
         for step in range(1, self.steps + 1):
-            setattr(self, f"conv{step}", DepthwiseConv2d(channels, kernel, stride, padding, **options))
+            setattr(
+                self, f"conv{step}", DepthwiseConv2d(channels, kernel, stride, padding, **options)
+            )
             setattr(self, f"norm{step}", BatchNorm(channels, bn_eps, bn_decay, **options))
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows cols channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch rows cols channels"]:
         check_map("ge", x.shape[ROWS], x.shape[COLS], size=self.size)
         for step in range(1, self.steps + 1):
             x = relu(x) if step > 1 else x
@@ -69,7 +86,8 @@ class GatherConvolutions(nnx.Module):
 
 
 class GatherExcite(nnx.Module):
-    """A gate for each value, gathered from its channel around it (Hu et al. 2018, Gather-Excite, section 2).
+    """A gate for each value, gathered from its channel around it (Hu et al. 2018, Gather-Excite,
+    section 2).
 
     x: (batch, height, width, channels) -> the same shape, each value scaled by a gate in (0, 1).
     channels: of the input. The options and their errors: `weights.attention.gather_excite`.
@@ -93,7 +111,14 @@ class GatherExcite(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {"gather": gather, "extent": extent, "size": size, "mlp": mlp, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        given = {
+            "gather": gather,
+            "extent": extent,
+            "size": size,
+            "mlp": mlp,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
         widths = {"reduction": reduction, "hidden_channels": hidden_channels}
         attention_parameters("ge", channels, {**given, **widths})
         size = None if size is None else pair_of("size", size)
@@ -104,7 +129,9 @@ class GatherExcite(nnx.Module):
             self.gather = GatherConvolutions(channels, extent, size, bn_eps, bn_decay, **options)
         self.mlp = Bottleneck(channels, hidden, **options) if mlp else None
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         gate = self.gather(x)
         gate = gate if self.mlp is None else self.mlp(gate)
         gate = nearest(gate, x.shape[ROWS], x.shape[COLS])

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 class NonLocal(nnx.Module):
-    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local Neural Networks, section 3; embedded
-    Gaussian).
+    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local Neural
+    Networks, section 3; embedded Gaussian).
 
     x: (batch, height, width, channels) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.non_local`.
@@ -53,7 +53,9 @@ class NonLocal(nnx.Module):
         self.conv_out = Conv2d(hidden, channels, **options)
         self.bn = BatchNorm(channels, bn_eps, bn_decay, 0, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         rows, cols = x.shape[ROWS], x.shape[COLS]
         query, key, value = self.theta(x), self.phi(x), self.g(x)
         if self.subsample:

@@ -19,22 +19,28 @@ if TYPE_CHECKING:
 
 
 class SpatialSqueezeExcite(nnx.Module):
-    """A gate for each position, from its channels: x: (batch, height, width, channels) -> the same shape."""
+    """A gate for each position, from its channels: x: (batch, height, width, channels) -> the same
+    shape.
+    """
 
     def __init__(self, channels: int, **options: Any):
         self.conv = Conv2d(channels, 1, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         gate = self.conv(x)
         return scaled(x, sigmoid(gate))
 
 
 class ConcurrentSqueezeExcite(nnx.Module):
-    """Spatial and channel squeeze-and-excitation, one beside the other (Roy et al. 2018, section 2).
+    """Spatial and channel squeeze-and-excitation, one beside the other (Roy et al. 2018, section
+    2).
 
-    x: (batch, height, width, channels) -> the same shape: the sum, or the greater, of x with a gate for each channel and x
-    with a gate for each position.
-    channels: of the input. The options and their errors: `weights.attention.concurrent_squeeze_excite`.
+    x: (batch, height, width, channels) -> the same shape: the sum, or the greater, of x with a gate
+    for each channel and x with a gate for each position.
+    channels: of the input. The options and their errors:
+    `weights.attention.concurrent_squeeze_excite`.
     """
 
     def __init__(
@@ -54,7 +60,9 @@ class ConcurrentSqueezeExcite(nnx.Module):
         self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options)
         self.sSE = SpatialSqueezeExcite(channels, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         channel = self.cSE(x)
         spatial = self.sSE(x)
         return channel + spatial if self.fusion == "sum" else greater(channel, spatial)

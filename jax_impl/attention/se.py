@@ -43,7 +43,9 @@ class SqueezeExcite(nnx.Module):
         self.fc1 = Conv2d(channels, hidden, **options)
         self.fc2 = Conv2d(hidden, channels, **options)
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         gate = global_average(x)
         gate = self.fc1(gate)
         gate = relu(gate)

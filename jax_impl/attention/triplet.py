@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Triplet(nnx.Module):
-    """Three gates, each over two of the three axes (Misra et al. 2021, Rotate to Attend, section 3.2).
+    """Three gates, each over two of the three axes (Misra et al. 2021, Rotate to Attend, section
+    3.2).
 
     x: (batch, height, width, channels) -> the same shape, the mean of its branches.
     channels: of the input. The options and their errors: `weights.attention.triplet`.
@@ -37,13 +38,20 @@ class Triplet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {"kernel_size": kernel_size, "spatial": spatial, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        given = {
+            "kernel_size": kernel_size,
+            "spatial": spatial,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
         attention_parameters("triplet", channels, given)
         self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hw = SpatialGate(kernel_size, bn_eps, bn_decay, **options) if spatial else None
 
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
         turned = swapped(x, CHANNELS, ROWS)
         gate = self.cw(z_pool(turned))
         over_rows = swapped(scaled(turned, gate), CHANNELS, ROWS)

@@ -50,7 +50,8 @@ def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as 
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> nn.Module:
-    """A new attention module of a kind of `ATTENTION`, or of one of your own, with that kind's options.
+    """A new attention module of a kind of `ATTENTION`, or of one of your own, with that kind's
+    options.
 
     Raises ValueError for a kind or an option that does not exist, and what the module raises.
     """

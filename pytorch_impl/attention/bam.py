@@ -22,13 +22,17 @@ class ChannelBranch(nn.Module):
     x: (batch, channels, height, width) -> (batch, channels, 1, 1).
     """
 
-    def __init__(self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any):
+    def __init__(
+        self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any
+    ):
         super().__init__()
         self.fc_0 = Conv2d(channels, hidden_channels, **options)
         self.bn_1 = BatchNorm(hidden_channels, bn_eps, bn_decay, **options)
         self.fc_final = Conv2d(hidden_channels, channels, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels 1 1"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels 1 1"]:
         y = global_average(x)
         y = self.fc_0(y)
         y = self.bn_1(y)
@@ -37,12 +41,21 @@ class ChannelBranch(nn.Module):
 
 
 class SpatialBranch(nn.Module):
-    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two of 1x1.
+    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two
+    of 1x1.
 
     x: (batch, channels, height, width) -> (batch, 1, height, width).
     """
 
-    def __init__(self, channels: int, hidden_channels: int, dilation: int, bn_eps: float, bn_decay: float, **options: Any):
+    def __init__(
+        self,
+        channels: int,
+        hidden_channels: int,
+        dilation: int,
+        bn_eps: float,
+        bn_decay: float,
+        **options: Any,
+    ):
         super().__init__()
         hidden, apart = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options)
@@ -53,7 +66,9 @@ class SpatialBranch(nn.Module):
         self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
         self.conv_final = Conv2d(hidden, 1, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch 1 height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch 1 height width"]:
         y = self.conv_reduce0(x)
         y = self.bn_reduce0(y)
         y = relu(y)
@@ -69,7 +84,8 @@ class SpatialBranch(nn.Module):
 class BAM(nn.Module):
     """Channel and spatial attention at once (Park et al. 2018, BAM, section 3.1).
 
-    x: (batch, channels, height, width) -> the same shape, scaled by 1 + a gate in (0, 1) for each channel and position.
+    x: (batch, channels, height, width) -> the same shape, scaled by 1 + a gate in (0, 1) for each
+        channel and position.
     channels: of the input. The options and their errors: `weights.attention.bam`.
     Raises ValueError in training with one image: the channel branch normalises over the images.
     """
@@ -96,7 +112,9 @@ class BAM(nn.Module):
         self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options)
         self.spatial_att = SpatialBranch(channels, hidden, dilation, bn_eps, bn_decay, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         channel = self.channel_att(x)
         spatial = self.spatial_att(x)
         logits = added(channel, spatial) if self.fusion == "sum" else scaled(channel, spatial)

@@ -40,7 +40,9 @@ class SpatialGate(nn.Module):
         self.conv = Conv2d(2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=False, **options)
         self.bn = BatchNorm(1, bn_eps, bn_decay, **options)
 
-    def forward(self, x: Float[Tensor, "batch 2 height width"]) -> Float[Tensor, "batch 1 height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch 2 height width"]
+    ) -> Float[Tensor, "batch 1 height width"]:
         y = self.conv(x)
         y = self.bn(y)
         return sigmoid(y)
@@ -49,7 +51,8 @@ class SpatialGate(nn.Module):
 class CBAM(nn.Module):
     """Channel attention, then spatial attention (Woo et al. 2018, CBAM, section 3).
 
-    x: (batch, channels, height, width) -> the same shape, scaled by a gate for each channel and one for each position.
+    x: (batch, channels, height, width) -> the same shape, scaled by a gate for each channel and one
+        for each position.
     channels: of the input. The options and their errors: `weights.attention.cbam`.
     """
 
@@ -74,7 +77,9 @@ class CBAM(nn.Module):
         self.channel = Bottleneck(channels, hidden, bias=bias, **options)
         self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         of_averages = self.channel(global_average(x))
         of_maxima = self.channel(maximum(x, ROWS, COLS))
         x = scaled(x, sigmoid(of_averages + of_maxima))

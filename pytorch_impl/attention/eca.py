@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class EfficientChannel(nn.Module):
-    """Channel attention by a 1-d convolution over the channels' averages (Wang et al. 2020, ECA-Net, section 3.2).
+    """Channel attention by a 1-d convolution over the channels' averages (Wang et al. 2020,
+    ECA-Net, section 3.2).
 
     x: (batch, channels, height, width) -> the same shape, each channel scaled by a gate in (0, 1).
     channels: of the input. The options and their errors: `weights.attention.efficient_channel`.
@@ -39,7 +40,9 @@ class EfficientChannel(nn.Module):
         attention_parameters("eca", channels, given)
         self.conv = Conv1d(eca_kernel_size(channels, kernel_size, gamma, beta), padding, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         average = global_average(x)
         gate = average.reshape(x.shape[0], 1, x.shape[CHANNELS])
         gate = self.conv(gate)

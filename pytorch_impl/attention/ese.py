@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 class EffectiveSqueezeExcite(nn.Module):
     """Channel attention by one layer of full width (Lee & Park 2020, CenterMask, section 3.3).
 
-    x: (batch, channels, height, width) -> the same shape, each channel scaled by a gate from 0 to 1.
-    channels: of the input. The options and their errors: `weights.attention.effective_squeeze_excite`.
+    x: (batch, channels, height, width) -> the same shape, each channel scaled by a gate from 0 to
+        1.
+    channels: of the input. The options and their errors:
+    `weights.attention.effective_squeeze_excite`.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class EffectiveSqueezeExcite(nn.Module):
         self.gate = one_of("gate", gate, GATES)
         self.fc = Conv2d(channels, channels, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         gate = global_average(x)
         gate = self.fc(gate)
         gate = GATES[self.gate](gate)

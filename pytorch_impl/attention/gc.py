@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pytorch_impl.layers import Conv2d, added, global_average, image, positions, relu, scaled, sigmoid, softmax, swapped
+from pytorch_impl.layers import (
+    Conv2d,
+    added,
+    global_average,
+    image,
+    positions,
+    relu,
+    scaled,
+    sigmoid,
+    softmax,
+    swapped,
+)
 from pytorch_impl.normalization import LayerNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -17,7 +28,9 @@ if TYPE_CHECKING:
 
 
 class ContextTransform(nn.Module):
-    """A bottleneck with a layer norm in it. x: (batch, channels, height, width) -> the same shape."""
+    """A bottleneck with a layer norm in it. x: (batch, channels, height, width) -> the same
+    shape.
+    """
 
     def __init__(self, channels: int, hidden_channels: int, ln_eps: float, **options: Any):
         super().__init__()
@@ -25,7 +38,9 @@ class ContextTransform(nn.Module):
         self.norm = LayerNorm(hidden_channels, ln_eps, **options)
         self.fc2 = Conv2d(hidden_channels, channels, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         y = self.fc1(x)
         y = self.norm(y)
         y = relu(y)
@@ -33,7 +48,8 @@ class ContextTransform(nn.Module):
 
 
 class GlobalContext(nn.Module):
-    """One context for all positions, added to them or scaling them (Cao et al. 2019, GCNet, section 3.4).
+    """One context for all positions, added to them or scaling them (Cao et al. 2019, GCNet, section
+    3.4).
 
     x: (batch, channels, height, width) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.global_context`.
@@ -53,13 +69,21 @@ class GlobalContext(nn.Module):
     ):
         super().__init__()
         options = {"dtype": dtype, "device": device}
-        attention_parameters("gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps})
+        attention_parameters(
+            "gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps}
+        )
         hidden = hidden_width(channels, reduction, hidden_channels, kind="gc")
         self.conv_attn = Conv2d(channels, 1, **options) if pooling == "attention" else None
-        self.mlp_scale = ContextTransform(channels, hidden, ln_eps, **options) if fusion != "add" else None
-        self.mlp_add = ContextTransform(channels, hidden, ln_eps, **options) if fusion != "scale" else None
+        self.mlp_scale = (
+            ContextTransform(channels, hidden, ln_eps, **options) if fusion != "add" else None
+        )
+        self.mlp_add = (
+            ContextTransform(channels, hidden, ln_eps, **options) if fusion != "scale" else None
+        )
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         if self.conv_attn is None:
             context = global_average(x)
         else:

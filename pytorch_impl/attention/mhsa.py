@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class RelativePositions(nn.Module):
-    """Logits by how far two positions are from each other, along each axis (Srinivas et al. 2021, section 3.1; Shaw et al.
-    2018).
+    """Logits by how far two positions are from each other, along each axis (Srinivas et al. 2021,
+    section 3.1; Shaw et al. 2018).
 
-    query: (batch, heads, positions, feature) -> (batch, heads, positions, positions): who asks, who is asked.
+    query: (batch, heads, positions, feature) -> (batch, heads, positions, positions): who asks, who
+        is asked.
     size: (rows, cols). The tables have a row for each distance, from -(size - 1) to size - 1.
     """
 
@@ -36,17 +37,22 @@ class RelativePositions(nn.Module):
         for table in (self.height_rel, self.width_rel):
             nn.init.normal_(table, std=table.shape[1] ** -0.5)
 
-    def forward(self, query: Float[Tensor, "batch heads positions feature"]) -> Float[Tensor, "batch heads here there"]:
+    def forward(
+        self, query: Float[Tensor, "batch heads positions feature"]
+    ) -> Float[Tensor, "batch heads here there"]:
         (batch, heads, _, width), (rows, cols) = query.shape, self.size
         query = query.reshape(batch, heads, rows, cols, width)
         along_cols = by_position(query @ swapped(like(query, self.width_rel), 0, 1), cols)
-        along_rows = by_position(swapped(query, 2, 3) @ swapped(like(query, self.height_rel), 0, 1), rows)
+        query = swapped(query, 2, 3)
+        along_rows = by_position(query @ swapped(like(query, self.height_rel), 0, 1), rows)
         along_rows = swapped(along_rows, 2, 3)
         logits = added(along_rows[..., :, None], along_cols[..., None, :])
         return logits.reshape(batch, heads, rows * cols, rows * cols)
 
 
-def by_position(x: Float[Tensor, "batch heads a here distance"], size: int) -> Float[Tensor, "batch heads a here there"]:
+def by_position(
+    x: Float[Tensor, "batch heads a here distance"], size: int
+) -> Float[Tensor, "batch heads a here there"]:
     """Logits by distance -> by place: what stands at there - here + size - 1 moves to `there`."""
     here = torch.arange(size, device=x.device)
     places = here[:, None] * (2 * size - 1) + here - here[:, None] + size - 1
@@ -54,10 +60,12 @@ def by_position(x: Float[Tensor, "batch heads a here distance"], size: int) -> F
 
 
 class MultiHeadSelfAttention(nn.Module):
-    """Self-attention over positions in several heads, with relative positions (Srinivas et al. 2021, section 3.1, figure 4).
+    """Self-attention over positions in several heads, with relative positions (Srinivas et al.
+    2021, section 3.1, figure 4).
 
     x: (batch, channels, height, width) -> the same shape.
-    channels: of the input. The options and their errors: `weights.attention.multi_head_self_attention`.
+    channels: of the input. The options and their errors:
+        `weights.attention.multi_head_self_attention`.
     Raises ValueError for maps of another size than `size`.
     """
 
@@ -84,7 +92,9 @@ class MultiHeadSelfAttention(nn.Module):
         self.qkv = Conv2d(channels, 3 * channels, bias=bias, **options)
         self.pos_embed = RelativePositions(self.size, width, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         check_map("mhsa", x.shape[ROWS], x.shape[COLS], size=self.size)
         query, key, value = in_heads(positions(self.qkv(x)), self.heads)
         scaled = query * self.scale
@@ -98,6 +108,8 @@ class MultiHeadSelfAttention(nn.Module):
 def in_heads(
     x: Float[Tensor, "batch positions channels"], heads: int
 ) -> list[Float[Tensor, "batch heads positions feature"]]:
-    """Queries, keys and values, each split into heads, from channels in the order (part, head, feature)."""
+    """Queries, keys and values, each split into heads, from channels in the order (part, head,
+    feature).
+    """
     parts = x.reshape(*x.shape[:2], 3, heads, x.shape[2] // (3 * heads))
     return [swapped(parts[:, :, part], 1, 2) for part in range(3)]

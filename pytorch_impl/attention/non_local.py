@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 class NonLocal(nn.Module):
-    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local Neural Networks, section 3; embedded
-    Gaussian).
+    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local Neural
+    Networks, section 3; embedded Gaussian).
 
     x: (batch, channels, height, width) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.non_local`.
@@ -52,7 +52,9 @@ class NonLocal(nn.Module):
         self.conv_out = Conv2d(hidden, channels, **options)
         self.bn = BatchNorm(channels, bn_eps, bn_decay, 0, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         rows, cols = x.shape[ROWS], x.shape[COLS]
         query, key, value = self.theta(x), self.phi(x), self.g(x)
         if self.subsample:

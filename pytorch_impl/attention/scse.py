@@ -18,23 +18,29 @@ if TYPE_CHECKING:
 
 
 class SpatialSqueezeExcite(nn.Module):
-    """A gate for each position, from its channels: x: (batch, channels, height, width) -> the same shape."""
+    """A gate for each position, from its channels: x: (batch, channels, height, width) -> the same
+    shape.
+    """
 
     def __init__(self, channels: int, **options: Any):
         super().__init__()
         self.conv = Conv2d(channels, 1, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         gate = self.conv(x)
         return scaled(x, sigmoid(gate))
 
 
 class ConcurrentSqueezeExcite(nn.Module):
-    """Spatial and channel squeeze-and-excitation, one beside the other (Roy et al. 2018, section 2).
+    """Spatial and channel squeeze-and-excitation, one beside the other (Roy et al. 2018, section
+    2).
 
-    x: (batch, channels, height, width) -> the same shape: the sum, or the greater, of x with a gate for each channel and x
-    with a gate for each position.
-    channels: of the input. The options and their errors: `weights.attention.concurrent_squeeze_excite`.
+    x: (batch, channels, height, width) -> the same shape: the sum, or the greater, of x with a gate
+    for each channel and x with a gate for each position.
+    channels: of the input. The options and their errors:
+    `weights.attention.concurrent_squeeze_excite`.
     """
 
     def __init__(
@@ -54,7 +60,9 @@ class ConcurrentSqueezeExcite(nn.Module):
         self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options)
         self.sSE = SpatialSqueezeExcite(channels, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         channel = self.cSE(x)
         spatial = self.sSE(x)
         return channel + spatial if self.fusion == "sum" else greater(channel, spatial)

@@ -42,7 +42,9 @@ class SqueezeExcite(nn.Module):
         self.fc1 = Conv2d(channels, hidden, **options)
         self.fc2 = Conv2d(hidden, channels, **options)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         gate = global_average(x)
         gate = self.fc1(gate)
         gate = relu(gate)

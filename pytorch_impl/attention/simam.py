@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 class SimAM(nn.Module):
-    """A gate for each value from its squared distance to its channel's mean (Yang et al. 2021, SimAM, section 3.2).
+    """A gate for each value from its squared distance to its channel's mean (Yang et al. 2021,
+    SimAM, section 3.2).
 
-    x: (batch, channels, height, width) -> the same shape, scaled by
-    sigmoid((x - mean)^2 / (4 (variance + e_lambda)) + 1/2), the variance divided by positions - 1 and computed in two
-    passes, the mean taken away first.
+    x: (batch, channels, height, width) -> the same shape, scaled by sigmoid((x - mean)^2 / (4
+    (variance + e_lambda)) + 1/2), the variance divided by positions - 1 and computed in two passes,
+    the mean taken away first.
     channels: of the input. The options and their errors: `weights.attention.simam`.
     Raises ValueError for maps of one position.
     """
@@ -37,7 +38,9 @@ class SimAM(nn.Module):
         super().__init__()
         self.e_lambda = positive("e_lambda", e_lambda)
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         check_map("simam", x.shape[ROWS], x.shape[COLS], least=(1, 2))
         wide = widened(x)
         count = position_count(wide)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class Triplet(nn.Module):
-    """Three gates, each over two of the three axes (Misra et al. 2021, Rotate to Attend, section 3.2).
+    """Three gates, each over two of the three axes (Misra et al. 2021, Rotate to Attend, section
+    3.2).
 
     x: (batch, channels, height, width) -> the same shape, the mean of its branches.
     channels: of the input. The options and their errors: `weights.attention.triplet`.
@@ -36,13 +37,20 @@ class Triplet(nn.Module):
     ):
         super().__init__()
         options = {"dtype": dtype, "device": device}
-        given = {"kernel_size": kernel_size, "spatial": spatial, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        given = {
+            "kernel_size": kernel_size,
+            "spatial": spatial,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
         attention_parameters("triplet", channels, given)
         self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hw = SpatialGate(kernel_size, bn_eps, bn_decay, **options) if spatial else None
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         turned = swapped(x, CHANNELS, ROWS)
         gate = self.cw(z_pool(turned))
         over_rows = swapped(scaled(turned, gate), CHANNELS, ROWS)
@@ -55,6 +63,8 @@ class Triplet(nn.Module):
         return (over_rows + over_cols + scaled(x, gate)) / 3
 
 
-def z_pool(x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch 2 height width"]:
+def z_pool(
+    x: Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, "batch 2 height width"]:
     """Maximum and average over the channels."""
     return concatenate([maximum(x, CHANNELS), average(x, CHANNELS)], CHANNELS)

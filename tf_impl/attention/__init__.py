@@ -50,7 +50,8 @@ def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as 
     name: str | None = None,
     **keras_options: Any,
 ) -> keras.layers.Layer:
-    """A new attention module of a kind of `ATTENTION`, or of one of your own, with that kind's options.
+    """A new attention module of a kind of `ATTENTION`, or of one of your own, with that kind's
+    options.
 
     Raises ValueError for a kind or an option that does not exist, and what the module raises.
     """

@@ -21,7 +21,9 @@ class ChannelBranch(keras.layers.Layer):
     x: (batch, height, width, channels) -> (batch, 1, 1, channels).
     """
 
-    def __init__(self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any):
+    def __init__(
+        self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any
+    ):
         super().__init__(**options)
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.fc_0 = Conv2d(channels, hidden_channels, **options, name="fc_0")
@@ -40,20 +42,33 @@ class ChannelBranch(keras.layers.Layer):
 
 
 class SpatialBranch(keras.layers.Layer):
-    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two of 1x1.
+    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two
+    of 1x1.
 
     x: (batch, height, width, channels) -> (batch, height, width, 1).
     """
 
-    def __init__(self, channels: int, hidden_channels: int, dilation: int, bn_eps: float, bn_decay: float, **options: Any):
+    def __init__(
+        self,
+        channels: int,
+        hidden_channels: int,
+        dilation: int,
+        bn_eps: float,
+        bn_decay: float,
+        **options: Any,
+    ):
         super().__init__(**options)
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         hidden, apart = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options, name="conv_reduce0")
         self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_reduce0")
-        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options, name="conv_di_0")
+        self.conv_di_0 = Conv2d(
+            hidden, hidden, (3, 3), (1, 1), apart, apart, **options, name="conv_di_0"
+        )
         self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_di_0")
-        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options, name="conv_di_1")
+        self.conv_di_1 = Conv2d(
+            hidden, hidden, (3, 3), (1, 1), apart, apart, **options, name="conv_di_1"
+        )
         self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_di_1")
         self.conv_final = Conv2d(hidden, 1, **options, name="conv_final")
         self.built = True
@@ -77,7 +92,8 @@ class SpatialBranch(keras.layers.Layer):
 class BAM(keras.layers.Layer):
     """Channel and spatial attention at once (Park et al. 2018, BAM, section 3.1).
 
-    x: (batch, height, width, channels) -> the same shape, scaled by 1 + a gate in (0, 1) for each channel and position.
+    x: (batch, height, width, channels) -> the same shape, scaled by 1 + a gate in (0, 1) for each
+        channel and position.
     channels: of the input. The options and their errors: `weights.attention.bam`.
     Raises ValueError in training with one image: the channel branch normalises over the images.
     """
@@ -111,8 +127,12 @@ class BAM(keras.layers.Layer):
         attention_parameters("bam", channels, given)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.fusion = fusion
-        self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options, name="channel_att")
-        self.spatial_att = SpatialBranch(channels, hidden, dilation, bn_eps, bn_decay, **options, name="spatial_att")
+        self.channel_att = ChannelBranch(
+            channels, hidden, bn_eps, bn_decay, **options, name="channel_att"
+        )
+        self.spatial_att = SpatialBranch(
+            channels, hidden, dilation, bn_eps, bn_decay, **options, name="spatial_att"
+        )
         self.built = True
 
     def get_config(self) -> dict[str, Any]:

@@ -37,7 +37,9 @@ class SpatialGate(keras.layers.Layer):
         super().__init__(**options)
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         padding = (kernel_size // 2, kernel_size // 2)
-        self.conv = Conv2d(2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=False, **options, name="conv")
+        self.conv = Conv2d(
+            2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=False, **options, name="conv"
+        )
         self.bn = BatchNorm(1, bn_eps, bn_decay, **options, name="bn")
         self.built = True
 
@@ -53,7 +55,8 @@ class SpatialGate(keras.layers.Layer):
 class CBAM(keras.layers.Layer):
     """Channel attention, then spatial attention (Woo et al. 2018, CBAM, section 3).
 
-    x: (batch, height, width, channels) -> the same shape, scaled by a gate for each channel and one for each position.
+    x: (batch, height, width, channels) -> the same shape, scaled by a gate for each channel and one
+        for each position.
     channels: of the input. The options and their errors: `weights.attention.cbam`.
     """
 

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from tf_impl.layers import COLS, ROWS, Conv2d, average, concatenate, hard_swish, parted, scaled, sigmoid, swapped
+from tf_impl.layers import (
+    COLS,
+    ROWS,
+    Conv2d,
+    average,
+    concatenate,
+    hard_swish,
+    parted,
+    scaled,
+    sigmoid,
+    swapped,
+)
 from tf_impl.normalization import BatchNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -18,9 +29,11 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable("resattn")
 class Coordinate(keras.layers.Layer):
-    """A gate for each row and one for each column (Hou et al. 2021, Coordinate Attention, section 3.2).
+    """A gate for each row and one for each column (Hou et al. 2021, Coordinate Attention, section
+    3.2).
 
-    x: (batch, height, width, channels) -> the same shape, each value scaled by the gates of its row and its column.
+    x: (batch, height, width, channels) -> the same shape, each value scaled by the gates of its row
+        and its column.
     channels: of the input. The options and their errors: `weights.attention.coordinate`.
     """
 
@@ -48,7 +61,9 @@ class Coordinate(keras.layers.Layer):
         }
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
-        hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, kind="coordinate")
+        hidden = hidden_width(
+            channels, reduction, hidden_channels, minimum=minimum, kind="coordinate"
+        )
         self.conv1 = Conv2d(channels, hidden, **options, name="conv1")
         self.bn1 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn1")
         self.conv_h = Conv2d(hidden, channels, **options, name="conv_h")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable("resattn")
 class EfficientChannel(keras.layers.Layer):
-    """Channel attention by a 1-d convolution over the channels' averages (Wang et al. 2020, ECA-Net, section 3.2).
+    """Channel attention by a 1-d convolution over the channels' averages (Wang et al. 2020,
+    ECA-Net, section 3.2).
 
     x: (batch, height, width, channels) -> the same shape, each channel scaled by a gate in (0, 1).
     channels: of the input. The options and their errors: `weights.attention.efficient_channel`.
@@ -36,11 +37,19 @@ class EfficientChannel(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {"channels": channels, "kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
+        self.options = {
+            "channels": channels,
+            "kernel_size": kernel_size,
+            "gamma": gamma,
+            "beta": beta,
+            "padding": padding,
+        }
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         given = {"kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
         attention_parameters("eca", channels, given)
-        self.conv = Conv1d(eca_kernel_size(channels, kernel_size, gamma, beta), padding, **options, name="conv")
+        self.conv = Conv1d(
+            eca_kernel_size(channels, kernel_size, gamma, beta), padding, **options, name="conv"
+        )
         self.built = True
 
     def get_config(self) -> dict[str, Any]:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 class EffectiveSqueezeExcite(keras.layers.Layer):
     """Channel attention by one layer of full width (Lee & Park 2020, CenterMask, section 3.3).
 
-    x: (batch, height, width, channels) -> the same shape, each channel scaled by a gate from 0 to 1.
-    channels: of the input. The options and their errors: `weights.attention.effective_squeeze_excite`.
+    x: (batch, height, width, channels) -> the same shape, each channel scaled by a gate from 0 to
+        1.
+    channels: of the input. The options and their errors:
+    `weights.attention.effective_squeeze_excite`.
     """
 
     def __init__(

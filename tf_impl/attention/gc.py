@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tf_impl.layers import Conv2d, added, global_average, image, positions, relu, scaled, sigmoid, softmax, swapped
+from tf_impl.layers import (
+    Conv2d,
+    added,
+    global_average,
+    image,
+    positions,
+    relu,
+    scaled,
+    sigmoid,
+    softmax,
+    swapped,
+)
 from tf_impl.normalization import LayerNorm
 from weights.attention import attention_parameters, hidden_width
 
@@ -16,7 +27,9 @@ if TYPE_CHECKING:
 
 
 class ContextTransform(keras.layers.Layer):
-    """A bottleneck with a layer norm in it. x: (batch, height, width, channels) -> the same shape."""
+    """A bottleneck with a layer norm in it. x: (batch, height, width, channels) -> the same
+    shape.
+    """
 
     def __init__(self, channels: int, hidden_channels: int, ln_eps: float, **options: Any):
         super().__init__(**options)
@@ -37,7 +50,8 @@ class ContextTransform(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("resattn")
 class GlobalContext(keras.layers.Layer):
-    """One context for all positions, added to them or scaling them (Cao et al. 2019, GCNet, section 3.4).
+    """One context for all positions, added to them or scaling them (Cao et al. 2019, GCNet, section
+    3.4).
 
     x: (batch, height, width, channels) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.global_context`.
@@ -66,11 +80,23 @@ class GlobalContext(keras.layers.Layer):
             "ln_eps": ln_eps,
         }
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        attention_parameters("gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps})
+        attention_parameters(
+            "gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps}
+        )
         hidden = hidden_width(channels, reduction, hidden_channels, kind="gc")
-        self.conv_attn = Conv2d(channels, 1, **options, name="conv_attn") if pooling == "attention" else None
-        self.mlp_scale = ContextTransform(channels, hidden, ln_eps, **options, name="mlp_scale") if fusion != "add" else None
-        self.mlp_add = ContextTransform(channels, hidden, ln_eps, **options, name="mlp_add") if fusion != "scale" else None
+        self.conv_attn = (
+            Conv2d(channels, 1, **options, name="conv_attn") if pooling == "attention" else None
+        )
+        self.mlp_scale = (
+            ContextTransform(channels, hidden, ln_eps, **options, name="mlp_scale")
+            if fusion != "add"
+            else None
+        )
+        self.mlp_add = (
+            ContextTransform(channels, hidden, ln_eps, **options, name="mlp_add")
+            if fusion != "scale"
+            else None
+        )
         self.built = True
 
     def get_config(self) -> dict[str, Any]:

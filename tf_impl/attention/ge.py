@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class GatherAverages(keras.layers.Layer):
     """Averages over the whole map or around every extent-th pixel.
 
-    x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent), channels); 1 x 1 for
-    extent None.
+    x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent),
+    channels); 1 x 1 for extent None.
     """
 
     def __init__(self, extent: int | None, **options: Any):
@@ -47,21 +47,40 @@ class GatherAverages(keras.layers.Layer):
 
 
 class GatherConvolutions(keras.layers.Layer):
-    """Depthwise convolutions with batch norms, relu between: one as large as the map, or log2(extent) of stride 2.
+    """Depthwise convolutions with batch norms, relu between: one as large as the map, or
+    log2(extent) of stride 2.
 
-    x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent), channels); 1 x 1 for
-    extent None.
+    x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent),
+    channels); 1 x 1 for extent None.
     """
 
-    def __init__(self, channels: int, extent: int | None, size: Pair | None, bn_eps: float, bn_decay: float, **options: Any):
+    def __init__(
+        self,
+        channels: int,
+        extent: int | None,
+        size: Pair | None,
+        bn_eps: float,
+        bn_decay: float,
+        **options: Any,
+    ):
         super().__init__(**options)
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.size = size
         self.steps = 1 if extent is None else gathered_steps("convolution", extent)
-        kernel, stride, padding = ((3, 3), (2, 2), (1, 1)) if size is None else (size, (1, 1), (0, 0))
+        kernel, stride, padding = (
+            ((3, 3), (2, 2), (1, 1)) if size is None else (size, (1, 1), (0, 0))
+        )
         for step in range(1, self.steps + 1):
-            setattr(self, f"conv{step}", DepthwiseConv2d(channels, kernel, stride, padding, **options, name=f"conv{step}"))
-            setattr(self, f"norm{step}", BatchNorm(channels, bn_eps, bn_decay, **options, name=f"norm{step}"))
+            setattr(
+                self,
+                f"conv{step}",
+                DepthwiseConv2d(channels, kernel, stride, padding, **options, name=f"conv{step}"),
+            )
+            setattr(
+                self,
+                f"norm{step}",
+                BatchNorm(channels, bn_eps, bn_decay, **options, name=f"norm{step}"),
+            )
         self.built = True
 
     def call(
@@ -77,12 +96,13 @@ class GatherConvolutions(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("resattn")
 class GatherExcite(keras.layers.Layer):
-    """A gate for each value, gathered from its channel around it (Hu et al. 2018, Gather-Excite, section 2).
+    """A gate for each value, gathered from its channel around it (Hu et al. 2018, Gather-Excite,
+    section 2).
 
     x: (batch, height, width, channels) -> the same shape, each value scaled by a gate in (0, 1).
     channels: of the input. The options and their errors: `weights.attention.gather_excite`.
-    Raises ValueError for maps of another size than `size`, if that was given; give keras.Input that size: in a graph of
-    unknown size nobody can check.
+    Raises ValueError for maps of another size than `size`, if that was given; give keras.Input that
+    size: in a graph of unknown size nobody can check.
     """
 
     def __init__(
@@ -114,7 +134,14 @@ class GatherExcite(keras.layers.Layer):
             "bn_decay": bn_decay,
         }
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {"gather": gather, "extent": extent, "size": size, "mlp": mlp, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        given = {
+            "gather": gather,
+            "extent": extent,
+            "size": size,
+            "mlp": mlp,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
         widths = {"reduction": reduction, "hidden_channels": hidden_channels}
         attention_parameters("ge", channels, {**given, **widths})
         size = None if size is None else pair_of("size", size)
@@ -122,7 +149,9 @@ class GatherExcite(keras.layers.Layer):
         if gather == "average":
             self.gather = GatherAverages(extent, **options, name="gather")
         else:
-            self.gather = GatherConvolutions(channels, extent, size, bn_eps, bn_decay, **options, name="gather")
+            self.gather = GatherConvolutions(
+                channels, extent, size, bn_eps, bn_decay, **options, name="gather"
+            )
         self.mlp = Bottleneck(channels, hidden, **options, name="mlp") if mlp else None
         self.built = True
 

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from tf_impl.layers import CHANNELS, COLS, ROWS, Conv2d, added, check_held, image, like, positions, softmax, swapped
+from tf_impl.layers import (
+    CHANNELS,
+    COLS,
+    ROWS,
+    Conv2d,
+    added,
+    check_held,
+    image,
+    like,
+    positions,
+    softmax,
+    swapped,
+)
 from weights.attention import attention_parameters, head_width
 from weights.checks import Pair, pair_of
 from weights.inputs import check_map
@@ -18,19 +30,25 @@ if TYPE_CHECKING:
 
 
 class RelativePositions(keras.layers.Layer):
-    """Logits by how far two positions are from each other, along each axis (Srinivas et al. 2021, section 3.1; Shaw et al.
-    2018).
+    """Logits by how far two positions are from each other, along each axis (Srinivas et al. 2021,
+    section 3.1; Shaw et al. 2018).
 
-    query: (batch, heads, positions, feature) -> (batch, heads, positions, positions): who asks, who is asked.
+    query: (batch, heads, positions, feature) -> (batch, heads, positions, positions): who asks, who
+        is asked.
     size: (rows, cols). The tables have a row for each distance, from -(size - 1) to size - 1.
     """
 
     def __init__(self, size: Pair, width: int, **options: Any):
         super().__init__(**options)
         self.size = size
-        start, shapes = keras.initializers.RandomNormal(stddev=width**-0.5), [(2 * side - 1, width) for side in size]
+        start, shapes = (
+            keras.initializers.RandomNormal(stddev=width**-0.5),
+            [(2 * side - 1, width) for side in size],
+        )
         self.height_rel = self.add_weight(shape=shapes[0], initializer=start, name="height_rel")
-        self.width_rel = self.add_weight(shape=shapes[1], initializer=start.clone(), name="width_rel")
+        self.width_rel = self.add_weight(
+            shape=shapes[1], initializer=start.clone(), name="width_rel"
+        )
         self.built = True
         check_held(self.height_rel)
 
@@ -40,7 +58,8 @@ class RelativePositions(keras.layers.Layer):
         batch, (_, heads, _, width), (rows, cols) = ops.shape(query)[0], query.shape, self.size
         query = ops.reshape(query, (batch, heads, rows, cols, width))
         along_cols = by_position(query @ swapped(like(query, self.width_rel), 0, 1), cols)
-        along_rows = by_position(swapped(query, 2, 3) @ swapped(like(query, self.height_rel), 0, 1), rows)
+        query = swapped(query, 2, 3)
+        along_rows = by_position(query @ swapped(like(query, self.height_rel), 0, 1), rows)
         along_rows = swapped(along_rows, 2, 3)
         logits = added(along_rows[..., :, None], along_cols[..., None, :])
         return ops.reshape(logits, (batch, heads, rows * cols, rows * cols))
@@ -50,7 +69,11 @@ def by_position(
     x: Float[KerasTensor, "batch heads a here distance"], size: int
 ) -> Float[KerasTensor, "batch heads a here there"]:
     """Logits by distance -> by place: what stands at there - here + size - 1 moves to `there`."""
-    places = [here * (2 * size - 1) + there - here + size - 1 for here in range(size) for there in range(size)]
+    places = [
+        here * (2 * size - 1) + there - here + size - 1
+        for here in range(size)
+        for there in range(size)
+    ]
     batch, heads, others = ops.shape(x)[0], *x.shape[1:3]
     flat = ops.reshape(x, (batch, heads, others, size * (2 * size - 1)))
     return ops.reshape(ops.take(flat, places, axis=3), (batch, heads, others, size, size))
@@ -58,12 +81,14 @@ def by_position(
 
 @keras.saving.register_keras_serializable("resattn")
 class MultiHeadSelfAttention(keras.layers.Layer):
-    """Self-attention over positions in several heads, with relative positions (Srinivas et al. 2021, section 3.1, figure 4).
+    """Self-attention over positions in several heads, with relative positions (Srinivas et al.
+    2021, section 3.1, figure 4).
 
     x: (batch, height, width, channels) -> the same shape.
-    channels: of the input. The options and their errors: `weights.attention.multi_head_self_attention`.
-    Raises ValueError for maps of another size than `size`; give keras.Input that size: in a graph of unknown
-    size nobody can check.
+    channels: of the input. The options and their errors:
+        `weights.attention.multi_head_self_attention`.
+    Raises ValueError for maps of another size than `size`; give keras.Input that size: in a graph
+    of unknown size nobody can check.
     """
 
     def __init__(
@@ -79,7 +104,13 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {"channels": channels, "size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
+        self.options = {
+            "channels": channels,
+            "size": size,
+            "heads": heads,
+            "scale_positions": scale_positions,
+            "bias": bias,
+        }
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         given = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
         attention_parameters("mhsa", channels, given)
@@ -111,6 +142,8 @@ class MultiHeadSelfAttention(keras.layers.Layer):
 def in_heads(
     x: Float[KerasTensor, "batch positions channels"], heads: int
 ) -> list[Float[KerasTensor, "batch heads positions feature"]]:
-    """Queries, keys and values, each split into heads, from channels in the order (part, head, feature)."""
+    """Queries, keys and values, each split into heads, from channels in the order (part, head,
+    feature).
+    """
     parts = ops.reshape(x, (*ops.shape(x)[:2], 3, heads, x.shape[2] // (3 * heads)))
     return [swapped(parts[:, :, part], 1, 2) for part in range(3)]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable("resattn")
 class NonLocal(keras.layers.Layer):
-    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local Neural Networks, section 3; embedded
-    Gaussian).
+    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local Neural
+    Networks, section 3; embedded Gaussian).
 
     x: (batch, height, width, channels) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.non_local`.

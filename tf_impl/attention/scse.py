@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 class SpatialSqueezeExcite(keras.layers.Layer):
-    """A gate for each position, from its channels: x: (batch, height, width, channels) -> the same shape."""
+    """A gate for each position, from its channels: x: (batch, height, width, channels) -> the same
+    shape.
+    """
 
     def __init__(self, channels: int, **options: Any):
         super().__init__(**options)
@@ -34,11 +36,13 @@ class SpatialSqueezeExcite(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("resattn")
 class ConcurrentSqueezeExcite(keras.layers.Layer):
-    """Spatial and channel squeeze-and-excitation, one beside the other (Roy et al. 2018, section 2).
+    """Spatial and channel squeeze-and-excitation, one beside the other (Roy et al. 2018, section
+    2).
 
-    x: (batch, height, width, channels) -> the same shape: the sum, or the greater, of x with a gate for each channel and x
-    with a gate for each position.
-    channels: of the input. The options and their errors: `weights.attention.concurrent_squeeze_excite`.
+    x: (batch, height, width, channels) -> the same shape: the sum, or the greater, of x with a gate
+    for each channel and x with a gate for each position.
+    channels: of the input. The options and their errors:
+    `weights.attention.concurrent_squeeze_excite`.
     """
 
     def __init__(
@@ -53,7 +57,12 @@ class ConcurrentSqueezeExcite(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {"channels": channels, "reduction": reduction, "hidden_channels": hidden_channels, "fusion": fusion}
+        self.options = {
+            "channels": channels,
+            "reduction": reduction,
+            "hidden_channels": hidden_channels,
+            "fusion": fusion,
+        }
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         hidden = hidden_width(channels, reduction, hidden_channels, kind="scse")
         self.fusion = one_of("fusion", fusion, ("sum", "maximum"))

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable("resattn")
 class SimAM(keras.layers.Layer):
-    """A gate for each value from its squared distance to its channel's mean (Yang et al. 2021, SimAM, section 3.2).
+    """A gate for each value from its squared distance to its channel's mean (Yang et al. 2021,
+    SimAM, section 3.2).
 
-    x: (batch, height, width, channels) -> the same shape, scaled by
-    sigmoid((x - mean)^2 / (4 (variance + e_lambda)) + 1/2), the variance divided by positions - 1 and computed in two
-    passes, the mean taken away first.
+    x: (batch, height, width, channels) -> the same shape, scaled by sigmoid((x - mean)^2 / (4
+    (variance + e_lambda)) + 1/2), the variance divided by positions - 1 and computed in two passes,
+    the mean taken away first.
     channels: of the input. The options and their errors: `weights.attention.simam`.
     Raises ValueError for maps of one position, which in a graph of unknown size give NaN instead.
     """

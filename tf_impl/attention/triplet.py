@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable("resattn")
 class Triplet(keras.layers.Layer):
-    """Three gates, each over two of the three axes (Misra et al. 2021, Rotate to Attend, section 3.2).
+    """Three gates, each over two of the three axes (Misra et al. 2021, Rotate to Attend, section
+    3.2).
 
     x: (batch, height, width, channels) -> the same shape, the mean of its branches.
     channels: of the input. The options and their errors: `weights.attention.triplet`.
@@ -44,11 +45,18 @@ class Triplet(keras.layers.Layer):
             "bn_decay": bn_decay,
         }
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {"kernel_size": kernel_size, "spatial": spatial, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        given = {
+            "kernel_size": kernel_size,
+            "spatial": spatial,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
         attention_parameters("triplet", channels, given)
         self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="cw")
         self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="hc")
-        self.hw = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="hw") if spatial else None
+        self.hw = (
+            SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="hw") if spatial else None
+        )
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -69,6 +77,8 @@ class Triplet(keras.layers.Layer):
         return (over_rows + over_cols + scaled(x, gate)) / 3
 
 
-def z_pool(x: Float[KerasTensor, "batch height width channels"]) -> Float[KerasTensor, "batch height width 2"]:
+def z_pool(
+    x: Float[KerasTensor, "batch height width channels"],
+) -> Float[KerasTensor, "batch height width 2"]:
     """Maximum and average over the channels."""
     return concatenate([maximum(x, CHANNELS), average(x, CHANNELS)], CHANNELS)
