@@ -40,16 +40,16 @@ gpu:
 	  $(addprefix shared_tests/test_,golden.py attention.py gradients.py forward.py sensitivity.py own_kinds.py precision.py trace.py training.py)
 
 bench: $(READY)
-	@$(ENVIRONMENT) $(BIN)/python -m resattn.bench
+	@$(ENVIRONMENT) $(BIN)/python -m resattn.benchmarks.bench
 
 golden: $(READY)
-	$(BIN)/python -m shared_tests.golden
+	$(BIN)/python -m resattn.checking.golden
 
 picture: $(READY)
-	$(BIN)/python -m resattn.draw
+	$(BIN)/python -m resattn.drawing.pictures
 
 pretrained: $(READY)
-	$(BIN)/python -m resattn.train_digits --output weights/pretrained/se-digits.safetensors
+	$(BIN)/python -m resattn.training.train_digits --output weights/pretrained/se-digits.safetensors
 
 # The frameworks are installed with exact versions: looser ones can bring gigabytes of CUDA packages with them.
 $(READY): pyproject.toml constraints.txt

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jax_impl.adapter import _images, _mode, assign, to_numpy
+from jax_impl.bridge.adapter import _images, _mode, assign, to_numpy
 from jax_impl.layers import global_average
 from weights.recipe import SGD, AdamW, Cosine, Recipe, Step
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pytorch_impl.adapter import _mode, _tensor, to_numpy
+from pytorch_impl.bridge.adapter import _mode, _tensor, to_numpy
 from pytorch_impl.layers import global_average
 from weights.recipe import SGD, AdamW, Recipe
 

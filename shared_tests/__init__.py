@@ -1,5 +1,1 @@
-"""The cross-check between the implementations, and the tests."""
-
-from shared_tests.crosscheck import crosscheck
-
-__all__ = ["crosscheck"]
+"""The tests, and the cases that they share."""

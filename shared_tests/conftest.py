@@ -17,9 +17,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # as well.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
-from shared_tests.backends import FRAMEWORKS, Backend
+from resattn.checking.backends import FRAMEWORKS, Backend
 from weights.attention import ATTENTION
-from weights.layouts import LAYOUTS
+from weights.frameworks import LAYOUTS
 from weights.live import MissingFramework, adapter
 from weights.parameters import ROLES
 

@@ -10,20 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared_tests import reference_attention
-from shared_tests.backends import FRAMEWORKS, precise
-from shared_tests.cases import (
-    ATTENTION,
-    ATTENTION_GRID,
-    ATTENTION_VARIANTS,
-    attention_block,
-    name_of,
-    random_arrays,
-)
-from shared_tests.crosscheck import check_model, draw
-from shared_tests.reference import run
+from resattn.checking.backends import FRAMEWORKS, precise
+from resattn.checking.cases import ATTENTION, attention_block
+from resattn.checking.crosscheck import check_model, draw
+from resattn.checking.draws import random_arrays
+from resattn.checking.tolerances import tolerance
+from resattn.oracle import attention as reference_attention
+from resattn.oracle.model import run
+from shared_tests.cases import ATTENTION_GRID, ATTENTION_VARIANTS, name_of
 from shared_tests.test_forward import check_forward
-from shared_tests.tolerances import tolerance
 from weights import BlockConfig, NetworkConfig, difference, export, load, port, read, schema, write
 from weights.attention import ATTENTION as KINDS
 from weights.attention import attention_parameters

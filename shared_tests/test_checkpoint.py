@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared_tests import reference
-from shared_tests.backends import precise
-from shared_tests.tolerances import tolerance
+from resattn.checking.backends import precise
+from resattn.checking.tolerances import tolerance
+from resattn.oracle import model as reference
 from weights import difference, preset, read
 
 CHECKPOINT = Path(__file__).parent.parent.parent / "shared" / "checkpoints" / "resnet20-12fca82f.th"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from resattn.cli import app, main, shortened
-from shared_tests.cases import random_arrays
+from resattn.checking.draws import random_arrays
+from resattn.cli.app import app, main, shortened
 from weights import BlockConfig, WeightsError, preset, read, write
 from weights.attention import ATTENTION, attention_parameters
 
@@ -42,7 +42,7 @@ def test_help_loads_nothing_slow():
     """
     code = """
 import sys
-from resattn.cli import main
+from resattn.cli.app import main
 sys.argv = ["resattn", "--help"]
 try:
     main()
@@ -442,7 +442,7 @@ def test_demo(all_frameworks):
     """The whole demo, as `make demo` runs it."""
     pytest.importorskip("sklearn")
     done = subprocess.run(
-        [sys.executable, "-m", "resattn.cli", "demo"],
+        [sys.executable, "-m", "resattn.cli.app", "demo"],
         capture_output=True,
         text=True,
         cwd=ROOT,

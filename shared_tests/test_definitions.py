@@ -12,9 +12,9 @@ import math
 import numpy as np
 import pytest
 
-from shared_tests.cases import DRAWS
-from shared_tests.reference_attention import attention
-from shared_tests.reference_layers import Node, State
+from resattn.checking.draws import DRAWS
+from resattn.oracle.attention import attention
+from resattn.oracle.layers import Node, State
 from weights.attention import ATTENTION, attention_parameters, eca_kernel_size, hidden_width
 
 CHANNELS = 12

@@ -14,20 +14,16 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from resattn import draw, terminal
-from resattn.cli import app, main
-from resattn.layout import CLEAR, place
-from resattn.mermaid import mermaid
-from resattn.scene import FORMS, TIMES, Edge, Node, Scene, folding, scene
-from resattn.svg import COLOURS, drawn, sizes_of, svg, text_width
-from shared_tests.cases import (
-    ATTENTION_VARIANTS,
-    NETWORKS,
-    REPRESENTATIVE,
-    attention_block,
-    name_of,
-    random_arrays,
-)
+from resattn.checking.cases import attention_block
+from resattn.checking.draws import random_arrays
+from resattn.cli.app import app, main
+from resattn.drawing import pictures as draw
+from resattn.drawing import terminal
+from resattn.drawing.layout import CLEAR, place
+from resattn.drawing.mermaid import mermaid
+from resattn.drawing.scene import FORMS, TIMES, Edge, Node, Scene, folding, scene
+from resattn.drawing.svg import COLOURS, drawn, sizes_of, svg, text_width
+from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 from weights import BlockConfig, preset, write
 from weights.graph import graph
 
@@ -406,7 +402,7 @@ def test_draw_on_the_terminal(tmp_path):
 
 def test_a_terminal_without_unicode():
     environment = {"PYTHONIOENCODING": "ascii", "PATH": "/usr/bin:/bin"}
-    command = [sys.executable, "-m", "resattn.cli", "draw"]
+    command = [sys.executable, "-m", "resattn.cli.app", "draw"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()

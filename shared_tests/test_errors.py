@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from shared_tests import crosscheck
-from shared_tests.backends import implementation, native_arguments
-from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, random_arrays
+from resattn.checking.backends import implementation, native_arguments
+from resattn.checking.crosscheck import crosscheck
+from resattn.checking.draws import random_arrays
+from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS
 from weights import (
     BlockConfig,
     MissingFramework,
@@ -370,7 +371,7 @@ def test_a_failure_while_loading_changes_nothing(framework, monkeypatch):
 
 
 def test_modes_are_left_as_they_were(torch, jax):
-    from shared_tests.cases import random_input
+    from resattn.checking.draws import random_input
 
     for name, part in (
         ("torch", lambda model: model.bn1.training),

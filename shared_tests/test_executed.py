@@ -1,7 +1,7 @@
 """What is drawn is what is executed: the graph of a config against those of torch.export, the jaxpr
 and the tf.function.
 
-`shared_tests.executed` says by which rules two graphs are equal. Lies, in what is drawn and in what
+`resattn.reading.executed` says by which rules two graphs are equal. Lies, in what is drawn and in what
 is executed, are found.
 """
 
@@ -16,20 +16,15 @@ from typing import Any
 
 import pytest
 
-from shared_tests.backends import implementation, native_arguments
-from shared_tests.cases import (
-    ATTENTION_VARIANTS,
-    NETWORKS,
-    REPRESENTATIVE,
-    attention_block,
-    name_of,
-)
-from shared_tests.executed import difference, drawn
-from shared_tests.extraction import executed
+from resattn.checking.backends import implementation, native_arguments
+from resattn.checking.cases import attention_block
+from resattn.reading.executed import difference, drawn
+from resattn.reading.extraction import executed
+from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 from weights import BlockConfig
 from weights.config import Config
+from weights.frameworks import LAYOUTS
 from weights.graph import Graph, Operation, graph
-from weights.layouts import LAYOUTS
 from weights.live import adapter
 
 CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS

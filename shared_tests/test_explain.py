@@ -12,26 +12,19 @@ import pytest
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from resattn import source, words_en, words_zh
-from resattn.analysis import idle_biases, receptive_fields, sights, training_numbers
-from resattn.cli import app
-from resattn.explain import WORDS, Fold, explain, wrapped
-from resattn.facts import same_padding
-from shared_tests import reference
-from shared_tests.cases import (
-    ATTENTION,
-    ATTENTION_VARIANTS,
-    NETWORKS,
-    REPRESENTATIVE,
-    name_of,
-    random_arrays,
-    random_cotangent,
-    random_input,
-)
+from resattn.checking.cases import ATTENTION
+from resattn.checking.draws import random_arrays, random_cotangent, random_input
+from resattn.cli.app import app
+from resattn.explaining import source, words_en, words_zh
+from resattn.explaining.analysis import idle_biases, receptive_fields, sights, training_numbers
+from resattn.explaining.explanation import WORDS, Fold, explain, wrapped
+from resattn.explaining.facts import same_padding
+from resattn.oracle import model as reference
+from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 from weights import BlockConfig, NetworkConfig, preset, register_attention, schema, write
+from weights.frameworks import LAYOUTS
 from weights.graph import graph
-from weights.layouts import LAYOUTS
-from weights.tracing import Recorder
+from weights.stages import Recorder
 
 CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
 cases = pytest.mark.parametrize(("config", "size"), CASES, ids=name_of)
@@ -535,7 +528,7 @@ def test_lines_compute_what_the_table_says(config, size, one_thread, monkeypatch
     to compute them?
     """
     import pytorch_impl
-    from pytorch_impl.tracing import trace as traced
+    from pytorch_impl.bridge.recorder import trace as traced
 
     methods, seen = {}, []
     put = Recorder._put

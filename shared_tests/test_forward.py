@@ -4,10 +4,11 @@ oracle.
 
 import pytest
 
-from shared_tests import reference
-from shared_tests.backends import precise
-from shared_tests.cases import GRID, SHORT_GRID, name_of, random_arrays, random_input
-from shared_tests.tolerances import tolerance
+from resattn.checking.backends import precise
+from resattn.checking.draws import random_arrays, random_input
+from resattn.checking.tolerances import tolerance
+from resattn.oracle import model as reference
+from shared_tests.cases import GRID, SHORT_GRID, name_of
 from weights import difference, export, schema
 
 
@@ -67,7 +68,7 @@ def test_large_means(all_frameworks, mean):
     """Images with variance 1 far from 0, in float32: nobody may be four times as far from the
     oracle as PyTorch is.
     """
-    from shared_tests.backends import Backend
+    from resattn.checking.backends import Backend
     from weights import BlockConfig
 
     config = BlockConfig(4, 6, 3, 2)

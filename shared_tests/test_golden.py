@@ -5,9 +5,9 @@ oracle says today.
 import numpy as np
 import pytest
 
-from shared_tests import golden
-from shared_tests.backends import precise
-from shared_tests.crosscheck import check_model
+from resattn.checking import golden
+from resattn.checking.backends import precise
+from resattn.checking.crosscheck import check_model
 from weights import schema
 
 NAMES = sorted(golden.CASES)

@@ -8,16 +8,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from shared_tests.backends import precise
-from shared_tests.cases import (
-    ATTENTION,
-    NETWORKS,
-    REPRESENTATIVE,
-    attention_block,
-    name_of,
-    random_arrays,
-)
-from shared_tests.crosscheck import check_model, draw
+from resattn.checking.backends import precise
+from resattn.checking.cases import ATTENTION, attention_block
+from resattn.checking.crosscheck import check_model, draw
+from resattn.checking.draws import random_arrays
+from shared_tests.cases import NETWORKS, REPRESENTATIVE, name_of
 from weights import BlockConfig
 
 

@@ -6,15 +6,9 @@ import math
 
 import pytest
 
-from shared_tests import reference
-from shared_tests.cases import (
-    ATTENTION_VARIANTS,
-    NETWORKS,
-    REPRESENTATIVE,
-    name_of,
-    random_arrays,
-    random_input,
-)
+from resattn.checking.draws import random_arrays, random_input
+from resattn.oracle import model as reference
+from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 from weights import BlockConfig, preset, schema
 from weights.graph import Graph, graph
 

@@ -5,14 +5,10 @@ import functools
 import numpy as np
 import pytest
 
-from shared_tests.backends import Backend, implementation, native_arguments
-from shared_tests.cases import (
-    ATTENTION_VARIANTS,
-    attention_block,
-    name_of,
-    random_arrays,
-    random_input,
-)
+from resattn.checking.backends import Backend, implementation, native_arguments
+from resattn.checking.cases import attention_block
+from resattn.checking.draws import random_arrays, random_input
+from shared_tests.cases import ATTENTION_VARIANTS, name_of
 from weights import BlockConfig, NetworkConfig, export
 from weights.attention import attention_parameters
 from weights.live import adapter, build

@@ -5,19 +5,12 @@ steps.
 import numpy as np
 import pytest
 
-from shared_tests import reference
-from shared_tests import reference_layers as layers
-from shared_tests.cases import (
-    ATTENTION_VARIANTS,
-    NETWORKS,
-    REPRESENTATIVE,
-    name_of,
-    random_arrays,
-    random_cotangent,
-    random_input,
-)
-from shared_tests.reference_attention import attention
-from shared_tests.reference_layers import Node
+from resattn.checking.draws import random_arrays, random_cotangent, random_input
+from resattn.oracle import layers
+from resattn.oracle import model as reference
+from resattn.oracle.attention import attention
+from resattn.oracle.layers import Node
+from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 
 RNG = np.random.default_rng(7)
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared_tests import crosscheck
-from shared_tests.backends import FRAMEWORKS, precise
-from shared_tests.cases import random_arrays
-from shared_tests.crosscheck import check_model, draw
+from resattn.checking.backends import FRAMEWORKS, precise
+from resattn.checking.crosscheck import check_model, crosscheck, draw
+from resattn.checking.draws import random_arrays
 from weights import (
     BlockConfig,
     NetworkConfig,
@@ -29,7 +28,7 @@ from weights import (
     write,
 )
 from weights.attention import ATTENTION
-from weights.layouts import LAYOUTS
+from weights.frameworks import LAYOUTS
 from weights.live import build
 from weights.parameters import Parameter, batch_norm, convolution
 
@@ -121,7 +120,7 @@ def tf_gain():
 
 
 def gain_oracle(state, name, x, kernel_size):
-    from shared_tests.reference_layers import normalized_conv, reshape, sigmoid
+    from resattn.oracle.layers import normalized_conv, reshape, sigmoid
 
     padding = (kernel_size // 2, kernel_size // 2)
     gain = reshape(state.parameter(f"{name}.gain"), 1, -1, 1, 1)
@@ -220,9 +219,9 @@ def test_no_parameters_at_all(torch):
 
 
 def test_it_is_drawn_and_listed(torch):
-    from resattn.cli import costs, sentence
-    from resattn.draw import scene_of
-    from resattn.svg import svg
+    from resattn.cli.app import costs, sentence
+    from resattn.drawing.pictures import scene_of
+    from resattn.drawing.svg import svg
 
     register_gain(["torch"])
     assert "attention: gain" in svg(scene_of(block()))
@@ -238,7 +237,7 @@ def test_the_command_line_imports_it(torch, tmp_path):
     config = block().to_json()
 
     def run(*words):
-        command = [sys.executable, "-m", "resattn.cli", *words]
+        command = [sys.executable, "-m", "resattn.cli.app", *words]
         environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
         return subprocess.run(
             command, capture_output=True, text=True, cwd=tmp_path, env=environment

@@ -8,18 +8,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from shared_tests import reference
-from shared_tests.backends import FRAMEWORKS, Backend
-from shared_tests.cases import (
-    ATTENTION,
-    NETWORKS,
-    attention_block,
-    name_of,
-    random_arrays,
-    random_input,
-)
-from shared_tests.crosscheck import crosscheck
-from shared_tests.precision import (
+from resattn.checking.backends import FRAMEWORKS, Backend
+from resattn.checking.cases import ATTENTION, attention_block
+from resattn.checking.crosscheck import crosscheck
+from resattn.checking.draws import random_arrays, random_input
+from resattn.checking.precision import (
     FORMATS,
     REGIMES,
     Task,
@@ -30,6 +23,8 @@ from shared_tests.precision import (
     precision,
     table,
 )
+from resattn.oracle import model as reference
+from shared_tests.cases import NETWORKS, name_of
 from shared_tests.test_errors import raises
 from shared_tests.test_roundtrip import FIXED, NETWORK, same
 from weights import BlockConfig, Report, WeightsError, export, load, port, read, schema, write

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from resattn.cli import app
-from shared_tests.tolerances import TOLERANCES
+from resattn.checking.tolerances import TOLERANCES
+from resattn.cli.app import app
 from weights.attention import ATTENTION
 
 ROOT = Path(__file__).parent.parent

@@ -10,10 +10,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from resattn.report import Page, drawing, write
-from shared_tests.cases import NETWORKS, random_arrays, random_input
-from shared_tests.crosscheck import crosscheck
-from shared_tests.trace import trace
+from resattn.checking.crosscheck import crosscheck
+from resattn.checking.draws import random_arrays, random_input
+from resattn.reporting.page import Page, drawing, write
+from resattn.tracing.trace import trace
+from shared_tests.cases import NETWORKS
 from weights import BlockConfig, Report
 from weights.live import build
 

@@ -5,8 +5,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from shared_tests.backends import FRAMEWORKS, precise
-from shared_tests.cases import random_arrays, random_input
+from resattn.checking.backends import FRAMEWORKS, precise
+from resattn.checking.draws import random_arrays, random_input
 from weights import BlockConfig, NetworkConfig, export, load, port, read, save, schema, write
 from weights.convert import reorder, to_canonical, to_native
 from weights.live import adapter, build

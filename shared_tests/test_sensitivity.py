@@ -7,9 +7,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from shared_tests.backends import precise
-from shared_tests.cases import NETWORKS, random_arrays
-from shared_tests.crosscheck import check_model, crosscheck, draw
+from resattn.checking.backends import precise
+from resattn.checking.crosscheck import check_model, crosscheck, draw
+from resattn.checking.draws import random_arrays
+from shared_tests.cases import NETWORKS
 from weights import BlockConfig, NetworkConfig, export, load, schema
 from weights.convert import layout
 from weights.live import build
@@ -210,7 +211,7 @@ def test_same_padding_on_odd_sizes_is_no_mistake(jax):
     would pass.
     """
     posed = draw(BLOCK, random_arrays(BLOCK, "float64"), (9, 7), 4, "float64")
-    from shared_tests.backends import Backend
+    from resattn.checking.backends import Backend
 
     backend = Backend("jax", "cpu")
     with precise(("jax",), "float64"):
@@ -250,7 +251,7 @@ def _biased(bn, inputs, output):
 @pytest.mark.parametrize("where", ["bn1", "bn2"])
 def test_train_mode_left_on(torch, where):
     """A batch norm that normalises with the batch in evaluation."""
-    from shared_tests.backends import Backend
+    from resattn.checking.backends import Backend
 
     backend = Backend("torch", "cpu")
     model = backend.build(BLOCK, problem().arrays)
@@ -264,7 +265,7 @@ def test_train_mode_left_on(torch, where):
 
 def test_the_whole_cross_check_sees_one_wrong_framework(all_frameworks, monkeypatch):
     """One framework of three is off: the rows that name it fail, and no others."""
-    from shared_tests import backends
+    from resattn.checking import backends
 
     def build_with_a_mistake(config, arrays, framework, device=None, compute=None):
         arrays = {name: array.copy() for name, array in arrays.items()}
@@ -297,7 +298,7 @@ def test_nan_is_never_equal(framework):
         arrays["conv1.weight"][0, 0, 0, 0] = np.nan
         load(model, arrays)
 
-    from shared_tests.backends import Backend
+    from resattn.checking.backends import Backend
 
     posed = problem(dtype="float32")
     model = build(BLOCK, posed.arrays, framework)
@@ -308,7 +309,7 @@ def test_nan_is_never_equal(framework):
 
 def test_ill_conditioned_rows_are_explained(monkeypatch):
     """A note says so where rounding alone could have put a tensor over its tolerance."""
-    from shared_tests.crosscheck import explain, pose
+    from resattn.checking.crosscheck import explain, pose
 
     config = NetworkConfig(
         1, 2, (2,), (1,), attention_options={"hidden_channels": 1}, conv_bias=True
@@ -316,7 +317,8 @@ def test_ill_conditioned_rows_are_explained(monkeypatch):
     arrays = random_arrays(config, "float32")
     x = np.random.default_rng(0).normal(size=(2, 1, 5, 6)).astype("float32")
     base = pose(config, arrays, x)
-    from shared_tests import reference, reference_attention
+    from resattn.oracle import attention as reference_attention
+    from resattn.oracle import model as reference
 
     # Shift the hidden unit of the attention so that it is hardly on: its slopes are then made of
     # rounding errors.

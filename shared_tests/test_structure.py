@@ -215,7 +215,7 @@ def test_no_numbered_axes_outside_the_layouts():
     """Axis orders are named, in layouts.py; a transposition by numbers anywhere else in weights is
     a mistake.
     """
-    for path in (ROOT / "weights").glob("*.py"):
+    for path in (ROOT / "weights").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
                 (".transpose", ".permute", ".moveaxis")

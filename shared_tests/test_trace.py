@@ -12,24 +12,18 @@ from itertools import product
 import numpy as np
 import pytest
 
-from shared_tests import reference
-from shared_tests.backends import FRAMEWORKS, Backend, precise
-from shared_tests.cases import (
-    ATTENTION,
-    NETWORKS,
-    attention_block,
-    name_of,
-    random_arrays,
-    random_cotangent,
-    random_input,
-)
-from shared_tests.causes import CAUSES, Step, compute, explanations, left_over, variants
-from shared_tests.causes import KINDS as COMPUTED
-from shared_tests.trace import Mapped, last_stage, trace, trace_frameworks
+from resattn.checking.backends import FRAMEWORKS, Backend, precise
+from resattn.checking.cases import ATTENTION, attention_block
+from resattn.checking.draws import random_arrays, random_cotangent, random_input
+from resattn.oracle import model as reference
+from resattn.tracing.causes import CAUSES, Step, compute, explanations, left_over, variants
+from resattn.tracing.causes import KINDS as COMPUTED
+from resattn.tracing.trace import Mapped, last_stage, trace, trace_frameworks
+from shared_tests.cases import NETWORKS, name_of
 from weights import BlockConfig, export, load
-from weights.layouts import LAYOUTS
+from weights.frameworks import LAYOUTS
 from weights.live import adapter, build, part
-from weights.tracing import Recording
+from weights.stages import Recording
 
 # Square kernels and as many channels behind as in front, so that transposed and swapped tensors
 # have shapes that fit; four channels, so that orders of them can be tried.
@@ -56,7 +50,7 @@ def recorded(model, config, x, training):
         name for name in FRAMEWORKS if LAYOUTS[name].package == type(model).__module__.split(".")[0]
     )
     cotangent = {"training": training, "last": last_stage(config)}
-    return part(framework, "tracing").trace(
+    return part(framework, "bridge.recorder").trace(
         model, x, lambda shape: random_cotangent(shape, "float32"), **cotangent
     )
 
@@ -448,7 +442,7 @@ def low(form, outcome):
     def forward(layer, x):
         import torch
 
-        from shared_tests.causes import rounded
+        from resattn.tracing.causes import rounded
 
         x, weight = (
             t + torch.tensor(rounded(t.detach().numpy(), form) - t.detach().numpy()).float()
@@ -1015,7 +1009,7 @@ EVERYWHERE = {
 
 def made_wrongly(arrays, x, settings, kind, only_at=None):
     """The oracle's stages with settings of all stages of a kind, or of one, changed."""
-    from shared_tests.causes import Step, compute
+    from resattn.tracing.causes import Step, compute
 
     def altered(stage):
         leaves = {
@@ -1202,7 +1196,7 @@ def test_reports_are_json_and_text(torch):
 
 
 def test_long_reports_show_what_matters():
-    from shared_tests.trace_report import Finding, Trace
+    from resattn.tracing.findings import Finding, Trace
     from weights import difference
 
     rows = [

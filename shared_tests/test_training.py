@@ -17,19 +17,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resattn.digits import split
-from shared_tests import reference_training
-from shared_tests.backends import FRAMEWORKS, Backend, implementation, precise
-from shared_tests.cases import random_arrays
-from shared_tests.crosscheck import ORACLE
-from shared_tests.reference_training import ReferenceTrainer
-from shared_tests.tolerances import TRAINING
-from shared_tests.trajectory import Point, Trajectory, drift
+from resattn.checking.backends import FRAMEWORKS, Backend, implementation, precise
+from resattn.checking.crosscheck import ORACLE
+from resattn.checking.draws import random_arrays
+from resattn.checking.tolerances import TRAINING
+from resattn.oracle import training as reference_training
+from resattn.oracle.training import ReferenceTrainer
+from resattn.training.digits import split
+from resattn.training.drift import Point, Trajectory, drift
 from weights import BlockConfig, NetworkConfig, WeightsError, read, write
-from weights.live import part
-from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe, Step, batch
-from weights.store import METADATA
-from weights.training import (
+from weights.files.store import METADATA
+from weights.files.training import (
     Trainer,
     TrainingState,
     read_training,
@@ -37,6 +35,8 @@ from weights.training import (
     trainable,
     write_training,
 )
+from weights.live import adapter, part
+from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe, Step, batch
 
 ROOT = Path(__file__).parent.parent
 NETWORK = NetworkConfig(
@@ -106,7 +106,7 @@ def short(monkeypatch):
     """For tests of a few steps: without compiling Keras' step on TensorFlow, which takes as long as
     ten of them.
     """
-    if "keras" in sys.modules and part("tf", "adapter").BACKEND == "tensorflow":
+    if "keras" in sys.modules and adapter("tf").BACKEND == "tensorflow":
         monkeypatch.setattr(part("tf", "training"), "_compiled", lambda update, variables: update)
 
 
@@ -350,7 +350,7 @@ def by_keras(keras, optimizer) -> np.ndarray:
     variable = keras.Variable(np.linspace(-1, 2, 12).reshape(3, 4), dtype="float64")
     for g in slopes():
         optimizer.apply([keras.ops.convert_to_tensor(g)], [variable])
-    return part("tf", "adapter").to_numpy(variable)
+    return adapter("tf").to_numpy(variable)
 
 
 def by_optax(transformation) -> np.ndarray:
@@ -723,7 +723,7 @@ def test_the_model_is_read_from_the_same_file(tmp_path):
 def test_the_command_line_reads_it(tmp_path):
     from typer.testing import CliRunner
 
-    from resattn.cli import app
+    from resattn.cli.app import app
 
     write_training(tmp_path / "run.safetensors", made_state())
     done = CliRunner().invoke(app, ["inspect", str(tmp_path / "run.safetensors")])
@@ -864,7 +864,7 @@ import sys
 sys.path.insert(0, {root!r})
 from shared_tests.test_training import made_state
 from weights import NetworkConfig
-from weights.training import write_training
+from weights.files.training import write_training
 large = NetworkConfig(3, 10, (64, 128), (2, 2))
 states = [made_state(step=step, seed=step, config=large) for step in (1, 2)]
 print("ready", flush=True)
@@ -896,7 +896,7 @@ HALFWAY = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from weights.store import write_atomically
+from weights.files.store import write_atomically
 def write(path):
     with open(path, "wb") as file:
         file.write({half!r})
@@ -975,7 +975,7 @@ def test_a_trajectory_as_text():
 
 
 def test_the_same_surface(framework):
-    """Names that `weights.training` asks every framework for."""
+    """Names that `weights.files.training` asks every framework for."""
     module = part(framework, "training")
     assert implementation(framework).__name__ == module.__name__.split(".")[0]
     assert all(

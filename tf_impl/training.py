@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_impl.adapter import (
+from tf_impl.bridge.adapter import (
     _compiled,
     _device_of,
     _images,

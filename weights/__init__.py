@@ -8,12 +8,12 @@ from weights.attention import register_attention
 from weights.compare import Difference, Report, difference
 from weights.config import BlockConfig, NetworkConfig, preset
 from weights.convert import WeightsError
-from weights.layouts import register_role
+from weights.files.store import read, save, write
+from weights.files.training import Trainer, TrainingState, read_training, resume, write_training
+from weights.frameworks import register_role
 from weights.live import MissingFramework, export, load, port
 from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe, Step
 from weights.schema import schema
-from weights.store import read, save, write
-from weights.training import Trainer, TrainingState, read_training, resume, write_training
 
 __all__ = [
     "SGD",

@@ -660,7 +660,7 @@ def register_attention(
     width, channels), to the same shape, and always to the same values: no dropout. Their arrays
     exist once they are constructed (no lazy building), are all used, and are those of `parameters`,
     no others; PyTorch's buffers that are not persistent do not count. oracle: (state, name, x,
-    **options) -> Node, see `shared_tests.reference_attention`; without one, the first
+    **options) -> Node, see `resattn.oracle.attention`; without one, the first
     implementation, in float64, stands in for it, and reports say so.
     Raises ValueError for the name of a built-in kind, when there is no implementation, and for what
     cannot be called.

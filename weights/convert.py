@@ -8,7 +8,7 @@ from itertools import permutations
 import ml_dtypes
 import numpy as np
 
-from weights.layouts import LAYOUTS, Layout
+from weights.frameworks import LAYOUTS, Layout
 from weights.parameters import Parameter, Parameters
 
 Arrays = dict[str, np.ndarray]

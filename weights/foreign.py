@@ -12,7 +12,7 @@ import numpy as np
 
 from weights.config import Config, NetworkConfig
 from weights.convert import Arrays, WeightsError
-from weights.layouts import LAYOUTS
+from weights.frameworks import LAYOUTS
 from weights.parameters import Parameter
 from weights.schema import schema
 

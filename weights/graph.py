@@ -1,7 +1,7 @@
 """What a model computes, as a graph made from its config: the operations in the order of execution,
 with shapes and costs.
 
-The names are those under which models record their stages (`weights.tracing`). `resattn explain`
+The names are those under which models record their stages (`weights.stages`). `resattn explain`
 and `resattn draw` tell and draw this graph; a test compares it with the graphs that the three
 frameworks execute.
 """

@@ -14,7 +14,7 @@ import numpy as np
 
 from weights.config import Config, own_kinds
 from weights.convert import DTYPES, LOW, Arrays, WeightsError, check, layout, reorder, to_native
-from weights.layouts import LAYOUTS
+from weights.frameworks import LAYOUTS
 from weights.parameters import Parameters
 from weights.schema import schema
 
@@ -29,7 +29,7 @@ def adapter(framework: str) -> ModuleType:
     """The adapter of our implementation in a framework. Raises MissingFramework when the framework
     is not installed.
     """
-    return part(framework, "adapter")
+    return part(framework, "bridge.adapter")
 
 
 def part(framework: str, name: str) -> ModuleType:

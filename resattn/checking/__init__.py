@@ -1,0 +1,1 @@
+"""Do the implementations agree? The cross-check, on every device."""

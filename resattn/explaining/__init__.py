@@ -1,0 +1,1 @@
+"""What is it? A config told step by step."""

@@ -1,0 +1,385 @@
+"""What a porter must know of exactly one configuration, at one size: computed from its graph, its
+schema and the layouts.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import ceil, prod
+from typing import Any
+
+from resattn.explaining.analysis import biases, idle_biases, window
+from weights.attention import ATTENTION, hidden_width
+from weights.config import BlockConfig, Config, NetworkConfig
+from weights.frameworks import LAYOUTS
+from weights.graph import Graph, Operation, graph
+from weights.parameters import ROLES
+from weights.schema import schema
+
+# eps and the part kept, as each framework has them if nobody says: the tables in README.md say what
+# comes of it.
+NORM_DEFAULTS = {"PyTorch": (1e-5, 0.9), "Flax": (1e-5, 0.99), "Keras": (1e-3, 0.99)}
+LAYER_NORM_DEFAULTS = {"PyTorch": 1e-5, "Flax": 1e-6, "Keras": 1e-3}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """key: of its sentence, in the words of each language. values: what stands in it. table: rows
+    below it, the first the heads."""
+
+    key: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    table: tuple[tuple[str, ...], ...] = ()
+
+
+def facts(found: Graph, batch: int) -> tuple[Fact, ...]:
+    """Those of a graph, in the order in which a port meets them. batch: of the training step they
+    speak of.
+    """
+    makers = (
+        _padding,
+        _pooling,
+        _shortcuts,
+        _biases,
+        _norms,
+        _variance,
+        _counts,
+        _layer_norms,
+        _attention,
+        _size,
+        _layouts,
+        _always,
+    )
+    opened = graph(found.config, (found["input"].shape[1].size, found["input"].shape[2].size))
+    return tuple(fact for maker in makers for fact in maker(opened, batch))
+
+
+def same_padding(size: int, reach: int, stride: int) -> tuple[int, int]:
+    """What SAME of TensorFlow and JAX pads in front and behind: the output has ceil(size / stride)
+    places.
+    """
+    total = max((ceil(size / stride) - 1) * stride + reach - size, 0)
+    return total // 2, total - total // 2
+
+
+def _paddings(
+    found: Graph,
+) -> Iterator[tuple[Operation, list[tuple[int, int]], list[tuple[int, int]]]]:
+    """Every operation that pads: (what it pads, what SAME would), along rows and columns."""
+    for operation in found:
+        if "padding" not in operation.settings or operation.kind == "1-d convolution":
+            continue
+        shape = found[operation.inputs[0]].shape
+        windows = [window(operation, axis) for axis in (1, 2)]
+        if any(margin for _, _, margin in windows):
+            ours = [(margin, margin) for _, _, margin in windows]
+            same = [same_padding(shape[axis].size, *windows[axis - 1][:2]) for axis in (1, 2)]
+            yield operation, ours, same
+
+
+def _padding(found: Graph, batch: int) -> Iterator[Fact]:
+    every = list(_paddings(found))
+    agreeing = [operation.name for operation, ours, same in every if ours == same]
+    differing = [_difference(found, *each) for each in every if each[1] != each[2]]
+    if len(differing) == 1:
+        yield Fact("padding.one", differing[0])
+    elif differing:
+        rows = [
+            (
+                each["name"],
+                each["size"],
+                each["stride"],
+                f"{each['same']} {each['same_cols']}",
+                f"{each['ours']} {each['ours_cols']}",
+            )
+            for each in differing
+        ]
+        heads = ("head.operation", "head.map", "head.stride", "head.same", "head.ours")
+        yield Fact("padding.many", {}, (heads, *rows))
+    if agreeing:
+        yield Fact("padding.agree" if differing else "padding.agree.all", {"names": agreeing})
+    if not every:
+        yield Fact("padding.none")
+
+
+def _difference(found: Graph, operation: Operation, ours: list, same: list) -> dict[str, str]:
+    rows, cols = (extent.size for extent in found[operation.inputs[0]].shape[1:])
+    sides = {"same": same[0], "same_cols": same[1], "ours": ours[0], "ours_cols": ours[1]}
+    stride = _stride(operation)
+    return {
+        "name": operation.name,
+        "size": f"{rows} × {cols}",
+        "stride": stride,
+        **{key: str(side) for key, side in sides.items()},
+    }
+
+
+def _stride(operation: Operation) -> str:
+    return _times((window(operation, 1)[1], window(operation, 2)[1]))
+
+
+def _times(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} × {pair[1]}"
+
+
+def _pooling(found: Graph, batch: int) -> Iterator[Fact]:
+    padded = [
+        each.name
+        for each in found
+        if each.kind == "maximum pooling" and any(each.settings["padding"])
+    ]
+    if padded:
+        yield Fact("pooling", {"names": padded})
+
+
+def _shortcuts(found: Graph, batch: int) -> Iterator[Fact]:
+    config = found.config
+    if isinstance(config, BlockConfig):
+        if config.projects:
+            values = {
+                "in": config.in_channels,
+                "out": config.out_channels,
+                "stride": _times(config.stride),
+            }  # type: ignore[arg-type]
+            yield Fact("shortcut.projection", values)
+        else:
+            yield Fact("shortcut.identity", {"channels": config.out_channels})
+        return
+    named = blocks(config)
+    projecting = [name for name, block in named.items() if block.projects]
+    if projecting:
+        yield Fact(
+            "shortcut.network", {"names": projecting, "others": len(named) - len(projecting)}
+        )
+    else:
+        yield Fact("shortcut.network.none", {"count": len(named)})
+
+
+def blocks(config: Config) -> dict[str, BlockConfig]:
+    """The blocks by name, "" for a block itself."""
+    if isinstance(config, BlockConfig):
+        return {"": config}
+    return {
+        f"stages.{i}.{j}": block
+        for i, stage in enumerate(config.stages())
+        for j, block in enumerate(stage)
+    }
+
+
+def _biases(found: Graph, batch: int) -> Iterator[Fact]:
+    if found.config.conv_bias:
+        yield Fact(
+            "bias.on",
+            {"names": [f"{name}.bias" for name in biases(found) if "attention" not in name]},
+        )
+    else:
+        yield Fact("bias.off")
+    idle = idle_biases(found)
+    if idle:
+        normed = {operation.inputs[0] for operation in found if operation.kind == "batch norm"}
+        key = "bias.idle" if normed.issuperset(idle) else "bias.idle.softmax"
+        yield Fact(key, {"names": [f"{name}.bias" for name in idle]})
+    keys = [
+        f"{each.name}.bias"
+        for each in found
+        if each.name.endswith(".qkv") and each.settings["bias"]
+    ]
+    if keys:
+        yield Fact("bias.keys", {"names": keys})
+
+
+def _norms(found: Graph, batch: int) -> Iterator[Fact]:
+    groups: dict[tuple[float, float], list[str]] = {}
+    for operation in found:
+        if operation.kind == "batch norm":
+            groups.setdefault((operation.settings["eps"], operation.settings["decay"]), []).append(
+                operation.name
+            )
+    for (eps, decay), names in groups.items():
+        yield Fact(
+            "norm.all" if len(groups) == 1 else "norm.some",
+            {
+                "names": names,
+                "eps": _number(eps),
+                "decay": _number(decay),
+                "momentum": _number(round(1 - decay, 15)),
+                "eps_defaults": _others(0, eps),
+                "decay_defaults": _others(1, decay),
+            },
+        )
+
+
+def _variance(found: Graph, batch: int) -> Iterator[Fact]:
+    yield Fact("variance")
+
+
+def _others(which: int, value: float) -> list[str]:
+    """The frameworks whose default is another one, and what it is."""
+    defaults = {name: default[which] for name, default in NORM_DEFAULTS.items()}
+    return [f"{name} {_number(default)}" for name, default in defaults.items() if default != value]
+
+
+def _number(value: float) -> str:
+    """As people write it: 0.9, 0.01, 1e-3, 1e-5."""
+    if value == 0 or value >= 0.01:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def _counts(found: Graph, batch: int) -> Iterator[Fact]:
+    counts: dict[int, list[str]] = {}
+    for operation in found:
+        if operation.kind == "batch norm":
+            counts.setdefault(
+                batch * prod(extent.size for extent in operation.shape[1:]), []
+            ).append(operation.name)
+    least = min(counts)
+    if least == 1:
+        yield Fact("count.error", {"names": counts[1], "batch": batch})
+    elif least == max(counts):
+        yield Fact(
+            "count.one", {"n": least, "factor": f"{least / (least - 1):.7g}", "batch": batch}
+        )
+    else:
+        most = max(counts)
+        values = {
+            "n": least,
+            "names": counts[least],
+            "most": most,
+            "factor": f"{least / (least - 1):.7g}",
+            "batch": batch,
+        }
+        yield Fact("count.range", values)
+
+
+def _layer_norms(found: Graph, batch: int) -> Iterator[Fact]:
+    norms = [operation for operation in found if operation.kind == "layer norm"]
+    if norms:
+        defaults = [f"{name} {_number(value)}" for name, value in LAYER_NORM_DEFAULTS.items()]
+        yield Fact(
+            "layer_norm",
+            {
+                "names": [each.name for each in norms],
+                "eps": _number(norms[0].settings["eps"]),
+                "defaults": defaults,
+            },
+        )
+
+
+def _attention(found: Graph, batch: int) -> Iterator[Fact]:
+    widths: dict[tuple[str, str], list[BlockConfig]] = {}
+    for block in blocks(found.config).values():
+        if block.attention != "none":
+            widths.setdefault((block.attention, repr(block.attention_options)), []).append(block)
+    for (kind, _), alike in widths.items():
+        options = {**ATTENTION[kind].options, **(alike[0].attention_options or {})}
+        yield from _of_kind(
+            kind, options, list(dict.fromkeys(block.out_channels for block in alike))
+        )
+    kinds = {operation.kind for operation in found}
+    if kinds & {"maximum", "greater"}:
+        yield Fact("maximum")
+    stretched = [
+        each
+        for each in found
+        if each.kind == "stretch" and found[each.inputs[0]].numbers > each.shape[0].size
+    ]
+    if stretched:
+        yield Fact("nearest", {"names": [each.name for each in stretched]})
+    around = [each.name for each in found if each.kind == "average around"]
+    if around:
+        yield Fact("average_around", {"names": around})
+    if kinds & {"hard sigmoid", "hard swish"}:
+        yield Fact("hard")
+
+
+def _of_kind(kind: str, options: dict[str, Any], channels: list[int]) -> Iterator[Fact]:
+    """What authors, papers and libraries do not agree on, with the values that the options give at
+    these channels.
+    """
+    if not ATTENTION[kind].built_in:
+        yield Fact("kind.own", {"kind": kind})
+        return
+    widths = {
+        name: options[name]
+        for name in ("reduction", "hidden_channels", "divisor", "minimum")
+        if name in options
+    }
+    values = {**options, "channels": _texts(channels)}
+    if widths:
+        values["hidden"] = _texts(hidden_width(count, **widths, kind=kind) for count in channels)
+    if kind == "eca":
+        values["kernel"] = _texts(
+            ATTENTION[kind].parameters(count, **options)[0].shape[-1] for count in channels
+        )
+    choice = {
+        "eca": "padding",
+        "ge": "gather",
+        "gc": "fusion",
+        "bam": "fusion",
+        "scse": "fusion",
+    }.get(kind)
+    yield Fact(f"kind.{kind}.{options[choice]}" if choice else f"kind.{kind}", values)
+    if kind == "mhsa":
+        yield Fact("kind.mhsa.scaled" if options["scale_positions"] else "kind.mhsa.plain")
+    if kind == "nonlocal":
+        yield Fact("kind.nonlocal.scaled" if options["scale"] else "kind.nonlocal.plain", values)
+
+
+def _texts(numbers: Iterable[int]) -> list[str]:
+    """Different ones, as they come."""
+    return [str(number) for number in dict.fromkeys(numbers)]
+
+
+def _size(found: Graph, batch: int) -> Iterator[Fact]:
+    config = found.config
+    fixed = [
+        (name, block.attention_options["size"])
+        for name, block in blocks(config).items()
+        if block.has_fixed_size
+    ]  # type: ignore[index]
+    if fixed:
+        maps = list(
+            dict.fromkeys(
+                " × ".join(map(str, (side, side) if isinstance(side, int) else side))
+                for _, side in fixed
+            )
+        )
+        yield Fact(
+            "size.fixed", {"maps": maps, "image": " × ".join(map(str, config.input_size or ()))}
+        )
+
+
+def _layouts(found: Graph, batch: int) -> Iterator[Fact]:
+    """Where each framework keeps what, by role, with the first parameter of that role as an
+    example.
+    """
+    yield Fact("axes")
+    first = {}
+    for parameter in schema(found.config):
+        first.setdefault(parameter.role, parameter)
+    rows = [("", *(layout.label for layout in LAYOUTS.values()))]
+    for role, parameter in first.items():
+        rows.append((parameter.name, *(layout.leaves[role][0] for layout in LAYOUTS.values())))
+        axes = [f"({layout.axes(parameter)})" for layout in LAYOUTS.values()]
+        if len(ROLES[role].axes.split()) > 1:
+            rows.append(("", *axes))
+    yield Fact("layout", {}, tuple(rows))
+    numbered = next(
+        (
+            each
+            for each in schema(found.config)
+            if any(part.isdigit() for part in each.module.split("."))
+        ),
+        None,
+    )
+    if numbered is not None:
+        names = {framework: layout.name(numbered) for framework, layout in LAYOUTS.items()}
+        yield Fact("sequence", names)
+    yield Fact("unread", {"names": LAYOUTS["torch"].unread})
+    if isinstance(found.config, NetworkConfig):
+        yield Fact("flatten", {"width": found.config.widths[-1]})
+
+
+def _always(found: Graph, batch: int) -> Iterator[Fact]:
+    yield Fact("precision")

@@ -1,0 +1,1 @@
+"""The definition of everything in NumPy float64."""

@@ -1,0 +1,1 @@
+"""Reading the graph that a framework executes."""

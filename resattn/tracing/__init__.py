@@ -1,0 +1,1 @@
+"""Where do models part, and why?"""

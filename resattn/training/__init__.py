@@ -1,0 +1,1 @@
+"""Do the implementations stay together in training?"""

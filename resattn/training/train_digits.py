@@ -1,0 +1,167 @@
+"""Trains the network of the demo: `python -m resattn.training.train_digits`. Needs PyTorch and scikit-learn,
+and no GPU.
+
+One fixed recipe, as many epochs as were asked for, no look at the held-out digits before the end.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import weights
+from resattn.training.digits import BACKGROUND, MissingData, Split, split
+from weights.live import adapter
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CONFIG = weights.NetworkConfig(
+    in_channels=1,
+    classes=10,
+    widths=(16, 32, 64),
+    depths=(1, 1, 1),
+    attention="se",
+    attention_options={"reduction": 4},
+)
+
+BATCH = 64
+LEARNING_RATE = 0.1
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+LABEL_SMOOTHING = 0.1
+SHIFT = 1  # pixels, at most, in each direction
+
+
+def shifted(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """Each image moved by up to SHIFT pixels in both directions; what comes into view is
+    background.
+    """
+    size = images.shape[-1]
+    border = ((0, 0), (0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT))
+    padded = np.pad(images, border, constant_values=BACKGROUND)
+    rows, cols = (
+        random.randint(0, 2 * SHIFT + 1, len(images))[:, None] + np.arange(size) for _ in range(2)
+    )
+    return padded[
+        np.arange(len(images))[:, None, None], :, rows[:, :, None], cols[:, None, :]
+    ].transpose(0, 3, 1, 2)
+
+
+def train(
+    images: np.ndarray, labels: np.ndarray, epochs: int, seed: int, console: Console
+) -> nn.Module:
+    """A network trained on these images for a number of epochs. The same seed gives the same
+    network on the same machine.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    random = np.random.RandomState(seed)
+    model = adapter("torch").create(CONFIG, dtype="float32", device="cpu")
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        LEARNING_RATE,
+        momentum=MOMENTUM,
+        weight_decay=WEIGHT_DECAY,
+        nesterov=True,
+    )
+    steps = len(images) // BATCH  # what remains of an epoch is left out; the next epoch draws anew
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
+    criterion = torch.nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
+
+    model.train()
+    with _progress(console) as progress:
+        for _ in progress.track(range(epochs), description="Training, epochs"):
+            order = random.permutation(len(images))
+            for batch in order[: steps * BATCH].reshape(steps, BATCH):
+                loss = criterion(
+                    model(torch.from_numpy(shifted(images[batch], random))),
+                    torch.from_numpy(labels[batch]),
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    return model.eval()
+
+
+def correct(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> int:
+    """How many images the model classifies as their label says."""
+    return int((adapter("torch").forward(model, images).argmax(axis=1) == labels).sum())
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def _deterministic() -> None:
+    """One thread, since sums over several may be added up in another order."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
+def _check_output(path: Path) -> None:
+    """Before the training, not after it."""
+    if path.suffix != ".safetensors":
+        raise typer.BadParameter(f"expected a .safetensors file, got {path}", param_hint="--output")
+    if not path.parent.is_dir():
+        raise typer.BadParameter(f"the folder {path.parent} does not exist", param_hint="--output")
+
+
+def _summary(model: nn.Module, data: Split, seconds: float) -> str:
+    parts = (
+        ("held-out digits", data.held_out_images, data.held_out_labels),
+        ("training digits", data.training_images, data.training_labels),
+    )
+    lines = [f"Trained in {seconds:.0f} seconds."]
+    for name, images, labels in parts:
+        right = correct(model, images, labels)
+        lines.append(f"{name}: {right} of {len(labels)} right, {right / len(labels):.2%}")
+    return "\n".join(lines)
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path(
+        "se-digits.safetensors"
+    ),
+    epochs: Annotated[int, typer.Option(min=1, help="Passes through the training digits.")] = 40,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the first weights, the order of images and their shifts.")
+    ] = 0,
+) -> None:
+    """Trains a small residual network with squeeze-and-excitation on handwritten digits and writes
+    its weights.
+    """
+    _check_output(output)
+    console = Console(highlight=False)
+    try:
+        adapter("torch")
+        data = split()
+    except (weights.MissingFramework, MissingData) as error:
+        console.print(str(error), markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    _deterministic()
+    start = time.perf_counter()
+    model = train(data.training_images, data.training_labels, epochs, seed, console)
+    console.print(_summary(model, data, time.perf_counter() - start))
+    weights.save(output, model)
+    console.print(f"Wrote {output}, {output.stat().st_size:,} bytes.", soft_wrap=True, markup=False)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""Weights files, one format a file."""
