@@ -8,6 +8,7 @@ from itertools import permutations
 import ml_dtypes
 import numpy as np
 
+from weights.errors import WeightsError
 from weights.frameworks import LAYOUTS, Layout
 from weights.parameters import Parameter, Parameters
 
@@ -16,14 +17,6 @@ Arrays = dict[str, np.ndarray]
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)  # NumPy itself has none
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 LOW = DTYPES[:2]
-
-
-class WeightsError(ValueError):
-    """Weights that do not fit. faults: every one of them, sorted; the message holds them all."""
-
-    def __init__(self, headline: str, faults: list[str]):
-        self.faults = tuple(sorted(faults))
-        super().__init__("\n  ".join([headline, *self.faults]))
 
 
 def layout(framework: str) -> Layout:

@@ -14,15 +14,12 @@ import numpy as np
 
 from weights.config import Config, own_kinds
 from weights.convert import DTYPES, LOW, Arrays, WeightsError, check, layout, reorder, to_native
+from weights.errors import MissingFramework
 from weights.frameworks import LAYOUTS
 from weights.parameters import Parameters
 from weights.schema import schema
 
 INSTALL = {"torch": "torch", "jax": "jax flax", "tf": "keras tensorflow"}
-
-
-class MissingFramework(ImportError):  # noqa: N818  (it is what is missing, not what went wrong)
-    """A framework that is not installed. The message is one line that says what to install."""
 
 
 def adapter(framework: str) -> ModuleType:
