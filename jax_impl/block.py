@@ -11,8 +11,8 @@ from flax import nnx
 from jax_impl.attention import AttentionModule, Identity
 from jax_impl.layers import Conv2d, like, relu
 from jax_impl.normalization import BatchNorm
+from weights.checks import check_input
 from weights.config import BlockConfig, Pair
-from weights.inputs import check_input
 
 if TYPE_CHECKING:
     from jax import Array

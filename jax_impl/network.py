@@ -10,8 +10,8 @@ from flax import nnx
 from jax_impl.block import ResidualBlockWithAttention
 from jax_impl.layers import Conv2d, Linear, global_average, max_pool, relu
 from jax_impl.normalization import BatchNorm
+from weights.checks import check_input
 from weights.config import NetworkConfig
-from weights.inputs import check_input
 
 if TYPE_CHECKING:
     from jax import Array

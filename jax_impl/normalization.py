@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jax_impl.layers import CHANNELS, COLS, ROWS, average, checked, like, widened
-from weights.inputs import check_statistics
+from weights.checks import check_statistics
 
 if TYPE_CHECKING:
     from jax import Array

@@ -11,8 +11,8 @@ from torch import nn
 from pytorch_impl.attention import AttentionModule, Identity
 from pytorch_impl.layers import Conv2d, like, relu
 from pytorch_impl.normalization import BatchNorm
+from weights.checks import check_input
 from weights.config import BlockConfig, Pair
-from weights.inputs import check_input
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -10,8 +10,8 @@ from torch import nn
 from pytorch_impl.block import ResidualBlockWithAttention
 from pytorch_impl.layers import Conv2d, Linear, global_average, max_pool, relu
 from pytorch_impl.normalization import BatchNorm
+from weights.checks import check_input
 from weights.config import NetworkConfig
-from weights.inputs import check_input
 
 if TYPE_CHECKING:
     from jaxtyping import Float

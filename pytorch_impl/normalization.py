@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from pytorch_impl.layers import CHANNELS, swapped, widened
-from weights.inputs import check_statistics
+from weights.checks import check_statistics
 
 if TYPE_CHECKING:
     from jaxtyping import Float

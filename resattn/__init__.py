@@ -1,0 +1,38 @@
+"""The tools of the residual attention block: compare, trace, train, explain, draw.
+
+Each name is imported when it is first asked for, so that `import resattn` takes no time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resattn.checking.crosscheck import crosscheck
+    from resattn.drawing.pictures import draw
+    from resattn.explaining.explanation import explain
+    from resattn.tracing.trace import Mapped, trace
+    from resattn.training.trainer import Trainer, resume
+    from weights.recipe import Recipe
+
+__all__ = ["Mapped", "Recipe", "Trainer", "crosscheck", "draw", "explain", "resume", "trace"]
+
+_HOMES = {
+    "Mapped": "resattn.tracing.trace",
+    "Recipe": "weights.recipe",
+    "Trainer": "resattn.training.trainer",
+    "crosscheck": "resattn.checking.crosscheck",
+    "draw": "resattn.drawing.pictures",
+    "explain": "resattn.explaining.explanation",
+    "resume": "resattn.training.trainer",
+    "trace": "resattn.tracing.trace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -17,10 +17,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # as well.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
-from resattn.checking.backends import FRAMEWORKS, Backend
+from resattn.checking.backends import Backend
 from weights.attention import ATTENTION
-from weights.frameworks import LAYOUTS
-from weights.live import MissingFramework, adapter
+from weights.errors import MissingFramework
+from weights.frameworks import FRAMEWORKS
+from weights.live import adapter
 from weights.parameters import ROLES
 
 
@@ -125,7 +126,7 @@ def nothing_stays_registered() -> Iterator[None]:
     for table, before in ((ATTENTION, kinds), (ROLES, roles)):
         for name in set(table) - set(before):
             del table[name]
-    for described in LAYOUTS.values():
+    for described in FRAMEWORKS.values():
         for role in set(described.leaves) - set(roles):
             del described.leaves[role]
 

@@ -9,22 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from resattn.oracle.model import run
 
-from resattn.checking.backends import FRAMEWORKS, precise
+from resattn.checking.backends import precise
 from resattn.checking.cases import ATTENTION, attention_block
 from resattn.checking.crosscheck import check_model, draw
 from resattn.checking.draws import random_arrays
 from resattn.checking.tolerances import tolerance
 from resattn.oracle import attention as reference_attention
-from resattn.oracle.model import run
 from shared_tests.cases import ATTENTION_GRID, ATTENTION_VARIANTS, name_of
 from shared_tests.test_forward import check_forward
 from weights import BlockConfig, NetworkConfig, difference, export, load, port, read, schema, write
 from weights.attention import ATTENTION as KINDS
 from weights.attention import attention_parameters
 from weights.convert import to_canonical, to_native
+from weights.frameworks import FRAMEWORKS
 from weights.graph import multiply_adds
-from weights.live import build
+from weights.live import LiveModel, build
 
 ROOT = Path(__file__).parent.parent
 SIZE = (9, 8)
@@ -71,7 +72,7 @@ def test_float32(backend, config, size):
     with precise((backend.framework,), "float32"):
         model = backend.build(config, arrays)
         outputs = {
-            mode: backend.forward(model, posed.x, training=mode == "train")
+            mode: LiveModel.of(model).forward(posed.x, training=mode == "train")
             for mode in ("eval", "train")
         }
         held = export(model)
@@ -434,12 +435,12 @@ def test_large_values(backend, kind):
     config = attention_block(kind, ATTENTION[kind][0])
     arrays, x = shifted(config, 1000.0)
     with precise((backend.framework,), "float64"):
-        y = backend.forward(backend.build(config, arrays), x, training=False)
+        y = LiveModel.of(backend.build(config, arrays)).forward(x, training=False)
     expected = run(config, arrays, x, training=False).output
     assert np.isfinite(expected).all()
     assert np.abs(y - expected).max() < 1e-11 * np.abs(expected).max()
     short = {name: array.astype("float32") for name, array in arrays.items()}
-    y = backend.forward(backend.build(config, short), x.astype("float32"), training=False)
+    y = LiveModel.of(backend.build(config, short)).forward(x.astype("float32"), training=False)
     rounded = run(config, short, x.astype("float32"), training=False).output
     assert np.isfinite(y).all()
     if kind == "simam":

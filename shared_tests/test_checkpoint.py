@@ -9,8 +9,9 @@ import pytest
 
 from resattn.checking.backends import precise
 from resattn.checking.tolerances import tolerance
-from resattn.oracle import model as reference
+from resattn.oracle import evaluation as reference
 from weights import difference, preset, read
+from weights.live import LiveModel
 
 CHECKPOINT = Path(__file__).parent.parent.parent / "shared" / "checkpoints" / "resnet20-12fca82f.th"
 
@@ -71,7 +72,7 @@ def test_resnet20(backend, torch, state, dtype):
         variance, eps = arrays["stages.1.0.shortcut.1.running_var"], np.float32(config.bn_eps)
         assert (np.sqrt(variance + eps) == 1).all()
     with precise((backend.framework,), dtype):
-        logits = backend.forward(backend.build(config, arrays), x, training=False)
+        logits = LiveModel.of(backend.build(config, arrays)).forward(x, training=False)
     row = difference(logits, author, tolerance=tolerance("float32", "eval output"))
     assert row.ok, row
 

@@ -11,10 +11,11 @@ import math
 
 import numpy as np
 import pytest
+from resattn.oracle.attention import attention
 
 from resattn.checking.draws import DRAWS
-from resattn.oracle.attention import attention
-from resattn.oracle.layers import Node, State
+from resattn.oracle.layers import State
+from resattn.oracle.node import Node
 from weights.attention import ATTENTION, attention_parameters, eca_kernel_size, hidden_width
 
 CHANNELS = 12

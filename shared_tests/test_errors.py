@@ -27,7 +27,7 @@ from weights import (
     write,
 )
 from weights.config import config_from_json
-from weights.foreign import to_canonical_names
+from weights.dialects import to_canonical_names
 from weights.live import adapter, build
 
 BLOCK = BlockConfig(3, 5, 3, 2, attention_options={"hidden_channels": 2})

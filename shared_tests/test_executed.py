@@ -23,9 +23,10 @@ from resattn.reading.extraction import executed
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 from weights import BlockConfig
 from weights.config import Config
-from weights.frameworks import LAYOUTS
-from weights.graph import Graph, Operation, graph
+from weights.frameworks import FRAMEWORKS
+from weights.graph import Graph, graph
 from weights.live import adapter
+from weights.operations import Operation
 
 CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
 
@@ -339,7 +340,7 @@ def test_a_lie_in_what_is_drawn_is_found(framework, lie):
     (config, size), tell, expected = DRAWN_LIES[lie]
     found = difference(framework, steps(framework, config, size), drawn(tell(graph(config, size))))
     assert found is not None
-    assert found.startswith(LAYOUTS[framework].label)
+    assert found.startswith(FRAMEWORKS[framework].label)
     assert_matches(expected, found)
 
 
@@ -523,7 +524,7 @@ REPLACED: dict[str, tuple[tuple[Config, tuple[int, int]], str, str, Callable[...
 @pytest.mark.parametrize("lie", REPLACED)
 def test_a_function_that_computes_something_else_is_found(framework, lie, monkeypatch):
     (config, size), where, name, other, expected = REPLACED[lie]
-    package = LAYOUTS[framework].package
+    package = FRAMEWORKS[framework].package
     module, layers = import_module(f"{package}.{where}"), import_module(f"{package}.layers")
     monkeypatch.setattr(module, name, other(getattr(module, name), layers))
     found = difference(

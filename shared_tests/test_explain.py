@@ -19,10 +19,10 @@ from resattn.explaining import source, words_en, words_zh
 from resattn.explaining.analysis import idle_biases, receptive_fields, sights, training_numbers
 from resattn.explaining.explanation import WORDS, Fold, explain, wrapped
 from resattn.explaining.facts import same_padding
-from resattn.oracle import model as reference
+from resattn.oracle import evaluation as reference
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 from weights import BlockConfig, NetworkConfig, preset, register_attention, schema, write
-from weights.frameworks import LAYOUTS
+from weights.frameworks import FRAMEWORKS
 from weights.graph import graph
 from weights.stages import Recorder
 
@@ -465,7 +465,7 @@ def test_layouts():
         "weight", "kernel"
     )
     assert "sequence" not in told_facts(BlockConfig(4, 4))
-    assert told_facts(BLOCK)["unread"].values["names"] == LAYOUTS["torch"].unread
+    assert told_facts(BLOCK)["unread"].values["names"] == FRAMEWORKS["torch"].unread
     depthwise = BlockConfig(
         4, 6, attention="ge", attention_options={"gather": "convolution", "extent": 2}
     )
@@ -477,7 +477,7 @@ def test_layouts():
 # Code.
 
 
-@pytest.mark.parametrize("framework", LAYOUTS)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_every_line_of_every_forward_has_its_operations(framework):
     for name, lines in source.LINES.items():
         texts = source.forward_lines(framework, name)
@@ -499,7 +499,7 @@ def test_every_line_of_every_forward_has_its_operations(framework):
                     assert entries, text
 
 
-@pytest.mark.parametrize("framework", LAYOUTS)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 @short
 def test_every_line_is_shown_beside_what_it_computes(framework, config, size):
     found = graph(config, size)

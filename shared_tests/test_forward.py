@@ -7,9 +7,10 @@ import pytest
 from resattn.checking.backends import precise
 from resattn.checking.draws import random_arrays, random_input
 from resattn.checking.tolerances import tolerance
-from resattn.oracle import model as reference
+from resattn.oracle import evaluation as reference
 from shared_tests.cases import GRID, SHORT_GRID, name_of
 from weights import difference, export, schema
+from weights.live import LiveModel
 
 
 def check_forward(backend, config, size, dtype, batch=2, arrays=None):
@@ -18,7 +19,8 @@ def check_forward(backend, config, size, dtype, batch=2, arrays=None):
     with precise((backend.framework,), dtype):
         model = backend.build(config, arrays)
         outputs = {
-            training: backend.forward(model, x, training=training) for training in (False, True)
+            training: LiveModel.of(model).forward(x, training=training)
+            for training in (False, True)
         }
         held = export(model)
     for training, mode in ((False, "eval"), (True, "train")):
@@ -80,6 +82,6 @@ def test_large_means(all_frameworks, mean):
         for framework in all_frameworks:
             backend = Backend(framework, "cpu")
             with precise((framework,), "float32"):
-                y = backend.forward(backend.build(config, arrays), x, training=True)
+                y = LiveModel.of(backend.build(config, arrays)).forward(x, training=True)
             distances[framework] = max(distances[framework], abs(y - expected).max())
     assert max(distances.values()) < 4 * distances["torch"], distances

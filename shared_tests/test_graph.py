@@ -7,7 +7,7 @@ import math
 import pytest
 
 from resattn.checking.draws import random_arrays, random_input
-from resattn.oracle import model as reference
+from resattn.oracle import evaluation as reference
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 from weights import BlockConfig, preset, schema
 from weights.graph import Graph, graph

@@ -11,7 +11,7 @@ from resattn.checking.draws import random_arrays, random_input
 from shared_tests.cases import ATTENTION_VARIANTS, name_of
 from weights import BlockConfig, NetworkConfig, export
 from weights.attention import attention_parameters
-from weights.live import adapter, build
+from weights.live import LiveModel, adapter, build
 
 BLOCK = BlockConfig(3, 5, 3, 2, attention_options={"hidden_channels": 2})
 NETWORK = NetworkConfig(3, 4, (4, 6), (1, 1), attention_options={"reduction": 2})
@@ -459,7 +459,7 @@ def test_cuda_is_used_where_it_is_seen(framework):
         pytest.skip(f"{framework} sees no CUDA device")
     backend = Backend(framework, "cuda")
     model = backend.build(BLOCK, random_arrays(BLOCK))
-    assert backend.forward(model, images(BLOCK), training=False).shape == (2, 5, 5, 4)
+    assert LiveModel.of(model).forward(images(BLOCK), training=False).shape == (2, 5, 5, 4)
 
 
 def test_precise_switches_back(framework):

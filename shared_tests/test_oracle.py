@@ -4,12 +4,12 @@ steps.
 
 import numpy as np
 import pytest
+from resattn.oracle.attention import attention
 
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
+from resattn.oracle import evaluation as reference
 from resattn.oracle import layers
-from resattn.oracle import model as reference
-from resattn.oracle.attention import attention
-from resattn.oracle.layers import Node
+from resattn.oracle.node import Node
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 
 RNG = np.random.default_rng(7)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resattn.checking.backends import FRAMEWORKS, precise
+from resattn.checking.backends import precise
 from resattn.checking.crosscheck import check_model, crosscheck, draw
 from resattn.checking.draws import random_arrays
 from weights import (
@@ -28,7 +28,7 @@ from weights import (
     write,
 )
 from weights.attention import ATTENTION
-from weights.frameworks import LAYOUTS
+from weights.frameworks import FRAMEWORKS
 from weights.live import build
 from weights.parameters import Parameter, batch_norm, convolution
 
@@ -120,7 +120,8 @@ def tf_gain():
 
 
 def gain_oracle(state, name, x, kernel_size):
-    from resattn.oracle.layers import normalized_conv, reshape, sigmoid
+    from resattn.oracle.layers import normalized_conv, sigmoid
+    from resattn.oracle.node import reshape
 
     padding = (kernel_size // 2, kernel_size // 2)
     gain = reshape(state.parameter(f"{name}.gain"), 1, -1, 1, 1)
@@ -153,7 +154,7 @@ def test_everything_agrees(framework, oracle, dtype):
     assert report.ok, str(report)
     compared = {row.tensor for row in report.rows}
     assert {"attention.gain", "attention.conv.weight", "attention.norm.running_var"} <= compared
-    stands_in = f"attention 'gain' has no oracle of its own: its {LAYOUTS[framework].label} module, in float64, stands in"
+    stands_in = f"attention 'gain' has no oracle of its own: its {FRAMEWORKS[framework].label} module, in float64, stands in"
     assert any(stands_in in note for note in report.notes) == (oracle is None)
 
 

@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from resattn.checking.backends import FRAMEWORKS, Backend
+from resattn.checking.backends import Backend
 from resattn.checking.cases import ATTENTION, attention_block
 from resattn.checking.crosscheck import crosscheck
 from resattn.checking.draws import random_arrays, random_input
@@ -23,13 +23,14 @@ from resattn.checking.precision import (
     precision,
     table,
 )
-from resattn.oracle import model as reference
+from resattn.oracle import evaluation as reference
 from shared_tests.cases import NETWORKS, name_of
 from shared_tests.test_errors import raises
 from shared_tests.test_roundtrip import FIXED, NETWORK, same
 from weights import BlockConfig, Report, WeightsError, export, load, port, read, schema, write
 from weights.convert import BFLOAT16
-from weights.live import adapter, build
+from weights.frameworks import FRAMEWORKS
+from weights.live import LiveModel, adapter, build
 
 BLOCK = BlockConfig(3, 5, (3, 1), (2, 1), attention_options={"hidden_channels": 2})
 KINDS = [attention_block(kind, variants[0]) for kind, variants in ATTENTION.items()]
@@ -96,7 +97,7 @@ def test_everything_that_is_computed_comes_in_the_format(backend, form, regime):
     arrays, x = (random_arrays(BLOCK), random_input(BLOCK, (5, 6), 2, "float32"))
     given = (arrays, x) if regime == "mixed" else (low(BLOCK, form), x.astype(form))
     model = backend.build(BLOCK, given[0], form if regime == "mixed" else None)
-    assert backend.forward(model, given[1], training=True).dtype == form
+    assert LiveModel.of(model).forward(given[1], training=True).dtype == form
     assert {name: array.dtype for name, array in export(model).items()} == {
         n: a.dtype for n, a in given[0].items()
     }
@@ -105,7 +106,9 @@ def test_everything_that_is_computed_comes_in_the_format(backend, form, regime):
     )  # nothing but the sum puts the input and what was computed together
     model = backend.build(identity, random_arrays(identity), form)
     assert (
-        backend.forward(model, random_input(identity, (5, 6), 2, "float32"), training=False).dtype
+        LiveModel.of(model)
+        .forward(random_input(identity, (5, 6), 2, "float32"), training=False)
+        .dtype
         == form
     )
 
@@ -189,7 +192,7 @@ def test_statistics_arrive(backend, form):
     x = random_input(config, (9, 8), 8, "float32").astype(form)
     model = backend.build(config, arrays)
     for _ in range(60):
-        backend.forward(model, x, training=True)
+        LiveModel.of(model).forward(x, training=True)
     wide = {name: array.astype("float64") for name, array in arrays.items()} | {
         "bn1.running_mean": np.zeros(4)
     }

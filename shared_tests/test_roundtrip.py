@@ -5,10 +5,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from resattn.checking.backends import FRAMEWORKS, precise
+from resattn.checking.backends import precise
 from resattn.checking.draws import random_arrays, random_input
 from weights import BlockConfig, NetworkConfig, export, load, port, read, save, schema, write
 from weights.convert import reorder, to_canonical, to_native
+from weights.frameworks import FRAMEWORKS
 from weights.live import adapter, build
 
 BLOCK = BlockConfig(3, 5, (3, 1), (2, 1), attention_options={"hidden_channels": 2})

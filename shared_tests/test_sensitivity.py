@@ -12,7 +12,7 @@ from resattn.checking.crosscheck import check_model, crosscheck, draw
 from resattn.checking.draws import random_arrays
 from shared_tests.cases import NETWORKS
 from weights import BlockConfig, NetworkConfig, export, load, schema
-from weights.convert import layout
+from weights.frameworks import framework_named
 from weights.live import build
 
 # Square kernels and equal channels, so that transposed and swapped tensors have shapes that fit.
@@ -233,7 +233,7 @@ def test_biased_variance(backend, dtype, monkeypatch):
                 bn.register_forward_hook(_biased)
         else:
             normalization = __import__(
-                f"{layout(backend.framework).package}.normalization", fromlist=["unbiased"]
+                f"{framework_named(backend.framework).package}.normalization", fromlist=["unbiased"]
             )
             monkeypatch.setattr(normalization, "unbiased", lambda variance, n: variance)
         report = check_model(backend, model, posed)
@@ -318,7 +318,7 @@ def test_ill_conditioned_rows_are_explained(monkeypatch):
     x = np.random.default_rng(0).normal(size=(2, 1, 5, 6)).astype("float32")
     base = pose(config, arrays, x)
     from resattn.oracle import attention as reference_attention
-    from resattn.oracle import model as reference
+    from resattn.oracle import evaluation as reference
 
     # Shift the hidden unit of the attention so that it is hardly on: its slopes are then made of
     # rounding errors.

@@ -12,16 +12,16 @@ from itertools import product
 import numpy as np
 import pytest
 
-from resattn.checking.backends import FRAMEWORKS, Backend, precise
+from resattn.checking.backends import Backend, precise
 from resattn.checking.cases import ATTENTION, attention_block
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
-from resattn.oracle import model as reference
+from resattn.oracle import evaluation as reference
 from resattn.tracing.causes import CAUSES, Step, compute, explanations, left_over, variants
 from resattn.tracing.causes import KINDS as COMPUTED
 from resattn.tracing.trace import Mapped, last_stage, trace, trace_frameworks
 from shared_tests.cases import NETWORKS, name_of
 from weights import BlockConfig, export, load
-from weights.frameworks import LAYOUTS
+from weights.frameworks import FRAMEWORKS
 from weights.live import adapter, build, part
 from weights.stages import Recording
 
@@ -47,7 +47,9 @@ def images(config=BLOCK, size=SIZE, batch=3, seed=0):
 
 def recorded(model, config, x, training):
     framework = next(
-        name for name in FRAMEWORKS if LAYOUTS[name].package == type(model).__module__.split(".")[0]
+        name
+        for name in FRAMEWORKS
+        if FRAMEWORKS[name].package == type(model).__module__.split(".")[0]
     )
     cotangent = {"training": training, "last": last_stage(config)}
     return part(framework, "bridge.recorder").trace(
@@ -150,7 +152,7 @@ def test_a_recording_is_of_evaluation(torch):
 
 def test_nothing_stays_replaced(framework):
     """Functions and classes are as they were, also after an error."""
-    package = LAYOUTS[framework].package
+    package = FRAMEWORKS[framework].package
     block = __import__(f"{package}.block", fromlist=["relu"])
     before = block.relu, type(build(BLOCK, random_arrays(BLOCK), framework)).__call__
     model = build(BLOCK, random_arrays(BLOCK), framework)
@@ -659,7 +661,7 @@ def test_biased_statistics(framework, monkeypatch):
             bn.register_forward_hook(_biased)
     else:
         normalization = __import__(
-            f"{LAYOUTS[framework].package}.normalization", fromlist=["unbiased"]
+            f"{FRAMEWORKS[framework].package}.normalization", fromlist=["unbiased"]
         )
         monkeypatch.setattr(normalization, "unbiased", lambda variance, n: variance)
     found = trace({"theirs": model}, images(), modes=("train",))

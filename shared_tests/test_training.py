@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resattn.checking.backends import FRAMEWORKS, Backend, implementation, precise
+from resattn.checking.backends import Backend, implementation, precise
 from resattn.checking.crosscheck import ORACLE
 from resattn.checking.draws import random_arrays
 from resattn.checking.tolerances import TRAINING
@@ -25,16 +25,11 @@ from resattn.oracle import training as reference_training
 from resattn.oracle.training import ReferenceTrainer
 from resattn.training.digits import split
 from resattn.training.drift import Point, Trajectory, drift
+from resattn.training.trainer import Trainer, resume
 from weights import BlockConfig, NetworkConfig, WeightsError, read, write
-from weights.files.store import METADATA
-from weights.files.training import (
-    Trainer,
-    TrainingState,
-    read_training,
-    resume,
-    trainable,
-    write_training,
-)
+from weights.files.safetensors import METADATA
+from weights.files.training import TrainingState, read_training, trainable, write_training
+from weights.frameworks import FRAMEWORKS
 from weights.live import adapter, part
 from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe, Step, batch
 

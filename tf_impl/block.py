@@ -10,8 +10,8 @@ import keras
 from tf_impl.attention import AttentionModule, Identity
 from tf_impl.layers import Conv2d, Sequential, like, relu
 from tf_impl.normalization import BatchNorm
+from weights.checks import check_input
 from weights.config import BlockConfig, Pair
-from weights.inputs import check_input
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -10,8 +10,8 @@ from keras import ops
 from tf_impl.block import ResidualBlockWithAttention
 from tf_impl.layers import Conv2d, Linear, Sequential, global_average, max_pool, relu
 from tf_impl.normalization import BatchNorm
+from weights.checks import check_input
 from weights.config import NetworkConfig
-from weights.inputs import check_input
 
 if TYPE_CHECKING:
     from jaxtyping import Float

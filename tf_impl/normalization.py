@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from tf_impl.layers import CHANNELS, COLS, ROWS, average, check_held, widened
-from weights.inputs import check_statistics
+from weights.checks import check_statistics
 
 if TYPE_CHECKING:
     from jaxtyping import Float

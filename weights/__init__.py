@@ -7,11 +7,11 @@ Imports NumPy, ml_dtypes (NumPy's bfloat16) and safetensors, never a framework.
 from weights.attention import register_attention
 from weights.compare import Difference, Report, difference
 from weights.config import BlockConfig, NetworkConfig, preset
-from weights.convert import WeightsError
-from weights.files.store import read, save, write
-from weights.files.training import Trainer, TrainingState, read_training, resume, write_training
+from weights.errors import MissingFramework, ResattnError, WeightsError
+from weights.files.formats import read, save, write
+from weights.files.training import TrainingState, read_training, write_training
 from weights.frameworks import register_role
-from weights.live import MissingFramework, export, load, port
+from weights.live import export, load, port
 from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe, Step
 from weights.schema import schema
 
@@ -27,8 +27,8 @@ __all__ = [
     "NetworkConfig",
     "Recipe",
     "Report",
+    "ResattnError",
     "Step",
-    "Trainer",
     "TrainingState",
     "WeightsError",
     "difference",
@@ -40,7 +40,6 @@ __all__ = [
     "read_training",
     "register_attention",
     "register_role",
-    "resume",
     "save",
     "schema",
     "write",

@@ -1,20 +1,24 @@
 """Checks of single values, each with one message that names the value, the rule and what came."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeGuard
+
+from weights.errors import ArgumentError
 
 Pair = tuple[int, int]
 
 
-def is_integer(value: object) -> bool:
+def is_integer(value: object) -> TypeGuard[int]:
     """NumPy's integers are welcome; True and False are not numbers."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and -1e300 < value < 1e300  # type: ignore[operator]
+def is_number(value: object) -> TypeGuard[float]:
+    """A finite real number of a size that arithmetic can use; True and False are not numbers."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and value < 1e300 and not value <= -1e300  # type: ignore[operator]
 
 
 def _integers(least: int) -> str:
@@ -22,29 +26,29 @@ def _integers(least: int) -> str:
 
 
 def at_least(name: str, value: object, least: int) -> int:
-    if not is_integer(value) or value < least:  # type: ignore[operator]
-        raise ValueError(f"{name}: expected {_integers(least)}, got {value!r}")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    """The value as an int. Raises ArgumentError for what is no integer, or is less."""
+    if not is_integer(value) or int(value) < least:
+        raise ArgumentError(f"{name}: expected {_integers(least)}, got {value!r}")
+    return int(value)
 
 
 def pair_of(name: str, value: object, least: int = 1) -> Pair:
     """An int or a (height, width) pair of ints -> a pair."""
     pair = (value, value) if is_integer(value) else value
-    if (
-        not isinstance(pair, (tuple, list))
-        or len(pair) != 2
-        or not all(is_integer(size) and size >= least for size in pair)
-    ):
-        raise ValueError(
-            f"{name}: expected {_integers(least)} or a (height, width) pair of them, got {value!r}"
-        )
-    return (int(pair[0]), int(pair[1]))
+    if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(map(is_integer, pair)):
+        rows, cols = int(pair[0]), int(pair[1])
+        if min(rows, cols) >= least:
+            return rows, cols
+    raise ArgumentError(
+        f"{name}: expected {_integers(least)} or a (height, width) pair of them, got {value!r}"
+    )
 
 
 def odd(name: str, value: object) -> int:
+    """The value as an int. Raises ArgumentError for what is no positive odd integer."""
     size = at_least(name, value, 1)
     if size % 2 == 0:
-        raise ValueError(
+        raise ArgumentError(
             f"{name}: expected an odd size, got {size}: an even kernel has no centre, so its "
             f"output would be shifted or of another size; use {size - 1} or {size + 1}"
         )
@@ -52,9 +56,7 @@ def odd(name: str, value: object) -> int:
 
 
 def plain(name: str, value: object) -> Any:
-    """What JSON can hold, in Python's own types: NumPy's numbers become Python's, lists become
-    tuples.
-    """
+    """What JSON can hold, in Python's own types: NumPy's numbers become Python's, lists tuples."""
     if isinstance(value, (tuple, list)):
         return tuple(plain(name, item) for item in value)
     if value is None or isinstance(value, (bool, str)):
@@ -62,40 +64,104 @@ def plain(name: str, value: object) -> Any:
     if type(value).__name__ in ("bool", "bool_") and hasattr(value, "item"):
         return bool(value)
     if is_integer(value):
-        return int(value)  # type: ignore[call-overload]
+        return int(value)
     if isinstance(value, Real):
         return float(value)
     kind = type(value)
-    raise ValueError(
+    raise ArgumentError(
         f"{name}: expected a number, a word, True, False, None or a list of them, got "
         f"{kind.__module__}.{kind.__qualname__}"
     )
 
 
 def positive(name: str, value: object) -> float:
-    if not is_number(value) or not 0 < value < math.inf:  # type: ignore[operator]
-        raise ValueError(f"{name}: expected a positive number, got {value!r}")
-    return float(value)  # type: ignore[arg-type]
+    """The value as a float. Raises ArgumentError for what is no positive number."""
+    if not is_number(value) or not 0 < value < math.inf:
+        raise ArgumentError(f"{name}: expected a positive number, got {value!r}")
+    return float(value)
 
 
 def truth(name: str, value: object) -> bool:
+    """The value itself. Raises ArgumentError for what is neither True nor False."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name}: expected True or False, got {value!r}")
+        raise ArgumentError(f"{name}: expected True or False, got {value!r}")
     return value
 
 
 def one_of(name: str, value: object, choices: Collection[str]) -> str:
+    """The value itself. Raises ArgumentError for what is none of the choices."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+        raise ArgumentError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
     return value
 
 
+def fraction(name: str, value: object, meaning: str = "") -> float:
+    """The value as a float. Raises ArgumentError for what is no number from 0 to 1."""
+    if not is_number(value) or not 0 <= value <= 1:
+        raise ArgumentError(f"{name}: expected a number from 0 to 1, got {value!r}{meaning}")
+    return float(value)
+
+
+def decay_of(name: str, value: object) -> float:
+    """The part of a running statistic that is kept at each step."""
+    meaning = (
+        ": it is the part of a running statistic that is kept at each step (PyTorch's momentum m "
+        "is bn_decay = 1 - m)"
+    )
+    return fraction(name, value, meaning)
+
+
 def batch_norm_numbers(bn_eps: object, bn_decay: object) -> tuple[float, float]:
-    eps = positive("bn_eps", bn_eps)
-    if not is_number(bn_decay) or not 0 <= bn_decay <= 1:  # type: ignore[operator]
-        raise ValueError(
-            f"bn_decay: expected a number from 0 to 1, got {bn_decay!r}: it is the part of a "
-            "running statistic that is kept at each step (PyTorch's momentum m is bn_decay = 1 - "
-            "m)"
+    """eps and decay of a batch norm, checked."""
+    return positive("bn_eps", bn_eps), decay_of("bn_decay", bn_decay)
+
+
+# What a model says about an input that it cannot use: the same words in all three frameworks.
+
+
+def check_input(shape: Sequence[int | None], axes: str, channels: int) -> None:
+    """Raises ArgumentError unless `shape` has the axes named in `axes` and that many channels.
+
+    None is a size that is not known yet.
+    """
+    names = axes.split()
+    if len(shape) != len(names) or shape[names.index("channels")] not in (channels, None):
+        expected = ", ".join(str(channels) if name == "channels" else name for name in names)
+        raise ArgumentError(f"input: expected ({expected}), got {tuple(shape)}")
+
+
+def check_statistics(count: int) -> None:
+    """Raises ArgumentError when a batch norm in training has fewer than two values a channel:
+    their variance is not defined.
+    """
+    if count < 2:
+        raise ArgumentError(
+            "batch norm in training: expected more than one value per channel, got batch x height "
+            f"x width = {count}; use a larger batch or image, or evaluation mode"
         )
-    return eps, float(bn_decay)  # type: ignore[arg-type]
+
+
+def check_map(
+    what: str,
+    rows: Any,
+    cols: Any,
+    *,
+    size: tuple[int, int] | None = None,
+    least: tuple[int, int] = (1, 1),
+) -> None:
+    """Raises ArgumentError unless an attention module can use a map of rows x cols.
+
+    rows, cols: None, or a tensor, is a size that is not known yet.
+    size: the only one it can use. least: (sizes along each axis, positions in all) that it needs.
+    """
+    if not isinstance(rows, int) or not isinstance(cols, int):
+        return
+    if size is not None and (rows, cols) != tuple(size):
+        raise ArgumentError(
+            f"{what}: was made for maps of {size[0]} x {size[1]} (height x width) by its option "
+            f"size, got {rows} x {cols}"
+        )
+    if min(rows, cols) < least[0] or rows * cols < least[1]:
+        axes, positions = f"{least[0]} or more along each axis", f"{least[1]} or more positions"
+        need = axes if least[0] > 1 else f"maps of {positions}"
+        raise ArgumentError(f"{what}: expected {need}, got {rows} x {cols} (height x width)")

@@ -8,8 +8,8 @@ from itertools import permutations
 import ml_dtypes
 import numpy as np
 
-from weights.errors import WeightsError
-from weights.frameworks import LAYOUTS, Layout
+from weights.errors import ArgumentError, WeightsError
+from weights.frameworks import framework_named
 from weights.parameters import Parameter, Parameters
 
 Arrays = dict[str, np.ndarray]
@@ -19,22 +19,16 @@ DTYPES = ("bfloat16", "float16", "float32", "float64")
 LOW = DTYPES[:2]
 
 
-def layout(framework: str) -> Layout:
-    if framework not in LAYOUTS:
-        raise ValueError(f"framework: expected one of {', '.join(LAYOUTS)}, got {framework!r}")
-    return LAYOUTS[framework]
-
-
 def reorder(array: np.ndarray, source: str, target: str) -> np.ndarray:
     """A copy of `array`, whose axes are named by `source`, with its axes in the order that `target`
     names.
 
-    `reorder(w, "out in row col", "row col in out")`. Raises ValueError when the names are not the
+    `reorder(w, "out in row col", "row col in out")`. Raises ArgumentError when the names are not the
     same.
     """
     names = source.split()
     if sorted(names) != sorted(target.split()) or len(names) != array.ndim:
-        raise ValueError(f"cannot reorder {array.ndim} axes named {source!r} to {target!r}")
+        raise ArgumentError(f"cannot reorder {array.ndim} axes named {source!r} to {target!r}")
     moved = np.transpose(array, [names.index(name) for name in target.split()])
     return moved.astype(
         array.dtype.newbyteorder("="), order="C"
@@ -100,10 +94,10 @@ def check(
 
 def to_native(framework: str, parameters: Parameters, arrays: Mapping[str, np.ndarray]) -> Arrays:
     """Canonical arrays -> new arrays with the framework's names and axis orders."""
-    target = layout(framework)
+    target = framework_named(framework)
     check(parameters, arrays)
     return {
-        target.name(parameter): reorder(
+        target.path(parameter): reorder(
             arrays[parameter.name], parameter.axes, target.axes(parameter)
         )
         for parameter in parameters
@@ -116,8 +110,8 @@ def to_canonical(
     """A framework's arrays, by its own names, -> new arrays with canonical names and axis
     orders.
     """
-    source = layout(framework)
-    parameters_by_name = {source.name(parameter): parameter for parameter in parameters}
+    source = framework_named(framework)
+    parameters_by_name = {source.path(parameter): parameter for parameter in parameters}
     strange = [f"{name}: unexpected" for name in set(natives) - set(parameters_by_name)]
     absent = [f"{name}: missing" for name in set(parameters_by_name) - set(natives)]
     if strange or absent:

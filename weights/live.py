@@ -1,59 +1,59 @@
-"""Live models: export, load, port. Knows no framework; the adapter of the model's own package does
-the touching.
+"""Live models: export, load, port. Knows no framework; the adapter of the model's package does.
 
-An implementation's package is named in `layouts` and imported when a model of it is first met,
-never before.
+An implementation's package is named in `weights.frameworks` and imported when a model of it is
+first met, never before.
 """
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from weights.config import Config, own_kinds
-from weights.convert import DTYPES, LOW, Arrays, WeightsError, check, layout, reorder, to_native
-from weights.errors import MissingFramework
-from weights.frameworks import LAYOUTS
-from weights.parameters import Parameters
+from weights.convert import DTYPES, LOW, Arrays, check, reorder, to_native
+from weights.errors import ArgumentError, MissingFramework, ModelError, WeightsError
+from weights.frameworks import FRAMEWORKS, Framework, framework_named
+from weights.parameters import Parameter, Parameters
 from weights.schema import schema
 
-INSTALL = {"torch": "torch", "jax": "jax flax", "tf": "keras tensorflow"}
+Moments = dict[
+    str, Arrays
+]  # {moment: {canonical name of the parameter: array in canonical layout}}
 
 
 def adapter(framework: str) -> ModuleType:
-    """The adapter of our implementation in a framework. Raises MissingFramework when the framework
-    is not installed.
-    """
+    """The adapter of our implementation in a framework. Raises MissingFramework."""
     return part(framework, "bridge.adapter")
 
 
 def part(framework: str, name: str) -> ModuleType:
-    """A module of our implementation in a framework. Raises MissingFramework when the framework is
-    not installed.
+    """A module of our implementation in a framework.
+
+    Raises MissingFramework when the framework is not installed.
     """
-    package = layout(framework).package
+    row = framework_named(framework)
     try:
-        return importlib.import_module(f"{package}.{name}")
+        return importlib.import_module(f"{row.package}.{name}")
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in (package, "weights"):
+        if (error.name or "").split(".")[0] in (row.package, "weights"):
             raise
         raise MissingFramework(
-            f"{layout(framework).label} is not installed ({error.name} was not found): pip "
-            f"install {INSTALL[framework]}",
+            f"{row.label} is not installed ({error.name} was not found): pip install {row.install}",
             name=error.name,
         ) from None
 
 
 def framework_of(model: object) -> str:
-    """Which framework a live model of ours belongs to. Raises TypeError for anything else."""
+    """Which framework a live model of ours belongs to. Raises ModelError for anything else."""
     framework = _origin(model)
     # A wrapper of the model, such as torch.compile's, passes `config` through and is of the same
     # framework.
     if framework is not None and isinstance(getattr(model, "config", None), Config):
         return framework
-    raise TypeError(
+    raise ModelError(
         "expected a ResidualBlockWithAttention or a ResidualAttentionNetwork of pytorch_impl, "
         f"jax_impl or tf_impl, got {type(model).__module__}.{type(model).__qualname__}; if your "
         "model holds one, pass that part of it"
@@ -61,11 +61,11 @@ def framework_of(model: object) -> str:
 
 
 def owner(model: object) -> str:
-    """Which framework any live model belongs to. Raises TypeError for what is none."""
+    """Which framework any live model belongs to. Raises ModelError for what belongs to none."""
     framework = _origin(model)
     if framework is None:
         kind = type(model)
-        raise TypeError(
+        raise ModelError(
             "expected a PyTorch module, a Flax module or a Keras layer, got "
             f"{kind.__module__}.{kind.__qualname__}"
         )
@@ -74,50 +74,199 @@ def owner(model: object) -> str:
 
 def _origin(model: object) -> str | None:
     """The first that fits: on its PyTorch backend Keras' layers are PyTorch modules as well."""
-    owners = {
-        module: framework
-        for framework, described in LAYOUTS.items()
-        for module in described.modules
-    }
+    owners = {module: name for name, row in FRAMEWORKS.items() for module in row.modules}
     origins = (kind.__module__.split(".")[0] for kind in type(model).__mro__)
     return next((owners[origin] for origin in origins if origin in owners), None)
 
 
-def leaves(model: Any) -> dict[str, Any]:
-    """The live arrays of a model, by canonical name. Raises WeightsError when they are not what its
-    config describes.
+@dataclass(frozen=True)
+class LiveModel:
+    """A live model of ours, looked into once.
+
+    model: the model, or a part of one. name: of its framework. parameters: those that it has, named
+        from the model, in the order of execution.
+    leaves: the framework's own variables that hold them, by canonical name.
     """
-    framework = framework_of(model)
-    described = layout(framework)
-    live, absent = {}, []
-    for parameter in schema(model.config):
+
+    model: Any
+    name: str
+    parameters: Parameters
+    leaves: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, model: object) -> Self:
+        """A block or a network of any of the three packages.
+
+        Raises ModelError for another object, WeightsError when the model does not hold what its
+        config describes.
+        """
+        name = framework_of(model)
+        config: Config = model.config  # type: ignore[attr-defined]
+        parameters = schema(config)
+        return cls(model, name, parameters, _leaves(model, name, config, parameters))
+
+    @property
+    def framework(self) -> Framework:
+        return FRAMEWORKS[self.name]
+
+    @property
+    def adapter(self) -> ModuleType:
+        """What touches models of its framework."""
+        return adapter(self.name)
+
+    @property
+    def trainable(self) -> Parameters:
+        """The parameters that an optimizer updates."""
+        return tuple(parameter for parameter in self.parameters if parameter.trainable)
+
+    def part(self, module: str) -> "LiveModel":
+        """One of its modules, its parameters named from there."""
+        inner = f"{module}."
+        held = [each for each in self.parameters if f"{each.module}.".startswith(inner)]
+        parameters = tuple(
+            replace(each, module=each.module.removeprefix(module).removeprefix("."))
+            for each in held
+        )
+        leaves = {
+            own.name: self.leaves[each.name] for own, each in zip(parameters, held, strict=True)
+        }
+        return LiveModel(_walk(self.model, module), self.name, parameters, leaves)
+
+    def dtypes(self) -> dict[str, str]:
+        """The dtype of each parameter, as NumPy calls it."""
+        return {name: self.adapter.dtype_name(leaf) for name, leaf in self.leaves.items()}
+
+    def export(self) -> Arrays:
+        """{canonical name: NumPy array}: copies, canonical layout, dtypes kept.
+
+        Raises WeightsError for dtypes that no file of ours can hold.
+        """
+        foreign = {name: dtype for name, dtype in self.dtypes().items() if dtype not in DTYPES}
+        if foreign:
+            raise WeightsError(
+                f"cannot export a {self.framework.label} model with parameters in other dtypes "
+                f"than {', '.join(DTYPES)}:",
+                [f"{name}: {dtype}" for name, dtype in foreign.items()],
+            )
+        return {each.name: self._canonical(each, self._array(each)) for each in self.parameters}
+
+    def statistics(self) -> Arrays:
+        """The running statistics, as `export` gives them."""
+        running = (each for each in self.parameters if not each.trainable)
+        return {each.name: self._canonical(each, self._array(each)) for each in running}
+
+    def _array(self, parameter: Parameter) -> np.ndarray:
+        array: np.ndarray = self.adapter.to_numpy(self.leaves[parameter.name])
+        return array
+
+    def _canonical(self, parameter: Parameter, array: np.ndarray) -> np.ndarray:
+        return reorder(array, self.framework.axes(parameter), parameter.axes)
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Puts canonical arrays into the model. Strict: names, shapes and dtypes must be its own.
+
+        Running statistics are held in float32 at least: where they come in bfloat16 or float16 they
+        are widened, which is exact.
+        Raises WeightsError with every fault; the model is then as it was before.
+        """
+        arrays = _with_wide_statistics(self.parameters, arrays)
+        given = {array.dtype.name for array in arrays.values() if isinstance(array, np.ndarray)}
+        if "float64" in given and not self.adapter.holds_float64():
+            raise WeightsError(f"cannot load float64 arrays: {self.adapter.FLOAT64_HELP}", [])
+        headline = f"the arrays do not fit this {self.framework.label} model"
+        check(self.parameters, arrays, self.dtypes(), headline)
+        natives = to_native(self.name, self.parameters, arrays)
+        before = {each.name: self._array(each).copy() for each in self.parameters}
         try:
-            live[parameter.name] = _walk(model, described.name(parameter))
+            for each in self.parameters:
+                self.adapter.assign(self.leaves[each.name], natives[self.framework.path(each)])
+        except BaseException:
+            for name, leaf in self.leaves.items():
+                self.adapter.assign(leaf, before[name])
+            raise
+
+    def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
+        """The output for canonical images; running statistics move if training."""
+        output: np.ndarray = self.adapter.forward(self.model, x, training=training)
+        return output
+
+    def gradients(
+        self, x: np.ndarray, cotangent: np.ndarray, *, training: bool
+    ) -> tuple[np.ndarray, Arrays]:
+        """The output, and the gradients of sum(output * cotangent) by canonical name.
+
+        "input" is the gradient with respect to x.
+        """
+        y, first, slopes = self.adapter.gradients(
+            self.model, self._trained(), x, cotangent, training=training
+        )
+        return y, {"input": first, **self._from_native(slopes)}
+
+    def moments(self, optimizer: Any) -> Moments:
+        """What an optimizer of this model keeps, by moment and canonical name."""
+        held = part(self.name, "training").moments(optimizer, self._trained())
+        return {moment: self._from_native(arrays) for moment, arrays in held.items()}
+
+    def restore(
+        self, optimizer: Any, step: int, moments: Mapping[str, Mapping[str, np.ndarray]]
+    ) -> None:
+        """Puts the number of updates made and what was kept then into an optimizer of this model."""
+        own = self.framework
+        natives = {
+            moment: {
+                own.path(each): reorder(arrays[each.name], each.axes, own.axes(each))
+                for each in self.trainable
+            }
+            for moment, arrays in moments.items()
+        }
+        part(self.name, "training").restore(optimizer, self._trained(), step, natives)
+
+    def _trained(self) -> dict[str, Any]:
+        """The live parameters that training moves, by the framework's names."""
+        return {self.framework.path(each): self.leaves[each.name] for each in self.trainable}
+
+    def _from_native(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
+        """Arrays of trainable parameters by the framework's names -> canonical ones."""
+        path = self.framework.path
+        return {each.name: self._canonical(each, arrays[path(each)]) for each in self.trainable}
+
+
+def _leaves(model: Any, framework: str, config: Config, parameters: Parameters) -> dict[str, Any]:
+    """The live arrays of a model, by canonical name.
+
+    Raises WeightsError when they are not what the config describes.
+    """
+    row = FRAMEWORKS[framework]
+    live: dict[str, Any] = {}
+    for parameter in parameters:
+        try:
+            live[parameter.name] = _walk(model, row.path(parameter))
         except (AttributeError, IndexError, TypeError):
             live[parameter.name] = None
-        if live[parameter.name] is None:
-            absent.append(f"{parameter.name}: missing")
+    absent = [f"{name}: missing" for name, leaf in live.items() if leaf is None]
     known = {id(leaf) for leaf in live.values()}
-    expected = {
-        p.name: reorder(np.empty(p.shape, bool), p.axes, described.axes(p)).shape
-        for p in schema(model.config)
-    }
-    misshapen = [
-        f"{name}: expected {expected[name]} as {described.label} holds it, got {tuple(leaf.shape)}"
-        for name, leaf in live.items()
-        if leaf is not None and tuple(leaf.shape) != expected[name]
-    ]
     strange = [
         f"{name}: unexpected"
         for name, leaf in adapter(framework).variables(model).items()
-        if id(leaf) not in known and name.split(".")[-1] not in described.unread
+        if id(leaf) not in known and name.split(".")[-1] not in row.unread
+    ]
+    misshapen = [
+        f"{parameter.name}: expected {shape} as {row.label} holds it, got {tuple(leaf.shape)}"
+        for parameter in parameters
+        if (leaf := live[parameter.name]) is not None
+        and tuple(leaf.shape) != (shape := _shape_in(row, parameter))
     ]
     faults = absent + strange + misshapen
     if faults:
-        raise WeightsError(
-            f"the model is not what its config describes; {_suspicion(model.config)}", faults
-        )
+        headline = f"the model is not what its config describes; {_suspicion(config)}"
+        raise WeightsError(headline, faults)
     return live
+
+
+def _shape_in(row: Framework, parameter: Parameter) -> tuple[int, ...]:
+    """The shape of a parameter as the framework holds it."""
+    sizes = dict(zip(parameter.axes.split(), parameter.shape, strict=True))
+    return tuple(sizes[name] for name in row.axes(parameter).split())
 
 
 def _suspicion(config: Config) -> str:
@@ -137,59 +286,23 @@ def _walk(model: Any, path: str) -> Any:
 
 
 def export(model: Any) -> Arrays:
-    """{canonical name: NumPy array}: copies of all parameters and running statistics, canonical
-    layout, dtypes kept.
+    """{canonical name: NumPy array}: copies of all parameters and running statistics.
 
     model: a ResidualBlockWithAttention or ResidualAttentionNetwork of any of the three packages.
-    Raises TypeError for another object, WeightsError when the model is not what its config
+    Layout is canonical, dtypes are kept.
+    Raises ModelError for another object, WeightsError when the model is not what its config
     describes.
     """
-    framework = framework_of(model)
-    module, described, live = adapter(framework), layout(framework), leaves(model)
-    foreign = {
-        name: module.dtype_name(leaf)
-        for name, leaf in live.items()
-        if module.dtype_name(leaf) not in DTYPES
-    }
-    if foreign:
-        raise WeightsError(
-            f"cannot export a {described.label} model with parameters in other dtypes than "
-            f"{', '.join(DTYPES)}:",
-            [f"{name}: {dtype}" for name, dtype in foreign.items()],
-        )
-    return {
-        parameter.name: reorder(
-            module.to_numpy(live[parameter.name]), described.axes(parameter), parameter.axes
-        )
-        for parameter in schema(model.config)
-    }
+    return LiveModel.of(model).export()
 
 
 def load(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
-    """Puts canonical arrays into a live model. Strict: names, shapes and dtypes must be those of
-    the model.
+    """Puts canonical arrays into a live model, as `LiveModel.load` says.
 
-    Running statistics are held in float32 at least: where they come in bfloat16 or float16 they are
-    widened, which is exact.
-    Raises WeightsError with every fault; the model is then as it was before.
+    Raises ModelError for what is no model of ours, WeightsError with every fault; the model is then
+    as it was before.
     """
-    framework = framework_of(model)
-    module, parameters, live = adapter(framework), schema(model.config), leaves(model)
-    dtypes = {name: module.dtype_name(leaf) for name, leaf in live.items()}
-    arrays = _with_wide_statistics(parameters, arrays)
-    given = {array.dtype.name for array in arrays.values() if isinstance(array, np.ndarray)}
-    if "float64" in given and not module.holds_float64():
-        raise WeightsError(f"cannot load float64 arrays: {module.FLOAT64_HELP}", [])
-    check(parameters, arrays, dtypes, f"the arrays do not fit this {layout(framework).label} model")
-    natives = to_native(framework, parameters, arrays)
-    before = {name: module.to_numpy(leaf).copy() for name, leaf in live.items()}
-    try:
-        for parameter in parameters:
-            module.assign(live[parameter.name], natives[layout(framework).name(parameter)])
-    except BaseException:
-        for name, leaf in live.items():
-            module.assign(leaf, before[name])
-        raise
+    LiveModel.of(model).load(arrays)
 
 
 def _with_wide_statistics(parameters: Parameters, arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,15 +325,15 @@ def build(
     device: str | None = None,
     compute: str | None = None,
 ) -> Any:
-    """A new model of `config` in a framework, with these arrays, in their dtype and in evaluation
-    mode.
+    """A new model of `config` in a framework, with these arrays, in their dtype.
 
-    compute: "bfloat16" or "float16" for mixed precision, as the framework does it: parameters as
-        they are, computed lower.
-    Raises ValueError for another `compute`.
+    It is in evaluation mode. device: "cpu" or "cuda"; by default where the framework puts new
+    models. compute: "bfloat16" or "float16" for mixed precision, as the framework does it:
+    parameters as they are, computed lower.
+    Raises ArgumentError for another `compute`.
     """
     if compute is not None and compute not in LOW:
-        raise ValueError(
+        raise ArgumentError(
             f"compute: expected one of {', '.join(LOW)}, or None for the dtype of the arrays, got "
             f"{compute!r}"
         )
@@ -237,25 +350,24 @@ def build(
 
 
 def port(model: Any, to: str, device: str | None = None) -> Any:
-    """The same model in another framework ("torch", "jax" or "tf"): same config, parameters,
-    statistics and dtype.
+    """The same model in another framework ("torch", "jax" or "tf"): config, weights and dtype.
 
-    It is in training mode if `model` is. (Keras models keep no mode, and infer unless called with
-    training=True: what is ported from Keras comes in evaluation mode.)
+    It is in training mode if `model` is. (Keras models keep no mode, and infer unless they are
+    called with training=True: what is ported from Keras comes in evaluation mode.)
     device: "cpu" or "cuda"; by default where the framework puts new models.
-    Raises MissingFramework when the other framework is not installed, TypeError for a class derived
-    from ours, which may compute something else, and what `export` and `load` raise.
+    Raises MissingFramework when the other framework is not installed, ModelError for a class
+    derived from ours, which may compute something else, and what `export` and `load` raise.
     """
-    layout(to)
-    framework = framework_of(model)
-    source = adapter(framework)
+    framework_named(to)
+    package = FRAMEWORKS[framework_of(model)].package
     kind = type(getattr(model, "_orig_mod", model))  # what torch.compile wrapped
-    if kind.__module__.split(".")[0] != layout(framework).package:
-        raise TypeError(
+    if kind.__module__.split(".")[0] != package:
+        raise ModelError(
             f"{kind.__module__}.{kind.__qualname__} is derived from our class and may compute "
-            "something else, which would be lost; port a plain model, or export this one's "
-            "weights and load them into yours"
+            "something else, which would be lost; port a plain model, or export this one's weights "
+            "and load them into yours"
         )
-    ported = build(model.config, export(model), to, device)
-    adapter(to).set_training(ported, source.is_training(model))
+    live = LiveModel.of(model)
+    ported = build(model.config, live.export(), to, device)
+    adapter(to).set_training(ported, live.adapter.is_training(model))
     return ported

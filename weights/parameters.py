@@ -1,14 +1,15 @@
-"""What a parameter is: its canonical name, the names of its axes, its shape, and what it does in
-its layer.
-"""
+"""Parameters: canonical name, axes, shape, and what each does in its layer."""
 
 from dataclasses import dataclass, replace
+
+from weights.errors import ArgumentError
 
 
 @dataclass(frozen=True)
 class Role:
-    """What a parameter does in its layer. leaf: the last part of its canonical (PyTorch's) name.
-    axes: canonical order.
+    """What a parameter does in its layer.
+
+    leaf: the last part of its canonical (PyTorch's) name. axes: their names in canonical order.
     """
 
     leaf: str
@@ -38,7 +39,7 @@ class Parameter:
     canonical axis order.
 
     module: the dotted path of the layer that holds it, "" for what the module itself holds.
-    Raises ValueError for a role that `ROLES` does not have, and for a shape that is not one size
+    Raises ArgumentError for a role that `ROLES` does not have, and for a shape that is not one size
     for each axis.
     """
 
@@ -48,7 +49,7 @@ class Parameter:
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise ValueError(
+            raise ArgumentError(
                 f"role: expected one of {', '.join(ROLES)}, got {self.role!r}; for one of your own "
                 "call weights.register_role"
             )
@@ -58,7 +59,7 @@ class Parameter:
             or len(self.shape) != len(axes)
             or not all(size > 0 for size in self.shape)
         ):
-            raise ValueError(
+            raise ArgumentError(
                 f"shape: expected {len(axes)} positive sizes ({' '.join(axes)}), got {self.shape!r}"
             )
 

@@ -11,25 +11,54 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from weights.checks import at_least, is_integer, is_number, positive, truth
-from weights.config import _Config
+from weights.errors import ArgumentError
+from weights.fields import Checked, Plain
 
 
 def _from_zero(name: str, value: object, below: float = math.inf) -> float:
     """A number of at least zero and under `below`."""
-    if not is_number(value) or not 0 <= value < below:  # type: ignore[operator]
+    if not is_number(value) or not 0 <= value < below:
         limit = "" if below == math.inf else f" and under {below:g}"
-        raise ValueError(f"{name}: expected a number of at least 0{limit}, got {value!r}")
-    return float(value)  # type: ignore[arg-type]
+        raise ArgumentError(f"{name}: expected a number of at least 0{limit}, got {value!r}")
+    return float(value)
 
 
-class _Named(_Config):
+_under_one = partial(_from_zero, below=1)
+
+
+def _betas(name: str, value: object) -> tuple[float, float]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ArgumentError(f"{name}: expected two numbers, as in (0.9, 0.999), got {value!r}")
+    return _under_one(name, value[0]), _under_one(name, value[1])
+
+
+def _milestones(name: str, value: object) -> tuple[int, ...]:
+    if not isinstance(value, (tuple, list)) or not all(is_integer(v) and v > 0 for v in value):
+        raise ArgumentError(f"{name}: expected positive integers, as in (30, 60), got {value!r}")
+    if not value:
+        raise ArgumentError(
+            f"{name}: expected one or more, got none; Constant() is the schedule without any"
+        )
+    if any(later <= sooner for sooner, later in pairwise(value)):
+        raise ArgumentError(f"{name}: expected each to be later than the one before, got {value!r}")
+    return tuple(map(int, value))
+
+
+def _seed(name: str, value: object) -> int:
+    seed = at_least(name, value, 0)
+    if seed >= 2**32:
+        raise ArgumentError(f"{name}: expected an integer under 2^32, got {seed}")
+    return seed
+
+
+class _Named(Plain):
     """A part of a recipe; JSON holds it with the name of its class."""
 
     def to_named(self) -> dict[str, Any]:
@@ -48,23 +77,17 @@ class SGD(_Named):
         = g + momentum momentum_buffer if nesterov else momentum_buffer w = w - rate g
         the momentum holds gradients, not steps: a new rate applies to all of it
 
-    Raises ValueError, naming the argument; Nesterov's form needs a momentum.
+    Raises ArgumentError, naming the argument; Nesterov's form needs a momentum.
     """
 
-    learning_rate: float = 1e-3
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
+    learning_rate: Checked[float, float] = Checked(positive, 1e-3)
+    momentum: Checked[float, float] = Checked(_under_one, 0.0)
+    nesterov: Checked[bool, bool] = Checked(truth, False)
+    weight_decay: Checked[float, float] = Checked(_from_zero, 0.0)
 
     def __post_init__(self) -> None:
-        truth("nesterov", self.nesterov)
-        self._set(
-            learning_rate=positive("learning_rate", self.learning_rate),
-            momentum=_from_zero("momentum", self.momentum, 1),
-            weight_decay=_from_zero("weight_decay", self.weight_decay),
-        )
         if self.nesterov and not self.momentum:
-            raise ValueError(
+            raise ArgumentError(
                 "nesterov: expected a momentum over 0 with it, as in SGD(0.1, momentum=0.9, "
                 "nesterov=True)"
             )
@@ -85,25 +108,15 @@ class Adam(_Named):
         bias correction w = w - rate m / (sqrt(v) + eps)        eps outside of the root and behind
         the bias correction
 
-    Raises ValueError, naming the argument.
+    Raises ArgumentError, naming the argument.
     """
 
     moments: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
 
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
-            raise ValueError(f"betas: expected two numbers, as in (0.9, 0.999), got {self.betas!r}")
-        self._set(
-            learning_rate=positive("learning_rate", self.learning_rate),
-            betas=tuple(_from_zero("betas", beta, 1) for beta in self.betas),
-            eps=_from_zero("eps", self.eps),
-            weight_decay=_from_zero("weight_decay", self.weight_decay),
-        )
+    learning_rate: Checked[float, float] = Checked(positive, 1e-3)
+    betas: Checked[tuple[float, float], tuple[float, float]] = Checked(_betas, (0.9, 0.999))
+    eps: Checked[float, float] = Checked(_from_zero, 1e-8)
+    weight_decay: Checked[float, float] = Checked(_from_zero, 0.0)
 
 
 @dataclass(frozen=True)
@@ -116,7 +129,7 @@ class AdamW(Adam):
     Everything else is as in `Adam`.
     """
 
-    weight_decay: float = 1e-2
+    weight_decay: Checked[float, float] = Checked(_from_zero, 1e-2)
 
 
 Optimizer = SGD | Adam | AdamW
@@ -141,14 +154,11 @@ class Cosine(_Named):
 
         final + (1 - final) (1 + cos(pi step / steps)) / 2
 
-    Raises ValueError, naming the argument.
+    Raises ArgumentError, naming the argument.
     """
 
-    steps: int
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._set(steps=at_least("steps", self.steps, 1), final=_from_zero("final", self.final))
+    steps: Checked[int, int] = Checked(partial(at_least, least=1))
+    final: Checked[float, float] = Checked(_from_zero, 0.0)
 
     def at(self, step: int) -> float:
         """What the learning rate is multiplied by after `step` steps."""
@@ -163,29 +173,11 @@ class Step(_Named):
     """Multiplied by `factor` at each milestone: the step with that number, counted from 0, is the
     first with the new rate.
 
-    Raises ValueError, naming the argument.
+    Raises ArgumentError, naming the argument.
     """
 
-    milestones: tuple[int, ...]
-    factor: float = 0.1
-
-    def __post_init__(self) -> None:
-        given = self.milestones
-        if not isinstance(given, (tuple, list)) or not all(
-            is_integer(each) and each > 0 for each in given
-        ):
-            raise ValueError(
-                f"milestones: expected positive integers, as in (30, 60), got {given!r}"
-            )
-        if not given:
-            raise ValueError(
-                "milestones: expected one or more, got none; Constant() is the schedule without any"
-            )
-        if any(later <= sooner for sooner, later in pairwise(given)):
-            raise ValueError(
-                f"milestones: expected each to be later than the one before, got {given!r}"
-            )
-        self._set(milestones=tuple(map(int, given)), factor=positive("factor", self.factor))
+    milestones: Checked[tuple[int, ...], tuple[int, ...]] = Checked(_milestones)
+    factor: Checked[float, float] = Checked(positive, 0.1)
 
     def at(self, step: int) -> float:
         """What the learning rate is multiplied by after `step` steps."""
@@ -199,37 +191,28 @@ SCHEDULES: dict[str, type[Schedule]] = {kind.__name__: kind for kind in (Constan
 
 
 @dataclass(frozen=True)
-class Recipe(_Config):
+class Recipe(Plain):
     """Everything that decides a training run besides the model and the data.
 
     optimizer: SGD, Adam or AdamW; it updates every trainable parameter, weight decay included.
     schedule: Constant, Cosine or Step. label_smoothing: the part of the target that is spread over
     all classes (Szegedy et al. 2016, section 7).
     batch_size: images a step. seed: of the order of the data, see `batch`.
-    Raises ValueError, naming the argument, what was expected and what came.
+    Raises ArgumentError, naming the argument, what was expected and what came.
     """
 
     optimizer: Optimizer
     schedule: Schedule = field(default=Constant())
-    label_smoothing: float = 0.0
-    batch_size: int = 64
-    seed: int = 0
+    label_smoothing: Checked[float, float] = Checked(_under_one, 0.0)
+    batch_size: Checked[int, int] = Checked(partial(at_least, least=1), 64)
+    seed: Checked[int, int] = Checked(_seed, 0)
 
     def __post_init__(self) -> None:
         for name, kinds in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if not isinstance(getattr(self, name), tuple(kinds.values())):
-                raise ValueError(
+                raise ArgumentError(
                     f"{name}: expected one of {', '.join(kinds)}, got {getattr(self, name)!r}"
                 )
-        seed = at_least("seed", self.seed, 0)
-        if seed >= 2**32:
-            raise ValueError(f"seed: expected an integer under 2^32, got {seed}")
-        smoothing = _from_zero("label_smoothing", self.label_smoothing, 1)
-        self._set(
-            batch_size=at_least("batch_size", self.batch_size, 1),
-            seed=seed,
-            label_smoothing=smoothing,
-        )
 
     def rate(self, step: int) -> float:
         """The learning rate of the update that follows `step` updates."""
@@ -246,7 +229,7 @@ class Recipe(_Config):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The recipe that `to_dict` wrote. Raises ValueError."""
+        """The recipe that `to_dict` wrote. Raises ArgumentError."""
         named: dict[str, Mapping[str, type[Any]]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
         made = {
             name: _part(name, values[name], kinds)
@@ -265,7 +248,7 @@ def _part(role: str, value: Any, kinds: Mapping[str, type[Any]]) -> Any:
         return value
     name = value.get("name") if isinstance(value, Mapping) else None
     if not isinstance(name, str) or name not in kinds:
-        raise ValueError(
+        raise ArgumentError(
             f'{role}: expected an object whose "name" is one of {", ".join(kinds)}, got {value!r}'
         )
     return kinds[name].from_dict({key: item for key, item in value.items() if key != "name"})
@@ -279,7 +262,7 @@ def batch(recipe: Recipe, examples: int, step: int) -> np.ndarray:
 
     Each epoch is a permutation of its own, drawn from (seed, number of the epoch) alone, so that
     the number of steps is the position in the data. What remains of an epoch is left out.
-    RandomState, since NumPy promises that its numbers never change. Raises ValueError when there
+    RandomState, since NumPy promises that its numbers never change. Raises ArgumentError when there
     are fewer images than one batch.
     """
     each = steps_an_epoch(recipe, examples)
@@ -289,9 +272,9 @@ def batch(recipe: Recipe, examples: int, step: int) -> np.ndarray:
 
 
 def steps_an_epoch(recipe: Recipe, examples: int) -> int:
-    """How many batches there are in an epoch. Raises ValueError when there is none."""
+    """How many batches there are in an epoch. Raises ArgumentError when there is none."""
     if examples < recipe.batch_size:
-        raise ValueError(
+        raise ArgumentError(
             f"batch_size: expected at most the number of images, {examples}, got "
             f"{recipe.batch_size}; there would be no whole batch in an epoch"
         )

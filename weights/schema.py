@@ -2,6 +2,7 @@
 
 from weights.attention import attention_parameters
 from weights.config import BlockConfig, Config, NetworkConfig
+from weights.errors import ModelError
 from weights.parameters import Parameters, batch_norm, convolution, linear, within
 
 
@@ -13,7 +14,7 @@ def schema(config: Config) -> Parameters:
         return _block(config)
     if isinstance(config, NetworkConfig):
         return _network(config)
-    raise TypeError(
+    raise ModelError(
         f"config: expected a BlockConfig or a NetworkConfig, got {type(config).__name__}"
     )
 
@@ -25,13 +26,13 @@ def _block(config: BlockConfig) -> Parameters:
         *batch_norm("1", width),
     )
     return (
-        *convolution("conv1", config.in_channels, width, config.kernel_size, bias),  # type: ignore[arg-type]
+        *convolution("conv1", config.in_channels, width, config.kernel_size, bias),
         *batch_norm("bn1", width),
-        *convolution("conv2", width, width, config.kernel_size, bias),  # type: ignore[arg-type]
+        *convolution("conv2", width, width, config.kernel_size, bias),
         *batch_norm("bn2", width),
         *within(
             "attention",
-            attention_parameters(config.attention, width, config.attention_options or {}),
+            attention_parameters(config.attention, width, config.attention_options),
         ),
         *(within("shortcut", shortcut) if config.projects else ()),
     )
@@ -45,8 +46,8 @@ def _network(config: NetworkConfig) -> Parameters:
             config.stem_channels,
             config.stem_kernel_size,
             config.conv_bias,
-        ),  # type: ignore[arg-type]
-        *batch_norm("bn", config.stem_channels),  # type: ignore[arg-type]
+        ),
+        *batch_norm("bn", config.stem_channels),
     )
     blocks = (
         within(f"stages.{stage}.{position}", _block(block))

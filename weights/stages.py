@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from weights.frameworks import Layout
+from weights.errors import ArgumentError
+from weights.frameworks import Framework
 
 # The functions of `layers.py` that are stages, besides modules. What only moves values about (a
 # reshape) is none.
@@ -250,19 +251,21 @@ def calls_recorded(recorder: Recorder, classes: Iterable[type]) -> Iterator[None
                     del kind.__call__
 
 
-def stage_of(layout: Layout, path: Iterable[Any]) -> str:
+def stage_of(framework: Framework, path: Iterable[Any]) -> str:
     """The canonical path of a module from the path at which a framework holds it."""
     parts = [str(part) for part in path]
-    return ".".join(part for part in parts if not (layout.sequence and part == layout.sequence))
+    return ".".join(
+        part for part in parts if not (framework.sequence and part == framework.sequence)
+    )
 
 
-def norm_statistics(layout: Layout, modules: Mapping[str, Any]) -> dict[str, Any]:
+def norm_statistics(framework: Framework, modules: Mapping[str, Any]) -> dict[str, Any]:
     """The live running statistics of those modules that have them, by stage and canonical leaf."""
     leaves = {"norm mean": "running_mean", "norm variance": "running_var"}
     found = {}
     for stage, module in modules.items():
         for role in NORM_ROLES:
-            leaf = getattr(module, layout.leaves[role][0], None)
+            leaf = getattr(module, framework.leaves[role][0], None)
             if leaf is not None:
                 found[f"{stage}.{leaves[role]}"] = leaf
     return found
@@ -274,19 +277,19 @@ def mapped(
     """The modules of a model of a user's own that are stages; the model itself is "" unless another
     is the last stage.
 
-    find: how a framework looks up one part of a path. kind: what modules are. Raises ValueError for
+    find: how a framework looks up one part of a path. kind: what modules are. Raises ArgumentError for
     a path that leads to no module, and for two that lead to one.
     """
     found: dict[str, Any] = {}
     for stage, path in stages.items():
         module = resolve(model, path, find)
         if not isinstance(module, kind):
-            raise ValueError(
+            raise ArgumentError(
                 f"stages: {path!r} is {type(module).__qualname__}, not a module that is called"
             )
         for other, known in found.items():
             if known is module:
-                raise ValueError(
+                raise ArgumentError(
                     f"stages: {other} and {stage} are one module, {path!r}, so which of its calls "
                     "is which is not known; map one of them, or give each a module of its own"
                 )
@@ -295,21 +298,21 @@ def mapped(
 
 
 def check_recorded(recorder: Recorder, last: str, stages: Mapping[str, str] | None) -> None:
-    """Raises ValueError when a mapped module was not called, or more than once, and when the model
+    """Raises ArgumentError when a mapped module was not called, or more than once, and when the model
     gives no array.
     """
     for stage in stages or ():
         if stage not in recorder.values:
-            raise ValueError(
+            raise ArgumentError(
                 f"stages: the model did not call the module of {stage}; map one that it calls"
             )
         if numbered(stage, recorder.values) != f"{stage} 2":
-            raise ValueError(
+            raise ArgumentError(
                 f"stages: the model calls the module of {stage} more than once; map one that it "
                 "calls once"
             )
     if not hasattr(recorder.values.get(last), "shape"):
-        raise ValueError(
+        raise ArgumentError(
             "the model's output: expected one array, got "
             f"{type(recorder.values.get(last)).__qualname__}"
         )
@@ -319,7 +322,7 @@ def resolve(model: Any, path: str, find: Callable[[Any, str], Any]) -> Any:
     """The module at a dotted path in a model of a user's own. find: how a framework looks up one
     part of it.
 
-    Raises ValueError that says which part does not exist.
+    Raises ArgumentError that says which part does not exist.
     """
     module = model
     for part in path.split(".") if path else ():
@@ -328,7 +331,7 @@ def resolve(model: Any, path: str, find: Callable[[Any, str], Any]) -> Any:
         except (AttributeError, IndexError, KeyError, ValueError, TypeError):
             module = None
         if module is None:
-            raise ValueError(
+            raise ArgumentError(
                 f"stages: there is no {part!r} in "
                 f"{type(model).__module__}.{type(model).__qualname__} on the way to {path!r}"
             )

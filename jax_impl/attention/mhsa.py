@@ -21,8 +21,7 @@ from jax_impl.layers import (
     swapped,
 )
 from weights.attention import attention_parameters, head_width
-from weights.checks import Pair, pair_of
-from weights.inputs import check_map
+from weights.checks import Pair, check_map, pair_of
 
 if TYPE_CHECKING:
     from jax import Array

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from jax_impl.bridge.adapter import _images, _mode
-from weights.frameworks import LAYOUTS
+from weights.frameworks import FRAMEWORKS
 from weights.stages import (
     Recorder,
     Recording,
@@ -24,7 +24,7 @@ from weights.stages import (
     stage_of,
 )
 
-LAYOUT = LAYOUTS["jax"]
+LAYOUT = FRAMEWORKS["jax"]
 
 
 def trace(

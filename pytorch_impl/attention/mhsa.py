@@ -9,8 +9,7 @@ from torch import nn
 
 from pytorch_impl.layers import COLS, ROWS, Conv2d, added, image, like, positions, softmax, swapped
 from weights.attention import attention_parameters, head_width
-from weights.checks import Pair, pair_of
-from weights.inputs import check_map
+from weights.checks import Pair, check_map, pair_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float

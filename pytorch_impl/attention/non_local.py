@@ -10,7 +10,7 @@ from torch import nn
 from pytorch_impl.layers import COLS, ROWS, Conv2d, image, max_pool_2x2, positions, softmax, swapped
 from pytorch_impl.normalization import BatchNorm
 from weights.attention import attention_parameters, hidden_width
-from weights.inputs import check_map
+from weights.checks import check_map
 
 if TYPE_CHECKING:
     from jaxtyping import Float

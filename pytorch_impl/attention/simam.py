@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from pytorch_impl.layers import COLS, ROWS, average, like, position_count, sigmoid, widened
-from weights.checks import positive
-from weights.inputs import check_map
+from weights.checks import check_map, positive
 
 if TYPE_CHECKING:
     from jaxtyping import Float

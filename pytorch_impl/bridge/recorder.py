@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pytorch_impl.bridge.adapter import _mode, _tensor, to_numpy
-from weights.frameworks import LAYOUTS
+from weights.frameworks import FRAMEWORKS
 from weights.stages import (
     Recorder,
     Recording,
@@ -23,7 +23,7 @@ from weights.stages import (
     stage_of,
 )
 
-LAYOUT = LAYOUTS["torch"]
+LAYOUT = FRAMEWORKS["torch"]
 
 
 def trace(

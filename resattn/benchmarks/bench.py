@@ -13,10 +13,12 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from resattn.checking.backends import FRAMEWORKS, Backend, precise
+from resattn.checking.backends import Backend, precise
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from weights import export, load, preset
-from weights.live import MissingFramework, adapter
+from weights.errors import MissingFramework
+from weights.frameworks import FRAMEWORKS
+from weights.live import LiveModel, adapter
 
 CONFIG = "se-resnet18"
 BATCH, SIZE = 8, (64, 64)
@@ -40,14 +42,14 @@ def measure(framework: str, console: Console) -> list[str]:
         start = time.perf_counter()
         model = backend.build(config, arrays)
         built = time.perf_counter() - start
-        y = backend.forward(model, x, training=False)
+        y = LiveModel.of(model).forward(x, training=False)
         cotangent = random_cotangent(y.shape, "float32")
-        backend.gradients(model, x, cotangent, training=True)
+        LiveModel.of(model).gradients(x, cotangent, training=True)
         steps: dict[str, Callable[[], object]] = {
             "export": lambda: export(model),
             "load": lambda: load(model, arrays),
-            "forward": lambda: backend.forward(model, x, training=False),
-            "gradients": lambda: backend.gradients(model, x, cotangent, training=True),
+            "forward": lambda: LiveModel.of(model).forward(x, training=False),
+            "gradients": lambda: LiveModel.of(model).gradients(x, cotangent, training=True),
         }
         medians = [median(work) for work in steps.values()]
     return [

@@ -1,6 +1,4 @@
-"""The frameworks as the cross-check sees them: build a model from canonical arrays, run it, hand
-back canonical arrays.
-"""
+"""The frameworks as the cross-check sees them: build a model from arrays, run it, get arrays."""
 
 from __future__ import annotations
 
@@ -13,19 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from weights import export, schema
 from weights.config import Config
-from weights.convert import layout, reorder
-from weights.frameworks import LAYOUTS
-from weights.live import adapter, build, leaves
+from weights.convert import Arrays
+from weights.errors import ArgumentError
+from weights.frameworks import FRAMEWORKS, framework_named
+from weights.live import LiveModel, adapter, build
 
-FRAMEWORKS = tuple(LAYOUTS)
-Quantities = dict[str, dict[str, np.ndarray]]
+Quantities = dict[str, Arrays]
 
 
 def implementation(framework: str) -> ModuleType:
     """Our package in a framework."""
-    return import_module(layout(framework).package)
+    return import_module(framework_named(framework).package)
 
 
 def native_arguments(framework: str) -> dict[str, Any]:
@@ -51,65 +48,46 @@ class Backend:
     def build(
         self, config: Config, arrays: Mapping[str, np.ndarray], compute: str | None = None
     ) -> Any:
+        """A new model. compute: a lower format for mixed precision."""
         return build(config, arrays, self.framework, self.device, compute)
 
-    def forward(self, model: Any, x: np.ndarray, *, training: bool) -> np.ndarray:
-        return self.adapter.forward(model, x, training=training)
 
-    def gradients(
-        self, model: Any, x: np.ndarray, cotangent: np.ndarray, *, training: bool
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Output, and the gradients by canonical name, in canonical layout; "input" is that of the
-        input.
-        """
-        own = layout(self.framework)
-        trainable = [parameter for parameter in schema(model.config) if parameter.trainable]
-        live = leaves(model)
-        named = {own.name(parameter): live[parameter.name] for parameter in trainable}
-        y, slope, slopes = self.adapter.gradients(model, named, x, cotangent, training=training)
-        canonical = {
-            parameter.name: reorder(
-                slopes[own.name(parameter)], own.axes(parameter), parameter.axes
-            )
-            for parameter in trainable
-        }
-        return y, {"input": slope, **canonical}
+def measure(model: object, x: np.ndarray, cotangent: np.ndarray) -> Quantities:
+    """Everything of a live model that is compared.
 
-    def measure(self, model: Any, x: np.ndarray, cotangent: np.ndarray) -> Quantities:
-        """Everything that is compared: both modes, forward and backward, and the statistics after
-        one training step.
-        """
-        held = export(model)
-        eval_output, eval_gradient = self.gradients(model, x, cotangent, training=False)
-        train_output, train_gradient = self.gradients(model, x, cotangent, training=True)
-        after = export(model)
-        statistics = {p.name: after[p.name] for p in schema(model.config) if not p.trainable}
-        return {
-            "weights": held,
-            "eval output": {"output": eval_output},
-            "eval gradient": eval_gradient,
-            "train output": {"output": train_output},
-            "train statistics": statistics,
-            "train gradient": train_gradient,
-        }
+    Output and gradients in both modes, and the statistics after one training step.
+    """
+    live = LiveModel.of(model)
+    held = live.export()
+    eval_output, eval_gradient = live.gradients(x, cotangent, training=False)
+    train_output, train_gradient = live.gradients(x, cotangent, training=True)
+    return {
+        "weights": held,
+        "eval output": {"output": eval_output},
+        "eval gradient": eval_gradient,
+        "train output": {"output": train_output},
+        "train statistics": live.statistics(),
+        "train gradient": train_gradient,
+    }
 
 
 def backends(frameworks: tuple[str, ...], devices: tuple[str, ...]) -> list[Backend]:
-    """Every framework on every device. Raises MissingFramework, and ValueError for a device that a
-    framework lacks.
+    """Every framework on every device.
+
+    Raises MissingFramework, and ArgumentError for a device that a framework lacks.
     """
     for framework in frameworks:
-        layout(framework)
-    for framework in sorted(frameworks, key=FRAMEWORKS.index):
+        framework_named(framework)
+    for framework in sorted(frameworks, key=tuple(FRAMEWORKS).index):
         adapter(framework)  # imports PyTorch before TensorFlow, whatever the order asked for
     found = []
     for framework in frameworks:
         available = adapter(framework).devices()
         for device in devices:
             if device not in available:
-                raise ValueError(
-                    f"device {device!r}: {layout(framework).label} sees only "
-                    f"{', '.join(available)} here"
+                label = framework_named(framework).label
+                raise ArgumentError(
+                    f"device {device!r}: {label} sees only {', '.join(available)} here"
                 )
             found.append(Backend(framework, device))
     return found

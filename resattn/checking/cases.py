@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any
 
 from weights import BlockConfig
+from weights.errors import ArgumentError
 
 STRIDES = (1, 2, 3, 4, (2, 1))
 
@@ -83,7 +84,7 @@ def user_grid(config: BlockConfig) -> list[tuple[BlockConfig, tuple[int, int]]]:
         if name not in ("in_channels", "out_channels", "stride")
     }
     if config.has_fixed_size:
-        raise ValueError(
+        raise ArgumentError(
             f"attention {config.attention!r} with a size of its own fits one block, not a grid of "
             "them"
         )

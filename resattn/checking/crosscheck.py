@@ -10,15 +10,19 @@ from itertools import combinations
 
 import numpy as np
 
-from resattn.checking.backends import FRAMEWORKS, Backend, Quantities, backends, precise
+from resattn.checking.backends import Backend, Quantities, backends, measure, precise
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.checking.tolerances import QUANTITIES, tolerance
-from resattn.oracle import model as reference
+from resattn.oracle import evaluation as reference
 from resattn.oracle.stand_in import framework_of_kind
 from weights import Difference, Report, difference, schema
+from weights.attention import ATTENTION
 from weights.checks import at_least, pair_of
 from weights.config import BlockConfig, Config, own_kinds
-from weights.convert import check, layout
+from weights.convert import check
+from weights.errors import ArgumentError
+from weights.frameworks import FRAMEWORKS
+from weights.graph import output_shape, probe_size
 
 ORACLE = "oracle"
 
@@ -27,8 +31,8 @@ def crosscheck(
     config: Config,
     arrays: Mapping[str, np.ndarray] | None = None,
     *,
-    frameworks: tuple[str, ...] = FRAMEWORKS,
-    devices: tuple[str, ...] = ("cpu",),
+    frameworks: str | tuple[str, ...] = tuple(FRAMEWORKS),
+    devices: str | tuple[str, ...] = ("cpu",),
     dtype: str | None = None,
     inputs: np.ndarray | None = None,
     size: tuple[int, int] | None = None,
@@ -48,7 +52,7 @@ def crosscheck(
     inputs: (batch, channels, height, width); None for random ones of `size` (height, width), drawn
     so that no relu comes near its kink and no tensor is ill-conditioned. progress: called with a
     line before each step.
-    Raises WeightsError for arrays that do not fit, ValueError for bad inputs, devices and dtypes,
+    Raises WeightsError for arrays that do not fit, ArgumentError for bad inputs, devices and dtypes,
     MissingFramework.
     """
     tell = progress or (lambda line: None)
@@ -63,7 +67,7 @@ def crosscheck(
 
     tell("oracle")
     if inputs is None:
-        size = default_size(config) if size is None else size
+        size = probe_size(config) if size is None else size
         problem = draw(
             config, arrays, pair_of("size", size), at_least("batch", batch, 1), dtype, seed, tell
         )
@@ -74,7 +78,7 @@ def crosscheck(
     for backend in used:
         tell(backend.name)
         with precise((backend.framework,), dtype):
-            outcomes[backend.name] = backend.measure(
+            outcomes[backend.name] = measure(
                 backend.build(config, arrays), problem.x, problem.cotangent
             )
     pairs = [(name, ORACLE) for name in outcomes] + list(combinations(outcomes, 2))
@@ -97,10 +101,10 @@ def crosscheck(
 def _notes(config: Config) -> list[str]:
     """What the oracle is not."""
     return [
-        f"attention {kind!r} has no oracle of its own: its {layout(framework_of_kind(kind)).label} "
+        f"attention {kind!r} has no graph of its own: its {FRAMEWORKS[framework_of_kind(kind)].label} "
         "module, in float64, stands in for it"
         for kind in own_kinds(config)
-        if not reference.has_oracle(kind)
+        if ATTENTION[kind].graph is None
     ]
 
 
@@ -300,50 +304,24 @@ def check_model(backend: Backend, model: object, problem: Problem) -> Report:
     that were changed.
     """
     with precise((backend.framework,), problem.dtype):
-        outcome = backend.measure(model, problem.x, problem.cotangent)
+        outcome = measure(model, problem.x, problem.cotangent)
     rows = compare(problem, outcome, problem.expected, (backend.name, ORACLE))
     title = f"{backend.name} against the oracle, {problem.config.describe()} in {problem.dtype}"
     return Report(title, tuple(rows), notes=tuple(explain(problem, rows)))
 
 
-def default_size(config: Config) -> tuple[int, int]:
-    """An image size (height, width) that ends at more than one pixel, odd by even, not square; or
-    the only one there is.
-    """
-    if config.input_size:
-        return config.input_size
-    if isinstance(config, BlockConfig):
-        rows, cols = config.stride
-    else:
-        pool = 2 if config.stem_pool else 1
-        rows, cols = (
-            pool
-            * config.stem_stride[axis]
-            * int(np.prod([stride[axis] for stride in config.strides]))
-            for axis in (0, 1)
-        )
-    return max(9, 2 * rows + 1), max(8, 2 * cols)
-
-
-def output_shape(config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if not isinstance(config, BlockConfig):
-        return shape[0], config.classes
-    rows, cols = (-(-size // stride) for size, stride in zip(shape[2:], config.stride, strict=True))
-    return shape[0], config.out_channels, rows, cols
-
-
-def _names(what: str, names: tuple[str, ...]) -> tuple[str, ...]:
+def _names(what: str, names: str | tuple[str, ...]) -> tuple[str, ...]:
     """A tuple of names; one alone may come as a string."""
     names = (names,) if isinstance(names, str) else tuple(names)
     if not names:
-        raise ValueError(f"{what}: expected at least one, got none")
+        raise ArgumentError(f"{what}: expected at least one, got none")
     return names
 
 
 def checked_inputs(inputs: np.ndarray, config: Config | None, dtype: str) -> np.ndarray:
     """The images in the dtype to compute in; config: None if they may have any channels.
 
-    Raises ValueError for what is not a batch of images.
+    Raises ArgumentError for what is not a batch of images.
     """
     if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "fiu":
         found = (
@@ -351,14 +329,16 @@ def checked_inputs(inputs: np.ndarray, config: Config | None, dtype: str) -> np.
             if isinstance(inputs, np.ndarray)
             else type(inputs).__name__
         )
-        raise ValueError(f"inputs: expected a NumPy array of real numbers, got {found}")
+        raise ArgumentError(f"inputs: expected a NumPy array of real numbers, got {found}")
     channels = "channels" if config is None else config.in_channels
     if inputs.ndim != 4 or (config is not None and inputs.shape[1] != channels) or not inputs.size:
-        raise ValueError(f"inputs: expected (batch, {channels}, height, width), got {inputs.shape}")
+        raise ArgumentError(
+            f"inputs: expected (batch, {channels}, height, width), got {inputs.shape}"
+        )
     with np.errstate(over="ignore"):
         inputs = inputs.astype(dtype)
     if not np.isfinite(inputs).all():
-        raise ValueError(
+        raise ArgumentError(
             f"inputs: expected finite numbers in {dtype}, got NaN or infinity among them"
         )
     return inputs

@@ -20,7 +20,8 @@ from resattn.checking.crosscheck import Problem, draw
 from resattn.checking.draws import random_arrays
 from weights import BlockConfig, NetworkConfig
 from weights.config import config_from_json
-from weights.files.store import METADATA, write_atomically
+from weights.files.atomic import write_atomically
+from weights.files.safetensors import METADATA
 
 FOLDER = Path(__file__).parent.parent.parent / "weights" / "golden"
 

@@ -20,17 +20,20 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from resattn.checking.backends import FRAMEWORKS, Backend, Quantities, backends, precise
-from resattn.checking.crosscheck import ORACLE, default_size, oracle, output_shape
+from resattn.checking.backends import Backend, Quantities, backends, precise
+from resattn.checking.crosscheck import ORACLE, oracle
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.checking.tolerances import bound
-from resattn.oracle import model as reference
-from resattn.oracle.layers import rounded_to
+from resattn.oracle import evaluation as reference
+from resattn.oracle.node import rounded_to
 from weights import Difference, Report, difference, export, schema
 from weights.checks import at_least, one_of, pair_of
 from weights.compare import columns
 from weights.config import BlockConfig, Config
 from weights.convert import LOW, check
+from weights.frameworks import FRAMEWORKS
+from weights.graph import output_shape, probe_size
+from weights.live import LiveModel
 from weights.parameters import Parameter
 
 FORMATS = LOW
@@ -89,7 +92,7 @@ def precision(
     arrays: canonical; None for random ones, and then gradients are measured too, with weights drawn
         clear of kinks.
     inputs: (batch, channels, height, width); None for random ones of `size` (height, width).
-    Raises WeightsError for arrays that do not fit, ValueError for formats, regimes and devices,
+    Raises WeightsError for arrays that do not fit, ArgumentError for formats, regimes and devices,
     MissingFramework.
     """
     tell = progress or (lambda line: None)
@@ -98,7 +101,7 @@ def precision(
     for regime in regimes:
         one_of("regimes", regime, REGIMES)
     used = backends(frameworks, devices)
-    size = pair_of("size", default_size(config) if size is None else size)
+    size = pair_of("size", probe_size(config) if size is None else size)
     tasks = [ordinary(config, arrays, inputs, size, at_least("batch", batch, 1), seed)]
     notes = (
         ["gradients are measured with random weights alone: given ones may be near kinks"]
@@ -169,7 +172,7 @@ def clear(config: Config, seed: int = 0) -> Task | None:
     turns: in a small image fewer maxima are nearly tied.
     """
     for attempt in range(DRAWS if isinstance(config, BlockConfig) else DRAWS // 10):
-        size, batch = ((default_size(config), 4), (small_size(config), 2))[attempt % 2]
+        size, batch = ((probe_size(config), 4), (small_size(config), 2))[attempt % 2]
         task = _drawn(config, size, batch, seed + 1000 * attempt)
         margin = min(
             reference.run(config, task.arrays, task.x, training=training).margin
@@ -202,7 +205,7 @@ def movement(task: Task, form: str) -> float:
 def small_size(config: Config) -> tuple[int, int]:
     """Of images that end at three rows of two pixels; or the only size there is."""
     if config.input_size or not isinstance(config, BlockConfig):
-        return default_size(config)
+        return probe_size(config)
     return 2 * config.stride[0] + 1, 2 * config.stride[1]
 
 
@@ -307,13 +310,13 @@ def outcome(backend: Backend, given: Task, compute: str | None) -> Quantities:
     model = backend.build(given.config, given.arrays, compute)
     if given.cotangent is not None:
         return {
-            f"{mode} gradient": backend.gradients(
-                model, given.x, given.cotangent, training=mode == "train"
+            f"{mode} gradient": LiveModel.of(model).gradients(
+                given.x, given.cotangent, training=mode == "train"
             )[1]
             for mode in ("eval", "train")
         }
     outputs = {
-        mode: backend.forward(model, given.x, training=mode == "train")
+        mode: LiveModel.of(model).forward(given.x, training=mode == "train")
         for mode in ("eval", "train")
     }
     after = export(model)

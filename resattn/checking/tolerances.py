@@ -8,6 +8,7 @@ asked; nobody has measured there yet.
 """
 
 from weights.config import BlockConfig, Config
+from weights.errors import ArgumentError
 
 QUANTITIES = (
     "weights",
@@ -42,7 +43,7 @@ def tolerance(dtype: str, quantity: str) -> float:
     if quantity == "weights":
         return 0.0
     if (dtype, quantity.split()[1]) not in TOLERANCES:
-        raise ValueError(
+        raise ArgumentError(
             f"dtype: expected one of {', '.join(sorted({row[0] for row in TOLERANCES}))}, got "
             f"{dtype!r}"
         )

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weights.errors import ArgumentError, MissingFileError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -107,10 +109,10 @@ def port(
     ] = False,
 ) -> None:
     """Write the weights in SOURCE in the format that the suffix of TARGET names, bit for bit."""
-    from weights.files.store import read, write
+    from weights.files.formats import read, write
 
     if target.exists() and not force:
-        raise ValueError(f"{target}: exists already; pass --force to replace it")
+        raise ArgumentError(f"{target}: exists already; pass --force to replace it")
     described, arrays = read(source, config_from(config), naming)
     with status(f"writing {target.name}"):
         write(target, described, arrays)
@@ -129,7 +131,7 @@ def inspect(
     range.
     """
     from weights.compare import columns
-    from weights.files.store import read
+    from weights.files.formats import read
     from weights.schema import schema
 
     described, arrays = read(file, config_from(config), naming)
@@ -223,7 +225,7 @@ def check(
     --config it takes the block 64 to 128 channels with stride 2.
     """
     from weights import BlockConfig
-    from weights.files.store import write_atomically
+    from weights.files.atomic import write_atomically
 
     described, arrays = model_given(file, config, naming)
     options = {
@@ -240,14 +242,14 @@ def check(
     found: Trace | None = None
     if dtype in LOW:
         if trace or expected is not None or grid or as_html is not None:
-            raise ValueError(
+            raise ArgumentError(
                 f"--dtype {dtype}: can be had without --trace, --expected, --grid and --html only"
             )
         reports = {
             config_checked.describe(): low_checked(config_checked, arrays, every, dtype, options)
         }
     elif grid and (trace or expected is not None):
-        raise ValueError("--grid: can be had without --trace and --expected only")
+        raise ArgumentError("--grid: can be had without --trace and --expected only")
     elif trace or expected is not None:
         found = traced(config_checked, arrays, expected, every, options)
     elif grid:
@@ -324,11 +326,11 @@ def grid_checked(
     from weights import BlockConfig
 
     if arrays is not None or not isinstance(config, BlockConfig):
-        raise ValueError(
+        raise ArgumentError(
             "--grid: makes blocks of its own, so it takes no file, and of --config only a block"
         )
     if options["size"] or options["inputs"] is not None:
-        raise ValueError(
+        raise ArgumentError(
             "--grid: makes images of its own sizes, so it takes neither --size nor --inputs"
         )
     reports: dict[str, Report] = {}
@@ -441,7 +443,8 @@ def drift(
     from resattn.checking.draws import random_arrays
     from resattn.training.drift import drift as trained
     from resattn.training.train_digits import CONFIG
-    from weights.files.store import read, write_atomically
+    from weights.files.atomic import write_atomically
+    from weights.files.formats import read
 
     described, arrays = config_from(config), None
     if file is not None:
@@ -450,11 +453,11 @@ def drift(
     arrays = random_arrays(described, dtype, seed) if arrays is None else arrays
     compared = known_to(described) if frameworks is None else names(frameworks)
     if len(compared) + oracle < 2:
-        raise ValueError(
+        raise ArgumentError(
             "--frameworks: drift is between two; name another framework, or add --oracle"
         )
     if dtype not in ("float32", "float64"):
-        raise ValueError(f"--dtype: expected float32 or float64, got {dtype!r}")
+        raise ArgumentError(f"--dtype: expected float32 or float64, got {dtype!r}")
     chosen = recipe_from(recipe, steps)
     pictures, labels = training_data(described, chosen.batch_size)
     with status("train") as tell:
@@ -492,11 +495,11 @@ def recipe_from(text: str, steps: int) -> Recipe:
     try:
         values = json.loads(text)
     except json.JSONDecodeError:
-        raise ValueError(
+        raise ArgumentError(
             f"--recipe: expected one of {', '.join(optimizers)} or JSON, got {text!r}"
         ) from None
     if not isinstance(values, dict):
-        raise ValueError(f"--recipe: expected an object, got {text!r}")
+        raise ArgumentError(f"--recipe: expected an object, got {text!r}")
     return Recipe.from_dict(values)
 
 
@@ -506,16 +509,16 @@ def training_data(config: Config, batch: int) -> tuple[np.ndarray, np.ndarray]:
     """
     import numpy as np
 
-    from resattn.checking.crosscheck import default_size
     from resattn.checking.draws import random_input
     from resattn.training.digits import split
     from weights import NetworkConfig
+    from weights.graph import probe_size
 
     classes = config.classes if isinstance(config, NetworkConfig) else config.out_channels
     if config.in_channels == 1 and classes == 10 and config.input_size in (None, (8, 8)):
         data = split()
         return data.training_images, data.training_labels
-    pictures = random_input(config, default_size(config), 10 * batch, "float32")
+    pictures = random_input(config, probe_size(config), 10 * batch, "float32")
     return pictures, np.random.default_rng(0).integers(0, classes, len(pictures))
 
 
@@ -546,7 +549,7 @@ def attention(
     sides = height_and_width(size)
     if kind is None:
         if options is not None:
-            raise ValueError("--options: are those of one KIND, but none was given")
+            raise ArgumentError("--options: are those of one KIND, but none was given")
         table = [("kind", "parameters", "multiply-adds", "what it does")]
         table += [
             (name, *costs(name, channels, sides), sentence(described))
@@ -600,9 +603,11 @@ def json_options(text: str | None) -> dict[str, object]:
     try:
         options = json.loads(text or "{}")
     except json.JSONDecodeError as error:
-        raise ValueError(f"--options: expected JSON, got {text!r} ({error})") from None
+        raise ArgumentError(f"--options: expected JSON, got {text!r} ({error})") from None
     if not isinstance(options, dict):
-        raise ValueError(f"--options: expected an object of option names and values, got {text!r}")
+        raise ArgumentError(
+            f"--options: expected an object of option names and values, got {text!r}"
+        )
     return options
 
 
@@ -702,7 +707,7 @@ def explain(
     """
     from resattn.explaining.explanation import explain as explained
     from weights import BlockConfig
-    from weights.files.store import write_atomically
+    from weights.files.atomic import write_atomically
 
     described, _ = model_given(file, config, naming)
     sides = None if size is None else height_and_width(size)
@@ -781,7 +786,7 @@ def draw(
     if block is not None:
         shown, sides = block_of(shown, block, sides)
     if opened is not None and not isinstance(shown, BlockConfig):
-        raise ValueError(
+        raise ArgumentError(
             "--open, --closed: are for one block; choose one of the network with --block, as in "
             "--block stages.0.0"
         )
@@ -827,14 +832,14 @@ def import_module_or_file(name: str) -> None:
     """A module by its name, from this folder or among what is installed, or a .py file."""
     if name.endswith(".py"):
         if not Path(name).is_file():
-            raise FileNotFoundError(f"--import {name}: there is no such file")
+            raise MissingFileError(f"--import {name}: there is no such file")
         spec = importlib.util.spec_from_file_location(Path(name).stem, name)
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return
     sys.path.insert(0, os.getcwd())
     if importlib.util.find_spec(name) is None:
-        raise ValueError(
+        raise ArgumentError(
             f"--import {name}: there is no such module in this folder or among what is installed"
         )
     importlib.import_module(name)
@@ -843,7 +848,7 @@ def import_module_or_file(name: str) -> None:
 def config_from(text: str | None) -> Config | None:
     """A preset's name, a JSON file or JSON text -> the config."""
     from weights.config import PRESETS, config_from_json, preset
-    from weights.files.store import config_file
+    from weights.files.formats import config_file
 
     if text is None:
         return None
@@ -853,7 +858,7 @@ def config_from(text: str | None) -> Config | None:
         return config_from_json(text, "--config")
     if Path(text).suffix == ".json":
         return config_file(text)
-    raise ValueError(
+    raise ArgumentError(
         f"--config: expected a preset ({', '.join(PRESETS)}), a .json file or JSON text, got "
         f"{text!r}"
     )
@@ -863,12 +868,12 @@ def model_given(
     file: Path | None, config: str | None, naming: str | None
 ) -> tuple[Config | None, dict[str, np.ndarray] | None]:
     """The config of a command's FILE and --config, None without them, and the arrays of FILE."""
-    from weights.files.store import read
+    from weights.files.formats import read
 
     described = config_from(config)
     if file is None:
         if naming is not None:
-            raise ValueError("--naming: names what is in a file, but no file was given")
+            raise ArgumentError("--naming: names what is in a file, but no file was given")
         return described, None
     return read(file, described, naming)
 
@@ -883,18 +888,18 @@ def known_to(config: Config | None) -> tuple[str, ...]:
     """
     from weights.attention import ATTENTION
     from weights.config import own_kinds
-    from weights.frameworks import LAYOUTS
+    from weights.frameworks import FRAMEWORKS
 
     if config is None:
-        return tuple(LAYOUTS)
+        return tuple(FRAMEWORKS)
     kinds = [ATTENTION[kind] for kind in own_kinds(config)]
-    return tuple(name for name in LAYOUTS if all(name in kind.modules for kind in kinds))
+    return tuple(name for name in FRAMEWORKS if all(name in kind.modules for kind in kinds))
 
 
 def height_and_width(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
     if not all(side.isascii() and side.isdigit() and int(side) for side in (height, width)):
-        raise ValueError(f"--size: expected HEIGHTxWIDTH as in 32x33, got {text!r}")
+        raise ArgumentError(f"--size: expected HEIGHTxWIDTH as in 32x33, got {text!r}")
     return int(height), int(width)
 
 
@@ -903,25 +908,25 @@ def images(option: str, path: Path) -> np.ndarray:
     import numpy as np
 
     if not path.is_file():
-        raise FileNotFoundError(f"{option} {path}: there is no such file")
+        raise MissingFileError(f"{option} {path}: there is no such file")
     try:
         with path.open("rb") as handle:
             return np.lib.format.read_array(handle, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(
+        raise ArgumentError(
             f"{option} {path}: is not a .npy file of plain numbers ({error})"
         ) from None
 
 
 def stages_in(path: Path, last: str) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name, or that of a .npy file as the last stage."""
-    from weights.files.store import read_npz
+    from weights.files.npz import read_all
 
     if path.suffix.lower() != ".npz":
         return {last: images("--expected", path)}
     if not path.is_file():
-        raise FileNotFoundError(f"--expected {path}: there is no such file")
-    return read_npz(path)
+        raise MissingFileError(f"--expected {path}: there is no such file")
+    return read_all(path)
 
 
 def summary(config: Config, arrays: dict[str, np.ndarray]) -> str:

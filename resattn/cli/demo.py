@@ -22,17 +22,17 @@ from rich.text import Text
 
 import weights
 from resattn.checking.tolerances import tolerance
-from resattn.oracle import model as reference
+from resattn.oracle import evaluation as reference
 from resattn.training.digits import intensity, split
 from weights import Difference, MissingFramework, difference
 from weights.config import Config
-from weights.convert import Arrays, layout
-from weights.frameworks import LAYOUTS
+from weights.convert import Arrays
+from weights.frameworks import FRAMEWORKS, framework_named
 from weights.live import adapter, build
 
 FILE = "se-digits.safetensors"
 FRAMEWORKS = tuple(
-    LAYOUTS
+    FRAMEWORKS
 )  # PyTorch before TensorFlow: in the other order the two can disturb each other's libraries
 REFERENCE = "NumPy"
 PIXEL = 2  # characters to a pixel, which makes it about square
@@ -126,7 +126,7 @@ def _classify_in(
     images: np.ndarray,
 ) -> Outcome:
     """On the CPU, so that the numbers do not depend on which GPU there is."""
-    name = layout(framework).label
+    name = framework_named(framework).label
     with _quiet():
         progress.update(task, description=f"load the weights into {name}")
         start = time.perf_counter()

@@ -6,15 +6,17 @@ what is shown, and `resattn.drawing.layout` where. By the suffix of the file: .s
 .md (Markdown with Mermaid).
 """
 
+import os
 from pathlib import Path
 
 from resattn.drawing.mermaid import markdown, mermaid
 from resattn.drawing.scene import Scene, scene
 from resattn.drawing.svg import svg
-from weights.checks import Pair, pair_of
-from weights.config import BlockConfig, Config, NetworkConfig, preset
-from weights.files.store import write_atomically
-from weights.graph import Graph, graph
+from weights.checks import Pair
+from weights.config import BlockConfig, Config, preset
+from weights.errors import ArgumentError, MissingFramework
+from weights.files.atomic import write_atomically
+from weights.graph import check_size, graph
 
 SUFFIXES = (".svg", ".png", ".mmd", ".md")
 SIZE = (224, 224)  # of the image, where nobody gave one: formulas of H and W hold for others, too
@@ -27,85 +29,67 @@ README_PICTURES: dict[str, Config] = {
 }
 
 # Without any font the library leaves words out and says nothing.
-FONT_TEST = '<svg xmlns="http://www.w3.org/2000/svg" width="30" height="30"><text font-family="sans-serif" y="20">{}</text></svg>'
+FONT_TEST = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="30" height="30">'
+    '<text font-family="sans-serif" y="20">{}</text></svg>'
+)
+
+
+def draw(
+    config: Config,
+    to: str | os.PathLike[str] | None = None,
+    *,
+    size: Pair | None = None,
+    opened: bool = True,
+    block: str | None = None,
+    dark: bool | None = None,
+    scale: float = 2,
+    force: bool = False,
+) -> Scene:
+    """Draws a block or a network, and writes the picture to a file if `to` names one.
+
+    to: a .svg, .png, .mmd (Mermaid) or .md (Markdown) file. block: one block of a network, as in
+    "stages.1.0". size, opened: as in `scene_of`; dark, scale, force: as in `save`.
+    Raises what `scene_of`, `block_of` and `save` raise.
+    """
+    if block is not None:
+        config, size = block_of(config, block, size)
+    shown = scene_of(config, size, opened)
+    if to is not None:
+        save(shown, Path(to), dark, scale, force)
+    return shown
 
 
 def scene_of(config: Config, size: Pair | None = None, opened: bool = True) -> Scene:
-    """What to draw of a config. size: (height, width) of the image; shapes are then numbers, else
-    formulas.
+    """What to draw of a config.
 
+    size: (height, width) of the image; shapes are then numbers, else formulas.
     opened: whether the attention module of a block is shown step by step; a network shows its
         blocks as boxes.
-    Raises ValueError for a size that the config cannot take.
+    Raises ArgumentError for a size that the config cannot take.
     """
-    return scene(
-        checked(config, size or config.input_size or SIZE, opened), numbers=size is not None
-    )
-
-
-def checked(config: Config, size: Pair, opened: bool) -> Graph:
-    """The graph, if every map in it has pixels and attention for maps of one size gets that
-    size.
-    """
-    for operation in graph(config, size):
-        if operation.numbers == 0:
-            raise ValueError(
-                f"size: images of {_by(size)} leave no pixel for {operation.name}; use greater ones"
-            )
-    found = graph(config, size, opened and isinstance(config, BlockConfig))
-    scopes = ("",) if isinstance(config, BlockConfig) else _scopes(config)
-    for scope, block in zip(scopes, config.blocks(), strict=True):
-        _, rows, cols = found[f"{scope}conv2"].shape
-        _check_map(config, size, scope.rstrip(".") or "the block", block, (rows.size, cols.size))
-    return found
-
-
-def _check_map(config: Config, size: Pair, name: str, block: BlockConfig, sides: Pair) -> None:
-    """sides: height and width of the map that comes to the attention of a block."""
-    if not block.has_fixed_size or not block.attention_options or not config.input_size:
-        return
-    wanted = pair_of("size", block.attention_options["size"])
-    if wanted != sides:
-        raise ValueError(
-            f"size: images of {_by(size)} give the attention of {name} maps of {_by(sides)}, but "
-            f"it takes {_by(wanted)} alone; images of {_by(config.input_size)} fit"
-        )
-
-
-def _by(pair: Pair) -> str:
-    return f"{pair[0]} x {pair[1]}"
-
-
-def _scopes(config: NetworkConfig) -> tuple[str, ...]:
-    return tuple(
-        f"stages.{stage}.{place}."
-        for stage, depth in enumerate(config.depths)
-        for place in range(depth)
-    )
+    image = size or config.input_size or SIZE
+    check_size(config, image)
+    found = graph(config, image, opened and isinstance(config, BlockConfig))
+    return scene(found, numbers=size is not None)
 
 
 def block_of(config: Config, name: str, size: Pair | None) -> tuple[BlockConfig, Pair | None]:
-    """A block of a network by its name, as in "stages.1.0", and the size of the map that comes to
-    it.
+    """A block of a network by its name, as in "stages.1.0", and the size of its input map.
+
+    Raises ArgumentError for a name that no block has.
     """
-    names = (
-        [scope.rstrip(".") for scope in _scopes(config)]
-        if isinstance(config, NetworkConfig)
-        else []
-    )
-    if name not in names:
-        expected = (
-            f"expected one of {', '.join(names)}, got {name!r}"
-            if names
-            else f"got {name!r}, but there is only one block"
-        )
-        raise ValueError(f"--block: {expected}")
-    block = config.blocks()[names.index(name)]
+    blocks = config.named_blocks()
+    if isinstance(config, BlockConfig) or name not in blocks:
+        several = f"expected one of {', '.join(blocks)}, got {name!r}"
+        alone = f"got {name!r}, but there is only one block"
+        raise ArgumentError(f"block: {alone if isinstance(config, BlockConfig) else several}")
     if size is None:
-        return block, None
-    found = checked(config, size, False)
-    rows, cols = (extent.size for extent in found[found[f"{name}.conv1"].inputs[0]].shape[1:])
-    return block, (rows, cols)
+        return blocks[name], None
+    check_size(config, size)
+    found = graph(config, size, opened=False)
+    _, rows, cols = found[found[f"{name}.conv1"].inputs[0]].shape
+    return blocks[name], (rows.size, cols.size)
 
 
 def save(
@@ -117,17 +101,17 @@ def save(
         is light in .png.
     scale: pixels of a .png file for each pixel of natural size. force: whether an existing file is
         replaced.
-    Raises ValueError for another suffix and an existing file, and what `png` and `write_atomically`
+    Raises ArgumentError for another suffix and an existing file, and what `png` and `write_atomically`
     raise.
     """
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         what = suffix or "a file without suffix"
-        raise ValueError(
+        raise ArgumentError(
             f"{target.name}: cannot draw {what}; expected one of {', '.join(SUFFIXES)}"
         )
     if target.exists() and not force:
-        raise ValueError(f"{target}: exists already; pass --force to replace it")
+        raise ArgumentError(f"{target}: exists already; pass --force to replace it")
     theme = {None: "auto", True: "dark", False: "light"}[dark]
     if suffix == ".png":
         content = png(svg(shown, "dark" if dark else "light"), scale)
@@ -144,17 +128,17 @@ def save(
 def png(text: str, scale: float) -> bytes:
     """The pixels of an SVG with its colours fixed: the library does not follow a page's.
 
-    Raises ImportError when the library is missing, ValueError when the system has no font.
+    Raises MissingFramework when the library is missing, ArgumentError when there is no font.
     """
     try:
         from resvg_py import svg_to_bytes
     except ImportError:
-        raise ImportError(
+        raise MissingFramework(
             'drawing .png needs resvg-py; install it with: pip install "resattn[draw]", or draw .svg'
         ) from None
     words = [svg_to_bytes(svg_string=FONT_TEST.format(word)) for word in ("", "H")]
     if words[0] == words[1]:
-        raise ValueError(
+        raise ArgumentError(
             "drawing .png needs a font, but this system has none; install one (fonts-dejavu), or "
             "draw .svg"
         )

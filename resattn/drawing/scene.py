@@ -7,8 +7,11 @@ folded, as `folding` says. `resattn.drawing.svg`, `resattn.drawing.mermaid` and 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from resattn.explaining.formulas import affine
+from weights.attention import ATTENTION
 from weights.config import BlockConfig, NetworkConfig
-from weights.graph import Extent, Graph, Operation, Shape
+from weights.graph import Graph
+from weights.operations import AXES, Extent, Operation, Shape
 
 TIMES, ARROW, MINUS, DIVIDED = (
     "\N{MULTIPLICATION SIGN}",
@@ -22,42 +25,35 @@ TIMES, ARROW, MINUS, DIVIDED = (
 FORMS = {
     "input": "input",
     "convolution": "convolution",
-    "depthwise convolution": "convolution",
-    "1-d convolution": "convolution",
+    "convolution_1d": "convolution",
     "linear": "convolution",
-    "relative positions": "convolution",
-    "batch norm": "normalization",
-    "layer norm": "normalization",
+    "relative_positions": "convolution",
+    "batch_norm": "normalization",
+    "layer_norm": "normalization",
     "relu": "activation",
     "sigmoid": "activation",
-    "hard sigmoid": "activation",
-    "hard swish": "activation",
+    "hard_sigmoid": "activation",
+    "hard_swish": "activation",
     "softmax": "activation",
-    "global average": "average",
     "average": "average",
-    "average around": "average",
+    "average_around": "average",
     "maximum": "average",
-    "maximum pooling": "average",
+    "max_pool": "average",
     "sum": "sum",
     "product": "product",
     "attention": "attention",
 }
 SIGNS = {"difference": MINUS, "quotient": DIVIDED}
-
-TITLES = {
-    "se": "squeeze-and-excitation",
-    "ese": "effective squeeze-and-excitation",
-    "eca": "efficient channel attention",
-    "cbam": "convolutional block attention module",
-    "bam": "bottleneck attention module",
-    "scse": "concurrent squeeze-and-excitation",
-    "ge": "gather-excite",
-    "gc": "global context",
-    "simam": "simple, parameter-free attention",
-    "coordinate": "coordinate attention",
-    "triplet": "triplet attention",
-    "nonlocal": "non-local",
-    "mhsa": "multi-head self-attention",
+# What kinds are called in a picture, where it is not their own name.
+CALLED = {
+    "average_around": "average around",
+    "bessel": f"{TIMES} n / (n {MINUS} 1)",
+    "hard_sigmoid": "hard sigmoid",
+    "hard_swish": "hard swish",
+    "matrix_product": "matrix product",
+    "max_pool": "maximum pooling",
+    "nearest": "stretch",
+    "swap_axes": "swap axes",
 }
 
 
@@ -170,7 +166,7 @@ def _block(graph: Graph, numbers: bool) -> Scene:
         for source in operation.inputs
     )
     inside = tuple(node.name for node in nodes if node.name.split(".")[0] == "attention")
-    title = f"attention: {TITLES.get(config.attention, config.attention)}"
+    title = f"attention: {ATTENTION[config.attention].title}"
     return Scene(
         title=config.model,
         notes=_formula(config),
@@ -243,39 +239,45 @@ def _title(operation: Operation) -> str:
         return f"attention: {operation.settings['attention']}"
     if operation.module:
         return operation.module.removeprefix("attention.")
-    return operation.name.split(".")[-1] if operation.kind.endswith("part") else operation.kind
+    if operation.kind in ("slice", "head_part"):
+        return operation.name.split(".")[-1]
+    if operation.kind == "average" and len(operation.settings["axes"]) == 2:
+        return "global average"
+    if operation.kind == "affine":
+        return affine(operation.settings["factor"], operation.settings["offset"])
+    return CALLED.get(operation.kind, operation.kind)
 
 
 def _details(graph: Graph, operation: Operation) -> tuple[str, ...]:
-    settings = operation.settings
+    settings, kind = operation.settings, operation.kind
     first = graph[operation.inputs[0]] if operation.inputs else operation
-    channels = f"{first.shape[0].formula} {ARROW} {operation.shape[0].formula}"
-    if operation.kind in (
-        "convolution",
-        "depthwise convolution",
-        "1-d convolution",
-        "maximum pooling",
-    ):
+    if kind in ("convolution", "convolution_1d", "max_pool"):
+        channels = f"{first.shape[0].formula} {ARROW} {operation.shape[0].formula}"
         return _window(operation, channels)
-    if operation.kind == "linear":
-        return (f"linear, {channels}",)
-    if operation.kind in ("batch norm", "layer norm", "relative positions"):
-        return (operation.kind,)
-    if operation.kind in ("global average", "average", "maximum"):
-        axes = settings.get("axes", (1, 2))
-        return (f"over {' and '.join(_axis(first.shape[axis]) for axis in axes)}",)
-    if operation.kind == "average around":
+    if kind == "linear":
+        return (f"linear, {first.shape[0].formula} {ARROW} {operation.shape[0].formula}",)
+    if kind in ("batch_norm", "layer_norm", "relative_positions"):
+        return (kind.replace("_", " "),)
+    if kind in ("average", "maximum"):
+        axes = (first.shape[AXES.index(axis)] for axis in settings["axes"])
+        return (f"over {' and '.join(map(_axis, axes))}",)
+    if kind == "average_around":
         return (f"of {settings['extent']}{TIMES}{settings['extent']}",)
-    if operation.kind in SIGNS:
-        return (
-            f" {SIGNS[operation.kind]} ".join(_title(graph[source]) for source in operation.inputs),
-        )
-    if operation.kind.endswith("part"):
-        words = "part" if operation.kind == "part" else operation.kind
-        return (f"{words} of {_title(first)}",)
-    if operation.kind == "attention":
+    if kind in SIGNS:
+        names = (_title(graph[source]) for source in operation.inputs)
+        apart = (f"({name})" if "+" in name else name for name in names)
+        return (f" {SIGNS[kind]} ".join(apart),)
+    if kind in ("slice", "head_part"):
+        return (f"{_part(operation)} of {_title(first)}",)
+    if kind == "attention":
         return tuple(f"{name} {value}" for name, value in settings["options"].items())
-    return {"stretch": ("to nearest pixels",), "greater": ("of the two",)}.get(operation.kind, ())
+    return {"nearest": ("to nearest pixels",), "greater": ("of the two",)}.get(kind, ())
+
+
+def _part(operation: Operation) -> str:
+    if operation.kind == "head_part":
+        return "part"
+    return "first part" if operation.settings["start"] == 0 else "second part"
 
 
 def _axis(extent: Extent) -> str:
@@ -286,13 +288,13 @@ def _axis(extent: Extent) -> str:
 def _window(operation: Operation, channels: str) -> tuple[str, ...]:
     settings = operation.settings
     kernel = TIMES.join(map(str, settings["kernel"]))
-    if operation.kind == "maximum pooling":
+    if operation.kind == "max_pool":
         return (f"{kernel}, stride {_pair(settings['stride'])}",)
-    if operation.kind == "1-d convolution":
+    if operation.kind == "convolution_1d":
         circular = (f"{settings['padding']} padding",) if settings["padding"] != "zero" else ()
         return (f"1-d conv, kernel {kernel}", "over channels", *circular)
     parts = [
-        f"{kernel} {'depthwise' if operation.kind.startswith('depthwise') else 'conv'}",
+        f"{kernel} {'depthwise' if operation.depthwise else 'conv'}",
         channels,
     ]
     parts += [f"stride {_pair(settings['stride'])}"] if settings["stride"] != (1, 1) else []
@@ -312,11 +314,7 @@ def _pair(pair: Sequence[int]) -> str:
 def _network(graph: Graph, numbers: bool) -> Scene:
     config, node_of = graph.config, folding(graph)
     assert isinstance(config, NetworkConfig)
-    blocks = {
-        f"stages.{s}.{p}": block
-        for s, row in enumerate(config.stages())
-        for p, block in enumerate(row)
-    }
+    blocks = config.named_blocks()
     nodes = tuple(
         _unit(graph, name, node_of, blocks, numbers) for name in dict.fromkeys(node_of.values())
     )
@@ -361,8 +359,8 @@ def _unit(
     covers = tuple(scope for scope in blocks if node_of[scope] == name)
     config = blocks[name]
     many = f"{len(covers)} {TIMES} block" if len(covers) > 1 else "block"
-    strided = f", stride {_pair(config.stride)}" if config.stride != (1, 1) else ""  # type: ignore[arg-type]
-    kernel = TIMES.join(map(str, config.kernel_size))  # type: ignore[arg-type]
+    strided = f", stride {_pair(config.stride)}" if config.stride != (1, 1) else ""
+    kernel = TIMES.join(map(str, config.kernel_size))
     shortcut = "projected" if config.projects else "identity"
     lines = (
         many,

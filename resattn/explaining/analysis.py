@@ -7,17 +7,17 @@ Everything is computed from `weights.graph.Graph`; no framework is needed.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
 
 import numpy as np
 
 from weights.config import Config
-from weights.graph import Graph, Operation, graph
+from weights.graph import Graph, graph
+from weights.operations import AXES, CHANNELS, Operation
 
 ROWS, COLS = 1, 2
-CORRELATED = ("convolution", "depthwise convolution", "maximum pooling", "average around")
+CORRELATED = ("convolution", "max_pool", "average_around")
 # What sees everything; a kind of a user's own may.
-EVERYWHERE = ("matrix product", "softmax", "relative positions", "linear", "attention")
+EVERYWHERE = ("matrix_product", "softmax", "relative_positions", "linear", "attention")
 
 
 @dataclass(frozen=True)
@@ -63,32 +63,28 @@ def _sight(
     inputs = [seen[name][along - 1] for name in operation.inputs]
     first, shapes = inputs[0], [found[name].shape for name in operation.inputs]
     whole = Sight(None, np.array([0]), np.array([size - 1]))
-    if operation.kind == "first part" or operation.kind == "second part":
-        # What stood side by side is apart again: each part sees what it saw.
-        parts = next(
-            each for each in _behind(found, operation.name) if each.kind == "concatenate"
-        ).inputs
-        return seen[parts[operation.kind == "second part"]][along - 1]
+    if operation.kind == "slice":
+        # What was put side by side is apart again: each part sees what it saw.
+        parts = next(each for each in _path_to(found, operation.name) if each.kind == "concatenate")
+        return seen[parts.inputs[operation.settings["start"] > 0]][along - 1]
     if first.axis is None or operation.kind in EVERYWHERE or _gathers(operation, first.axis):
         return whole
-    if operation.kind == "concatenate" and operation.settings["axis"] != 0:
+    if operation.kind == "concatenate" and operation.settings["axis"] != CHANNELS:
         return whole
     if operation.kind in CORRELATED:
         return _correlated(first, operation, shapes[0][first.axis].size)
-    if operation.kind == "swap axes":
-        moved = [
-            axis for axis in range(3) if operation.shape[axis].formula != shapes[0][axis].formula
-        ]
-        turned = {moved[0]: moved[1], moved[1]: moved[0]} if moved else {}
+    if operation.kind == "swap_axes":
+        one, other = (AXES.index(axis) for axis in operation.settings["axes"])
+        turned = {one: other, other: one}
         return Sight(turned.get(first.axis, first.axis), first.low, first.high)
-    if operation.kind == "stretch":
+    if operation.kind == "nearest":
         rows = operation.shape[first.axis].size
         nearest = np.arange(rows) * len(first.low) // rows
         return Sight(first.axis, first.low[nearest], first.high[nearest])
     return _united(inputs, whole)
 
 
-def _behind(found: Graph, name: str) -> list[Operation]:
+def _path_to(found: Graph, name: str) -> list[Operation]:
     """The operations that led to one, along first inputs, the nearest first."""
     chain = []
     while found[name].inputs:
@@ -99,12 +95,12 @@ def _behind(found: Graph, name: str) -> list[Operation]:
 
 def _gathers(operation: Operation, axis: int) -> bool:
     """Whether it makes one value of all places along an axis of its input."""
-    if operation.kind == "global average":
-        return True
     if operation.kind in ("average", "maximum"):
-        return axis in operation.settings["axes"]
-    # A kernel as large as the map is the only one without a margin.
-    return operation.kind == "depthwise convolution" and operation.settings["padding"] == (0, 0)
+        return AXES[axis] in operation.settings["axes"]
+    if operation.kind != "convolution" or axis == 0:
+        return False
+    # A kernel as large as the map, without a margin.
+    return operation.shape[axis].formula == "1" and operation.settings["kernel"][axis - 1] > 1
 
 
 def _correlated(sight: Sight, operation: Operation, size: int) -> Sight:
@@ -124,7 +120,7 @@ def window(operation: Operation, axis: int) -> tuple[int, int, int]:
     rows, 2: columns).
     """
     settings, side = operation.settings, axis - ROWS
-    if operation.kind == "average around":
+    if operation.kind == "average_around":
         extent = settings["extent"]
         return 2 * extent - 1, extent, extent - 1
     dilation = settings.get("dilation", 1)
@@ -174,15 +170,14 @@ def _widest(sight: Sight) -> int | None:
 # What an operation's slopes are computed from: "inputs", "first" of them, its "output", or nothing.
 KEPT_FOR = {
     "convolution": "first",
-    "depthwise convolution": "first",
-    "1-d convolution": "first",
+    "convolution_1d": "first",
     "linear": "first",
-    "relative positions": "first",
-    "batch norm": "first",
-    "layer norm": "first",
-    "hard sigmoid": "first",
-    "hard swish": "first",
-    "maximum pooling": "first",
+    "relative_positions": "first",
+    "batch_norm": "first",
+    "layer_norm": "first",
+    "hard_sigmoid": "first",
+    "hard_swish": "first",
+    "max_pool": "first",
     "square": "first",
     "relu": "output",
     "sigmoid": "output",
@@ -190,7 +185,7 @@ KEPT_FOR = {
     "product": "inputs",
     "quotient": "inputs",
     "greater": "inputs",
-    "matrix product": "inputs",
+    "matrix_product": "inputs",
     "attention": "first",
 }
 
@@ -220,7 +215,7 @@ def _viewed(found: Graph, name: str) -> str:
     """The operation whose numbers it shows, in another order or in part: itself, if it made numbers
     of its own.
     """
-    while found[name].kind in ("part", "first part", "second part", "swap axes"):
+    while found[name].kind in ("head_part", "slice", "swap_axes"):
         name = found[name].inputs[0]
     return name
 
@@ -250,35 +245,3 @@ def peak(found: Graph) -> tuple[int, str]:
 def biases(found: Graph) -> tuple[str, ...]:
     """The convolutions that have a bias."""
     return tuple(operation.name for operation in found if operation.settings.get("bias"))
-
-
-def idle_biases(found: Graph) -> tuple[str, ...]:
-    """The convolutions whose bias has a gradient of exactly zero in training: what follows takes it
-    away again.
-    """
-    users: dict[str, list[Operation]] = {}
-    for operation in found:
-        for name in operation.inputs:
-            users.setdefault(name, []).append(operation)
-    return tuple(name for name in biases(found) if _lost(found, users, name))
-
-
-def _lost(found: Graph, users: Mapping[str, list[Operation]], name: str) -> bool:
-    """Whether a number added to all positions of a channel of this output changes nothing in the
-    end.
-    """
-    return all(
-        user.kind in ("batch norm", "softmax")
-        or (_hands_on(found, user, name) and _lost(found, users, user.name))
-        for user in users.get(name, [])
-    ) and bool(users.get(name))
-
-
-def _hands_on(found: Graph, user: Operation, name: str) -> bool:
-    """Whether what is added to all positions is added to all positions of the output, too."""
-    if user.kind == "convolution":
-        return prod(user.settings["kernel"]) == 1
-    if user.kind == "matrix product":
-        # Keys: the same for all places that are weighed. Values: the weights add up to 1.
-        return user.inputs[-1] == name
-    return user.kind == "maximum pooling" or user.kind.startswith("divide by √")

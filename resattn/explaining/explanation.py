@@ -14,14 +14,16 @@ from rich.cells import cell_len
 
 from resattn.explaining import words_en, words_zh
 from resattn.explaining.analysis import kept, peak, receptive_fields, training_numbers
-from resattn.explaining.facts import Fact, blocks, facts
+from resattn.explaining.facts import Fact, facts
+from resattn.explaining.formulas import affine
 from resattn.explaining.source import Line, annotated, plain_name
 from weights.attention import ATTENTION
-from weights.checks import Pair, pair_of
+from weights.checks import Pair
 from weights.config import BlockConfig, Config, NetworkConfig
-from weights.frameworks import LAYOUTS
-from weights.graph import Extent, Graph, Operation, graph
-from weights.inputs import check_map
+from weights.errors import ArgumentError
+from weights.frameworks import FRAMEWORKS
+from weights.graph import Graph, check_size, default_size, graph
+from weights.operations import AXES, Extent, Operation
 
 WORDS: dict[str, Mapping[str, str]] = {"en": words_en.WORDS, "zh": words_zh.WORDS}
 BYTES = {"float16": 2, "float32": 4, "float64": 8}
@@ -93,8 +95,8 @@ REASONS: dict[str, dict[str, str]] = {
         " greater": "scse.greater",
     },
     "ge": {
-        "gather global average": "ge.average",
-        "gather average around": "ge.around",
+        "gather average": "ge.average",
+        "gather average_around": "ge.around",
         **{f"gather.conv{step}": "ge.conv" for step in range(1, 17)},
         **{f"gather.norm{step}": "norm" for step in range(1, 17)},
         "gather.relu": "nonlinear",
@@ -284,57 +286,21 @@ def explain(
     """What `config` computes. size: of the images (height, width), by default `default_size`. code:
     torch, jax or tf.
 
-    Raises ValueError for a size that the config cannot take, a dtype or a framework that is not
+    Raises ArgumentError for a size that the config cannot take, a dtype or a framework that is not
     known.
     """
     if dtype not in BYTES:
-        raise ValueError(f"--dtype: expected one of {', '.join(BYTES)}, got {dtype!r}")
-    found = graph(config, checked_size(config, size))
+        raise ArgumentError(f"--dtype: expected one of {', '.join(BYTES)}, got {dtype!r}")
+    size = default_size(config) if size is None else size
+    check_size(config, size)
+    found = graph(config, size)
     lines = {} if code is None else annotated(found, code)
     return Explanation(found, batch, dtype, code, tuple(_told(found, lines)), facts(found, batch))
 
 
-def default_size(config: Config) -> Pair:
-    """What its attention was made for, else 224 x 224 for networks with a pooling in the stem, else
-    32 x 32.
-    """
-    pooled = isinstance(config, NetworkConfig) and config.stem_pool
-    return config.input_size or ((224, 224) if pooled else (32, 32))
-
-
-def checked_size(config: Config, size: Pair | None) -> Pair:
-    """The size, or by default `default_size`. Raises ValueError, as the models do, where an
-    attention cannot use its map.
-    """
-    size = default_size(config) if size is None else size
-    found = graph(config, size, opened=False)
-    for name, block in blocks(config).items():
-        _, rows, cols = found[f"{name}.bn2".lstrip(".")].shape
-        _check_attention(config, block, name, (rows.size, cols.size), size)
-    return size
-
-
-def _check_attention(
-    config: Config, block: BlockConfig, name: str, sides: Pair, image: Pair
-) -> None:
-    options = block.attention_options or {}
-    if block.has_fixed_size and pair_of("size", options["size"]) != sides:
-        wanted, fitting = pair_of("size", options["size"]), config.input_size or image
-        attention = f"{name}.attention".lstrip(".")
-        raise ValueError(
-            f"--size: {image[0]}x{image[1]} gives {attention} a map of {sides[0]} x {sides[1]}, "
-            f"but it was made for {wanted[0]} x {wanted[1]} by its option size; images of "
-            f"{fitting[0]}x{fitting[1]} fit"
-        )
-    if block.attention == "simam":
-        check_map("simam", *sides, least=(1, 2))
-    if block.attention == "nonlocal" and options.get("subsample"):
-        check_map("nonlocal with subsample", *sides, least=(2, 1))
-
-
 def _told(found: Graph, lines: Mapping[str, tuple[Line, ...]]) -> Iterator[Step | Fold]:
     """Every operation once: as a step, or folded into a block that has the form of one before."""
-    fields, named = receptive_fields(found), blocks(found.config)
+    fields, named = receptive_fields(found), found.config.named_blocks()
     forms: dict[Any, str] = {}
     folded: set[str] = set()
     for operation in found:
@@ -410,15 +376,17 @@ def _outside(operation: Operation) -> tuple[str, str]:
             1,
             1,
         ) else "stem.conv"
-    return "stem", {"batch norm": "norm", "relu": "nonlinear"}.get(operation.kind, "stem.pool")
+    return "stem", {"batch_norm": "norm", "relu": "nonlinear"}.get(operation.kind, "stem.pool")
 
 
 def _attention_reason(operation: Operation, name: str, kind: str) -> str:
     """The key of the reason of an operation inside attention; KeyError for one that nobody has
     written about.
     """
+    if not ATTENTION[kind].built_in:
+        return "own"
     if operation.kind == "attention":
-        return "own" if not ATTENTION[kind].built_in else "closed"
+        return "closed"
     inner = name.removeprefix("attention").lstrip(".")
     known = {**REASONS["any"], **REASONS[kind]}
     tries = (
@@ -444,7 +412,7 @@ class _Teller:
 
     def __init__(self, explanation: Explanation, language: str):
         if language not in WORDS:
-            raise ValueError(f"--lang: expected one of {', '.join(WORDS)}, got {language!r}")
+            raise ArgumentError(f"--lang: expected one of {', '.join(WORDS)}, got {language!r}")
         self.it = explanation
         self.words = WORDS[language]
 
@@ -481,25 +449,26 @@ class _Teller:
             **settings,
             "kernel": "×".join(map(str, settings.get("kernel", ()))),
         }
-        if kind == "1-d convolution":
+        if kind == "convolution_1d":
             values["length"] = settings["kernel"][0]
-        if "axes" in settings:
+        if "axes" in settings and kind != "swap_axes":
             values["axes"] = self.words[self.axes(operation)]
-        if kind.startswith("divide by "):
-            kind, values["by"] = "divide", kind.removeprefix("divide by ")
+        if kind == "affine":
+            values["formula"] = affine(settings["factor"], settings["offset"])
         details = [self.say(f"set.{key}", value=value) for key, value in self.settings(operation)]
-        return self.words["comma"].join([self.say(f"op.{kind}", **values), *details])
+        return self.words["comma"].join([self.say(f"op.{_form_of(operation)}", **values), *details])
 
     def axes(self, operation: Operation) -> str:
         """The name of the axes that are reduced; a turned map has others in their places."""
         if len(operation.settings["axes"]) == 2:
             return "axis.positions"
-        formula = self.it.graph[operation.inputs[0]].shape[operation.settings["axes"][0]].formula
+        place = AXES.index(operation.settings["axes"][0])
+        formula = self.it.graph[operation.inputs[0]].shape[place].formula
         return "axis.rows" if "H" in formula else "axis.cols" if "W" in formula else "axis.channels"
 
     def settings(self, operation: Operation) -> Iterator[tuple[str, str]]:
         settings = operation.settings
-        if operation.kind in ("convolution", "depthwise convolution", "maximum pooling"):
+        if operation.kind in ("convolution", "max_pool"):
             if settings["stride"] != (1, 1):
                 yield "stride", _pair(settings["stride"])
             if settings["padding"] != (0, 0):
@@ -508,7 +477,7 @@ class _Teller:
                 yield "dilation", str(settings["dilation"])
         if "bias" in settings:
             yield ("bias" if settings["bias"] else "no bias"), ""
-        if operation.kind == "1-d convolution":
+        if operation.kind == "convolution_1d":
             yield settings["padding"], ""
         for name in ("eps", "decay"):
             if name in settings:
@@ -582,7 +551,7 @@ class _Teller:
         """The config in one phrase."""
         config = self.it.graph.config
         if isinstance(config, BlockConfig):
-            kernel = "×".join(map(str, config.kernel_size))  # type: ignore[arg-type]
+            kernel = "×".join(map(str, config.kernel_size))
             return self.say(
                 "what.block", **self.of_block(config), kernel=kernel, kind=self.kind(config)
             )
@@ -596,9 +565,7 @@ class _Teller:
 
     def kind(self, block: BlockConfig) -> str:
         """The attention and its options."""
-        options = ", ".join(
-            f"{name}={value}" for name, value in (block.attention_options or {}).items()
-        )
+        options = ", ".join(f"{name}={value}" for name, value in (block.attention_options).items())
         return f"{block.attention} ({options})" if options else block.attention
 
     # The text.
@@ -613,7 +580,7 @@ class _Teller:
             wrapped(self.say("legend", batch=self.images(), dtype=self.it.dtype), width)
         )
         if self.it.code is not None:
-            layout = LAYOUTS[self.it.code]
+            layout = FRAMEWORKS[self.it.code]
             yield from _styled(
                 wrapped(self.say("code", label=layout.label, package=layout.package), width)
             )
@@ -636,7 +603,7 @@ class _Teller:
     def heading(self, step: Step, before: tuple[str, str], width: int) -> Iterator[tuple[str, str]]:
         if step.block and step.block != before[1]:
             yield "", ""
-            block = blocks(self.it.graph.config)[step.block]
+            block = self.it.graph.config.named_blocks()[step.block]
             yield from _styled(
                 wrapped(self.say("group.block", name=step.block, **self.of_block(block)), width),
                 "title",
@@ -644,7 +611,7 @@ class _Teller:
         if step.group == "input":
             return
         yield "", ""
-        block = blocks(self.it.graph.config).get(step.block)
+        block = self.it.graph.config.named_blocks().get(step.block)
         kind = block.attention if block else ""
         yield from _styled(wrapped(self.say(f"group.{step.group}", kind=kind), width), "heading")
         if step.group == "attention" and f"summary.{kind}" in self.words:
@@ -655,7 +622,7 @@ class _Teller:
         return {
             "in": block.in_channels,
             "out": block.out_channels,
-            "stride": _pair(block.stride),  # type: ignore[arg-type]
+            "stride": _pair(block.stride),
             "shortcut": shortcut,
         }
 
@@ -745,7 +712,7 @@ class _Teller:
             alone = without_attention(self.it.graph)
             return self.say("total.field.attention", field=self.field(alone))
         size = [extent.size for extent in self.it.graph["input"].shape[1:]]
-        larger = any(side > extent for side, extent in zip(field, size, strict=True))  # type: ignore[operator]
+        larger = any(side > extent for side, extent in zip(field, size, strict=True))
         return (
             self.say("total.field.larger", field=self.field(field)) if larger else self.field(field)
         )
@@ -864,6 +831,13 @@ def without_attention(found: Graph) -> Field:
     image = found["input"].shape
     bare_graph = graph(bare, (image[1].size, image[2].size))
     return receptive_fields(bare_graph)[_last_map(bare_graph)]
+
+
+def _form_of(operation: Operation) -> str:
+    """The kind, and which of its forms where they are called differently."""
+    if operation.kind == "slice":
+        return "slice.first" if operation.settings["start"] == 0 else "slice.second"
+    return "convolution.depthwise" if operation.depthwise else operation.kind
 
 
 def _pair(pair: Pair) -> str:

@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 from math import ceil, prod
 from typing import Any
 
-from resattn.explaining.analysis import biases, idle_biases, window
+from resattn.explaining.analysis import biases, window
+from resattn.oracle.cancellation import idle_biases
 from weights.attention import ATTENTION, hidden_width
-from weights.config import BlockConfig, Config, NetworkConfig
-from weights.frameworks import LAYOUTS
-from weights.graph import Graph, Operation, graph
+from weights.config import BlockConfig, NetworkConfig
+from weights.frameworks import FRAMEWORKS
+from weights.graph import Graph, graph
+from weights.operations import Operation
 from weights.parameters import ROLES
 from weights.schema import schema
-
-# eps and the part kept, as each framework has them if nobody says: the tables in README.md say what
-# comes of it.
-NORM_DEFAULTS = {"PyTorch": (1e-5, 0.9), "Flax": (1e-5, 0.99), "Keras": (1e-3, 0.99)}
-LAYER_NORM_DEFAULTS = {"PyTorch": 1e-5, "Flax": 1e-6, "Keras": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def _paddings(
 ) -> Iterator[tuple[Operation, list[tuple[int, int]], list[tuple[int, int]]]]:
     """Every operation that pads: (what it pads, what SAME would), along rows and columns."""
     for operation in found:
-        if "padding" not in operation.settings or operation.kind == "1-d convolution":
+        if "padding" not in operation.settings or operation.kind == "convolution_1d":
             continue
         shape = found[operation.inputs[0]].shape
         windows = [window(operation, axis) for axis in (1, 2)]
@@ -123,9 +120,7 @@ def _times(pair: tuple[int, int]) -> str:
 
 def _pooling(found: Graph, batch: int) -> Iterator[Fact]:
     padded = [
-        each.name
-        for each in found
-        if each.kind == "maximum pooling" and any(each.settings["padding"])
+        each.name for each in found if each.kind == "max_pool" and any(each.settings["padding"])
     ]
     if padded:
         yield Fact("pooling", {"names": padded})
@@ -139,12 +134,12 @@ def _shortcuts(found: Graph, batch: int) -> Iterator[Fact]:
                 "in": config.in_channels,
                 "out": config.out_channels,
                 "stride": _times(config.stride),
-            }  # type: ignore[arg-type]
+            }
             yield Fact("shortcut.projection", values)
         else:
             yield Fact("shortcut.identity", {"channels": config.out_channels})
         return
-    named = blocks(config)
+    named = config.named_blocks()
     projecting = [name for name, block in named.items() if block.projects]
     if projecting:
         yield Fact(
@@ -152,17 +147,6 @@ def _shortcuts(found: Graph, batch: int) -> Iterator[Fact]:
         )
     else:
         yield Fact("shortcut.network.none", {"count": len(named)})
-
-
-def blocks(config: Config) -> dict[str, BlockConfig]:
-    """The blocks by name, "" for a block itself."""
-    if isinstance(config, BlockConfig):
-        return {"": config}
-    return {
-        f"stages.{i}.{j}": block
-        for i, stage in enumerate(config.stages())
-        for j, block in enumerate(stage)
-    }
 
 
 def _biases(found: Graph, batch: int) -> Iterator[Fact]:
@@ -173,9 +157,9 @@ def _biases(found: Graph, batch: int) -> Iterator[Fact]:
         )
     else:
         yield Fact("bias.off")
-    idle = idle_biases(found)
+    idle = [name.removesuffix(".bias") for name in idle_biases(found)]
     if idle:
-        normed = {operation.inputs[0] for operation in found if operation.kind == "batch norm"}
+        normed = {operation.inputs[0] for operation in found if operation.kind == "batch_norm"}
         key = "bias.idle" if normed.issuperset(idle) else "bias.idle.softmax"
         yield Fact(key, {"names": [f"{name}.bias" for name in idle]})
     keys = [
@@ -190,7 +174,7 @@ def _biases(found: Graph, batch: int) -> Iterator[Fact]:
 def _norms(found: Graph, batch: int) -> Iterator[Fact]:
     groups: dict[tuple[float, float], list[str]] = {}
     for operation in found:
-        if operation.kind == "batch norm":
+        if operation.kind == "batch_norm":
             groups.setdefault((operation.settings["eps"], operation.settings["decay"]), []).append(
                 operation.name
             )
@@ -214,7 +198,7 @@ def _variance(found: Graph, batch: int) -> Iterator[Fact]:
 
 def _others(which: int, value: float) -> list[str]:
     """The frameworks whose default is another one, and what it is."""
-    defaults = {name: default[which] for name, default in NORM_DEFAULTS.items()}
+    defaults = {row.label: row.batch_norm[which] for row in FRAMEWORKS.values()}
     return [f"{name} {_number(default)}" for name, default in defaults.items() if default != value]
 
 
@@ -229,7 +213,7 @@ def _number(value: float) -> str:
 def _counts(found: Graph, batch: int) -> Iterator[Fact]:
     counts: dict[int, list[str]] = {}
     for operation in found:
-        if operation.kind == "batch norm":
+        if operation.kind == "batch_norm":
             counts.setdefault(
                 batch * prod(extent.size for extent in operation.shape[1:]), []
             ).append(operation.name)
@@ -253,9 +237,10 @@ def _counts(found: Graph, batch: int) -> Iterator[Fact]:
 
 
 def _layer_norms(found: Graph, batch: int) -> Iterator[Fact]:
-    norms = [operation for operation in found if operation.kind == "layer norm"]
+    norms = [operation for operation in found if operation.kind == "layer_norm"]
     if norms:
-        defaults = [f"{name} {_number(value)}" for name, value in LAYER_NORM_DEFAULTS.items()]
+        rows = FRAMEWORKS.values()
+        defaults = [f"{row.label} {_number(row.layer_norm)}" for row in rows]
         yield Fact(
             "layer_norm",
             {
@@ -268,11 +253,11 @@ def _layer_norms(found: Graph, batch: int) -> Iterator[Fact]:
 
 def _attention(found: Graph, batch: int) -> Iterator[Fact]:
     widths: dict[tuple[str, str], list[BlockConfig]] = {}
-    for block in blocks(found.config).values():
+    for block in found.config.named_blocks().values():
         if block.attention != "none":
             widths.setdefault((block.attention, repr(block.attention_options)), []).append(block)
     for (kind, _), alike in widths.items():
-        options = {**ATTENTION[kind].options, **(alike[0].attention_options or {})}
+        options = {**ATTENTION[kind].options, **(alike[0].attention_options)}
         yield from _of_kind(
             kind, options, list(dict.fromkeys(block.out_channels for block in alike))
         )
@@ -282,14 +267,14 @@ def _attention(found: Graph, batch: int) -> Iterator[Fact]:
     stretched = [
         each
         for each in found
-        if each.kind == "stretch" and found[each.inputs[0]].numbers > each.shape[0].size
+        if each.kind == "nearest" and found[each.inputs[0]].numbers > each.shape[0].size
     ]
     if stretched:
         yield Fact("nearest", {"names": [each.name for each in stretched]})
-    around = [each.name for each in found if each.kind == "average around"]
+    around = [each.name for each in found if each.kind == "average_around"]
     if around:
         yield Fact("average_around", {"names": around})
-    if kinds & {"hard sigmoid", "hard swish"}:
+    if kinds & {"hard_sigmoid", "hard_swish"}:
         yield Fact("hard")
 
 
@@ -335,7 +320,7 @@ def _size(found: Graph, batch: int) -> Iterator[Fact]:
     config = found.config
     fixed = [
         (name, block.attention_options["size"])
-        for name, block in blocks(config).items()
+        for name, block in config.named_blocks().items()
         if block.has_fixed_size
     ]  # type: ignore[index]
     if fixed:
@@ -358,10 +343,10 @@ def _layouts(found: Graph, batch: int) -> Iterator[Fact]:
     first = {}
     for parameter in schema(found.config):
         first.setdefault(parameter.role, parameter)
-    rows = [("", *(layout.label for layout in LAYOUTS.values()))]
+    rows = [("", *(row.label for row in FRAMEWORKS.values()))]
     for role, parameter in first.items():
-        rows.append((parameter.name, *(layout.leaves[role][0] for layout in LAYOUTS.values())))
-        axes = [f"({layout.axes(parameter)})" for layout in LAYOUTS.values()]
+        rows.append((parameter.name, *(row.leaves[role][0] for row in FRAMEWORKS.values())))
+        axes = [f"({row.axes(parameter)})" for row in FRAMEWORKS.values()]
         if len(ROLES[role].axes.split()) > 1:
             rows.append(("", *axes))
     yield Fact("layout", {}, tuple(rows))
@@ -374,9 +359,9 @@ def _layouts(found: Graph, batch: int) -> Iterator[Fact]:
         None,
     )
     if numbered is not None:
-        names = {framework: layout.name(numbered) for framework, layout in LAYOUTS.items()}
+        names = {name: row.path(numbered) for name, row in FRAMEWORKS.items()}
         yield Fact("sequence", names)
-    yield Fact("unread", {"names": LAYOUTS["torch"].unread})
+    yield Fact("unread", {"names": FRAMEWORKS["torch"].unread})
     if isinstance(found.config, NetworkConfig):
         yield Fact("flatten", {"width": found.config.widths[-1]})
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from weights.config import BlockConfig, Config, NetworkConfig
-from weights.frameworks import LAYOUTS
-from weights.graph import Graph, Operation
+from weights.errors import ArgumentError
+from weights.frameworks import FRAMEWORKS
+from weights.graph import Graph
+from weights.operations import Operation
 
 ROOT = Path(__file__).parent.parent.parent
 FORWARD = {"torch": "forward", "jax": "__call__", "tf": "call"}
@@ -207,12 +209,12 @@ class Line:
 def forward_lines(framework: str, name: str) -> tuple[str, ...]:
     """The lines of a class's forward method, as they stand there but for the indentation.
 
-    framework: torch, jax or tf. Raises ValueError for another one, and for a class that its package
+    framework: torch, jax or tf. Raises ArgumentError for another one, and for a class that its package
     does not have.
     """
-    if framework not in LAYOUTS:
-        raise ValueError(f"--code: expected one of {', '.join(LAYOUTS)}, got {framework!r}")
-    package = ROOT / LAYOUTS[framework].package
+    if framework not in FRAMEWORKS:
+        raise ArgumentError(f"--code: expected one of {', '.join(FRAMEWORKS)}, got {framework!r}")
+    package = ROOT / FRAMEWORKS[framework].package
     for path in sorted(package.rglob("*.py")):
         source = path.read_text(encoding="utf-8")
         for node in ast.parse(source).body:
@@ -221,7 +223,7 @@ def forward_lines(framework: str, name: str) -> tuple[str, ...]:
                     item for item in node.body if getattr(item, "name", "") == FORWARD[framework]
                 )
                 return tuple(_lines(source, method))
-    raise ValueError(f"--code: {LAYOUTS[framework].package} has no class {name}")
+    raise ArgumentError(f"--code: {FRAMEWORKS[framework].package} has no class {name}")
 
 
 def _lines(source: str, method: Any) -> Iterator[str]:

@@ -1,23 +1,23 @@
-"""What the oracle does for an attention kind that was registered without one: ask its first
-implementation, in float64.
+"""What the oracle does for an attention kind that was registered without a graph: it asks the
+kind's first implementation, in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 import numpy as np
 
-from resattn.oracle.layers import Array, Node, State
+from resattn.oracle.layers import State
+from resattn.oracle.node import Array, Node
 from weights import schema
 from weights.attention import ATTENTION
 from weights.config import BlockConfig
-from weights.convert import layout, reorder
-from weights.live import MissingFramework, adapter, build, export, leaves
+from weights.errors import MissingFramework
+from weights.live import LiveModel, adapter, build
+from weights.operations import Operation
 
-ATTENTION_PREFIX = "attention."
+MODULE = "attention"  # of a block
 
 
 def framework_of_kind(kind: str) -> str:
@@ -29,56 +29,47 @@ def framework_of_kind(kind: str) -> str:
             continue
         return framework
     raise MissingFramework(
-        f"attention {kind!r} has no oracle, and no framework that it was registered for is "
+        f"attention {kind!r} has no graph, and no framework that it was registered for is "
         f"installed: {', '.join(ATTENTION[kind].modules)}"
     )
 
 
-def stand_in(state: State, name: str, x: Node, kind: str, options: Mapping[str, Any]) -> Node:
+def stand_in(state: State, operation: Operation, x: Node) -> Node:
     """The module's output and slopes, computed in float64 by its own implementation."""
+    kind, options = operation.settings["attention"], operation.settings["options"]
     framework = framework_of_kind(kind)
-    module, own = adapter(framework), layout(framework)
+    precise = adapter(framework).precise
     # A block is what adapters can build and look into; of this one only the attention is used.
     config = BlockConfig(1, x.shape[1], 1, attention=kind, attention_options=options)
-    parameters = [p for p in schema(config) if p.name.startswith(ATTENTION_PREFIX)]
-    names = {p.name: f"{name}.{p.name.removeprefix(ATTENTION_PREFIX)}" for p in parameters}
+    scope = operation.module
     arrays = {
-        p.name: state.arrays[names[p.name]] if p in parameters else np.ones(p.shape)
-        for p in schema(config)
+        each.name: state.arrays[scope + each.name.removeprefix(MODULE)]
+        if each.name.startswith(f"{MODULE}.")
+        else np.ones(each.shape)
+        for each in schema(config)
     }
-    with module.precise("float64"):
-        model = build(config, arrays, framework)
-        y = module.forward(model.attention, x.value, training=state.training)
-        after = export(model)
-    state.statistics |= {names[p.name]: after[p.name] for p in parameters if not p.trainable}
-    trainable = [p for p in parameters if p.trainable]
+    with precise("float64"):
+        module = LiveModel.of(build(config, arrays, framework)).part(MODULE)
+        y = module.forward(x.value, training=state.training)
+        after = module.statistics()
+    state.statistics |= {f"{scope}.{name}": array for name, array in after.items()}
 
     @cache
-    def slopes(content: bytes) -> tuple[Array, dict[str, Array]]:
-        live = leaves(model)
-        held = {own.name(p).removeprefix(ATTENTION_PREFIX): live[p.name] for p in trainable}
+    def slopes(content: bytes) -> dict[str, Array]:
         cotangent = np.frombuffer(content).reshape(x.shape)
-        with module.precise("float64"):
-            _, to_x, rest = module.gradients(
-                model.attention, held, x.value, cotangent, training=state.training
-            )
-        given = zip(trainable, held, strict=True)
-        to_parameters = {p.name: reorder(rest[key], own.axes(p), p.axes) for p, key in given}
-        magnitudes = {key: float(np.abs(slope).max()) for key, slope in to_parameters.items()}
-        # What is that small in float64 is what rounding leaves of nothing: a bias in front of a
-        # batch norm, say.
+        with precise("float64"):
+            _, found = module.gradients(x.value, cotangent, training=state.training)
+        magnitudes = {each.name: float(np.abs(found[each.name]).max()) for each in module.trainable}
+        # What is that small in float64 is what rounding leaves of nothing: a bias before a batch
+        # norm, say.
         greatest = max(magnitudes.values(), default=0.0)
-        for key in (key for key, magnitude in magnitudes.items() if magnitude < 1e-10 * greatest):
-            state.vanishing.add(names[key])
-            state.magnitudes[names[key]] = greatest
-        return to_x, to_parameters
+        for name in (name for name, size in magnitudes.items() if size < 1e-10 * greatest):
+            state.vanishing.add(f"{scope}.{name}")
+            state.magnitudes[f"{scope}.{name}"] = greatest
+        return found
 
-    sources = [(x, lambda slope: slopes(slope.tobytes())[0])]
-    for p in trainable:
-        sources.append(
-            (
-                state.parameter(names[p.name]),
-                lambda slope, key=p.name: slopes(slope.tobytes())[1][key],
-            )
-        )
+    sources = [(x, lambda slope: slopes(slope.tobytes())["input"])]
+    for each in module.trainable:
+        parameter = state.parameter(f"{scope}.{each.name}")
+        sources.append((parameter, lambda slope, n=each.name: slopes(slope.tobytes())[n]))
     return Node(y, *sources)

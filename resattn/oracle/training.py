@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from resattn.oracle import model as reference
-from resattn.oracle.layers import Array
+from resattn.oracle import evaluation as reference
+from resattn.oracle.node import Array
 from weights import schema
 from weights.config import Config
 from weights.recipe import SGD, AdamW, Constant, Cosine, Recipe

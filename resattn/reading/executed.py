@@ -41,8 +41,10 @@ import numpy as np
 
 from weights import schema
 from weights.config import Config
-from weights.frameworks import LAYOUTS
-from weights.graph import Graph, Operation
+from weights.errors import ArgumentError
+from weights.frameworks import FRAMEWORKS
+from weights.graph import Graph
+from weights.operations import Operation
 
 Atom = tuple[str, int]  # a name, "" for what is only a repetition, and a size above 1
 Axis = tuple[Atom, ...]  # what an axis is made of; () is an axis of size 1
@@ -1270,7 +1272,7 @@ def _put_function(
         averaged = graph[graph[operation.inputs[0]].inputs[0]].shape
         count = averaged[1].size * averaged[2].size
         return with_number("product", first, count / (count - 1))
-    raise ValueError(
+    raise ArgumentError(
         f"{operation.name}: the comparison does not know operations of the kind {kind!r} ({shape})"
     )
 
@@ -1282,7 +1284,7 @@ def difference(framework: str, found: Sequence[Step], expected: Sequence[Step]) 
     """How what is executed (`found`) differs from what is drawn (`expected`): the first difference
     in words, or None.
     """
-    label = LAYOUTS[framework].label if framework in LAYOUTS else framework
+    label = FRAMEWORKS[framework].label if framework in FRAMEWORKS else framework
     drawn_only, executed_only = without_equal(expected, found), without_equal(found, expected)
     if drawn_only or executed_only:
         told = [f"drawn is {drawn_only[0]}"] if drawn_only else ["nothing like it is drawn"]

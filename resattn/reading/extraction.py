@@ -26,7 +26,7 @@ from resattn.reading.executed import (
     reading,
 )
 from weights import schema
-from weights.convert import layout
+from weights.frameworks import framework_named
 from weights.live import adapter, framework_of, leaves
 
 BATCH = 2
@@ -343,7 +343,7 @@ TORCH: dict[str, Callable[..., Any]] = {
 def _flax(machine: Machine, model: Any, size: tuple[int, int], training: bool) -> Values:
     jax, nnx = import_module("jax"), import_module("flax.nnx")
     shape = (BATCH, *size, model.config.in_channels)
-    own = layout("jax")
+    own = framework_named("jax")
     adapter("jax").set_training(model, training)
     graph, state = nnx.split(model)
     adapter("jax").set_training(model, False)

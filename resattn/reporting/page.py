@@ -452,7 +452,7 @@ def drawing(config: Config, trace: Trace) -> str:
 
 def write(path: Path, page: Page) -> None:
     """Writes the page; what stood there before is replaced only once it is complete."""
-    from weights.files.store import write_atomically
+    from weights.files.atomic import write_atomically
 
     content = page.html()
     write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))

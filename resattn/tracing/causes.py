@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from resattn.oracle.layers import Node, State, conv2d
+from resattn.oracle.layers import State, conv2d
+from resattn.oracle.node import Node
 
 Array = np.ndarray
 Inputs = tuple[Array, ...]
@@ -66,7 +67,7 @@ def _convolution(step: Step, x: Array) -> Array:
         _same_margins(step, x.shape) if step["same"] else [(size, size) for size in step["padding"]]
     )
     x = np.pad(x, ((0, 0), (0, 0), *margins))
-    state = State({f"conv.{leaf}": array for leaf, array in parameters.items()}, False, 0.9, 1e-5)
+    state = State({f"conv.{leaf}": array for leaf, array in parameters.items()}, False)
     return conv2d(
         state, "conv", Node(x), step["stride"], (0, 0), step["dilation"], step["groups"]
     ).value
@@ -135,8 +136,8 @@ KINDS: dict[str, Callable[..., Array]] = {
     "input": _image,
     "convolution": _convolution,
     "linear": _linear,
-    "batch norm": _batch_norm,
-    "layer norm": _layer_norm,
+    "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
     "relu": _activation,
     "sigmoid": _activation,
     "hard_sigmoid": _activation,
@@ -390,7 +391,7 @@ def _initial_values(step: Step) -> Variants:
     weight, bias = np.ones_like(step.parameters["weight"]), np.zeros_like(step.parameters["bias"])
     yield "the scale is missing, or was never loaded (1)", step.holding(weight=weight)
     yield "scale and offset were never loaded (1 and 0)", step.holding(weight=weight, bias=bias)
-    if step.kind == "batch norm" and not step["training"]:
+    if step.kind == "batch_norm" and not step["training"]:
         statistics = {"running_mean": bias, "running_var": weight}
         yield "running statistics were never loaded (0 and 1)", step.holding(**statistics)
         yield "nothing was ever loaded", step.holding(weight=weight, bias=bias, **statistics)
@@ -407,7 +408,7 @@ def _other_eps(step: Step) -> Variants:
 
 def _solved_eps(step: Step, inputs: Inputs, actual: Array) -> Variants:
     """From the channel whose variance is least: how much its deviations were divided by."""
-    if step.kind != "batch norm":
+    if step.kind != "batch_norm":
         return
     x, leaves = inputs[0], step.parameters
     mean, variance = leaves["running_mean"], leaves["running_var"]
@@ -598,14 +599,14 @@ RUNNING = ("running mean", "running variance")
 
 CAUSES = (
     Cause("SAME padding", ("convolution",), _same_padding),
-    Cause("batch norm eps", ("batch norm", "layer norm"), _other_eps, _solved_eps),
-    Cause("train or evaluation mode", ("batch norm",), _mode),
-    Cause("biased or unbiased variance", ("batch norm", "running variance"), _variance),
+    Cause("batch norm eps", ("batch_norm", "layer_norm"), _other_eps, _solved_eps),
+    Cause("train or evaluation mode", ("batch_norm",), _mode),
+    Cause("biased or unbiased variance", ("batch_norm", "running variance"), _variance),
     Cause("batch norm decay", RUNNING, _other_decay, _solved_decay),
-    Cause("gamma and beta swapped", ("batch norm", "layer norm"), _swapped_scale_and_offset),
-    Cause("mean and variance swapped", ("batch norm",), _swapped_statistics),
-    Cause("missing bias", (*PRODUCTS, "batch norm", "layer norm"), _missing_bias),
-    Cause("initial values", ("batch norm", "layer norm"), _initial_values),
+    Cause("gamma and beta swapped", ("batch_norm", "layer_norm"), _swapped_scale_and_offset),
+    Cause("mean and variance swapped", ("batch_norm",), _swapped_statistics),
+    Cause("missing bias", (*PRODUCTS, "batch_norm", "layer_norm"), _missing_bias),
+    Cause("initial values", ("batch_norm", "layer_norm"), _initial_values),
     Cause("transposed kernel", PRODUCTS, _transposed_kernel),
     Cause("flipped kernel", ("convolution",), _flipped_kernel),
     Cause("permuted channels", PRODUCTS, _permuted_kernel, _solved_permutation),

@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from resattn.checking.tolerances import tolerance
-from resattn.oracle import model as reference
-from resattn.oracle.layers import Array, Node, Stage, State
+from resattn.oracle import evaluation as reference
+from resattn.oracle.evaluation import Evaluation, Stage
+from resattn.oracle.node import Array
 from resattn.tracing.causes import (
     ALL_BUT_CHANNELS,
     CAUSES,
+    KINDS,
     Cause,
     Explanation,
     Step,
@@ -90,28 +93,23 @@ class Judge:
         }
 
     @cached_property
-    def state(self) -> State:
+    def along(self) -> Evaluation:
         """The oracle's pass along the recording."""
         return self._pass(self.given, {})
 
     @cached_property
     def names(self) -> dict[int, str]:
         """The stage that each value is the output of, by the value's id."""
-        return {id(stage.output): name for name, stage in self.state.stages.items()}
+        return {id(stage.output): name for name, stage in self.along.stages.items()}
 
     def _pass(
         self, image: Array, altered: Mapping[str, Callable[[Stage], Array]], leaving: str = ""
-    ) -> State:
+    ) -> Evaluation:
         """One along the recording, but for the stage `leaving`."""
-        taught = {name: self._recorded for name in self.values if name != leaving}
-        state, node, _ = reference.stages(
-            self.config, self.arrays, image, training=self.training, altered={**taught, **altered}
+        taken = {name: self._recorded for name in self.values if name not in (leaving, IMAGE)}
+        return reference.stages(
+            self.config, self.arrays, image, training=self.training, altered={**taken, **altered}
         )
-        if not altered and not leaving:
-            state.stages[IMAGE] = Stage(
-                IMAGE, IMAGE, IMAGE, node, node, (), {"channels": image.shape[1]}
-            )
-        return state
 
     def _recorded(self, stage: Stage) -> Array:
         return self.values[stage.name].astype(np.float64)
@@ -119,10 +117,10 @@ class Judge:
     def findings(self) -> Iterator[Finding]:
         """Every stage that is off, in the order of execution."""
         yield from (finding for finding in self._image if finding.explanations)
-        for name, stage in self.state.stages.items():
+        for name, stage in self.along.stages.items():
             if name in self.values and name != IMAGE:
                 yield from self._stage(name, stage)
-            if stage.kind == "batch norm" and self.training:
+            if stage.kind == "batch_norm" and self.training:
                 yield from self._statistics(stage)
 
     @cached_property
@@ -232,7 +230,10 @@ class Judge:
             if name.rpartition(".")[0] == stage.module
         }
         of_image = any(self.names.get(id(node)) == IMAGE for node in stage.inputs)
-        return Step(stage.kind, leaves, {**stage.settings, "of_image": of_image})
+        known: dict[str, Any] = {"of_image": of_image, "training": self.training}
+        if stage.kind == IMAGE:
+            known["channels"] = stage.computed.shape[1]
+        return Step(stage.kind, leaves, {**stage.settings, **known})
 
     def _between(self, name: str) -> list[str]:
         """The stages that lead to one, were not recorded and have no recorded one on the way; in
@@ -240,7 +241,7 @@ class Judge:
         """
         found: set[str] = set()
         seen: set[int] = set()
-        waiting = [source for source, _ in self.state.stages[name].computed.sources]
+        waiting = [source for source, _ in self.along.stages[name].computed.sources]
         while waiting:
             node = waiting.pop()
             stage = self.names.get(id(node))
@@ -251,9 +252,9 @@ class Judge:
             ):
                 continue
             seen.add(id(node))
-            found |= {stage} if stage else set()
+            found |= {stage} if stage and self.along.stages[stage].kind in KINDS else set()
             waiting += [source for source, _ in node.sources]
-        return [stage for stage in dict.fromkeys((IMAGE, *self.state.stages)) if stage in found]
+        return [stage for stage in self.along.stages if stage in found]
 
     # Where only the last of several stages was recorded
 
@@ -261,7 +262,7 @@ class Judge:
         """Causes in all of the stages that can have them, or in one; two of the common ones where
         no single one does.
         """
-        sites = [self.state.stages[site] for site in (*between, name)]
+        sites = [self.along.stages[site] for site in (*between, name)]
         offered: dict[tuple[str, str], list[str]] = {}
         for site in sites:
             for cause, words, _ in variants(self._step(site)):
@@ -279,7 +280,7 @@ class Judge:
             somewhere += [(cause, f"{words}, at {place}", {place: change}) for place in places]
         found = self._tried(name, everywhere) or self._tried(name, somewhere)
         if between == [IMAGE]:
-            stage = self.state.stages[name]
+            stage = self.along.stages[name]
             inputs = tuple(node.value for node in stage.inputs)
             known = {each.cause for each in found}
             here = explanations(self._step(stage), inputs, self.values[name], self.limit)
@@ -302,7 +303,7 @@ class Judge:
         self, name: str, candidates: Iterable[tuple[str, str, Changes]]
     ) -> list[Explanation]:
         actual = self.values[name]
-        off = _relative(self.state.stages[name].computed.value, actual)
+        off = _relative(self.along.stages[name].computed.value, actual)
         best: dict[str, Explanation] = {}
         few = self._on_one_image if len(actual) > 1 and not self.training else None
         for number, (cause, words, changes) in enumerate(candidates):
@@ -338,7 +339,7 @@ class Judge:
         made = self._with(name, changes)
         if made is None:
             return False
-        off = _relative(self.state.stages[name].computed.value, self.values[name])
+        off = _relative(self.along.stages[name].computed.value, self.values[name])
         near = left_over(made[0], made[1], self.values[name], 4 * self.limit) is not None
         return near or _relative(made[1], self.values[name]) < 0.5 * off
 
@@ -348,27 +349,32 @@ class Judge:
         """
         steps: list[Step] = []
 
-        def altered(stage: Stage) -> Array:
-            step = changes[stage.name](self._step(self.state.stages[stage.name]))
+        def changed(name: str, inputs: tuple[Array, ...]) -> Array:
+            step = changes[name](self._step(self.along.stages[name]))
             if step is None:
-                raise LookupError
+                raise _Impossible
             steps.append(step)
-            y = compute(step, tuple(node.value for node in stage.inputs))
+            return compute(step, inputs)
+
+        def altered(stage: Stage) -> Array:
+            y = changed(stage.name, tuple(node.value for node in stage.inputs))
             if y.shape != stage.computed.shape:
-                raise LookupError
+                raise _Impossible
             return y
 
         image = self.given.astype(np.float64)
         others = {stage: altered for stage in changes if stage != IMAGE}
         try:
             if IMAGE in changes:
-                image = altered(
-                    Stage(IMAGE, IMAGE, IMAGE, Node(image), Node(image), (Node(image),), {})
-                )
+                image = changed(IMAGE, (image,))
             y = self._pass(image, others, leaving=name).stages[name].output.value
-        except LookupError:
+        except _Impossible:
             return None
         return steps[-1], y
+
+
+class _Impossible(Exception):  # noqa: N818  (no error: a cause that a stage cannot have)
+    """A change that cannot be made."""
 
 
 def _few(places: list[str], most: int = 4) -> str:

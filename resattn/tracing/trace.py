@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 
 from resattn.checking.backends import backends, precise
-from resattn.checking.crosscheck import checked_inputs, default_size, draw, near_kink
+from resattn.checking.crosscheck import checked_inputs, draw, near_kink
 from resattn.checking.draws import random_arrays, random_cotangent
 from resattn.checking.tolerances import tolerance
-from resattn.oracle import model as reference
-from resattn.oracle.layers import backward
+from resattn.oracle import evaluation as reference
+from resattn.oracle.node import backward
 from resattn.tracing.findings import ORACLE, Finding, Trace, where
 from resattn.tracing.judge import Judge, axes_of
 from weights import Difference, difference, export, schema
 from weights.checks import at_least, pair_of
 from weights.config import BlockConfig, Config
 from weights.convert import check
+from weights.errors import ArgumentError
+from weights.graph import probe_size
 from weights.live import framework_of, owner, part
 from weights.stages import Recording
 
@@ -64,11 +66,11 @@ def trace(
     the three packages), a `Mapped` model of your own, or a `Recording` of outputs in evaluation.
     inputs: (batch, channels, height, width).
     config, arrays: what the models should be; by default what the first of ours is and holds.
-    modes: "eval", "train". Models are left as they were. Raises ValueError for bad inputs and for
+    modes: "eval", "train". Models are left as they were. Raises ArgumentError for bad inputs and for
     stages that do not exist, WeightsError for arrays that do not fit the config.
     """
     if not models or not set(modes) <= set(MODES):
-        raise ValueError(
+        raise ArgumentError(
             f"models, modes: expected at least one model and some of {', '.join(MODES)}, got "
             f"{list(modes)}"
         )
@@ -87,11 +89,14 @@ def trace(
         for model, recording in recordings.items():
             given = x if recording.received is None else recording.received
             if not np.isfinite(given).all():
-                raise ValueError(f"{model}: what its first stage is given is not finite everywhere")
+                raise ArgumentError(
+                    f"{model}: what its first stage is given is not finite everywhere"
+                )
             key = (given.shape, given.tobytes())
             if key not in known:
                 known[key] = _oracle(config, arrays, given, dtype, mode, seed)
             right, near = known[key]
+            recording = _shaped(recording, right)
             _check_stages(
                 model, recording, right, strict=isinstance(models[model], (Mapped, Recording))
             )
@@ -143,11 +148,11 @@ def trace_frameworks(
     used = backends(frameworks, devices)
     if inputs is None:
         if expected is not None:
-            raise ValueError(
+            raise ArgumentError(
                 "expected: outputs are those of certain inputs; give these, too (--inputs)"
             )
         progress("draw inputs")
-        sides = pair_of("size", default_size(config) if size is None else size)
+        sides = pair_of("size", probe_size(config) if size is None else size)
         inputs = draw(config, arrays, sides, at_least("batch", batch, 1), dtype, seed).x
     inputs = checked_inputs(inputs, config, dtype)
     with precise(frameworks, dtype):
@@ -177,23 +182,23 @@ def _expected(
     """Outputs from elsewhere as a recording, channels in front, and a note on each that had them
     behind.
 
-    Raises ValueError for stages and shapes that the model does not have.
+    Raises ArgumentError for stages and shapes that the model does not have.
     """
     if not expected:
-        raise ValueError("expected: expected the output or stages by name, got none")
-    state, _, _ = reference.stages(config, arrays, inputs, training=False)
+        raise ArgumentError("expected: expected the output or stages by name, got none")
+    known = reference.stages(config, arrays, inputs, training=False).stages
     values, notes = {}, []
     for name, array in expected.items():
-        if name not in state.stages:
-            raise ValueError(
-                f"expected: there is no stage {name!r}; the stages are {', '.join(state.stages)}"
+        if name not in known:
+            raise ArgumentError(
+                f"expected: there is no stage {name!r}; the stages are {', '.join(known)}"
             )
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-            raise ValueError(
+            raise ArgumentError(
                 f"expected: {name}: expected an array of real numbers, got "
                 f"{getattr(array, 'dtype', type(array))}"
             )
-        shape = state.stages[name].computed.shape
+        shape = known[name].computed.shape
         values[name] = array
         if array.shape != shape and array.ndim == 4 and np.moveaxis(array, -1, 1).shape == shape:
             values[name] = np.moveaxis(array, -1, 1)
@@ -202,10 +207,10 @@ def _expected(
                 "channel)"
             )
         if values[name].shape != shape:
-            raise ValueError(
+            raise ArgumentError(
                 f"expected: {name}: expected {shape} ({axes_of(shape)}), got {array.shape}"
             )
-    return Recording({name: values[name] for name in state.stages if name in values}), notes
+    return Recording({name: values[name] for name in known if name in values}), notes
 
 
 def _meant(
@@ -214,19 +219,19 @@ def _meant(
     """What the models should be: as given, or as the first of ours."""
     ours = [model for model in models.values() if not isinstance(model, (Mapped, Recording))]
     if ORACLE in models:
-        raise ValueError(
+        raise ArgumentError(
             f"models: {ORACLE!r} is what the report calls NumPy; give the model another name"
         )
     for name, model in models.items():
         if isinstance(model, Mapped) and "input" in model.stages:
-            raise ValueError(
+            raise ArgumentError(
                 f"stages: {name}: the input is no stage; map conv1 (or stem.conv), which is given "
                 "it"
             )
     for model in ours:
         framework_of(model)
     if not ours and (config is None or arrays is None):
-        raise ValueError(
+        raise ArgumentError(
             "models: none of them is ours, so config and arrays must say what they should be"
         )
     return ours[0].config if config is None else config, export(
@@ -291,29 +296,44 @@ def _oracle(
     seed: int,
 ) -> tuple[Recording, float]:
     """The oracle's own recording, and how near it came to a kink."""
-    state, image, output = reference.stages(config, arrays, x, training=mode == "train")
-    backward(output, random_cotangent(output.shape, dtype, seed).astype(np.float64))
-    nodes = {"input": image, **{name: stage.computed for name, stage in state.stages.items()}}
+    made = reference.stages(config, arrays, x, training=mode == "train")
+    backward(made.output, random_cotangent(made.output.shape, dtype, seed).astype(np.float64))
+    nodes = {name: stage.computed for name, stage in made.stages.items()}
     slopes = {name: node.slope for name, node in nodes.items() if node.slope is not None}
-    return Recording(
-        {name: node.value for name, node in nodes.items()}, slopes, state.statistics
-    ), state.margin
+    values = {name: node.value for name, node in nodes.items()}
+    return Recording(values, slopes, made.state.statistics), made.state.margin
+
+
+def _shaped(recording: Recording, right: Recording) -> Recording:
+    """The same arrays, in the oracle's shapes where only axes of size 1 are elsewhere."""
+
+    def fitting(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: _alike(array, right.values.get(name)) for name, array in arrays.items()}
+
+    return replace(recording, values=fitting(recording.values), slopes=fitting(recording.slopes))
+
+
+def _alike(array: np.ndarray, right: np.ndarray | None) -> np.ndarray:
+    if right is None or right.shape == array.shape:
+        return array
+    sides, others = ([side for side in each.shape if side > 1] for each in (array, right))
+    return array.reshape(right.shape) if sides == others else array
 
 
 def _check_stages(model: str, recording: Recording, right: Recording, strict: bool) -> None:
-    """Raises ValueError for stages that the oracle has in another shape or, if strict, not at
+    """Raises ArgumentError for stages that the oracle has in another shape or, if strict, not at
     all.
     """
     for name, array in recording.values.items():
         if name not in right.values:
             if strict:
-                raise ValueError(
+                raise ArgumentError(
                     f"stages: {model}: there is no stage {name!r}; the stages are "
                     f"{', '.join(right.values)}"
                 )
         elif name != "input" and array.shape != right.values[name].shape:
             shape = right.values[name].shape
-            raise ValueError(
+            raise ArgumentError(
                 f"{model}: {name}: expected {shape} ({axes_of(shape)}), got {array.shape}: its "
                 "stride, padding or channels are others, or it is not the stage of that name"
             )

@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from resattn.checking.backends import FRAMEWORKS, backends, precise
+from resattn.checking.backends import backends, precise
 from resattn.checking.crosscheck import ORACLE
 from resattn.checking.tolerances import TRAINING
 from resattn.oracle.training import ReferenceTrainer
+from resattn.training.trainer import Trainer
 from weights import difference, schema
 from weights.compare import columns
 from weights.config import Config
-from weights.files.training import Trainer
+from weights.errors import ArgumentError
+from weights.frameworks import FRAMEWORKS
 from weights.recipe import Recipe, batch
 
 # free: parameters whose gradient is exactly zero, with their moments and the running means they are
@@ -74,10 +76,10 @@ class Trajectory:
         return np.array(list(greatest.values()))
 
     def worst(self, quantity: str = "parameters", pair: Pair | None = None) -> Point:
-        """The point with the greatest difference. Raises ValueError when there is none."""
+        """The point with the greatest difference. Raises ArgumentError when there is none."""
         points = self.of(quantity, pair)
         if not points:
-            raise ValueError(f"the trajectory has no points of {quantity!r} between {pair}")
+            raise ArgumentError(f"the trajectory has no points of {quantity!r} between {pair}")
         return max(points, key=lambda point: point.relative)
 
     @property
@@ -265,7 +267,7 @@ def _advanced(
     dtype: str,
     free: frozenset[str],
 ) -> Snapshot:
-    with precise((trainer.framework,), dtype):
+    with precise((trainer.live.name,), dtype):
         loss = trainer.train(images, labels, steps)[-1]
         state = trainer.state()
     return _snapshot(state.config, state.arrays, state.moments, loss, free)

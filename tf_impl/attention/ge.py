@@ -21,8 +21,7 @@ from tf_impl.layers import (
 )
 from tf_impl.normalization import BatchNorm
 from weights.attention import attention_parameters, gathered_steps, hidden_width
-from weights.checks import Pair, pair_of
-from weights.inputs import check_map
+from weights.checks import Pair, check_map, pair_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from tf_impl.bridge.adapter import BACKEND, _device_of, _images, _numpy
-from weights.frameworks import LAYOUTS
+from weights.frameworks import FRAMEWORKS
 from weights.stages import (
     Recorder,
     Recording,
@@ -24,7 +24,7 @@ from weights.stages import (
     stage_of,
 )
 
-LAYOUT = LAYOUTS["tf"]
+LAYOUT = FRAMEWORKS["tf"]
 
 
 def trace(

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from weights.config import Config, NetworkConfig
-from weights.convert import Arrays, WeightsError
-from weights.frameworks import LAYOUTS
+from weights.convert import Arrays
+from weights.errors import ArgumentError, WeightsError
+from weights.frameworks import FRAMEWORKS
 from weights.parameters import Parameter
 from weights.schema import schema
 
@@ -34,48 +35,30 @@ class Naming:
     shortcut: str = "projection"
 
 
-_BLOCK = {
+STEM = {"stem.conv": "conv1", "stem.bn": "bn1"}
+BLOCK = {
     f"stages.{{i}}.{{j}}.{part}": f"layer{{i1}}.{{j}}.{part}"
     for part in ("conv1", "bn1", "conv2", "bn2")
 }
-_STEM = {"stem.conv": "conv1", "stem.bn": "bn1"}
-
-NAMINGS = {
-    "torchvision": Naming(
-        source="torchvision.models.resnet, BasicBlock",
-        names={
-            **_STEM,
-            **_BLOCK,
-            "stages.{i}.{j}.shortcut.0": "layer{i1}.{j}.downsample.0",
-            "stages.{i}.{j}.shortcut.1": "layer{i1}.{j}.downsample.1",
-            "classifier": "fc",
-        },
-    ),
-    "cifar-resnet": Naming(
-        source="akamaster/pytorch_resnet_cifar10, saved from DataParallel",
-        names={**_STEM, **_BLOCK, "classifier": "linear"},
-        prefix="module.",
-        shortcut="subsample",
-    ),
-}
 
 
-def to_canonical_names(
-    naming: str, config: Config, arrays: Mapping[str, np.ndarray], source: str = "the file"
+def canonical_names(
+    naming: str,
+    table: Naming,
+    config: Config,
+    arrays: Mapping[str, np.ndarray],
+    source: str = "the file",
 ) -> Arrays:
     """The arrays of another library's checkpoint under canonical names, for the network that
     `config` describes.
 
-    Raises ValueError for a naming that does not exist or a config it cannot name, WeightsError with
+    Raises ArgumentError for a naming that does not exist or a config it cannot name, WeightsError with
     every missing and unexpected name.
     """
-    if naming not in NAMINGS:
-        raise ValueError(f"naming: expected one of {', '.join(NAMINGS)}, got {naming!r}")
     if not isinstance(config, NetworkConfig):
-        raise ValueError(
+        raise ArgumentError(
             f"naming: {naming!r} names a network, but the config is of a {config.model}"
         )
-    table = NAMINGS[naming]
     modules = _modules(table, config)
     theirs: dict[str, Parameter] = {}
     implied: list[Parameter] = []
@@ -85,14 +68,14 @@ def to_canonical_names(
         elif table.shortcut == "subsample" and ".shortcut." in parameter.module:
             implied.append(parameter)
         else:
-            raise ValueError(
+            raise ArgumentError(
                 f"naming: {naming!r} has no name for {parameter.name}; choose a config without it"
             )
     counters = {
         f"{name.rpartition('.')[0]}.{leaf}"
         for name, parameter in theirs.items()
         if parameter.role == "norm mean"
-        for leaf in LAYOUTS["torch"].unread
+        for leaf in FRAMEWORKS["torch"].unread
     }
     missing = [f"{name}: missing" for name in set(theirs) - set(arrays)]
     strange = [f"{name}: unexpected" for name in set(arrays) - set(theirs) - counters]

@@ -1,0 +1,78 @@
+"""Gradients that cancel: which ones are exactly zero, or nearly, because of what follows.
+
+A batch norm in training takes the mean away, so a bias before it changes nothing and its gradient
+is exactly zero; and it divides by the deviation, so where a kernel is one single weight that weight
+changes nothing but what eps does. A softmax does not see what is added to all that it compares.
+What a framework returns there is rounding noise, to be judged by the sum of the magnitudes that
+cancel.
+"""
+
+from collections.abc import Mapping
+from math import prod
+
+from weights.graph import Graph
+from weights.operations import Operation
+
+Users = Mapping[str, list[Operation]]
+
+
+def idle_biases(found: Graph, training: bool = True) -> dict[str, str]:
+    """The biases of convolutions whose gradient is exactly zero, whatever comes.
+
+    For each the running mean that it is part of, or "".
+    """
+    users = _users(found)
+    norms = {
+        operation.inputs[0]: operation.module
+        for operation in found
+        if operation.kind == "batch_norm"
+    }
+    return {
+        f"{operation.module}.bias": f"{norms[operation.name]}.running_mean"
+        if training and operation.name in norms
+        else ""
+        for operation in found
+        if operation.kind == "convolution" and operation.settings["bias"]
+        if _lost(users, operation.name, training)
+    }
+
+
+def cancelling_weights(found: Graph, training: bool) -> set[str]:
+    """The kernels of one single weight that a batch norm in training divides by."""
+    if not training:
+        return set()
+    by_name = {operation.name: operation for operation in found}
+    before_norm = (by_name[op.inputs[0]] for op in found if op.kind == "batch_norm")
+    return {
+        parameter.name
+        for operation in before_norm
+        for parameter in operation.parameters
+        if len(parameter.shape) == 4 and prod(parameter.shape[1:]) == 1
+    }
+
+
+def _users(found: Graph) -> Users:
+    users: dict[str, list[Operation]] = {}
+    for operation in found:
+        for name in operation.inputs:
+            users.setdefault(name, []).append(operation)
+    return users
+
+
+def _lost(users: Users, name: str, training: bool) -> bool:
+    """Whether a number added to all positions of a channel of this output changes nothing."""
+    blind = ("softmax", "batch_norm") if training else ("softmax",)
+    return bool(users.get(name)) and all(
+        user.kind in blind or (_hands_on(user, name) and _lost(users, user.name, training))
+        for user in users[name]
+    )
+
+
+def _hands_on(user: Operation, name: str) -> bool:
+    """Whether what is added to all positions is added to all positions of the output, too."""
+    if user.kind == "convolution":
+        return prod(user.settings["kernel"]) == 1
+    if user.kind == "matrix_product":
+        # Keys: the same for all places that are weighed. Values: the weights add up to 1.
+        return user.inputs[-1] == name
+    return user.kind == "max_pool" or (user.kind == "affine" and not user.settings["offset"])

@@ -1,0 +1,350 @@
+"""The oracle: the graph of a config (`weights.graph`) computed in NumPy, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from resattn.oracle import layers
+from resattn.oracle.cancellation import cancelling_weights, idle_biases
+from resattn.oracle.layers import State
+from resattn.oracle.node import (
+    Array,
+    Node,
+    average,
+    backward,
+    concatenate,
+    reshape,
+    take,
+    transpose,
+)
+from resattn.oracle.stand_in import stand_in
+from weights.config import Config
+from weights.graph import Graph, check_size, graph
+from weights.operations import AXES, Operation
+
+Computation = Callable[..., Node]  # (state, operation, *inputs)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An operation in a pass.
+
+    computed: its output. output: the value that the pass went on with: the same, unless it was
+    altered. inputs: the values that it was given.
+    """
+
+    operation: Operation
+    computed: Node
+    output: Node
+    inputs: tuple[Node, ...]
+
+    @property
+    def name(self) -> str:
+        return self.operation.name
+
+    @property
+    def kind(self) -> str:
+        return self.operation.kind
+
+    @property
+    def module(self) -> str:
+        return self.operation.module
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.operation.settings
+
+
+Altered = Mapping[str, Callable[[Stage], Array]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A forward pass: what it left, its stages by name, the image and the output."""
+
+    state: State
+    stages: Mapping[str, Stage]
+    image: Node
+    output: Node
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The outcome of one pass of the oracle.
+
+    gradients: by parameter, with input_gradient; empty if they were not asked for.
+    scales: what rounding errors are relative to, for gradients that cancel.
+    vanishing: the parameters whose gradient is exactly zero whatever comes.
+    shifted, margin, multiply_adds: as in `State`.
+    """
+
+    output: Array
+    statistics: dict[str, Array]
+    input_gradient: Array | None
+    gradients: dict[str, Array]
+    scales: dict[str, float]
+    vanishing: frozenset[str]
+    shifted: frozenset[str]
+    margin: float
+    multiply_adds: int
+
+
+def evaluate(
+    found: Graph,
+    arrays: Mapping[str, Array],
+    x: Array,
+    *,
+    training: bool,
+    altered: Altered | None = None,
+) -> Evaluation:
+    """One forward pass of a graph. arrays: canonical; all are taken as float64.
+
+    altered: for some operations, a function that makes of the stage the value to go on with.
+    """
+    state = State({name: _wide(array) for name, array in arrays.items()}, training)
+    idle = idle_biases(found, training)
+    state.vanishing |= set(idle)
+    state.shifted |= {mean for mean in idle.values() if mean}
+    state.cancelling |= cancelling_weights(found, training)
+    image = Node(_wide(x))
+    stages: dict[str, Stage] = {}
+    for operation in found:
+        inputs = tuple(stages[name].output for name in operation.inputs)
+        is_image = operation.kind == "input"
+        computed = image if is_image else COMPUTE[operation.kind](state, operation, *inputs)
+        stage = Stage(operation, computed, computed, inputs)
+        if altered and operation.name in altered:
+            stage = replace(stage, output=Node(altered[operation.name](stage)))
+        stages[operation.name] = stage
+    return Evaluation(state, stages, image, stages[found.output].output)
+
+
+def stages(
+    config: Config,
+    arrays: Mapping[str, Array],
+    x: Array,
+    *,
+    training: bool,
+    altered: Altered | None = None,
+) -> Evaluation:
+    """One forward pass of a config. x: (batch, channels, height, width). The rest: `evaluate`.
+
+    Raises ArgumentError for images that an attention module cannot use.
+    """
+    size = (x.shape[2], x.shape[3])
+    check_size(config, size)
+    return evaluate(graph(config, size), arrays, x, training=training, altered=altered)
+
+
+def run(
+    config: Config,
+    arrays: Mapping[str, Array],
+    x: Array,
+    cotangent: Array | Callable[[Array], Array] | None = None,
+    *,
+    training: bool,
+) -> Pass:
+    """One pass of the oracle. arrays: canonical; x: (batch, channels, height, width).
+
+    All are taken as float64. cotangent: the gradients are those of sum(output * cotangent); None if
+    no gradients are wanted; a function of the output if it depends on it, as the slope of a loss.
+    """
+    made = stages(config, arrays, x, training=training)
+    state = made.state
+    gradients = {}
+    if cotangent is not None:
+        slope = cotangent(made.output.value) if callable(cotangent) else cotangent
+        backward(made.output, _wide(slope))
+        for name, node in state.parameters.items():
+            empty = node.slope is None or name in state.vanishing
+            gradients[name] = np.zeros(node.shape) if empty else node.slope
+    small = state.cancelling | state.vanishing
+    return Pass(
+        made.output.value,
+        state.statistics,
+        made.image.slope,
+        gradients,
+        {name: state.magnitudes[name] for name in small if name in state.magnitudes},
+        frozenset(state.vanishing),
+        frozenset(state.shifted),
+        state.margin,
+        state.multiply_adds,
+    )
+
+
+def _wide(array: Array) -> Array:
+    return array.astype(np.result_type(array, np.float64))
+
+
+# How each kind of operation is computed. Operands are reshaped to what an operation needs: moving
+# values about is no operation.
+
+
+def _shaped(x: Node, operation: Operation) -> Node:
+    """The same values in the shape of the operation's output."""
+    return reshape(x, len(x.value), *(extent.size for extent in operation.shape))
+
+
+def _convolution(state: State, operation: Operation, x: Node) -> Node:
+    settings = operation.settings
+    options = {name: settings[name] for name in ("stride", "padding", "dilation", "groups")}
+    return layers.conv2d(state, operation.module, x, **options)
+
+
+def _convolution_1d(state: State, operation: Operation, x: Node) -> Node:
+    flat = reshape(x, *x.shape[:2])
+    y = layers.conv1d(state, operation.module, flat, operation.settings["padding"])
+    return _shaped(y, operation)
+
+
+def _linear(state: State, operation: Operation, x: Node) -> Node:
+    return layers.linear(state, operation.module, reshape(x, len(x.value), -1))
+
+
+def _batch_norm(state: State, operation: Operation, x: Node) -> Node:
+    eps, decay = operation.settings["eps"], operation.settings["decay"]
+    return layers.batch_norm(state, operation.module, x, eps, decay)
+
+
+def _axes(operation: Operation) -> list[int]:
+    return [AXES.index(axis) + 1 for axis in operation.settings["axes"]]
+
+
+def _max_pool(state: State, operation: Operation, x: Node) -> Node:
+    settings = operation.settings
+    return layers.max_pool(state, x, settings["kernel"], settings["stride"], settings["padding"])
+
+
+def _average_around(state: State, operation: Operation, x: Node) -> Node:
+    extent = operation.settings["extent"]
+    y = layers.average_around(x, extent, layers.ROWS)
+    return layers.average_around(y, extent, layers.COLS)
+
+
+def _nearest(state: State, operation: Operation, x: Node) -> Node:
+    for axis, extent in zip(layers.POSITIONS, operation.shape[1:], strict=True):
+        x = take(x, [place * x.shape[axis] // extent.size for place in range(extent.size)], axis)
+    return x
+
+
+def _concatenate(state: State, operation: Operation, *parts: Node) -> Node:
+    axis = AXES.index(operation.settings["axis"]) + 1
+    shape = [-1, *(extent.size for extent in operation.shape)]
+    shape[0], shape[axis] = len(parts[0].value), -1
+    return concatenate([reshape(part, *shape) for part in parts], axis)
+
+
+def _slice(state: State, operation: Operation, x: Node) -> Node:
+    axis, start = AXES.index(operation.settings["axis"]) + 1, operation.settings["start"]
+    others = x.value.size // (len(x.value) * x.shape[axis])
+    return _shaped(take(x, range(start, start + operation.numbers // others), axis), operation)
+
+
+def _head_part(state: State, operation: Operation, x: Node) -> Node:
+    settings, width = operation.settings, operation.shape[2].size
+    parts = reshape(x, len(x.value), settings["parts"], settings["heads"], width, -1)
+    return _shaped(transpose(take(parts, [settings["part"]], 1), 0, 1, 2, 4, 3), operation)
+
+
+def _swap_axes(state: State, operation: Operation, x: Node) -> Node:
+    first, second = _axes(operation)
+    order = list(range(4))
+    order[first], order[second] = second, first
+    return transpose(x, *order)
+
+
+def _matrix_product(state: State, operation: Operation, a: Node, b: Node) -> Node:
+    """The equation names axes; the rows and cols of a map are one of them."""
+    terms, result = operation.settings["equation"].split(" -> ")
+    named = [term.split() for term in (*terms.split(", "), result)]
+    names = dict.fromkeys(name for term in named for name in term)
+    letters = dict(zip(names, "bcdefgh", strict=False))
+    first, second, out = ("a" + "".join(letters[name] for name in term) for term in named)
+    a, b = (_merged(x, len(term)) for x, term in ((a, first), (b, second)))
+    return _shaped(layers.einsum(state, f"{first},{second}->{out}", a, b), operation)
+
+
+def _merged(x: Node, axes: int) -> Node:
+    """With so many axes: the last two are made one if there is one too many."""
+    return x if x.value.ndim == axes else reshape(x, *x.shape[:-2], -1)
+
+
+def _relative_positions(state: State, operation: Operation, query: Node) -> Node:
+    """Shaw et al. 2018: logits of query and table by how far two positions are apart, along each
+    axis. query: (batch, heads, positions, feature).
+    """
+    batch, heads, _, width = query.shape
+    rows, cols = operation.settings["size"]
+    query = reshape(query, batch, heads, rows, cols, width)
+
+    def distances(leaf: str, size: int) -> Node:
+        """(here, there, feature): the table's row for there - here."""
+        steps = np.arange(size)[None, :] - np.arange(size)[:, None] + size - 1
+        table = state.parameter(f"{operation.module}.{leaf}")
+        return reshape(take(table, steps.ravel(), 0), size, size, width)
+
+    vertical = layers.einsum(state, "bnhwf,hif->bnhwi", query, distances("height_rel", rows))
+    horizontal = layers.einsum(state, "bnhwf,wjf->bnhwj", query, distances("width_rel", cols))
+    vertical = reshape(vertical, *vertical.shape, 1)
+    horizontal = reshape(horizontal, *horizontal.shape[:4], 1, cols)
+    return _shaped(vertical + horizontal, operation)
+
+
+def _sum(state: State, operation: Operation, *terms: Node) -> Node:
+    first, *rest = terms
+    for term in rest:
+        first = first + term
+    return first
+
+
+def _affine(state: State, operation: Operation, x: Node) -> Node:
+    return x * operation.settings["factor"] + operation.settings["offset"]
+
+
+def _bessel(state: State, operation: Operation, variance: Node) -> Node:
+    count = operation.settings["count"]
+    return variance * (count / (count - 1))
+
+
+def _parameter(state: State, operation: Operation, *unused: Node) -> Node:
+    shape = (extent.size for extent in operation.shape)
+    return reshape(state.parameter(operation.settings["name"]), 1, *shape)
+
+
+COMPUTE: dict[str, Computation] = {
+    "convolution": _convolution,
+    "convolution_1d": _convolution_1d,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    "layer_norm": lambda s, o, x: layers.layer_norm(s, o.module, x, o.settings["eps"]),
+    "relu": lambda s, o, x: layers.relu(s, x),
+    "sigmoid": lambda s, o, x: layers.sigmoid(x),
+    "hard_sigmoid": lambda s, o, x: layers.hard_sigmoid(s, x),
+    "hard_swish": lambda s, o, x: x * layers.hard_sigmoid(s, x),
+    "square": lambda s, o, x: x * x,
+    "softmax": lambda s, o, x: layers.softmax(_shaped(x, o)),
+    "average": lambda s, o, x: average(x, *_axes(o)),
+    "maximum": lambda s, o, x: layers.maximum(s, x, *_axes(o)),
+    "average_around": _average_around,
+    "max_pool": _max_pool,
+    "nearest": _nearest,
+    "concatenate": _concatenate,
+    "slice": _slice,
+    "head_part": _head_part,
+    "swap_axes": _swap_axes,
+    "matrix_product": _matrix_product,
+    "relative_positions": _relative_positions,
+    "sum": _sum,
+    "product": lambda s, o, x, y: x * y,
+    "difference": lambda s, o, x, y: x - y,
+    "quotient": lambda s, o, x, y: x / y,
+    "greater": lambda s, o, *parts: layers.greater(s, parts),
+    "affine": _affine,
+    "bessel": _bessel,
+    "parameter": _parameter,
+    "attention": stand_in,
+}

@@ -1,0 +1,22 @@
+"""No attention."""
+
+from weights.attention.kinds import Kind
+from weights.operations import Builder
+from weights.parameters import Parameters
+
+
+def none(channels: int) -> Parameters:
+    return ()
+
+
+def graph(build: Builder, x: str) -> str:
+    return x
+
+
+KIND = Kind(
+    title="no attention",
+    source="",
+    summary="No attention: gives back its input.",
+    parameters=none,
+    graph=graph,
+)

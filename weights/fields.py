@@ -1,0 +1,120 @@
+"""Fields of frozen dataclasses that are checked and converted when they are set, and their JSON."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+
+from weights.errors import ArgumentError
+
+Given = TypeVar("Given")
+Held = TypeVar("Held")
+
+
+class Checked(Generic[Given, Held]):
+    """A field of a dataclass that takes a `Given` and holds a `Held`.
+
+    convert: (name of the field, value) -> what is held; it raises ArgumentError. default: what is
+    taken where nothing is given; without one the field must be given.
+    """
+
+    def __init__(self, convert: Callable[[str, Any], Held], default: Any = MISSING):
+        self.convert = convert
+        self.default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> Held: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        if instance is not None:
+            return instance.__dict__[self.name]
+        if self.default is MISSING:  # dataclasses takes that for a field without a default
+            raise AttributeError(self.name)
+        return self.default
+
+    def __set__(self, instance: object, value: Given) -> None:
+        instance.__dict__[self.name] = self.convert(self.name, value)
+
+
+class Options(Mapping[str, Any]):
+    """A mapping that cannot change and can be hashed, so that a config can."""
+
+    def __init__(self, items: Mapping[str, Any] | None = None):
+        self._items = dict(items or {})
+
+    def __getitem__(self, name: str) -> Any:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+class Plain:
+    """The base of frozen dataclasses that JSON can hold."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values (pairs as lists, options as a dict)."""
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The object of which `to_dict` gave the values.
+
+        Raises ArgumentError for fields that do not exist or are missing, and what the constructor
+        raises.
+        """
+        known = {item.name: item for item in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ArgumentError(
+                f"{cls.__name__}: no field {', '.join(map(repr, unknown))}; its fields are "
+                f"{', '.join(known)}"
+            )
+        needed = [name for name, item in known.items() if item.default is MISSING]
+        missing = [name for name in needed if name not in values]
+        if missing:
+            raise ArgumentError(f"{cls.__name__}: missing {', '.join(missing)}")
+        return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Options):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
+
+
+def object_in(text: str, source: str) -> dict[str, Any]:
+    """The object in a JSON text. source: what to call it in an error.
+
+    Raises ArgumentError for text that is no JSON, or holds something else.
+    """
+    try:
+        values = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ArgumentError(f"{source}: expected JSON, got {text[:60]!r} ({error})") from None
+    if not isinstance(values, dict):
+        raise ArgumentError(f"{source}: expected an object, got {text[:60]!r}")
+    return values

@@ -1,0 +1,318 @@
+"""What models compute, as data: operations with a kind and settings, and a builder that adds them.
+
+A kind is a name, a setting a number or a name: sentences are made where they are shown, in the
+language asked for. `resattn.oracle` computes each kind, `resattn.explaining` tells it and
+`resattn.drawing` draws it.
+
+| kind | settings | output |
+| --- | --- | --- |
+| input | | the image |
+| convolution | kernel, stride, padding, dilation, groups, bias | |
+| convolution_1d | kernel, padding (zero, circular) | over the channels of a 1 x 1 map |
+| linear | bias | |
+| batch_norm | eps, decay | |
+| layer_norm | eps | over the channels of each position |
+| relu, sigmoid, hard_sigmoid, hard_swish, square | | value by value |
+| softmax | | over the last axis |
+| average, maximum | axes | the axes stay with size 1 |
+| average_around | extent | the mean of the pixels less than extent away, those that are there |
+| max_pool | kernel, stride, padding | |
+| nearest | | row r of n reads row floor(r m / n) of m |
+| concatenate | axis | |
+| slice | axis, start | as long as the output's axis |
+| head_part | part, parts, heads | (heads, positions, feature), from channels (part head feature) |
+| swap_axes | axes | |
+| matrix_product | equation | of named axes; rows and cols count as one axis, the positions |
+| relative_positions | size | logits of (heads, here, there), by distance |
+| sum, product, difference, quotient, greater | | of the inputs, broadcast |
+| affine | factor, offset | factor x + offset |
+| bessel | count | times n / (n - 1): a variance of n values, now unbiased |
+| parameter | name | a parameter as it is, without inputs |
+| attention | attention, options | a whole module, not opened |
+
+An operation with parameters names their module; roles say which parameters those are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil, prod
+from typing import Any
+
+from weights.checks import Pair
+from weights.parameters import Parameter, Parameters
+
+CHANNELS, ROWS, COLS = AXES = ("channels", "rows", "cols")
+GATES = ("sigmoid", "hard_sigmoid")
+ELEMENTWISE = ("relu", "sigmoid", "hard_sigmoid", "hard_swish", "square")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The length of an axis: as a formula of the image's H and W, and as a number."""
+
+    formula: str
+    size: int
+
+    def strided(self, stride: int) -> "Extent":
+        """Divided by a stride and rounded up, as by an odd kernel that is padded by half of it."""
+        if stride == 1:
+            return self
+        size = ceil(self.size / stride)
+        if self.formula.isdigit():
+            return Extent(str(size), size)
+        # ceil(ceil(n / a) / b) is ceil(n / (a b)).
+        name, _, by = self.formula.strip("⌈⌉").partition("/")
+        known = name in ("H", "W")
+        return Extent(f"⌈{name}/{int(by or 1) * stride}⌉" if known else str(size), size)
+
+    def plus(self, other: "Extent") -> "Extent":
+        return Extent(f"{self.formula} + {other.formula}", self.size + other.size)
+
+    def times(self, other: "Extent") -> "Extent":
+        if self.formula == "1" == other.formula:
+            return fixed(self.size * other.size)
+        return Extent(f"{self.formula}·{other.formula}", self.size * other.size)
+
+
+def fixed(size: int) -> Extent:
+    """A length that no image changes."""
+    return Extent(str(size), size)
+
+
+Shape = tuple[Extent, ...]  # without the batch: (channels, rows, cols) for maps
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation.
+
+    name: of its stage, under which models record it. kind: what it computes. inputs: the names of
+        the operations whose outputs it takes, in order.
+    shape: of its output for one image. module: whose parameters it uses, "" if none.
+    settings: kernel, stride and so on.
+    parameters: those that it holds; an operation that uses a module a second time holds none.
+    multiply_adds: for one image.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    shape: Shape
+    module: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Parameters = ()
+    multiply_adds: int = 0
+
+    @property
+    def trainable(self) -> int:
+        """How many numbers training moves."""
+        return sum(prod(parameter.shape) for parameter in self.parameters if parameter.trainable)
+
+    @property
+    def statistics(self) -> int:
+        """How many running statistics it holds."""
+        return sum(
+            prod(parameter.shape) for parameter in self.parameters if not parameter.trainable
+        )
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers its output has for one image."""
+        return prod(extent.size for extent in self.shape)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether it is a convolution of each channel by itself."""
+        return bool(self.settings.get("groups", 1) == self.shape[0].size > 1)
+
+
+def numbered(name: str, taken: Mapping[str, Any]) -> str:
+    """The name itself, or the first of "name 2", "name 3" that is not taken."""
+    number = 1
+    while (found := name if number == 1 else f"{name} {number}") in taken:
+        number += 1
+    return found
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Adds operations, in the order of execution, to those that it has.
+
+    parameters: of the model, by module. scope: the module in which names are looked up and given:
+    in the scope "attention" the operation "fc1" is called "attention.fc1", and "" is the module's
+    own output. Methods take the names of the inputs and return the name of the output.
+    """
+
+    parameters: Mapping[str, Parameters]
+    scope: str = ""
+    operations: dict[str, Operation] = field(default_factory=dict)
+
+    def within(self, scope: str) -> "Builder":
+        """The same builder, in a module of this one."""
+        return Builder(self.parameters, self.path(scope), self.operations)
+
+    def path(self, name: str) -> str:
+        return f"{self.scope}.{name}".strip(".")
+
+    def shape(self, name: str) -> Shape:
+        return self.operations[name].shape
+
+    def held(self, module: str) -> Parameters:
+        """The parameters of a module of this scope."""
+        return self.parameters.get(self.path(module), ())
+
+    def add(
+        self,
+        name: str,
+        kind: str,
+        *inputs: str,
+        shape: Shape | None = None,
+        module: str | None = None,
+        multiply_adds: int = 0,
+        **settings: Any,
+    ) -> str:
+        """Any operation. Without a shape it has its first input's.
+
+        A second operation of a name is called "name 2".
+        """
+        unique = numbered(self.path(name), self.operations)
+        shape = self.shape(inputs[0]) if shape is None else shape
+        holder = "" if module is None else self.path(module)
+        used = any(operation.module == holder for operation in self.operations.values())
+        held = () if used or module is None else self.held(module)
+        self.operations[unique] = Operation(
+            unique, kind, inputs, shape, holder, settings, held, multiply_adds
+        )
+        return unique
+
+    def convolution(
+        self,
+        module: str,
+        x: str,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> str:
+        kernel = self.held(module)[0].shape
+        _, rows, cols = self.shape(x)
+        sides = []
+        rest = zip((rows, cols), kernel[2:], stride, padding, strict=True)
+        for extent, size, step, margin in rest:
+            whole = margin == 0 and dilation * (size - 1) + 1 == extent.size > 1
+            sides.append(fixed(1) if whole else extent.strided(step))
+        shape = (fixed(kernel[0]), *sides)
+        settings: dict[str, Any] = {"kernel": kernel[2:], "stride": stride, "padding": padding}
+        settings |= {"dilation": dilation, "groups": groups, "bias": len(self.held(module)) > 1}
+        products = prod(extent.size for extent in shape) * prod(kernel[1:])
+        return self.add(
+            module,
+            "convolution",
+            x,
+            shape=shape,
+            module=module,
+            multiply_adds=products,
+            **settings,
+        )
+
+    def convolution_1d(self, module: str, x: str, padding: str) -> str:
+        kernel = self.held(module)[0].shape[-1:]
+        products = self.shape(x)[0].size * kernel[0]
+        return self.add(
+            module,
+            "convolution_1d",
+            x,
+            module=module,
+            multiply_adds=products,
+            kernel=kernel,
+            padding=padding,
+        )
+
+    def linear(self, module: str, x: str) -> str:
+        features = self.held(module)[0].shape
+        shape = (fixed(features[0]),)
+        return self.add(
+            module, "linear", x, shape=shape, module=module, multiply_adds=prod(features), bias=True
+        )
+
+    def batch_norm(self, module: str, x: str, eps: float, decay: float) -> str:
+        return self.add(module, "batch_norm", x, module=module, eps=eps, decay=decay)
+
+    def layer_norm(self, module: str, x: str, eps: float) -> str:
+        return self.add(module, "layer_norm", x, module=module, eps=eps)
+
+    def activation(self, kind: str, x: str, name: str | None = None) -> str:
+        """One of `ELEMENTWISE`, under that name unless another is given."""
+        return self.add(kind if name is None else name, kind, x)
+
+    def bottleneck(self, x: str) -> str:
+        """Two 1x1 convolutions with a relu between."""
+        y = self.convolution("fc1", x)
+        y = self.activation("relu", y)
+        return self.convolution("fc2", y)
+
+    def global_average(self, x: str, name: str = "global_average") -> str:
+        return self.reduce("average", x, ROWS, COLS, name=name)
+
+    def reduce(self, kind: str, x: str, *axes: str, name: str | None = None) -> str:
+        """The average or the maximum over some axes."""
+        shape = tuple(
+            fixed(1) if axis in axes else extent
+            for axis, extent in zip(AXES, self.shape(x), strict=True)
+        )
+        return self.add(kind if name is None else name, kind, x, shape=shape, axes=axes)
+
+    def max_pool(self, name: str, x: str, kernel: Pair, stride: Pair, padding: Pair) -> str:
+        """Sizes are divided by the stride: rounded up where the map is padded, else down."""
+        channels, rows, cols = self.shape(x)
+        sides = (
+            extent.strided(step) if margin else _floored(extent, step)
+            for extent, step, margin in zip((rows, cols), stride, padding, strict=True)
+        )
+        settings: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding}
+        return self.add(name, "max_pool", x, shape=(channels, *sides), **settings)
+
+    def softmax(self, x: str, shape: Shape | None = None) -> str:
+        """Over the last axis. shape: of the output, where the positions of a map are to be one
+        axis.
+        """
+        return self.add("softmax", "softmax", x, shape=shape)
+
+    def concatenate(self, *parts: str, axis: str, shape: Shape) -> str:
+        """Parts one after the other along an axis; their other axes are brought to those of
+        `shape`.
+        """
+        return self.add("concatenate", "concatenate", *parts, shape=shape, axis=axis)
+
+    def matrix_product(
+        self, name: str, equation: str, *inputs: str, shape: Shape, summed: int
+    ) -> str:
+        """equation: "here feature, there feature -> here there". summed: how many terms each has."""
+        products = prod(extent.size for extent in shape) * summed
+        return self.add(
+            name,
+            "matrix_product",
+            *inputs,
+            shape=shape,
+            multiply_adds=products,
+            equation=equation,
+        )
+
+    def product(self, name: str, x: str, gate: str) -> str:
+        return self.add(name, "product", x, gate)
+
+    def affine(self, name: str, x: str, factor: float = 1, offset: float = 0) -> str:
+        """factor x + offset."""
+        return self.add(name, "affine", x, factor=factor, offset=offset)
+
+
+def _floored(extent: Extent, stride: int) -> Extent:
+    return Extent(f"⌊{extent.formula}/{stride}⌋", extent.size // stride)
+
+
+def by_module(parameters: Parameters) -> dict[str, Parameters]:
+    """The parameters of each module, in their order."""
+    held: dict[str, list[Parameter]] = {}
+    for parameter in parameters:
+        held.setdefault(parameter.module, []).append(parameter)
+    return {module: tuple(each) for module, each in held.items()}
