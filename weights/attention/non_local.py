@@ -58,14 +58,14 @@ def graph(
         )
     here, there = (build.shape(part)[1].times(build.shape(part)[2]) for part in (query, key))
     logits = build.matrix_product(
-        "softmax input",
+        "logits" if scale else "softmax input",
         "feature here, feature there -> here there",
         query,
         key,
         shape=(here, there),
         summed=hidden.size,
     )
-    logits = build.affine("scaled", logits, factor=hidden.size**-0.5) if scale else logits
+    logits = build.affine("softmax input", logits, factor=hidden.size**-0.5) if scale else logits
     weights = build.softmax(logits)
     y = build.matrix_product(
         "weighted",
