@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from resattn.oracle.model import run
 
 from resattn.checking.backends import precise
 from resattn.checking.cases import ATTENTION, attention_block
 from resattn.checking.crosscheck import check_model, draw
 from resattn.checking.draws import random_arrays
 from resattn.checking.tolerances import tolerance
-from resattn.oracle import attention as reference_attention
+from resattn.oracle.evaluation import run
 from shared_tests.cases import ATTENTION_GRID, ATTENTION_VARIANTS, name_of
 from shared_tests.test_forward import check_forward
 from weights import BlockConfig, NetworkConfig, difference, export, load, port, read, schema, write
@@ -277,7 +276,7 @@ def test_names_are_pytorchs(torch, config):
 
 
 def test_the_same_kinds_everywhere():
-    assert list(KINDS) == list(reference_attention.ATTENTION) == list(ATTENTION)
+    assert list(KINDS) == list(ATTENTION)
     for package in ("pytorch_impl", "jax_impl", "tf_impl"):
         assert list(classes(package)) == list(KINDS)
 

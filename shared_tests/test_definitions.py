@@ -11,12 +11,11 @@ import math
 
 import numpy as np
 import pytest
-from resattn.oracle.attention import attention
 
 from resattn.checking.draws import DRAWS
-from resattn.oracle.layers import State
-from resattn.oracle.node import Node
+from resattn.oracle.evaluation import evaluate
 from weights.attention import ATTENTION, attention_parameters, eca_kernel_size, hidden_width
+from weights.graph import attention_operations
 
 CHANNELS = 12
 
@@ -373,14 +372,15 @@ def test_oracle_computes_what_was_published(torch, kind, options, size, training
     arrays, x = drawn(kind, options, size)
     published = Arrays(torch, arrays, training)
     expected = PUBLISHED[kind](published, torch.from_numpy(x), **options)
-    state = State(
-        {f"a.{name}": array for name, array in arrays.items()}, training, decay=0.9, eps=1e-5
-    )
-    assert_close(attention(state, "a", Node(x), kind, options).value, expected)
+    named = {f"attention.{name}": array for name, array in arrays.items()}
+    operations = attention_operations(kind, x.shape[1], x.shape[2:], options)
+    made = evaluate(operations, named, x, training=training)
+    assert_close(made.output.value, expected)
     if training:
-        assert set(state.statistics) == {f"a.{name}" for name in arrays if "running" in name}
-        for name, values in state.statistics.items():
-            assert_close(values, published.get(name.removeprefix("a.")))
+        statistics = made.state.statistics
+        assert set(statistics) == {name for name in named if "running" in name}
+        for name, values in statistics.items():
+            assert_close(values, published.get(name.removeprefix("attention.")))
 
 
 def test_every_kind_has_a_published_version():

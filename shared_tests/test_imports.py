@@ -29,7 +29,7 @@ ALLOWED = {
 # Imports by name, when they are called: an implementation by weights.port, and the module of the
 # backend that Keras runs on.
 BY_NAME = {
-    "weights/live.py": {"f'{package}.{name}'"},
+    "weights/live.py": {"f'{row.package}.{name}'"},
     "tf_impl/bridge/adapter.py": {"BACKEND", "jax", "torch", "tensorflow"},
     "tf_impl/bridge/recorder.py": {"jax", "torch", "tensorflow"},
 }

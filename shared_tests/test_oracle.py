@@ -4,19 +4,19 @@ steps.
 
 import numpy as np
 import pytest
-from resattn.oracle.attention import attention
 
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.oracle import evaluation as reference
 from resattn.oracle import layers
-from resattn.oracle.node import Node
+from resattn.oracle.node import Node, backward, exp, reshape, total
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
+from weights import BlockConfig
 
 RNG = np.random.default_rng(7)
 
 
 def state(training=False, **arrays):
-    return layers.State(arrays, training, decay=0.9, eps=1e-5)
+    return layers.State(arrays, training)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_batch_norm_normalises_with_the_biased_and_keeps_the_unbiased_variance()
         "b.running_var": [3.0, 4],
     }
     held = state(training=True, **{name: np.array(values) for name, values in arrays.items()})
-    y = layers.batch_norm(held, "b", Node(x)).value
+    y = layers.batch_norm(held, "b", Node(x), 1e-5, 0.9).value
     values = x[:, 1].ravel()
     np.testing.assert_allclose(
         held.statistics["b.running_mean"][1], 0.9 * 2 + 0.1 * values.mean(), rtol=1e-14
@@ -75,7 +75,7 @@ def test_batch_norm_normalises_with_the_biased_and_keeps_the_unbiased_variance()
 
 def test_max_pool_pads_with_minus_infinity():
     x = -np.arange(1.0, 13).reshape(1, 1, 3, 4)
-    y = layers.max_pool(state(), Node(x), 3, 2, 1)
+    y = layers.max_pool(state(), Node(x), (3, 3), (2, 2), (1, 1))
     np.testing.assert_array_equal(y.value, [[[[-1, -2], [-5, -6]]]])
 
 
@@ -88,12 +88,24 @@ def test_squeeze_excite_scales_each_channel_by_its_gate():
         RNG.normal(size=3),
     )
     arrays = {
-        "a.fc1.weight": w1[..., None, None],
-        "a.fc1.bias": b1,
-        "a.fc2.weight": w2[..., None, None],
-        "a.fc2.bias": b2,
+        "attention.fc1.weight": w1[..., None, None],
+        "attention.fc1.bias": b1,
+        "attention.fc2.weight": w2[..., None, None],
+        "attention.fc2.bias": b2,
     }
-    y = attention(state(**arrays), "a", Node(x), "se", {}).value
+    # A block whose convolutions and norms change nothing, so that its attention is given x.
+    config = BlockConfig(3, 3, 1, attention="se", attention_options={"hidden_channels": 2})
+    for layer in ("1", "2"):
+        arrays |= {
+            f"conv{layer}.weight": np.eye(3)[..., None, None],
+            f"conv{layer}.bias": np.zeros(3),
+        }
+        arrays |= {f"bn{layer}.weight": np.ones(3), f"bn{layer}.bias": np.zeros(3)}
+        arrays |= {f"bn{layer}.running_mean": np.zeros(3)}
+        arrays |= {f"bn{layer}.running_var": np.full(3, 1 - config.bn_eps)}
+    x = np.abs(x)
+    made = reference.stages(config, arrays, x, training=False).stages
+    y = made["attention"].computed.value
     hidden = np.maximum(w1 @ x[1].mean(axis=(1, 2)) + b1, 0)
     gate = 1 / (1 + np.exp(-(w2 @ hidden + b2)))
     np.testing.assert_allclose(y[1], x[1] * gate[:, None, None], rtol=1e-13)
@@ -142,8 +154,8 @@ def test_gradient_covers_every_trainable_parameter():
 
 def test_a_value_used_twice_gets_both_slopes():
     x = Node(np.array([[2.0, 3.0]]))
-    y = x * x + layers.exp(x) * 2.0
-    layers.backward(layers.total(y, 1), np.array([[1.0]]))
+    y = x * x + exp(x) * 2.0
+    backward(total(y, 1), np.array([[1.0]]))
     np.testing.assert_allclose(x.slope, 2 * x.value + 2 * np.exp(x.value), rtol=1e-15)
 
 
@@ -156,5 +168,5 @@ def test_multiply_adds_are_counted():
     )
     y = layers.conv2d(held, "c", Node(np.ones((2, 2, 5, 4))), padding=(1, 1))
     assert held.multiply_adds == 2 * 5 * 4 * 4 * 2 * 9
-    layers.linear(held, "l", layers.reshape(layers.global_average(y), 2, 4))
+    layers.linear(held, "l", reshape(layers.global_average(y), 2, 4))
     assert held.multiply_adds == 2 * 5 * 4 * 4 * 2 * 9 + 2 * 4 * 3

@@ -119,26 +119,24 @@ def tf_gain():
     return Gain
 
 
-def gain_oracle(state, name, x, kernel_size):
-    from resattn.oracle.layers import normalized_conv, sigmoid
-    from resattn.oracle.node import reshape
-
-    padding = (kernel_size // 2, kernel_size // 2)
-    gain = reshape(state.parameter(f"{name}.gain"), 1, -1, 1, 1)
-    return x * (
-        gain + sigmoid(normalized_conv(state, f"{name}.conv", f"{name}.norm", x, padding=padding))
-    )
+def gain_graph(build, x, kernel_size):
+    gain = build.parameter("", "gain")
+    gate = build.convolution("conv", x, padding=(kernel_size // 2, kernel_size // 2))
+    gate = build.batch_norm("norm", gate, 1e-5, 0.9)
+    gate = build.activation("sigmoid", gate)
+    both = build.add("both", "sum", gate, gain)
+    return build.product("", x, both)
 
 
 MODULES = {"torch": torch_gain, "jax": jax_gain, "tf": tf_gain}
 
 
-def register_gain(frameworks, oracle=None, **modules):
+def register_gain(frameworks, graph=None, **modules):
     """Registers `gain` for some frameworks; modules: others than the right ones."""
     register_role("gain", "gain", "channel", jax=("amount", "channel"))
     made = {name: MODULES[name]() for name in frameworks if name not in modules}
     text = {"source": "nobody", "summary": "Scales by a gain and a gate."}
-    register_attention("gain", gain_parameters, **made, **modules, oracle=oracle, **text)
+    register_attention("gain", gain_parameters, **made, **modules, graph=graph, **text)
 
 
 def block(**options):
@@ -146,22 +144,22 @@ def block(**options):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("oracle", [gain_oracle, None], ids=["oracle", "stand-in"])
-def test_everything_agrees(framework, oracle, dtype):
-    register_gain([framework], oracle)
+@pytest.mark.parametrize("graph", [gain_graph, None], ids=["graph", "stand-in"])
+def test_everything_agrees(framework, graph, dtype):
+    register_gain([framework], graph)
     config = block(kernel_size=3)
     report = crosscheck(config, frameworks=framework, dtype=dtype, size=(8, 6), batch=3)
     assert report.ok, str(report)
     compared = {row.tensor for row in report.rows}
     assert {"attention.gain", "attention.conv.weight", "attention.norm.running_var"} <= compared
-    stands_in = f"attention 'gain' has no oracle of its own: its {FRAMEWORKS[framework].label} module, in float64, stands in"
-    assert any(stands_in in note for note in report.notes) == (oracle is None)
+    stands_in = f"attention 'gain' has no graph of its own: its {FRAMEWORKS[framework].label} module, in float64, stands in"
+    assert any(stands_in in note for note in report.notes) == (graph is None)
 
 
 def test_the_stand_in_is_the_oracle(framework):
     results = []
-    for oracle in (gain_oracle, None):
-        register_gain([framework], oracle)
+    for graph in (gain_graph, None):
+        register_gain([framework], graph)
         config = block()
         results.append(draw(config, random_arrays(config, "float64"), (8, 6), 3, "float64"))
     first, second = (problem.expected for problem in results)
@@ -188,9 +186,9 @@ def test_around_the_frameworks_and_a_file(all_frameworks, whole, tmp_path):
     assert all((back[name] == array).all() for name, array in arrays.items())
 
 
-@pytest.mark.parametrize("oracle", [gain_oracle, None], ids=["oracle", "stand-in"])
-def test_one_that_computes_something_else_is_found(all_frameworks, oracle):
-    register_gain(FRAMEWORKS, oracle, jax=jax_gain(power=2))
+@pytest.mark.parametrize("graph", [gain_graph, None], ids=["graph", "stand-in"])
+def test_one_that_computes_something_else_is_found(all_frameworks, graph):
+    register_gain(FRAMEWORKS, graph, jax=jax_gain(power=2))
     report = crosscheck(block(), size=(8, 6), batch=3)
     assert not report.ok
     assert all("jax cpu" in (row.actual, row.expected) for row in report.failures)
@@ -300,7 +298,7 @@ def test_what_cannot_be_registered():
             "as in (channels, size=3), got (channels, **options)",
         ),
         ({"torch": 3}, "odd: expected torch to be a class or a function, got 3"),
-        ({"oracle": "none"}, "odd: expected oracle to be a class or a function, got 'none'"),
+        ({"graph": "none"}, "odd: expected graph to be a class or a function, got 'none'"),
     ],
 )
 def test_registrations_that_can_never_work(arguments, message):

@@ -16,7 +16,7 @@ from weights.checks import Pair, pair_of
 from weights.config import BlockConfig, Config, NetworkConfig
 from weights.errors import ArgumentError
 from weights.operations import Builder, Extent, Operation, by_module, fixed
-from weights.parameters import Parameters, within
+from weights.parameters import within
 from weights.schema import schema
 
 IMAGE = "input"
@@ -58,7 +58,7 @@ def graph(config: Config, size: Pair, opened: bool = True) -> Graph:
     """The graph of a block or a network for images of that size (height, width).
 
     opened: whether attention modules are shown step by step or as one operation of the kind
-    "attention". Kinds of a user's own are always one.
+    "attention". Kinds of a user's own that have no graph are always one.
     Raises ArgumentError for a size that is none. `check_size` says whether attention can use it.
     """
     rows, cols = pair_of("size", size)
@@ -81,24 +81,28 @@ def parameter_count(kind: str, channels: int, options: Mapping[str, Any]) -> int
 def multiply_adds(kind: str, channels: int, size: Pair, options: Mapping[str, Any]) -> int | None:
     """Those of an attention module, for one map of `size` (height, width).
 
-    None for a kind of a user's own. Counted are convolutions, linear layers and matrix products;
+    None for a kind of a user's own without a graph. Counted are convolutions, linear layers and matrix products;
     not counted, as is usual, are pooling, activations, normalization and products with gates.
     Raises what `attention_parameters` raises.
     """
-    parameters = attention_parameters(kind, channels, options)
-    if not ATTENTION[kind].built_in:
+    operations = attention_operations(kind, channels, size, options)
+    if ATTENTION[kind].graph is None:
         return None
-    operations = _module(kind, parameters, (fixed(channels), *map(fixed, size)), options)
     return sum(operation.multiply_adds for operation in operations)
 
 
-def _module(
-    kind: str, parameters: Parameters, shape: tuple[Extent, ...], options: Mapping[str, Any]
+def attention_operations(
+    kind: str, channels: int, size: Pair, options: Mapping[str, Any]
 ) -> tuple[Operation, ...]:
-    """The operations of an attention module alone."""
+    """The operations of an attention module alone, called "attention", for maps of `size`.
+
+    The first is the map. Raises what `attention_parameters` raises.
+    """
+    parameters = attention_parameters(kind, channels, options)
     build = Builder(by_module(within("attention", parameters)))
-    x = build.add(IMAGE, "input", shape=shape)
-    ATTENTION[kind].build(build.within("attention"), x, options)
+    x = build.add(IMAGE, "input", shape=(fixed(channels), *map(fixed, size)))
+    if ATTENTION[kind].graph is not None:
+        ATTENTION[kind].build(build.within("attention"), x, options)
     return tuple(build.operations.values())
 
 
@@ -140,7 +144,7 @@ def _attention(build: Builder, config: BlockConfig, x: str, opened: bool) -> str
     """The attention module of a block, step by step or as one operation."""
     name, options = config.attention, config.attention_options
     kind = ATTENTION[name]
-    if name == "none" or (opened and kind.built_in):
+    if name == "none" or (opened and kind.graph is not None):
         return kind.build(build, x, options)
     y = build.add("", "attention", x, module="", attention=name, options=dict(options))
     held = tuple(

@@ -27,7 +27,7 @@ language asked for. `resattn.oracle` computes each kind, `resattn.explaining` te
 | sum, product, difference, quotient, greater | | of the inputs, broadcast |
 | affine | factor, offset | factor x + offset |
 | bessel | count | times n / (n - 1): a variance of n values, now unbiased |
-| parameter | name | a parameter as it is, without inputs |
+| parameter | parameter | the parameter of that name, without inputs |
 | attention | attention, options | a whole module, not opened |
 
 An operation with parameters names their module; roles say which parameters those are.
@@ -297,6 +297,12 @@ class Builder:
             multiply_adds=products,
             equation=equation,
         )
+
+    def parameter(self, module: str, leaf: str) -> str:
+        """A parameter of a module as it is, its first axis the channels."""
+        (held,) = (each for each in self.held(module) if each.leaf == leaf)
+        shape = tuple(map(fixed, (*held.shape, 1, 1)[:3]))
+        return self.add(leaf, "parameter", shape=shape, module=module, parameter=held.name)
 
     def product(self, name: str, x: str, gate: str) -> str:
         return self.add(name, "product", x, gate)

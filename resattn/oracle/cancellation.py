@@ -7,42 +7,41 @@ What a framework returns there is rounding noise, to be judged by the sum of the
 cancel.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 
-from weights.graph import Graph
 from weights.operations import Operation
 
 Users = Mapping[str, list[Operation]]
 
 
-def idle_biases(found: Graph, training: bool = True) -> dict[str, str]:
+def idle_biases(operations: Sequence[Operation], training: bool = True) -> dict[str, str]:
     """The biases of convolutions whose gradient is exactly zero, whatever comes.
 
     For each the running mean that it is part of, or "".
     """
-    users = _users(found)
+    users = _users(operations)
     norms = {
         operation.inputs[0]: operation.module
-        for operation in found
+        for operation in operations
         if operation.kind == "batch_norm"
     }
-    return {
-        f"{operation.module}.bias": f"{norms[operation.name]}.running_mean"
-        if training and operation.name in norms
-        else ""
-        for operation in found
-        if operation.kind == "convolution" and operation.settings["bias"]
-        if _lost(users, operation.name, training)
-    }
+    biased = [each for each in operations if each.kind == "convolution" and each.settings["bias"]]
+    counted = {each.module for each in biased if not _lost(users, each.name, training)}
+    idle = [each for each in biased if each.module not in counted]
+    return {f"{each.module}.bias": _mean(norms, each.name, training) for each in idle}
 
 
-def cancelling_weights(found: Graph, training: bool) -> set[str]:
+def _mean(norms: Mapping[str, str], name: str, training: bool) -> str:
+    return f"{norms[name]}.running_mean" if training and name in norms else ""
+
+
+def cancelling_weights(operations: Sequence[Operation], training: bool) -> set[str]:
     """The kernels of one single weight that a batch norm in training divides by."""
     if not training:
         return set()
-    by_name = {operation.name: operation for operation in found}
-    before_norm = (by_name[op.inputs[0]] for op in found if op.kind == "batch_norm")
+    by_name = {operation.name: operation for operation in operations}
+    before_norm = (by_name[op.inputs[0]] for op in operations if op.kind == "batch_norm")
     return {
         parameter.name
         for operation in before_norm
@@ -51,9 +50,9 @@ def cancelling_weights(found: Graph, training: bool) -> set[str]:
     }
 
 
-def _users(found: Graph) -> Users:
+def _users(operations: Sequence[Operation]) -> Users:
     users: dict[str, list[Operation]] = {}
-    for operation in found:
+    for operation in operations:
         for name in operation.inputs:
             users.setdefault(name, []).append(operation)
     return users

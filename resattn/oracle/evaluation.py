@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from resattn.oracle.node import (
 )
 from resattn.oracle.stand_in import stand_in
 from weights.config import Config
-from weights.graph import Graph, check_size, graph
+from weights.graph import check_size, graph
 from weights.operations import AXES, Operation
 
 Computation = Callable[..., Node]  # (state, operation, *inputs)
@@ -94,25 +94,25 @@ class Pass:
 
 
 def evaluate(
-    found: Graph,
+    operations: Sequence[Operation],
     arrays: Mapping[str, Array],
     x: Array,
     *,
     training: bool,
     altered: Altered | None = None,
 ) -> Evaluation:
-    """One forward pass of a graph. arrays: canonical; all are taken as float64.
+    """One forward pass of a graph's operations. arrays: canonical; all are taken as float64.
 
     altered: for some operations, a function that makes of the stage the value to go on with.
     """
     state = State({name: _wide(array) for name, array in arrays.items()}, training)
-    idle = idle_biases(found, training)
+    idle = idle_biases(operations, training)
     state.vanishing |= set(idle)
     state.shifted |= {mean for mean in idle.values() if mean}
-    state.cancelling |= cancelling_weights(found, training)
+    state.cancelling |= cancelling_weights(operations, training)
     image = Node(_wide(x))
     stages: dict[str, Stage] = {}
-    for operation in found:
+    for operation in operations:
         inputs = tuple(stages[name].output for name in operation.inputs)
         is_image = operation.kind == "input"
         computed = image if is_image else COMPUTE[operation.kind](state, operation, *inputs)
@@ -120,7 +120,7 @@ def evaluate(
         if altered and operation.name in altered:
             stage = replace(stage, output=Node(altered[operation.name](stage)))
         stages[operation.name] = stage
-    return Evaluation(state, stages, image, stages[found.output].output)
+    return Evaluation(state, stages, image, stages[operations[-1].name].output)
 
 
 def stages(
@@ -137,7 +137,8 @@ def stages(
     """
     size = (x.shape[2], x.shape[3])
     check_size(config, size)
-    return evaluate(graph(config, size), arrays, x, training=training, altered=altered)
+    operations = graph(config, size).operations
+    return evaluate(operations, arrays, x, training=training, altered=altered)
 
 
 def run(
@@ -312,7 +313,7 @@ def _bessel(state: State, operation: Operation, variance: Node) -> Node:
 
 def _parameter(state: State, operation: Operation, *unused: Node) -> Node:
     shape = (extent.size for extent in operation.shape)
-    return reshape(state.parameter(operation.settings["name"]), 1, *shape)
+    return reshape(state.parameter(operation.settings["parameter"]), 1, *shape)
 
 
 COMPUTE: dict[str, Computation] = {

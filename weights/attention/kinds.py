@@ -22,7 +22,7 @@ class Kind:
         for a kind of your own.
     check: (rows, cols, **options) raises ArgumentError for maps that it cannot use.
     reduction: channels / hidden width where nobody says, and the fewest hidden channels.
-    modules, oracle: of a kind of your own, see `register_attention`.
+    modules: of a kind of your own, by framework, see `register_attention`.
     """
 
     title: str
@@ -33,12 +33,11 @@ class Kind:
     check: Callable[..., None] | None = None
     reduction: tuple[int, int] = (16, 1)
     modules: Mapping[str, Any] = field(default_factory=dict)
-    oracle: Callable[..., Any] | None = None
 
     @property
     def built_in(self) -> bool:
         """Whether it is one of ours."""
-        return self.graph is not None
+        return not self.modules
 
     @property
     def options(self) -> dict[str, Any]:
@@ -160,7 +159,7 @@ def attention_parameters(kind: str, channels: int, options: Mapping[str, object]
         )
     try:
         parameters = ATTENTION[kind].parameters(channels, **options)
-    except ArgumentError as error:
+    except ArgumentError if ATTENTION[kind].built_in else ValueError as error:
         raise ArgumentError(f"attention_options of {kind!r}: {error}") from None
     if ATTENTION[kind].built_in:
         return parameters
@@ -191,26 +190,28 @@ def register_attention(
     torch: Any = None,
     jax: Any = None,
     tf: Any = None,
-    oracle: Callable[..., Any] | None = None,
+    graph: Callable[..., str] | None = None,
     source: str = "",
     summary: str = "",
 ) -> None:
-    """Makes an attention module of your own a kind that blocks, networks, conversion, cross-check
-    and pictures know.
+    """Makes an attention module of your own a kind that the whole project knows: blocks, networks,
+    conversion, cross-check, explanations and pictures.
 
-    kind: its name; registering it again replaces it. parameters: (channels, **options) -> its
-    parameters, in the order of execution, named as its attributes, made by the functions of
-    `weights.parameters`; without it, none. torch, jax, tf: its implementations, for as many
-    frameworks as there are, called as our own: (channels, **options, dtype=, device=) ->
-    torch.nn.Module, (..., dtype=, rngs=) -> nnx.Module, (..., dtype=, trainable=, name=) ->
-    keras.layers.Layer. They map (batch, channels, height, width), in Flax and Keras (batch, height,
-    width, channels), to the same shape, and always to the same values: no dropout. Their arrays
-    exist once they are constructed (no lazy building), are all used, and are those of `parameters`,
-    no others; PyTorch's buffers that are not persistent do not count. oracle: (state, name, x,
-    **options) -> Node, see `resattn.oracle.attention`; without one, the first
-    implementation, in float64, stands in for it, and reports say so.
-    Raises ArgumentError for the name of a built-in kind, when there is no implementation, and for what
-    cannot be called.
+    kind: its name; registering it again replaces it.
+    parameters: (channels, **options) -> its parameters, in the order of execution, named as its
+        attributes, made by the functions of `weights.parameters`; without it, none.
+    torch, jax, tf: its implementations, for as many frameworks as there are. They take the same
+        arguments as ours: (channels, **options, dtype=, device=) -> torch.nn.Module, (..., dtype=,
+        rngs=) -> nnx.Module, (..., dtype=, trainable=, name=) -> keras.layers.Layer. They map
+        (batch, channels, height, width), in Flax and Keras (batch, height, width, channels), to the
+        same shape, and always to the same values: no dropout. They create their arrays in the
+        constructor, use all of them, and have those of `parameters` and no others; PyTorch's
+        buffers that are not persistent do not count.
+    graph: (builder, x, **options) -> the name of the output: what it computes, in the operations of
+        `weights.operations`. Without it the first implementation, in float64, stands in for the
+        oracle, and reports say so.
+    Raises ArgumentError for the name of a built-in kind, when there is no implementation, and for
+    arguments that cannot be called.
     """
     if not isinstance(kind, str) or not kind or (kind in ATTENTION and ATTENTION[kind].built_in):
         raise ArgumentError(
@@ -227,7 +228,7 @@ def register_attention(
             f"{kind}: expected an implementation for at least one framework (torch=, jax=, tf=), "
             "got none"
         )
-    called = {"parameters": parameters, **modules, **({} if oracle is None else {"oracle": oracle})}
+    called = {"parameters": parameters, **modules, **({} if graph is None else {"graph": graph})}
     for name, value in called.items():
         if not callable(value):
             raise ArgumentError(
@@ -241,7 +242,7 @@ def register_attention(
             f"{kind}: expected parameters to take the channels and each option by name, as in "
             f"(channels, size=3), got {inspect.signature(parameters)}"
         )
-    ATTENTION[kind] = Kind(kind, source, summary, parameters, modules=modules, oracle=oracle)
+    ATTENTION[kind] = Kind(kind, source, summary, parameters, graph, modules=modules)
 
 
 def registered_module(kind: str, framework: str) -> Any:
