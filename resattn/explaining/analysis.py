@@ -60,9 +60,12 @@ def _sight(
     if operation.kind == "input":
         places = np.arange(size)
         return Sight(along, places, places)
-    inputs = [seen[name][along - 1] for name in operation.inputs]
-    first, shapes = inputs[0], [found[name].shape for name in operation.inputs]
     whole = Sight(None, np.array([0]), np.array([size - 1]))
+    given = [name for name in operation.inputs if found[name].kind != "parameter"]
+    if not given:
+        return whole
+    inputs = [seen[name][along - 1] for name in given]
+    first, shapes = inputs[0], [found[name].shape for name in given]
     if operation.kind == "slice":
         # What was put side by side is apart again: each part sees what it saw.
         parts = next(each for each in _path_to(found, operation.name) if each.kind == "concatenate")
@@ -77,6 +80,11 @@ def _sight(
         one, other = (AXES.index(axis) for axis in operation.settings["axes"])
         turned = {one: other, other: one}
         return Sight(turned.get(first.axis, first.axis), first.low, first.high)
+    if operation.kind == "head_part":
+        _, rows, cols = (extent.size for extent in shapes[0])
+        by_row, by_col = (np.arange(rows * cols) // cols, np.arange(rows * cols) % cols)
+        place = by_row if along == ROWS else by_col
+        return Sight(1, first.low[place], first.high[place])
     if operation.kind == "nearest":
         rows = operation.shape[first.axis].size
         nearest = np.arange(rows) * len(first.low) // rows

@@ -533,7 +533,7 @@ class _Teller:
         }
         parts = [self.say(key, count=f"{count:,}") for key, count in sums.items() if count]
         parts.append(self.say("memory", bytes=_bytes(self.it.bytes(operations[-1].numbers))))
-        if operations[-1].kind != "input":
+        if operations[-1].kind not in ("input", "parameter"):
             whole = field == (None, None)
             parts.append(
                 self.words["sees.whole"] if whole else self.say("sees", field=self.field(field))

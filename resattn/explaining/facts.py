@@ -157,7 +157,7 @@ def _biases(found: Graph, batch: int) -> Iterator[Fact]:
         )
     else:
         yield Fact("bias.off")
-    idle = [name.removesuffix(".bias") for name in idle_biases(found)]
+    idle = [name.removesuffix(".bias") for name in idle_biases(found.operations)]
     if idle:
         normed = {operation.inputs[0] for operation in found if operation.kind == "batch_norm"}
         key = "bias.idle" if normed.issuperset(idle) else "bias.idle.softmax"
