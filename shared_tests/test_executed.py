@@ -22,7 +22,7 @@ from resattn.reading.compare import difference
 from resattn.reading.drawn import read_drawing as drawn
 from resattn.reading.models import read_model as executed
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
-from weights import BlockConfig
+from weights import BlockConfig, NetworkConfig
 from weights.config import Config
 from weights.frameworks import LAYOUTS
 from weights.graph import Graph, Operation, graph
@@ -64,6 +64,12 @@ def test_every_operation_is_compared():
         assert all(operation.kind in ("times n / (n - 1)", "divide by 1") for operation in gone), (
             gone
         )
+
+
+def test_a_deep_network_is_read():
+    """Deeper than Python's limit of recursion would allow from the output back to the image."""
+    config = NetworkConfig(2, 3, (4,), (80,), attention="none")
+    assert sum(step.kind == "sum" for step in drawn(graph(config, (5, 4)))) == 80
 
 
 # --- Lies in what is drawn

@@ -67,8 +67,12 @@ def normalize(output: Values, modules: Mapping[str, str]) -> list[Step]:
 
     modules: the module of each parameter, by the parameter's name.
     """
-    last = _Normalizer(output.producer, modules).step(output.producer)
-    return sorted(_reachable(last), key=lambda step: step.number)
+    primitives = sorted(_reachable(output.producer), key=lambda primitive: primitive.number)
+    normalizer = _Normalizer(primitives, modules)
+    for primitive in primitives:
+        if primitive.function is None:  # in order, so that no step needs a long way back
+            normalizer.step(primitive)
+    return sorted(_reachable(normalizer.step(output.producer)), key=lambda step: step.number)
 
 
 Node = TypeVar("Node", Primitive, Step)
@@ -87,13 +91,13 @@ def _reachable(last: Node) -> list[Node]:
 
 
 class _Normalizer:
-    """Makes a step of each primitive that the last one needs."""
+    """Makes steps of primitives. primitives: all that the output needs."""
 
-    def __init__(self, last: Primitive, modules: Mapping[str, str]):
+    def __init__(self, primitives: Sequence[Primitive], modules: Mapping[str, str]):
         self.modules = modules
         self.known: dict[Primitive, Step] = {}
         self.starts: dict[tuple[Primitive, int], set[int]] = {}  # of the parts of one whole
-        for primitive in _reachable(last):
+        for primitive in primitives:
             if primitive.op == "part":
                 whole = (primitive.inputs[0], primitive.settings["whole"])
                 self.starts.setdefault(whole, set()).add(primitive.settings["start"])
