@@ -39,7 +39,7 @@ def take_fixed(x: Constant, where: Operand, dim: int | None) -> Constant:
 
 
 def compute_fixed(name: str, operands: list[Operand], shape: tuple[int, ...]) -> Operand:
-    """What is computed value by value from parameters and constants."""
+    """A function of parameters and constants, value by value."""
     constants = [operand for operand in operands if isinstance(operand, Constant)]
     held = merge_held([operand for operand in operands if isinstance(operand, Held)])
     if held is not None:

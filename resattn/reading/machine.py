@@ -257,7 +257,7 @@ class Machine:
     def _join_axes(
         self, values: Sequence[Values], shape: tuple[int, ...]
     ) -> tuple[tuple[Axis, ...], bool]:
-        """The axes of what is computed value by value, and whether the inputs disagree on them."""
+        """The axes of a function of these values, and whether the values disagree on them."""
         wide = [self.broadcast(self._settle(x), shape) for x in values]
         columns = list(zip(*(x.axes for x in wide if isinstance(x, Values)), strict=True))
         found = tuple(next(filter(is_named, axes), axes[0]) for axes in columns)
