@@ -1,8 +1,8 @@
 """What is drawn is what is executed: the graph of a config against those of torch.export, the jaxpr
 and the tf.function.
 
-`resattn.reading.executed` says by which rules two graphs are equal. Lies, in what is drawn and in what
-is executed, are found.
+`resattn.reading` says by which rules two graphs are equal. Lies, in what is drawn and in what is
+executed, are found.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import pytest
 
 from resattn.checking.backends import implementation, native_arguments
 from resattn.checking.cases import attention_block
-from resattn.reading.executed import difference, drawn
-from resattn.reading.extraction import executed
+from resattn.reading.compare import difference
+from resattn.reading.drawn import read_drawing as drawn
+from resattn.reading.models import read_model as executed
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
-from weights import BlockConfig
+from weights import BlockConfig, NetworkConfig
 from weights.config import Config
 from weights.frameworks import FRAMEWORKS
 from weights.graph import Graph, graph
@@ -64,6 +65,12 @@ def test_every_operation_is_compared():
         assert all(operation.kind in ("times n / (n - 1)", "divide by 1") for operation in gone), (
             gone
         )
+
+
+def test_a_deep_network_is_read():
+    """Deeper than Python's limit of recursion would allow from the output back to the image."""
+    config = NetworkConfig(2, 3, (4,), (80,), attention="none")
+    assert sum(step.kind == "sum" for step in drawn(graph(config, (5, 4)))) == 80
 
 
 # --- Lies in what is drawn
@@ -224,7 +231,8 @@ DRAWN_LIES: dict[str, tuple[tuple[Config, tuple[int, int]], Callable[[Graph], Gr
         lambda g: changed(
             g, attention__concatenate={"inputs": g["attention.concatenate"].inputs[::-1]}
         ),
-        r"drawn is concatenate .*of maximum over channels and average over channels; executed is concatenate of average",
+        r"drawn is concatenate .*of maximum over channels and average over channels; "
+        "executed is concatenate of average",
     ),
     "CBAM's first maximum over the channels": (
         one("cbam"),

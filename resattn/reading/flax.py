@@ -1,0 +1,38 @@
+"""Flax NNX models: their graph is the jaxpr."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from resattn.reading.form import BATCH, CHANNELS_LAST, Operand, Values, held_or_unknown
+from resattn.reading.jaxpr import read_jaxpr
+from resattn.reading.machine import Machine
+from weights import schema
+from weights.convert import layout
+from weights.live import adapter
+
+
+def read_flax(machine: Machine, model: Any, size: tuple[int, int], training: bool) -> Values:
+    jax, nnx = import_module("jax"), import_module("flax.nnx")
+    shape = (BATCH, *size, model.config.in_channels)
+    adapter("jax").set_training(model, training)
+    try:
+        graph, state = nnx.split(model)
+    finally:
+        adapter("jax").set_training(model, False)
+    jaxpr = jax.make_jaxpr(lambda state, x: nnx.merge(graph, state)(x))(
+        state, jax.ShapeDtypeStruct(shape, "float32")
+    )
+    given = [*_held(model, nnx.to_flat_state(state)), machine.image(shape, CHANNELS_LAST)]
+    output, *_ = read_jaxpr(machine, jaxpr, given)
+    assert isinstance(output, Values)
+    return output
+
+
+def _held(model: Any, state: Any) -> list[Operand]:
+    """The arrays of a model in the order of its state."""
+    own = layout("jax")
+    names = {own.name(parameter): parameter.name for parameter in schema(model.config)}
+    flat = {".".join(map(str, path)): leaf[...].shape for path, leaf in state}
+    return [held_or_unknown(names.get(path), shape) for path, shape in flat.items()]

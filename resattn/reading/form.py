@@ -1,0 +1,193 @@
+"""What a graph consists of before it is normalized: primitives, and the operands between them.
+
+An operand is one of four: values that depend on the image, something held (computed from parameters
+alone), a constant, or the place of a maximum. Values have named axes: an axis keeps the name that
+it has in the image, whatever the layout and wherever it is moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any, TypeVar
+
+import numpy as np
+
+Atom = tuple[str, int]  # a name, "" for a mere repetition, and a size above 1
+Axis = tuple[Atom, ...]  # the atoms of an axis, outermost first; () is an axis of size 1
+Margin = tuple[int, int, str]  # how much is padded before and after, and with what
+
+BATCH = 2
+CHANNELS_FIRST = ("batch", "channels", "rows", "cols")
+CHANNELS_LAST = ("batch", "rows", "cols", "channels")
+
+
+@dataclass(eq=False)
+class Primitive:
+    """One computation of a framework, from values that depend on the image.
+
+    number: its position in the order of execution. op: what it computes, in the words of this room.
+    inputs: the primitives whose values it takes. held: the parameters that take part. function: of
+    NumPy arrays, if it computes value by value. settings: everything else. name: of the drawn
+    operation that it is a part of, "" in a graph that a framework executes.
+    """
+
+    number: int
+    op: str
+    inputs: tuple[Primitive, ...]
+    held: Held | None = None
+    function: Callable[..., Any] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Something computed from parameters (by canonical name) and numbers alone."""
+
+    names: frozenset[str]
+    numbers: frozenset[float] = frozenset()
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An array that is the same for every image; its value is None where nothing asks for it."""
+
+    value: np.ndarray | None
+    shape: tuple[int, ...] = ()
+
+    @property
+    def number(self) -> float | None:
+        """The number that all its entries are equal to, or None."""
+        if self.value is None or not self.value.size:
+            return None
+        first = self.value.flat[0]
+        return float(first) if np.all(self.value == first) else None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the greatest value is: of which primitive's values, along which axis."""
+
+    producer: Primitive
+    axis: Axis
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Values:
+    """Values that depend on the image.
+
+    producer: the primitive that computes them. axes: their axes, without what follows. margins: of
+    each dim that is padded. strides: of each dim of which only every n-th entry is taken.
+    dilation: how far apart the convolution that comes next takes its pixels; () if that convolution
+    says so itself.
+    """
+
+    producer: Primitive
+    axes: tuple[Axis, ...]
+    margins: dict[int, Margin] = field(default_factory=dict)
+    strides: dict[int, int] = field(default_factory=dict)
+    dilation: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        sizes = [size_of(axis) for axis in self.axes]
+        for dim, (before, after, _) in self.margins.items():
+            sizes[dim] += before + after
+        return tuple(-(-size // self.strides.get(dim, 1)) for dim, size in enumerate(sizes))
+
+    def rearrange(self, axes: Iterable[Axis], dims: Mapping[int, int]) -> Values:
+        """The same values with other axes. dims: the new position of each old axis."""
+        return replace(
+            self,
+            axes=tuple(axes),
+            margins={dims[dim]: margin for dim, margin in self.margins.items()},
+            strides={dims[dim]: stride for dim, stride in self.strides.items()},
+        )
+
+
+Operand = Values | Held | Constant | Place
+Kind = TypeVar("Kind")
+
+
+def constant(value: Any) -> Constant:
+    array = np.asarray(value)
+    return Constant(array, array.shape)
+
+
+def as_operand(value: Any) -> Operand:
+    """An operand as it is; anything else, such as a Python number, as a constant."""
+    return value if isinstance(value, Operand) else constant(value)
+
+
+def first_of(operands: Iterable[Operand], kind: type[Kind]) -> Kind | None:
+    """The first operand of a kind, or None."""
+    return next((operand for operand in operands if isinstance(operand, kind)), None)
+
+
+def held_or_unknown(name: str | None, shape: Sequence[int]) -> Held | Constant:
+    """An array of a model: the parameter of that name, or without a name a constant."""
+    if name is None:
+        return Constant(None, tuple(shape))
+    return Held(frozenset([name]), shape=tuple(shape))
+
+
+def merge_held(held: Sequence[Held]) -> Held | None:
+    """Several in one, of the first one's shape; None if there are none."""
+    if not held:
+        return None
+    names = frozenset[str]().union(*(one.names for one in held))
+    return Held(names, frozenset[float]().union(*(one.numbers for one in held)), held[0].shape)
+
+
+def size_of(axis: Axis) -> int:
+    return prod(size for _, size in axis)
+
+
+def axis_of(name: str, size: int) -> Axis:
+    return ((name, size),) if size > 1 else ()
+
+
+def axes_of(names: Sequence[str], sizes: Sequence[int]) -> tuple[Axis, ...]:
+    return tuple(axis_of(name, size) for name, size in zip(names, sizes, strict=True))
+
+
+def names_of(axis: Axis) -> tuple[str, ...]:
+    """The names of its atoms; the neighbouring atoms of a split name count once."""
+    names = [name for name, _ in axis]
+    return tuple(
+        name for at, name in enumerate(names) if name and (at == 0 or names[at - 1] != name)
+    )
+
+
+def label_of(axis: Axis) -> str:
+    return "/".join(names_of(axis))
+
+
+def disagree(axes: Iterable[Axis]) -> bool:
+    """Whether axes that have to be the same have different names."""
+    return len({names_of(axis) for axis in axes if is_named(axis)}) > 1
+
+
+def is_named(axis: Axis) -> bool:
+    return bool(axis) and all(name for name, _ in axis)
+
+
+def regroup(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
+    """The same atoms in axes of other sizes; an atom is split where an axis ends within it."""
+    atoms = [atom for axis in axes for atom in axis]
+    found = []
+    for size in shape:
+        group: list[Atom] = []
+        while size > 1:
+            name, length = atoms.pop(0)
+            if size % length:
+                atoms.insert(0, (name, length // size))
+                length = size
+            group.append((name, length))
+            size //= length
+        found.append(tuple(group))
+    return tuple(found)

@@ -1,0 +1,208 @@
+"""The jaxpr: JAX's list of equations, some of which hold a jaxpr themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from resattn.reading.form import Constant, Held, Operand, Place, Values, constant
+from resattn.reading.machine import Machine
+from resattn.reading.tables import Table, elementwise, same
+from resattn.reading.windows import Window, pooling
+
+
+def read_jaxpr(machine: Machine, closed: Any, given: Sequence[Operand]) -> list[Operand]:
+    """The outputs of a closed jaxpr. given: its inputs."""
+    return _read(machine, closed.jaxpr, closed.consts, given)
+
+
+def _read(
+    machine: Machine, jaxpr: Any, constants: Sequence[Any], given: Sequence[Operand]
+) -> list[Operand]:
+    values: dict[Any, Operand] = dict(zip(jaxpr.constvars, map(constant, constants), strict=True))
+    values |= dict(zip(jaxpr.invars, given, strict=True))
+
+    def operand(variable: Any) -> Operand:
+        return constant(variable.val) if hasattr(variable, "val") else values[variable]
+
+    for equation in jaxpr.eqns:
+        results = _read_equation(machine, equation, [operand(one) for one in equation.invars])
+        values |= dict(zip(equation.outvars, results, strict=True))
+    return [operand(variable) for variable in jaxpr.outvars]
+
+
+def _read_equation(machine: Machine, equation: Any, inputs: list[Operand]) -> list[Operand]:
+    inner = _inner(equation)
+    if inner is not None:
+        return _read(machine, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs)
+    results = PRIMITIVES[equation.primitive.name](machine, equation, *inputs)
+    return results if isinstance(results, list) else [results]
+
+
+def _inner(equation: Any) -> Any:
+    """The jaxpr that an equation calls, or None."""
+    keys = (key for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params)
+    return equation.params.get(next(keys, None))
+
+
+def _out(e: Any) -> tuple[int, ...]:
+    return tuple(e.outvars[0].aval.shape)
+
+
+# Layers
+
+
+def _convolution(m: Machine, e: Any, x: Values, kernel: Held) -> Operand:
+    p, numbers = e.params, e.params["dimension_numbers"]
+    _, feature, *dims = numbers.lhs_spec
+    outputs, _, *sides = numbers.rhs_spec
+    assert numbers.out_spec == numbers.lhs_spec
+    assert set(p["lhs_dilation"]) == {1}
+    size = [kernel.shape[side] for side in sides]
+    window = Window(dims, size, p["window_strides"], p["padding"], p["rhs_dilation"])
+    groups = p["feature_group_count"]
+    return m.convolution(x, kernel, window, kernel.shape[outputs], feature, groups)
+
+
+def _matrix_product(m: Machine, e: Any, x: Operand, y: Operand) -> Operand:
+    (x_summed, y_summed), (x_batch, y_batch) = e.params["dimension_numbers"]
+    assert len(x_summed) == len(y_summed) == 1
+    x_free = [dim for dim in range(len(x.shape)) if dim not in (*x_summed, *x_batch)]
+    y_free = [dim for dim in range(len(y.shape)) if dim not in (*y_summed, *y_batch)]
+    x = m.transpose(x, (*x_batch, *x_free, *x_summed))
+    y = m.transpose(y, (*y_batch, *y_summed, *y_free))
+    return m.matrix_product(x, y, _out(e))
+
+
+def _pool(kind: str) -> Callable[..., Operand]:
+    keys = ("window_dimensions", "window_strides", "padding")
+
+    def pool(m: Machine, e: Any, x: Operand) -> Operand:
+        dims = [dim for dim, size in enumerate(e.params["window_dimensions"]) if size > 1]
+        size, stride, padding = ([e.params[key][dim] for dim in dims] for key in keys)
+        return m.pool(x, kind, pooling(dims, size, stride, padding))
+
+    return pool
+
+
+# Moves
+
+
+def _reshape(m: Machine, e: Any, x: Operand) -> Operand:
+    return m.reshape(x, _out(e))
+
+
+def _broadcast(m: Machine, e: Any, x: Operand) -> Operand:
+    return m.broadcast(x, e.params["shape"], e.params["broadcast_dimensions"])
+
+
+def _pad(m: Machine, e: Any, x: Operand, fill: Constant) -> Operand:
+    assert fill.number is not None
+    return m.pad(x, [(low, high) for low, high, _ in e.params["padding_config"]], fill.number)
+
+
+def _slice(m: Machine, e: Any, x: Operand) -> Operand:
+    return m.cut(x, e.params["start_indices"], _out(e), e.params["strides"])
+
+
+def _split(m: Machine, e: Any, x: Operand) -> list[Operand]:
+    sizes = e.params["sizes"]
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    return [
+        m.narrow(x, e.params["axis"], start, size)
+        for start, size in zip(starts, sizes, strict=True)
+    ]
+
+
+def _gather(m: Machine, e: Any, x: Operand, where: Operand) -> Operand:
+    if isinstance(where, Place):
+        return m.gather(x, where)
+    sizes, numbers = e.params["slice_sizes"], e.params["dimension_numbers"]
+    (dim,) = numbers.start_index_map
+    taken = m.gather(x, where, dim)
+    if isinstance(taken, Constant):
+        return Constant(taken.value, _out(e))
+    assert list(sizes) == [*x.shape[:dim], 1, *x.shape[dim + 1 :]]
+    collapsed = [at for at in range(len(x.shape)) if at not in numbers.offset_dims]
+    assert collapsed == [dim] or taken.shape[dim] == 1
+    return m.reshape(taken, _out(e))
+
+
+def _iota(m: Machine, e: Any) -> Constant:
+    shape, dim = e.params["shape"], e.params["dimension"]
+    sizes = [size if at == dim else 1 for at, size in enumerate(shape)]
+    return constant(np.broadcast_to(np.arange(shape[dim]).reshape(sizes), shape))
+
+
+# The rest
+
+
+def _reduce(kind: str) -> Callable[..., Operand]:
+    return lambda m, e, x: m.reduce(x, kind, e.params["axes"], keep=False)
+
+
+def _argmax(m: Machine, e: Any, x: Values) -> Operand:
+    (dim,) = e.params["axes"]
+    return m.find_greatest(x, dim, keep=False)
+
+
+def _choose(m: Machine, e: Any, condition: Operand, *cases: Operand) -> Operand:
+    """The cases are in the order false, true."""
+    return m.elementwise("choice", condition, *reversed(cases))
+
+
+def _power(m: Machine, e: Any, x: Operand) -> Operand:
+    return m.elementwise({2: "square"}[e.params["y"]], x)
+
+
+PRIMITIVES: Table = {
+    "conv_general_dilated": _convolution,
+    "dot_general": _matrix_product,
+    "reduce_sum": _reduce("total"),
+    "reduce_max": _reduce("maximum"),
+    "argmax": _argmax,
+    "reduce_window_sum": _pool("window total"),
+    "reduce_window_max": _pool("maximum pooling"),
+    "select_n": _choose,
+    "integer_pow": _power,
+    "pad": _pad,
+    "slice": _slice,
+    "split": _split,
+    "gather": _gather,
+    "iota": _iota,
+    "concatenate": lambda m, e, *parts: m.concatenate(parts, e.params["dimension"]),
+    "stack": lambda m, e, *parts: m.stack(parts, e.params["axis"]),
+    "transpose": lambda m, e, x: m.transpose(x, e.params["permutation"]),
+    "broadcast_in_dim": _broadcast,
+    **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
+    **dict.fromkeys(("convert_element_type", "stop_gradient", "copy"), same),
+    **elementwise(
+        {
+            "add": "sum",
+            "add_any": "sum",
+            "sub": "difference",
+            "mul": "product",
+            "div": "quotient",
+            "rem": "remainder",
+            "max": "greater",
+            "min": "lesser",
+            "exp": "exp",
+            "tanh": "tanh",
+            "sqrt": "root",
+            "square": "square",
+            "neg": "negative",
+            "sign": "sign",
+            "logistic": "sigmoid",
+            "gt": "is greater",
+            "lt": "is less",
+            "eq": "is equal",
+            "ne": "is unequal",
+            "and": "and",
+            "bitcast_convert_type": "bits",
+            "shift_right_arithmetic": "bits shifted",
+            "shift_right_logical": "bits shifted, without sign",
+        }
+    ),
+}

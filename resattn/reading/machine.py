@@ -1,0 +1,385 @@
+"""The machine that all graphs are read into.
+
+A reader gives it one computation after the other, as in a small NumPy: it takes operands, records a
+primitive if something is computed, and returns the operand to go on with. What only moves values
+records nothing and moves the names of the axes instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from resattn.reading.fixed import (
+    compute_fixed,
+    concatenate_fixed,
+    move_fixed,
+    pad_fixed,
+    take_fixed,
+)
+from resattn.reading.form import (
+    Axis,
+    Constant,
+    Held,
+    Operand,
+    Place,
+    Primitive,
+    Values,
+    as_operand,
+    axes_of,
+    axis_of,
+    disagree,
+    first_of,
+    is_named,
+    label_of,
+    merge_held,
+    names_of,
+    regroup,
+    size_of,
+)
+from resattn.reading.functions import FUNCTIONS, skip_identity
+from resattn.reading.windows import Window, average_by, pool_array, wrap_around
+
+
+class Machine:
+    """Records primitives. name: of the drawn operation that is read at the moment."""
+
+    def __init__(self) -> None:
+        self.primitives: list[Primitive] = []
+        self.name = ""
+
+    def compute(
+        self,
+        op: str,
+        inputs: Sequence[Values],
+        held: Held | None = None,
+        function: Callable[..., Any] | None = None,
+        **settings: Any,
+    ) -> Primitive:
+        """A primitive of these values."""
+        producers = tuple(self._settle(x).producer for x in inputs)
+        return self._record(op, producers, held, function, settings)
+
+    def _record(
+        self,
+        op: str,
+        inputs: tuple[Primitive, ...],
+        held: Held | None = None,
+        function: Callable[..., Any] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> Primitive:
+        number = len(self.primitives)
+        found = Primitive(number, op, inputs, held, function, settings or {}, self.name)
+        self.primitives.append(found)
+        return found
+
+    def _settle(self, x: Values) -> Values:
+        """Records margins and strides that no convolution or pooling takes as an operation."""
+        if not x.margins and not x.strides:
+            return x
+        producer = self._record("padding or thinning out", (x.producer,))
+        return Values(producer, tuple(axis_of("", size) for size in x.shape))
+
+    def image(self, shape: Sequence[int], names: Sequence[str]) -> Values:
+        return Values(self.compute("image", ()), axes_of(names, shape))
+
+    # Moves: they record nothing
+
+    def transpose(self, x: Operand, order: Sequence[int]) -> Operand:
+        if not isinstance(x, Values):
+            shape = [x.shape[old] for old in order]
+            return move_fixed(x, lambda array: np.transpose(array, order), shape)
+        dims = {old: new for new, old in enumerate(order)}
+        return x.rearrange((x.axes[old] for old in order), dims)
+
+    def reshape(self, x: Operand, shape: Sequence[int]) -> Operand:
+        if not isinstance(x, Values):
+            return move_fixed(x, lambda array: np.reshape(array, shape), shape)
+        if not x.margins and not x.strides:
+            return replace(x, axes=regroup(x.axes, shape))
+        old = [dim for dim, size in enumerate(x.shape) if size > 1]
+        new = [dim for dim, size in enumerate(shape) if size > 1]
+        if [x.shape[dim] for dim in old] != [shape[dim] for dim in new]:
+            return self.reshape(self._settle(x), shape)
+        dims = dict(zip(old, new, strict=True))
+        axes: list[Axis] = [()] * len(shape)
+        for dim in old:
+            axes[dims[dim]] = x.axes[dim]
+        return x.rearrange(axes, dims)
+
+    def broadcast(
+        self, x: Operand, shape: Sequence[int], dims: Sequence[int] | None = None
+    ) -> Operand:
+        """dims: the position of each axis of x in the shape, by default the last ones."""
+        dims = range(len(shape) - len(x.shape), len(shape)) if dims is None else dims
+        sizes = [1] * len(shape)
+        for dim, size in zip(dims, x.shape, strict=True):
+            sizes[dim] = size
+        x = self.reshape(x, sizes)
+        if not isinstance(x, Values):
+            return move_fixed(x, lambda array: np.broadcast_to(array, shape), shape)
+        sides = zip(x.axes, x.shape, shape, strict=True)
+        axes = (axis_of("", new) if old == 1 != new else axis for axis, old, new in sides)
+        return replace(x, axes=tuple(axes))
+
+    def pad(self, x: Operand, margins: Sequence[tuple[int, int]], fill: float | str) -> Operand:
+        """margins: before and after, of every dim. fill: a number, or "around" for circular."""
+        if not isinstance(x, Values):
+            return pad_fixed(x, margins, fill)
+        word = fill if isinstance(fill, str) else "0" if fill == 0 else f"{fill:g}"
+        new = {dim: (*margin, word) for dim, margin in enumerate(margins) if any(margin)}
+        assert not set(new) & set(x.margins)
+        return replace(x, margins={**x.margins, **new})
+
+    def cut(
+        self,
+        x: Operand,
+        starts: Sequence[int],
+        sizes: Sequence[int],
+        strides: Sequence[int] | None = None,
+    ) -> Operand:
+        """`sizes` entries of each axis from `starts`, every n-th."""
+        strides = [1] * len(sizes) if strides is None else strides
+        sides = list(zip(starts, sizes, strides, strict=True))
+        if not isinstance(x, Values):
+            key = tuple(slice(low, low + (size - 1) * step + 1, step) for low, size, step in sides)
+            return move_fixed(x, lambda array: array[key], sizes)
+        for dim, (start, size, stride) in enumerate(sides):
+            if stride > 1:
+                assert (start, size) == (0, -(-x.shape[dim] // stride))
+                x = replace(x, strides={**x.strides, dim: stride})
+            elif size != x.shape[dim]:
+                x = self._part(self._settle(x), dim, start, size)
+        return x
+
+    def _part(self, x: Values, dim: int, start: int, size: int) -> Values:
+        names = label_of(x.axes[dim]).split("+")  # of what was concatenated
+        name = names[0] if start == 0 else names[-1]
+        producer = self.compute(
+            "part", [x], start=start, size=size, whole=x.shape[dim], axis=x.axes[dim]
+        )
+        return Values(producer, _with_axis(x.axes, dim, axis_of(name, size)))
+
+    def concatenate(self, parts: Sequence[Operand], dim: int) -> Operand:
+        values = [part for part in parts if isinstance(part, Values)]
+        if not values:
+            return concatenate_fixed(parts, dim)
+        assert len(values) == len(parts), "values of the image beside others"
+        wrapped = wrap_around(values, dim)
+        if wrapped is not None:
+            return wrapped
+        values = [self._settle(x) for x in values]
+        name = "+".join(label_of(x.axes[dim]) for x in values).strip("+") or "parts"
+        others = [[names_of(a) for at, a in enumerate(x.axes) if at != dim] for x in values]
+        crossed = any(names != others[0] for names in others)
+        axis = axis_of(name, sum(x.shape[dim] for x in values))
+        producer = self.compute("concatenate", values, crossed=crossed)
+        return Values(producer, _with_axis(values[0].axes, dim, axis))
+
+    def gather(self, x: Operand, where: Operand, dim: int | None = None) -> Operand:
+        """The values at the place of the greatest, or at constant positions along an axis."""
+        if isinstance(x, Constant):
+            return take_fixed(x, where, dim)
+        if isinstance(where, Place):
+            assert isinstance(x, Values)
+            assert x.producer is where.producer, "values are gathered by another's places"
+            dims = [at for at, axis in enumerate(x.axes) if axis and axis == where.axis]
+            return self.reduce(x, "maximum", dims)
+        assert dim is not None
+        assert isinstance(where, Constant)
+        assert where.value is not None
+        return self._gather_at(x, where.value.reshape(-1), dim)
+
+    def _gather_at(self, x: Operand, positions: np.ndarray, dim: int) -> Operand:
+        size, count = x.shape[dim], len(positions)
+        if count == 1:
+            return self.narrow(x, dim, int(positions[0]), 1)
+        if np.array_equal(positions, np.arange(size)):
+            return x
+        assert isinstance(x, Values)
+        stretched = np.array_equal(positions, np.arange(count) * size // count)
+        axis = axis_of(label_of(x.axes[dim]) if stretched else "", count)
+        if stretched and x.producer.op == "stretch":
+            x = replace(x, producer=x.producer.inputs[0])
+        producer = self.compute("stretch" if stretched else "rearrangement", [x])
+        return Values(producer, _with_axis(x.axes, dim, axis))
+
+    def narrow(self, x: Operand, dim: int, start: int, size: int) -> Operand:
+        """A part of one axis."""
+        starts, sizes = [0] * len(x.shape), list(x.shape)
+        starts[dim], sizes[dim] = start, size
+        return self.cut(x, starts, sizes)
+
+    def stack(self, parts: Sequence[Operand], dim: int) -> Operand:
+        wide = [self.reshape(x, (*x.shape[:dim], 1, *x.shape[dim:])) for x in parts]
+        return self.concatenate(wide, dim)
+
+    # Computations
+
+    def elementwise(self, name: str, *operands: Operand | float) -> Operand:
+        """One of FUNCTIONS, value by value; shapes are broadcast as in NumPy."""
+        given = [as_operand(operand) for operand in operands]
+        values = [x for x in given if isinstance(x, Values)]
+        try:
+            shape = np.broadcast_shapes(*(x.shape for x in given))
+        except ValueError:  # only in a drawing: nothing else says whether it can be executed
+            producer = self.compute(name, values, function=FUNCTIONS[name], crossed=True)
+            return Values(producer, values[0].axes)
+        place = first_of(given, Place)
+        if place is not None:
+            return replace(place, shape=shape)
+        if not values:
+            return compute_fixed(name, given, shape)
+        return self._average(name, given) or self._elementwise(name, given, values, shape)
+
+    def _elementwise(
+        self, name: str, given: list[Operand], values: list[Values], shape: tuple[int, ...]
+    ) -> Values:
+        held = merge_held([x for x in given if isinstance(x, Held)])
+        numbers = [x.number for x in given if isinstance(x, Constant)]
+        if name == "greater" and -np.inf in numbers:
+            return values[0]
+        axes, crossed = self._join_axes(values, shape)
+        if None in numbers:
+            return Values(self.compute(f"{name} with fixed numbers", values, held), axes)
+        settings: dict[str, Any] = {"crossed": True} if crossed else {}
+        if held:
+            fixed = {number for number in numbers if number is not None}
+            held = replace(held, numbers=held.numbers | fixed)
+            return Values(self.compute(name, values, held, **settings), axes)
+        function = _with_numbers(FUNCTIONS[name], given)
+        return Values(self.compute(name, values, function=function, **settings), axes)
+
+    def _join_axes(
+        self, values: Sequence[Values], shape: tuple[int, ...]
+    ) -> tuple[tuple[Axis, ...], bool]:
+        """The axes of a function of these values, and whether the values disagree on them."""
+        wide = [self.broadcast(self._settle(x), shape) for x in values]
+        columns = list(zip(*(x.axes for x in wide if isinstance(x, Values)), strict=True))
+        found = tuple(next(filter(is_named, axes), axes[0]) for axes in columns)
+        return found, any(map(disagree, columns))
+
+    def _average(self, name: str, given: Sequence[Operand]) -> Values | None:
+        """The average that a sum is if it is divided by the number of its terms."""
+        x, by = first_of(given, Values), first_of(given, Constant)
+        if len(given) != 2 or x is None or by is None or name not in ("product", "quotient"):
+            return None
+        if name == "quotient" and given[0] is not x:
+            return None
+        total = x.producer
+        if total.op == "total" and by.number is not None:
+            count = prod(size_of(axis) for axis in total.settings["axes"])
+            if np.isclose(by.number, count if name == "quotient" else 1 / count, rtol=1e-6):
+                terms = replace(x, producer=total.inputs[0])
+                return self._reduce(terms, "average", total.settings["axes"], x.axes)
+        kind = average_by(total, by) if name == "quotient" else None
+        if kind is None:
+            return None
+        return replace(x, producer=self._record(kind, total.inputs, settings=total.settings))
+
+    def reduce(self, x: Operand, kind: str, dims: Sequence[int], keep: bool = True) -> Operand:
+        """The "average", "maximum" or "total" over axes. keep: the reduced axes, with size 1."""
+        left = [dim for dim in range(len(x.shape)) if keep or dim not in dims]
+        if not isinstance(x, Values):
+            shape = tuple(1 if dim in dims else x.shape[dim] for dim in left)
+            return Constant(None, shape) if isinstance(x, Constant) else replace(x, shape=shape)
+        x = self._settle(x)
+        over = tuple(x.axes[dim] for dim in dims if x.axes[dim])
+        return self._reduce(x, kind, over, tuple(() if d in dims else x.axes[d] for d in left))
+
+    def _reduce(
+        self, x: Values, kind: str, over: tuple[Axis, ...], left: tuple[Axis, ...]
+    ) -> Values:
+        inputs = x.producer.inputs
+        if not over:
+            return replace(x, axes=left)
+        of_parts = any(axis[0][0] == "parts" for axis in over)
+        if kind == "maximum" and of_parts and x.producer.op == "concatenate":
+            return Values(self._record("greater", inputs, function=np.maximum), left)
+        if x.producer.op == kind:  # over one axis and then over another is over both
+            over = (*x.producer.settings["axes"], *over)
+            x = replace(x, producer=inputs[0])
+        return Values(self.compute(kind, [x], axes=over), left)
+
+    def find_greatest(self, x: Values, dim: int, keep: bool) -> Place:
+        x = self._settle(x)
+        shape = [1 if at == dim else size for at, size in enumerate(x.shape) if keep or at != dim]
+        return Place(skip_identity(x.producer), x.axes[dim], tuple(shape))
+
+    def softmax(self, x: Values) -> Values:
+        return replace(x, producer=self.compute("softmax", [x]))
+
+    def norm(self, x: Values, kind: str, held: Held, eps: float) -> Values:
+        """A "batch norm" or "layer norm" that is one primitive."""
+        producer = self.compute(kind, [x], replace(held, numbers=frozenset([eps])))
+        return replace(x, producer=producer)
+
+    def matrix_product(self, x: Operand, y: Operand, shape: Sequence[int]) -> Values:
+        """Over the last axis of x and the last but one of y; the axes before these are shared."""
+        assert isinstance(x, Values)
+        if isinstance(y, Held):
+            producer = self.compute("matrix product", [x], y)
+            return Values(producer, (*x.axes[:-1], axis_of("channels", shape[-1])))
+        assert isinstance(y, Values)
+        crossed = disagree([x.axes[-1], y.axes[-2]])
+        producer = self.compute("matrix product", [x, y], crossed=crossed)
+        return Values(producer, (*x.axes[:-1], y.axes[-1]))
+
+    # Windows
+
+    def convolution(
+        self,
+        x: Values,
+        kernel: Held,
+        window: Window,
+        outputs: int,
+        feature: int,
+        groups: int = 1,
+    ) -> Values:
+        """outputs: how many channels it computes. feature: the dim of x that is the channels."""
+        along = [label_of(x.axes[dim]) for dim in window.dims if x.axes[dim]]
+        window = replace(window.absorb(x), along=along)
+        axes = window.slide(x.axes)
+        axes[feature] = axis_of("channels", outputs)
+        depthwise = groups == x.shape[feature] == outputs and groups > 1
+        op = "depthwise convolution" if depthwise else "convolution"
+        producer = self._record(op, (x.producer,), kernel, settings={"window": window})
+        return Values(producer, tuple(axes))
+
+    def pool(self, x: Operand, kind: str, window: Window) -> Operand:
+        """kind: "maximum pooling", "window total", "window average" or "average around".
+
+        The last is the average of those pixels of a window that are in the image.
+        """
+        if not isinstance(x, Values):
+            assert isinstance(x, Constant)
+            assert x.value is not None
+            found = pool_array(x.value, kind, window)
+            return Constant(found, found.shape)
+        window = window.absorb(x)
+        if kind == "maximum pooling":
+            # Padding with -inf is no padding to a maximum; padding with 0 is.
+            fill = {"-inf": "", "0": "zeros"}.get(window.fill, window.fill)
+            window = replace(window, fill=fill)
+        settings = {"window": window, "shape": tuple(map(size_of, x.axes))}
+        producer = self._record(kind, (x.producer,), settings=settings)
+        return Values(producer, tuple(window.slide(x.axes)))
+
+
+def _with_axis(axes: tuple[Axis, ...], dim: int, axis: Axis) -> tuple[Axis, ...]:
+    return (*axes[:dim], axis, *axes[dim + 1 :])
+
+
+def _with_numbers(function: Callable[..., Any], operands: list[Operand]) -> Callable[..., Any]:
+    """A function of the values alone, with the numbers among the operands put in."""
+    slots = [operand.number if isinstance(operand, Constant) else None for operand in operands]
+
+    def applied(*arrays: Any) -> Any:
+        rest = iter(arrays)
+        return function(*(next(rest) if slot is None else slot for slot in slots))
+
+    return applied

@@ -1,0 +1,254 @@
+"""The graph of a tf.function: a list of operations, each of one type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from resattn.reading.form import Constant, Held, Operand, Place, Values, constant
+from resattn.reading.machine import Machine
+from resattn.reading.tables import Table, elementwise, same
+from resattn.reading.windows import Window, pooling, symmetric
+
+NO_PADDING = symmetric((0, 0))
+
+
+def read_tf_graph(machine: Machine, graph: Any, names: Mapping[int, str], image: Values) -> Values:
+    """The output of a function of the image. names: of parameters, by the ids of their handles."""
+    values: dict[str, Any] = {graph.inputs[0].name: image}
+    for outside, inside in graph.captures:
+        name = names.get(id(outside))
+        values[inside.name] = Constant(None) if name is None else Held(frozenset([name]))
+    for operation in graph.get_operations():
+        if operation.type != "Placeholder" and operation.outputs:
+            inputs = [values[given.name] for given in operation.inputs]
+            result = PRIMITIVES[operation.type](machine, operation, *inputs)
+            values[operation.outputs[0].name] = result
+    output: Values = values[graph.outputs[0].name]
+    return output
+
+
+def _out(o: Any) -> tuple[int, ...]:
+    return tuple(o.outputs[0].shape)
+
+
+def _assert_plain(o: Any) -> None:
+    """Other layouts and paddings do not occur in our models."""
+    assert (o.get_attr("data_format"), o.get_attr("padding")) == (b"NHWC", b"VALID")
+
+
+# Constants and parameters
+
+
+def _constant(m: Machine, o: Any, *_: Any) -> Constant:
+    value = import_module("tensorflow").get_static_value(o.outputs[0])
+    return Constant(None, _out(o)) if value is None else constant(value)
+
+
+def _read_variable(m: Machine, o: Any, x: Operand) -> Operand:
+    return Held(x.names, shape=_out(o)) if isinstance(x, Held) else Constant(None, _out(o))
+
+
+# Layers
+
+
+def _convolution(m: Machine, o: Any, x: Values, kernel: Held) -> Operand:
+    _assert_plain(o)
+    *size, inputs, outputs = kernel.shape
+    strides, dilations = list(o.get_attr("strides"))[1:3], list(o.get_attr("dilations"))[1:3]
+    window = Window((1, 2), size, strides, NO_PADDING, dilations)
+    if o.type == "DepthwiseConv2dNative":
+        return m.convolution(x, kernel, window, inputs * outputs, 3, inputs)
+    if not _is_1d(o):
+        return m.convolution(x, kernel, window, outputs, 3)
+    flat: Any = m.reshape(x, (x.shape[0], *x.shape[2:]))
+    window = Window((1,), size[1:], strides[1:], NO_PADDING[1:], dilations[1:])
+    y = m.convolution(flat, kernel, window, outputs, 2)
+    return m.reshape(y, (y.shape[0], 1, *y.shape[1:]))
+
+
+def _is_1d(o: Any) -> bool:
+    """Whether a 2-d convolution is a 1-d one: for these TensorFlow expands image and kernel."""
+    return all(given.op.type == "ExpandDims" for given in o.inputs)
+
+
+def _space_to_batch(m: Machine, o: Any, x: Values, block: Constant, padding: Any) -> Operand:
+    """TensorFlow dilates a convolution by taking its pixels apart before it."""
+    assert block.value is not None
+    return replace(x, dilation=tuple(map(int, block.value)))
+
+
+def _matrix_product(m: Machine, o: Any, x: Any, y: Any) -> Operand:
+    transposed = ("transpose_a", "transpose_b") if o.type == "MatMul" else ("adj_x", "adj_y")
+    assert not any(map(o.get_attr, transposed))
+    return m.matrix_product(x, y, _out(o))
+
+
+def _pool(kind: str) -> Callable[..., Operand]:
+    def pool(m: Machine, o: Any, x: Operand) -> Operand:
+        _assert_plain(o)
+        size, stride = list(o.get_attr("ksize"))[1:3], list(o.get_attr("strides"))[1:3]
+        return m.pool(x, kind, pooling((1, 2), size, stride, NO_PADDING))
+
+    return pool
+
+
+# Reductions
+
+
+def _reduce(kind: str) -> Callable[..., Operand]:
+    def reduce(m: Machine, o: Any, x: Operand, axes: Constant) -> Operand:
+        dims = [int(axis) % len(x.shape) for axis in np.ravel(_value(axes))]
+        return m.reduce(x, kind, dims, o.get_attr("keep_dims"))
+
+    return reduce
+
+
+def _argmax(m: Machine, o: Any, x: Values, axis: Constant) -> Operand:
+    return m.find_greatest(x, _dim(axis, x), keep=False)
+
+
+def _value(x: Constant) -> np.ndarray:
+    assert x.value is not None
+    return x.value
+
+
+def _dim(axis: Constant, x: Operand) -> int:
+    return int(_value(axis)) % len(x.shape)
+
+
+# Moves
+
+
+def _reshape(m: Machine, o: Any, x: Operand, *_: Any) -> Operand:
+    return m.reshape(x, _out(o))
+
+
+def _pad(
+    m: Machine, o: Any, x: Operand, margins: Constant, fill: Constant | None = None
+) -> Operand:
+    number = 0.0 if fill is None else fill.number
+    assert number is not None
+    return m.pad(x, [(int(before), int(after)) for before, after in _value(margins)], number)
+
+
+def _gather(m: Machine, o: Any, x: Operand, where: Operand, axis: Constant) -> Operand:
+    return m.gather(x, where) if isinstance(where, Place) else m.gather(x, where, _dim(axis, x))
+
+
+def _concatenate(m: Machine, o: Any, *operands: Any) -> Operand:
+    *parts, axis = operands
+    return m.concatenate(parts, _dim(axis, parts[0]))
+
+
+def _stack(m: Machine, o: Any, *parts: Operand) -> Operand:
+    if not any(isinstance(part, Values) for part in parts):
+        return _constant(m, o)
+    return m.stack(parts, o.get_attr("axis") % len(_out(o)))
+
+
+def _slice(
+    m: Machine, o: Any, x: Operand, begin: Constant, end: Constant, stride: Constant
+) -> Operand:
+    if isinstance(x, Held):
+        return replace(x, shape=_out(o))
+    keys = _slices(o, len(x.shape), _value(begin), _value(end), _value(stride))
+    spans = [_span(key, size) for key, size in zip(keys, x.shape, strict=True)]
+    starts, sizes, strides = zip(*spans, strict=True)
+    return m.reshape(m.cut(x, starts, sizes, strides), _out(o))
+
+
+def _slices(o: Any, rank: int, begin: Any, end: Any, stride: Any) -> list[slice]:
+    """A slice for each dim, as the masks of StridedSlice describe them."""
+
+    def masked(name: str, at: int) -> bool:
+        return bool(o.get_attr(f"{name}_mask") >> at & 1)
+
+    positions = [at for at in range(len(begin)) if not masked("new_axis", at)]
+    spelled = sum(1 for at in positions if not masked("ellipsis", at))
+    found: list[slice] = []
+    for at in positions:
+        if masked("ellipsis", at):
+            found += [slice(None)] * (rank - spelled)
+            continue
+        low = None if masked("begin", at) else int(begin[at])
+        high = None if masked("end", at) else int(end[at])
+        if masked("shrink_axis", at):
+            low, high = int(begin[at]), int(begin[at]) + 1 or None
+        found.append(slice(low, high, int(stride[at])))
+    return found + [slice(None)] * (rank - len(found))
+
+
+def _span(key: slice, size: int) -> tuple[int, int, int]:
+    """Start, size and stride of a slice."""
+    start, stop, stride = key.indices(size)
+    return start, len(range(start, stop, stride)), stride
+
+
+def _transpose(m: Machine, o: Any, x: Operand, order: Constant) -> Operand:
+    return m.transpose(x, [int(dim) for dim in _value(order)])
+
+
+def _range(m: Machine, o: Any, start: Constant, stop: Constant, step: Constant) -> Constant:
+    return constant(np.arange(*(_value(limit).item() for limit in (start, stop, step))))
+
+
+PRIMITIVES: Table = {
+    "ReadVariableOp": _read_variable,
+    "Conv2D": _convolution,
+    "DepthwiseConv2dNative": _convolution,
+    "SpaceToBatchND": _space_to_batch,
+    "BatchToSpaceND": same,
+    "MatMul": _matrix_product,
+    "BatchMatMulV2": _matrix_product,
+    "MaxPool": _pool("maximum pooling"),
+    "AvgPool": _pool("window average"),
+    "Softmax": lambda m, o, x: m.softmax(x),
+    "Sum": _reduce("total"),
+    "Max": _reduce("maximum"),
+    "ArgMax": _argmax,
+    "Pad": _pad,
+    "PadV2": _pad,
+    "StridedSlice": _slice,
+    "GatherV2": _gather,
+    "ConcatV2": _concatenate,
+    "Pack": _stack,
+    "Transpose": _transpose,
+    "BroadcastTo": lambda m, o, x, shape: m.broadcast(x, _out(o)),
+    "Range": _range,
+    **dict.fromkeys(("Const", "Shape", "Fill", "OnesLike"), _constant),
+    **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), _reshape),
+    **dict.fromkeys(("Identity", "Cast", "StopGradient"), same),
+    **elementwise(
+        {
+            "AddV2": "sum",
+            "BiasAdd": "sum",
+            "Sub": "difference",
+            "Mul": "product",
+            "RealDiv": "quotient",
+            "FloorDiv": "whole quotient",
+            "FloorMod": "remainder",
+            "Maximum": "greater",
+            "Minimum": "lesser",
+            "Exp": "exp",
+            "Tanh": "tanh",
+            "Sqrt": "root",
+            "Square": "square",
+            "Neg": "negative",
+            "Relu": "relu",
+            "Relu6": "relu6",
+            "Sigmoid": "sigmoid",
+            "SelectV2": "choice",
+            "Greater": "is greater",
+            "Less": "is less",
+            "Equal": "is equal",
+            "LogicalAnd": "and",
+            "Bitcast": "bits",
+            "BitwiseAnd": "bitwise and",
+        }
+    ),
+}

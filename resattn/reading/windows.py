@@ -1,0 +1,164 @@
+"""What convolutions and poolings move over an image, and which averages their totals are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from resattn.reading.form import Axis, Constant, Primitive, Values, axis_of, label_of, size_of
+
+REDUCTIONS: dict[str, Callable[..., Any]] = {"window total": np.sum, "window average": np.mean}
+
+
+@dataclass(frozen=True)
+class Window:
+    """The window of a convolution or a pooling; each field has one entry for each of `dims`.
+
+    dims: those that it moves along. size, stride, dilation: in entries of the input. padding:
+    before and after. fill: what was padded with before the operation, "" if nothing was. along:
+    the names of the axes that it moves along, where these are compared.
+    """
+
+    dims: Sequence[int]
+    size: Sequence[int]
+    stride: Sequence[int]
+    padding: Sequence[tuple[int, int]]
+    dilation: Sequence[int]
+    fill: str = ""
+    along: Sequence[str] = ()
+
+    def absorb(self, x: Values) -> Window:
+        """This window with the margins, strides and dilation that were prepared for it in x."""
+        assert {*x.margins, *x.strides} <= {*self.dims}
+        margins = [x.margins.get(dim, (0, 0, "")) for dim in self.dims]
+        sides = zip(self.padding, margins, strict=True)
+        steps = zip(self.dims, self.stride, strict=True)
+        return replace(
+            self,
+            stride=[stride * x.strides.get(dim, 1) for dim, stride in steps],
+            padding=[(low + had[0], high + had[1]) for (low, high), had in sides],
+            dilation=x.dilation or self.dilation,
+            fill="".join(sorted({margin[2] for margin in margins})),
+        )
+
+    def slide(self, axes: Sequence[Axis]) -> list[Axis]:
+        """The axes of the output; one that keeps its size stays as it is."""
+        found = list(axes)
+        sides = zip(self.dims, self.size, self.stride, self.padding, self.dilation, strict=True)
+        for dim, size, stride, margin, dilation in sides:
+            before = size_of(axes[dim])
+            after = (before + sum(margin) - dilation * (size - 1) - 1) // stride + 1
+            if after != before:
+                found[dim] = axis_of(label_of(axes[dim]), after)
+        return found
+
+    def margins(self, rank: int) -> list[tuple[int, int]]:
+        """The padding of every dim."""
+        margins = dict(zip(self.dims, self.padding, strict=True))
+        return [margins.get(dim, (0, 0)) for dim in range(rank)]
+
+    def describe(self) -> str:
+        """Kernel, stride, padding and dilation in words, as the beginning of a list."""
+        words = [f" {_by(self.size)}"]
+        if set(self.stride) != {1}:
+            words.append(f"stride {_by(self.stride)}")
+        if any(map(any, self.padding)):
+            around = " all around" if self.fill == "around" else ""
+            words.append(f"padding {_by(map(_side, self.padding))}{around}")
+        if self.fill not in ("", "0", "around"):
+            words.append(f"padded with {self.fill}")
+        if set(self.dilation) != {1}:
+            words.append(f"dilation {_by(self.dilation)}")
+        if self.along:
+            words.append(f"along {', '.join(self.along)}")
+        return ", ".join(words)
+
+
+def _by(sizes: Iterable[object]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _side(margin: tuple[int, int]) -> str:
+    before, after = margin
+    return str(before) if before == after else f"{before}+{after}"
+
+
+def pooling(
+    dims: Sequence[int],
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> Window:
+    """The window of a pooling, which is not dilated."""
+    return Window(dims, size, stride, padding, [1] * len(size))
+
+
+def symmetric(sides: Sequence[int]) -> list[tuple[int, int]]:
+    return [(side, side) for side in sides]
+
+
+def pool_array(x: np.ndarray, kind: str, window: Window) -> np.ndarray:
+    """The totals or averages of an array over a window, with zeros for padding."""
+    wide = np.pad(x, window.margins(x.ndim))
+    windows = np.lib.stride_tricks.sliding_window_view(wide, tuple(window.size), tuple(window.dims))
+    strides = dict(zip(window.dims, window.stride, strict=True))
+    kept = tuple(slice(None, None, strides.get(dim, 1)) for dim in range(x.ndim))
+    last = tuple(range(-len(window.size), 0))
+    return np.asarray(REDUCTIONS[kind](windows[kept], axis=last))
+
+
+def average_by(total: Primitive, divisor: Constant) -> str | None:
+    """Which average a window's total or average is when it is divided; None if it is none.
+
+    "average around" is the average of those pixels that are in the image.
+    """
+    if total.op == "window total" and divisor.number == prod(total.settings["window"].size):
+        return "window average"
+    if total.op in REDUCTIONS and _counts_pixels(total, divisor):
+        return "average around"
+    return None
+
+
+def _counts_pixels(total: Primitive, divisor: Constant) -> bool:
+    """Whether a divisor is the number (for an average, the part) of the pixels in each window that
+    are in the image.
+    """
+    if divisor.value is None:
+        return False
+    ones = np.ones(total.settings["shape"])
+    expected = _varying(pool_array(ones, total.op, total.settings["window"]))
+    found = _varying(divisor.value)
+    return found.shape == expected.shape and np.allclose(found, expected)
+
+
+def _varying(array: np.ndarray) -> np.ndarray:
+    """An array without the axes along which it is constant: its rows and cols in every layout."""
+    for dim in reversed(range(array.ndim)):
+        if np.all(array == array.take([0], dim)):
+            array = array.take(0, dim)
+    return array
+
+
+def wrap_around(parts: Sequence[Values], dim: int) -> Values | None:
+    """Values between their own end and their own beginning: they are padded all around."""
+    wholes = [at for at, part in enumerate(parts) if part.producer.op != "part"]
+    if len(wholes) != 1 or len(parts) == 1:
+        return None
+    (middle,) = wholes
+    whole, ends = parts[middle], [*parts[:middle], *parts[middle + 1 :]]
+    if any(part.producer.inputs != (whole.producer,) for part in ends):
+        return None
+    before = sum(part.producer.settings["size"] for part in parts[:middle])
+    after = sum(part.producer.settings["size"] for part in parts[middle + 1 :])
+    heads = [part.producer.settings["start"] for part in parts[:middle]]
+    tails = [part.producer.settings["start"] for part in parts[middle + 1 :]]
+    had = whole.margins.get(dim, (0, 0, "around"))
+    begins = heads in ([], [size_of(whole.axes[dim]) - before])
+    if not begins or tails not in ([], [0]) or had[2] != "around":
+        return None
+    margin = (had[0] + before, had[1] + after, "around")
+    return replace(whole, margins={**whole.margins, dim: margin})
