@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from resattn.checking.draws import random_arrays
-from resattn.cli.app import app, main, shortened
+from resattn.cli.app import app, main
+from resattn.cli.terminal import shortened
 from weights import BlockConfig, WeightsError, preset, read, write
 from weights.attention import ATTENTION, attention_parameters
 
