@@ -7,6 +7,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import traceback
+from dataclasses import dataclass
 from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated
@@ -42,19 +44,38 @@ for command in (port, inspect, check, drift, attention, explain, draw, demo):
 
 
 def main() -> None:
-    """The entry point. What the user can mend is one message and exit status 2; a failed check is
-    exit status 1.
+    """The entry point.
+
+    Exit status 0: done, and what was checked agrees. 1: a check failed. 2: the user can correct
+    something; the message says what. An error that is not a ResattnError is a bug and keeps its
+    traceback.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    settings = Settings()
     try:
-        app()
-    except (ValueError, ImportError, OSError) as error:
-        typer.secho(f"resattn: {shortened(str(error))}", fg=typer.colors.RED, err=True)
+        app(obj=settings)
+    except Exception as error:
+        from weights.errors import ResattnError  # here, since weights imports NumPy
+
+        if not isinstance(error, ResattnError):
+            raise
+        if settings.debug:
+            traceback.print_exc()
+        else:
+            typer.secho(f"resattn: {shortened(str(error))}", fg=typer.colors.RED, err=True)
         sys.exit(2)
 
 
+@dataclass
+class Settings:
+    """The global options that `main` reads when a command has failed."""
+
+    debug: bool = False
+
+
 @app.callback()
-def before(
+def set_up(
+    context: typer.Context,
     modules: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,21 +83,34 @@ def before(
             help="A Python module to import first, such as one with attention kinds of your own.",
         ),
     ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of every error.")
+    ] = False,
 ) -> None:
+    """Does what the global options ask for, before the command runs."""
+    context.ensure_object(Settings).debug = debug
     for module in modules or []:
         import_module_or_file(module)
 
 
 def import_module_or_file(name: str) -> None:
-    """A module by its name, from this folder or among what is installed, or a .py file."""
+    """Imports a .py file, or a module by its name, from this folder or from what is installed.
+
+    Raises MissingFileError, FileError for a file that cannot be read, ArgumentError for a module
+    that cannot be found. Errors of the module itself pass through.
+    """
+    from weights.errors import ArgumentError, FileError, MissingFileError
+
     if name.endswith(".py"):
         if not Path(name).is_file():
-            raise FileNotFoundError(f"--import {name}: there is no such file")
+            raise MissingFileError(f"--import {name}: there is no such file")
+        if not os.access(name, os.R_OK):
+            raise FileError(f"--import {name}: cannot be read")
         import_file(Path(name))
         return
     sys.path.insert(0, os.getcwd())
-    if importlib.util.find_spec(name) is None:
-        raise ValueError(
+    if not exists(name):
+        raise ArgumentError(
             f"--import {name}: there is no such module in this folder or among what is installed"
         )
     importlib.import_module(name)
@@ -88,6 +122,18 @@ def import_file(path: Path) -> None:
     assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+
+
+def exists(module: str) -> bool:
+    """Whether a module can be found. Imports the packages that it is in."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        return False
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # a package was found, and imports something else that is not there
+        return False
 
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ ReportHtmlOption = Annotated[
 def config_from(text: str | None) -> Config | None:
     """A preset's name, a JSON file or JSON text -> the config."""
     from weights.config import PRESETS, config_from_json, preset
+    from weights.errors import ArgumentError
     from weights.files.store import config_file
 
     if text is None:
@@ -115,7 +116,7 @@ def config_from(text: str | None) -> Config | None:
         return config_from_json(text, "--config")
     if Path(text).suffix == ".json":
         return config_file(text)
-    raise ValueError(
+    raise ArgumentError(
         f"--config: expected a preset ({', '.join(PRESETS)}), a .json file or JSON text, got "
         f"{text!r}"
     )
@@ -125,12 +126,13 @@ def model_given(
     file: Path | None, config: str | None, naming: str | None = None
 ) -> tuple[Config | None, dict[str, np.ndarray] | None]:
     """The config of a command's FILE and --config, None without them, and the arrays of FILE."""
+    from weights.errors import ArgumentError
     from weights.files.store import read
 
     described = config_from(config)
     if file is None:
         if naming is not None:
-            raise ValueError("--naming: names what is in a file, but no file was given")
+            raise ArgumentError("--naming: names what is in a file, but no file was given")
         return described, None
     return read(file, described, naming)
 
@@ -164,46 +166,58 @@ def names(text: str) -> tuple[str, ...]:
 
 def height_and_width(text: str) -> tuple[int, int]:
     """The value of --size: "32x33" -> (32, 33)."""
+    from weights.errors import ArgumentError
+
     height, _, width = text.partition("x")
     if not all(side.isascii() and side.isdigit() and int(side) for side in (height, width)):
-        raise ValueError(f"--size: expected HEIGHTxWIDTH as in 32x33, got {text!r}")
+        raise ArgumentError(f"--size: expected HEIGHTxWIDTH as in 32x33, got {text!r}")
     return int(height), int(width)
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:
     """The JSON object in the value of an option."""
+    from weights.errors import ArgumentError
+
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{option}: expected JSON, got {text!r} ({error})") from None
+        raise ArgumentError(f"{option}: expected JSON, got {text!r} ({error})") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{option}: expected an object of option names and values, got {text!r}")
+        raise ArgumentError(
+            f"{option}: expected an object of option names and values, got {text!r}"
+        )
     return values
 
 
 def images(option: str, path: Path) -> np.ndarray:
-    """The array in a .npy file."""
+    """The array in a .npy file. option: the one that names the file, for messages.
+
+    Raises MissingFileError, and FileError for a file that cannot be read.
+    """
     import numpy as np
 
+    from weights.errors import FileError, MissingFileError
+
     if not path.is_file():
-        raise FileNotFoundError(f"{option} {path}: there is no such file")
+        raise MissingFileError(f"{option} {path}: there is no such file")
     try:
         with path.open("rb") as handle:
             return np.lib.format.read_array(handle, allow_pickle=False)
+    except OSError as error:
+        raise FileError(f"{option} {path}: cannot be read ({error.strerror})") from None
     except (ValueError, EOFError) as error:
-        raise ValueError(
-            f"{option} {path}: is not a .npy file of plain numbers ({error})"
-        ) from None
+        raise FileError(f"{option} {path}: is not a .npy file of plain numbers ({error})") from None
 
 
 def stages_in(path: Path, last: str) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name, or that of a .npy file as the last stage."""
+    from weights.errors import MissingFileError
     from weights.files.store import read_npz
 
     if path.suffix.lower() != ".npz":
         return {last: images("--expected", path)}
     if not path.is_file():
-        raise FileNotFoundError(f"--expected {path}: there is no such file")
+        raise MissingFileError(f"--expected {path}: there is no such file")
     return read_npz(path)
 
 

@@ -33,11 +33,13 @@ def attention(
     """List the attention kinds: what each does, its source, and what it costs. With KIND: its
     options and parameters.
     """
+    from weights.errors import ArgumentError
+
     sides = height_and_width(size)
     if kind is not None:
         show_kind(kind, channels, sides, json_object("--options", options or "{}"))
     elif options is not None:
-        raise ValueError("--options: are those of one KIND, but none was given")
+        raise ArgumentError("--options: are those of one KIND, but none was given")
     else:
         list_kinds(channels, sides)
 
@@ -116,13 +118,14 @@ def costs(
     """Numbers of parameters and of multiply-adds, for people; a dash where the kind cannot be made
     or nobody has said.
     """
+    from weights.errors import ResattnError
     from weights.graph import multiply_adds, parameter_count
 
     options = {**fixed_size(kind, size, given or {}), **(given or {})}
     try:
         numbers = parameter_count(kind, channels, options)
         products = multiply_adds(kind, channels, size, options)
-    except ValueError:
+    except ResattnError:
         return "-", "-"
     return f"{numbers:,}", "-" if products is None else f"{products:,}"
 

@@ -64,6 +64,11 @@ def check(
     Everything is compared with a float64 NumPy oracle and between the frameworks. Without FILE and
     --config it takes the block 64 to 128 channels with stride 2.
     """
+    from weights.errors import ArgumentError
+
+    dtypes = ("float32", "float64", *LOW)
+    if dtype is not None and dtype not in dtypes:
+        raise ArgumentError(f"--dtype: expected one of {', '.join(dtypes)}, got {dtype!r}")
     described, arrays = model_or_block(file, config, naming)
     options = {
         "frameworks": frameworks_from(frameworks, described),
@@ -79,12 +84,12 @@ def check(
     found: Trace | None = None
     if dtype in LOW:
         if trace or expected is not None or grid or as_html is not None:
-            raise ValueError(
+            raise ArgumentError(
                 f"--dtype {dtype}: can be had without --trace, --expected, --grid and --html only"
             )
         reports = {described.describe(): low_check(request)}
     elif grid and (trace or expected is not None):
-        raise ValueError("--grid: can be had without --trace and --expected only")
+        raise ArgumentError("--grid: can be had without --trace and --expected only")
     elif trace or expected is not None:
         found = trace_check(request, expected)
     elif grid:

@@ -73,14 +73,15 @@ def grid_check(request: Request) -> dict[str, Report]:
     from resattn.checking.crosscheck import crosscheck
     from weights import BlockConfig
     from weights.checks import pair_of
+    from weights.errors import ArgumentError
 
     config, options = request.config, request.options
     if request.arrays is not None or not isinstance(config, BlockConfig):
-        raise ValueError(
+        raise ArgumentError(
             "--grid: makes blocks of its own, so it takes no file, and of --config only a block"
         )
     if options["size"] or options["inputs"] is not None:
-        raise ValueError(
+        raise ArgumentError(
             "--grid: makes images of its own sizes, so it takes neither --size nor --inputs"
         )
     reports: dict[str, Report] = {}

@@ -72,13 +72,14 @@ def draw(
     """
     from resattn.drawing.pictures import block_of, save, scene_of
     from weights import BlockConfig
+    from weights.errors import ArgumentError
 
     shown, _ = model_or_block(file, config, naming)
     sides = None if size is None else height_and_width(size)
     if block is not None:
         shown, sides = block_of(shown, block, sides)
     if opened is not None and not isinstance(shown, BlockConfig):
-        raise ValueError(
+        raise ArgumentError(
             "--open, --closed: are for one block; choose one of the network with --block, as in "
             "--block stages.0.0"
         )

@@ -85,18 +85,21 @@ def drift(
 
 
 def check_options(frameworks: tuple[str, ...], oracle: bool, dtype: str) -> None:
-    """Raises ValueError for options that leave nothing to compare."""
+    """Raises ArgumentError for options that leave nothing to compare."""
+    from weights.errors import ArgumentError
+
     if len(frameworks) + oracle < 2:
-        raise ValueError(
+        raise ArgumentError(
             "--frameworks: drift is between two; name another framework, or add --oracle"
         )
     if dtype not in ("float32", "float64"):
-        raise ValueError(f"--dtype: expected float32 or float64, got {dtype!r}")
+        raise ArgumentError(f"--dtype: expected float32 or float64, got {dtype!r}")
 
 
 def recipe_from(text: str, steps: int) -> Recipe:
     """The name of an optimizer, with the rates that train the digits, or a recipe as JSON."""
     from weights import SGD, Adam, AdamW, Cosine, Recipe
+    from weights.errors import ArgumentError
 
     optimizers: dict[str, Optimizer] = {
         "sgd": SGD(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
@@ -108,11 +111,11 @@ def recipe_from(text: str, steps: int) -> Recipe:
     try:
         values = json.loads(text)
     except json.JSONDecodeError:
-        raise ValueError(
+        raise ArgumentError(
             f"--recipe: expected one of {', '.join(optimizers)} or JSON, got {text!r}"
         ) from None
     if not isinstance(values, dict):
-        raise ValueError(f"--recipe: expected an object, got {text!r}")
+        raise ArgumentError(f"--recipe: expected an object, got {text!r}")
     return Recipe.from_dict(values)
 
 

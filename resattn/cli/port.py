@@ -28,10 +28,11 @@ def port(
     force: ForceOption = False,
 ) -> None:
     """Write the weights in SOURCE in the format that the suffix of TARGET names, bit for bit."""
+    from weights.errors import ArgumentError
     from weights.files.store import read, write
 
     if target.exists() and not force:
-        raise ValueError(f"{target}: exists already; pass --force to replace it")
+        raise ArgumentError(f"{target}: exists already; pass --force to replace it")
     described, arrays = read(source, config_from(config), naming)
     with status(f"writing {target.name}"):
         write(target, described, arrays)
