@@ -284,12 +284,10 @@ def test_check_in_low_precision(torch, block):
         assert "comparisons are within their bound" in result.output
     fails(
         ArgumentError,
-        "--dtype bfloat16: can be had without --trace",
+        "--dtype bfloat16: cannot be combined with --trace, --html",
         "check",
         block,
-        "--dtype",
-        "bfloat16",
-        "--trace",
+        *("--dtype", "bfloat16", "--trace", "--html", "report.html"),
     )
     fails(
         ArgumentError,
@@ -369,13 +367,81 @@ def test_check_a_grid_and_its_page(torch, tmp_path):
     assert len(re.findall(r"^  \d+ to \d+, stride", result.output, re.MULTILINE)) == 15
     page = (tmp_path / "grid.html").read_text(encoding="utf-8")
     assert page.count('role="gridcell"') == 15
-    fails(
-        ArgumentError, "--grid: makes blocks of its own", "check", "--grid", "--config", "resnet20"
-    )
-    fails(
-        ArgumentError, "--grid: makes images of its own sizes", "check", "--grid", "--size", "8x8"
-    )
-    fails(ArgumentError, "--grid: can be had without --trace", "check", "--grid", "--trace")
+    message = "--grid: expected the config of a block, got a network of 9 blocks"
+    fails(ArgumentError, message, "check", "--grid", "--config", "resnet20")
+    for options in (["--size", "8x8"], ["--trace"], ["--inputs", "x.npy", "--expected", "y.npy"]):
+        message = f"--grid: cannot be combined with {', '.join(options[::2])}"
+        fails(ArgumentError, message, "check", "--grid", *options)
+    fails(ArgumentError, "--grid: cannot be combined with FILE", "check", DIGITS, "--grid")
+
+
+GOLDEN = sorted(path.stem for path in (ROOT / "weights" / "golden").iterdir())
+
+
+def golden_lines(output):
+    """(case, framework, excess, verdict) of each line."""
+    pattern = r"^  ([\w-]+) +(\w+ cpu) +([\d.]+|inf) +(ok|OVER) +\w+ "
+    return re.findall(pattern, output, re.MULTILINE)
+
+
+def test_golden(torch, tmp_path):
+    options = ("--frameworks", "torch", "--json", tmp_path / "golden.json")
+    result = run("check", "--golden", *options)
+    assert result.exit_code == 0, result.output
+    lines = golden_lines(result.output)
+    assert sorted(case for case, *_ in lines) == GOLDEN
+    assert all(line[1::2] == ("torch cpu", "ok") and float(line[2]) <= 1 for line in lines)
+    assert f"golden vectors in float32: {len(GOLDEN)} cases" in result.output
+    reports = json.loads((tmp_path / "golden.json").read_text())
+    assert [report["title"].split(":")[0] for report in reports] == [case for case, *_ in lines]
+    compared = sum(len(report["rows"]) for report in reports)
+    assert f"All {compared} comparisons are within their tolerance." in result.output
+
+
+def test_golden_says_no(torch, monkeypatch):
+    from pytorch_impl.attention.eca import EfficientChannel
+
+    monkeypatch.setattr("resattn.checking.golden.CASES", {"pairs": None, "attention-eca": None})
+    right = EfficientChannel.forward
+    monkeypatch.setattr(EfficientChannel, "forward", lambda self, x: 1.001 * right(self, x))
+    result = run("check", "--golden", "--frameworks", "torch", "--dtype", "float64", "--all")
+    assert result.exit_code == 1
+    bad = {case for case, _, excess, verdict in golden_lines(result.output) if verdict == "OVER"}
+    assert bad == {"attention-eca"}
+    assert "golden vectors in float64: 2 cases" in result.output
+    assert re.search(r"^  attention-eca: .+ torch cpu against oracle", result.output, re.MULTILINE)
+    assert re.search(r"^FAILED: \d+ of \d+ comparisons are over", result.output, re.MULTILINE)
+
+
+def test_golden_takes_what_is_installed(torch, monkeypatch):
+    """As where PyTorch alone is installed, and where nothing is."""
+    from weights import MissingFramework
+    from weights.live import adapter
+
+    present = {"torch"}
+
+    def installed(framework):
+        if framework not in present:
+            raise MissingFramework(f"{framework} is not installed; install it")
+        return adapter(framework)
+
+    monkeypatch.setattr("weights.live.adapter", installed)
+    monkeypatch.setattr("resattn.checking.golden.CASES", {"pairs": None})
+    result = run("check", "--golden")
+    assert result.exit_code == 0, result.output
+    assert [line[:2] for line in golden_lines(result.output)] == [("pairs", "torch cpu")]
+    for framework in ("jax", "tf"):
+        assert f"not checked: {framework} is not installed; install it" in result.output
+    present.clear()
+    fails(MissingFramework, "no framework is installed:\ntorch is not", "check", "--golden")
+
+
+def test_golden_options():
+    options = ("--size", "8x8", "--batch", "8", "--dtype", "float16")
+    message = "--golden: cannot be combined with FILE, --size, --batch, --dtype float16"
+    fails(ArgumentError, message, "check", DIGITS, "--golden", *options)
+    message = "--frameworks: expected names separated by commas, got ' ,'"
+    fails(ArgumentError, message, "check", "--golden", "--frameworks", " ,")
 
 
 def _check(block, tmp_path, array):

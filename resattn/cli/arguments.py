@@ -88,6 +88,14 @@ GridOption = Annotated[
         "block.",
     ),
 ]
+GoldenOption = Annotated[
+    bool,
+    typer.Option(
+        "--golden",
+        help="Compute the stored problems of this package in the installed frameworks and compare "
+        "with the stored answers.",
+    ),
+]
 ReportJsonOption = Annotated[
     Path | None, typer.Option("--json", help="Also write the whole report to this file.")
 ]
@@ -154,14 +162,29 @@ def frameworks_from(text: str | None, config: Config) -> tuple[str, ...]:
     from weights.frameworks import LAYOUTS
 
     if text is not None:
-        return names(text)
+        return names("--frameworks", text)
     kinds = [ATTENTION[kind] for kind in own_kinds(config)]
     return tuple(name for name in LAYOUTS if all(name in kind.modules for kind in kinds))
 
 
-def names(text: str) -> tuple[str, ...]:
-    """The names in a text, separated by commas, each once."""
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+def given_options(context: typer.Context) -> list[str]:
+    """The arguments and options of a command that are on the command line, as "FILE", "--size"."""
+    return [
+        parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
+        for parameter in context.command.params
+        if (source := context.get_parameter_source(str(parameter.name)))
+        and source.name == "COMMANDLINE"
+    ]
+
+
+def names(option: str, text: str) -> tuple[str, ...]:
+    """The names in the value of an option, separated by commas, each once."""
+    from weights.errors import ArgumentError
+
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not found:
+        raise ArgumentError(f"{option}: expected names separated by commas, got {text!r}")
+    return found
 
 
 def height_and_width(text: str) -> tuple[int, int]:

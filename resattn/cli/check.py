@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from resattn.cli.arguments import (
     DevicesOption,
     ExpectedOption,
     FrameworksOption,
+    GoldenOption,
     GridOption,
     InputsOption,
     NamingOption,
@@ -26,6 +28,7 @@ from resattn.cli.arguments import (
     SeedOption,
     TraceOption,
     frameworks_from,
+    given_options,
     height_and_width,
     images,
     model_or_block,
@@ -33,14 +36,24 @@ from resattn.cli.arguments import (
     write_json,
 )
 from resattn.cli.check_forms import LOW, Request, cross_check, grid_check, low_check, trace_check
+from resattn.cli.check_golden import golden_check
 from resattn.cli.terminal import status
 
 if TYPE_CHECKING:
     from resattn.tracing.findings import Trace
     from weights import Report
 
+EXACT = ("float32", "float64")
+NOT_WITH_GOLDEN = (
+    *("FILE", "--config", "--naming", "--size", "--batch", "--seed", "--inputs"),
+    *("--trace", "--expected", "--grid", "--html"),
+)
+NOT_WITH_GRID = ("FILE", "--naming", "--size", "--inputs", "--trace", "--expected")
+NOT_WITH_LOW = ("--trace", "--expected", "--grid", "--html")
+
 
 def check(
+    context: typer.Context,
     file: CheckedFileArgument = None,
     config: ConfigOption = None,
     naming: NamingOption = None,
@@ -55,6 +68,7 @@ def check(
     trace: TraceOption = False,
     expected: ExpectedOption = None,
     grid: GridOption = False,
+    golden: GoldenOption = False,
     as_json: ReportJsonOption = None,
     as_html: ReportHtmlOption = None,
 ) -> None:
@@ -64,15 +78,19 @@ def check(
     Everything is compared with a float64 NumPy oracle and between the frameworks. Without FILE and
     --config it takes the block 64 to 128 channels with stride 2.
     """
-    from weights.errors import ArgumentError
-
-    dtypes = ("float32", "float64", *LOW)
-    if dtype is not None and dtype not in dtypes:
-        raise ArgumentError(f"--dtype: expected one of {', '.join(dtypes)}, got {dtype!r}")
+    check_combination(given_options(context), dtype)
+    if golden:
+        chosen = None if frameworks is None else names("--frameworks", frameworks)
+        finish(
+            golden_check(chosen, names("--devices", devices), dtype or "float32", every),
+            as_json,
+            True,
+        )
+        return
     described, arrays = model_or_block(file, config, naming)
     options = {
         "frameworks": frameworks_from(frameworks, described),
-        "devices": names(devices),
+        "devices": names("--devices", devices),
         "dtype": dtype,
         "inputs": None if inputs is None else images("--inputs", inputs),
         "size": None if size is None else height_and_width(size),
@@ -80,28 +98,47 @@ def check(
         "seed": seed,
     }
     request = Request(described, arrays, every, options)
+    found = trace_check(request, expected) if trace or expected is not None else None
     reports: dict[str, Report] = {}
-    found: Trace | None = None
-    if dtype in LOW:
-        if trace or expected is not None or grid or as_html is not None:
-            raise ArgumentError(
-                f"--dtype {dtype}: can be had without --trace, --expected, --grid and --html only"
-            )
-        reports = {described.describe(): low_check(request)}
-    elif grid and (trace or expected is not None):
-        raise ArgumentError("--grid: can be had without --trace and --expected only")
-    elif trace or expected is not None:
-        found = trace_check(request, expected)
-    elif grid:
+    if grid:
         reports = grid_check(request)
-    else:
-        reports = {described.describe(): cross_check(request)}
-    outcomes = [found] if found else list(reports.values())
-    if as_json is not None:
-        plain = [outcome.to_dict() for outcome in outcomes]
-        write_json(as_json, plain if grid else plain[0])
+    elif found is None:
+        form = low_check if dtype in LOW else cross_check
+        reports = {described.describe(): form(request)}
     if as_html is not None:
         write_page(as_html, request, reports, found)
+    finish([found] if found else list(reports.values()), as_json, grid)
+
+
+def check_combination(given: list[str], dtype: str | None) -> None:
+    """Raises ArgumentError for an unknown dtype, and for options that exclude each other.
+
+    given: the options on the command line.
+    """
+    from weights.errors import ArgumentError
+
+    if dtype not in (None, *EXACT, *LOW):
+        known = ", ".join((*EXACT, *LOW))
+        raise ArgumentError(f"--dtype: expected one of {known}, got {dtype!r}")
+    low = f"--dtype {dtype}"
+    if dtype in LOW:
+        given = [*given, low]
+    excluded = {
+        "--golden": (*NOT_WITH_GOLDEN, low),
+        "--grid": NOT_WITH_GRID,
+        low: NOT_WITH_LOW,
+    }
+    for option, others in excluded.items():
+        found = [other for other in others if other in given]
+        if option in given and found:
+            raise ArgumentError(f"{option}: cannot be combined with {', '.join(found)}")
+
+
+def finish(outcomes: Sequence[Report | Trace], as_json: Path | None, several: bool) -> None:
+    """Writes the file of --json, a list if `several`; exits with status 1 if a check failed."""
+    if as_json is not None:
+        plain = [outcome.to_dict() for outcome in outcomes]
+        write_json(as_json, plain if several else plain[0])
     if not all(outcome.ok for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -76,13 +76,9 @@ def grid_check(request: Request) -> dict[str, Report]:
     from weights.errors import ArgumentError
 
     config, options = request.config, request.options
-    if request.arrays is not None or not isinstance(config, BlockConfig):
+    if not isinstance(config, BlockConfig):
         raise ArgumentError(
-            "--grid: makes blocks of its own, so it takes no file, and of --config only a block"
-        )
-    if options["size"] or options["inputs"] is not None:
-        raise ArgumentError(
-            "--grid: makes images of its own sizes, so it takes neither --size nor --inputs"
+            f"--grid: expected the config of a block, got {config.describe()} from --config"
         )
     reports: dict[str, Report] = {}
     with status("cross-check") as show_step:
