@@ -639,6 +639,27 @@ def test_the_pretrained_file_is_small_and_whole():
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
+def test_the_training_of_the_demo_learns(torch):
+    """A network that is trained for 3 of the 40 epochs reads most of the held-out digits."""
+    pytest.importorskip("sklearn")
+    from rich.console import Console
+
+    from resattn.training.digits import split
+    from resattn.training.train_digits import correct, train
+
+    data = split()
+    model = train(data.training_images, data.training_labels, 3, 0, Console(quiet=True))
+    assert not model.training
+    assert correct(model, data.held_out_images, data.held_out_labels) > 0.85 * 450
+
+
+def test_drift_has_the_recipe_of_the_demo():
+    from resattn.cli.drift import recipe_from
+    from resattn.training.train_digits import recipe
+
+    assert recipe_from("sgd", 30) == recipe(30)
+
+
 # Attention
 
 

@@ -98,16 +98,18 @@ def check_options(frameworks: tuple[str, ...], oracle: bool, dtype: str) -> None
 
 def recipe_from(text: str, steps: int) -> Recipe:
     """The name of an optimizer, with the rates that train the digits, or a recipe as JSON."""
-    from weights import SGD, Adam, AdamW, Cosine, Recipe
+    from resattn.training.train_digits import OPTIMIZER
+    from resattn.training.train_digits import recipe as digits_recipe
+    from weights import Adam, AdamW, Recipe
     from weights.errors import ArgumentError
 
     optimizers: dict[str, Optimizer] = {
-        "sgd": SGD(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        "sgd": OPTIMIZER,
         "adam": Adam(1e-3, weight_decay=5e-4),
         "adamw": AdamW(1e-3, weight_decay=5e-2),
     }
     if text in optimizers:
-        return Recipe(optimizers[text], Cosine(steps), label_smoothing=0.1)
+        return digits_recipe(steps, optimizers[text])
     try:
         values = json.loads(text)
     except json.JSONDecodeError:

@@ -1,7 +1,7 @@
-"""Trains the network of the demo: `python -m resattn.training.train_digits`. Needs PyTorch and scikit-learn,
-and no GPU.
+"""Trains the network of the demo: `python -m resattn.training.train_digits`.
 
-One fixed recipe, as many epochs as were asked for, no look at the held-out digits before the end.
+Needs PyTorch and scikit-learn, and no GPU. The recipe is fixed, and so is the number of epochs: the
+held-out digits are not looked at before the end.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import weights
 from resattn.training.digits import BACKGROUND, MissingData, Split, split
 from weights.live import adapter
+from weights.recipe import SGD, Cosine, Optimizer, Recipe, steps_an_epoch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,12 +32,13 @@ CONFIG = weights.NetworkConfig(
     attention_options={"reduction": 4},
 )
 
-BATCH = 64
-LEARNING_RATE = 0.1
-MOMENTUM = 0.9
-WEIGHT_DECAY = 5e-4
-LABEL_SMOOTHING = 0.1
+OPTIMIZER = SGD(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 SHIFT = 1  # pixels, at most, in each direction
+
+
+def recipe(steps: int, optimizer: Optimizer = OPTIMIZER, seed: int = 0) -> Recipe:
+    """The recipe for the digits, also of `resattn drift`, which tries other optimizers with it."""
+    return Recipe(optimizer, Cosine(steps), label_smoothing=0.1, batch_size=64, seed=seed)
 
 
 def shifted(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
@@ -64,31 +66,14 @@ def train(
 
     torch.manual_seed(seed)
     random = np.random.RandomState(seed)
-    model = adapter("torch").create(CONFIG, dtype="float32", device="cpu")
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        LEARNING_RATE,
-        momentum=MOMENTUM,
-        weight_decay=WEIGHT_DECAY,
-        nesterov=True,
-    )
-    steps = len(images) // BATCH  # what remains of an epoch is left out; the next epoch draws anew
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
-    criterion = torch.nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
-
-    model.train()
+    model: nn.Module = adapter("torch").create(CONFIG, dtype="float32", device="cpu")
+    epoch = steps_an_epoch(recipe(1), len(images))
+    trainer = weights.Trainer(model, recipe(epochs * epoch, seed=seed), len(images))
     with _progress(console) as progress:
         for _ in progress.track(range(epochs), description="Training, epochs"):
-            order = random.permutation(len(images))
-            for batch in order[: steps * BATCH].reshape(steps, BATCH):
-                loss = criterion(
-                    model(torch.from_numpy(shifted(images[batch], random))),
-                    torch.from_numpy(labels[batch]),
-                )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+            # A trainer does not augment. It takes an image at most once an epoch, so it gets new
+            # copies for each.
+            trainer.train(shifted(images, random), labels, epoch)
     return model.eval()
 
 
