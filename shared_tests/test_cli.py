@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from resattn.checking.draws import random_arrays
 from resattn.cli.app import app, main
-from resattn.cli.terminal import shortened
+from resattn.cli.terminal import shorten
 from weights import BlockConfig, NetworkConfig, WeightsError, preset, read, write
 from weights.attention import ATTENTION, attention_parameters
 from weights.errors import ArgumentError, FileError, MissingFileError, ResattnError
@@ -97,7 +97,7 @@ def test_port_keeps_every_bit(torch, block, tmp_path):
     assert (tmp_path / "c.safetensors").read_bytes() == block.read_bytes()
 
 
-def test_port_does_not_replace_unless_told(block, tmp_path):
+def test_port_replaces_a_file_only_with_force(block, tmp_path):
     (tmp_path / "there.npz").write_text("precious")
     fails(
         ArgumentError,
@@ -344,7 +344,7 @@ def test_drift(torch, tmp_path):
     fails(ArgumentError, "--recipe: expected an object", *arguments, "--recipe", "[]")
     fails(
         ArgumentError,
-        "--frameworks: drift is between two; name another framework",
+        "--frameworks: expected two or more to compare, got 'torch'; name another one",
         "drift",
         "--frameworks",
         "torch",
@@ -468,7 +468,7 @@ def test_check_options(block):
     )
     fails(
         ArgumentError,
-        "--naming: names what is in a file, but no file was given",
+        "--naming: names what is in a file, so it needs FILE",
         "check",
         "--naming",
         "torchvision",
@@ -516,7 +516,7 @@ def test_debug_shows_the_traceback(monkeypatch, capsys):
     assert run_main(monkeypatch, "--debug", "attention", "--size", "7") == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("Traceback (most recent call last):\n")
-    assert "in height_and_width\n" in captured.err
+    assert "in parse_size\n" in captured.err
     assert captured.err.endswith(
         "ArgumentError: --size: expected HEIGHTxWIDTH as in 32x33, got '7'\n"
     )
@@ -610,8 +610,8 @@ def test_reports_with_infinite_differences_are_json(torch, tmp_path):
 def test_long_messages_are_shortened():
     error = WeightsError("it does not fit:", [f"{number:03}: missing" for number in range(200)])
     assert len(error.faults) == 200
-    assert shortened(str(error)).splitlines()[-1] == "  and 181 more"
-    assert shortened("one line") == "one line"
+    assert shorten(str(error)).splitlines()[-1] == "  and 181 more"
+    assert shorten("one line") == "one line"
 
 
 def test_demo(all_frameworks):
@@ -645,19 +645,19 @@ def test_the_training_of_the_demo_learns(torch):
     from rich.console import Console
 
     from resattn.training.digits import split
-    from resattn.training.train_digits import correct, train
+    from resattn.training.train_digits import count_correct, train
 
     data = split()
     model = train(data.training_images, data.training_labels, 3, 0, Console(quiet=True))
     assert not model.training
-    assert correct(model, data.held_out_images, data.held_out_labels) > 0.85 * 450
+    assert count_correct(model, data.held_out_images, data.held_out_labels) > 0.85 * 450
 
 
 def test_drift_has_the_recipe_of_the_demo():
-    from resattn.cli.drift import recipe_from
+    from resattn.cli.drift import parse_recipe
     from resattn.training.train_digits import recipe
 
-    assert recipe_from("sgd", 30) == recipe(30)
+    assert parse_recipe("sgd", 30) == recipe(30)
 
 
 # Attention
@@ -683,7 +683,7 @@ def test_attention_lists_every_kind(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ATTENTION)
-def test_attention_tells_about_one_kind(kind):
+def test_attention_describes_one_kind(kind):
     done = run("attention", kind, "--channels", "64", "--size", "6x5")
     assert done.exit_code == 0, done.output
     described = ATTENTION[kind]
@@ -705,7 +705,7 @@ def test_attention_with_options():
         f"{32 * 196 + 64 + 2 * 32 * 2 + 34:,} parameters, {32 * 196 + 2 * 32 * 2:,} multiply-adds"
         in output
     )
-    fails(ArgumentError, "--options: are those of one KIND", "attention", "--options", "{}")
+    fails(ArgumentError, "--options: expected a KIND that has them", "attention", "--options", "{}")
     fails(ArgumentError, "--options: expected JSON, got 'x'", "attention", "se", "--options", "x")
     fails(ArgumentError, "--options: expected an object", "attention", "se", "--options", "[1]")
     fails(ArgumentError, "'se' has no 'x'", "attention", "se", "--options", '{"x": 1}')

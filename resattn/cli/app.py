@@ -1,5 +1,6 @@
-"""The command line, one command a file. A command imports frameworks, and whatever else takes long,
-when it runs.
+"""The command line, one command a file.
+
+A command imports frameworks, NumPy and whatever else takes long only when it runs.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from resattn.cli.drift import drift
 from resattn.cli.explain import explain
 from resattn.cli.inspect import inspect
 from resattn.cli.port import port
-from resattn.cli.terminal import shortened
+from resattn.cli.terminal import shorten
 
 
 def help_of(docstring: str) -> str:
-    """The paragraphs of a docstring, each in one line: the terminal folds them."""
+    """A docstring with each paragraph in one line. Typer folds it to the width of the terminal."""
     paragraphs = cleandoc(docstring).split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
@@ -36,8 +37,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Residual blocks with attention: port weights between PyTorch, Flax and Keras, check that "
-    "they compute the same.",
+    help="Residual blocks with attention. Move weights between PyTorch, Flax and Keras, and "
+    "check that all three compute the same.",
 )
 for command in (port, inspect, check, drift, attention, explain, draw, demo):
     app.command(help=help_of(command.__doc__ or ""))(command)
@@ -46,9 +47,9 @@ for command in (port, inspect, check, drift, attention, explain, draw, demo):
 def main() -> None:
     """The entry point.
 
-    Exit status 0: done, and what was checked agrees. 1: a check failed. 2: the user can correct
-    something; the message says what. An error that is not a ResattnError is a bug and keeps its
-    traceback.
+    Exit status 0: the command is done, and a check passed. 1: a check failed. 2: an argument or a
+    file is wrong; the message says what to correct. Any error that is not a ResattnError is a bug
+    and keeps its traceback.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     settings = Settings()
@@ -62,7 +63,7 @@ def main() -> None:
         if settings.debug:
             traceback.print_exc()
         else:
-            typer.secho(f"resattn: {shortened(str(error))}", fg=typer.colors.RED, err=True)
+            typer.secho(f"resattn: {shorten(str(error))}", fg=typer.colors.RED, err=True)
         sys.exit(2)
 
 
@@ -80,14 +81,15 @@ def set_up(
         list[str] | None,
         typer.Option(
             "--import",
-            help="A Python module to import first, such as one with attention kinds of your own.",
+            help="Import this module or .py file first, for example one that registers attention "
+            "kinds of your own.",
         ),
     ] = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of every error.")
     ] = False,
 ) -> None:
-    """Does what the global options ask for, before the command runs."""
+    """Applies the global options. Typer calls it before the command."""
     context.ensure_object(Settings).debug = debug
     for module in modules or []:
         import_module_or_file(module)
@@ -117,6 +119,7 @@ def import_module_or_file(name: str) -> None:
 
 
 def import_file(path: Path) -> None:
+    """Imports a .py file under its name without the suffix."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

@@ -15,53 +15,59 @@ if TYPE_CHECKING:
 
 # Arguments and options of several commands.
 
-SourceArgument = Annotated[
-    Path, typer.Argument(help="A .safetensors, .npz, .pt, .pth or .th file.")
-]
 ConfigOption = Annotated[
     str | None,
     typer.Option(
         "--config",
-        help="What the weights are of, for files that do not say it: a preset (resnet18, resnet34, "
-        "resnet20, with se- in front for squeeze-and-excitation), a JSON file, or JSON text.",
+        help="The block or network, for a file that holds no config: a preset (resnet18, resnet34 "
+        "or resnet20, each also with se- in front for squeeze-and-excitation), a JSON file, "
+        "or JSON text.",
     ),
 ]
 NamingOption = Annotated[
     str | None,
     typer.Option(
         "--naming",
-        help="The library that named the parameters, if not we: torchvision or cifar-resnet.",
+        help="The library that named the parameters in the file, if the names are not ours: "
+        "torchvision or cifar-resnet.",
     ),
 ]
 FrameworksOption = Annotated[
     str | None,
-    typer.Option(help="Which to compare, separated by commas; by default torch,jax,tf."),
+    typer.Option(
+        help="The frameworks to compare, separated by commas: torch, jax, tf. Default: all of them."
+    ),
 ]
-SeedOption = Annotated[int, typer.Option(help="Of the random weights and images.", min=0)]
+SeedOption = Annotated[int, typer.Option(help="Seed of the random weights and images.", min=0)]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 
-# Options of `check`, which has too many to declare them in its signature.
+# Options of `check`. It has too many to declare them in its signature.
 
 CheckedFileArgument = Annotated[
-    Path | None, typer.Argument(help="A weights file; without one, random weights are used.")
+    Path | None,
+    typer.Argument(metavar="FILE", help="A weights file. Without it the weights are random."),
 ]
 DevicesOption = Annotated[
-    str, typer.Option(help="On which devices, separated by commas: cpu, cuda.")
+    str, typer.Option(help="The devices to compute on, separated by commas: cpu, cuda.")
 ]
 CheckDtypeOption = Annotated[
     str | None,
     typer.Option(
-        help="float32 or float64 (by default that of the weights); or bfloat16, float16, "
-        "mixed_bfloat16, mixed_float16, judged in units of the format's eps."
+        help="The dtype to compute in: float32 or float64. Default: that of the weights. Or a low "
+        "precision, judged in units of its eps: bfloat16, float16, mixed_bfloat16, "
+        "mixed_float16."
     ),
 ]
 CheckSizeOption = Annotated[
     str | None, typer.Option(help="Height and width of the random images, as in 32x33.")
 ]
-CheckBatchOption = Annotated[int, typer.Option(help="How many random images.", min=1)]
+CheckBatchOption = Annotated[int, typer.Option(help="Number of random images.", min=1)]
 InputsOption = Annotated[
     Path | None,
-    typer.Option(help="A .npy file of images (batch, channels, height, width) to use instead."),
+    typer.Option(
+        help="A .npy file of images, of shape (batch, channels, height, width), to use instead of "
+        "random ones."
+    ),
 ]
 AllOption = Annotated[
     bool,
@@ -70,30 +76,31 @@ AllOption = Annotated[
 TraceOption = Annotated[
     bool,
     typer.Option(
-        "--trace", help="Compare stage by stage, and say which is the first to differ, and why."
+        "--trace", help="Compare stage by stage, and say which stage differs first, and why."
     ),
 ]
 ExpectedOption = Annotated[
     Path | None,
     typer.Option(
-        help="Your own outputs for --inputs, traced to the cause if they differ: a .npy file of "
-        "the output, or a .npz file of stages by name (conv1, bn1, ..., output)."
+        help="Your own outputs for the images in --inputs: a .npy file of the output, or a .npz "
+        "file of stages by name (conv1, bn1, ..., output). If they differ, the trace names "
+        "the cause."
     ),
 ]
 GridOption = Annotated[
     bool,
     typer.Option(
         "--grid",
-        help="Check 15 blocks of other strides and channels, with the attention of --config's "
-        "block.",
+        help="Check 15 blocks with other strides and channels. Their attention is that of the "
+        "block in --config.",
     ),
 ]
 GoldenOption = Annotated[
     bool,
     typer.Option(
         "--golden",
-        help="Compute the stored problems of this package in the installed frameworks and compare "
-        "with the stored answers.",
+        help="Check this installation: compute the problems that are stored in the package, and "
+        "compare with the stored answers. Default: in the frameworks that are installed.",
     ),
 ]
 ReportJsonOption = Annotated[
@@ -102,16 +109,17 @@ ReportJsonOption = Annotated[
 ReportHtmlOption = Annotated[
     Path | None,
     typer.Option(
-        "--html", help="Also write it as a page: what failed first, a heat map, every stage."
+        "--html",
+        help="Also write the report as a page: the first failure, a heat map, every stage.",
     ),
 ]
 
 
-# The functions that read values.
+# Functions that read the values.
 
 
-def config_from(text: str | None) -> Config | None:
-    """A preset's name, a JSON file or JSON text -> the config."""
+def read_config(text: str | None) -> Config | None:
+    """The value of --config, a preset's name, a JSON file or JSON text -> the config."""
     from weights.config import PRESETS, config_from_json, preset
     from weights.errors import ArgumentError
     from weights.files.store import config_file
@@ -130,45 +138,53 @@ def config_from(text: str | None) -> Config | None:
     )
 
 
-def model_given(
+def read_model(
     file: Path | None, config: str | None, naming: str | None = None
 ) -> tuple[Config | None, dict[str, np.ndarray] | None]:
-    """The config of a command's FILE and --config, None without them, and the arrays of FILE."""
+    """The config and the arrays of FILE, read with --config and --naming.
+
+    Without FILE there are no arrays; without FILE and --config there is no config.
+    """
     from weights.errors import ArgumentError
     from weights.files.store import read
 
-    described = config_from(config)
+    described = read_config(config)
     if file is None:
         if naming is not None:
-            raise ArgumentError("--naming: names what is in a file, but no file was given")
+            raise ArgumentError(
+                "--naming: names what is in a file, so it needs FILE, which was not given"
+            )
         return described, None
     return read(file, described, naming)
 
 
-def model_or_block(
+def read_model_or_block(
     file: Path | None, config: str | None, naming: str | None
 ) -> tuple[Config, dict[str, np.ndarray] | None]:
-    """As `model_given`; without FILE and --config the block 64 to 128 channels with stride 2."""
+    """As `read_model`. Without FILE and --config: the block from 64 to 128 channels, stride 2."""
     from weights import BlockConfig
 
-    described, arrays = model_given(file, config, naming)
+    described, arrays = read_model(file, config, naming)
     return described or BlockConfig(64, 128, 3, 2), arrays
 
 
-def frameworks_from(text: str | None, config: Config) -> tuple[str, ...]:
-    """The value of --frameworks; by default all that have what the config describes."""
+def parse_frameworks(text: str | None, config: Config) -> tuple[str, ...]:
+    """The value of --frameworks. Default: every framework that can build the config.
+
+    An attention kind of the user may be registered for some frameworks alone.
+    """
     from weights.attention import ATTENTION
     from weights.config import own_kinds
     from weights.frameworks import LAYOUTS
 
     if text is not None:
-        return names("--frameworks", text)
+        return parse_names("--frameworks", text)
     kinds = [ATTENTION[kind] for kind in own_kinds(config)]
     return tuple(name for name in LAYOUTS if all(name in kind.modules for kind in kinds))
 
 
-def given_options(context: typer.Context) -> list[str]:
-    """The arguments and options of a command that are on the command line, as "FILE", "--size"."""
+def list_given_options(context: typer.Context) -> list[str]:
+    """The arguments and options on the command line, as "FILE" and "--size"."""
     return [
         parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
         for parameter in context.command.params
@@ -177,7 +193,7 @@ def given_options(context: typer.Context) -> list[str]:
     ]
 
 
-def names(option: str, text: str) -> tuple[str, ...]:
+def parse_names(option: str, text: str) -> tuple[str, ...]:
     """The names in the value of an option, separated by commas, each once."""
     from weights.errors import ArgumentError
 
@@ -187,7 +203,7 @@ def names(option: str, text: str) -> tuple[str, ...]:
     return found
 
 
-def height_and_width(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     """The value of --size: "32x33" -> (32, 33)."""
     from weights.errors import ArgumentError
 
@@ -197,7 +213,7 @@ def height_and_width(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def json_object(option: str, text: str) -> dict[str, Any]:
+def parse_json_object(option: str, text: str) -> dict[str, Any]:
     """The JSON object in the value of an option."""
     from weights.errors import ArgumentError
 
@@ -212,8 +228,8 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     return values
 
 
-def images(option: str, path: Path) -> np.ndarray:
-    """The array in a .npy file. option: the one that names the file, for messages.
+def read_images(option: str, path: Path) -> np.ndarray:
+    """The array in a .npy file. option: the option that named the file, for messages.
 
     Raises MissingFileError, and FileError for a file that cannot be read.
     """
@@ -232,20 +248,24 @@ def images(option: str, path: Path) -> np.ndarray:
         raise FileError(f"{option} {path}: is not a .npy file of plain numbers ({error})") from None
 
 
-def stages_in(path: Path, last: str) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file by name, or that of a .npy file as the last stage."""
+def read_stages(path: Path, last: str) -> dict[str, np.ndarray]:
+    """The value of --expected: the arrays of a .npz file by name.
+
+    The array of a .npy file is that of the last stage. last: the name of that stage.
+    Raises MissingFileError, FileError and WeightsError for files that cannot be read.
+    """
     from weights.errors import MissingFileError
     from weights.files.store import read_npz
 
     if path.suffix.lower() != ".npz":
-        return {last: images("--expected", path)}
+        return {last: read_images("--expected", path)}
     if not path.is_file():
         raise MissingFileError(f"--expected {path}: there is no such file")
     return read_npz(path)
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes values to the file of --json."""
+    """Writes the values to the file in --json."""
     from weights.files.store import write_atomically
 
     text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resattn.cli.arguments import height_and_width, json_object
+from resattn.cli.arguments import parse_json_object, parse_size
 
 if TYPE_CHECKING:
     from weights.attention import Kind
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 def attention(
     kind: Annotated[
         str | None,
-        typer.Argument(help="One kind, to be told about its options; without it, all are listed."),
+        typer.Argument(
+            metavar="KIND",
+            help="One kind, to see its options and parameters. Without it all kinds are listed.",
+        ),
     ] = None,
-    channels: Annotated[
-        int, typer.Option(help="Width of the block that holds the module.", min=1)
-    ] = 256,
-    size: Annotated[
-        str, typer.Option(help="Height and width of the map that comes to it, as in 14x14.")
-    ] = "14x14",
+    channels: Annotated[int, typer.Option(help="Channels of the map.", min=1)] = 256,
+    size: Annotated[str, typer.Option(help="Height and width of the map, as in 14x14.")] = "14x14",
     options: Annotated[
         str | None, typer.Option(help="Options of KIND as JSON, as in '{\"kernel_size\": 3}'.")
     ] = None,
 ) -> None:
-    """List the attention kinds: what each does, its source, and what it costs. With KIND: its
-    options and parameters.
+    """List the attention kinds: what each does, its source, and what it costs.
+
+    With KIND: its options and its parameters.
     """
     from weights.errors import ArgumentError
 
-    sides = height_and_width(size)
+    sides = parse_size(size)
     if kind is not None:
-        show_kind(kind, channels, sides, json_object("--options", options or "{}"))
+        show_kind(kind, channels, sides, parse_json_object("--options", options or "{}"))
     elif options is not None:
-        raise ArgumentError("--options: are those of one KIND, but none was given")
+        raise ArgumentError("--options: expected a KIND that has them, but none was given")
     else:
         list_kinds(channels, sides)
 
@@ -52,11 +52,11 @@ def list_kinds(channels: int, size: tuple[int, int]) -> None:
     for name, described in ATTENTION.items():
         table.append((name, *costs(name, channels, size), sentence(described)))
     typer.echo(f"{channels} channels, maps of {size[0]} x {size[1]}, options at their defaults:\n")
-    typer.echo("\n".join(folded(table)))
+    typer.echo("\n".join(fold_table(table)))
     typer.echo("\nMultiply-adds for one image: convolutions, linear layers and matrix products.")
     if any("-" in row[1:3] for row in table):
         typer.echo(
-            "-: it cannot be made with so many channels, or whoever registered it has not said."
+            "-: the kind cannot have this number of channels, or its number is not registered."
         )
     typer.echo("Next: resattn attention cbam (source, options and parameters of one kind)")
 
@@ -79,7 +79,8 @@ def show_kind(kind: str, channels: int, size: tuple[int, int], given: dict[str, 
     if described.options:
         values = {**described.options, **chosen}
         print_folded(
-            "options: " + ", ".join(f"{name}={shown(value)}" for name, value in values.items())
+            "options: "
+            + ", ".join(f"{name}={format_default(value)}" for name, value in values.items())
         )
         print_folded(" ".join(described.explanation.split()))
         typer.echo()
@@ -94,13 +95,13 @@ def print_folded(text: str) -> None:
 
 
 def sentence(described: Kind) -> str:
-    """What a kind does, and in brackets whose it is."""
+    """What a kind does, and its authors in brackets."""
     authors = described.source.split(",")[0]
     return f"{described.summary} ({authors})" if authors else described.summary
 
 
 def fixed_size(kind: str, size: tuple[int, int], given: dict[str, Any]) -> dict[str, Any]:
-    """The size of the map, for a kind that cannot do without."""
+    """The option `size`, for a kind that needs it; else no option."""
     from weights.attention import ATTENTION
 
     known = ATTENTION[kind].options if kind in ATTENTION else {}
@@ -108,15 +109,17 @@ def fixed_size(kind: str, size: tuple[int, int], given: dict[str, Any]) -> dict[
     return {"size": size} if whole or known.get("size") is Parameter.empty else {}
 
 
-def shown(default: object) -> str:
+def format_default(default: object) -> str:
+    """The default of an option, as text."""
     return "(must be given)" if default is Parameter.empty else str(default)
 
 
 def costs(
     kind: str, channels: int, size: tuple[int, int], given: dict[str, Any] | None = None
 ) -> tuple[str, str]:
-    """Numbers of parameters and of multiply-adds, for people; a dash where the kind cannot be made
-    or nobody has said.
+    """The numbers of parameters and of multiply-adds, as text.
+
+    A dash: the kind cannot have these channels or this size, or its number is not registered.
     """
     from weights.errors import ResattnError
     from weights.graph import multiply_adds, parameter_count
@@ -130,10 +133,8 @@ def costs(
     return f"{numbers:,}", "-" if products is None else f"{products:,}"
 
 
-def folded(table: list[tuple[str, ...]]) -> list[str]:
-    """The lines of a table, numbers to the right, its last column folded to the width of the
-    terminal.
-    """
+def fold_table(table: list[tuple[str, ...]]) -> list[str]:
+    """The lines of a table. Its last column is folded to the width of the terminal."""
     first, *widths = (max(map(len, column)) for column in list(zip(*table, strict=True))[:-1])
     indent = 2 + first + sum(2 + width for width in widths) + 2
     room = max(30, get_terminal_size().columns - indent)

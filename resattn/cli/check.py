@@ -27,12 +27,12 @@ from resattn.cli.arguments import (
     ReportJsonOption,
     SeedOption,
     TraceOption,
-    frameworks_from,
-    given_options,
-    height_and_width,
-    images,
-    model_or_block,
-    names,
+    list_given_options,
+    parse_frameworks,
+    parse_names,
+    parse_size,
+    read_images,
+    read_model_or_block,
     write_json,
 )
 from resattn.cli.check_forms import LOW, Request, cross_check, grid_check, low_check, trace_check
@@ -72,28 +72,28 @@ def check(
     as_json: ReportJsonOption = None,
     as_html: ReportHtmlOption = None,
 ) -> None:
-    """Load the weights into each framework and compare outputs, statistics and gradients. Exit
-    status 1 if they differ.
+    """Load the weights into each framework and compare outputs, statistics and gradients.
 
-    Everything is compared with a float64 NumPy oracle and between the frameworks. Without FILE and
-    --config it takes the block 64 to 128 channels with stride 2.
+    Each framework is compared with a NumPy oracle in float64 and with the other frameworks. The
+    exit status is 1 if they differ. Without FILE and --config the model is the block from 64 to 128
+    channels with stride 2.
     """
-    check_combination(given_options(context), dtype)
+    check_combination(list_given_options(context), dtype)
     if golden:
-        chosen = None if frameworks is None else names("--frameworks", frameworks)
+        chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
         finish(
-            golden_check(chosen, names("--devices", devices), dtype or "float32", every),
+            golden_check(chosen, parse_names("--devices", devices), dtype or "float32", every),
             as_json,
             True,
         )
         return
-    described, arrays = model_or_block(file, config, naming)
+    described, arrays = read_model_or_block(file, config, naming)
     options = {
-        "frameworks": frameworks_from(frameworks, described),
-        "devices": names("--devices", devices),
+        "frameworks": parse_frameworks(frameworks, described),
+        "devices": parse_names("--devices", devices),
         "dtype": dtype,
-        "inputs": None if inputs is None else images("--inputs", inputs),
-        "size": None if size is None else height_and_width(size),
+        "inputs": None if inputs is None else read_images("--inputs", inputs),
+        "size": None if size is None else parse_size(size),
         "batch": batch,
         "seed": seed,
     }
@@ -113,7 +113,7 @@ def check(
 def check_combination(given: list[str], dtype: str | None) -> None:
     """Raises ArgumentError for an unknown dtype, and for options that exclude each other.
 
-    given: the options on the command line.
+    given: the arguments and options on the command line.
     """
     from weights.errors import ArgumentError
 
@@ -135,7 +135,7 @@ def check_combination(given: list[str], dtype: str | None) -> None:
 
 
 def finish(outcomes: Sequence[Report | Trace], as_json: Path | None, several: bool) -> None:
-    """Writes the file of --json, a list if `several`; exits with status 1 if a check failed."""
+    """Writes the file in --json, a list if `several`. Exits with status 1 if a check failed."""
     if as_json is not None:
         plain = [outcome.to_dict() for outcome in outcomes]
         write_json(as_json, plain if several else plain[0])
@@ -146,9 +146,7 @@ def finish(outcomes: Sequence[Report | Trace], as_json: Path | None, several: bo
 def write_page(
     path: Path, request: Request, reports: dict[str, Report], found: Trace | None
 ) -> None:
-    """Writes the page of a check, for which it makes what was not asked for in the terminal: the
-    trace, the cross-check.
-    """
+    """Writes the page in --html, which shows a cross-check and a trace; makes the missing one."""
     from resattn.checking.backends import flags
     from resattn.checking.crosscheck import crosscheck
     from resattn.reporting.page import Page, drawing, write

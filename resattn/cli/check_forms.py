@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resattn.cli.arguments import stages_in
+from resattn.cli.arguments import read_stages
 from resattn.cli.terminal import print_line, print_report, status
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from weights import Report
     from weights.config import Config
 
-# The values of --dtype besides float32 and float64: how it is done, and in which format.
+# The low precisions of --dtype: regime and format, as in `resattn.checking.precision`.
 LOW = {
     "bfloat16": ("low", "bfloat16"),
     "float16": ("low", "float16"),
@@ -27,8 +27,10 @@ LOW = {
 
 @dataclass(frozen=True)
 class Request:
-    """What to compare. arrays: None for random ones. every: print every tensor or stage. options:
-    further arguments of `crosscheck`.
+    """What to compare, and how.
+
+    arrays: None for random ones. every: whether to print every tensor or stage. options: the other
+    arguments of `crosscheck`.
     """
 
     config: Config
@@ -48,7 +50,7 @@ def cross_check(request: Request) -> Report:
 
 
 def low_check(request: Request) -> Report:
-    """Makes and prints the check of a low precision."""
+    """Makes and prints the check in a low precision."""
     from resattn.checking.precision import precision, table
 
     options = dict(request.options)
@@ -66,8 +68,10 @@ def low_check(request: Request) -> Report:
 
 
 def grid_check(request: Request) -> dict[str, Report]:
-    """Cross-checks of blocks of every stride and channel configuration, by their names; prints a
-    line for each.
+    """Cross-checks blocks of every stride and with other channels, and prints a line for each.
+
+    Returns the reports by a name of the block.
+    Raises ArgumentError when the config is not that of a block.
     """
     from resattn.checking.cases import user_grid
     from resattn.checking.crosscheck import crosscheck
@@ -92,7 +96,7 @@ def grid_check(request: Request) -> dict[str, Report]:
 
 
 def print_grid(reports: dict[str, Report], every: bool) -> None:
-    """A line for each report, with its worst comparison."""
+    """Prints a line for each report with its worst comparison."""
     for name, report in reports.items():
         worst = report.worst()
         words = "ok" if report.ok else f"OVER: {worst}"
@@ -106,11 +110,11 @@ def print_grid(reports: dict[str, Report], every: bool) -> None:
 
 
 def trace_check(request: Request, expected: Path | None) -> Trace:
-    """Makes and prints the trace."""
+    """Makes and prints the trace. expected: the file in --expected."""
     from resattn.tracing.trace import last_stage, trace_frameworks
 
     config, arrays = request.config, request.arrays
-    given = None if expected is None else stages_in(expected, last_stage(config))
+    given = None if expected is None else read_stages(expected, last_stage(config))
     with status("trace") as show_step:
         report = trace_frameworks(
             config, arrays, expected=given, **request.options, progress=show_step

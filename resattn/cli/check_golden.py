@@ -1,4 +1,4 @@
-"""`resattn check --golden`: the stored problems of this package, computed where it is installed."""
+"""`resattn check --golden`: the golden vectors, which an installed package can check by itself."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 def golden_check(
     frameworks: tuple[str, ...] | None, devices: tuple[str, ...], dtype: str, every: bool
 ) -> list[Report]:
-    """Computes the golden vectors and compares them with the stored answers; prints a line for each
-    case and framework.
+    """Computes the golden vectors, compares with the stored answers, and prints the result.
 
-    frameworks: None for those that are installed.
+    frameworks: None for those that are installed. dtype: "float32" or "float64", to compute in.
+    Raises MissingFramework, and ArgumentError for a device that a framework does not see.
     """
     from resattn.checking import golden
     from resattn.checking.backends import backends, precise
     from resattn.checking.crosscheck import check_model
 
-    used = backends(installed() if frameworks is None else frameworks, devices)
+    used = backends(installed_frameworks() if frameworks is None else frameworks, devices)
     reports = []
     with status("golden vectors") as show_step:
         for backend in used:
@@ -43,7 +43,7 @@ def golden_check(
 
 
 def print_golden(reports: list[Report], every: bool) -> None:
-    """A line for each report with its worst excess, then the failures."""
+    """Prints a line for each report with its worst excess, then the failures."""
     from weights.compare import columns
 
     table = [("case", "framework", "excess", "", "worst comparison")]
@@ -56,7 +56,7 @@ def print_golden(reports: list[Report], every: bool) -> None:
         print_line(line, "bad" if shown and not shown.ok else "")
         for row in shown.rows if shown and every else ():
             print_line(f"    {row}")
-    print_line("excess: the greatest relative difference over its tolerance; more than 1 fails\n")
+    print_line("excess: greatest relative difference / tolerance; a case fails above 1\n")
     for report in reports:
         for row in report.failures[:3]:
             print_line(f"  {report.title.partition(':')[0]}: {row}", "bad")
@@ -68,8 +68,8 @@ def print_golden(reports: list[Report], every: bool) -> None:
         print_line(f"All {count} comparisons are within their tolerance.", "good")
 
 
-def installed() -> tuple[str, ...]:
-    """The frameworks that are installed; prints what is missing.
+def installed_frameworks() -> tuple[str, ...]:
+    """The frameworks that are installed. Prints a line for each that is not.
 
     Raises MissingFramework when there is none.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def demo() -> None:
-    """Port a small trained network to all three frameworks and classify real handwritten digits in
+    """Port a small trained network to all three frameworks, and read real handwritten digits in
     each.
     """
     if not run():
@@ -22,11 +22,10 @@ def demo() -> None:
 
 
 def run(console: Console | None = None) -> bool:
-    """Runs the demo and prints what it found.
+    """Runs the demo and prints the result.
 
-    Returns whether all three frameworks ran, every prediction is the same in each and in the
-    reference, and no output is farther from the reference or from another framework's than the
-    tolerance.
+    Returns whether all three frameworks ran, all predictions equal those of the reference, and all
+    outputs are within the tolerance of the reference and of each other.
     Raises MissingData when scikit-learn, which holds the digits, is not installed.
     """
     from rich.console import Console

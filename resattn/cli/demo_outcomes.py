@@ -1,4 +1,4 @@
-"""What the demo finds out: each framework loads the trained network and classifies the digits."""
+"""The work of the demo: each framework loads the trained network and classifies the digits."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ DTYPE = "float32"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one framework, or the reference, made of the images. Times in seconds; load includes
-    importing the framework.
+    """The logits of one framework, or of the reference, and how long it took.
+
+    logits: (image, class). load, classify: in seconds; `load` includes the import of the framework.
     """
 
     name: str
@@ -50,8 +51,10 @@ class Outcome:
 def classify(
     console: Console, config: Config, arrays: Arrays, images: np.ndarray
 ) -> tuple[Outcome, list[Outcome], list[str]]:
-    """The reference's outcome, those of the frameworks, and a line for each framework that is
-    missing.
+    """Classifies the images in each framework and in the reference, and shows the progress.
+
+    Returns the reference's outcome, those of the frameworks, and a line for each framework that is
+    not installed.
     """
     outcomes, missing = [], []
     with _progress(console) as progress:
@@ -77,7 +80,7 @@ def _classify_in(
     arrays: Arrays,
     images: np.ndarray,
 ) -> Outcome:
-    """On the CPU, so that the numbers do not depend on which GPU there is."""
+    """The outcome of one framework. It computes on the CPU, so that no GPU changes the numbers."""
     name = layout(framework).label
     with _quiet():
         progress.update(task, description=f"load the weights into {name}")
@@ -107,10 +110,10 @@ def _progress(console: Console) -> Progress:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps what frameworks write to standard error while they start, by whatever way; shows it
-    only if they fail.
+    """Hides what the body writes to standard error, unless it fails.
 
-    Their C++ parts write to the file descriptor itself, which no Python setting reaches.
+    The C++ parts of frameworks write to the file descriptor itself when they start, so the
+    descriptor is replaced.
     """
     _flush()
     try:

@@ -1,4 +1,4 @@
-"""What the demo prints."""
+"""The output of the demo."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def print_samples(
     expected: Outcome,
     outcomes: list[Outcome],
 ) -> None:
-    """As many digits as fit side by side: the hardest half, then some others."""
+    """Prints as many digits as fit side by side: the hardest half, then some others."""
     gap = 3
     width = PIXEL * images.shape[-1]
     count = max(1, min(6, (console.width + gap) // (width + gap)))
@@ -62,8 +62,10 @@ def print_samples(
 
 
 def _chosen(logits: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
-    """The digits with the least margin (the label's logit less the greatest other), then the first
-    of other labels.
+    """The indices of the digits to show.
+
+    First those with the least margin (the label's logit minus the greatest other one), then the
+    first digits with other labels.
     """
     rows = np.arange(len(labels))
     others = logits.copy()
@@ -114,7 +116,7 @@ def print_table(
         "classify\nseconds",
     ):
         table.add_column(name, justify="right", no_wrap=True)
-    # Where there is little room, one version a line.
+    # One version a line on a narrow terminal.
     versions = [
         (outcome.versions if console.width >= 100 else outcome.versions.replace(", ", ",\n"))
         for outcome in outcomes
@@ -146,7 +148,7 @@ def print_verdict(
     to_reference: list[Difference],
     between: list[Difference],
 ) -> bool:
-    """Says whether predictions and logits agree, and returns it."""
+    """Prints whether predictions and logits agree, and returns it."""
     predictions = np.stack([outcome.predictions for outcome in (*outcomes, expected)])
     equal = int((predictions == predictions[-1]).all(axis=0).sum())
     count = predictions.shape[1]
@@ -191,8 +193,9 @@ def next_steps() -> Text:
 
 
 def _command() -> str:
-    """How this user can call the command line: `make demo` runs it from a virtual environment that
-    is not activated.
+    """The name to call the command line by, which is a path if the environment is not activated.
+
+    `make demo` does not activate it.
     """
     called = Path(sys.argv[0])
     return "resattn" if shutil.which("resattn") or called.name != "resattn" else str(called)

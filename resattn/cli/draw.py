@@ -12,8 +12,8 @@ from resattn.cli.arguments import (
     ConfigOption,
     ForceOption,
     NamingOption,
-    height_and_width,
-    model_or_block,
+    parse_size,
+    read_model_or_block,
 )
 
 if TYPE_CHECKING:
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 OpenOption = Annotated[
     bool | None,
-    typer.Option("--open/--closed", help="Show the attention module step by step, or as one box."),
+    typer.Option("--open/--closed", help="Draw the attention module step by step, or as one box."),
 ]
 ToOption = Annotated[
     Path | None,
     typer.Option(
-        help="A .svg, .png, .mmd (Mermaid) or .md (Markdown) file to write; without it, the "
-        "terminal."
+        help="The file to write: .svg, .png, .mmd (Mermaid) or .md (Markdown). Without it the "
+        "drawing goes to the terminal."
     ),
 ]
 DarkOption = Annotated[
     bool | None,
     typer.Option(
         "--dark/--light",
-        help="For pages of that colour; by default .svg follows the page, .png is light.",
+        help="Colours for a dark or a light page. Default: .svg follows the page, .png is light.",
     ),
 ]
 
@@ -43,19 +43,17 @@ DarkOption = Annotated[
 def draw(
     file: Annotated[
         Path | None,
-        typer.Argument(
-            help="A weights file, to draw what it is of; without one, --config says what."
-        ),
+        typer.Argument(metavar="FILE", help="A weights file. Its config is drawn."),
     ] = None,
     config: ConfigOption = None,
     naming: NamingOption = None,
     block: Annotated[
-        str | None, typer.Option(help="One block of a network, as in stages.1.0.")
+        str | None, typer.Option(help="Draw one block of a network, as in stages.1.0.")
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            help="Height and width of the image, as in 224x224: shapes are then numbers, not "
+            help="Height and width of the image, as in 224x224. Shapes are then numbers instead of "
             "formulas."
         ),
     ] = None,
@@ -63,19 +61,20 @@ def draw(
     to: ToOption = None,
     dark: DarkOption = None,
     scale: Annotated[
-        float, typer.Option(help="How much larger than natural size a .png is.", min=0.1, max=10)
+        float, typer.Option(help="Scale of a .png. 1 is the natural size.", min=0.1, max=10)
     ] = 2,
     force: ForceOption = False,
 ) -> None:
-    """Draw a block with its attention, or a network, as its config says it is. Without FILE and
-    --config: as `check`.
+    """Draw a block with its attention, or a network, from its config.
+
+    Without FILE and --config the model is the block from 64 to 128 channels with stride 2.
     """
     from resattn.drawing.pictures import block_of, save, scene_of
     from weights import BlockConfig
     from weights.errors import ArgumentError
 
-    shown, _ = model_or_block(file, config, naming)
-    sides = None if size is None else height_and_width(size)
+    shown, _ = read_model_or_block(file, config, naming)
+    sides = None if size is None else parse_size(size)
     if block is not None:
         shown, sides = block_of(shown, block, sides)
     if opened is not None and not isinstance(shown, BlockConfig):
@@ -92,7 +91,7 @@ def draw(
 
 
 def draw_on_terminal(picture: Scene) -> None:
-    """In colour where there is any, in ASCII where the terminal's encoding has no more."""
+    """Prints the picture, in colour if the terminal has it, in ASCII if its encoding needs it."""
     from resattn.drawing.terminal import COLOURS, lines, plain
 
     drawn = lines(picture)
@@ -104,7 +103,7 @@ def draw_on_terminal(picture: Scene) -> None:
         parts = []
         for words, form in line:
             colour = COLOURS.get(form.split(" ")[0])
-            # None where there is nothing to say: what is not dim would no longer be bold.
+            # None instead of False: dim=False would turn bold off.
             bold, dim = "name" in form or None, form == "quiet" or None
             parts.append(typer.style(words, fg=colour, bold=bold, dim=dim) if form else words)
         typer.echo("".join(parts).rstrip())

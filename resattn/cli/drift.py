@@ -12,8 +12,8 @@ import typer
 from resattn.cli.arguments import (
     ConfigOption,
     FrameworksOption,
-    frameworks_from,
-    model_given,
+    parse_frameworks,
+    read_model,
     write_json,
 )
 from resattn.cli.terminal import status
@@ -24,46 +24,54 @@ if TYPE_CHECKING:
     from weights.config import Config
     from weights.recipe import Optimizer, Recipe
 
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        help="An optimizer for the recipe of the digits (sgd, adam or adamw), or a whole "
+        "recipe as JSON, as weights.Recipe.to_json writes it."
+    ),
+]
+
 
 def drift(
     file: Annotated[
         Path | None,
-        typer.Argument(help="A weights file to begin with; without one, random weights."),
+        typer.Argument(
+            metavar="FILE", help="A weights file to start from. Without it the weights are random."
+        ),
     ] = None,
     config: ConfigOption = None,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="sgd, adam or adamw (on the digits' schedule), or a recipe as JSON "
-            "(weights.Recipe.to_json)."
-        ),
-    ] = "sgd",
+    recipe: RecipeOption = "sgd",
     frameworks: FrameworksOption = None,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    steps: Annotated[int, typer.Option(help="How many training steps.", min=1)] = 100,
-    oracle: Annotated[bool, typer.Option(help="Train the NumPy oracle, too.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the random weights.", min=0)] = 0,
+    dtype: Annotated[
+        str, typer.Option(help="The dtype to compute in: float32 or float64.")
+    ] = "float32",
+    steps: Annotated[int, typer.Option(help="Number of training steps.", min=1)] = 100,
+    oracle: Annotated[bool, typer.Option(help="Also train the NumPy oracle.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the random weights.", min=0)] = 0,
     as_json: Annotated[
-        Path | None, typer.Option("--json", help="Also write every step to this file.")
+        Path | None,
+        typer.Option("--json", help="Also write the differences after each step to this file."),
     ] = None,
 ) -> None:
-    """Train the same weights by the same recipe in each framework and show how far they drift
-    apart, step by step.
+    """Train the same weights by the same recipe in each framework, and show how far they drift
+    apart.
 
-    On the handwritten digits that come with scikit-learn, or on random images where a model does
-    not take those. In float64 exit status 1 if parameters differ by more than 1e-9.
+    The data are the handwritten digits of scikit-learn, or random images if the model does not take
+    digits. In float64 the exit status is 1 if parameters, statistics or moments differ by more than
+    1e-9. Without FILE and --config the model is the network of the demo.
     """
     from resattn.checking.draws import random_arrays
     from resattn.training import drift as training
     from resattn.training.train_digits import CONFIG
 
-    described, arrays = model_given(file, config)
+    described, arrays = read_model(file, config)
     described = described or CONFIG
-    compared = frameworks_from(frameworks, described)
+    compared = parse_frameworks(frameworks, described)
     check_options(compared, oracle, dtype)
     arrays = random_arrays(described, dtype, seed) if arrays is None else arrays
-    chosen = recipe_from(recipe, steps)
-    pictures, labels = training_data(described, chosen.batch_size)
+    chosen = parse_recipe(recipe, steps)
+    pictures, labels = load_training_data(described, chosen.batch_size)
     with status("train") as show_step:
         outcome = training.drift(
             described,
@@ -85,19 +93,20 @@ def drift(
 
 
 def check_options(frameworks: tuple[str, ...], oracle: bool, dtype: str) -> None:
-    """Raises ArgumentError for options that leave nothing to compare."""
+    """Raises ArgumentError if there is nothing to compare, and for an unknown dtype."""
     from weights.errors import ArgumentError
 
     if len(frameworks) + oracle < 2:
         raise ArgumentError(
-            "--frameworks: drift is between two; name another framework, or add --oracle"
+            f"--frameworks: expected two or more to compare, got {', '.join(frameworks)!r}; name "
+            "another one, or add --oracle"
         )
     if dtype not in ("float32", "float64"):
         raise ArgumentError(f"--dtype: expected float32 or float64, got {dtype!r}")
 
 
-def recipe_from(text: str, steps: int) -> Recipe:
-    """The name of an optimizer, with the rates that train the digits, or a recipe as JSON."""
+def parse_recipe(text: str, steps: int) -> Recipe:
+    """The value of --recipe: an optimizer for the recipe of the digits, or a recipe as JSON."""
     from resattn.training.train_digits import OPTIMIZER
     from resattn.training.train_digits import recipe as digits_recipe
     from weights import Adam, AdamW, Recipe
@@ -121,10 +130,8 @@ def recipe_from(text: str, steps: int) -> Recipe:
     return Recipe.from_dict(values)
 
 
-def training_data(config: Config, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels: the digits where the model takes them, else random ones, as many as ten
-    batches.
-    """
+def load_training_data(config: Config, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels: the digits if the model takes them, else ten batches of random ones."""
     import numpy as np
 
     from resattn.checking.crosscheck import default_size

@@ -11,8 +11,8 @@ import typer
 from resattn.cli.arguments import (
     ConfigOption,
     NamingOption,
-    height_and_width,
-    model_or_block,
+    parse_size,
+    read_model_or_block,
     write_json,
 )
 from resattn.cli.terminal import print_line
@@ -20,44 +20,44 @@ from resattn.cli.terminal import print_line
 
 def explain(
     file: Annotated[
-        Path | None, typer.Argument(help="A weights file; what it holds is explained.")
+        Path | None, typer.Argument(metavar="FILE", help="A weights file. Its config is explained.")
     ] = None,
     config: ConfigOption = None,
     naming: NamingOption = None,
     size: Annotated[
         str | None,
         typer.Option(
-            help="Height and width of the images, as in 32x33; by default 32x32, or 224x224 for "
-            "ImageNet's networks."
+            help="Height and width of the images, as in 32x33. Default: 32x32, or 224x224 for "
+            "networks for ImageNet."
         ),
     ] = None,
     batch: Annotated[
         int,
-        typer.Option(help="How many images, for the memory and for batch norm in training.", min=1),
+        typer.Option(
+            help="Number of images, for the memory and for batch norm in training.", min=1
+        ),
     ] = 8,
     dtype: Annotated[
-        str, typer.Option(help="Of the activations: float16, float32 or float64.")
+        str, typer.Option(help="The dtype of the activations: float16, float32 or float64.")
     ] = "float32",
-    language: Annotated[str, typer.Option("--lang", help="en or zh.")] = "en",
+    language: Annotated[str, typer.Option("--lang", help="The language: en or zh.")] = "en",
     code: Annotated[
         str | None,
-        typer.Option(
-            help="Show the lines of this implementation beside what they compute: torch, jax or tf."
-        ),
+        typer.Option(help="Also show the lines of code that compute each step: torch, jax or tf."),
     ] = None,
     as_json: Annotated[
-        Path | None, typer.Option("--json", help="Also write all of it to this file.")
+        Path | None, typer.Option("--json", help="Also write the explanation to this file.")
     ] = None,
 ) -> None:
-    """Tell what a block or a network computes, step by step, what it costs, and what a port of it
-    must get right.
+    """Explain what a block or a network computes, step by step.
 
-    Without FILE and --config it takes the block 64 to 128 channels with stride 2.
+    The explanation ends with what the model costs and what a port of it must get right. Without
+    FILE and --config the model is the block from 64 to 128 channels with stride 2.
     """
     from resattn.explaining import explanation
 
-    described, _ = model_or_block(file, config, naming)
-    sides = None if size is None else height_and_width(size)
+    described, _ = read_model_or_block(file, config, naming)
+    sides = None if size is None else parse_size(size)
     explained = explanation.explain(described, sides, batch, dtype, code)
     for line, style in explained.lines(get_terminal_size().columns, language):
         print_line(line, style)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resattn.cli.arguments import ConfigOption, NamingOption, SourceArgument, config_from
+from resattn.cli.arguments import ConfigOption, NamingOption, read_config
 from resattn.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -15,16 +16,20 @@ if TYPE_CHECKING:
     from weights.config import Config
 
 
-def inspect(file: SourceArgument, config: ConfigOption = None, naming: NamingOption = None) -> None:
-    """Say what a weights file holds: its config, and every parameter with its shape, dtype and
-    range.
-    """
+def inspect(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .safetensors, .npz, .pt, .pth or .th file.")
+    ],
+    config: ConfigOption = None,
+    naming: NamingOption = None,
+) -> None:
+    """Show a weights file: its config, and the shape, dtype and range of each parameter."""
     from weights.compare import columns
     from weights.files.store import read
     from weights.schema import schema
 
-    described, arrays = read(file, config_from(config), naming)
-    typer.echo(f"{file.name}: {summary(described, arrays)}")
+    described, arrays = read(file, read_config(config), naming)
+    typer.echo(f"{file.name}: {summarize(described, arrays)}")
     typer.echo(f"config: {described.to_json()}\n")
     table = [("parameter", "shape", "axes", "dtype", "least", "greatest", "mean")]
     doubts = []
@@ -34,21 +39,21 @@ def inspect(file: SourceArgument, config: ConfigOption = None, naming: NamingOpt
         shape = " x ".join(map(str, parameter.shape))
         numbers = (f"{least:.3g}", f"{greatest:.3g}", f"{mean:.3g}")
         table.append((parameter.name, shape, parameter.axes, array.dtype.name, *numbers))
-        doubts += doubtful(parameter.name, parameter.role, array)
+        doubts += find_doubts(parameter.name, parameter.role, array)
     typer.echo("\n".join(columns(table)))
     for doubt in doubts:
         print_line(f"warning: {doubt}", "warning")
 
 
-def summary(config: Config, arrays: dict[str, np.ndarray]) -> str:
-    """One line: what it is, how many arrays and numbers, of which dtype."""
+def summarize(config: Config, arrays: dict[str, np.ndarray]) -> str:
+    """One line: the model, the numbers of arrays and of values, the dtypes."""
     dtypes = ", ".join(sorted({array.dtype.name for array in arrays.values()}))
     count = sum(array.size for array in arrays.values())
     return f"{config.describe()}; {len(arrays)} arrays, {count:,} numbers, {dtypes}"
 
 
-def doubtful(name: str, role: str, array: np.ndarray) -> list[str]:
-    """What no trained network should hold."""
+def find_doubts(name: str, role: str, array: np.ndarray) -> list[str]:
+    """A sentence for each sign of damage: values that are not finite, negative variances."""
     import numpy as np
 
     doubts = []

@@ -11,31 +11,39 @@ from resattn.cli.arguments import (
     ConfigOption,
     ForceOption,
     NamingOption,
-    SourceArgument,
-    config_from,
+    read_config,
 )
-from resattn.cli.inspect import summary
+from resattn.cli.inspect import summarize
 from resattn.cli.terminal import status
 
 
 def port(
-    source: SourceArgument,
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A .safetensors, .npz, .pt, .pth or .th file.")
+    ],
     target: Annotated[
-        Path, typer.Argument(help="A .safetensors, .npz, .pt, .pth or .keras file to write.")
+        Path,
+        typer.Argument(
+            metavar="TARGET",
+            help="The file to write: .safetensors, .npz, .pt, .pth, .th or .keras.",
+        ),
     ],
     config: ConfigOption = None,
     naming: NamingOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Write the weights in SOURCE in the format that the suffix of TARGET names, bit for bit."""
+    """Convert a weights file to another format, bit for bit.
+
+    The suffix of TARGET names the format.
+    """
     from weights.errors import ArgumentError
     from weights.files.store import read, write
 
     if target.exists() and not force:
         raise ArgumentError(f"{target}: exists already; pass --force to replace it")
-    described, arrays = read(source, config_from(config), naming)
+    described, arrays = read(source, read_config(config), naming)
     with status(f"writing {target.name}"):
         write(target, described, arrays)
-    typer.echo(f"{source.name} -> {target.name}: {summary(described, arrays)}")
+    typer.echo(f"{source.name} -> {target.name}: {summarize(described, arrays)}")
     if target.suffix != ".keras":
         typer.echo(f"Next: resattn check {target}")

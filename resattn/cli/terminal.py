@@ -1,4 +1,4 @@
-"""What several commands print: lines in a style, a status line, shortened messages."""
+"""Output that several commands share: styled lines, a status line, shortened messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def print_report(lines: Iterable[str]) -> None:
 def status(line: str) -> Iterator[Callable[[str], None]]:
     """Shows a spinner with `line` on the terminal while the body runs.
 
-    Yields a function that adds the step that is being done: `step("oracle")` shows "line: oracle".
+    Yields a function that adds the current step: show_step("oracle") shows "line: oracle".
     """
     from rich.console import Console
 
@@ -44,8 +44,8 @@ def status(line: str) -> Iterator[Callable[[str], None]]:
         yield lambda step: spinner.update(f"{line}: {step}")
 
 
-def shortened(message: str, most: int = 20) -> str:
-    """The first `most` lines of a message, and the number of those left out.
+def shorten(message: str, most: int = 20) -> str:
+    """The first `most` lines of a message, and the number of lines left out.
 
     A checkpoint of another network has hundreds of faults.
     """
