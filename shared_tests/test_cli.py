@@ -11,9 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from resattn.checking.draws import random_arrays
-from resattn.cli.app import app, main, shortened
-from weights import BlockConfig, WeightsError, preset, read, write
+from resattn.cli.app import app, main
+from resattn.cli.terminal import shorten
+from weights import BlockConfig, NetworkConfig, WeightsError, preset, read, write
 from weights.attention import ATTENTION, attention_parameters
+from weights.errors import ArgumentError, FileError, MissingFileError, ResattnError
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "weights" / "pretrained" / "se-digits.safetensors"
@@ -31,8 +33,10 @@ def run(*arguments):
 
 
 def fails(error, message, *arguments):
+    """error: one of `weights.errors`; `main` shows those alone as a message."""
+    assert issubclass(error, ResattnError)
     result = run(*arguments)
-    assert isinstance(result.exception, error), result.output
+    assert isinstance(result.exception, error), repr(result.exception)
     assert message in str(result.exception)
 
 
@@ -47,7 +51,8 @@ sys.argv = ["resattn", "--help"]
 try:
     main()
 finally:
-    slow = {"numpy", "safetensors", "torch", "jax", "flax", "keras", "tensorflow", "weights", "shared_tests", "sklearn"}
+    slow = {"numpy", "safetensors", "weights", "shared_tests", "sklearn", "rich.progress"}
+    slow |= {"torch", "jax", "flax", "keras", "tensorflow"}
     print("LOADED", sorted(slow & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -92,10 +97,10 @@ def test_port_keeps_every_bit(torch, block, tmp_path):
     assert (tmp_path / "c.safetensors").read_bytes() == block.read_bytes()
 
 
-def test_port_does_not_replace_unless_told(block, tmp_path):
+def test_port_replaces_a_file_only_with_force(block, tmp_path):
     (tmp_path / "there.npz").write_text("precious")
     fails(
-        ValueError,
+        ArgumentError,
         "there.npz: exists already; pass --force to replace it",
         "port",
         block,
@@ -115,10 +120,15 @@ def test_config_option(tmp_path):
     for config in (BLOCK.to_json(), tmp_path / "block.json"):
         assert run("inspect", path, "--config", config).exit_code == 0
     fails(
-        ValueError, "--config: expected a preset (resnet18", "inspect", path, "--config", "resnet19"
+        ArgumentError,
+        "--config: expected a preset (resnet18",
+        "inspect",
+        path,
+        "--config",
+        "resnet19",
     )
-    fails(FileNotFoundError, "there is no such file", "inspect", path, "--config", "nowhere.json")
-    fails(ValueError, "--config: expected JSON", "inspect", path, "--config", "{oops")
+    fails(MissingFileError, "there is no such file", "inspect", path, "--config", "nowhere.json")
+    fails(ArgumentError, "--config: expected JSON", "inspect", path, "--config", "{oops")
     fails(
         WeightsError,
         "bare.safetensors does not fit its config",
@@ -173,12 +183,12 @@ def test_check_on_images_of_ones_own(torch, block, tmp_path):
     assert "in float64, input 3 x 3 x 6 x 8" in result.output
     assert result.output.count("bn1.running_var") == 2
     fails(
-        ValueError,
+        ArgumentError,
         "inputs: expected (batch, 3, height, width)",
         *_check(block, tmp_path, np.zeros((2, 2))),
     )
     fails(
-        FileNotFoundError,
+        MissingFileError,
         "there is no such file",
         "check",
         block,
@@ -186,9 +196,9 @@ def test_check_on_images_of_ones_own(torch, block, tmp_path):
         tmp_path / "nowhere.npy",
     )
     np.savez(tmp_path / "text.npy.npz", np.zeros(3))
-    fails(ValueError, "is not a .npy file", "check", block, "--inputs", tmp_path / "text.npy.npz")
+    fails(FileError, "is not a .npy file", "check", block, "--inputs", tmp_path / "text.npy.npz")
     (tmp_path / "text.npy").write_text("hello")
-    fails(ValueError, "is not a .npy file", "check", block, "--inputs", tmp_path / "text.npy")
+    fails(FileError, "is not a .npy file", "check", block, "--inputs", tmp_path / "text.npy")
 
 
 def test_check_traces(all_frameworks, block, tmp_path):
@@ -244,16 +254,16 @@ def test_check_traces_expected_outputs(torch, block, tmp_path):
     assert run(*arguments, tmp_path / "y.npz").exit_code == 0
     np.savez(tmp_path / "z.npz", conv3=y)
     fails(
-        ValueError,
+        ArgumentError,
         "expected: there is no stage 'conv3'; the stages are conv1",
         *arguments,
         tmp_path / "z.npz",
     )
-    fails(FileNotFoundError, "there is no such file", *arguments, tmp_path / "nowhere.npz")
+    fails(MissingFileError, "there is no such file", *arguments, tmp_path / "nowhere.npz")
     (tmp_path / "text.npz").write_text("hello")
     fails(WeightsError, "text.npz: is not a whole .npz file", *arguments, tmp_path / "text.npz")
     fails(
-        ValueError,
+        ArgumentError,
         "give these, too (--inputs)",
         "check",
         block,
@@ -273,17 +283,16 @@ def test_check_in_low_precision(torch, block):
         assert re.search(r"^  in units of eps +torch cpu +bound$", result.output, re.MULTILINE)
         assert "comparisons are within their bound" in result.output
     fails(
-        ValueError,
-        "--dtype bfloat16: can be had without --trace",
+        ArgumentError,
+        "--dtype bfloat16: cannot be combined with --trace, --html",
         "check",
         block,
-        "--dtype",
-        "bfloat16",
-        "--trace",
+        *("--dtype", "bfloat16", "--trace", "--html", "report.html"),
     )
     fails(
-        ValueError,
-        "dtype: expected one of float32, float64, got 'int8'",
+        ArgumentError,
+        "--dtype: expected one of float32, float64, bfloat16, float16, mixed_bfloat16, "
+        "mixed_float16, got 'int8'",
         "check",
         block,
         "--dtype",
@@ -293,7 +302,7 @@ def test_check_in_low_precision(torch, block):
 
 def test_drift(torch, tmp_path):
     pytest.importorskip("sklearn")
-    small = '{"model": "ResidualAttentionNetwork", "in_channels": 1, "classes": 10, "widths": [4], "depths": [1]}'
+    small = NetworkConfig(1, 10, widths=(4,), depths=(1,)).to_json()
     arguments = (
         "drift",
         "--config",
@@ -326,22 +335,26 @@ def test_drift(torch, tmp_path):
     )
     assert "2 steps of Adam, Constant, batches of 16, a block, 3 to 5 channels" in block.output
     fails(
-        ValueError,
+        ArgumentError,
         "--recipe: expected one of sgd, adam, adamw or JSON, got 'rmsprop'",
         *arguments,
         "--recipe",
         "rmsprop",
     )
-    fails(ValueError, "--recipe: expected an object", *arguments, "--recipe", "[]")
+    fails(ArgumentError, "--recipe: expected an object", *arguments, "--recipe", "[]")
     fails(
-        ValueError,
-        "--frameworks: drift is between two; name another framework",
+        ArgumentError,
+        "--frameworks: expected two or more to compare, got 'torch'; name another one",
         "drift",
         "--frameworks",
         "torch",
     )
     fails(
-        ValueError, "--dtype: expected float32 or float64, got 'int8'", "drift", "--dtype", "int8"
+        ArgumentError,
+        "--dtype: expected float32 or float64, got 'int8'",
+        "drift",
+        "--dtype",
+        "int8",
     )
 
 
@@ -354,9 +367,81 @@ def test_check_a_grid_and_its_page(torch, tmp_path):
     assert len(re.findall(r"^  \d+ to \d+, stride", result.output, re.MULTILINE)) == 15
     page = (tmp_path / "grid.html").read_text(encoding="utf-8")
     assert page.count('role="gridcell"') == 15
-    fails(ValueError, "--grid: makes blocks of its own", "check", "--grid", "--config", "resnet20")
-    fails(ValueError, "--grid: makes images of its own sizes", "check", "--grid", "--size", "8x8")
-    fails(ValueError, "--grid: can be had without --trace", "check", "--grid", "--trace")
+    message = "--grid: expected the config of a block, got a network of 9 blocks"
+    fails(ArgumentError, message, "check", "--grid", "--config", "resnet20")
+    for options in (["--size", "8x8"], ["--trace"], ["--inputs", "x.npy", "--expected", "y.npy"]):
+        message = f"--grid: cannot be combined with {', '.join(options[::2])}"
+        fails(ArgumentError, message, "check", "--grid", *options)
+    fails(ArgumentError, "--grid: cannot be combined with FILE", "check", DIGITS, "--grid")
+
+
+GOLDEN = sorted(path.stem for path in (ROOT / "weights" / "golden").iterdir())
+
+
+def golden_lines(output):
+    """(case, framework, excess, verdict) of each line."""
+    pattern = r"^  ([\w-]+) +(\w+ cpu) +([\d.]+|inf) +(ok|OVER) +\w+ "
+    return re.findall(pattern, output, re.MULTILINE)
+
+
+def test_golden(torch, tmp_path):
+    options = ("--frameworks", "torch", "--json", tmp_path / "golden.json")
+    result = run("check", "--golden", *options)
+    assert result.exit_code == 0, result.output
+    lines = golden_lines(result.output)
+    assert sorted(case for case, *_ in lines) == GOLDEN
+    assert all(line[1::2] == ("torch cpu", "ok") and float(line[2]) <= 1 for line in lines)
+    assert f"golden vectors in float32: {len(GOLDEN)} cases" in result.output
+    reports = json.loads((tmp_path / "golden.json").read_text())
+    assert [report["title"].split(":")[0] for report in reports] == [case for case, *_ in lines]
+    compared = sum(len(report["rows"]) for report in reports)
+    assert f"All {compared} comparisons are within their tolerance." in result.output
+
+
+def test_golden_says_no(torch, monkeypatch):
+    from pytorch_impl.attention.eca import EfficientChannel
+
+    monkeypatch.setattr("resattn.checking.golden.CASES", {"pairs": None, "attention-eca": None})
+    right = EfficientChannel.forward
+    monkeypatch.setattr(EfficientChannel, "forward", lambda self, x: 1.001 * right(self, x))
+    result = run("check", "--golden", "--frameworks", "torch", "--dtype", "float64", "--all")
+    assert result.exit_code == 1
+    bad = {case for case, _, excess, verdict in golden_lines(result.output) if verdict == "OVER"}
+    assert bad == {"attention-eca"}
+    assert "golden vectors in float64: 2 cases" in result.output
+    assert re.search(r"^  attention-eca: .+ torch cpu against oracle", result.output, re.MULTILINE)
+    assert re.search(r"^FAILED: \d+ of \d+ comparisons are over", result.output, re.MULTILINE)
+
+
+def test_golden_takes_what_is_installed(torch, monkeypatch):
+    """As where PyTorch alone is installed, and where nothing is."""
+    from weights import MissingFramework
+    from weights.live import adapter
+
+    present = {"torch"}
+
+    def installed(framework):
+        if framework not in present:
+            raise MissingFramework(f"{framework} is not installed; install it")
+        return adapter(framework)
+
+    monkeypatch.setattr("weights.live.adapter", installed)
+    monkeypatch.setattr("resattn.checking.golden.CASES", {"pairs": None})
+    result = run("check", "--golden")
+    assert result.exit_code == 0, result.output
+    assert [line[:2] for line in golden_lines(result.output)] == [("pairs", "torch cpu")]
+    for framework in ("jax", "tf"):
+        assert f"not checked: {framework} is not installed; install it" in result.output
+    present.clear()
+    fails(MissingFramework, "no framework is installed:\ntorch is not", "check", "--golden")
+
+
+def test_golden_options():
+    options = ("--size", "8x8", "--batch", "8", "--dtype", "float16")
+    message = "--golden: cannot be combined with FILE, --size, --batch, --dtype float16"
+    fails(ArgumentError, message, "check", DIGITS, "--golden", *options)
+    message = "--frameworks: expected names separated by commas, got ' ,'"
+    fails(ArgumentError, message, "check", "--golden", "--frameworks", " ,")
 
 
 def _check(block, tmp_path, array):
@@ -366,7 +451,7 @@ def _check(block, tmp_path, array):
 
 def test_check_options(block):
     fails(
-        ValueError,
+        ArgumentError,
         "--size: expected HEIGHTxWIDTH as in 32x33, got '32'",
         "check",
         block,
@@ -374,7 +459,7 @@ def test_check_options(block):
         "32",
     )
     fails(
-        ValueError,
+        ArgumentError,
         "--size: expected HEIGHTxWIDTH as in 32x33, got '\u00b2x3'",
         "check",
         block,
@@ -382,14 +467,14 @@ def test_check_options(block):
         "\u00b2x3",
     )
     fails(
-        ValueError,
-        "--naming: names what is in a file, but no file was given",
+        ArgumentError,
+        "--naming: names what is in a file, so it needs FILE",
         "check",
         "--naming",
         "torchvision",
     )
     fails(
-        ValueError,
+        ArgumentError,
         "framework: expected one of torch, jax, tf",
         "check",
         block,
@@ -398,16 +483,107 @@ def test_check_options(block):
     )
 
 
-def test_what_a_user_can_mend_is_one_message_and_status_2(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["resattn", "inspect", str(tmp_path / "missing.npz")])
+# Errors
+
+
+def run_main(monkeypatch, *arguments):
+    """The exit status of `main`."""
+    monkeypatch.setattr(sys, "argv", ["resattn", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
-    assert stopped.value.code == 2
+    return stopped.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("check", "--inputs", "x.npy"), "--inputs x.npy: there is no such file"),
+        (("attention", "--size", "7"), "--size: expected HEIGHTxWIDTH as in 32x33, got '7'"),
+        (("inspect", "missing.npz"), "missing.npz: there is no such file"),
+    ],
+)
+def test_an_error_of_the_user_is_one_message_and_status_2(
+    tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert run_main(monkeypatch, *arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("resattn: ")
-    assert captured.err.rstrip().endswith("missing.npz: there is no such file")
-    assert len(captured.err.splitlines()) == 1
+    assert captured.err == f"resattn: {message}\n"
+
+
+def test_debug_shows_the_traceback(monkeypatch, capsys):
+    assert run_main(monkeypatch, "--debug", "attention", "--size", "7") == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("Traceback (most recent call last):\n")
+    assert "in parse_size\n" in captured.err
+    assert captured.err.endswith(
+        "ArgumentError: --size: expected HEIGHTxWIDTH as in 32x33, got '7'\n"
+    )
+
+
+def test_a_bug_keeps_its_traceback(block):
+    """In a process of its own, which shows what a user sees."""
+    code = f"""
+import sys
+import weights.files.store
+from resattn.cli.app import main
+
+def read(*arguments):
+    raise ValueError("zip() argument 2 is shorter")
+
+weights.files.store.read = read
+sys.argv = ["resattn", "inspect", {str(block)!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert "in read\n" in done.stderr
+    assert done.stderr.endswith("ValueError: zip() argument 2 is shorter\n")
+
+
+def test_a_wrong_option_is_left_to_typer(monkeypatch, capsys):
+    assert run_main(monkeypatch, "check", "--sise", "8x8") == 2
+    captured = capsys.readouterr()
+    assert "No such option" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_file_of_images_that_cannot_be_read(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "x.npy").touch()
+    monkeypatch.setattr(Path, "open", refuse)
+    message = "x.npy: cannot be read (Permission denied)"
+    fails(FileError, message, "check", "--inputs", tmp_path / "x.npy")
+
+
+def test_a_module_that_cannot_be_read(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").touch()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    fails(FileError, "mine.py: cannot be read", "--import", tmp_path / "mine.py", "attention")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.inside", "json.nowhere", "a b", ".up", ""])
+def test_modules_that_cannot_be_found(name):
+    fails(ArgumentError, f"--import {name}: there is no such module", "--import", name, "attention")
+
+
+def test_an_error_in_a_module_of_the_user_is_not_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "broken_package").mkdir()
+    (tmp_path / "broken_package" / "__init__.py").write_text("import not_installed_anywhere\n")
+    for name in ("broken_package", "broken_package.inside", "broken_package/__init__.py"):
+        error = run("--import", name, "attention").exception
+        assert type(error) is ModuleNotFoundError
+        assert error.name == "not_installed_anywhere"
+    fails(
+        MissingFileError, "--import absent.py: there is no such file", "--import", "absent.py",
+        "attention",
+    )  # fmt: skip
 
 
 def test_reports_with_infinite_differences_are_json(torch, tmp_path):
@@ -434,8 +610,8 @@ def test_reports_with_infinite_differences_are_json(torch, tmp_path):
 def test_long_messages_are_shortened():
     error = WeightsError("it does not fit:", [f"{number:03}: missing" for number in range(200)])
     assert len(error.faults) == 200
-    assert shortened(str(error)).splitlines()[-1] == "  and 181 more"
-    assert shortened("one line") == "one line"
+    assert shorten(str(error)).splitlines()[-1] == "  and 181 more"
+    assert shorten("one line") == "one line"
 
 
 def test_demo(all_frameworks):
@@ -463,6 +639,27 @@ def test_the_pretrained_file_is_small_and_whole():
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
+def test_the_training_of_the_demo_learns(torch):
+    """A network that is trained for 3 of the 40 epochs reads most of the held-out digits."""
+    pytest.importorskip("sklearn")
+    from rich.console import Console
+
+    from resattn.training.digits import split
+    from resattn.training.train_digits import count_correct, train
+
+    data = split()
+    model = train(data.training_images, data.training_labels, 3, 0, Console(quiet=True))
+    assert not model.training
+    assert count_correct(model, data.held_out_images, data.held_out_labels) > 0.85 * 450
+
+
+def test_drift_has_the_recipe_of_the_demo():
+    from resattn.cli.drift import parse_recipe
+    from resattn.training.train_digits import recipe
+
+    assert parse_recipe("sgd", 30) == recipe(30)
+
+
 # Attention
 
 
@@ -486,7 +683,7 @@ def test_attention_lists_every_kind(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ATTENTION)
-def test_attention_tells_about_one_kind(kind):
+def test_attention_describes_one_kind(kind):
     done = run("attention", kind, "--channels", "64", "--size", "6x5")
     assert done.exit_code == 0, done.output
     described = ATTENTION[kind]
@@ -508,14 +705,14 @@ def test_attention_with_options():
         f"{32 * 196 + 64 + 2 * 32 * 2 + 34:,} parameters, {32 * 196 + 2 * 32 * 2:,} multiply-adds"
         in output
     )
-    fails(ValueError, "--options: are those of one KIND", "attention", "--options", "{}")
-    fails(ValueError, "--options: expected JSON, got 'x'", "attention", "se", "--options", "x")
-    fails(ValueError, "--options: expected an object", "attention", "se", "--options", "[1]")
-    fails(ValueError, "'se' has no 'x'", "attention", "se", "--options", '{"x": 1}')
+    fails(ArgumentError, "--options: expected a KIND that has them", "attention", "--options", "{}")
+    fails(ArgumentError, "--options: expected JSON, got 'x'", "attention", "se", "--options", "x")
+    fails(ArgumentError, "--options: expected an object", "attention", "se", "--options", "[1]")
+    fails(ArgumentError, "'se' has no 'x'", "attention", "se", "--options", '{"x": 1}')
 
 
 def test_attention_of_no_such_kind():
-    fails(ValueError, "attention: expected one of none, se, ese", "attention", "sse")
+    fails(ArgumentError, "attention: expected one of none, se, ese", "attention", "sse")
     assert (
         "mhsa                 -" in run("attention", "--channels", "3").stdout
     )  # four heads do not divide three channels

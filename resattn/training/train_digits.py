@@ -1,7 +1,7 @@
-"""Trains the network of the demo: `python -m resattn.training.train_digits`. Needs PyTorch and scikit-learn,
-and no GPU.
+"""Trains the network of the demo: `python -m resattn.training.train_digits`.
 
-One fixed recipe, as many epochs as were asked for, no look at the held-out digits before the end.
+Needs PyTorch and scikit-learn, but no GPU. The recipe and the number of epochs are fixed in
+advance. The held-out digits are read once, at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import weights
 from resattn.training.digits import BACKGROUND, MissingData, Split, split
+from weights.convert import reorder
 from weights.live import adapter
+from weights.recipe import SGD, Cosine, Optimizer, Recipe, steps_an_epoch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,17 +33,19 @@ CONFIG = weights.NetworkConfig(
     attention_options={"reduction": 4},
 )
 
-BATCH = 64
-LEARNING_RATE = 0.1
-MOMENTUM = 0.9
-WEIGHT_DECAY = 5e-4
-LABEL_SMOOTHING = 0.1
+OPTIMIZER = SGD(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 SHIFT = 1  # pixels, at most, in each direction
 
 
-def shifted(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """Each image moved by up to SHIFT pixels in both directions; what comes into view is
-    background.
+def recipe(steps: int, optimizer: Optimizer = OPTIMIZER, seed: int = 0) -> Recipe:
+    """The recipe for the digits. `resattn drift` uses it with other optimizers, too."""
+    return Recipe(optimizer, Cosine(steps), label_smoothing=0.1, batch_size=64, seed=seed)
+
+
+def shift(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """Moves each image by up to SHIFT pixels in both directions, and fills in background.
+
+    images: (image, channel, row, col) -> the same shape.
     """
     size = images.shape[-1]
     border = ((0, 0), (0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT))
@@ -49,51 +53,35 @@ def shifted(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
     rows, cols = (
         random.randint(0, 2 * SHIFT + 1, len(images))[:, None] + np.arange(size) for _ in range(2)
     )
-    return padded[
-        np.arange(len(images))[:, None, None], :, rows[:, :, None], cols[:, None, :]
-    ].transpose(0, 3, 1, 2)
+    moved = padded[np.arange(len(images))[:, None, None], :, rows[:, :, None], cols[:, None, :]]
+    return reorder(moved, "image row col channel", "image channel row col")
 
 
 def train(
     images: np.ndarray, labels: np.ndarray, epochs: int, seed: int, console: Console
 ) -> nn.Module:
-    """A network trained on these images for a number of epochs. The same seed gives the same
-    network on the same machine.
+    """A network that was trained on the images for `epochs` epochs, in evaluation mode.
+
+    images: (image, channel, row, col). labels: (image,). seed: of the first weights, the order of
+    the images and their shifts; the same seed gives the same network on the same machine.
     """
     import torch
 
     torch.manual_seed(seed)
     random = np.random.RandomState(seed)
-    model = adapter("torch").create(CONFIG, dtype="float32", device="cpu")
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        LEARNING_RATE,
-        momentum=MOMENTUM,
-        weight_decay=WEIGHT_DECAY,
-        nesterov=True,
-    )
-    steps = len(images) // BATCH  # what remains of an epoch is left out; the next epoch draws anew
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
-    criterion = torch.nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
-
-    model.train()
+    model: nn.Module = adapter("torch").create(CONFIG, dtype="float32", device="cpu")
+    epoch = steps_an_epoch(recipe(1), len(images))
+    trainer = weights.Trainer(model, recipe(epochs * epoch, seed=seed), len(images))
     with _progress(console) as progress:
         for _ in progress.track(range(epochs), description="Training, epochs"):
-            order = random.permutation(len(images))
-            for batch in order[: steps * BATCH].reshape(steps, BATCH):
-                loss = criterion(
-                    model(torch.from_numpy(shifted(images[batch], random))),
-                    torch.from_numpy(labels[batch]),
-                )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+            # A Trainer does not augment. Within an epoch it uses each image at most once, so new
+            # copies for each epoch do the same.
+            trainer.train(shift(images, random), labels, epoch)
     return model.eval()
 
 
-def correct(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> int:
-    """How many images the model classifies as their label says."""
+def count_correct(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> int:
+    """The number of images that the model classifies correctly."""
     return int((adapter("torch").forward(model, images).argmax(axis=1) == labels).sum())
 
 
@@ -108,7 +96,7 @@ def _progress(console: Console) -> Progress:
 
 
 def _deterministic() -> None:
-    """One thread, since sums over several may be added up in another order."""
+    """Uses one thread. Several threads may add up a sum in another order."""
     import torch
 
     torch.set_num_threads(1)
@@ -116,7 +104,7 @@ def _deterministic() -> None:
 
 
 def _check_output(path: Path) -> None:
-    """Before the training, not after it."""
+    """Raises typer.BadParameter for a file that cannot be written, before the training starts."""
     if path.suffix != ".safetensors":
         raise typer.BadParameter(f"expected a .safetensors file, got {path}", param_hint="--output")
     if not path.parent.is_dir():
@@ -130,7 +118,7 @@ def _summary(model: nn.Module, data: Split, seconds: float) -> str:
     )
     lines = [f"Trained in {seconds:.0f} seconds."]
     for name, images, labels in parts:
-        right = correct(model, images, labels)
+        right = count_correct(model, images, labels)
         lines.append(f"{name}: {right} of {len(labels)} right, {right / len(labels):.2%}")
     return "\n".join(lines)
 
@@ -141,10 +129,13 @@ def main(
     ),
     epochs: Annotated[int, typer.Option(min=1, help="Passes through the training digits.")] = 40,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the first weights, the order of images and their shifts.")
+        int,
+        typer.Option(
+            min=0, help="Seed of the first weights, the order of the images and their shifts."
+        ),
     ] = 0,
 ) -> None:
-    """Trains a small residual network with squeeze-and-excitation on handwritten digits and writes
+    """Trains a small residual network with squeeze-and-excitation on handwritten digits, and writes
     its weights.
     """
     _check_output(output)

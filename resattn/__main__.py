@@ -1,0 +1,5 @@
+"""`python -m resattn`."""
+
+from resattn.cli.app import main
+
+main()

@@ -1,0 +1,272 @@
+"""The options that several commands share, and the functions that read their values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from weights.config import Config
+
+# Arguments and options of several commands.
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        help="The block or network, for a file that holds no config: a preset (resnet18, resnet34 "
+        "or resnet20, each also with se- in front for squeeze-and-excitation), a JSON file, "
+        "or JSON text.",
+    ),
+]
+NamingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--naming",
+        help="The library that named the parameters in the file, if the names are not ours: "
+        "torchvision or cifar-resnet.",
+    ),
+]
+FrameworksOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The frameworks to compare, separated by commas: torch, jax, tf. Default: all of them."
+    ),
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of the random weights and images.", min=0)]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+
+# Options of `check`. It has too many to declare them in its signature.
+
+CheckedFileArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="FILE", help="A weights file. Without it the weights are random."),
+]
+DevicesOption = Annotated[
+    str, typer.Option(help="The devices to compute on, separated by commas: cpu, cuda.")
+]
+CheckDtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The dtype to compute in: float32 or float64. Default: that of the weights. Or a low "
+        "precision, judged in units of its eps: bfloat16, float16, mixed_bfloat16, "
+        "mixed_float16."
+    ),
+]
+CheckSizeOption = Annotated[
+    str | None, typer.Option(help="Height and width of the random images, as in 32x33.")
+]
+CheckBatchOption = Annotated[int, typer.Option(help="Number of random images.", min=1)]
+InputsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="A .npy file of images, of shape (batch, channels, height, width), to use instead of "
+        "random ones."
+    ),
+]
+AllOption = Annotated[
+    bool,
+    typer.Option("--all", help="Show every tensor or stage, not only the worst of each quantity."),
+]
+TraceOption = Annotated[
+    bool,
+    typer.Option(
+        "--trace", help="Compare stage by stage, and say which stage differs first, and why."
+    ),
+]
+ExpectedOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Your own outputs for the images in --inputs: a .npy file of the output, or a .npz "
+        "file of stages by name (conv1, bn1, ..., output). If they differ, the trace names "
+        "the cause."
+    ),
+]
+GridOption = Annotated[
+    bool,
+    typer.Option(
+        "--grid",
+        help="Check 15 blocks with other strides and channels. Their attention is that of the "
+        "block in --config.",
+    ),
+]
+GoldenOption = Annotated[
+    bool,
+    typer.Option(
+        "--golden",
+        help="Check this installation: compute the problems that are stored in the package, and "
+        "compare with the stored answers. Default: in the frameworks that are installed.",
+    ),
+]
+ReportJsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Also write the whole report to this file.")
+]
+ReportHtmlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        help="Also write the report as a page: the first failure, a heat map, every stage.",
+    ),
+]
+
+
+# Functions that read the values.
+
+
+def read_config(text: str | None) -> Config | None:
+    """The value of --config, a preset's name, a JSON file or JSON text -> the config."""
+    from weights.config import PRESETS, config_from_json, preset
+    from weights.errors import ArgumentError
+    from weights.files.store import config_file
+
+    if text is None:
+        return None
+    if text in PRESETS:
+        return preset(text)
+    if text.lstrip().startswith("{"):
+        return config_from_json(text, "--config")
+    if Path(text).suffix == ".json":
+        return config_file(text)
+    raise ArgumentError(
+        f"--config: expected a preset ({', '.join(PRESETS)}), a .json file or JSON text, got "
+        f"{text!r}"
+    )
+
+
+def read_model(
+    file: Path | None, config: str | None, naming: str | None = None
+) -> tuple[Config | None, dict[str, np.ndarray] | None]:
+    """The config and the arrays of FILE, read with --config and --naming.
+
+    Without FILE there are no arrays; without FILE and --config there is no config.
+    """
+    from weights.errors import ArgumentError
+    from weights.files.store import read
+
+    described = read_config(config)
+    if file is None:
+        if naming is not None:
+            raise ArgumentError(
+                "--naming: names what is in a file, so it needs FILE, which was not given"
+            )
+        return described, None
+    return read(file, described, naming)
+
+
+def read_model_or_block(
+    file: Path | None, config: str | None, naming: str | None
+) -> tuple[Config, dict[str, np.ndarray] | None]:
+    """As `read_model`. Without FILE and --config: the block from 64 to 128 channels, stride 2."""
+    from weights import BlockConfig
+
+    described, arrays = read_model(file, config, naming)
+    return described or BlockConfig(64, 128, 3, 2), arrays
+
+
+def parse_frameworks(text: str | None, config: Config) -> tuple[str, ...]:
+    """The value of --frameworks. Default: every framework that can build the config.
+
+    An attention kind of the user may be registered for some frameworks alone.
+    """
+    from weights.attention import ATTENTION
+    from weights.config import own_kinds
+    from weights.frameworks import LAYOUTS
+
+    if text is not None:
+        return parse_names("--frameworks", text)
+    kinds = [ATTENTION[kind] for kind in own_kinds(config)]
+    return tuple(name for name in LAYOUTS if all(name in kind.modules for kind in kinds))
+
+
+def list_given_options(context: typer.Context) -> list[str]:
+    """The arguments and options on the command line, as "FILE" and "--size"."""
+    return [
+        parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
+        for parameter in context.command.params
+        if (source := context.get_parameter_source(str(parameter.name)))
+        and source.name == "COMMANDLINE"
+    ]
+
+
+def parse_names(option: str, text: str) -> tuple[str, ...]:
+    """The names in the value of an option, separated by commas, each once."""
+    from weights.errors import ArgumentError
+
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not found:
+        raise ArgumentError(f"{option}: expected names separated by commas, got {text!r}")
+    return found
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """The value of --size: "32x33" -> (32, 33)."""
+    from weights.errors import ArgumentError
+
+    height, _, width = text.partition("x")
+    if not all(side.isascii() and side.isdigit() and int(side) for side in (height, width)):
+        raise ArgumentError(f"--size: expected HEIGHTxWIDTH as in 32x33, got {text!r}")
+    return int(height), int(width)
+
+
+def parse_json_object(option: str, text: str) -> dict[str, Any]:
+    """The JSON object in the value of an option."""
+    from weights.errors import ArgumentError
+
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ArgumentError(f"{option}: expected JSON, got {text!r} ({error})") from None
+    if not isinstance(values, dict):
+        raise ArgumentError(
+            f"{option}: expected an object of option names and values, got {text!r}"
+        )
+    return values
+
+
+def read_images(option: str, path: Path) -> np.ndarray:
+    """The array in a .npy file. option: the option that named the file, for messages.
+
+    Raises MissingFileError, and FileError for a file that cannot be read.
+    """
+    import numpy as np
+
+    from weights.errors import FileError, MissingFileError
+
+    if not path.is_file():
+        raise MissingFileError(f"{option} {path}: there is no such file")
+    try:
+        with path.open("rb") as handle:
+            return np.lib.format.read_array(handle, allow_pickle=False)
+    except OSError as error:
+        raise FileError(f"{option} {path}: cannot be read ({error.strerror})") from None
+    except (ValueError, EOFError) as error:
+        raise FileError(f"{option} {path}: is not a .npy file of plain numbers ({error})") from None
+
+
+def read_stages(path: Path, last: str) -> dict[str, np.ndarray]:
+    """The value of --expected: the arrays of a .npz file by name.
+
+    The array of a .npy file is that of the last stage. last: the name of that stage.
+    Raises MissingFileError, FileError and WeightsError for files that cannot be read.
+    """
+    from weights.errors import MissingFileError
+    from weights.files.store import read_npz
+
+    if path.suffix.lower() != ".npz":
+        return {last: read_images("--expected", path)}
+    if not path.is_file():
+        raise MissingFileError(f"--expected {path}: there is no such file")
+    return read_npz(path)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes the values to the file in --json."""
+    from weights.files.store import write_atomically
+
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,164 @@
+"""`resattn check`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from resattn.cli.arguments import (
+    AllOption,
+    CheckBatchOption,
+    CheckDtypeOption,
+    CheckedFileArgument,
+    CheckSizeOption,
+    ConfigOption,
+    DevicesOption,
+    ExpectedOption,
+    FrameworksOption,
+    GoldenOption,
+    GridOption,
+    InputsOption,
+    NamingOption,
+    ReportHtmlOption,
+    ReportJsonOption,
+    SeedOption,
+    TraceOption,
+    list_given_options,
+    parse_frameworks,
+    parse_names,
+    parse_size,
+    read_images,
+    read_model_or_block,
+    write_json,
+)
+from resattn.cli.check_forms import LOW, Request, cross_check, grid_check, low_check, trace_check
+from resattn.cli.check_golden import golden_check
+from resattn.cli.terminal import status
+
+if TYPE_CHECKING:
+    from resattn.tracing.findings import Trace
+    from weights import Report
+
+EXACT = ("float32", "float64")
+NOT_WITH_GOLDEN = (
+    *("FILE", "--config", "--naming", "--size", "--batch", "--seed", "--inputs"),
+    *("--trace", "--expected", "--grid", "--html"),
+)
+NOT_WITH_GRID = ("FILE", "--naming", "--size", "--inputs", "--trace", "--expected")
+NOT_WITH_LOW = ("--trace", "--expected", "--grid", "--html")
+
+
+def check(
+    context: typer.Context,
+    file: CheckedFileArgument = None,
+    config: ConfigOption = None,
+    naming: NamingOption = None,
+    frameworks: FrameworksOption = None,
+    devices: DevicesOption = "cpu",
+    dtype: CheckDtypeOption = None,
+    size: CheckSizeOption = None,
+    batch: CheckBatchOption = 8,
+    seed: SeedOption = 0,
+    inputs: InputsOption = None,
+    every: AllOption = False,
+    trace: TraceOption = False,
+    expected: ExpectedOption = None,
+    grid: GridOption = False,
+    golden: GoldenOption = False,
+    as_json: ReportJsonOption = None,
+    as_html: ReportHtmlOption = None,
+) -> None:
+    """Load the weights into each framework and compare outputs, statistics and gradients.
+
+    Each framework is compared with a NumPy oracle in float64 and with the other frameworks. The
+    exit status is 1 if they differ. Without FILE and --config the model is the block from 64 to 128
+    channels with stride 2.
+    """
+    check_combination(list_given_options(context), dtype)
+    if golden:
+        chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
+        finish(
+            golden_check(chosen, parse_names("--devices", devices), dtype or "float32", every),
+            as_json,
+            True,
+        )
+        return
+    described, arrays = read_model_or_block(file, config, naming)
+    options = {
+        "frameworks": parse_frameworks(frameworks, described),
+        "devices": parse_names("--devices", devices),
+        "dtype": dtype,
+        "inputs": None if inputs is None else read_images("--inputs", inputs),
+        "size": None if size is None else parse_size(size),
+        "batch": batch,
+        "seed": seed,
+    }
+    request = Request(described, arrays, every, options)
+    found = trace_check(request, expected) if trace or expected is not None else None
+    reports: dict[str, Report] = {}
+    if grid:
+        reports = grid_check(request)
+    elif found is None:
+        form = low_check if dtype in LOW else cross_check
+        reports = {described.describe(): form(request)}
+    if as_html is not None:
+        write_page(as_html, request, reports, found)
+    finish([found] if found else list(reports.values()), as_json, grid)
+
+
+def check_combination(given: list[str], dtype: str | None) -> None:
+    """Raises ArgumentError for an unknown dtype, and for options that exclude each other.
+
+    given: the arguments and options on the command line.
+    """
+    from weights.errors import ArgumentError
+
+    if dtype not in (None, *EXACT, *LOW):
+        known = ", ".join((*EXACT, *LOW))
+        raise ArgumentError(f"--dtype: expected one of {known}, got {dtype!r}")
+    low = f"--dtype {dtype}"
+    if dtype in LOW:
+        given = [*given, low]
+    excluded = {
+        "--golden": (*NOT_WITH_GOLDEN, low),
+        "--grid": NOT_WITH_GRID,
+        low: NOT_WITH_LOW,
+    }
+    for option, others in excluded.items():
+        found = [other for other in others if other in given]
+        if option in given and found:
+            raise ArgumentError(f"{option}: cannot be combined with {', '.join(found)}")
+
+
+def finish(outcomes: Sequence[Report | Trace], as_json: Path | None, several: bool) -> None:
+    """Writes the file in --json, a list if `several`. Exits with status 1 if a check failed."""
+    if as_json is not None:
+        plain = [outcome.to_dict() for outcome in outcomes]
+        write_json(as_json, plain if several else plain[0])
+    if not all(outcome.ok for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def write_page(
+    path: Path, request: Request, reports: dict[str, Report], found: Trace | None
+) -> None:
+    """Writes the page in --html, which shows a cross-check and a trace; makes the missing one."""
+    from resattn.checking.backends import flags
+    from resattn.checking.crosscheck import crosscheck
+    from resattn.reporting.page import Page, drawing, write
+    from resattn.tracing.trace import trace_frameworks
+
+    config, arrays, options = request.config, request.arrays, request.options
+    with status("page") as show_step:
+        if found is None:
+            found = trace_frameworks(config, arrays, **options, progress=show_step)
+        if not reports:
+            reports = {config.describe(): crosscheck(config, arrays, **options, progress=show_step)}
+        command = ["resattn", *sys.argv[1:]]
+        settings = flags(options["frameworks"], options["dtype"] or "float32")
+        write(path, Page(reports, found, drawing(config, found), command, settings))
+    typer.echo(f"Wrote {path}.")

@@ -1,0 +1,124 @@
+"""The forms of `resattn check`: each makes a comparison and prints it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resattn.cli.arguments import read_stages
+from resattn.cli.terminal import print_line, print_report, status
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from resattn.tracing.findings import Trace
+    from weights import Report
+    from weights.config import Config
+
+# The low precisions of --dtype: regime and format, as in `resattn.checking.precision`.
+LOW = {
+    "bfloat16": ("low", "bfloat16"),
+    "float16": ("low", "float16"),
+    "mixed_bfloat16": ("mixed", "bfloat16"),
+    "mixed_float16": ("mixed", "float16"),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare, and how.
+
+    arrays: None for random ones. every: whether to print every tensor or stage. options: the other
+    arguments of `crosscheck`.
+    """
+
+    config: Config
+    arrays: dict[str, np.ndarray] | None
+    every: bool
+    options: dict[str, Any]
+
+
+def cross_check(request: Request) -> Report:
+    """Makes and prints the cross-check."""
+    from resattn.checking.crosscheck import crosscheck
+
+    with status("cross-check") as show_step:
+        report = crosscheck(request.config, request.arrays, **request.options, progress=show_step)
+    print_report(report.lines(request.every))
+    return report
+
+
+def low_check(request: Request) -> Report:
+    """Makes and prints the check in a low precision."""
+    from resattn.checking.precision import precision, table
+
+    options = dict(request.options)
+    dtype = options.pop("dtype")
+    regime, form = LOW[dtype]
+    given = {**options, "formats": (form,), "regimes": (regime,)}
+    with status(f"check in {dtype}") as show_step:
+        report = precision(request.config, request.arrays, **given, progress=show_step)
+    if request.every or not report.ok:
+        print_report(report.lines(request.every))
+    else:
+        print_report([report.title, *report.environment, "", *table(report)])
+        print_line(f"All {len(report.rows)} comparisons are within their bound.", "good")
+    return report
+
+
+def grid_check(request: Request) -> dict[str, Report]:
+    """Cross-checks blocks of every stride and with other channels, and prints a line for each.
+
+    Returns the reports by a name of the block.
+    Raises ArgumentError when the config is not that of a block.
+    """
+    from resattn.checking.cases import user_grid
+    from resattn.checking.crosscheck import crosscheck
+    from weights import BlockConfig
+    from weights.checks import pair_of
+    from weights.errors import ArgumentError
+
+    config, options = request.config, request.options
+    if not isinstance(config, BlockConfig):
+        raise ArgumentError(
+            f"--grid: expected the config of a block, got {config.describe()} from --config"
+        )
+    reports: dict[str, Report] = {}
+    with status("cross-check") as show_step:
+        for block, size in user_grid(config):
+            rows, cols = pair_of("stride", block.stride)
+            name = f"{block.in_channels} to {block.out_channels}, stride {rows} x {cols}"
+            show_step(name)
+            reports[name] = crosscheck(block, **{**options, "size": size})
+    print_grid(reports, request.every)
+    return reports
+
+
+def print_grid(reports: dict[str, Report], every: bool) -> None:
+    """Prints a line for each report with its worst comparison."""
+    for name, report in reports.items():
+        worst = report.worst()
+        words = "ok" if report.ok else f"OVER: {worst}"
+        numbers = f"{worst.relative:.1e} of {worst.tolerance:.0e}, {worst.quantity}"
+        print_line(f"  {name:24}  {numbers}, {words}", "" if report.ok else "bad")
+        for row in report.rows if every else ():
+            print_line(f"    {row}")
+    if all(report.ok for report in reports.values()):
+        count = sum(len(report.rows) for report in reports.values())
+        print_line(f"All {count} comparisons are within their tolerance.", "good")
+
+
+def trace_check(request: Request, expected: Path | None) -> Trace:
+    """Makes and prints the trace. expected: the file in --expected."""
+    from resattn.tracing.trace import last_stage, trace_frameworks
+
+    config, arrays = request.config, request.arrays
+    given = None if expected is None else read_stages(expected, last_stage(config))
+    with status("trace") as show_step:
+        report = trace_frameworks(
+            config, arrays, expected=given, **request.options, progress=show_step
+        )
+    for line, kind in report.lines(request.every):
+        print_line(line, kind)
+    return report

@@ -1,0 +1,109 @@
+"""`resattn draw`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resattn.cli.arguments import (
+    ConfigOption,
+    ForceOption,
+    NamingOption,
+    parse_size,
+    read_model_or_block,
+)
+
+if TYPE_CHECKING:
+    from resattn.drawing.scene import Scene
+
+
+OpenOption = Annotated[
+    bool | None,
+    typer.Option("--open/--closed", help="Draw the attention module step by step, or as one box."),
+]
+ToOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="The file to write: .svg, .png, .mmd (Mermaid) or .md (Markdown). Without it the "
+        "drawing goes to the terminal."
+    ),
+]
+DarkOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--dark/--light",
+        help="Colours for a dark or a light page. Default: .svg follows the page, .png is light.",
+    ),
+]
+
+
+def draw(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="A weights file. Its config is drawn."),
+    ] = None,
+    config: ConfigOption = None,
+    naming: NamingOption = None,
+    block: Annotated[
+        str | None, typer.Option(help="Draw one block of a network, as in stages.1.0.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Height and width of the image, as in 224x224. Shapes are then numbers instead of "
+            "formulas."
+        ),
+    ] = None,
+    opened: OpenOption = None,
+    to: ToOption = None,
+    dark: DarkOption = None,
+    scale: Annotated[
+        float, typer.Option(help="Scale of a .png. 1 is the natural size.", min=0.1, max=10)
+    ] = 2,
+    force: ForceOption = False,
+) -> None:
+    """Draw a block with its attention, or a network, from its config.
+
+    Without FILE and --config the model is the block from 64 to 128 channels with stride 2.
+    """
+    from resattn.drawing.pictures import block_of, save, scene_of
+    from weights import BlockConfig
+    from weights.errors import ArgumentError
+
+    shown, _ = read_model_or_block(file, config, naming)
+    sides = None if size is None else parse_size(size)
+    if block is not None:
+        shown, sides = block_of(shown, block, sides)
+    if opened is not None and not isinstance(shown, BlockConfig):
+        raise ArgumentError(
+            "--open, --closed: are for one block; choose one of the network with --block, as in "
+            "--block stages.0.0"
+        )
+    picture = scene_of(shown, sides, opened is not False)
+    if to is None:
+        draw_on_terminal(picture)
+        return
+    save(picture, to, dark, scale, force)
+    typer.echo(f"{to}: {shown.describe()}")
+
+
+def draw_on_terminal(picture: Scene) -> None:
+    """Prints the picture, in colour if the terminal has it, in ASCII if its encoding needs it."""
+    from resattn.drawing.terminal import COLOURS, lines, plain
+
+    drawn = lines(picture)
+    try:
+        plain(drawn).encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        drawn = lines(picture, ascii_only=True)
+    for line in drawn:
+        parts = []
+        for words, form in line:
+            colour = COLOURS.get(form.split(" ")[0])
+            # None instead of False: dim=False would turn bold off.
+            bold, dim = "name" in form or None, form == "quiet" or None
+            parts.append(typer.style(words, fg=colour, bold=bold, dim=dim) if form else words)
+        typer.echo("".join(parts).rstrip())

@@ -1,0 +1,147 @@
+"""`resattn drift`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resattn.cli.arguments import (
+    ConfigOption,
+    FrameworksOption,
+    parse_frameworks,
+    read_model,
+    write_json,
+)
+from resattn.cli.terminal import status
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from weights.config import Config
+    from weights.recipe import Optimizer, Recipe
+
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        help="An optimizer for the recipe of the digits (sgd, adam or adamw), or a whole "
+        "recipe as JSON, as weights.Recipe.to_json writes it."
+    ),
+]
+
+
+def drift(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="A weights file to start from. Without it the weights are random."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    recipe: RecipeOption = "sgd",
+    frameworks: FrameworksOption = None,
+    dtype: Annotated[
+        str, typer.Option(help="The dtype to compute in: float32 or float64.")
+    ] = "float32",
+    steps: Annotated[int, typer.Option(help="Number of training steps.", min=1)] = 100,
+    oracle: Annotated[bool, typer.Option(help="Also train the NumPy oracle.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the random weights.", min=0)] = 0,
+    as_json: Annotated[
+        Path | None,
+        typer.Option("--json", help="Also write the differences after each step to this file."),
+    ] = None,
+) -> None:
+    """Train the same weights by the same recipe in each framework, and show how far they drift
+    apart.
+
+    The data are the handwritten digits of scikit-learn, or random images if the model does not take
+    digits. In float64 the exit status is 1 if parameters, statistics or moments differ by more than
+    1e-9. Without FILE and --config the model is the network of the demo.
+    """
+    from resattn.checking.draws import random_arrays
+    from resattn.training import drift as training
+    from resattn.training.train_digits import CONFIG
+
+    described, arrays = read_model(file, config)
+    described = described or CONFIG
+    compared = parse_frameworks(frameworks, described)
+    check_options(compared, oracle, dtype)
+    arrays = random_arrays(described, dtype, seed) if arrays is None else arrays
+    chosen = parse_recipe(recipe, steps)
+    pictures, labels = load_training_data(described, chosen.batch_size)
+    with status("train") as show_step:
+        outcome = training.drift(
+            described,
+            arrays,
+            chosen,
+            compared,
+            dtype,
+            steps,
+            images=pictures,
+            labels=labels,
+            oracle=oracle,
+            progress=lambda step: show_step(f"step {step} of {steps}"),
+        )
+    typer.echo("\n".join(outcome.lines(min(get_terminal_size().columns, 100) - 16)))
+    if as_json is not None:
+        write_json(as_json, outcome.to_dict())
+    if not outcome.ok:
+        raise typer.Exit(1)
+
+
+def check_options(frameworks: tuple[str, ...], oracle: bool, dtype: str) -> None:
+    """Raises ArgumentError if there is nothing to compare, and for an unknown dtype."""
+    from weights.errors import ArgumentError
+
+    if len(frameworks) + oracle < 2:
+        raise ArgumentError(
+            f"--frameworks: expected two or more to compare, got {', '.join(frameworks)!r}; name "
+            "another one, or add --oracle"
+        )
+    if dtype not in ("float32", "float64"):
+        raise ArgumentError(f"--dtype: expected float32 or float64, got {dtype!r}")
+
+
+def parse_recipe(text: str, steps: int) -> Recipe:
+    """The value of --recipe: an optimizer for the recipe of the digits, or a recipe as JSON."""
+    from resattn.training.train_digits import OPTIMIZER
+    from resattn.training.train_digits import recipe as digits_recipe
+    from weights import Adam, AdamW, Recipe
+    from weights.errors import ArgumentError
+
+    optimizers: dict[str, Optimizer] = {
+        "sgd": OPTIMIZER,
+        "adam": Adam(1e-3, weight_decay=5e-4),
+        "adamw": AdamW(1e-3, weight_decay=5e-2),
+    }
+    if text in optimizers:
+        return digits_recipe(steps, optimizers[text])
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        raise ArgumentError(
+            f"--recipe: expected one of {', '.join(optimizers)} or JSON, got {text!r}"
+        ) from None
+    if not isinstance(values, dict):
+        raise ArgumentError(f"--recipe: expected an object, got {text!r}")
+    return Recipe.from_dict(values)
+
+
+def load_training_data(config: Config, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels: the digits if the model takes them, else ten batches of random ones."""
+    import numpy as np
+
+    from resattn.checking.crosscheck import default_size
+    from resattn.checking.draws import random_input
+    from resattn.training.digits import split
+    from weights import NetworkConfig
+
+    classes = config.classes if isinstance(config, NetworkConfig) else config.out_channels
+    if config.in_channels == 1 and classes == 10 and config.input_size in (None, (8, 8)):
+        data = split()
+        return data.training_images, data.training_labels
+    pictures = random_input(config, default_size(config), 10 * batch, "float32")
+    return pictures, np.random.default_rng(0).integers(0, classes, len(pictures))

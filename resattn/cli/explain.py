@@ -1,0 +1,65 @@
+"""`resattn explain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import Annotated
+
+import typer
+
+from resattn.cli.arguments import (
+    ConfigOption,
+    NamingOption,
+    parse_size,
+    read_model_or_block,
+    write_json,
+)
+from resattn.cli.terminal import print_line
+
+
+def explain(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A weights file. Its config is explained.")
+    ] = None,
+    config: ConfigOption = None,
+    naming: NamingOption = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Height and width of the images, as in 32x33. Default: 32x32, or 224x224 for "
+            "networks for ImageNet."
+        ),
+    ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(
+            help="Number of images, for the memory and for batch norm in training.", min=1
+        ),
+    ] = 8,
+    dtype: Annotated[
+        str, typer.Option(help="The dtype of the activations: float16, float32 or float64.")
+    ] = "float32",
+    language: Annotated[str, typer.Option("--lang", help="The language: en or zh.")] = "en",
+    code: Annotated[
+        str | None,
+        typer.Option(help="Also show the lines of code that compute each step: torch, jax or tf."),
+    ] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Also write the explanation to this file.")
+    ] = None,
+) -> None:
+    """Explain what a block or a network computes, step by step.
+
+    The explanation ends with what the model costs and what a port of it must get right. Without
+    FILE and --config the model is the block from 64 to 128 channels with stride 2.
+    """
+    from resattn.explaining import explanation
+
+    described, _ = read_model_or_block(file, config, naming)
+    sides = None if size is None else parse_size(size)
+    explained = explanation.explain(described, sides, batch, dtype, code)
+    for line, style in explained.lines(get_terminal_size().columns, language):
+        print_line(line, style)
+    if as_json is not None:
+        write_json(as_json, explained.to_dict(language))
