@@ -526,13 +526,13 @@ def test_a_bug_keeps_its_traceback(block):
     """In a process of its own, which shows what a user sees."""
     code = f"""
 import sys
-import weights.files.store
+import weights.files.formats
 from resattn.cli.app import main
 
 def read(*arguments):
     raise ValueError("zip() argument 2 is shorter")
 
-weights.files.store.read = read
+weights.files.formats.read = read
 sys.argv = ["resattn", "inspect", {str(block)!r}]
 main()
 """

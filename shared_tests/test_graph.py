@@ -426,7 +426,9 @@ def test_a_lie_in_what_is_drawn_is_found(framework, lie):
 PLAIN = BlockConfig(5, 5)
 
 
-def lying_block(framework: str, computes: Callable[..., Any], config: BlockConfig) -> Any:
+def lying_block(
+    framework: str, computes: Callable[..., Any], config: BlockConfig, dtype: str = "float64"
+) -> Any:
     """A block of a class derived from ours that computes computes(block, relu, x) instead."""
     package = implementation(framework)
     layers = import_module(f"{package.__name__}.layers")
@@ -436,8 +438,8 @@ def lying_block(framework: str, computes: Callable[..., Any], config: BlockConfi
 
     own = {FRAMEWORKS[framework].forward: forward}
     kind = type("Lying", (package.ResidualBlockWithAttention,), own)
-    dtype = import_module("torch").float64 if framework == "torch" else "float64"
-    model = kind(**config.to_dict(), **native_arguments(framework), dtype=dtype)
+    own_dtype = getattr(import_module("torch"), dtype) if framework == "torch" else dtype
+    model = kind(**config.to_dict(), **native_arguments(framework), dtype=own_dtype)
     adapter(framework).set_training(model, False)
     return model
 

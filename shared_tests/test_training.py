@@ -891,7 +891,7 @@ HALFWAY = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from weights.files.store import write_atomically
+from weights.files.atomic import write_atomically
 def write(path):
     with open(path, "wb") as file:
         file.write({half!r})

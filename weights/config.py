@@ -9,7 +9,7 @@ from typing import Any
 from weights.attention import ATTENTION, attention_parameters, plain_options
 from weights.checks import Pair, at_least, decay_of, pair_of, positive, truth
 from weights.errors import ArgumentError
-from weights.fields import Checked, Options, Plain, object_in
+from weights.fields import Checked, Options, Plain, parse_json
 
 _count = partial(at_least, least=1)
 
@@ -353,9 +353,9 @@ def config_from_json(text: str, source: str = "the config") -> Config:
     models: dict[str, type[BlockConfig] | type[NetworkConfig]] = {
         kind.model: kind for kind in (BlockConfig, NetworkConfig)
     }
-    values = object_in(text, source)
-    found = values.pop("model", None)
-    if not isinstance(found, str) or found not in models:
+    values = parse_json(text, source)
+    found = values.pop("model", None) if isinstance(values, dict) else values
+    if not isinstance(values, dict) or not isinstance(found, str) or found not in models:
         raise ArgumentError(
             f'{source}: expected an object whose "model" is one of {", ".join(models)}, got '
             f"{found!r}"

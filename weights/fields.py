@@ -106,15 +106,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def object_in(text: str, source: str) -> dict[str, Any]:
-    """The object in a JSON text. source: what to call it in an error.
+def parse_json(text: str, source: str) -> Any:
+    """What a JSON text holds. source: what to call it in an error.
 
-    Raises ArgumentError for text that is no JSON, or holds something else.
+    Raises ArgumentError for text that is no JSON.
     """
     try:
-        values = json.loads(text)
+        return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ArgumentError(f"{source}: expected JSON, got {text[:60]!r} ({error})") from None
-    if not isinstance(values, dict):
-        raise ArgumentError(f"{source}: expected an object, got {text[:60]!r}")
-    return values

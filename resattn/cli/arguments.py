@@ -122,7 +122,7 @@ def read_config(text: str | None) -> Config | None:
     """The value of --config, a preset's name, a JSON file or JSON text -> the config."""
     from weights.config import PRESETS, config_from_json, preset
     from weights.errors import ArgumentError
-    from weights.files.store import config_file
+    from weights.files.formats import config_file
 
     if text is None:
         return None
@@ -146,7 +146,7 @@ def read_model(
     Without FILE there are no arrays; without FILE and --config there is no config.
     """
     from weights.errors import ArgumentError
-    from weights.files.store import read
+    from weights.files.formats import read
 
     described = read_config(config)
     if file is None:
@@ -175,12 +175,12 @@ def parse_frameworks(text: str | None, config: Config) -> tuple[str, ...]:
     """
     from weights.attention import ATTENTION
     from weights.config import own_kinds
-    from weights.frameworks import LAYOUTS
+    from weights.frameworks import FRAMEWORKS
 
     if text is not None:
         return parse_names("--frameworks", text)
     kinds = [ATTENTION[kind] for kind in own_kinds(config)]
-    return tuple(name for name in LAYOUTS if all(name in kind.modules for kind in kinds))
+    return tuple(name for name in FRAMEWORKS if all(name in kind.modules for kind in kinds))
 
 
 def list_given_options(context: typer.Context) -> list[str]:
@@ -255,18 +255,18 @@ def read_stages(path: Path, last: str) -> dict[str, np.ndarray]:
     Raises MissingFileError, FileError and WeightsError for files that cannot be read.
     """
     from weights.errors import MissingFileError
-    from weights.files.store import read_npz
+    from weights.files.npz import read_all
 
     if path.suffix.lower() != ".npz":
         return {last: read_images("--expected", path)}
     if not path.is_file():
         raise MissingFileError(f"--expected {path}: there is no such file")
-    return read_npz(path)
+    return read_all(path)
 
 
 def write_json(path: Path, values: Any) -> None:
     """Writes the values to the file in --json."""
-    from weights.files.store import write_atomically
+    from weights.files.atomic import write_atomically
 
     text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -74,11 +74,11 @@ def installed_frameworks() -> tuple[str, ...]:
     Raises MissingFramework when there is none.
     """
     from weights.errors import MissingFramework
-    from weights.frameworks import LAYOUTS
+    from weights.frameworks import FRAMEWORKS
     from weights.live import adapter
 
     found, missing = [], []
-    for framework in LAYOUTS:
+    for framework in FRAMEWORKS:
         try:
             adapter(framework)
         except MissingFramework as error:

@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from resattn.checking.tolerances import tolerance
-from resattn.oracle import model as reference
+from resattn.oracle import evaluation as reference
 from weights import Difference, MissingFramework, difference
 from weights.config import Config
-from weights.convert import Arrays, layout
-from weights.frameworks import LAYOUTS
+from weights.convert import Arrays
+from weights.frameworks import FRAMEWORKS, framework_named
 from weights.live import adapter, build
 
 # PyTorch before TensorFlow: in the other order the two can disturb each other's libraries.
-FRAMEWORKS = tuple(LAYOUTS)
+FRAMEWORKS = tuple(FRAMEWORKS)
 REFERENCE = "NumPy"
 DTYPE = "float32"
 
@@ -81,7 +81,7 @@ def _classify_in(
     images: np.ndarray,
 ) -> Outcome:
     """The outcome of one framework. It computes on the CPU, so that no GPU changes the numbers."""
-    name = layout(framework).label
+    name = framework_named(framework).label
     with _quiet():
         progress.update(task, description=f"load the weights into {name}")
         start = time.perf_counter()

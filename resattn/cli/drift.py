@@ -134,14 +134,14 @@ def load_training_data(config: Config, batch: int) -> tuple[np.ndarray, np.ndarr
     """Images and labels: the digits if the model takes them, else ten batches of random ones."""
     import numpy as np
 
-    from resattn.checking.crosscheck import default_size
     from resattn.checking.draws import random_input
     from resattn.training.digits import split
     from weights import NetworkConfig
+    from weights.graph import probe_size
 
     classes = config.classes if isinstance(config, NetworkConfig) else config.out_channels
     if config.in_channels == 1 and classes == 10 and config.input_size in (None, (8, 8)):
         data = split()
         return data.training_images, data.training_labels
-    pictures = random_input(config, default_size(config), 10 * batch, "float32")
+    pictures = random_input(config, probe_size(config), 10 * batch, "float32")
     return pictures, np.random.default_rng(0).integers(0, classes, len(pictures))

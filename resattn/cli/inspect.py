@@ -25,7 +25,7 @@ def inspect(
 ) -> None:
     """Show a weights file: its config, and the shape, dtype and range of each parameter."""
     from weights.compare import columns
-    from weights.files.store import read
+    from weights.files.formats import read
     from weights.schema import schema
 
     described, arrays = read(file, read_config(config), naming)

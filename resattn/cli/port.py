@@ -37,7 +37,7 @@ def port(
     The suffix of TARGET names the format.
     """
     from weights.errors import ArgumentError
-    from weights.files.store import read, write
+    from weights.files.formats import read, write
 
     if target.exists() and not force:
         raise ArgumentError(f"{target}: exists already; pass --force to replace it")

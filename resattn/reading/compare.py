@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from resattn.reading.steps import Step
-from weights.frameworks import LAYOUTS
+from weights.frameworks import FRAMEWORKS
 
 
 def difference(framework: str, found: Sequence[Step], expected: Sequence[Step]) -> str | None:
@@ -15,7 +15,7 @@ def difference(framework: str, found: Sequence[Step], expected: Sequence[Step]) 
     It names the first step, in the order of execution, that has no equal in the other graph or that
     comes at another position. None if the graphs are equal.
     """
-    label = LAYOUTS[framework].label if framework in LAYOUTS else framework
+    label = FRAMEWORKS[framework].label if framework in FRAMEWORKS else framework
     drawn_only, executed_only = _without_equal(expected, found), _without_equal(found, expected)
     if drawn_only or executed_only:
         drawn = f"drawn is {drawn_only[0]}" if drawn_only else "nothing like it is drawn"

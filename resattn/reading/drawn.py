@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
-from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ from resattn.reading.machine import Machine
 from resattn.reading.steps import Step, normalize
 from resattn.reading.windows import Window, pooling, symmetric
 from weights import schema
-from weights.graph import Graph, Operation
+from weights.graph import Graph
+from weights.operations import AXES, ELEMENTWISE, ROWS, Operation
 
 SPATIAL = (2, 3)  # the dims of rows and cols
 NAMES = CHANNELS_FIRST[1:]  # of the axes of an operation, which leave out the batch
@@ -65,15 +65,13 @@ def _as_drawn(operation: Operation, producer: Any, names: tuple[str, ...]) -> Va
 # What has parameters
 
 
-def _read_convolution(d: _Drawing, o: Operation, x: Values, groups: int = 1) -> Any:
+def _read_convolution(d: _Drawing, o: Operation, x: Values) -> Any:
     stride, dilation = o.settings["stride"], (o.settings["dilation"],) * 2
     padding = symmetric(o.settings["padding"])
     window = Window(SPATIAL, o.settings["kernel"], stride, padding, dilation)
-    return d.machine.convolution(x, d.held[o.module], window, o.shape[0].size, 1, groups)
-
-
-def _read_depthwise(d: _Drawing, o: Operation, x: Values) -> Any:
-    return _read_convolution(d, o, x, groups=x.shape[1])
+    return d.machine.convolution(
+        x, d.held[o.module], window, o.shape[0].size, 1, o.settings["groups"]
+    )
 
 
 def _read_convolution_1d(d: _Drawing, o: Operation, x: Values) -> Any:
@@ -93,7 +91,7 @@ def _norm(kind: str) -> Reader:
 
 
 def _read_linear(d: _Drawing, o: Operation, x: Values) -> Any:
-    producer = d.machine.compute("matrix product", [x], d.held[o.module])
+    producer = d.machine.compute("matrix_product", [x], d.held[o.module])
     return _as_drawn(o, producer, UNNAMED[: len(o.shape)])
 
 
@@ -102,22 +100,22 @@ def _read_linear(d: _Drawing, o: Operation, x: Values) -> Any:
 
 def _reduction(kind: str) -> Reader:
     def read(d: _Drawing, o: Operation, x: Values) -> Any:
-        return d.machine.reduce(x, kind, [axis + 1 for axis in o.settings.get("axes", (1, 2))])
+        return d.machine.reduce(x, kind, [AXES.index(axis) + 1 for axis in o.settings["axes"]])
 
     return read
 
 
-def _read_maximum_pooling(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_max_pool(d: _Drawing, o: Operation, x: Values) -> Any:
     padding = symmetric(o.settings["padding"])
     window = pooling(SPATIAL, o.settings["kernel"], o.settings["stride"], padding)
-    return d.machine.pool(x, "maximum pooling", window)
+    return d.machine.pool(x, "max_pool", window)
 
 
 def _read_average_around(d: _Drawing, o: Operation, x: Values) -> Any:
     reach = o.settings["extent"]
     padding = symmetric((reach - 1,) * 2)
     window = pooling(SPATIAL, (2 * reach - 1,) * 2, (reach,) * 2, padding)
-    return d.machine.pool(x, "average around", window)
+    return d.machine.pool(x, "average_around", window)
 
 
 # What moves values
@@ -125,28 +123,36 @@ def _read_average_around(d: _Drawing, o: Operation, x: Values) -> Any:
 
 def _read_concatenate(d: _Drawing, o: Operation, *given: Values) -> Any:
     parts: list[Any] = list(given)
-    if o.settings["axis"] == 1:  # columns are turned into rows
+    axis = AXES.index(o.settings["axis"]) + 1
+    if o.settings["axis"] == ROWS:  # columns are turned into rows
         parts = [x if x.shape[3] == 1 else d.machine.transpose(x, (0, 1, 3, 2)) for x in given]
-    return d.machine.concatenate(parts, o.settings["axis"] + 1)
+    return d.machine.concatenate(parts, axis)
 
 
 def _read_swap(d: _Drawing, o: Operation, x: Values) -> Any:
-    """The order of the axes follows from the formulas of their extents."""
-    before = [extent.formula for extent in d.graph[o.inputs[0]].shape]
-    order = [before.index(extent.formula) + 1 for extent in o.shape]
-    return d.machine.transpose(x, (0, *order))
+    first, second = (AXES.index(axis) + 1 for axis in o.settings["axes"])
+    order = [0, 1, 2, 3]
+    order[first], order[second] = second, first
+    return d.machine.transpose(x, tuple(order))
 
 
-def _read_part(d: _Drawing, o: Operation, x: Values) -> Any:
-    """The parts of a value are drawn in the order in which they lie in it."""
-    parts = [one for one in d.graph if one.inputs == o.inputs and one.kind.endswith("part")]
-    producer = d.machine.compute(
-        "part", [x], start=parts.index(o), size=1, whole=len(parts), axis=()
-    )
-    return _as_drawn(o, producer, UNNAMED if o.kind == "part" else NAMES)
+def _read_slice(d: _Drawing, o: Operation, x: Values) -> Any:
+    """One of the two parts that a concatenation is taken apart into."""
+    return _part(d, o, x, int(o.settings["start"] > 0), 2, NAMES)
 
 
-def _read_stretch(d: _Drawing, o: Operation, x: Any) -> Any:
+def _read_head_part(d: _Drawing, o: Operation, x: Values) -> Any:
+    return _part(d, o, x, o.settings["part"], o.settings["parts"], UNNAMED)
+
+
+def _part(
+    d: _Drawing, o: Operation, x: Values, part: int, parts: int, names: tuple[str, ...]
+) -> Any:
+    producer = d.machine.compute("part", [x], start=part, size=1, whole=parts, axis=())
+    return _as_drawn(o, producer, names)
+
+
+def _read_nearest(d: _Drawing, o: Operation, x: Any) -> Any:
     for dim, size in zip(SPATIAL, _sizes(o)[1:], strict=True):
         x = d.machine.gather(x, constant(np.arange(size) * x.shape[dim] // size), dim)
     return x
@@ -160,7 +166,7 @@ def _read_softmax(d: _Drawing, o: Operation, x: Values) -> Any:
 
 
 def _read_matrix_product(d: _Drawing, o: Operation, *given: Values) -> Any:
-    producer = d.machine.compute("matrix product", given)
+    producer = d.machine.compute("matrix_product", given)
     return _as_drawn(o, producer, NAMES if len(o.shape) == 3 else UNNAMED[: len(o.shape)])
 
 
@@ -177,75 +183,52 @@ def _function(name: str) -> Reader:
     return read
 
 
-def _read_quotient_by(d: _Drawing, o: Operation, x: Values) -> Any:
-    by = o.kind.removeprefix("divide by ")
-    divisor = sqrt(float(by[1:])) if by.startswith("√") else float(by)
-    return d.machine.elementwise("quotient", x, divisor)
+def _read_affine(d: _Drawing, o: Operation, x: Values) -> Any:
+    scaled: Any = d.machine.elementwise("product", x, o.settings["factor"])
+    offset = o.settings["offset"]
+    return d.machine.elementwise("sum", scaled, offset) if offset else scaled
 
 
-def _read_sum_with(d: _Drawing, o: Operation, x: Values) -> Any:
-    number = {"1": 1.0, "1/2": 0.5}[o.kind.removeprefix("add ")]
-    return d.machine.elementwise("sum", x, number)
-
-
-def _read_energy(d: _Drawing, o: Operation, x: Values) -> Any:
-    total = d.machine.elementwise("sum", x, o.settings["e_lambda"])
-    return d.machine.elementwise("product", total, 4.0)
-
-
-def _read_variance(d: _Drawing, o: Operation, x: Values) -> Any:
-    """n is the number of terms of the average that is the input."""
-    _, rows, cols = _sizes(d.graph[d.graph[o.inputs[0]].inputs[0]])
-    return d.machine.elementwise("product", x, rows * cols / (rows * cols - 1))
+def _read_bessel(d: _Drawing, o: Operation, x: Values) -> Any:
+    count = o.settings["count"]
+    return d.machine.elementwise("product", x, count / (count - 1))
 
 
 MODULES: dict[str, Reader] = {
     "convolution": _read_convolution,
-    "depthwise convolution": _read_depthwise,
-    "1-d convolution": _read_convolution_1d,
-    "batch norm": _norm("batch norm"),
-    "layer norm": _norm("layer norm"),
+    "convolution_1d": _read_convolution_1d,
+    "batch_norm": _norm("batch_norm"),
+    "layer_norm": _norm("layer_norm"),
     "linear": _read_linear,
-    "relative positions": _read_linear,
+    "relative_positions": _read_linear,
 }
 KINDS: dict[str, Reader] = {
     "input": lambda d, o: d.machine.image((BATCH, *_sizes(o)), CHANNELS_FIRST),
-    "global average": _reduction("average"),
     "average": _reduction("average"),
     "maximum": _reduction("maximum"),
-    "maximum pooling": _read_maximum_pooling,
-    "average around": _read_average_around,
+    "max_pool": _read_max_pool,
+    "average_around": _read_average_around,
     "concatenate": _read_concatenate,
-    "swap axes": _read_swap,
-    "part": _read_part,
-    "first part": _read_part,
-    "second part": _read_part,
-    "stretch": _read_stretch,
+    "swap_axes": _read_swap,
+    "slice": _read_slice,
+    "head_part": _read_head_part,
+    "nearest": _read_nearest,
     "softmax": _read_softmax,
-    "matrix product": _read_matrix_product,
-    "sum": _function("sum"),
-    "product": _function("product"),
-    "greater": _function("greater"),
-    "difference": _function("difference"),
-    "quotient": _function("quotient"),
-    "relu": _function("relu"),
-    "sigmoid": _function("sigmoid"),
-    "hard sigmoid": _function("hard sigmoid"),
-    "hard swish": _function("hard swish"),
-    "square": _function("square"),
-    "4 (x + λ)": _read_energy,
-    "times n / (n - 1)": _read_variance,
+    "matrix_product": _read_matrix_product,
+    "affine": _read_affine,
+    "bessel": _read_bessel,
+    **{
+        name: _function(name)
+        for name in ("sum", "product", "greater", "difference", "quotient", *ELEMENTWISE)
+    },
 }
-PREFIXES: dict[str, Reader] = {"divide by ": _read_quotient_by, "add ": _read_sum_with}
 
 
 def _reader(operation: Operation) -> Reader:
-    kind, table = operation.kind, MODULES if operation.module else KINDS
-    prefixed = (read for prefix, read in PREFIXES.items() if kind.startswith(prefix))
-    found = table.get(kind) or next(prefixed, None)
+    found = (MODULES if operation.module else KINDS).get(operation.kind)
     if found is None:
         raise ValueError(
-            f"{operation.name}: the comparison does not know operations of the kind {kind!r} "
-            f"{'with' if operation.module else 'without'} parameters"
+            f"{operation.name}: the comparison does not know operations of the kind "
+            f"{operation.kind!r} {'with' if operation.module else 'without'} parameters"
         )
     return found

@@ -9,7 +9,7 @@ from resattn.reading.form import BATCH, CHANNELS_LAST, Operand, Values, held_or_
 from resattn.reading.jaxpr import read_jaxpr
 from resattn.reading.machine import Machine
 from weights import schema
-from weights.convert import layout
+from weights.frameworks import framework_named
 from weights.live import adapter
 
 
@@ -32,7 +32,7 @@ def read_flax(machine: Machine, model: Any, size: tuple[int, int], training: boo
 
 def _held(model: Any, state: Any) -> list[Operand]:
     """The arrays of a model in the order of its state."""
-    own = layout("jax")
-    names = {own.name(parameter): parameter.name for parameter in schema(model.config)}
+    own = framework_named("jax")
+    names = {own.path(parameter): parameter.name for parameter in schema(model.config)}
     flat = {".".join(map(str, path)): leaf[...].shape for path, leaf in state}
     return [held_or_unknown(names.get(path), shape) for path, shape in flat.items()]

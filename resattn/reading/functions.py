@@ -38,8 +38,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
-    "hard sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
-    "hard swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "hard_sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+    "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
     "choice": np.where,  # condition, where true, where false
     "is greater": lambda x, y: x > y,
     "is less": lambda x, y: x < y,
@@ -52,7 +52,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "bits shifted, without sign": lambda x, y: np.uint32(np.int64(x) & 0xFFFFFFFF) >> np.uint32(y),
 }
 UNORDERED = ("sum", "product", "greater")  # whose inputs have no order
-RECOGNIZED = ("relu", "sigmoid", "hard sigmoid", "hard swish", "square")
+RECOGNIZED = ("relu", "sigmoid", "hard_sigmoid", "hard_swish", "square")
 PROBES = np.array([-7.3, -3.2, -2.1, -0.6, 0.4, 1.7, 2.9, 3.9, 8.2])
 
 

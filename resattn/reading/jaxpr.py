@@ -164,7 +164,7 @@ PRIMITIVES: Table = {
     "reduce_max": _reduce("maximum"),
     "argmax": _argmax,
     "reduce_window_sum": _pool("window total"),
-    "reduce_window_max": _pool("maximum pooling"),
+    "reduce_window_max": _pool("max_pool"),
     "select_n": _choose,
     "integer_pow": _power,
     "pad": _pad,

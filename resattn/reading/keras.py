@@ -10,7 +10,7 @@ from resattn.reading.jaxpr import read_jaxpr
 from resattn.reading.machine import Machine
 from resattn.reading.tf_graph import read_tf_graph
 from resattn.reading.torch_export import read_export
-from weights.live import adapter, leaves
+from weights.live import LiveModel, adapter
 
 
 def read_keras(machine: Machine, model: Any, size: tuple[int, int], training: bool) -> Values:
@@ -24,13 +24,13 @@ def _read_tensorflow(
     tf = import_module("tensorflow")
     function = tf.function(lambda x: model(x, training=training), autograph=False)
     graph = function.get_concrete_function(tf.TensorSpec(shape, "float32")).graph
-    names = {id(leaf.value.handle): name for name, leaf in leaves(model).items()}
+    names = {id(leaf.value.handle): name for name, leaf in LiveModel.of(model).leaves.items()}
     return read_tf_graph(machine, graph, names, machine.image(shape, CHANNELS_LAST))
 
 
 def _read_jax(machine: Machine, model: Any, shape: tuple[int, ...], training: bool) -> Values:
     jax, keras = import_module("jax"), import_module("keras")
-    live = leaves(model)
+    live = LiveModel.of(model).leaves
 
     def run(arrays: list[Any], x: Any) -> Any:
         mapping = list(zip(live.values(), arrays, strict=True))
@@ -48,7 +48,7 @@ def _read_jax(machine: Machine, model: Any, shape: tuple[int, ...], training: bo
 def _read_torch(machine: Machine, model: Any, shape: tuple[int, ...], training: bool) -> Values:
     torch = import_module("torch")
     # torch.export takes Keras' parameters for constants; we know them by their addresses.
-    names = {leaf.value.data_ptr(): name for name, leaf in leaves(model).items()}
+    names = {leaf.value.data_ptr(): name for name, leaf in LiveModel.of(model).leaves.items()}
     with torch.no_grad():
         exported = torch.export.export(model, (torch.zeros(shape),), {"training": training})
     addresses = {own: array.data_ptr() for own, array in exported.constants.items()}

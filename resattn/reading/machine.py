@@ -203,9 +203,9 @@ class Machine:
         assert isinstance(x, Values)
         stretched = np.array_equal(positions, np.arange(count) * size // count)
         axis = axis_of(label_of(x.axes[dim]) if stretched else "", count)
-        if stretched and x.producer.op == "stretch":
+        if stretched and x.producer.op == "nearest":
             x = replace(x, producer=x.producer.inputs[0])
-        producer = self.compute("stretch" if stretched else "rearrangement", [x])
+        producer = self.compute("nearest" if stretched else "rearrangement", [x])
         return Values(producer, _with_axis(x.axes, dim, axis))
 
     def narrow(self, x: Operand, dim: int, start: int, size: int) -> Operand:
@@ -314,7 +314,7 @@ class Machine:
         return replace(x, producer=self.compute("softmax", [x]))
 
     def norm(self, x: Values, kind: str, held: Held, eps: float) -> Values:
-        """A "batch norm" or "layer norm" that is one primitive."""
+        """A "batch_norm" or "layer_norm" that is one primitive."""
         producer = self.compute(kind, [x], replace(held, numbers=frozenset([eps])))
         return replace(x, producer=producer)
 
@@ -322,11 +322,11 @@ class Machine:
         """Over the last axis of x and the last but one of y; the axes before these are shared."""
         assert isinstance(x, Values)
         if isinstance(y, Held):
-            producer = self.compute("matrix product", [x], y)
+            producer = self.compute("matrix_product", [x], y)
             return Values(producer, (*x.axes[:-1], axis_of("channels", shape[-1])))
         assert isinstance(y, Values)
         crossed = disagree([x.axes[-1], y.axes[-2]])
-        producer = self.compute("matrix product", [x, y], crossed=crossed)
+        producer = self.compute("matrix_product", [x, y], crossed=crossed)
         return Values(producer, (*x.axes[:-1], y.axes[-1]))
 
     # Windows
@@ -351,7 +351,7 @@ class Machine:
         return Values(producer, tuple(axes))
 
     def pool(self, x: Operand, kind: str, window: Window) -> Operand:
-        """kind: "maximum pooling", "window total", "window average" or "average around".
+        """kind: "max_pool", "window total", "window average" or "average_around".
 
         The last is the average of those pixels of a window that are in the image.
         """
@@ -361,7 +361,7 @@ class Machine:
             found = pool_array(x.value, kind, window)
             return Constant(found, found.shape)
         window = window.absorb(x)
-        if kind == "maximum pooling":
+        if kind == "max_pool":
             # Padding with -inf is no padding to a maximum; padding with 0 is.
             fill = {"-inf": "", "0": "zeros"}.get(window.fill, window.fill)
             window = replace(window, fill=fill)

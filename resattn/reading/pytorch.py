@@ -8,7 +8,7 @@ from typing import Any
 from resattn.reading.form import BATCH, CHANNELS_FIRST, Values
 from resattn.reading.machine import Machine
 from resattn.reading.torch_export import read_export
-from weights.live import adapter, leaves
+from weights.live import LiveModel, adapter
 
 
 def read_pytorch(machine: Machine, model: Any, size: tuple[int, int], training: bool) -> Values:
@@ -26,6 +26,6 @@ def read_pytorch(machine: Machine, model: Any, size: tuple[int, int], training: 
 
 def _owners(model: Any) -> dict[str, str]:
     """Canonical names of parameters, by the names that the model has for them."""
-    names = {id(leaf): name for name, leaf in leaves(model).items()}
+    names = {id(leaf): name for name, leaf in LiveModel.of(model).leaves.items()}
     variables = adapter("torch").variables(model)
     return {own: names[id(leaf)] for own, leaf in variables.items() if id(leaf) in names}

@@ -24,9 +24,9 @@ from resattn.reading.patterns import greater_inputs, softmax_input, standardized
 MODULE_KINDS = {
     "convolution": "convolution",
     "depthwise convolution": "depthwise convolution",
-    "batch norm": "batch norm",
-    "layer norm": "layer norm",
-    "matrix product": "linear",
+    "batch_norm": "batch_norm",
+    "layer_norm": "layer_norm",
+    "matrix_product": "linear",
 }
 
 
@@ -187,9 +187,9 @@ class _Normalizer:
         first = inputs[0] if len(inputs) == 1 else None
         if first and first.held and first.module == module and not held.names & first.held.names:
             return _extend(first, primitive)
-        what = MODULE_KINDS.get(primitive.op, "batch norm")
+        what = MODULE_KINDS.get(primitive.op, "batch_norm")
         if first and first.eps is not None:
-            inputs, what = first.inputs, "layer norm"
+            inputs, what = first.inputs, "layer_norm"
             held = replace(held, numbers=held.numbers | {first.eps})
         what += _describe_settings(primitive.settings)
         return _module_step(module, what, inputs, primitive, held)

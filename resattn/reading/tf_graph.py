@@ -205,7 +205,7 @@ PRIMITIVES: Table = {
     "BatchToSpaceND": same,
     "MatMul": _matrix_product,
     "BatchMatMulV2": _matrix_product,
-    "MaxPool": _pool("maximum pooling"),
+    "MaxPool": _pool("max_pool"),
     "AvgPool": _pool("window average"),
     "Softmax": lambda m, o, x: m.softmax(x),
     "Sum": _reduce("total"),

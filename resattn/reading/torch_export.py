@@ -95,13 +95,13 @@ def _convolution(
 def _batch_norm(m: Machine, node: Any, x: Values, *rest: Any) -> Operand:
     *held, _training, _momentum, eps, _cudnn = rest
     names = frozenset[str]().union(*(one.names for one in held if one is not None))
-    return m.norm(x, "batch norm", Held(names), eps)
+    return m.norm(x, "batch_norm", Held(names), eps)
 
 
 def _layer_norm(
     m: Machine, node: Any, x: Values, shape: Any, weight: Held, bias: Held, eps: float, *_: Any
 ) -> Operand:
-    return m.norm(x, "layer norm", Held(weight.names | bias.names), eps)
+    return m.norm(x, "layer_norm", Held(weight.names | bias.names), eps)
 
 
 def _linear(m: Machine, node: Any, x: Values, weight: Held, bias: Held | None = None) -> Operand:
@@ -113,7 +113,7 @@ def _maximum_pooling(
     m: Machine, node: Any, x: Values, size: Any, stride: Any, padding: Any = 0, *_: Any
 ) -> Operand:
     size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
-    return m.pool(x, "maximum pooling", pooling((2, 3), size, stride, symmetric(padding)))
+    return m.pool(x, "max_pool", pooling((2, 3), size, stride, symmetric(padding)))
 
 
 def _average_pooling(
@@ -128,7 +128,7 @@ def _average_pooling(
 ) -> Operand:
     """of_all: whether the average is that of all pixels, those of the padding included."""
     size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
-    kind = "window average" if of_all or not any(padding) else "average around"
+    kind = "window average" if of_all or not any(padding) else "average_around"
     return m.pool(x, kind, pooling((2, 3), size, stride, symmetric(padding)))
 
 
@@ -251,8 +251,8 @@ PRIMITIVES: Table = {
             "relu": "relu",
             "relu6": "relu6",
             "sigmoid": "sigmoid",
-            "hardsigmoid": "hard sigmoid",
-            "hardswish": "hard swish",
+            "hardsigmoid": "hard_sigmoid",
+            "hardswish": "hard_swish",
             "tanh": "tanh",
             "exp": "exp",
             "sqrt": "root",

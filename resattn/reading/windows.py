@@ -114,12 +114,12 @@ def pool_array(x: np.ndarray, kind: str, window: Window) -> np.ndarray:
 def average_by(total: Primitive, divisor: Constant) -> str | None:
     """Which average a window's total or average is when it is divided; None if it is none.
 
-    "average around" is the average of those pixels that are in the image.
+    "average_around" is the average of those pixels that are in the image.
     """
     if total.op == "window total" and divisor.number == prod(total.settings["window"].size):
         return "window average"
     if total.op in REDUCTIONS and _counts_pixels(total, divisor):
-        return "average around"
+        return "average_around"
     return None
 
 

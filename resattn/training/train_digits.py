@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import weights
 from resattn.training.digits import BACKGROUND, MissingData, Split, split
+from resattn.training.trainer import Trainer
 from weights.convert import reorder
 from weights.live import adapter
 from weights.recipe import SGD, Cosine, Optimizer, Recipe, steps_an_epoch
@@ -71,7 +71,7 @@ def train(
     random = np.random.RandomState(seed)
     model: nn.Module = adapter("torch").create(CONFIG, dtype="float32", device="cpu")
     epoch = steps_an_epoch(recipe(1), len(images))
-    trainer = weights.Trainer(model, recipe(epochs * epoch, seed=seed), len(images))
+    trainer = Trainer(model, recipe(epochs * epoch, seed=seed), len(images))
     with _progress(console) as progress:
         for _ in progress.track(range(epochs), description="Training, epochs"):
             # A Trainer does not augment. Within an epoch it uses each image at most once, so new

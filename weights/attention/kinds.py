@@ -159,7 +159,9 @@ def attention_parameters(kind: str, channels: int, options: Mapping[str, object]
         )
     try:
         parameters = ATTENTION[kind].parameters(channels, **options)
-    except ArgumentError if ATTENTION[kind].built_in else ValueError as error:
+    except ValueError as error:
+        if ATTENTION[kind].built_in and not isinstance(error, ArgumentError):
+            raise  # a bug of ours
         raise ArgumentError(f"attention_options of {kind!r}: {error}") from None
     if ATTENTION[kind].built_in:
         return parameters
