@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from weights.errors import ArgumentError
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -67,15 +69,15 @@ def difference(
 
     scale: what the relative difference is relative to; by default the greatest magnitude of
     `expected`. A value that is not finite differs infinitely, whatever stands on the other side.
-    Raises ValueError when the shapes differ or the arrays are empty.
+    Raises ArgumentError when the shapes differ or the arrays are empty.
     """
     if actual.shape != expected.shape:
-        raise ValueError(
+        raise ArgumentError(
             f"{f'{quantity} {tensor}'.strip()}: {names[0]} has shape {actual.shape}, {names[1]} "
             f"{expected.shape}"
         )
     if actual.size == 0:
-        raise ValueError(
+        raise ArgumentError(
             f"{f'{quantity} {tensor}'.strip()}: empty arrays of shape {actual.shape} cannot be "
             "compared"
         )
@@ -119,7 +121,7 @@ class Report:
         """The row nearest to its tolerance (or farthest over it) among those whose fields equal
         `where`.
 
-        `report.worst(quantity="eval output", actual="torch cpu")`. Raises ValueError when there is
+        `report.worst(quantity="eval output", actual="torch cpu")`. Raises ArgumentError when there is
         none.
         """
         rows = [
@@ -128,7 +130,7 @@ class Report:
             if all(getattr(row, name) == value for name, value in where.items())
         ]
         if not rows:
-            raise ValueError(f"the report has no row with {where}")
+            raise ArgumentError(f"the report has no row with {where}")
         return max(rows, key=lambda row: row.excess)
 
     def to_dict(self) -> dict[str, Any]:

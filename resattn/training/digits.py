@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from weights.errors import MissingFramework
+
 HELD_OUT_EACH = 45  # of every digit, a quarter of the 174 to 183 that there are
 SEED = 0
 
@@ -18,7 +20,7 @@ STD = 0.37682
 BACKGROUND = -MEAN / STD  # what an empty pixel becomes
 
 
-class MissingData(ImportError):  # noqa: N818  (as MissingFramework: it is what is missing)
+class MissingData(MissingFramework):
     """The package that holds the digits is not installed. The message is one line that says what to
     install.
     """

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+import weights
 from resattn.training.digits import BACKGROUND, MissingData, Split, split
 from resattn.training.trainer import Trainer
 from weights.convert import reorder
