@@ -12,8 +12,9 @@ import pytest
 
 from resattn.checking.backends import precise
 from resattn.checking.cases import ATTENTION, attention_block
-from resattn.checking.crosscheck import check_model, draw
+from resattn.checking.crosscheck import check_model
 from resattn.checking.draws import random_arrays
+from resattn.checking.problem import draw
 from resattn.checking.tolerances import tolerance
 from resattn.oracle.evaluation import run
 from shared_tests.cases import ATTENTION_GRID, ATTENTION_VARIANTS, name_of

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from resattn.checking.backends import precise
 from resattn.checking.cases import ATTENTION, attention_block
-from resattn.checking.crosscheck import check_model, draw
+from resattn.checking.crosscheck import check_model
 from resattn.checking.draws import random_arrays
+from resattn.checking.problem import draw
 from shared_tests.cases import NETWORKS, REPRESENTATIVE, name_of
 from weights import BlockConfig
 from weights.live import LiveModel

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from resattn.checking.backends import precise
-from resattn.checking.crosscheck import check_model, crosscheck, draw
+from resattn.checking.crosscheck import check_model, crosscheck
 from resattn.checking.draws import random_arrays
+from resattn.checking.problem import draw
 from weights import (
     BlockConfig,
     NetworkConfig,
@@ -218,7 +219,7 @@ def test_no_parameters_at_all(torch):
 
 
 def test_it_is_drawn_and_listed(torch):
-    from resattn.cli.app import costs, sentence
+    from resattn.cli.attention import costs, sentence
     from resattn.drawing.pictures import scene_of
     from resattn.drawing.svg import svg
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from resattn.checking.backends import precise
-from resattn.checking.crosscheck import check_model, crosscheck, draw
+from resattn.checking.crosscheck import check_model, crosscheck
 from resattn.checking.draws import random_arrays
+from resattn.checking.problem import draw
 from shared_tests.cases import NETWORKS
 from weights import BlockConfig, NetworkConfig, export, load, schema
 from weights.frameworks import framework_named
-from weights.live import build
+from weights.live import build, build_live
 
 # Square kernels and equal channels, so that transposed and swapped tensors have shapes that fit.
 BLOCK = BlockConfig(6, 6, 3, 2, attention_options={"hidden_channels": 6})
@@ -271,11 +272,11 @@ def test_the_whole_cross_check_sees_one_wrong_framework(all_frameworks, monkeypa
         arrays = {name: array.copy() for name, array in arrays.items()}
         if framework == "jax":
             arrays["conv2.weight"][0, 0, 0, 0] += 0.01
-        return build(config, arrays, framework, device, compute)
+        return build_live(config, arrays, framework, device, compute)
 
     config = BlockConfig(3, 5, 3, 2)
     assert crosscheck(config, batch=2).ok
-    monkeypatch.setattr(backends, "build", build_with_a_mistake)
+    monkeypatch.setattr(backends, "build_live", build_with_a_mistake)
     report = crosscheck(config, batch=2)
     assert not report.ok
     assert all("jax cpu" in (row.actual, row.expected) for row in report.failures)
@@ -309,7 +310,8 @@ def test_nan_is_never_equal(framework):
 
 def test_ill_conditioned_rows_are_explained():
     """A note says so where rounding alone could have put a tensor over its tolerance."""
-    from resattn.checking.crosscheck import explain, pose
+    from resattn.checking.crosscheck import explain
+    from resattn.checking.problem import pose
 
     config = NetworkConfig(
         1, 2, (2,), (1,), attention_options={"hidden_channels": 1}, conv_bias=True

@@ -16,7 +16,7 @@ from weights.checks import Pair, pair_of
 from weights.config import BlockConfig, Config, NetworkConfig
 from weights.errors import ArgumentError
 from weights.operations import Builder, Extent, Operation, by_module, fixed
-from weights.parameters import within
+from weights.parameters import Parameters, within
 from weights.schema import schema
 
 IMAGE = "input"
@@ -24,9 +24,13 @@ IMAGE = "input"
 
 @dataclass(frozen=True)
 class Graph:
-    """The operations in the order of execution; the first, "input", is the image."""
+    """The operations in the order of execution; the first, "input", is the image.
+
+    parameters: of the config, in their order.
+    """
 
     config: Config
+    parameters: Parameters
     operations: tuple[Operation, ...]
 
     def __iter__(self) -> Iterator[Operation]:
@@ -62,14 +66,15 @@ def graph(config: Config, size: Pair, opened: bool = True) -> Graph:
     Raises ArgumentError for a size that is none. `check_size` says whether attention can use it.
     """
     rows, cols = pair_of("size", size)
-    build = Builder(by_module(schema(config)))
+    parameters = schema(config)
+    build = Builder(by_module(parameters))
     shape = (fixed(config.in_channels), Extent("H", rows), Extent("W", cols))
     image = build.add(IMAGE, "input", shape=shape)
     if isinstance(config, NetworkConfig):
         _network(build, config, image, opened)
     else:
         _block(build, config, image, opened)
-    return Graph(config, tuple(build.operations.values()))
+    return Graph(config, parameters, tuple(build.operations.values()))
 
 
 def parameter_count(kind: str, channels: int, options: Mapping[str, Any]) -> int:

@@ -332,6 +332,17 @@ def build(
     parameters as they are, computed lower.
     Raises ArgumentError for another `compute`.
     """
+    return build_live(config, arrays, framework, device, compute).model
+
+
+def build_live(
+    config: Config,
+    arrays: Mapping[str, np.ndarray],
+    framework: str,
+    device: str | None = None,
+    compute: str | None = None,
+) -> LiveModel:
+    """The same as `build`, looked into."""
     if compute is not None and compute not in LOW:
         raise ArgumentError(
             f"compute: expected one of {', '.join(LOW)}, or None for the dtype of the arrays, got "
@@ -344,9 +355,10 @@ def build(
     given = [arrays[parameter.name].dtype for parameter in parameters if parameter.trainable]
     dtype = min(given, key=lambda dtype: dtype.itemsize).name
     model = module.create(config, dtype=dtype, device=device, compute=compute)
-    load(model, arrays)
+    live = LiveModel(model, framework, parameters, _leaves(model, framework, config, parameters))
+    live.load(arrays)
     module.set_training(model, False)
-    return model
+    return live
 
 
 def port(model: Any, to: str, device: str | None = None) -> Any:

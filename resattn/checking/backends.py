@@ -15,7 +15,7 @@ from weights.config import Config
 from weights.convert import Arrays
 from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS, framework_named
-from weights.live import LiveModel, adapter, build
+from weights.live import LiveModel, adapter, build_live
 
 Quantities = dict[str, Arrays]
 
@@ -49,7 +49,13 @@ class Backend:
         self, config: Config, arrays: Mapping[str, np.ndarray], compute: str | None = None
     ) -> Any:
         """A new model. compute: a lower format for mixed precision."""
-        return build(config, arrays, self.framework, self.device, compute)
+        return self.build_live(config, arrays, compute).model
+
+    def build_live(
+        self, config: Config, arrays: Mapping[str, np.ndarray], compute: str | None = None
+    ) -> LiveModel:
+        """The same, looked into."""
+        return build_live(config, arrays, self.framework, self.device, compute)
 
 
 def measure(model: object, x: np.ndarray, cotangent: np.ndarray) -> Quantities:
@@ -57,7 +63,7 @@ def measure(model: object, x: np.ndarray, cotangent: np.ndarray) -> Quantities:
 
     Output and gradients in both modes, and the statistics after one training step.
     """
-    live = LiveModel.of(model)
+    live = model if isinstance(model, LiveModel) else LiveModel.of(model)
     held = live.export()
     eval_output, eval_gradient = live.gradients(x, cotangent, training=False)
     train_output, train_gradient = live.gradients(x, cotangent, training=True)

@@ -6,13 +6,15 @@ mean. Ones and zeros hide errors in padding, transposition and statistics.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from weights import schema
 from weights.config import Config
 from weights.parameters import Parameter
 
-DRAWS = {
+DRAWS: dict[str, Callable[..., np.ndarray]] = {
     "convolution kernel": lambda rng, shape: rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape),
     "1-d convolution kernel": lambda rng, shape: rng.normal(
         0, (2 / np.prod(shape[1:])) ** 0.5, shape
@@ -37,7 +39,8 @@ def random_arrays(config: Config, dtype: str = "float32", seed: int = 0) -> dict
     def drawn(parameter: Parameter) -> np.ndarray:
         if parameter.role in DRAWS:
             return DRAWS[parameter.role](rng, parameter.shape)
-        return rng.normal(0.2, 0.5, parameter.shape)  # a role of a user's own
+        own: np.ndarray = rng.normal(0.2, 0.5, parameter.shape)  # a role of a user's
+        return own
 
     return {parameter.name: drawn(parameter).astype(dtype) for parameter in schema(config)}
 

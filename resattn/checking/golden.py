@@ -16,16 +16,16 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from resattn.checking.cases import ATTENTION, attention_block
-from resattn.checking.crosscheck import Problem, draw
 from resattn.checking.draws import random_arrays
+from resattn.checking.problem import Problem, draw, graph_for
 from weights import BlockConfig, NetworkConfig
-from weights.config import config_from_json
+from weights.config import Config, config_from_json
 from weights.files.atomic import write_atomically
 from weights.files.safetensors import METADATA
 
 FOLDER = Path(__file__).parent.parent.parent / "weights" / "golden"
 
-CASES = {
+CASES: dict[str, tuple[Config, tuple[int, int]]] = {
     "identity": (BlockConfig(4, 4, attention_options={"hidden_channels": 2}), (5, 6)),
     "stride2-even": (
         BlockConfig(3, 5, 3, 2, attention_options={"hidden_channels": 2}, conv_bias=False),
@@ -88,7 +88,7 @@ def read(name: str, dtype: str) -> Problem:
         quantity, _, tensor = key.partition("/")
         expected.setdefault(quantity, {})[tensor] = array
     return Problem(
-        config=config_from_json(metadata["config"]),
+        graph=graph_for(config_from_json(metadata["config"]), x),
         arrays={tensor: array.astype(dtype) for tensor, array in expected["weights"].items()},
         x=x,
         cotangent=cotangent,

@@ -21,8 +21,9 @@ import ml_dtypes
 import numpy as np
 
 from resattn.checking.backends import Backend, Quantities, backends, precise
-from resattn.checking.crosscheck import ORACLE, oracle
+from resattn.checking.crosscheck import ORACLE
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
+from resattn.checking.problem import oracle
 from resattn.checking.tolerances import bound
 from resattn.oracle import evaluation as reference
 from resattn.oracle.node import rounded_to
@@ -45,7 +46,7 @@ DRAWS = 100  # for a block; a network gets a tenth: each takes as much longer
 
 def eps(form: str) -> float:
     """The distance from 1 to the next number of a format: 2^-7 in bfloat16, 2^-10 in float16."""
-    return float(ml_dtypes.finfo(form).eps)
+    return float(ml_dtypes.finfo(form).eps)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def precision(
     *,
     formats: tuple[str, ...] = FORMATS,
     regimes: tuple[str, ...] = REGIMES,
-    frameworks: tuple[str, ...] = FRAMEWORKS,
+    frameworks: tuple[str, ...] = tuple(FRAMEWORKS),
     devices: tuple[str, ...] = ("cpu",),
     inputs: np.ndarray | None = None,
     size: tuple[int, int] | None = None,

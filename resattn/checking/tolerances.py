@@ -7,6 +7,8 @@ each stands the greatest that was measured, on CPU. On CUDA devices, with TF32 o
 asked; nobody has measured there yet.
 """
 
+import math
+
 from weights.config import BlockConfig, Config
 from weights.errors import ArgumentError
 
@@ -68,5 +70,5 @@ BOUNDS = {
 def bound(quantity: str, config: Config) -> float:
     """How far a quantity of a low precision may be from the oracle, in eps of the format."""
     blocks = 1 if isinstance(config, BlockConfig) else sum(config.depths)
-    room = BOUNDS[quantity.split()[1]] * blocks**0.5
+    room: float = BOUNDS[quantity.split()[1]] * math.sqrt(blocks)
     return room * max(1 - config.bn_decay, 0.1) if quantity.endswith("statistics") else room

@@ -24,7 +24,7 @@ from weights.frameworks import FRAMEWORKS, framework_named
 from weights.live import adapter, build
 
 # PyTorch before TensorFlow: in the other order the two can disturb each other's libraries.
-FRAMEWORKS = tuple(FRAMEWORKS)
+ORDER = tuple(FRAMEWORKS)
 REFERENCE = "NumPy"
 DTYPE = "float32"
 
@@ -58,8 +58,8 @@ def classify(
     """
     outcomes, missing = [], []
     with _progress(console) as progress:
-        task = progress.add_task("", total=2 * len(FRAMEWORKS) + 1)
-        for framework in FRAMEWORKS:
+        task = progress.add_task("", total=2 * len(ORDER) + 1)
+        for framework in ORDER:
             try:
                 outcomes.append(_classify_in(framework, progress, task, config, arrays, images))
             except MissingFramework as error:

@@ -70,8 +70,9 @@ def _lost(users: Users, name: str, training: bool) -> bool:
 def _hands_on(user: Operation, name: str) -> bool:
     """Whether what is added to all positions is added to all positions of the output, too."""
     if user.kind == "convolution":
-        return prod(user.settings["kernel"]) == 1
+        return bool(prod(user.settings["kernel"]) == 1)
     if user.kind == "matrix_product":
         # Keys: the same for all places that are weighed. Values: the weights add up to 1.
         return user.inputs[-1] == name
-    return user.kind == "max_pool" or (user.kind == "affine" and not user.settings["offset"])
+    scales = user.kind == "affine" and not user.settings["offset"]
+    return user.kind == "max_pool" or bool(scales)

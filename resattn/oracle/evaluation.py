@@ -23,7 +23,7 @@ from resattn.oracle.node import (
 )
 from resattn.oracle.stand_in import stand_in
 from weights.config import Config
-from weights.graph import check_size, graph
+from weights.graph import Graph, check_size, graph
 from weights.operations import AXES, Operation
 
 Computation = Callable[..., Node]  # (state, operation, *inputs)
@@ -92,6 +92,12 @@ class Pass:
     margin: float
     multiply_adds: int
 
+    @property
+    def every_gradient(self) -> dict[str, Array]:
+        """Those of the parameters, and that of the images under "input"."""
+        assert self.input_gradient is not None, "no gradients were asked for"
+        return {"input": self.input_gradient, **self.gradients}
+
 
 def evaluate(
     operations: Sequence[Operation],
@@ -124,7 +130,7 @@ def evaluate(
 
 
 def stages(
-    config: Config,
+    config: Config | Graph,
     arrays: Mapping[str, Array],
     x: Array,
     *,
@@ -133,16 +139,18 @@ def stages(
 ) -> Evaluation:
     """One forward pass of a config. x: (batch, channels, height, width). The rest: `evaluate`.
 
+    config: or its graph for images of that size.
     Raises ArgumentError for images that an attention module cannot use.
     """
-    size = (x.shape[2], x.shape[3])
-    check_size(config, size)
-    operations = graph(config, size).operations
-    return evaluate(operations, arrays, x, training=training, altered=altered)
+    if not isinstance(config, Graph):
+        size = (x.shape[2], x.shape[3])
+        check_size(config, size)
+        config = graph(config, size)
+    return evaluate(config.operations, arrays, x, training=training, altered=altered)
 
 
 def run(
-    config: Config,
+    config: Config | Graph,
     arrays: Mapping[str, Array],
     x: Array,
     cotangent: Array | Callable[[Array], Array] | None = None,
@@ -156,13 +164,15 @@ def run(
     """
     made = stages(config, arrays, x, training=training)
     state = made.state
-    gradients = {}
+    gradients: dict[str, Array] = {}
     if cotangent is not None:
         slope = cotangent(made.output.value) if callable(cotangent) else cotangent
         backward(made.output, _wide(slope))
         for name, node in state.parameters.items():
-            empty = node.slope is None or name in state.vanishing
-            gradients[name] = np.zeros(node.shape) if empty else node.slope
+            if node.slope is None or name in state.vanishing:
+                gradients[name] = np.zeros(node.shape)
+            else:
+                gradients[name] = node.slope
     small = state.cancelling | state.vanishing
     return Pass(
         made.output.value,
@@ -303,11 +313,13 @@ def _sum(state: State, operation: Operation, *terms: Node) -> Node:
 
 
 def _affine(state: State, operation: Operation, x: Node) -> Node:
-    return x * operation.settings["factor"] + operation.settings["offset"]
+    factor: float = operation.settings["factor"]
+    offset: float = operation.settings["offset"]
+    return x * factor + offset
 
 
 def _bessel(state: State, operation: Operation, variance: Node) -> Node:
-    count = operation.settings["count"]
+    count: int = operation.settings["count"]
     return variance * (count / (count - 1))
 
 

@@ -132,7 +132,8 @@ def conv2d(
     (Goodfellow et al. 2016, 9.1). groups: output channels see only the inputs of their group.
     """
     weight = state.parameter(f"{name}.weight")
-    windows = Windows(*weight.shape[2:], stride, padding, dilation, groups)
+    _, _, rows, cols = weight.shape
+    windows = Windows(rows, cols, stride, padding, dilation, groups)
     values, places = windows.of(x.value)
     kernel = weight.value.reshape(groups, weight.shape[0] // groups, -1)
     y = _places_last(values @ kernel.swapaxes(1, 2), places)
@@ -150,11 +151,13 @@ def conv2d(
         if weight.value[0].size == 1:
             magnitude = np.abs(by_group(slope) * values.swapaxes(2, 3))
             state.remember(f"{name}.weight", magnitude.sum(axis=(0, 3)))
-        return (by_group(slope) @ values).sum(axis=0).reshape(weight.shape)
+        summed: Array = (by_group(slope) @ values).sum(axis=0)
+        return summed.reshape(weight.shape)
 
     def to_bias(slope: Array) -> Array:
         state.remember(f"{name}.bias", np.abs(slope).sum(axis=(0, 2, 3)))
-        return slope.sum(axis=(0, 2, 3))
+        summed: Array = slope.sum(axis=(0, 2, 3))
+        return summed
 
     sources = [(x, to_input), (weight, to_weight)]
     if f"{name}.bias" in state.arrays:

@@ -82,9 +82,9 @@ def _node(value: Node | float) -> Node:
 def _summed(slope: Array, shape: tuple[int, ...]) -> Array:
     """What flows back through a broadcast from `shape`."""
     slope = slope.sum(axis=tuple(range(slope.ndim - len(shape))))
-    return slope.sum(
-        axis=tuple(axis for axis, size in enumerate(shape) if size == 1), keepdims=True
-    )
+    repeated = tuple(axis for axis, size in enumerate(shape) if size == 1)
+    summed: Array = slope.sum(axis=repeated, keepdims=True)
+    return summed
 
 
 def backward(y: Node, slope: Array) -> None:
@@ -92,9 +92,8 @@ def backward(y: Node, slope: Array) -> None:
     y.slope = slope
     waiting, known = [(-y.order, y)], {y.order}
     while waiting:
-        node = heapq.heappop(waiting)[
-            1
-        ]  # the youngest: everything made of it has handed its slope back
+        _, node = heapq.heappop(waiting)  # the youngest: all that was made of it has been visited
+        assert node.slope is not None
         for source, pull in node.sources:
             part = _held(pull(node.slope))
             source.slope = part if source.slope is None else source.slope + part
@@ -146,12 +145,13 @@ def concatenate(parts: Sequence[Node], axis: int) -> Node:
     return Node(np.concatenate([part.value for part in parts], axis), *sources)
 
 
-def take(x: Node, index: Sequence[int], axis: int) -> Node:
+def take(x: Node, index: Sequence[int] | Array, axis: int) -> Node:
     """x[index] along an axis; an entry may be taken more than once."""
 
     def pull(slope: Array) -> Array:
         spread = np.zeros(x.shape, slope.dtype)
-        np.add.at(spread, (slice(None),) * axis + (np.asarray(index),), slope)
+        places = (*(slice(None),) * axis, np.asarray(index))
+        np.add.at(spread, places, slope)  # type: ignore[arg-type]  # slices are right, too
         return spread
 
     return Node(np.take(x.value, index, axis), (x, pull))

@@ -4,6 +4,7 @@ kind's first implementation, in float64.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -68,8 +69,8 @@ def stand_in(state: State, operation: Operation, x: Node) -> Node:
             state.magnitudes[f"{scope}.{name}"] = greatest
         return found
 
-    sources = [(x, lambda slope: slopes(slope.tobytes())["input"])]
-    for each in module.trainable:
-        parameter = state.parameter(f"{scope}.{each.name}")
-        sources.append((parameter, lambda slope, n=each.name: slopes(slope.tobytes())[n]))
-    return Node(y, *sources)
+    def to(name: str) -> Callable[[Array], Array]:
+        return lambda slope: slopes(slope.tobytes())[name]
+
+    held = {each.name: state.parameter(f"{scope}.{each.name}") for each in module.trainable}
+    return Node(y, (x, to("input")), *((node, to(name)) for name, node in held.items()))

@@ -15,7 +15,7 @@ from resattn.oracle import evaluation as reference
 from resattn.oracle.node import Array
 from weights import schema
 from weights.config import Config
-from weights.recipe import SGD, AdamW, Constant, Cosine, Recipe
+from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe
 
 Arrays = dict[str, Array]
 
@@ -63,7 +63,7 @@ def sgd(given: SGD, rate: float, w: Array, g: Array, moments: Arrays) -> tuple[A
 
 
 def adam(
-    given: AdamW, rate: float, t: int, w: Array, g: Array, moments: Arrays, *, decoupled: bool
+    given: Adam, rate: float, t: int, w: Array, g: Array, moments: Arrays, *, decoupled: bool
 ) -> tuple[Array, Arrays]:
     """Kingma & Ba 2015, algorithm 1; with decoupled decay Loshchilov & Hutter 2019, algorithm 2."""
     b1, b2 = given.betas

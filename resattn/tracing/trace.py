@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from resattn.checking.backends import backends, precise
-from resattn.checking.crosscheck import checked_inputs, draw, near_kink
 from resattn.checking.draws import random_arrays, random_cotangent
+from resattn.checking.problem import checked_inputs, draw, near_kink
 from resattn.checking.tolerances import tolerance
 from resattn.oracle import evaluation as reference
 from resattn.oracle.node import backward

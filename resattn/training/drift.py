@@ -189,7 +189,7 @@ def drift(
     config: Config,
     arrays: Mapping[str, np.ndarray],
     recipe: Recipe,
-    frameworks: tuple[str, ...] = FRAMEWORKS,
+    frameworks: tuple[str, ...] = tuple(FRAMEWORKS),
     dtype: str = "float64",
     steps: int = 100,
     *,
