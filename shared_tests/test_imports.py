@@ -7,7 +7,10 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -19,53 +22,129 @@ FRAMEWORK_MODULES = {
 }
 ALL_FRAMEWORKS = set().union(*FRAMEWORK_MODULES.values())
 OURS = {*FRAMEWORK_MODULES, "weights", "shared_tests", "resattn"}
+# What each package may import anywhere, and what only inside of functions, when it is needed.
 ALLOWED = {
     "weights": {"numpy", "ml_dtypes", "safetensors", "weights"},
     **{
         package: {*own, "numpy", "weights", package, "jaxtyping"}
         for package, own in FRAMEWORK_MODULES.items()
     },
+    "resattn": {"numpy", "ml_dtypes", "safetensors", "typer", "rich", "weights", "resattn"},
 }
-# Imports by name, when they are called: an implementation by weights.port, and the module of the
-# backend that Keras runs on.
+WHEN_NEEDED = {"resattn": {*ALL_FRAMEWORKS, *FRAMEWORK_MODULES, "sklearn", "resvg_py"}}
+# Imports by name, when they are called: an implementation by weights.live, the module of the
+# backend that Keras runs on, what a user names on the command line.
 BY_NAME = {
     "weights/live.py": {"f'{row.package}.{name}'"},
-    "tf_impl/bridge/adapter.py": {"BACKEND", "jax", "torch", "tensorflow"},
-    "tf_impl/bridge/recorder.py": {"jax", "torch", "tensorflow"},
+    "tf_impl/bridge/": {"BACKEND", "jax", "torch", "tensorflow"},
+    "resattn/__init__.py": {"_HOMES[name]"},
+    "resattn/cli/app.py": {"name"},
+    "resattn/checking/backends.py": {"framework_named(framework).package", "flax"},
 }
 
 
-def imported(source: str) -> set[str]:
-    """Top-level names of everything a file imports, wherever in it."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
+class Import(NamedTuple):
+    """module: the dotted name. inside: whether it is in a function. by_name: in a call."""
+
+    module: str
+    inside: bool
+    by_name: bool
+
+
+def imports(source: str) -> list[Import]:
+    """Everything a file imports, wherever in it; not what only a type checker reads."""
+    found: list[Import] = []
+
+    def visit(node: ast.AST, inside: bool) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            found.extend(Import(alias.name, inside, False) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").split(".")[0])
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in (
-            "import_module",
-            "__import__",
-        ):
-            names.add(
-                ast.literal_eval(node.args[0])
-                if isinstance(node.args[0], ast.Constant)
-                else ast.unparse(node.args[0])
-            )
-    return names - set(sys.stdlib_module_names)
+            found.extend(_from(node, inside))
+        elif isinstance(node, ast.Call) and _imports_by_name(node):
+            given = node.args[0]
+            text = given.value if isinstance(given, ast.Constant) else ast.unparse(given)
+            found.append(Import(text, inside, True))
+        deeper = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            visit(child, deeper)
+
+    visit(ast.parse(source), False)
+    return [each for each in found if each.module.split(".")[0] not in sys.stdlib_module_names]
+
+
+def _from(node: ast.ImportFrom, inside: bool) -> list[Import]:
+    module = node.module or ""
+    names = [alias.name for alias in node.names] if module == "resattn" else [""]
+    return [Import(f"{module}.{name}".rstrip("."), inside, False) for name in names]
+
+
+def _imports_by_name(node: ast.Call) -> bool:
+    return ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__")
+
+
+def forbidden(package: str, path: str, source: str) -> list[str]:
+    """What a file of a package imports and may not."""
+    names = {each for place, known in BY_NAME.items() if path.startswith(place) for each in known}
+    found = []
+    for each in imports(source):
+        if each.by_name and (each.module in names or each.module.split(".")[0] in names):
+            continue
+        allowed = ALLOWED[package] | (WHEN_NEEDED.get(package, set()) if each.inside else set())
+        if each.module.split(".")[0] not in allowed:
+            found.append(f"{path}: {each.module}")
+    return found
+
+
+def sources(package: str) -> dict[str, str]:
+    paths = sorted((ROOT / package).rglob("*.py"))
+    return {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in paths}
 
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_what_the_files_import(package):
-    for path in (ROOT / package).rglob("*.py"):
-        allowed = ALLOWED[package] | BY_NAME.get(path.relative_to(ROOT).as_posix(), set())
-        assert imported(path.read_text()) <= allowed, path.name
+    files = sources(package)
+    assert len(files) > 10
+    assert [line for path, text in files.items() for line in forbidden(package, path, text)] == []
 
 
-def test_nothing_imports_the_tests():
-    for package in OURS - {"shared_tests"}:
-        for path in (ROOT / package).rglob("*.py"):
-            assert "shared_tests" not in imported(path.read_text()), path
+def rooms(files: Mapping[str, str]) -> dict[str, set[str]]:
+    """The rooms of resattn that each room imports, wherever in its files."""
+    found: dict[str, set[str]] = {}
+    for path, source in files.items():
+        if path.count("/") < 2:
+            continue
+        room = path.split("/")[1]
+        modules = [each.module.split(".") for each in imports(source)]
+        others = {parts[1] for parts in modules if parts[0] == "resattn" and len(parts) > 1}
+        found.setdefault(room, set()).update(others - {room})
+    return found
+
+
+def test_the_rooms_form_no_circle():
+    found = rooms(sources("resattn"))
+    assert {"oracle", "checking", "tracing", "training", "cli"} <= set(found)
+    list(TopologicalSorter(found).static_order())
+    assert [room for room, others in found.items() if "cli" in others] == []
+
+
+def test_a_room_that_imports_the_wrong_one_is_found():
+    files = {"resattn/oracle/a.py": "from resattn.checking import b"}
+    files["resattn/checking/b.py"] = "def f():\n    import resattn.oracle.a"
+    with pytest.raises(CycleError):
+        list(TopologicalSorter(rooms(files)).static_order())
+    assert rooms({"resattn/oracle/a.py": "from resattn import cli"}) == {"oracle": {"cli"}}
+
+
+def test_a_forbidden_import_is_found():
+    assert forbidden("weights", "weights/a.py", "def f():\n    from torch.nn import Module")
+    assert forbidden("weights", "weights/a.py", "import importlib\nimportlib.import_module('jax')")
+    assert forbidden("resattn", "resattn/oracle/a.py", "import torch")
+    assert not forbidden("resattn", "resattn/oracle/a.py", "def f():\n    import torch")
+    assert forbidden("jax_impl", "jax_impl/bridge/a.py", "def f():\n    import torch")
+    assert forbidden("tf_impl", "tf_impl/layers.py", "from resattn import oracle")
+    assert forbidden("resattn", "resattn/cli/a.py", "def f():\n    from shared_tests import cases")
 
 
 BLOCK = """
@@ -106,6 +185,15 @@ def test_nothing_loads_a_framework_before_it_is_needed(statement):
     assert not loaded_by(statement) & {*ALL_FRAMEWORKS, *FRAMEWORK_MODULES}
 
 
+def test_the_face_of_resattn_loads_nothing():
+    """`import resattn` takes no time, and its names are there whatever was imported before."""
+    assert loaded_by("import resattn") == {"resattn"}
+    names = "crosscheck, trace, Mapped, explain, draw, Recipe, Trainer, resume"
+    before = "import resattn.tracing, resattn.drawing, resattn.training"
+    loaded = loaded_by(f"{before}; from resattn import {names}; assert callable(trace)")
+    assert not loaded & {*ALL_FRAMEWORKS, *FRAMEWORK_MODULES}
+
+
 ONE_BLOCK = {
     "pytorch_impl": "import pytorch_impl, weights; weights.export(pytorch_impl.ResidualBlockWithAttention(3, 4, 3, 2))",
     "jax_impl": "import jax_impl, weights; from flax import nnx\n"
@@ -125,9 +213,7 @@ def test_one_framework_is_enough(package, request):
 
 
 def test_the_test_can_fail(tmp_path):
-    """Both ways of looking find a forbidden import."""
-    assert "torch" in imported("def f():\n    from torch.nn import Module")
-    assert "torch" in imported("import importlib\nimportlib.import_module('torch')")
+    """A forbidden import is found in a process, too."""
     (tmp_path / "guilty.py").write_text("import json, weights\n")
     assert loaded_by(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import guilty") & OURS
     with pytest.raises(AssertionError, match="weights is blocked"):
