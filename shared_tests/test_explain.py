@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,7 @@ from typer.testing import CliRunner
 from resattn.checking.cases import ATTENTION
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.cli.app import app
-from resattn.explaining import source, words_en, words_zh
+from resattn.explaining import words_en, words_zh
 from resattn.explaining.analysis import receptive_fields, sights, training_numbers
 from resattn.explaining.explanation import WORDS, Fold, explain, wrapped
 from resattn.explaining.facts import same_padding
@@ -26,7 +25,6 @@ from weights import BlockConfig, NetworkConfig, preset, register_attention, sche
 from weights.frameworks import FRAMEWORKS
 from weights.graph import graph
 from weights.parameters import Parameter
-from weights.stages import Recorder
 
 CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
 cases = pytest.mark.parametrize(("config", "size"), CASES, ids=name_of)
@@ -484,108 +482,6 @@ def test_layouts():
 
 
 # Code.
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_every_line_of_every_forward_has_its_operations(framework):
-    for name, lines in source.LINES.items():
-        texts = source.forward_lines(framework, name)
-        assert len(texts) == len(lines), name
-        for text, entries in zip(texts, lines, strict=True):
-            called = set(re.findall(r"self\.(\w+)\(", text))
-            named = {entry.split(".")[0] for entry in entries}
-            assert {call for call in called if not call.startswith("_")} <= named | {"scale"}, text
-            for function in (
-                "relu",
-                "sigmoid",
-                "softmax",
-                "maximum",
-                "average",
-                "concatenate",
-                "hard_swish",
-            ):
-                if re.search(rf"(?<![\w.]){function}\(", text):
-                    assert entries, text
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@short
-def test_every_line_is_shown_beside_what_it_computes(framework, config, size):
-    found = graph(config, size)
-    shown = source.annotated(found, framework)
-    lines = [(line.scope, line.number, line.text) for each in shown.values() for line in each]
-    for scope, name in source.scopes(config).items():
-        texts = source.forward_lines(framework, name)
-        assert sorted(number for at, number, _ in lines if at == scope) == list(
-            range(len(texts))
-        ), scope
-        assert [text for at, _, text in sorted(lines) if at == scope] == list(texts)
-    computed = set()
-    for scope, name in source.scopes(config).items():
-        inside = [operation for operation in found if source._within(operation, scope)]
-        for part in source.computed_by(inside, scope, name, isinstance(config, NetworkConfig)):
-            computed |= {operation.name for operation in part}
-    assert computed == {operation.name for operation in found} - {"input"}
-    if isinstance(config, BlockConfig):
-        assert shown["conv1"][-1].text == "y = self.conv1(x)"
-        assert shown["output"][-1].text == "return relu(y)"
-
-
-@executed
-def test_lines_compute_what_the_table_says(config, size, one_thread, monkeypatch):
-    """Stages are recorded while a line of each forward method on the way to them runs: is it said
-    to compute them?
-    """
-    import pytorch_impl
-    from pytorch_impl.bridge.recorder import trace as traced
-
-    methods, seen = {}, []
-    put = Recorder._put
-
-    def watched(self, name, *rest):
-        frame, stage = sys._getframe(1), name
-        while frame is not None:
-            owner = frame.f_locals.get("self")
-            of = type(owner).__name__
-            if frame.f_code.co_name == "forward" and of in source.LINES:
-                seen.append((stage, self.names[id(owner)], of, frame.f_lineno, frame.f_code))
-            frame = frame.f_back
-        put(self, name, *rest)
-
-    monkeypatch.setattr(Recorder, "_put", watched)
-    model = (
-        pytorch_impl.ResidualBlockWithAttention.from_config(config)
-        if isinstance(config, BlockConfig)
-        else pytorch_impl.ResidualAttentionNetwork(config)
-    )
-    traced(
-        model,
-        random_input(config, size, 2, "float32"),
-        np.ones,
-        training=False,
-        last="output" if isinstance(config, BlockConfig) else "classifier",
-    )
-    checked = 0
-    for stage, scope, of, number, code in seen:
-        if stage.endswith("input") or re.search(r"(^|\.)(sum|input \d)$", stage):
-            continue  # seen only on their way into the next function
-        if code not in methods:
-            with open(code.co_filename) as file:
-                methods[code] = file.read().splitlines()
-        line = source.forward_lines("torch", of)
-        running = methods[code][number - 1].strip()
-        places = [place for place, text in enumerate(line) if text.strip() == running]
-        path = source.plain_name(stage).removeprefix(scope).lstrip(".")
-        path = "output" if of == source.BLOCK and not path else path
-        if running.startswith("return") and any(
-            {"", "output"} & set(source.LINES[of][place]) for place in places
-        ):
-            continue  # the last function's output is the module's, and is called after it a moment later
-        assert any(
-            source._names(entry, path) for place in places for entry in source.LINES[of][place]
-        ), (stage, of, running)
-        checked += 1
-    assert checked >= 5
 
 
 def test_code_is_printed_beside_or_above():

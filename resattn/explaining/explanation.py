@@ -13,10 +13,11 @@ from typing import Any
 from rich.cells import cell_len
 
 from resattn.explaining import words_en, words_zh
+from resattn.explaining.code.alignment import Line, align
 from resattn.explaining.analysis import kept, peak, receptive_fields, training_numbers
 from resattn.explaining.facts import Fact, facts
 from resattn.explaining.formulas import affine
-from resattn.explaining.source import Line, annotated, plain_name
+from resattn.explaining.names import plain_name
 from weights.attention import ATTENTION
 from weights.checks import Pair
 from weights.config import BlockConfig, Config, NetworkConfig
@@ -295,7 +296,7 @@ def explain(
     size = default_size(config) if size is None else size
     check_size(config, size)
     found = graph(config, size)
-    lines = {} if code is None else annotated(found, code)
+    lines = {} if code is None else align(found, code).by_operation()
     return Explanation(found, batch, dtype, code, tuple(_told(found, lines)), facts(found, batch))
 
 
