@@ -14,14 +14,27 @@ from typer.testing import CliRunner
 from resattn.checking.cases import ATTENTION
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.cli.app import app
-from resattn.explaining import words_en, words_zh
-from resattn.explaining.analysis import receptive_fields, sights, training_numbers
-from resattn.explaining.explanation import WORDS, Fold, explain, wrapped
+from resattn.explaining import words_en
+from resattn.explaining.analysis import find_sights, receptive_fields, training_numbers
+from resattn.explaining.attention import BY_FILE
+from resattn.explaining.entries import FoldedBlock
+from resattn.explaining.explanation import explain
 from resattn.explaining.facts import same_padding
+from resattn.explaining.reasons import COMMON
+from resattn.explaining.words import WORDS
+from resattn.explaining.wrapping import wrap
 from resattn.oracle import evaluation as reference
 from resattn.oracle.cancellation import idle_biases
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
-from weights import BlockConfig, NetworkConfig, preset, register_attention, schema, write
+from weights import (
+    BlockConfig,
+    NetworkConfig,
+    operations,
+    preset,
+    register_attention,
+    schema,
+    write,
+)
 from weights.frameworks import FRAMEWORKS
 from weights.graph import graph
 from weights.parameters import Parameter
@@ -63,10 +76,11 @@ def one_thread(torch):
 
 
 def test_both_languages_have_the_same_words():
-    assert set(words_en.WORDS) == set(words_zh.WORDS)
-    for key, sentence in words_en.WORDS.items():
+    assert not set(words_en.WORDS) & {key for words in BY_FILE.values() for key in words.en}
+    assert set(WORDS["en"]) == set(WORDS["zh"])
+    for key, sentence in WORDS["en"].items():
         assert sorted(set(re.findall(r"{\w+}", sentence))) == sorted(
-            set(re.findall(r"{\w+}", words_zh.WORDS[key]))
+            set(re.findall(r"{\w+}", WORDS["zh"][key]))
         ), key
 
 
@@ -77,6 +91,9 @@ def test_no_sentence_is_never_said(monkeypatch):
         def __getitem__(self, key):
             said.add(key)
             return super().__getitem__(key)
+
+        def get(self, key, default=None):
+            return self[key] if key in self else default
 
     monkeypatch.setitem(WORDS, "en", Listening(WORDS["en"]))
     more = [
@@ -98,15 +115,24 @@ def test_no_sentence_is_never_said(monkeypatch):
     for config, size in [*CASES, *more]:
         for batch in (1, 2):
             text(config, size, code="torch", batch=batch)
-    # Operations of kinds that are always opened; what a field of the size of some axis is called.
-    assert set(words_en.WORDS) - said == {"why.closed", "summary.none", "total.field.whole"}
+    never = {key for key in set(WORDS["en"]) - said if not key.startswith("why.plain.")}
+    assert never == set()
+
+
+def test_every_kind_of_operation_has_its_sentences():
+    rows = re.findall(r"^\| ([a-z][\w, ]*) \|", operations.__doc__, re.MULTILINE)
+    kinds = {kind for row in rows for kind in row.split(", ")} - {"kind"}
+    assert {key.split(".")[2] for key in WORDS["en"] if key.startswith("why.plain.")} == (
+        kinds - set(COMMON) - {"input"}
+    )
+    assert {key.split(".")[1] for key in WORDS["en"] if key.startswith("op.")} == kinds
 
 
 def test_chinese_is_chinese():
     """No sentence was left in English, no half-width punctuation stands between Chinese
     characters.
     """
-    for key, sentence in words_zh.WORDS.items():
+    for key, sentence in WORDS["zh"].items():
         plain = re.sub(r"{\w+}", "", sentence)
         names = (
             "set.eps",
@@ -138,10 +164,10 @@ def test_it_fits_the_terminal(config, size, language):
 
 
 def test_wrapping():
-    assert wrapped("一二三四五（六七），八九", 10) == ["一二三四五", "（六七），", "八九"]
-    assert wrapped("a map of 32 × 32 here", 12) == ["a map of", "32 × 32 here"]
-    assert wrapped("", 5) == [""]
-    assert wrapped("averylongword", 5) == ["averylongword"]
+    assert wrap("一二三四五（六七），八九", 10) == ["一二三四五", "（六七），", "八九"]
+    assert wrap("a map of 32 × 32 here", 12) == ["a map of", "32 × 32 here"]
+    assert wrap("", 5) == [""]
+    assert wrap("averylongword", 5) == ["averylongword"]
 
 
 # What is told.
@@ -149,29 +175,31 @@ def test_wrapping():
 
 @cases
 def test_every_operation_is_told_once_and_in_order(config, size):
-    told = explain(config, size, batch=2).told
+    told = explain(config, size, batch=2).entries
     names = [
         name
         for each in told
         for name in (
-            [o.name for o in each.operations] if isinstance(each, Fold) else [each.operation.name]
+            [o.name for o in each.operations]
+            if isinstance(each, FoldedBlock)
+            else [each.operation.name]
         )
     ]
     assert names == [operation.name for operation in graph(config, size)]
     shown = text(config, size, batch=2)
     for each in told:
-        name = each.name if isinstance(each, Fold) else each.operation.name
+        name = each.name if isinstance(each, FoldedBlock) else each.operation.name
         head = (
             rf"^{re.escape(name)}: as "
-            if isinstance(each, Fold)
+            if isinstance(each, FoldedBlock)
             else rf"^ *\d+  {re.escape(name)}: "
         )
         assert name == "input" or len(re.findall(head, shown, re.MULTILINE)) == 1, name
 
 
 def test_blocks_of_one_form_are_told_once():
-    told = explain(preset("se-resnet34")).told
-    folds = {each.name: each.like for each in told if isinstance(each, Fold)}
+    told = explain(preset("se-resnet34")).entries
+    folds = {each.name: each.like for each in told if isinstance(each, FoldedBlock)}
     assert len(folds) == 16 - 2
     assert folds["stages.0.1"] == folds["stages.3.2"] == "stages.0.0"
     assert folds["stages.3.0"] == "stages.1.0"
@@ -197,7 +225,7 @@ def test_totals(config, size):
         < totals["peak_numbers"]
         <= sum(operation.numbers for operation in graph(config, size))
     )
-    assert f"{totals['multiply_adds']:,} an image" in text(config, size, batch=2)
+    assert f"{totals['multiply_adds']:,} per image" in text(config, size, batch=2)
 
 
 def test_the_peak_by_hand():
@@ -284,7 +312,7 @@ def test_receptive_fields_against_changed_images(config, size, along):
     """
     arrays, image = positive(config), np.abs(random_input(config, size, 1, "float64"))
     found = graph(config, size)
-    seen = {name: pair[along - 1] for name, pair in sights(found).items()}
+    seen = {name: pair[along - 1] for name, pair in find_sights(found).items()}
 
     def values(x):
         state = reference.stages(config, arrays, x, training=False)
@@ -458,7 +486,7 @@ def test_facts_of_kinds():
     assert facts["size.fixed"].values == {"maps": ["6 × 5"], "image": "6 × 5"}
     assert facts["bias.keys"].values["names"] == ["attention.qkv.bias"]
     assert "bias.keys" not in told_facts(replace(mhsa, attention_options={"size": (6, 5)}))
-    assert "kind.mhsa.scaled" in facts
+    assert "kind.mhsa.scale_positions.True" in facts
 
 
 def test_layouts():
@@ -567,8 +595,21 @@ def test_errors(options, message):
     assert message in str(result.exception)
 
 
-def test_an_own_kind_is_told_as_one_operation():
-    register_attention("own", torch=object)
+def test_an_own_kind_is_one_operation():
+    register_attention("own", torch=object, summary="Mine.")
     shown = text(BlockConfig(4, 4, attention="own"), code="torch")
+    assert "Attention (own)\nMine.\n" in shown
     assert "attention: attention own" in shown
     assert "own is a kind of your own" in shown
+
+
+def test_an_own_kind_with_a_graph_has_plain_sentences():
+    def gain(build, x):
+        return build.product("", build.activation("relu", x), build.parameter("", "weight"))
+
+    parameters = (Parameter("", "norm scale", (4,)),)
+    register_attention("gain", lambda channels: parameters, torch=object, graph=gain)
+    entries = explain(BlockConfig(4, 4, attention="gain")).entries
+    reasons = [entry.reason for entry in entries if entry.part == "attention"]
+    assert reasons == ["nonlinear", "plain.parameter", "plain.product"]
+    assert "第一个输入乘以第二个。" in text(BlockConfig(4, 4, attention="gain"), language="zh")
