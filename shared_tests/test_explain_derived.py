@@ -1,19 +1,22 @@
-"""The lines of code that `resattn explain --code` shows: every line, beside what it computes."""
+"""What `resattn explain` derives: the code beside each operation, memory, receptive fields."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from resattn.checking.draws import random_input
+from resattn.checking.draws import random_arrays, random_input
+from resattn.explaining.analysis import find_sights, receptive_fields, training_numbers
 from resattn.explaining.code.alignment import align, align_package
 from resattn.explaining.code.source import ROOT, Package, package_of
+from resattn.oracle import evaluation as reference
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
-from weights import BlockConfig, register_attention
+from weights import BlockConfig, NetworkConfig, preset, register_attention
 from weights.frameworks import FRAMEWORKS
 from weights.graph import graph
 from weights.parameters import convolution
@@ -27,6 +30,15 @@ executed = pytest.mark.parametrize(
 )
 frameworks = pytest.mark.parametrize("framework", FRAMEWORKS)
 BLOCK, SIZE = BlockConfig(4, 6, 3, 2), (9, 8)
+
+
+@pytest.fixture
+def one_thread(torch):
+    """Small tensors: several threads would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(before)
 
 
 @frameworks
@@ -115,16 +127,7 @@ def test_modules_that_do_not_run_are_not_shown(fusion, held):
     }
 
 
-# The same of what runs.
-
-
-@pytest.fixture
-def one_thread(torch):
-    """Small tensors: several threads would wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield torch
-    torch.set_num_threads(before)
+# Lines and what runs.
 
 
 @executed
@@ -267,3 +270,141 @@ class Own(nn.Module):
         ("y -= x", ["sigmoid input"]),
         ("return x * sigmoid(y)", ["sigmoid", "attention"]),
     ]
+
+
+# Memory.
+
+
+def copies(found, batch):
+    """What PyTorch also keeps: a padded copy (eca), means and deviations (layer norms)."""
+    count = sum(2 * batch for operation in found if operation.kind == "layer_norm")
+    convs = [operation for operation in found if operation.kind == "convolution_1d"]
+    return count + sum(batch * 2 * (operation.settings["kernel"][0] // 2) for operation in convs)
+
+
+@executed
+def test_what_backward_reads_is_what_pytorch_keeps(config, size, one_thread):
+    import pytorch_impl
+
+    model = (
+        pytorch_impl.ResidualBlockWithAttention.from_config(config)
+        if isinstance(config, BlockConfig)
+        else pytorch_impl.ResidualAttentionNetwork(config)
+    )
+    held = {leaf.data_ptr() for leaf in (*model.parameters(), *model.buffers())}
+    batch, seen, alive = 3, {}, []
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if tensor.is_floating_point() and tensor.dim() > 1 and storage.data_ptr() not in held:
+            alive.append(tensor)
+            seen[storage.data_ptr()] = storage.nbytes() // 4
+        return tensor
+
+    torch = one_thread
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = model(torch.as_tensor(random_input(config, size, batch, "float32")))
+    found = graph(config, size)
+    extra = sum(seen.values()) - batch * training_numbers(found) - copies(found, batch)
+    # Matrix products of several axes read copies in another order, at most of queries and keys.
+    queries = [
+        operation.numbers
+        for operation in found
+        if operation.kind == "head_part" and "value" not in operation.name
+    ]
+    assert 0 <= extra <= batch * sum(queries)
+    assert y.grad_fn is not None
+
+
+# Receptive fields.
+
+
+def positive(config):
+    """Weights with which every change of the image reaches the end: no relu shuts it off."""
+    return {
+        name: np.abs(array) * 0.2 + 0.01 for name, array in random_arrays(config, "float64").items()
+    }
+
+
+LOCAL = [
+    (BlockConfig(2, 3, 3, 2, attention="none"), (13, 12)),
+    (BlockConfig(2, 2, (5, 3), attention="none"), (9, 14)),
+    (BlockConfig(2, 3, 3, (2, 1), attention="none"), (10, 9)),
+    (BlockConfig(2, 3, 1, 3, attention="none"), (10, 9)),
+    (BlockConfig(2, 3, 7, 4, attention="none"), (30, 19)),
+    (
+        NetworkConfig(
+            1,
+            2,
+            (2, 3),
+            (1, 2),
+            stem_kernel_size=7,
+            stem_stride=2,
+            stem_pool=True,
+            attention="none",
+        ),
+        (40, 33),
+    ),
+    *(
+        (replace(config, out_channels=3), (17, 16))
+        for config, _ in ATTENTION_VARIANTS
+        if config.attention == "ge" and config.attention_options.get("extent")
+        if not config.attention_options.get("mlp")
+    ),
+]
+WHOLE = [case for case in ATTENTION_VARIANTS if case[0].attention not in ("none", "ge")]
+
+
+@pytest.mark.parametrize(("config", "size"), LOCAL + WHOLE, ids=name_of)
+@pytest.mark.parametrize("along", [1, 2], ids=["rows", "cols"])
+def test_receptive_fields_against_changed_images(config, size, along):
+    """Changes every row (or column) of the image in turn, and looks which outputs change."""
+    arrays, image = positive(config), np.abs(random_input(config, size, 1, "float64"))
+    found = graph(config, size)
+    seen = {name: pair[along - 1] for name, pair in find_sights(found).items()}
+
+    def values(x):
+        state = reference.stages(config, arrays, x, training=False)
+        return {name: stage.computed.value for name, stage in state.stages.items()}
+
+    before = values(image)
+    compared = [name for name in before if before[name].ndim == 4 and seen[name].axis is not None]
+    assert compared
+    changed = {name: [] for name in compared}
+    for line in range(size[along - 1]):
+        other = image.copy()
+        changed_line = np.moveaxis(other, along + 1, 0)[line]
+        changed_line += 10.0 + np.arange(changed_line.size).reshape(changed_line.shape) % 3
+        after = values(other)
+        for name in compared:
+            axes = tuple(axis for axis in range(4) if axis != seen[name].axis + 1)
+            changed[name].append((after[name] != before[name]).any(axis=axes))
+    lines = np.arange(size[along - 1])[:, None]
+    for name in compared:
+        noticed = np.array(changed[name])
+        expected = (lines >= seen[name].low) & (lines <= seen[name].high)
+        if config.attention == "bam":  # dilated kernels leave lines out
+            noticed = (
+                np.logical_or.accumulate(noticed) & np.logical_or.accumulate(noticed[::-1])[::-1]
+            )
+        assert (noticed == expected).all(), name
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("resnet18", 435), ("resnet34", 899), ("resnet20", 81)]
+)
+def test_receptive_fields_of_networks(name, field):
+    """1 + the sum of (kernel - 1) x the strides before it, along the main path."""
+    config = preset(name)
+    kernels = [(7, 2), (3, 2)] if config.stem_pool else [(3, 1)]
+    kernels += [each for block in config.blocks() for each in ((3, block.stride[0]), (3, 1))]
+    total, jump = 1, 1
+    for kernel, stride in kernels:
+        total, jump = total + (kernel - 1) * jump, jump * stride
+    last = f"stages.{len(config.widths) - 1}.{config.depths[-1] - 1}"
+    assert receptive_fields(graph(config, (64, 64)))[last] == (total, total) == (field, field)
+
+
+@pytest.mark.parametrize(("config", "size"), WHOLE, ids=name_of)
+def test_attention_sees_the_whole_image(config, size):
+    assert receptive_fields(graph(config, size))["output"] == (None, None)
