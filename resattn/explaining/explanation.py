@@ -38,7 +38,7 @@ class Explanation:
     facts: tuple[Fact, ...]
 
     def totals(self) -> dict[str, Any]:
-        """Sums over all operations. Numbers of activations are for one image, bytes for the batch."""
+        """Sums over all operations. Activations: numbers for one image, bytes for the batch."""
         operations = self.graph.operations
         parameters = sum(each.trainable for each in operations)
         statistics = sum(each.statistics for each in operations)

@@ -60,7 +60,7 @@ def facts(found: Graph, batch: int) -> tuple[Fact, ...]:
 
 
 def same_padding(size: int, reach: int, stride: int) -> tuple[int, int]:
-    """The padding of SAME in TensorFlow and JAX, before and after: for ceil(size / stride) outputs."""
+    """What SAME in TensorFlow and JAX pads, before and after: ceil(size / stride) outputs."""
     total = max((ceil(size / stride) - 1) * stride + reach - size, 0)
     return total // 2, total - total // 2
 

@@ -1,6 +1,7 @@
-"""What is said about the attention kinds: for each one file, called as in `weights/attention`.
+"""Sentences about the attention kinds, one file a kind, with the names of `weights/attention`.
 
-A kind without a file gets plain sentences, made from the kinds of its operations.
+A file has `WORDS`. A kind without a file gets plain sentences, made from the kinds of its
+operations.
 """
 
 from importlib import import_module
@@ -17,6 +18,6 @@ BY_FILE: dict[str, KindWords] = {
 
 
 def words_of(kind: str) -> KindWords:
-    """What is said about a kind. Nothing for a kind without a file."""
+    """The words of a kind. They are empty for a kind without a file."""
     module = ATTENTION[kind].parameters.__module__
     return BY_FILE.get(module.rpartition(".")[2] if ATTENTION[kind].built_in else "", KindWords())

@@ -1,4 +1,4 @@
-"""What is said about the bottleneck attention module."""
+"""Sentences about the bottleneck attention module."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

@@ -1,4 +1,4 @@
-"""What is said about the convolutional block attention module."""
+"""Sentences about the convolutional block attention module."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

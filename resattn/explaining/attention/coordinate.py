@@ -1,4 +1,4 @@
-"""What is said about coordinate attention."""
+"""Sentences about coordinate attention."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

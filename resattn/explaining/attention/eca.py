@@ -1,4 +1,4 @@
-"""What is said about efficient channel attention."""
+"""Sentences about efficient channel attention."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is said about effective squeeze-and-excitation."""
+"""Sentences about effective squeeze-and-excitation."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

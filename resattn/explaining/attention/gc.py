@@ -1,4 +1,4 @@
-"""What is said about global context."""
+"""Sentences about global context."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

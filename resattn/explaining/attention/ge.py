@@ -1,4 +1,4 @@
-"""What is said about gather-excite."""
+"""Sentences about gather-excite."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

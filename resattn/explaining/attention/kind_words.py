@@ -1,4 +1,4 @@
-"""What there is to say about an attention kind."""
+"""The type of the words about an attention kind."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What is said about multi-head self-attention."""
+"""Sentences about multi-head self-attention."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

@@ -1,4 +1,4 @@
-"""What is said about the non-local block."""
+"""Sentences about the non-local block."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

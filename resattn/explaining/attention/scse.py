@@ -1,4 +1,4 @@
-"""What is said about concurrent squeeze-and-excitation."""
+"""Sentences about concurrent squeeze-and-excitation."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

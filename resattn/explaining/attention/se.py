@@ -1,4 +1,4 @@
-"""What is said about squeeze-and-excitation."""
+"""Sentences about squeeze-and-excitation."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

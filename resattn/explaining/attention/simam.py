@@ -1,4 +1,4 @@
-"""What is said about SimAM."""
+"""Sentences about SimAM."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

@@ -1,4 +1,4 @@
-"""What is said about triplet attention."""
+"""Sentences about triplet attention."""
 
 from resattn.explaining.attention.kind_words import KindWords
 

@@ -111,7 +111,7 @@ class _Aligner:
             alignment.lines[scope] = forward.lines
             self.place(scope, forward, operations[-1].name if operations else place)
         for index, call in enumerate(made.calls):
-            own = [operations[each] for each in made.computed(index)]
+            own = [operations[each] for each in made.operations_of(index)]
             if call.member and (own or not call.again):
                 name = _first_part(own[0].name, scope) if own else call.member
                 path = f"{scope}.{name}".lstrip(".")

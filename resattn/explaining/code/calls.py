@@ -38,7 +38,7 @@ class Call:
 
     line: the index of the line in the forward method. member: the pattern of the attribute that is
     called, or "". names: the kinds of operations and the names of stages that it can be.
-    again: whether it stands for another turn of a loop.
+    again: whether it is a call in a further turn of a loop.
     """
 
     line: int
@@ -64,6 +64,8 @@ def calls(
 
 
 class _Reader:
+    """Reads one forward method. `line` is the line that the calls belong to."""
+
     def __init__(
         self,
         members: Members,
@@ -153,7 +155,7 @@ class _Reader:
 
     def call_member(self, member: str) -> Iterator[Call]:
         """self.name(...): a module, or a function that the constructor chose."""
-        for file, value in self.members.assigned(self.owner, member):
+        for file, value in self.members.assignments(self.owner, member):
             found = self.package.find(file, value.id) if isinstance(value, ast.Name) else None
             if isinstance(value, ast.Name) and found is not None:
                 yield from self.call_name(value.id, file)

@@ -24,7 +24,7 @@ class Match:
     calls: tuple[Call, ...]
     found: tuple[int | None, ...]
 
-    def computed(self, call: int) -> list[int]:
+    def operations_of(self, call: int) -> list[int]:
         """The indices of the operations that a call computes."""
         return [number for number, found in enumerate(self.found) if found == call]
 

@@ -56,36 +56,33 @@ class Members:
         self.package = package
         self.kind_of = kind_of
 
-    def assigned(self, owner: Definition, name: str) -> list[tuple[str, ast.expr]]:
+    def assignments(self, owner: Definition, name: str) -> list[tuple[str, ast.expr]]:
         """What the constructor of a class may assign to an attribute, with the file it is in."""
         file, init = self.package.methods(owner).get("__init__", ("", None))
-        assignments = _assignments(init) if init else ()
-        return [
-            (file, value)
-            for pattern, value in assignments
-            if pattern == name or re.fullmatch(pattern, name)
-        ]
+        every = _list_assignments(init) if init else ()
+        return [(file, value) for pattern, value in every if _is_match(pattern, name)]
 
     def candidates(self, owner: Definition, path: str) -> tuple[Candidate, ...]:
         """What the module at `path` may be, which a module of the class `owner` holds."""
         return tuple(
             candidate
-            for file, value in self.assigned(owner, path.rpartition(".")[2])
-            for candidate in self._of(file, value, path)
+            for file, value in self.assignments(owner, path.rpartition(".")[2])
+            for candidate in self._candidates_of(file, value, path)
         )
 
-    def _of(self, file: str, value: ast.expr, path: str) -> Iterator[Candidate]:
+    def _candidates_of(self, file: str, value: ast.expr, path: str) -> Iterator[Candidate]:
+        """What an expression may give: the module of either branch of a conditional expression."""
         if isinstance(value, ast.IfExp):
-            yield from self._of(file, value.body, path)
-            yield from self._of(file, value.orelse, path)
+            yield from self._candidates_of(file, value.body, path)
+            yield from self._candidates_of(file, value.orelse, path)
         elif isinstance(value, ast.Constant) and value.value is None:
             yield Absent()
         elif isinstance(value, ast.Call):
-            yield self._of_call(file, value, path)
+            yield self._candidate_of_call(file, value, path)
         else:
             yield Closed()
 
-    def _of_call(self, file: str, call: ast.Call, path: str) -> Candidate:
+    def _candidate_of_call(self, file: str, call: ast.Call, path: str) -> Candidate:
         if last_name(call.func) == CONTAINER:
             return self._chain(file, call, path)
         # A class method makes an instance too: Block.from_config(...).
@@ -93,10 +90,10 @@ class Members:
         found = self.package.find(file, named.id) if isinstance(named, ast.Name) else None
         if isinstance(named, ast.Name) and named.id == ATTENTION_FUNCTION:
             found = self._attention(path)
-        return self.candidate(found)
+        return self._candidate_of_class(found)
 
-    def candidate(self, found: Definition | None) -> Candidate:
-        """A module of a class, opened if there are lines to show."""
+    def _candidate_of_class(self, found: Definition | None) -> Candidate:
+        """A module of a class, opened if its lines are worth showing."""
         if found is None or not isinstance(found.node, ast.ClassDef):
             return Closed()
         forward = self.package.forward(found)
@@ -108,14 +105,16 @@ class Members:
         """Whether a forward method calls something that the constructor has assigned."""
         nodes = (node for statement in forward.statements for node in ast.walk(statement))
         called = (attribute_pattern(node.func) for node in nodes if isinstance(node, ast.Call))
-        return any(name and self.assigned(owner, name) for name in called)
+        return any(name and self.assignments(owner, name) for name in called)
 
     def _chain(self, file: str, call: ast.Call, path: str) -> Chain:
         first = call.args[0] if call.args else None
         if isinstance(first, ast.Starred):
             elements = getattr(first.value, "elt", first.value)
-            return Chain((tuple(self._of(file, elements, path)),), repeated=True)
-        return Chain(tuple(tuple(self._of(file, each, path)) for each in call.args), False)
+            return Chain((tuple(self._candidates_of(file, elements, path)),), repeated=True)
+        return Chain(
+            tuple(tuple(self._candidates_of(file, each, path)) for each in call.args), False
+        )
 
     def _attention(self, path: str) -> Definition | None:
         """The class of the attention kind of the block around a path, if the package has it."""
@@ -156,7 +155,7 @@ def attribute_pattern(node: ast.expr) -> str:
 
 
 def string_pattern(node: ast.expr) -> str:
-    """A string as a pattern. What is only known at run time can be any part of a path."""
+    """A string as a pattern. A value that only the run knows can be any part of a path."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -168,12 +167,16 @@ def is_self(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id == "self"
 
 
+def _is_match(pattern: str, name: str) -> bool:
+    return pattern == name or re.fullmatch(pattern, name) is not None
+
+
 def _is_call_on_self(call: ast.Call, function: str) -> bool:
     """Whether it is function(self, ...), as in getattr(self, name)."""
     return last_name(call.func) == function and bool(call.args) and is_self(call.args[0])
 
 
-def _assignments(init: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+def _list_assignments(init: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     """What a constructor assigns to attributes of self: (pattern of the name, value)."""
     for node in ast.walk(init):
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:

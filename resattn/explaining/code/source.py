@@ -77,8 +77,9 @@ class Package:
     def find_class(self, name: str) -> Definition:
         """The class of that name. Raises ArgumentError if the package has none."""
         for file, names in self._names.items():
-            if isinstance(names.get(name), ast.ClassDef):
-                return Definition(file, names[name])  # type: ignore[arg-type]
+            node = names.get(name)
+            if isinstance(node, ast.ClassDef):
+                return Definition(file, node)
         raise ArgumentError(f"--code: {self.path.name} has no class {name}")
 
     def _file(self, module: str) -> str:
@@ -134,7 +135,7 @@ def _top_level(
 
 
 def _original(node: ast.ImportFrom, name: str) -> str:
-    """The name under which the other file defines what is imported as `name`."""
+    """The name in the other file of something that is imported as `name`."""
     return next(alias.name for alias in node.names if name in (alias.asname, alias.name))
 
 
