@@ -1,1 +1,1 @@
-"""What is it? A config told step by step."""
+"""What is it? A model explained step by step."""

@@ -1,7 +1,6 @@
-"""What follows from a graph: receptive fields, the memory of activations, biases that training does
-not move.
+"""What follows from a graph: receptive fields and the memory of activations.
 
-Everything is computed from `weights.graph.Graph`; no framework is needed.
+Everything is computed from `weights.graph.Graph`. No framework is needed.
 """
 
 from collections.abc import Mapping
@@ -10,23 +9,24 @@ from functools import lru_cache
 
 import numpy as np
 
-from weights.config import Config
+from weights.config import BlockConfig, Config
 from weights.graph import Graph, graph
 from weights.operations import AXES, CHANNELS, Operation
 
 ROWS, COLS = 1, 2
-CORRELATED = ("convolution", "max_pool", "average_around")
-# What sees everything; a kind of a user's own may.
+WINDOWS = ("convolution", "max_pool", "average_around")
+# Every output of these sees the whole image. A module that is not opened may do so, too.
 EVERYWHERE = ("matrix_product", "softmax", "relative_positions", "linear", "attention")
+
+Field = tuple[int | None, int | None]  # rows and columns of the image, None for all of them
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Which rows (or columns) of the image an operation's output sees, for each place along one of
-    its axes.
+    """Which rows (or columns) of the image each output of an operation sees.
 
-    axis: that axis of the output; None where every value sees the whole image. low, high: the first
-    and the last seen, both included, for each place.
+    axis: the axis of the output along which this differs, or None if every output sees the whole
+    image. low, high: for each place along that axis the first and the last row seen, inclusive.
     """
 
     axis: int | None
@@ -38,10 +38,8 @@ class Sight:
         return int((self.high - self.low).max()) + 1
 
 
-def sights(found: Graph) -> dict[str, tuple[Sight, Sight]]:
-    """What each operation's output sees, by its name: along the image's rows and along its columns,
-    inside the image.
-    """
+def find_sights(found: Graph) -> dict[str, tuple[Sight, Sight]]:
+    """What the outputs of each operation see, by its name: rows and columns inside the image."""
     image = next(iter(found)).shape
     seen: dict[str, tuple[Sight, Sight]] = {}
     for operation in found:
@@ -65,23 +63,25 @@ def _sight(
     if not given:
         return whole
     inputs = [seen[name][along - 1] for name in given]
-    first, shapes = inputs[0], [found[name].shape for name in given]
+    first, shape = inputs[0], found[given[0]].shape
     if operation.kind == "slice":
-        # What was put side by side is apart again: each part sees what it saw.
-        parts = next(each for each in _path_to(found, operation.name) if each.kind == "concatenate")
-        return seen[parts.inputs[operation.settings["start"] > 0]][along - 1]
-    if first.axis is None or operation.kind in EVERYWHERE or _gathers(operation, first.axis):
+        # A part of a concatenation sees what it saw before.
+        joined = next(
+            each for each in _path_to(found, operation.name) if each.kind == "concatenate"
+        )
+        return seen[joined.inputs[operation.settings["start"] > 0]][along - 1]
+    if first.axis is None or operation.kind in EVERYWHERE or _reduces(operation, first.axis):
         return whole
     if operation.kind == "concatenate" and operation.settings["axis"] != CHANNELS:
         return whole
-    if operation.kind in CORRELATED:
-        return _correlated(first, operation, shapes[0][first.axis].size)
+    if operation.kind in WINDOWS:
+        return _through_window(first, operation, shape[first.axis].size)
     if operation.kind == "swap_axes":
         one, other = (AXES.index(axis) for axis in operation.settings["axes"])
-        turned = {one: other, other: one}
-        return Sight(turned.get(first.axis, first.axis), first.low, first.high)
+        swapped = {one: other, other: one}
+        return Sight(swapped.get(first.axis, first.axis), first.low, first.high)
     if operation.kind == "head_part":
-        _, rows, cols = (extent.size for extent in shapes[0])
+        _, rows, cols = (extent.size for extent in shape)
         by_row, by_col = (np.arange(rows * cols) // cols, np.arange(rows * cols) % cols)
         place = by_row if along == ROWS else by_col
         return Sight(1, first.low[place], first.high[place])
@@ -89,11 +89,11 @@ def _sight(
         rows = operation.shape[first.axis].size
         nearest = np.arange(rows) * len(first.low) // rows
         return Sight(first.axis, first.low[nearest], first.high[nearest])
-    return _united(inputs, whole)
+    return _unite(inputs, whole)
 
 
 def _path_to(found: Graph, name: str) -> list[Operation]:
-    """The operations that led to one, along first inputs, the nearest first."""
+    """The operations that lead to one, along first inputs, the nearest first."""
     chain = []
     while found[name].inputs:
         name = found[name].inputs[0]
@@ -101,31 +101,32 @@ def _path_to(found: Graph, name: str) -> list[Operation]:
     return chain
 
 
-def _gathers(operation: Operation, axis: int) -> bool:
+def _reduces(operation: Operation, axis: int) -> bool:
     """Whether it makes one value of all places along an axis of its input."""
     if operation.kind in ("average", "maximum"):
         return AXES[axis] in operation.settings["axes"]
     if operation.kind != "convolution" or axis == 0:
         return False
-    # A kernel as large as the map, without a margin.
-    return operation.shape[axis].formula == "1" and operation.settings["kernel"][axis - 1] > 1
+    # A kernel as large as the map, without padding.
+    return operation.shape[axis].formula == "1" and bool(operation.settings["kernel"][axis - 1] > 1)
 
 
-def _correlated(sight: Sight, operation: Operation, size: int) -> Sight:
-    """Behind a window that moves over the map: what lies outside of the map adds nothing."""
+def _through_window(sight: Sight, operation: Operation, size: int) -> Sight:
+    """What a window sees that moves over a map of that size. Outside the map it sees nothing."""
     reach, step, margin = window(operation, sight.axis or 0)
     count = operation.shape[sight.axis or 0].size
     starts = np.arange(count) * step - margin
     dilation = operation.settings.get("dilation", 1)
-    # The taps that lie on the map.
+    # The first and the last tap on the map.
     first = starts + -(np.minimum(starts, 0) // dilation) * dilation
     last = starts + np.minimum((size - 1 - starts) // dilation * dilation, reach - 1)
     return Sight(sight.axis, sight.low[first], sight.high[last])
 
 
 def window(operation: Operation, axis: int) -> tuple[int, int, int]:
-    """Length (from the first tap to the last), stride and padding, in pixels, along an axis (1:
-    rows, 2: columns).
+    """Length, stride and padding of a window along an axis (1: rows, 2: columns), in pixels.
+
+    The length counts from the first tap to the last.
     """
     settings, side = operation.settings, axis - ROWS
     if operation.kind == "average_around":
@@ -139,7 +140,7 @@ def window(operation: Operation, axis: int) -> tuple[int, int, int]:
     )
 
 
-def _united(inputs: list[Sight], whole: Sight) -> Sight:
+def _unite(inputs: list[Sight], whole: Sight) -> Sight:
     if any(sight.axis is None for sight in inputs):
         return whole
     low, high = inputs[0].low, inputs[0].high
@@ -148,21 +149,20 @@ def _united(inputs: list[Sight], whole: Sight) -> Sight:
     return Sight(inputs[0].axis, low, high)
 
 
-def receptive_fields(found: Graph) -> dict[str, tuple[int | None, int | None]]:
-    """Rows and columns of the image that a value of each operation's output sees at most, if the
-    image is large enough.
+def receptive_fields(found: Graph) -> dict[str, Field]:
+    """How many rows and columns of a large image one output of each operation sees at most.
 
-    None where it sees all of them, whatever the image's size.
+    None where it sees all of them, whatever the size of the image.
     """
-    return _far(found.config)
+    return _fields_in_large_image(found.config)
 
 
 @lru_cache(maxsize=256)
-def _far(config: Config) -> dict[str, tuple[int | None, int | None]]:
-    """From an image so large that no border comes near its middle."""
+def _fields_in_large_image(config: Config) -> dict[str, Field]:
+    """The image is so large that no border comes near its middle."""
     side = 64
     while True:
-        seen = sights(graph(config, (side, side)))
+        seen = find_sights(graph(config, (side, side)))
         widths = [
             sight.widest for pair in seen.values() for sight in pair if sight.axis is not None
         ]
@@ -175,7 +175,22 @@ def _widest(sight: Sight) -> int | None:
     return None if sight.axis is None else sight.widest
 
 
-# What an operation's slopes are computed from: "inputs", "first" of them, its "output", or nothing.
+def last_map(found: Graph) -> str:
+    """The last operation whose output is a map: in a network the one in front of the head."""
+    if isinstance(found.config, BlockConfig):
+        return found.output
+    return found["global_average"].inputs[0]
+
+
+def field_without_attention(found: Graph) -> Field:
+    """The receptive field of the same model without attention."""
+    values = {**found.config.to_dict(), "attention": "none", "attention_options": None}
+    bare = graph(type(found.config).from_dict(values), found.size)
+    return receptive_fields(bare)[last_map(bare)]
+
+
+# What the gradients of an operation are computed from: its "inputs", the "first" of them, its
+# "output", or nothing.
 KEPT_FOR = {
     "convolution": "first",
     "convolution_1d": "first",
@@ -198,46 +213,42 @@ KEPT_FOR = {
 }
 
 
-def kept(found: Graph) -> tuple[str, ...]:
-    """The operations whose outputs the gradients are computed from, each once, in the order of
-    execution.
+def list_kept(found: Graph) -> tuple[str, ...]:
+    """The operations whose outputs are kept for the gradients, in the order of execution.
 
-    What PyTorch keeps, but for copies in another memory order; a compiler may compute some of it a
-    second time instead. Not counted: the indices of maxima, and the means and deviations of norms.
+    Each is listed once. This is what PyTorch keeps, except copies in another memory order; a
+    compiler may compute some of it again instead. The indices of maxima and the means and
+    deviations of norms are not counted.
     """
     names: set[str] = set()
     for operation in found:
-        what = KEPT_FOR.get(operation.kind, "")
-        names |= set(
-            {
-                "inputs": operation.inputs,
-                "first": operation.inputs[:1],
-                "output": (operation.name,),
-            }.get(what, ())
-        )
-    held = {_viewed(found, name) for name in names}
-    return tuple(operation.name for operation in found if operation.name in held)
+        kept = {
+            "inputs": operation.inputs,
+            "first": operation.inputs[:1],
+            "output": (operation.name,),
+        }
+        names |= set(kept.get(KEPT_FOR.get(operation.kind, ""), ()))
+    sources = {_source(found, name) for name in names}
+    return tuple(operation.name for operation in found if operation.name in sources)
 
 
-def _viewed(found: Graph, name: str) -> str:
-    """The operation whose numbers it shows, in another order or in part: itself, if it made numbers
-    of its own.
-    """
+def _source(found: Graph, name: str) -> str:
+    """The operation that computed the numbers of an output. A view has those of its input."""
     while found[name].kind in ("head_part", "slice", "swap_axes"):
         name = found[name].inputs[0]
     return name
 
 
 def training_numbers(found: Graph) -> int:
-    """How many numbers `kept` has, for one image."""
-    return sum(found[name].numbers for name in kept(found))
+    """How many numbers `list_kept` has, for one image."""
+    return sum(found[name].numbers for name in list_kept(found))
 
 
 def peak(found: Graph) -> tuple[int, str]:
-    """The greatest number of activations held at once in evaluation, for one image, and the
-    operation that is running then.
+    """The greatest number of activations at once in evaluation, for one image, and where it is.
 
-    An output is held from its operation to the last that takes it; nothing is fused or overwritten.
+    An output is kept from its operation to the last one that reads it. Nothing is fused or
+    overwritten.
     """
     last = {name: place for place, operation in enumerate(found) for name in operation.inputs}
     held: dict[str, int] = {}
@@ -251,5 +262,5 @@ def peak(found: Graph) -> tuple[int, str]:
 
 
 def biases(found: Graph) -> tuple[str, ...]:
-    """The convolutions that have a bias."""
+    """The operations that have a bias."""
     return tuple(operation.name for operation in found if operation.settings.get("bias"))

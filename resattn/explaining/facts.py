@@ -1,5 +1,6 @@
-"""What a porter must know of exactly one configuration, at one size: computed from its graph, its
-schema and the layouts.
+"""What a port of one configuration at one size must get right.
+
+Computed from its graph, its schema and the layouts of the frameworks.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,20 +9,28 @@ from math import ceil, prod
 from typing import Any
 
 from resattn.explaining.analysis import biases, window
+from resattn.explaining.attention import words_of
 from resattn.oracle.cancellation import idle_biases
 from weights.attention import ATTENTION, hidden_width
+from weights.checks import pair_of
 from weights.config import BlockConfig, NetworkConfig
 from weights.frameworks import FRAMEWORKS
-from weights.graph import Graph, graph
+from weights.graph import Graph
 from weights.operations import Operation
-from weights.parameters import ROLES
+from weights.parameters import ROLES, Parameter
 from weights.schema import schema
+
+# The options that decide the hidden width of a kind.
+WIDTH_OPTIONS = ("reduction", "hidden_channels", "divisor", "minimum")
 
 
 @dataclass(frozen=True)
 class Fact:
-    """key: of its sentence, in the words of each language. values: what stands in it. table: rows
-    below it, the first the heads."""
+    """One thing that a port must get right.
+
+    key: of its sentence, without "fact.". values: for the sentence. table: the rows below it, the
+    heads first.
+    """
 
     key: str
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -29,8 +38,9 @@ class Fact:
 
 
 def facts(found: Graph, batch: int) -> tuple[Fact, ...]:
-    """Those of a graph, in the order in which a port meets them. batch: of the training step they
-    speak of.
+    """The facts about a graph, in the order in which a port meets them.
+
+    batch: the number of images in a training step.
     """
     makers = (
         _padding,
@@ -46,14 +56,11 @@ def facts(found: Graph, batch: int) -> tuple[Fact, ...]:
         _layouts,
         _always,
     )
-    opened = graph(found.config, (found["input"].shape[1].size, found["input"].shape[2].size))
-    return tuple(fact for maker in makers for fact in maker(opened, batch))
+    return tuple(fact for maker in makers for fact in maker(found, batch))
 
 
 def same_padding(size: int, reach: int, stride: int) -> tuple[int, int]:
-    """What SAME of TensorFlow and JAX pads in front and behind: the output has ceil(size / stride)
-    places.
-    """
+    """What SAME in TensorFlow and JAX pads, before and after: ceil(size / stride) outputs."""
     total = max((ceil(size / stride) - 1) * stride + reach - size, 0)
     return total // 2, total - total // 2
 
@@ -61,7 +68,7 @@ def same_padding(size: int, reach: int, stride: int) -> tuple[int, int]:
 def _paddings(
     found: Graph,
 ) -> Iterator[tuple[Operation, list[tuple[int, int]], list[tuple[int, int]]]]:
-    """Every operation that pads: (what it pads, what SAME would), along rows and columns."""
+    """Every operation that pads, its padding and that of SAME, along rows and along columns."""
     for operation in found:
         if "padding" not in operation.settings or operation.kind == "convolution_1d":
             continue
@@ -98,7 +105,12 @@ def _padding(found: Graph, batch: int) -> Iterator[Fact]:
         yield Fact("padding.none")
 
 
-def _difference(found: Graph, operation: Operation, ours: list, same: list) -> dict[str, str]:
+def _difference(
+    found: Graph,
+    operation: Operation,
+    ours: list[tuple[int, int]],
+    same: list[tuple[int, int]],
+) -> dict[str, str]:
     rows, cols = (extent.size for extent in found[operation.inputs[0]].shape[1:])
     sides = {"same": same[0], "same_cols": same[1], "ours": ours[0], "ours_cols": ours[1]}
     stride = _stride(operation)
@@ -153,7 +165,11 @@ def _biases(found: Graph, batch: int) -> Iterator[Fact]:
     if found.config.conv_bias:
         yield Fact(
             "bias.on",
-            {"names": [f"{name}.bias" for name in biases(found) if "attention" not in name]},
+            {
+                "names": [
+                    f"{name}.bias" for name in biases(found) if "attention" not in name.split(".")
+                ]
+            },
         )
     else:
         yield Fact("bias.off")
@@ -162,11 +178,9 @@ def _biases(found: Graph, batch: int) -> Iterator[Fact]:
         normed = {operation.inputs[0] for operation in found if operation.kind == "batch_norm"}
         key = "bias.idle" if normed.issuperset(idle) else "bias.idle.softmax"
         yield Fact(key, {"names": [f"{name}.bias" for name in idle]})
-    keys = [
-        f"{each.name}.bias"
-        for each in found
-        if each.name.endswith(".qkv") and each.settings["bias"]
-    ]
+    # Of queries, keys and values the keys are the second part.
+    split = {each.inputs[0] for each in found if each.kind == "head_part"}
+    keys = [f"{name}.bias" for name in biases(found) if name in split]
     if keys:
         yield Fact("bias.keys", {"names": keys})
 
@@ -197,13 +211,13 @@ def _variance(found: Graph, batch: int) -> Iterator[Fact]:
 
 
 def _others(which: int, value: float) -> list[str]:
-    """The frameworks whose default is another one, and what it is."""
+    """The frameworks with another default, and their default."""
     defaults = {row.label: row.batch_norm[which] for row in FRAMEWORKS.values()}
     return [f"{name} {_number(default)}" for name, default in defaults.items() if default != value]
 
 
 def _number(value: float) -> str:
-    """As people write it: 0.9, 0.01, 1e-3, 1e-5."""
+    """A number as people write it: 0.9, 0.01, 1e-3, 1e-5."""
     if value == 0 or value >= 0.01:
         return f"{value:g}"
     mantissa, exponent = f"{value:e}".split("e")
@@ -257,20 +271,20 @@ def _attention(found: Graph, batch: int) -> Iterator[Fact]:
         if block.attention != "none":
             widths.setdefault((block.attention, repr(block.attention_options)), []).append(block)
     for (kind, _), alike in widths.items():
-        options = {**ATTENTION[kind].options, **(alike[0].attention_options)}
+        options = {**ATTENTION[kind].options, **alike[0].attention_options}
         yield from _of_kind(
             kind, options, list(dict.fromkeys(block.out_channels for block in alike))
         )
     kinds = {operation.kind for operation in found}
     if kinds & {"maximum", "greater"}:
         yield Fact("maximum")
-    stretched = [
-        each
+    resized = [
+        each.name
         for each in found
         if each.kind == "nearest" and found[each.inputs[0]].numbers > each.shape[0].size
     ]
-    if stretched:
-        yield Fact("nearest", {"names": [each.name for each in stretched]})
+    if resized:
+        yield Fact("nearest", {"names": resized})
     around = [each.name for each in found if each.kind == "average_around"]
     if around:
         yield Fact("average_around", {"names": around})
@@ -279,68 +293,43 @@ def _attention(found: Graph, batch: int) -> Iterator[Fact]:
 
 
 def _of_kind(kind: str, options: dict[str, Any], channels: list[int]) -> Iterator[Fact]:
-    """What authors, papers and libraries do not agree on, with the values that the options give at
-    these channels.
-    """
+    """The choices in which authors, papers and libraries differ, at these options and channels."""
     if not ATTENTION[kind].built_in:
         yield Fact("kind.own", {"kind": kind})
         return
-    widths = {
-        name: options[name]
-        for name in ("reduction", "hidden_channels", "divisor", "minimum")
-        if name in options
-    }
+    words = words_of(kind)
     values = {**options, "channels": _texts(channels)}
+    widths = {name: options[name] for name in WIDTH_OPTIONS if name in options}
     if widths:
         values["hidden"] = _texts(hidden_width(count, **widths, kind=kind) for count in channels)
-    if kind == "eca":
-        values["kernel"] = _texts(
-            ATTENTION[kind].parameters(count, **options)[0].shape[-1] for count in channels
-        )
-    choice = {
-        "eca": "padding",
-        "ge": "gather",
-        "gc": "fusion",
-        "bam": "fusion",
-        "scse": "fusion",
-    }.get(kind)
-    yield Fact(f"kind.{kind}.{options[choice]}" if choice else f"kind.{kind}", values)
-    if kind == "mhsa":
-        yield Fact("kind.mhsa.scaled" if options["scale_positions"] else "kind.mhsa.plain")
-    if kind == "nonlocal":
-        yield Fact("kind.nonlocal.scaled" if options["scale"] else "kind.nonlocal.plain", values)
+    for name, number in words.numbers.items():
+        values[name] = _texts(number(count, **options) for count in channels)
+    for key in words.facts:
+        yield Fact(key.format(**options), values)
 
 
 def _texts(numbers: Iterable[int]) -> list[str]:
-    """Different ones, as they come."""
+    """The numbers as texts, each once."""
     return [str(number) for number in dict.fromkeys(numbers)]
 
 
 def _size(found: Graph, batch: int) -> Iterator[Fact]:
     config = found.config
-    fixed = [
-        (name, block.attention_options["size"])
-        for name, block in config.named_blocks().items()
+    sizes = [
+        pair_of("size", block.attention_options["size"])
+        for block in config.blocks()
         if block.has_fixed_size
-    ]  # type: ignore[index]
-    if fixed:
-        maps = list(
-            dict.fromkeys(
-                " × ".join(map(str, (side, side) if isinstance(side, int) else side))
-                for _, side in fixed
-            )
-        )
-        yield Fact(
-            "size.fixed", {"maps": maps, "image": " × ".join(map(str, config.input_size or ()))}
-        )
+    ]
+    if sizes:
+        maps = list(dict.fromkeys(" × ".join(map(str, size)) for size in sizes))
+        image = " × ".join(map(str, config.input_size or ()))
+        yield Fact("size.fixed", {"maps": maps, "image": image})
 
 
 def _layouts(found: Graph, batch: int) -> Iterator[Fact]:
-    """Where each framework keeps what, by role, with the first parameter of that role as an
-    example.
-    """
+    """The names and axes of each role in each framework, with one parameter as an example."""
     yield Fact("axes")
-    first = {}
+    first: dict[str, Parameter] = {}
     for parameter in schema(found.config):
         first.setdefault(parameter.role, parameter)
     rows = [("", *(row.label for row in FRAMEWORKS.values()))]

@@ -4,30 +4,30 @@ from fractions import Fraction
 
 
 def affine(factor: float, offset: float) -> str:
-    """factor x + offset: "x / 3", "x / √8", "x + 1/2", "4 x + 0.0004"."""
+    """factor x + offset, as in "x / 3", "x / √8", "x + 1/2" and "4 x + 0.0004"."""
     if offset == 0:
-        return _scaled(factor)
+        return _format_factor(factor)
     sign = "+" if offset > 0 else "-"
-    return f"{_scaled(factor)} {sign} {_number(abs(offset))}"
+    return f"{_format_factor(factor)} {sign} {_format_number(abs(offset))}"
 
 
-def _scaled(factor: float) -> str:
+def _format_factor(factor: float) -> str:
     if factor == 1:
         return "x"
     inverse, squared = 1 / factor, 1 / factor**2
-    if _whole(inverse):
+    if _is_whole(inverse):
         return f"x / {round(inverse)}"
-    if _whole(squared):
+    if _is_whole(squared):
         return f"x / √{round(squared)}"
-    return f"{_number(factor)} x"
+    return f"{_format_number(factor)} x"
 
 
-def _whole(value: float) -> bool:
+def _is_whole(value: float) -> bool:
     return abs(value - round(value)) < 1e-9 * abs(value) and round(value) > 1
 
 
-def _number(value: float) -> str:
-    """A simple fraction where it is one, else a few digits."""
+def _format_number(value: float) -> str:
+    """A number as a simple fraction if it is one, else with a few digits."""
     fraction = Fraction(value).limit_denominator(10_000)
     top, bottom = fraction.numerator, fraction.denominator
     simple = 1 < bottom <= 16 or top == bottom + 1 < 10_000

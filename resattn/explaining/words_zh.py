@@ -1,4 +1,7 @@
-"""What `resattn explain` says, in Chinese. The keys are those of `words_en`; a test checks it."""
+"""What `resattn explain` says, in Chinese. The keys are those of `words_en`.
+
+The sentences about one attention kind are in `attention/`.
+"""
 
 WORDS = {
     # 名称与版式
@@ -95,8 +98,8 @@ WORDS = {
     "why.stem.conv": "把像素颜色变成特征，感受野由此开始增长。",
     "why.stem.conv.strided": "把像素颜色变成特征，同时缩小特征图，使后面各层的计算量都随之下降。",
     "why.norm": (
-        "先把每个通道化为均值 0、方差 1（训练时用当前批次在所有位置上的统计量，推理时用运行统计量）"
-        "，再乘以可学习的缩放、加上可学习的偏移。这样，无论网络多深，激活值的尺度都不会失控。"
+        "先把每个通道化为均值 0、方差 1（训练时用当前批次在所有位置上的统计量，推理时用运行统计"
+        "量），再乘以可学习的缩放、加上可学习的偏移。这样，无论网络多深，激活值的尺度都不会失控。"
     ),
     "why.nonlinear": "负值一律置 0。没有这一步非线性，前后两个卷积叠起来仍只相当于一个卷积。",
     "why.stem.pool": "在每隔一个位置的邻域内只保留最强的响应，特征图的高和宽再各减半。",
@@ -107,8 +110,8 @@ WORDS = {
     ),
     "why.conv1.pointwise": "核为 1×1，只在每个位置上混合各通道，不看邻近位置。",
     "why.conv2": (
-        "再看一遍邻域，步幅固定为 1：如果这里也带步幅，主路径的输出就会小于捷径的输出，两者无法相加"
-        "。"
+        "再看一遍邻域，步幅固定为 1：如果这里也带步幅，主路径的输出就会小于捷径的输出，两者无法相"
+        "加。"
     ),
     "why.bn2": "对即将相加的残差做归一化。相加之前不再接 ReLU，残差因此可正可负。",
     "why.shortcut.0": "用可学习的线性组合把输入变为 {out} 个通道，两路才能相加。",
@@ -123,110 +126,52 @@ WORDS = {
         "每个通道化为一个数，不管特征出现在哪里；因此任意尺寸的图像都得到同样多的特征。"
     ),
     "why.classifier": "每个类别一个得分（logits）；softmax 留给损失函数去做。",
-    # 为什么：注意力
-    "why.own": "用户自行注册的注意力，其内部运算在此不可知，因此感受野按整幅图像计。",
-    "why.closed": "整个注意力模块，作为一步运算列出。",
-    "why.se.average": "压缩（squeeze）：把每个通道概括为一个数，这个数看到了所有位置。",
-    "why.se.fc1": (
+    # 为什么：多种注意力共用的句子
+    "why.own": (
+        "用户自行注册、且没有给出计算图的注意力。其内部运算在此不可知，因此感受野按整幅图像计。"
+    ),
+    "why.squeeze": "压缩（squeeze）：把每个通道概括为一个数，这个数看到了所有位置。",
+    "why.excite.first": (
         "激励（excitation）的第一层：从 {in} 个通道压到 {out} 个，在瓶颈中权衡各通道之间的关系。"
     ),
-    "why.se.fc2": "第二层：恢复到每个通道一个 logit。",
+    "why.excite.second": "第二层：恢复到每个通道一个 logit。",
     "why.gate": (
         "把 logit 变成 0 到 1 之间的门控值。各个门相互独立，可以同时打开；若用 softmax，它们就会彼"
         "此竞争。"
     ),
-    "why.scaled.channels": "每个通道乘以自己的门控值，同一通道内所有位置相同。",
-    "why.scaled.positions": "每个位置乘以自己的门控值，同一位置上所有通道相同。",
-    "why.ese.fc": "只用一层，不设瓶颈：从通道到 logit 不损失信息。",
-    "why.eca.conv": (
-        "每个通道的 logit 只由它自己和相邻通道的平均值算出，所有通道共用这寥寥几个权重。"
-    ),
-    "why.cbam.maximum": "最大值补充平均值看不出的信息：某处有一个很强的响应。",
-    "why.cbam.again": "与上面是同一层、同一组权重，这次作用于最大值；参数只计一次。",
-    "why.cbam.both": "把平均值与最大值两路的 logit 相加。",
-    "why.cbam.average": "每个位置上各通道的平均响应。",
-    "why.cbam.maximum 2": "每个位置上各通道的最强响应。",
-    "why.cbam.concatenate": "平均值在前，最大值在后：这一顺序已经固化在后面卷积的权重里。",
+    "why.gate.channels": "每个通道乘以自己的门控值，同一通道内所有位置相同。",
+    "why.gate.positions": "每个位置乘以自己的门控值，同一位置上所有通道相同。",
     "why.gate.conv": "由这两张图及其邻域，为每个位置算出一个 logit。",
     "why.gate.bn": "在 sigmoid 之前对这一个通道的 logit 做归一化；它有自己的 eps 和衰减。",
-    "why.bam.fc_final": "恢复到每个通道一个 logit，其后不再归一化。",
-    "why.bam.reduce": "先减少通道数，后面的大感受野卷积才不至于太贵。",
-    "why.bam.dilated": "用很少的权重看得很远：卷积核相邻采样点相距 {dilation} 个位置。",
-    "why.bam.conv_final": "每个位置一个 logit。",
-    "why.bam.sum": "通道 logit 与位置 logit 相加，特征图的每个值都得到一个 logit。",
-    "why.bam.product": "通道 logit 与位置 logit 相乘，与作者代码一致。",
-    "why.bam.one_more": (
-        "这样注意力只会增强特征，至多放大到 2 倍；即使门完全关闭，特征也能原样通过。"
-    ),
-    "why.bam.output": "每个值乘以各自的系数。",
-    "why.scse.conv": "每个位置一个 logit，由该位置各通道的可学习线性组合得到。",
-    "why.scse.sum": "两种判断都算数：哪些通道重要，哪些位置重要。",
-    "why.scse.greater": "取两种判断中较强的一个。",
-    "why.ge.average": "聚集（gather）：每个通道在整幅特征图上取平均。",
-    "why.ge.around": (
-        "聚集（gather）：每个通道在局部邻域内取平均，得到较粗的网格；落在图外的位置不参与平均。"
-    ),
-    "why.ge.conv": "聚集（gather）：用可学习的权重，逐通道进行。",
-    "why.ge.fc1": "从 {in} 个通道压到 {out} 个：到这里，通道之间才开始交换信息。",
-    "why.ge.fc2": "恢复到原来的通道数。",
-    "why.ge.nearest": "每个位置读取离它最近的聚集值。",
-    "why.ge.output": "激励（excite）：每个值乘以从其周围聚集得到的门控值。",
-    "why.gc.conv_attn": "每个位置有多重要：由该位置的各通道算出一个 logit。",
-    "why.gc.softmax": "在所有位置上归一化，权重之和为 1。",
-    "why.gc.context": "所有位置的加权平均：整幅图像得到一个全局上下文。",
-    "why.gc.average": "所有位置的平均：整幅图像得到一个全局上下文。",
-    "why.gc.fc1": "瓶颈层，从 {in} 个通道压到 {out} 个。",
-    "why.gc.norm": "只在单张图像的隐藏通道上归一化，与批次无关，也没有运行统计量。",
-    "why.gc.add": "恢复到全部通道，得到要加到每个位置上的量。",
-    "why.gc.scale": "恢复到每个通道一个 logit。",
-    "why.gc.output": "把全局上下文加到每个位置上。",
-    "why.simam.average": "每个通道在所有位置上的均值。",
-    "why.simam.centred": "每个值偏离本通道均值多少。",
-    "why.simam.square": "偏差的平方：越突出的值越大。",
-    "why.simam.average 2": "偏差平方的平均；此时除以的是 n，还不是 n - 1。",
-    "why.simam.variance": "换算成无偏方差，与作者代码一致：n 个位置，自由度为 n - 1。",
-    "why.simam.divisor": "加上正则项之后的方差的四倍。",
-    "why.simam.energy": "偏差平方与方差之比，对应论文中能量的倒数。",
-    "why.simam.half": "闭式解中的常数项。",
-    "why.simam.output": "每个值乘以各自的门控值；这里没有任何可学习的参数。",
-    "why.coordinate.rows": "每个通道、每一行一个数，保留上下方向的位置信息。",
-    "why.coordinate.cols": "每个通道、每一列一个数，保留左右方向的位置信息。",
-    "why.coordinate.concatenate": "把行和列首尾相接，后面一层就能同时处理两者。",
-    "why.coordinate.conv1": "从 {in} 个通道变为 {out} 个，行和列共用同一组权重。",
-    "why.coordinate.hard_swish": "x · relu6(x + 3) / 6：平滑而计算便宜的非线性。",
-    "why.coordinate.part.rows": "重新取出行的部分。",
-    "why.coordinate.part.cols": "重新取出列的部分。",
-    "why.coordinate.conv_h": "每个通道、每一行一个 logit。",
-    "why.coordinate.conv_w": "每个通道、每一列一个 logit。",
-    "why.coordinate.by_cols": "每个值先乘以所在列的门控值，",
-    "why.coordinate.output": "再乘以所在行的门控值：两者相交，便锁定了位置。",
-    "why.triplet.turn": "让通道轴与一个空间轴互换，这样普通的二维卷积就能跨通道和位置一起看。",
-    "why.triplet.maximum": "Z 池化的一半：沿最前面的轴取最大值。",
-    "why.triplet.average": "Z 池化的另一半：沿同一个轴取平均。",
-    "why.triplet.concatenate": "最大值在前，平均值在后（CBAM 正好相反）。",
-    "why.triplet.gated": "换轴后的特征图乘以其门控值。",
-    "why.triplet.back": "把轴换回原来的位置。",
-    "why.triplet.total": "各分支相加，",
-    "why.triplet.output": "再取平均。",
-    "why.nonlocal.theta": "查询（query）：每个位置想找什么。",
-    "why.nonlocal.phi": "键（key）：每个位置能提供什么。",
-    "why.nonlocal.g": "值（value）：每个位置实际交出什么。",
-    "why.nonlocal.pool": "参与比较的位置减到四分之一，计算量也随之减到四分之一。",
-    "why.nonlocal.logits": "任意两个位置有多相似：行是查询，列是键。",
     "why.scale": "避免 logit 随特征宽度增大。",
-    "why.attention.softmax": "每个位置得到对其他所有位置的权重，权重之和为 1。",
-    "why.nonlocal.weighted": "每个位置得到所有值的加权平均。",
-    "why.nonlocal.conv_out": "恢复到全部通道。",
-    "why.nonlocal.bn": "缩放系数初始为 0，因此未经训练时整个模块就是恒等映射。",
-    "why.nonlocal.output": "模块自带的残差连接：把从别处看到的信息加到本位置上。",
-    "why.mhsa.qkv": "一层同时算出查询、键和值：三份依次排列，每份内部再按头排列。",
-    "why.mhsa.query": "在每个头里，每个位置想找什么。",
-    "why.mhsa.key": "每个位置能提供什么。",
-    "why.mhsa.value": "每个位置实际交出什么。",
-    "why.mhsa.logits": "每个查询与每个键有多匹配。",
-    "why.mhsa.positions": "两个位置相距多远也要计入：每种行距、每种列距各有一个可学习的向量。",
-    "why.mhsa.sum": "内容得分与位置得分相加。",
-    "why.mhsa.output": "值的加权平均；各个头重新并排拼成通道。",
+    "why.weights": "每个位置得到对其他所有位置的权重，权重之和为 1。",
+    "why.hard_swish": "x · relu6(x + 3) / 6：平滑而计算便宜的非线性。",
+    # 为什么：没有专门说明的运算
+    "why.plain.convolution": "用可学习的权重组合卷积核覆盖范围内的各通道。",
+    "why.plain.convolution_1d": "用可学习的权重组合相邻通道。",
+    "why.plain.linear": "用可学习的权重组合所有特征。",
+    "why.plain.layer_norm": "在每个位置上对各通道做归一化，与批次无关，也没有运行统计量。",
+    "why.plain.softmax": "把 logit 变成总和为 1 的权重。",
+    "why.plain.average": "用平均值概括这些轴。",
+    "why.plain.maximum": "用最大值概括这些轴。",
+    "why.plain.average_around": "用平均值概括每个邻域。",
+    "why.plain.max_pool": "用最大值概括每个邻域。",
+    "why.plain.nearest": "每个位置取离它最近的值。",
+    "why.plain.concatenate": "把各输入首尾相接。",
+    "why.plain.slice": "取出输入的一部分。",
+    "why.plain.head_part": "取出输入的一份，并按头排列。",
+    "why.plain.swap_axes": "让后面的运算沿别的轴进行。",
+    "why.plain.matrix_product": "把两个输入沿共有的轴逐项相乘再求和。",
+    "why.plain.relative_positions": "两个位置之间的每种距离各有一个 logit。",
+    "why.plain.sum": "把各输入相加。",
+    "why.plain.difference": "从第一个输入中减去第二个。",
+    "why.plain.product": "第一个输入乘以第二个。",
+    "why.plain.quotient": "第一个输入除以第二个。",
+    "why.plain.greater": "保留两个值中较大的一个。",
+    "why.plain.square": "每个值取平方。",
+    "why.plain.affine": "对每个值做缩放和平移。",
+    "why.plain.bessel": "把 n 个值的方差换算成无偏方差。",
+    "why.plain.parameter": "可学习的量，对每张图像都相同。",
     # 合计
     "total.output": "输出",
     "total.parameters": "可训练参数",
@@ -240,7 +185,6 @@ WORDS = {
     "total.training.value": "{bytes}（每张图像 {count} 个数）",
     "total.peak.value": "{bytes}，出现在 {name}",
     "total.field.larger": "{field}，已超出图像本身",
-    "total.field.whole": "整幅图像，与图像尺寸无关",
     "total.field.attention": "整幅图像（通过注意力）；若只看卷积，则为 {field}",
     "total.note": (
         "为反向传播保留的激活：求梯度时要读取的张量，每个只计一次，与 PyTorch 保留的一致；最大值的"
@@ -249,8 +193,8 @@ WORDS = {
     # 移植须知
     "fact.padding.one": (
         "{name} 的输入为 {size}，步幅 {stride}。此处 TensorFlow 与 JAX 的 SAME 会在上下填充 {same}"
-        "、左右填充 {same_cols}（前，后），而这里是 {ours} 和 {ours_cols}：用 SAME 会使输出整体错位"
-        "，必须显式填充。"
+        "、左右填充 {same_cols}（前，后），而这里是 {ours} 和 {ours_cols}：用 SAME 会使输出整体错"
+        "位，必须显式填充。"
     ),
     "fact.padding.many": (
         "下列各处，TensorFlow 与 JAX 的 SAME 填充（前，后）与这里不同，会使输出错位，必须显式填充："
@@ -294,9 +238,9 @@ WORDS = {
     ),
     "fact.bias.keys": "{names} 中间三分之一（键的部分）的梯度恒为零：softmax 感觉不到它。",
     "fact.norm.all": (
-        "批归一化：eps {eps}，衰减 {decay}（保留的比例）。在 PyTorch 中写作 momentum={momentum}，在"
-        " Flax 和 Keras 中写作 momentum={decay}。{defaults}训练时归一化用有偏方差，更新运行方差则用"
-        "无偏方差。"
+        "批归一化：eps {eps}，衰减 {decay}（保留的比例）。在 PyTorch 中写作 momentum={momentum}，"
+        "在 Flax 和 Keras 中写作 momentum={decay}。{defaults}训练时归一化用有偏方差，更新运行方差则"
+        "用无偏方差。"
     ),
     "fact.norm.some": (
         "{names}：eps {eps}，衰减 {decay}（保留的比例）。在 PyTorch 中写作 momentum={momentum}，在 "
@@ -357,101 +301,4 @@ WORDS = {
         "在 NVIDIA GPU 上，三个框架默认都用 TF32 计算 float32（尾数只有 10 位）；对比结果时要关闭。"
     ),
     "fact.kind.own": "{kind} 是自定义的注意力：各框架中的实现是否一致，要由您自己保证。",
-    "fact.kind.se": (
-        "隐藏宽度 {hidden}：即 channels // reduction，向下取整，除非另外给出 divisor 或直接给出宽度"
-        "。这两层是带偏置的 1×1 卷积，不受 conv_bias 影响。"
-    ),
-    "fact.kind.ese": "门控函数为 {gate}；作者代码用 hard_sigmoid，论文公式写的是 sigmoid。",
-    "fact.kind.eca.zero": (
-        "{channels} 个通道时核长为 {kernel}；timm 至少取 3，通道数小于 8 时会有差别。首尾通道之外补"
-        "零。"
-    ),
-    "fact.kind.eca.circular": (
-        "{channels} 个通道时核长为 {kernel}；timm 至少取 3。通道首尾相接成环：最后一个通道与第一个"
-        "相邻。"
-    ),
-    "fact.kind.cbam": (
-        "空间门控的输入顺序是（平均值，最大值），与论文和 timm 一致；作者代码是（最大值，平均值）。"
-        "两种顺序形状都对得上，从作者代码移植权重时须交换 spatial.conv 的两个输入通道。"
-    ),
-    "fact.kind.bam.sum": (
-        "两个分支相加，与论文一致；作者代码是相乘。channel_att.bn_1 只在批次维上归一化，训练时批次"
-        "必须大于 1。"
-    ),
-    "fact.kind.bam.product": (
-        "两个分支相乘，与作者代码一致；论文是相加。channel_att.bn_1 只在批次维上归一化，训练时批次"
-        "必须大于 1。"
-    ),
-    "fact.kind.scse.sum": (
-        "隐藏宽度 {hidden}。两路相加（Roy 等，2018）。segmentation_models.pytorch 的 reduction 为 "
-        "16，论文为 2。"
-    ),
-    "fact.kind.scse.maximum": (
-        "隐藏宽度 {hidden}。两路取较大者（Roy 等，2019）。segmentation_models.pytorch 的 reduction "
-        "为 16，论文为 2。"
-    ),
-    "fact.kind.ge.average": "聚集步骤没有参数。timm 的版本默认带后面两层（mlp）。",
-    "fact.kind.ge.convolution": (
-        "聚集用逐通道卷积：卷积核的轴顺序在 Flax 中是 (row col in out)，在 Keras 中却是 (row col "
-        "out in)。timm 覆盖整幅图的卷积带填充，这里不带。"
-    ),
-    "fact.kind.gc.add": (
-        "隐藏宽度 {hidden}。全局上下文以相加的方式融合，与论文一致；timm 是相乘，且 reduction 为 8"
-        "。"
-    ),
-    "fact.kind.gc.scale": (
-        "隐藏宽度 {hidden}。全局上下文以相乘的方式融合，与 timm 一致（timm 的 reduction 为 8）；论"
-        "文是相加。"
-    ),
-    "fact.kind.gc.both": (
-        "隐藏宽度 {hidden}。全局上下文先相乘、再相加：共有 mlp_scale 和 mlp_add 两个瓶颈。"
-    ),
-    "fact.kind.simam": (
-        "方差除以（位置数 - 1），再加上 λ = {e_lambda}；只有一个位置的特征图会报错。"
-    ),
-    "fact.kind.coordinate": (
-        "隐藏宽度 {hidden}，不少于 {minimum}。拼接时行在前、列在后。timm 的宽度不同，且不带偏置。"
-    ),
-    "fact.kind.triplet": (
-        "池化得到的两张图顺序为（最大值，平均值）。cw 分支是行与通道互换，hc 分支是列与通道互换；注"
-        "意布局，Flax 和 Keras 的通道在最后。其中的批归一化有自己的衰减 {bn_decay}。"
-    ),
-    "fact.kind.nonlocal": (
-        "隐藏宽度 {hidden}。attention.bn 的缩放系数初始为 0：新建的模块就是恒等映射，请用训练过的或"
-        "随机的权重来比较。"
-    ),
-    "fact.kind.nonlocal.scaled": (
-        "logit 除以 √{hidden}，与作者代码一致；论文不除，timm 除以全部通道数的平方根。"
-    ),
-    "fact.kind.nonlocal.plain": "logit 不做缩放，与论文一致；作者代码会除以 √{hidden}。",
-    "fact.kind.mhsa": (
-        "qkv 依次给出查询、键和值，每份内部按头排列（{heads} 个头）。无论哪种布局，位置都按行优先编"
-        "号。"
-    ),
-    "fact.kind.mhsa.scaled": "位置得分与内容得分一样做缩放（同作者代码）；timm 不缩放。",
-    "fact.kind.mhsa.plain": "位置得分不做缩放，与 timm 一致；作者代码会缩放。",
-    # 各种注意力的一句话概括
-    "summary.none": "无注意力：原样返回输入。",
-    "summary.se": "压缩-激励（SE）：由各通道的平均值经两个小层算出门控值，逐通道缩放。",
-    "summary.ese": (
-        "有效压缩-激励（eSE）：由各通道的平均值经一个与输入等宽的层算出门控值，逐通道缩放。"
-    ),
-    "summary.eca": (
-        "高效通道注意力（ECA）：用一个短卷积，由本通道及相邻通道的平均值算出门控值，逐通道缩放。"
-    ),
-    "summary.cbam": "先做通道注意力（平均值与最大值共用一个瓶颈），再用 7×7 卷积做空间注意力。",
-    "summary.bam": "同时给通道和位置打分：通道瓶颈与膨胀卷积两路之和经门控后加 1，再与输入相乘。",
-    "summary.scse": "并行的两份：一份逐通道门控（压缩-激励），一份逐位置门控，两者相加。",
-    "summary.ge": "聚集-激励（GE）：在本通道的全局或局部聚集信息，用平均或逐通道卷积，再逐值门控。",
-    "summary.gc": "全局上下文（GC）：对所有位置做可学习的加权平均，经瓶颈变换后加到每个位置上。",
-    "summary.simam": "SimAM：值离本通道均值越远，门控值越大；没有参数。",
-    "summary.coordinate": "坐标注意力：沿两个方向分别取平均，为每一行、每一列各算一个门控值。",
-    "summary.triplet": (
-        "三重注意力：三份拷贝各沿一个轴取最大值和平均值，经 7×7 卷积得到另外两个轴上的门控值，最后"
-        "求平均。"
-    ),
-    "summary.nonlocal": "非局部模块：按相似程度对所有位置加权平均（嵌入高斯），加到每个位置上。",
-    "summary.mhsa": (
-        "多头自注意力：每个位置替换为所有位置的加权平均，权重由内容和相对位置决定，分多个头进行。"
-    ),
 }

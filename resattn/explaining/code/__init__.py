@@ -1,0 +1,1 @@
+"""Which lines of the three implementations compute which operations, from their syntax trees."""

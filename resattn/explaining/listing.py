@@ -1,0 +1,186 @@
+"""The text of an explanation, line by line, for a terminal."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+
+from resattn.explaining.entries import Entry, FoldedBlock
+from resattn.explaining.wording import Wording, format_bytes, format_formulas, format_sizes
+from resattn.explaining.wrapping import (
+    StyledLine,
+    align_columns,
+    pad,
+    place_beside,
+    style_lines,
+    wrap,
+    wrap_code,
+)
+from weights.attention import ATTENTION
+from weights.frameworks import FRAMEWORKS
+from weights.operations import Operation
+
+if TYPE_CHECKING:
+    from resattn.explaining.explanation import Explanation
+
+BESIDE = 112  # the width from which code is beside the text and not between its lines
+CODE = 50  # the width of the code there
+MARGIN = " " * 5  # in front of every line of an entry; the first has its number there
+
+
+class Listing:
+    """An explanation, put into words and laid out."""
+
+    def __init__(self, explanation: "Explanation", wording: Wording):
+        self.explanation = explanation
+        self.graph = explanation.graph
+        self.wording = wording
+        self.words, self.say = wording.words, wording.say
+
+    def lines(self, width: int) -> Iterator[StyledLine]:
+        yield from self.head_lines(width)
+        before = ("", "")
+        number = 0
+        for entry in self.explanation.entries:
+            yield "", ""
+            if isinstance(entry, FoldedBlock):
+                yield from self.fold_lines(entry, width)
+                number += len(entry.operations)
+                before = ("fold", entry.name)
+                continue
+            if (entry.part, entry.block) != before:
+                yield from self.heading_lines(entry, before[1], width)
+                before = (entry.part, entry.block)
+            yield from self.entry_lines(entry, number, width)
+            number += 1
+        yield from self.total_lines(width)
+        yield from self.fact_lines(width)
+
+    def head_lines(self, width: int) -> Iterator[StyledLine]:
+        size = " × ".join(map(str, self.graph.size))
+        title = self.say("title", what=self.wording.describe(), size=size)
+        yield from style_lines(wrap(title, width), "title")
+        yield "", ""
+        legend = self.say("legend", batch=self.wording.images(), dtype=self.explanation.dtype)
+        yield from style_lines(wrap(legend, width))
+        if self.explanation.code is not None:
+            row = FRAMEWORKS[self.explanation.code]
+            code = self.say("code", label=row.label, package=row.package)
+            yield from style_lines(wrap(code, width))
+
+    def heading_lines(self, entry: Entry, block_before: str, width: int) -> Iterator[StyledLine]:
+        """The headings in front of the first entry of a block and of a part of the model."""
+        block = self.graph.config.named_blocks().get(entry.block)
+        if block and entry.block != block_before:
+            title = self.say("group.block", name=entry.block, **self.wording.block_values(block))
+            yield from style_lines(wrap(title, width), "title")
+            yield "", ""
+        if entry.part == "input":
+            return
+        kind = block.attention if block else ""
+        heading = self.say(f"group.{entry.part}", kind=kind)
+        yield from style_lines(wrap(heading, width), "heading")
+        if entry.part == "attention":
+            summary = self.words.get(f"summary.{kind}", ATTENTION[kind].summary)
+            yield from style_lines(wrap(summary, width) if summary else ())
+        yield "", ""
+
+    def entry_lines(self, entry: Entry, number: int, width: int) -> Iterator[StyledLine]:
+        """One operation, with its lines of code beside it or between."""
+        head = f"{number:>3}  " if number else MARGIN
+        beside = width >= BESIDE and bool(entry.lines)
+        code = wrap_code(entry.lines, (CODE if beside else width) - 7)
+        room = width - CODE - 2 if beside else width
+        title, details = self.entry_text(entry, number, room - len(MARGIN))
+        if beside:
+            text = [*style_lines(title, "step"), *style_lines(details)]
+            yield from place_beside(head, text, code, room)
+            return
+        first, *rest = title
+        yield from style_lines([head + first, *(MARGIN + line for line in rest)], "step")
+        yield from style_lines((f"{MARGIN}│ {line}" for line in code), "code")
+        yield from style_lines(MARGIN + line for line in details)
+
+    def entry_text(self, entry: Entry, number: int, width: int) -> tuple[list[str], list[str]]:
+        """The name of an operation and what it computes; then shapes, costs and the reason."""
+        operation, before = entry.operation, self.graph.operations[number - 1].name
+        title = self.wording.what(operation)
+        if operation.kind != "input":
+            title = f"{operation.name}{self.words['colon']}{title}"
+        if operation.inputs and operation.inputs != (before,):
+            source = self.say("from", names=list(operation.inputs))
+            title = f"{title}{self.words['separator']}{source}"
+        details = [
+            *self.shape_lines(operation, width),
+            self.wording.costs([operation], entry.field),
+            self.wording.why(entry),
+        ]
+        return wrap(title, width), [part for line in details for part in wrap(line, width)]
+
+    def shape_lines(self, operation: Operation, width: int) -> list[str]:
+        """Formulas and numbers in one line if they fit, else in two. An unchanged shape once."""
+        formulas, numbers = self.wording.shapes(operation)
+        if [self.graph[name].shape for name in operation.inputs] == [operation.shape]:
+            formulas, numbers = (text.split(" → ")[-1] for text in (formulas, numbers))
+            same = f"{formulas} = {numbers}" if numbers else formulas
+            return [self.say("unchanged", shape=same)]
+        together = f"{formulas}  =  {numbers}"
+        if numbers and cell_len(together) > width:
+            return [formulas, f"= {numbers}"]
+        return [together if numbers else formulas]
+
+    def fold_lines(self, fold: FoldedBlock, width: int) -> Iterator[StyledLine]:
+        """A block with the form of an earlier one: its name, its shapes and its costs."""
+        title = self.say("fold", name=fold.name, like=fold.like)
+        yield from style_lines(wrap(title, width), "title")
+        first, last = fold.operations[0], fold.operations[-1]
+        shapes = self.graph[first.inputs[0]].shape, last.shape
+        formulas, sizes = (
+            " → ".join(map(show, shapes)) for show in (format_formulas, format_sizes)
+        )
+        count, values = len(fold.operations), self.wording.block_values(fold.config)
+        for line in (
+            self.say("fold.detail", count=count, **values),
+            f"{formulas}  =  {sizes}",
+            self.wording.costs(fold.operations, fold.field),
+        ):
+            yield from style_lines(MARGIN + part for part in wrap(line, width - len(MARGIN)))
+
+    def total_lines(self, width: int) -> Iterator[StyledLine]:
+        yield "", ""
+        yield self.words["group.totals"], "title"
+        rows = list(self.total_rows())
+        indent = max(cell_len(name) for name, _ in rows)
+        for name, value in rows:
+            for number, part in enumerate(wrap(value, width - indent - 4)):
+                yield f"  {pad(name if number == 0 else '', indent + 2)}{part}", ""
+        yield from style_lines(f"  {line}" for line in wrap(self.words["total.note"], width - 2))
+
+    def total_rows(self) -> Iterator[tuple[str, str]]:
+        totals = self.explanation.totals()
+        training = {
+            "bytes": format_bytes(totals["training_bytes"]),
+            "count": f"{totals['training_numbers']:,}",
+        }
+        peak = {"bytes": format_bytes(totals["peak_bytes"]), "name": totals["peak_at"]}
+        rows = {
+            "output": " × ".join(map(str, totals["output"])),
+            "parameters": f"{totals['parameters']:,}",
+            "statistics": f"{totals['statistics']:,}",
+            "weights": f"{format_bytes(totals['weight_bytes'])} ({self.explanation.dtype})",
+            "products": self.say("total.products.value", count=f"{totals['multiply_adds']:,}"),
+            "training": self.say("total.training.value", **training),
+            "peak": self.say("total.peak.value", **peak),
+            "field": self.wording.total_field(tuple(totals["receptive_field"])),
+        }
+        yield from ((self.words[f"total.{name}"], value) for name, value in rows.items())
+
+    def fact_lines(self, width: int) -> Iterator[StyledLine]:
+        yield "", ""
+        yield self.words["group.facts"], "title"
+        for fact in self.explanation.facts:
+            first, *rest = wrap(self.wording.fact(fact), width - 4)
+            yield f"  • {first}", ""
+            yield from style_lines(f"    {line}" for line in rest)
+            rows = align_columns(self.wording.table(fact))
+            yield from style_lines((f"    {line}" for line in rows), "table")

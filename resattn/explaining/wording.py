@@ -1,0 +1,233 @@
+"""Puts the parts of an explanation into words."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from resattn.explaining.analysis import Field, field_without_attention
+from resattn.explaining.entries import Entry
+from resattn.explaining.facts import Fact
+from resattn.explaining.formulas import affine
+from resattn.explaining.words import WORDS
+from resattn.explaining.wrapping import close_gaps, tie
+from weights.checks import Pair
+from weights.config import BlockConfig
+from weights.errors import ArgumentError
+from weights.operations import AXES, Operation, Shape
+
+if TYPE_CHECKING:
+    from resattn.explaining.explanation import Explanation
+
+LISTED = 6  # the most names in a sentence. Of more, the first ones and a count are given
+
+
+class Wording:
+    """The words for one explanation in one language. Raises ArgumentError for an unknown one."""
+
+    def __init__(self, explanation: "Explanation", language: str):
+        if language not in WORDS:
+            raise ArgumentError(f"--lang: expected one of {', '.join(WORDS)}, got {language!r}")
+        self.explanation = explanation
+        self.graph = explanation.graph
+        self.words = WORDS[language]
+
+    def say(self, key: str, **values: Any) -> str:
+        """The sentence of a key, with values in place of their names."""
+        texts = {name: self.join_names(value) for name, value in values.items()}
+        return close_gaps(self.words[key].format(**texts))
+
+    def join_names(self, value: Any) -> Any:
+        """Names as a list in a sentence. Other values stay as they are."""
+        if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
+            return value
+        if len(value) > LISTED:
+            names = self.words["list"].join(value[: LISTED - 2])
+            return self.say("and_more", names=names, count=len(value) - LISTED + 2)
+        if len(value) < 2:
+            return "".join(value)
+        return self.words["last"].join((self.words["list"].join(value[:-1]), value[-1]))
+
+    # The config.
+
+    def describe(self) -> str:
+        """The config in one phrase."""
+        config = self.graph.config
+        if isinstance(config, BlockConfig):
+            kernel = "×".join(map(str, config.kernel_size))
+            values = {"kernel": kernel, "kind": describe_attention(config)}
+            return self.say("what.block", **self.block_values(config), **values)
+        kinds = list(dict.fromkeys(describe_attention(block) for block in config.blocks()))
+        widths = [str(width) for width in config.widths]
+        return self.say("what.network", count=sum(config.depths), widths=widths, kind=kinds)
+
+    def block_values(self, block: BlockConfig) -> dict[str, Any]:
+        """The values in the sentences about a block."""
+        shortcut = self.words["shortcut.projection" if block.projects else "shortcut.identity"]
+        stride = format_pair(block.stride)
+        values = {"in": block.in_channels, "out": block.out_channels}
+        return {**values, "stride": stride, "shortcut": shortcut}
+
+    def images(self) -> str:
+        batch = self.explanation.batch
+        return self.words["images.1"] if batch == 1 else self.say("images", count=batch)
+
+    # An operation.
+
+    def what(self, operation: Operation) -> str:
+        """What it computes, and how."""
+        settings, kind = operation.settings, operation.kind
+        values: dict[str, Any] = {**settings, "kernel": format_kernel(operation)}
+        if kind == "convolution_1d":
+            values["length"] = settings["kernel"][0]
+        if "axes" in settings and kind != "swap_axes":
+            values["axes"] = self.words[self.axes_key(operation)]
+        if kind == "affine":
+            values["formula"] = affine(settings["factor"], settings["offset"])
+        details = [self.say(f"set.{key}", value=value) for key, value in list_settings(operation)]
+        return self.words["comma"].join([self.say(f"op.{form_of(operation)}", **values), *details])
+
+    def axes_key(self, operation: Operation) -> str:
+        """The key of the name of the axes that are reduced. Axes may have changed places before."""
+        if len(operation.settings["axes"]) == 2:
+            return "axis.positions"
+        place = AXES.index(operation.settings["axes"][0])
+        formula = self.graph[operation.inputs[0]].shape[place].formula
+        return "axis.rows" if "H" in formula else "axis.cols" if "W" in formula else "axis.channels"
+
+    def why(self, entry: Entry) -> str:
+        """Why it is there."""
+        operation = entry.operation
+        values: dict[str, Any] = {**operation.settings, "kernel": format_kernel(operation)}
+        if operation.inputs:
+            values["in"] = self.graph[operation.inputs[0]].shape[0].size
+            values["out"] = operation.shape[0].size
+        return self.say(f"why.{entry.reason}", **values)
+
+    def shapes(self, operation: Operation) -> tuple[str, str]:
+        """Before and after: as formulas and as numbers. The numbers are "" if both are the same."""
+        before = [self.graph[name].shape for name in operation.inputs]
+        formulas, numbers = (
+            " → ".join(
+                filter(None, [", ".join(show(shape) for shape in before), show(operation.shape)])
+            )
+            for show in (format_formulas, format_sizes)
+        )
+        return formulas, "" if formulas == numbers else numbers
+
+    def costs(self, operations: Sequence[Operation], field: Field) -> str:
+        """Parameters, multiply-adds, memory and receptive field. Breaks only between them."""
+        sums = {
+            "parameters": sum(each.trainable for each in operations),
+            "statistics": sum(each.statistics for each in operations),
+            "products": sum(each.multiply_adds for each in operations),
+        }
+        parts = [self.say(key, count=f"{count:,}") for key, count in sums.items() if count]
+        size = format_bytes(self.explanation.bytes(operations[-1].numbers))
+        parts.append(self.say("memory", bytes=size))
+        if operations[-1].kind not in ("input", "parameter"):
+            whole = field == (None, None)
+            sees = self.words["sees.whole"] if whole else self.say("sees", field=self.field(field))
+            parts.append(sees)
+        return self.words["separator"].join(map(tie, parts))
+
+    def field(self, field: Field) -> str:
+        """A receptive field, with the image's size where it is unlimited."""
+        sides = zip(field, self.graph.size, strict=True)
+        return " × ".join(str(size if side is None else side) for side, size in sides)
+
+    def total_field(self, field: Field) -> str:
+        """The receptive field of the whole model."""
+        rows, cols = field
+        if rows is None or cols is None:
+            alone = self.field(field_without_attention(self.graph))
+            return self.say("total.field.attention", field=alone)
+        larger = rows > self.graph.size[0] or cols > self.graph.size[1]
+        text = self.field(field)
+        return self.say("total.field.larger", field=text) if larger else text
+
+    # A fact.
+
+    def fact(self, fact: Fact) -> str:
+        values = {
+            name: f"{value:,}" if name in ("n", "most") else value
+            for name, value in fact.values.items()
+        }
+        if "batch" in values:
+            values["images"] = self.images()
+        if "eps_defaults" in values:
+            others = [
+                self.say(f"norm.default.{name}", names=values.pop(f"{name}_defaults"))
+                for name in ("eps", "decay")
+                if values[f"{name}_defaults"]
+            ]
+            values["defaults"] = self.say("norm.defaults", defaults=others) if others else ""
+        return self.say(f"fact.{fact.key}", **values)
+
+    def table(self, fact: Fact) -> list[list[str]]:
+        """The table of a fact. The cells of its first row are keys where there are such words."""
+        return [
+            [self.words.get(cell, cell) if number == 0 else cell for cell in row]
+            for number, row in enumerate(fact.table)
+        ]
+
+
+def describe_attention(block: BlockConfig) -> str:
+    """The attention kind and its options."""
+    options = ", ".join(f"{name}={value}" for name, value in block.attention_options.items())
+    return f"{block.attention} ({options})" if options else block.attention
+
+
+def form_of(operation: Operation) -> str:
+    """The kind of an operation, and the form where forms have different names."""
+    if operation.kind == "slice":
+        return "slice.first" if operation.settings["start"] == 0 else "slice.second"
+    return "convolution.depthwise" if operation.depthwise else operation.kind
+
+
+def list_settings(operation: Operation) -> Iterator[tuple[str, str]]:
+    """The settings worth saying: (key, value)."""
+    settings = operation.settings
+    if operation.kind in ("convolution", "max_pool"):
+        if settings["stride"] != (1, 1):
+            yield "stride", format_pair(settings["stride"])
+        if settings["padding"] != (0, 0):
+            yield "padding", format_pair(settings["padding"])
+        if settings.get("dilation", 1) != 1:
+            yield "dilation", str(settings["dilation"])
+    if "bias" in settings:
+        yield ("bias" if settings["bias"] else "no bias"), ""
+    if operation.kind == "convolution_1d":
+        yield settings["padding"], ""
+    for name in ("eps", "decay"):
+        if name in settings:
+            yield name, f"{settings[name]:g}".replace("e-0", "e-")
+
+
+def format_kernel(operation: Operation) -> str:
+    return "×".join(map(str, operation.settings.get("kernel", ())))
+
+
+def format_pair(pair: Pair) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"({pair[0]}, {pair[1]})"
+
+
+def format_formulas(shape: Shape) -> str:
+    """The formulas of a shape. A formula of several terms gets parentheses."""
+    return _format_shape(extent.formula for extent in shape)
+
+
+def format_sizes(shape: Shape) -> str:
+    return _format_shape(str(extent.size) for extent in shape)
+
+
+def _format_shape(sides: Iterable[str]) -> str:
+    return " × ".join(f"({side})" if "+" in side else side for side in sides)
+
+
+def format_bytes(count: int) -> str:
+    """A number of bytes, in the greatest unit of which it has at least one."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{count:,} B" if unit == "B" else f"{value:.4g} {unit}"
