@@ -16,8 +16,9 @@ from resattn.checking.backends import Backend, precise
 from resattn.checking.cases import ATTENTION, attention_block
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.oracle import evaluation as reference
-from resattn.tracing.causes import CAUSES, Step, compute, explanations, left_over, variants
-from resattn.tracing.causes import KINDS as COMPUTED
+from resattn.tracing.causes import CAUSES, apply_causes
+from resattn.tracing.computation import FORMULAS, StageSpec, compute
+from resattn.tracing.explanations import find_explanations, measure_misfit
 from resattn.tracing.trace import Mapped, last_stage, trace, trace_frameworks
 from shared_tests.cases import NETWORKS, name_of
 from weights import BlockConfig, export, load, schema
@@ -189,32 +190,32 @@ def steps():
     mapped = normal(3, 5, 8, 6)
     kernel = {"weight": normal(4, 4, 3, 3), "bias": normal(4)}
     return {
-        "input": (Step("input", {}, {"channels": 3}), (rng.uniform(0, 1, (3, 3, 6, 5)),)),
-        "convolution": (Step("convolution", kernel, conv), (normal(3, 4, 8, 6),)),
+        "input": (StageSpec("input", {}, {"channels": 3}), (rng.uniform(0, 1, (3, 3, 6, 5)),)),
+        "convolution": (StageSpec("convolution", kernel, conv), (normal(3, 4, 8, 6),)),
         "linear": (
-            Step("linear", {"weight": normal(12, 12), "bias": normal(12)}),
+            StageSpec("linear", {"weight": normal(12, 12), "bias": normal(12)}),
             (normal(5, 12),),
         ),
-        "batch_norm": (Step("batch_norm", norm, {"eps": 1e-5, "training": False}), (mapped,)),
+        "batch_norm": (StageSpec("batch_norm", norm, {"eps": 1e-5, "training": False}), (mapped,)),
         "batch norm in training": (
-            Step("batch_norm", norm, {"eps": 1e-5, "training": True}),
+            StageSpec("batch_norm", norm, {"eps": 1e-5, "training": True}),
             (mapped / 30,),
         ),
         "layer_norm": (
-            Step("layer_norm", {"weight": normal(5), "bias": normal(5)}, {"eps": 1e-5}),
+            StageSpec("layer_norm", {"weight": normal(5), "bias": normal(5)}, {"eps": 1e-5}),
             (mapped / 30,),
         ),
         **{
-            kind: (Step(kind), (5 * mapped,))
+            kind: (StageSpec(kind), (5 * mapped,))
             for kind in ("relu", "sigmoid", "hard_sigmoid", "hard_swish")
         },
-        "sum": (Step("sum"), (mapped, normal(3, 5, 8, 6))),
+        "sum": (StageSpec("sum"), (mapped, normal(3, 5, 8, 6))),
         "running mean": (
-            Step("running mean", {}, {"decay": 0.9}),
+            StageSpec("running mean", {}, {"decay": 0.9}),
             (normal(5), normal(5), np.float64(24)),
         ),
         "running variance": (
-            Step("running variance", {}, {"decay": 0.9}),
+            StageSpec("running variance", {}, {"decay": 0.9}),
             (rng.uniform(0.5, 2, 5), rng.uniform(0.5, 2, 5), np.float64(24)),
         ),
     }
@@ -224,13 +225,13 @@ STEPS = steps()
 WAYS = [
     (kind, cause.name, words)
     for kind, (step, _) in STEPS.items()
-    for cause, words, _ in variants(step)
+    for cause, words, _ in apply_causes(step)
 ]
 
 
 def test_every_cause_is_planted():
     assert {cause for _, cause, _ in WAYS} == {cause.name for cause in CAUSES}
-    assert {step.kind for step, _ in STEPS.values()} == set(COMPUTED)
+    assert {step.kind for step, _ in STEPS.values()} == set(FORMULAS)
 
 
 @pytest.mark.parametrize("kind", STEPS)
@@ -239,15 +240,16 @@ def test_every_way_of_every_cause(kind):
     step, inputs = STEPS[kind]
     right = compute(step, inputs)
     assert (
-        explanations(step, inputs, (right + 0.01 * right**2).astype("f"), 2e-6, pairs=False) == []
+        find_explanations(step, inputs, (right + 0.01 * right**2).astype("f"), 2e-6, pairs=False)
+        == []
     )
-    for cause, words, planted in variants(step):
+    for cause, words, planted in apply_causes(step):
         actual = compute(planted, inputs).astype("f")
-        if left_over(planted, right, actual, 2e-6) is not None:
+        if measure_misfit(planted, right, actual, 2e-6) is not None:
             # An eps of 0 in place of 1e-5, say, does nothing where all variances are large.
             assert cause.name in ("batch norm eps", "reduced precision", "rounded outcome"), words
             continue
-        found = explanations(step, inputs, actual, 2e-6)
+        found = find_explanations(step, inputs, actual, 2e-6)
         assert cause.name in [each.cause for each in found], words
         if cause.name not in (
             "batch norm eps",
@@ -271,19 +273,19 @@ def test_noise_has_no_cause(kind, size):
         actual = (right + size * 2e-6 * np.abs(right).max() * noise / np.abs(noise).max()).astype(
             "f"
         )
-        assert explanations(step, inputs, actual, 2e-6, pairs=False) == [], seed
+        assert find_explanations(step, inputs, actual, 2e-6, pairs=False) == [], seed
 
 
 def test_one_number_is_not_solved_for():
     """Any number is some decay's, and a scale of one channel some eps'."""
-    statistic = Step("running mean", {}, {"decay": 0.9})
+    statistic = StageSpec("running mean", {}, {"decay": 0.9})
     given = (np.array([0.3]), np.array([0.7]), np.float64(24))
-    assert explanations(statistic, given, np.array([1.234]), 1e-6) == []
+    assert find_explanations(statistic, given, np.array([1.234]), 1e-6) == []
     norm = {name: np.array([0.8]) for name in ("weight", "bias", "running_mean", "running_var")}
-    step = Step("batch_norm", norm, {"eps": 1e-5, "training": False})
+    step = StageSpec("batch_norm", norm, {"eps": 1e-5, "training": False})
     x = np.random.default_rng(0).normal(size=(2, 1, 4, 5))
-    scaled = compute(step.holding(weight=np.array([0.72])), (x,))
-    assert explanations(step, (x,), scaled, 2e-6, pairs=False) == []
+    scaled = compute(step.with_parameters(weight=np.array([0.72])), (x,))
+    assert find_explanations(step, (x,), scaled, 2e-6, pairs=False) == []
 
 
 def test_a_dead_channel_does_not_hide_eps():
@@ -291,8 +293,10 @@ def test_a_dead_channel_does_not_hide_eps():
     smallest = int(step.parameters["running_var"].argmin())
     gamma = step.parameters["weight"].copy()
     gamma[smallest] = 0
-    dead = step.holding(weight=gamma)
-    found = explanations(dead, inputs, compute(dead.having(eps=3.7e-3), inputs).astype("f"), 2e-6)
+    dead = step.with_parameters(weight=gamma)
+    found = find_explanations(
+        dead, inputs, compute(dead.with_settings(eps=3.7e-3), inputs).astype("f"), 2e-6
+    )
     assert [each.words for each in found] == ["eps 0.0037 instead of 1e-05"]
 
 
@@ -450,14 +454,14 @@ def low(form, outcome):
     def forward(layer, x):
         import torch
 
-        from resattn.tracing.causes import rounded
+        from resattn.tracing.formats import round_to
 
         x, weight = (
-            t + torch.tensor(rounded(t.detach().numpy(), form) - t.detach().numpy()).float()
+            t + torch.tensor(round_to(t.detach().numpy(), form) - t.detach().numpy()).float()
             for t in (x, layer.weight)
         )
         y = functional().conv2d(x, weight, layer.bias, layer.stride, layer.padding)
-        lost = torch.tensor(rounded(y.detach().numpy(), form), dtype=torch.float32) - y.detach()
+        lost = torch.tensor(round_to(y.detach().numpy(), form), dtype=torch.float32) - y.detach()
         return y + lost if outcome else y
 
     return forward
@@ -1021,7 +1025,6 @@ EVERYWHERE = {
 
 def made_wrongly(arrays, x, settings, kind, only_at=None):
     """The oracle's stages with settings of all stages of a kind, or of one, changed."""
-    from resattn.tracing.causes import Step, compute
 
     def altered(stage):
         leaves = {
@@ -1029,7 +1032,7 @@ def made_wrongly(arrays, x, settings, kind, only_at=None):
             for n, a in arrays.items()
             if n.rpartition(".")[0] == stage.module
         }
-        step = Step(stage.kind, leaves, {**stage.settings, **settings})
+        step = StageSpec(stage.kind, leaves, {**stage.settings, **settings})
         return compute(step, tuple(node.value for node in stage.inputs))
 
     plain = reference.stages(BLOCK, arrays, x, training=False)
