@@ -29,7 +29,7 @@ CLASS_COLOURS = {
     "operation": ("#ffffff", "#1f2328"),
 }
 # The forms that have no class of their own.
-CLASSES = {"sum": "operation", "product": "operation", "block": "operation"}
+FORM_CLASSES = {"sum": "operation", "product": "operation", "block": "operation"}
 SHORTCUT_COLOUR, FRAME_COLOUR = "#c65300", "#a3477b"
 # The lines of a box do not wrap, and the title of a frame is clear of the nodes in it.
 SETTINGS = (
@@ -75,7 +75,7 @@ def _write_node(node: SceneNode, identifier: str) -> str:
     left, right = BRACKETS.get(node.form, ("[", "]"))
     label, *details = map(_escape, node.lines)
     words = CIRCLE_SIGNS.get(node.form) or "<br/>".join((f"<b>{label}</b>", *details))
-    return f'{identifier}{left}"{words}"{right}:::{CLASSES.get(node.form, node.form)}'
+    return f'{identifier}{left}"{words}"{right}:::{FORM_CLASSES.get(node.form, node.form)}'
 
 
 def _write_edge(edge: Edge, number: dict[str, str], scene: Scene) -> str:
