@@ -62,13 +62,16 @@ def apply_causes(
 
 def _vary_padding(spec: StageSpec) -> Variants:
     if max(spec["padding"]) > 0:
-        words = "pads as little as SAME does (TensorFlow, JAX), the odd one behind"
-        yield f"{words}, instead of {spec['padding']} on both sides", spec.with_settings(same=True)
+        words = (
+            "pads as SAME does in TensorFlow and JAX, with an odd pixel at the end, instead of "
+            f"{spec['padding']} on both sides"
+        )
+        yield words, spec.with_settings(same=True)
 
 
 def _vary_output_format(spec: StageSpec) -> Variants:
     for form in RESOLUTION:
-        yield f"the outcome is rounded to {form}", spec.with_settings(output_format=form)
+        yield f"rounds its output to {form}", spec.with_settings(output_format=form)
 
 
 def _solve_output_format(spec: StageSpec, inputs: Inputs, actual: Array) -> Variants:
@@ -80,9 +83,9 @@ def _solve_output_format(spec: StageSpec, inputs: Inputs, actual: Array) -> Vari
 
 def _vary_product_format(spec: StageSpec) -> Variants:
     for form in PRODUCT_FORMATS:
-        yield f"multiplies in {form} instead of in full", spec.with_settings(format=form)
+        yield f"multiplies in {form} instead of full precision", spec.with_settings(format=form)
     for form in RESOLUTION:
-        words = f"multiplies in {form} and rounds the outcome to it"
+        words = f"multiplies in {form} and rounds its output to it"
         yield words, spec.with_settings(format=form, output_format=form)
 
 
@@ -114,11 +117,11 @@ def _reshape_kernel(kernel: Array) -> Iterator[tuple[str, Array]]:
     """
     last = (2, 3, 1, 0) if kernel.ndim == 4 else (1, 0)
     yield (
-        "channels-last kernel reshaped, not transposed",
+        "the channels-last kernel is reshaped instead of transposed",
         kernel.transpose(last).reshape(kernel.shape),
     )
     yield (
-        "kernel reshaped to channels last, not transposed",
+        "the kernel is reshaped to channels last instead of transposed",
         kernel.reshape([kernel.shape[axis] for axis in last]).transpose(np.argsort(last)),
     )
 
@@ -126,12 +129,12 @@ def _reshape_kernel(kernel: Array) -> Iterator[tuple[str, Array]]:
 def _flip_kernel(spec: StageSpec) -> Variants:
     kernel = spec.parameters["weight"]
     for words, axes in (
-        ("turned by 180 degrees (convolution for cross-correlation)", (2, 3)),
-        ("upside down", (2,)),
-        ("mirrored", (3,)),
+        ("rotated by 180 degrees (convolution instead of cross-correlation)", (2, 3)),
+        ("flipped upside down", (2,)),
+        ("mirrored from left to right", (3,)),
     ):
         if all(kernel.shape[axis] > 1 for axis in axes):
-            yield f"kernel {words}", spec.with_parameters(weight=np.flip(kernel, axes))
+            yield f"the kernel is {words}", spec.with_parameters(weight=np.flip(kernel, axes))
 
 
 def _vary_channel_order(spec: StageSpec) -> Variants:
@@ -139,7 +142,7 @@ def _vary_channel_order(spec: StageSpec) -> Variants:
     kernel = spec.parameters["weight"]
     for order in _list_orders(kernel.shape[1]):
         yield (
-            f"kernel's input channels in the order {_shorten(order)}",
+            f"the kernel's input channels are in the order {_shorten(order)}",
             spec.with_parameters(weight=kernel[:, list(order)]),
         )
 
@@ -163,13 +166,13 @@ def _solve_channel_order(spec: StageSpec, inputs: Inputs, actual: Array) -> Vari
     order = _match_channels(right, actual)
     if order is not None:
         moved = {"weight": kernel[order]} | ({} if bias is None else {"bias": bias[order]})
-        words = f"output channels in the order {_shorten(order.tolist())}"
+        words = f"the output channels are in the order {_shorten(order.tolist())}"
         yield words, spec.with_parameters(**moved)
     if bias is not None:
         shift = bias.reshape(1, -1, *(1,) * (right.ndim - 2))
         order = _match_channels(right - shift, actual - shift)
         if order is not None:
-            what = "kernel's output channels (not the bias)"
+            what = "the kernel's output channels, but not the bias, are"
             words = f"{what} in the order {_shorten(order.tolist())}"
             yield words, spec.with_parameters(weight=kernel[order])
 
@@ -198,19 +201,19 @@ def _drop_bias(spec: StageSpec) -> Variants:
 def _reset_parameters(spec: StageSpec) -> Variants:
     """Parameters that were never loaded: a norm starts as the identity."""
     weight, bias = np.ones_like(spec.parameters["weight"]), np.zeros_like(spec.parameters["bias"])
-    yield "the scale is missing, or was never loaded (1)", spec.with_parameters(weight=weight)
+    yield "the scale is missing or was never loaded: it is 1", spec.with_parameters(weight=weight)
     yield (
-        "scale and offset were never loaded (1 and 0)",
+        "scale and offset were never loaded: they are 1 and 0",
         spec.with_parameters(weight=weight, bias=bias),
     )
     if spec.kind == "batch_norm" and not spec["training"]:
         statistics = {"running_mean": bias, "running_var": weight}
         yield (
-            "running statistics were never loaded (0 and 1)",
+            "the running statistics were never loaded: they are 0 and 1",
             spec.with_parameters(**statistics),
         )
         yield (
-            "nothing was ever loaded",
+            "none of its parameters was loaded",
             spec.with_parameters(weight=weight, bias=bias, **statistics),
         )
 
@@ -267,10 +270,10 @@ def _swap_statistics(spec: StageSpec) -> Variants:
 
 def _switch_mode(spec: StageSpec) -> Variants:
     if spec["training"]:
-        words = "normalises by the running statistics: evaluation mode left on"
+        words = "normalises by the running statistics: it is still in evaluation mode"
         yield words, spec.with_settings(training=False)
     else:
-        words = "normalises by the batch's statistics: train mode left on"
+        words = "normalises by the batch's statistics: it is still in training mode"
         yield words, spec.with_settings(training=True)
 
 
@@ -291,9 +294,9 @@ def _vary_decay(spec: StageSpec) -> Variants:
         if decay != spec["decay"]:
             words = f"decay {decay:g} instead of {spec['decay']:g}"
             if decay == round(1 - spec["decay"], 12):
-                words += f", momentum for decay: {decay:g} is the part kept"
+                words += " (1 - decay: momentum and decay are confused)"
             yield words, spec.with_settings(decay=decay)
-    yield "is not moved by training", spec.with_settings(decay=1.0)
+    yield "is not updated in training", spec.with_settings(decay=1.0)
 
 
 def _solve_decay(spec: StageSpec, inputs: Inputs, actual: Array) -> Variants:
@@ -327,24 +330,24 @@ def _drop_term(spec: StageSpec) -> Variants:
 
 def _vary_image_order(spec: StageSpec) -> Variants:
     for order in _list_orders(spec["channels"]):
-        known = " (BGR for RGB)" if order == (2, 1, 0) else ""
-        words = f"image channels in the order {_shorten(order)}{known}"
+        known = " (BGR instead of RGB)" if order == (2, 1, 0) else ""
+        words = f"the image's channels are in the order {_shorten(order)}{known}"
         yield words, spec.with_settings(order=order)
 
 
 # Mean and deviation that are usual for images in [0, 1], or in [0, 255].
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "less the mean and divided by the deviation of ImageNet": (
+    "normalised with the mean and deviation of ImageNet": (
         (0.485, 0.456, 0.406),
         (0.229, 0.224, 0.225),
     ),
-    "less the mean and divided by the deviation of CIFAR-10": (
+    "normalised with the mean and deviation of CIFAR-10": (
         (0.4914, 0.4822, 0.4465),
         (0.2470, 0.2435, 0.2616),
     ),
-    "brought from [0, 1] to [-1, 1]": ((0.5,), (0.5,)),
+    "scaled from [0, 1] to [-1, 1]": ((0.5,), (0.5,)),
     "divided by 255": ((0.0,), (255.0,)),
-    "brought from [0, 255] to [-1, 1]": ((127.5,), (127.5,)),
+    "scaled from [0, 255] to [-1, 1]": ((127.5,), (127.5,)),
 }
 
 
@@ -352,9 +355,9 @@ def _vary_normalisation(spec: StageSpec) -> Variants:
     for words, (mean, deviation) in NORMALISATIONS.items() if spec.kind == "input" else ():
         if len(mean) in (1, spec["channels"]):
             scale, offset = 1 / np.array(deviation), -np.array(mean) / np.array(deviation)
-            yield f"image {words}", spec.with_settings(scale=scale, offset=offset)
+            yield f"the image is {words}", spec.with_settings(scale=scale, offset=offset)
             yield (
-                f"image not {words}, though ours is",
+                f"the image is not {words}, but it should be",
                 spec.with_settings(scale=1 / scale, offset=-offset / scale),
             )
 
@@ -371,7 +374,7 @@ def _solve_normalisation(spec: StageSpec, inputs: Inputs, actual: Array) -> Vari
     else:
         return
     words = (
-        f"image scaled by {_shorten(map(float, scale))} and shifted by "
+        f"the image is scaled by {_shorten(map(float, scale))} and shifted by "
         f"{_shorten(map(float, offset))}"
     )
     yield words, spec.with_settings(scale=scale, offset=offset)
@@ -403,9 +406,9 @@ def _fit_convolution(spec: StageSpec, x: Array, actual: Array) -> Array:
     return found.reshape(2, -1)
 
 
-LAST_AS_FIRST = "(height, width, channels) values read as (channels, height, width)"
-FIRST_AS_LAST = "(channels, height, width) values read as (height, width, channels)"
-LAST = "axes (batch, height, width, channels) taken for (batch, channels, height, width)"
+LAST_AS_FIRST = "(height, width, channels) values are read as (channels, height, width)"
+FIRST_AS_LAST = "(channels, height, width) values are read as (height, width, channels)"
+LAST = "the axes (batch, height, width, channels) are taken for (batch, channels, height, width)"
 
 
 def _vary_layout(spec: StageSpec) -> Variants:
@@ -425,8 +428,8 @@ def _vary_flattening(spec: StageSpec) -> Variants:
     for channels in (size for size in range(2, features) if features % size == 0):
         turned = weight.reshape(outputs, channels, -1).swapaxes(1, 2).reshape(weight.shape)
         words = (
-            f"{features} features flattened channels last, where the weights have {channels} "
-            "channels first"
+            f"the {features} features are flattened channels last, but the weights have their "
+            f"{channels} channels first"
         )
         yield words, spec.with_parameters(weight=turned)
 
@@ -457,8 +460,8 @@ CAUSES = (
         _vary_normalisation,
         _solve_normalisation,
     ),
-    Cause("layout flattening", ("input", "linear", "convolution", "relu"), _vary_layout),
+    Cause("layout", ("input", "linear", "convolution", "relu"), _vary_layout),
     Cause("missing term", ("sum",), _drop_term),
     Cause("reduced precision", PRODUCTS, _vary_product_format),
-    Cause("rounded outcome", tuple(FORMULAS), _vary_output_format, _solve_output_format),
+    Cause("rounded output", tuple(FORMULAS), _vary_output_format, _solve_output_format),
 )

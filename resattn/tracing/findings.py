@@ -48,7 +48,7 @@ class Finding:
         explained = [f"    {each} (leaves {each.left:.0e})" for each in self.explanations]
         return [
             f"{head}, {self.where}",
-            *(explained or ["    unexplained: none of the known causes computes this"]),
+            *(explained or ["    unexplained: no known cause computes this"]),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,7 +118,9 @@ class Trace:
                 *self._table(mode, every),
             ]
         if any(row.expected != ORACLE for row in self.rows):
-            lines.append(("  *: from the first model; the oracle has no such stage", ""))
+            lines.append(
+                ("  *: relative to the first model, because the oracle has no such stage", "")
+            )
         lines.append(("", ""))
         for finding in self.findings:
             same = [other for other in self.findings if _is_same_mistake(finding, other)]

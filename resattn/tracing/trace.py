@@ -107,8 +107,7 @@ def trace(
     rows = [row for outcome in outcomes for row in outcome.rows]
     findings = [finding for outcome in outcomes for finding in outcome.findings]
     notes = {
-        f"{outcome.model} gives its first stage something else than the input; what it does in "
-        "front was not compared"
+        f"{outcome.model} changes its input before its first stage; that part was not compared"
         for outcome in outcomes
         if outcome.has_prefix
     }
@@ -135,7 +134,7 @@ def _trace_mode(
     for model, recording in recordings.items():
         given = x if recording.received is None else recording.received
         if not np.isfinite(given).all():
-            raise ArgumentError(f"{model}: what its first stage is given is not finite everywhere")
+            raise ArgumentError(f"{model}: the input of its first stage is not finite everywhere")
         key = (given.shape, given.tobytes())
         if key not in known:
             known[key] = _record_oracle(target, given, mode)
@@ -178,9 +177,9 @@ def trace_frameworks(
 ) -> Trace:
     """The trace of the same weights in several frameworks, as `resattn check --trace` shows it.
 
-    expected: outputs from elsewhere for the same inputs in evaluation, by stage: "output" (of a
-    network: "classifier") is the model's own. They are judged as one more model. The rest is as in
-    `crosscheck`.
+    expected: outputs from elsewhere for the same inputs in evaluation, by stage. The output of the
+    model is "output" (of a network: "classifier"). They are traced as one more model. The other
+    arguments are those of `crosscheck`.
     """
     arrays = random_arrays(config, dtype or "float32", seed) if arrays is None else arrays
     check(schema(config), arrays)
@@ -189,9 +188,7 @@ def trace_frameworks(
     used = backends(frameworks, devices)
     if inputs is None:
         if expected is not None:
-            raise ArgumentError(
-                "expected: outputs are those of certain inputs; give these, too (--inputs)"
-            )
+            raise ArgumentError("expected: also pass the inputs that gave these outputs (--inputs)")
         progress("draw inputs")
         sides = pair_of("size", probe_size(config) if size is None else size)
         inputs = draw(config, arrays, sides, at_least("batch", batch, 1), dtype, seed).x
@@ -210,7 +207,7 @@ def trace_frameworks(
 
 
 def last_stage(config: Config) -> str:
-    """The stage that is the model's own output."""
+    """The stage whose output is that of the model."""
     return "output" if isinstance(config, BlockConfig) else "classifier"
 
 
@@ -245,8 +242,8 @@ def _record_expected(
         if array.shape != shape and array.ndim == 4 and np.moveaxis(array, -1, 1).shape == shape:
             values[name] = np.moveaxis(array, -1, 1)
             notes.append(
-                f"expected {name} is {array.shape}, so its axes were taken as (batch row col "
-                "channel)"
+                f"expected {name} has the shape {array.shape}, so its axes were taken as (batch "
+                "row col channel)"
             )
         if values[name].shape != shape:
             raise ArgumentError(
@@ -264,20 +261,18 @@ def _choose_target(
     ours = [model for model in models.values() if not isinstance(model, (Mapped, Recording))]
     if ORACLE in models:
         raise ArgumentError(
-            f"models: {ORACLE!r} is what the report calls NumPy; give the model another name"
+            f"models: {ORACLE!r} is the name of NumPy in the report; give the model another name"
         )
     for name, model in models.items():
         if isinstance(model, Mapped) and IMAGE in model.stages:
             raise ArgumentError(
-                f"stages: {name}: the input is no stage; map conv1 (or stem.conv), which is given "
-                "it"
+                f"stages: {name}: the input is not a stage; map conv1 (or stem.conv) instead, "
+                "which takes it"
             )
     for model in ours:
         framework_of(model)
     if not ours and (config is None or arrays is None):
-        raise ArgumentError(
-            "models: none of them is ours, so config and arrays must say what they should be"
-        )
+        raise ArgumentError("models: none of them is ours, so config and arrays are needed")
     config = ours[0].config if config is None else config
     return config, export(ours[0]) if arrays is None else arrays
 
@@ -372,7 +367,7 @@ def _check_stages(model: str, recording: Recording, right: Recording, strict: bo
             shape = right.values[name].shape
             raise ArgumentError(
                 f"{model}: {name}: expected {shape} ({name_axes(shape)}), got {array.shape}: its "
-                "stride, padding or channels are others, or it is not the stage of that name"
+                "stride, padding or channels differ, or it is not the stage of that name"
             )
 
 
@@ -442,7 +437,7 @@ def _describe_rounding(rows: Sequence[Difference]) -> str:
         return ""
     worst = max(over, key=lambda row: row.excess)
     return (
-        f"rounding grows on the way: {worst.quantity}, {worst.tensor} of {worst.actual} is "
-        f"{worst.relative:.1e} away, over its tolerance {worst.tolerance:.0e}, though every stage "
-        "is right for what it was given"
+        f"rounding errors accumulate: {worst.quantity}, {worst.tensor} of {worst.actual} differs "
+        f"by {worst.relative:.1e}, more than its tolerance {worst.tolerance:.0e}, but every stage "
+        "is right for its inputs"
     )
