@@ -32,21 +32,21 @@ EVERY_NETWORK = pytest.mark.parametrize(
 )
 
 
-def contents(found):
+def list_contents(found):
     """The names of a graph's operations and its edges, in order."""
     return [o.name for o in found], [(source, o.name) for o in found for source in o.inputs]
 
 
-# What is shown
+# The contents
 
 
 @OPENED
 @EVERY_BLOCK
 def test_pictures_hold_the_graph(config, size, opened):
-    """Each operation is one node, each input one edge: in SVG, in Mermaid and on the terminal."""
+    """Each operation is one node and each input one edge, in SVG, Mermaid and on the terminal."""
     found = graph(config, size, opened)
     shown = scene(found)
-    nodes, edges = contents(found)
+    nodes, edges = list_contents(found)
     assert read_svg(svg(shown)) == (nodes, edges)
     assert read_mermaid(mermaid(shown)) == (nodes, edges)
     for ascii_only in (False, True):
@@ -57,12 +57,12 @@ def test_pictures_hold_the_graph(config, size, opened):
 
 @EVERY_NETWORK
 def test_networks_are_folded(config, size):
-    """Blocks are nodes; equal ones in a row are one; their edges are those of the graph between
-    different nodes.
+    """Blocks are nodes, consecutive equal blocks are one node, and the edges are those of the graph
+    between different nodes.
     """
     found = graph(config, size, False)
     shown, node_of = scene(found), fold_blocks(found)
-    nodes, edges = contents(found)
+    nodes, edges = list_contents(found)
     folded = list(dict.fromkeys(node_of[name] for name in nodes))
     between = dict.fromkeys((node_of[a], node_of[b]) for a, b in edges if node_of[a] != node_of[b])
     assert read_svg(svg(shown)) == (folded, list(between))
@@ -84,7 +84,7 @@ def test_networks_are_folded(config, size):
         assert not same_stage or blocks[before.name] != blocks[after.name]
 
 
-def test_the_folding_of_a_network():
+def test_which_blocks_of_a_network_are_folded():
     shown = scene(graph(preset("resnet34"), (224, 224), False))
     blocks = [(node.name, len(node.covers), node.shortcut) for node in shown.nodes if node.covers]
     assert blocks == [
@@ -129,7 +129,7 @@ def read_terminal(shown: Scene, ascii_only: bool) -> list[tuple[str, set[str]]]:
         left = line[:gutter].ljust(gutter)
         symbols = [(place, c) for place, c in enumerate(left[::2]) if c in SYMBOLS[ascii_only]]
         if not line[gutter:].strip() and any(c in LEVEL[ascii_only] for c in left[1::2]):
-            joined = across(left, ascii_only)
+            joined = find_lanes(left, ascii_only)
         elif len(symbols) == 1 and line[gutter:].strip():
             lane, name = symbols[0][0], next(names)
             entering = {place for place in joined or [lane] if place in lanes}
@@ -148,8 +148,8 @@ LEVEL = {False: "─", True: "-"}
 RUNNING = {False: "│║", True: "|H"}
 
 
-def across(left: str, ascii_only: bool) -> list[int]:
-    """The lanes that a horizontal line joins: not those that it only passes."""
+def find_lanes(left: str, ascii_only: bool) -> list[int]:
+    """The lanes that a horizontal line joins, without those that it only crosses."""
     return [
         place
         for place, c in enumerate(left[::2])
@@ -159,9 +159,7 @@ def across(left: str, ascii_only: bool) -> list[int]:
 
 @EVERY_BLOCK
 def test_what_a_block_draws(config, size):
-    """Two paths that part at x and meet in one sum; one relu on each side of it; the shortcut that
-    there is.
-    """
+    """Two paths from x to one sum, a relu on each side of it, and the right shortcut."""
     shown = scene(graph(config, size, False))
     paths = {(edge.source, edge.target) for edge in shown.edges if edge.path == "shortcut"}
     ways = {("input", "shortcut.0"), ("shortcut.0", "shortcut.1"), ("shortcut.1", "sum")}
@@ -176,7 +174,7 @@ def test_what_a_block_draws(config, size):
 
 
 def test_every_operation_has_a_form():
-    """What is a plain box is meant to be one."""
+    """Only these kinds are plain boxes."""
     kinds = {
         operation.kind for config, size in BLOCKS + NETWORKS for operation in graph(config, size)
     }
@@ -205,32 +203,30 @@ def test_shapes_are_formulas_or_numbers():
     assert "⌈" not in numbers
 
 
-# Where it is shown
+# The layout
 
 
 @OPENED
 @EVERY_BLOCK
 def test_nothing_covers_anything(config, size, opened):
-    """Boxes are apart, no line runs through a box or through words, words are apart."""
+    """No boxes or words overlap, and no line runs through a box or through words."""
     for numbers in (False, True):
-        apart(scene(graph(config, size, opened), numbers))
+        check_apart(scene(graph(config, size, opened), numbers))
 
 
 @EVERY_NETWORK
 def test_networks_are_apart(config, size):
-    apart(scene(graph(config, size, False)))
+    check_apart(scene(graph(config, size, False)))
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_any_graph_is_apart(seed):
-    """The layout knows no attention kind: what holds for those that there are holds for what may
-    come.
-    """
-    apart(draw_at_random(random.Random(seed)))
+    """The layout does not depend on the attention kinds that exist."""
+    check_apart(draw_at_random(random.Random(seed)))
 
 
 def draw_at_random(rng: random.Random) -> Scene:
-    """A graph with branches, joins and long ways, some outputs with words beside them."""
+    """A graph with branches, joins and long paths; some outputs have words beside them."""
     forms = ("activation", "convolution", "operation", "average")
     nodes, edges = [SceneNode("input", "input", ("x",), "(N, 3, H, W)")], []
     for number in range(rng.randint(4, 12)):
@@ -252,7 +248,7 @@ def draw_at_random(rng: random.Random) -> Scene:
     return Scene("", (), "", tuple(nodes), tuple(edges), (), tuple(ways["output"]), (), "")
 
 
-def apart(shown: Scene) -> None:
+def check_apart(shown: Scene) -> None:
     sizes = measure_nodes(shown)
     placed = place(shown, sizes, [measure_text(frame.title, 13, True) for frame in shown.frames])
     boxes, labels = {}, {}
@@ -283,7 +279,7 @@ def apart(shown: Scene) -> None:
                     name,
                 )
     for (one, a), (other, b) in combinations(lines, 2):
-        assert one == other or not along(a, b), (one, other)
+        assert one == other or not run_along(a, b), (one, other)
     for frame, (left, top, right, bottom) in zip(shown.frames, placed.frames, strict=True):
         for name, box in boxes.items():
             within = left < box[0] and box[2] < right and top < box[1] and box[3] < bottom
@@ -292,12 +288,12 @@ def apart(shown: Scene) -> None:
 
 
 def overlap(a, b):
-    """Of two (left, top, right, bottom); those that touch do not."""
+    """Whether two bounds (left, top, right, bottom) overlap; those that only touch do not."""
     return a[0] < b[2] - 0.01 and b[0] < a[2] - 0.01 and a[1] < b[3] - 0.01 and b[1] < a[3] - 0.01
 
 
-def along(a, b):
-    """Whether two lines, both upright or both level, run on one another."""
+def run_along(a, b):
+    """Whether two lines, both upright or both level, share a part."""
     x = max(a[0], b[0]), min(a[2], b[2])
     y = max(a[1], b[1]), min(a[3], b[3])
     return (a[0] == a[2] == b[0] == b[2] and y[0] < y[1] - 0.01) or (
@@ -307,9 +303,7 @@ def along(a, b):
 
 @pytest.mark.parametrize("theme", ["auto", "light", "dark"])
 def test_svg_is_whole(theme):
-    """Well-formed, all of it inside its frame, words inside their boxes, with a title and a
-    description.
-    """
+    """It is well-formed, has a title and a description, and nothing is outside of its frame."""
     root = ElementTree.fromstring(svg(scene_of(README_BLOCK), theme))
     left, top, width, height = map(float, root.attrib["viewBox"].split())
     for element in root.iter():
@@ -334,28 +328,32 @@ def test_svg_is_whole(theme):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_colours_stand_out(dark):
-    """Contrasts as WCAG 2.2 asks: 4.5 of words (1.4.3), 3 of lines and outlines (1.4.11)."""
+    """Contrasts as WCAG 2.2 asks: 4.5 for words (1.4.3), 3 for lines and outlines (1.4.11)."""
     fills, strokes = (
         {name: row[2 * dark + place] for name, row in PALETTE.items()} for place in (0, 1)
     )
     for name, fill in fills.items():
         if fill == "none" or name in ("ink", "quiet"):
             continue
-        assert contrast(fill, fills["ink"]) >= 4.5, name
-        assert name not in ("paper", "attention") or contrast(fill, fills["quiet"]) >= 4.5, name
+        assert measure_contrast(fill, fills["ink"]) >= 4.5, name
+        assert (
+            name not in ("paper", "attention") or measure_contrast(fill, fills["quiet"]) >= 4.5
+        ), name
     for name, stroke in strokes.items():
-        assert stroke == "none" or name == "paper" or contrast(stroke, fills["paper"]) >= 3, name
-        assert stroke == "none" or name == "paper" or contrast(stroke, fills["attention"]) >= 3, (
-            name
-        )
+        assert (
+            stroke == "none" or name == "paper" or measure_contrast(stroke, fills["paper"]) >= 3
+        ), name
+        assert (
+            stroke == "none" or name == "paper" or measure_contrast(stroke, fills["attention"]) >= 3
+        ), name
 
 
-def contrast(one: str, other: str) -> float:
-    lights = sorted(map(luminance, (one, other)))
+def measure_contrast(one: str, other: str) -> float:
+    lights = sorted(map(measure_luminance, (one, other)))
     return (lights[1] + 0.05) / (lights[0] + 0.05)
 
 
-def luminance(colour: str) -> float:
+def measure_luminance(colour: str) -> float:
     parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     red, green, blue = (
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts

@@ -30,7 +30,7 @@ def report():
 
 @pytest.fixture(scope="module")
 def traces():
-    """Of a model that is right, and of one in which bn1 has another eps."""
+    """The trace of a right model, and of one with another eps in bn1."""
     pytest.importorskip("torch")
     arrays, x = random_arrays(BLOCK), random_input(BLOCK, (8, 6), 2, "float32")
     right, wrong = (build(BLOCK, arrays, "torch") for _ in range(2))
@@ -89,7 +89,7 @@ def test_everything_is_in_the_page(report, traces):
     assert set(re.findall(r"https?://[^\"' ]+", text)) == {"http://www.w3.org/2000/svg"}
     assert "@import" not in text
     assert len(outline.ids) == len(set(outline.ids))
-    assert len(outline.cells) == 6  # quantities, one pair
+    assert len(outline.cells) == 6  # six quantities, one pair
     assert all(cell["data-details"] for cell in outline.cells)
     assert "resattn check &#x27;my block.safetensors&#x27; --html x.html" in text
     assert "torch cpu: torch" in text
@@ -225,10 +225,12 @@ def browse(browser, folder, text, width, dark=False):
 
 
 def test_in_a_browser(browser, report, traces, tmp_path):
-    """By keyboard, on a phone, light and dark."""
+    """By keyboard, on a phone, in light and dark."""
     seen = browse(browser, tmp_path, make_page(report, traces[0]).html(), 360)
     assert seen["cells"] == 6
-    assert seen["stops"] == seen["after"] == 1  # one stop of the tab key; arrows do the rest
+    assert (
+        seen["stops"] == seen["after"] == 1
+    )  # the tab key stops once; the arrow keys move between cells
     assert seen["walk"] == [1, 2, 1, 1, 1, 1, 1]
     assert seen["shown"] is True
     assert seen["wide"] is False
