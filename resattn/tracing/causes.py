@@ -228,7 +228,7 @@ def _vary_eps(spec: StageSpec) -> Variants:
 
 
 def _solve_eps(spec: StageSpec, inputs: Inputs, actual: Array) -> Variants:
-    """From what divides the deviations of the channel with the least variance."""
+    """The eps by which the channel with the least variance was normalised."""
     if spec.kind != "batch_norm":
         return
     x, leaves = inputs[0], spec.parameters

@@ -1,4 +1,4 @@
-"""Trying the causes: which of them explain what a stage computed."""
+"""Trying the causes, and judging which of them explain what a stage computed."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def measure_misfit(spec: StageSpec, computed: Array, actual: Array, limit: float
 def _improves(explanation: CauseExplanation, before: float) -> bool:
     """Whether an explanation leaves much less than the difference before.
 
-    Values that are all float32 explain themselves.
+    An output in float64 whose values are all in float32 needs no such improvement.
     """
     return explanation.left <= before / 4 or explanation.spec["output_format"] == "float32"
 

@@ -204,8 +204,8 @@ def drift(
     """Trains the same arrays on the same data by the same recipe in each framework, and compares
     the runs.
 
-    Every two runs are compared; if `oracle`, one of them is a run in plain NumPy in float64.
-    Compared are parameters, running statistics, the optimizer's moments and the loss.
+    It compares the parameters, the running statistics, the optimizer's moments and the loss of
+    every two runs. If `oracle`, one run is in plain NumPy in float64.
 
     The gradient of a bias before a batch norm is exactly zero, but frameworks compute rounding
     noise. Adam divides that noise by its own magnitude and so makes steps of the size of the
