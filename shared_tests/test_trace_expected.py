@@ -138,7 +138,9 @@ def test_expected_that_do_not_fit(torch, posed):
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             trace_frameworks(BLOCK, arrays, frameworks=("torch",), inputs=x, expected=outputs)
-    with pytest.raises(ValueError, match="expected: also pass the inputs that gave these outputs"):
+    with pytest.raises(
+        ValueError, match="expected: the outputs belong to certain inputs; give these, too"
+    ):
         trace_frameworks(BLOCK, arrays, frameworks=("torch",), expected={})
     with pytest.raises(ValueError, match="expected the output or stages by name, got none"):
         trace_frameworks(BLOCK, arrays, frameworks=("torch",), inputs=x, expected={})

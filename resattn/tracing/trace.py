@@ -188,7 +188,9 @@ def trace_frameworks(
     used = backends(frameworks, devices)
     if inputs is None:
         if expected is not None:
-            raise ArgumentError("expected: also pass the inputs that gave these outputs (--inputs)")
+            raise ArgumentError(
+                "expected: the outputs belong to certain inputs; give these, too (--inputs)"
+            )
         progress("draw inputs")
         sides = pair_of("size", probe_size(config) if size is None else size)
         inputs = draw(config, arrays, sides, at_least("batch", batch, 1), dtype, seed).x
