@@ -30,7 +30,7 @@ def report():
 
 @pytest.fixture(scope="module")
 def traces():
-    """Of a model that is right, and of one in which bn1 has another eps."""
+    """The trace of a right model, and of one with another eps in bn1."""
     pytest.importorskip("torch")
     arrays, x = random_arrays(BLOCK), random_input(BLOCK, (8, 6), 2, "float32")
     right, wrong = (build(BLOCK, arrays, "torch") for _ in range(2))
@@ -41,13 +41,13 @@ def traces():
     ]
 
 
-def page(report, found=None, **fields):
+def make_page(report, found=None, **fields):
     picture = "" if found is None else drawing(BLOCK, found)
     return Page({"a block": report}, found, picture, COMMAND, ("TF32 False",), **fields)
 
 
-def wrong(report):
-    """A report in which one output is over its tolerance."""
+def spoil(report):
+    """The report with one output over its tolerance."""
     rows = [
         replace(row, relative=0.25, absolute=0.5) if row.quantity == "eval output" else row
         for row in report.rows
@@ -56,7 +56,7 @@ def wrong(report):
 
 
 class Outline(HTMLParser):
-    """Headings and what is loaded, ids and cells."""
+    """The headings, ids and cells of a page, and what it loads."""
 
     def __init__(self, text):
         super().__init__()
@@ -79,17 +79,18 @@ class Outline(HTMLParser):
 
 
 def test_everything_is_in_the_page(report, traces):
-    text = page(report, traces[0]).html()
+    text = make_page(report, traces[0]).html()
     outline = Outline(text)
     assert outline.headings == [
-        "✓ Equal", "Error by quantity and pair", "Stage by stage", "Every comparison", "How this was made",
+        "✓ Equal", "Error by quantity and pair", "Stage by stage", "Every comparison",
+        "How this was made",
     ]  # fmt: skip
     assert outline.loaded == []
     assert set(re.findall(r"https?://[^\"' ]+", text)) == {"http://www.w3.org/2000/svg"}
     assert "@import" not in text
     assert len(outline.ids) == len(set(outline.ids))
-    assert len(outline.cells) == 6  # quantities, one pair
-    assert all(cell["data-told"] for cell in outline.cells)
+    assert len(outline.cells) == 6  # six quantities, one pair
+    assert all(cell["data-details"] for cell in outline.cells)
     assert "resattn check &#x27;my block.safetensors&#x27; --html x.html" in text
     assert "torch cpu: torch" in text
     assert "TF32 False" in text
@@ -99,7 +100,7 @@ def test_everything_is_in_the_page(report, traces):
 
 
 def test_a_failure_is_the_first_thing(report, traces):
-    text = page(wrong(report), traces[1]).html()
+    text = make_page(spoil(report), traces[1]).html()
     outline = Outline(text)
     assert outline.headings[0] == "✗ Not equal"
     body = text[text.index("<body>") :]
@@ -107,35 +108,35 @@ def test_a_failure_is_the_first_thing(report, traces):
     assert body.index("<b>batch norm eps</b>: eps 0.001 instead of 1e-05") < 1000
     assert "PyTorch agrees up to <b>conv1</b> and computes something else at <b>bn1</b>." in body
     over = [cell for cell in outline.cells if cell["class"] == "over"]
-    assert ["output in evaluation" in cell["data-told"] for cell in over] == [True]
+    assert ["output in evaluation" in cell["data-details"] for cell in over] == [True]
     assert "1 comparison is over its tolerance" in body
     assert re.search(r'data-name="bn1" data-form="wrong".*?✗ [\d.e-]+, diverges', text, re.DOTALL)
     assert text.count('data-form="wrong"') == 1
 
 
 def test_failures_without_a_trace(report):
-    text = page(wrong(report)).html()
+    text = make_page(spoil(report)).html()
     assert (
-        "<b>output</b>, output in evaluation: PyTorch is 2.5e-01 from NumPy oracle, relative; "
-        "allowed is 2e-06." in text
+        "<b>output</b>, output in evaluation: the relative difference between PyTorch and NumPy "
+        "oracle is 2.5e-01; 2e-06 is allowed." in text
     )
     assert "<details open><summary>1 comparison is over its tolerance" in text
-    assert "Nothing was compared." in page(Report("empty", ())).html()
+    assert "Nothing was compared." in make_page(Report("empty", ())).html()
 
 
 def test_unexplained_and_strange_names(report, traces):
     finding = replace(traces[1].findings[0], explanations=(), stage="<script>alert(1)</script>")
-    text = page(report, replace(traces[1], findings=(finding,))).html()
+    text = make_page(report, replace(traces[1], findings=(finding,))).html()
     assert "No known cause computes this: unexplained." in text
     assert "<script>alert" not in text
     infinite = replace(
         report, rows=tuple(replace(row, relative=np.inf, absolute=np.inf) for row in report.rows)
     )
-    assert "inf" in page(infinite).html()
+    assert "inf" in make_page(infinite).html()
 
 
 def test_several_configurations(report):
-    many = Page({"2 to 3, stride 1": report, "3 to 4, stride 2": wrong(report)})
+    many = Page({"2 to 3, stride 1": report, "3 to 4, stride 2": spoil(report)})
     outline = Outline(many.html())
     assert "Error by configuration and pair" in outline.headings
     assert [cell["class"] == "over" for cell in outline.cells] == [False, True]
@@ -158,10 +159,10 @@ def test_a_network_has_its_own_drawing(torch):
 
 
 def test_a_page_is_replaced_when_it_is_whole(report, tmp_path):
-    write(tmp_path / "x.html", page(report))
+    write(tmp_path / "x.html", make_page(report))
     assert (tmp_path / "x.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
     with pytest.raises(FileNotFoundError, match="the folder"):
-        write(tmp_path / "nowhere" / "x.html", page(report))
+        write(tmp_path / "nowhere" / "x.html", make_page(report))
 
 
 # In a browser
@@ -169,17 +170,23 @@ def test_a_page_is_replaced_when_it_is_whole(report, tmp_path):
 PROBE = """
 <script>
 addEventListener('load', () => {
-  const frame = document.querySelector('iframe'), inside = frame.contentDocument, view = frame.contentWindow;
-  const cells = [...inside.querySelectorAll('td[role=gridcell]')], told = inside.getElementById('told');
-  const press = key => inside.activeElement.dispatchEvent(new view.KeyboardEvent('keydown', { key, bubbles: true }));
+  const frame = document.querySelector('iframe');
+  const inside = frame.contentDocument, view = frame.contentWindow;
+  const cells = [...inside.querySelectorAll('td[role=gridcell]')];
+  const details = inside.getElementById('details');
+  const press = key => inside.activeElement.dispatchEvent(
+    new view.KeyboardEvent('keydown', { key, bubbles: true })
+  );
   const place = () => cells.indexOf(inside.activeElement);
-  const result = { cells: cells.length, stops: cells.filter(cell => cell.tabIndex === 0).length, walk: [] };
+  const count = () => cells.filter(cell => cell.tabIndex === 0).length;
+  const result = { cells: cells.length, stops: count(), walk: [] };
   cells[0].focus();
-  for (const key of ['ArrowDown', 'ArrowDown', 'ArrowUp', 'ArrowLeft', 'ArrowRight', 'End', 'Home']) {
+  const keys = ['ArrowDown', 'ArrowDown', 'ArrowUp', 'ArrowLeft', 'ArrowRight', 'End', 'Home'];
+  for (const key of keys) {
     press(key); result.walk.push(place());
   }
-  result.told = told.textContent === inside.activeElement.dataset.told;
-  result.after = cells.filter(cell => cell.tabIndex === 0).length;
+  result.shown = details.textContent === inside.activeElement.dataset.details;
+  result.after = count();
   result.wide = inside.documentElement.scrollWidth > view.innerWidth;
   result.heading = inside.querySelector('h1, h2').textContent;
   result.top = inside.querySelector('h1').getBoundingClientRect().top;
@@ -191,16 +198,18 @@ addEventListener('load', () => {
 """
 
 
-def browsed(browser, folder, text, width, dark=False):
-    """What a browser makes of a page in a window of that width."""
-    frame = f'<iframe width="{width}" height="900" style="border:0" srcdoc="{html.escape(text)}"></iframe>'
+def browse(browser, folder, text, width, dark=False):
+    """What a browser finds in a page, in a window of that width."""
+    attributes = f'width="{width}" height="900" style="border:0"'
+    frame = f'<iframe {attributes} srcdoc="{html.escape(text)}"></iframe>'
     (folder / "probe.html").write_text(
         f"<!doctype html><body>{frame}{PROBE}</body>", encoding="utf-8"
     )
     options = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", "--disable-quic", f"--user-data-dir={folder / 'profile'}",
-        *(["--blink-settings=preferredColorScheme=0"] if dark else ["--blink-settings=preferredColorScheme=1"]),
+        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--disable-quic", f"--user-data-dir={folder / 'profile'}",
+        f"--blink-settings=preferredColorScheme={0 if dark else 1}",
     ]  # fmt: skip
     command = [
         browser,
@@ -216,15 +225,17 @@ def browsed(browser, folder, text, width, dark=False):
 
 
 def test_in_a_browser(browser, report, traces, tmp_path):
-    """By keyboard, on a phone, light and dark."""
-    seen = browsed(browser, tmp_path, page(report, traces[0]).html(), 360)
+    """By keyboard, on a phone, in light and dark."""
+    seen = browse(browser, tmp_path, make_page(report, traces[0]).html(), 360)
     assert seen["cells"] == 6
-    assert seen["stops"] == seen["after"] == 1  # one stop of the tab key; arrows do the rest
+    assert (
+        seen["stops"] == seen["after"] == 1
+    )  # the tab key stops once; the arrow keys move between cells
     assert seen["walk"] == [1, 2, 1, 1, 1, 1, 1]
-    assert seen["told"] is True
+    assert seen["shown"] is True
     assert seen["wide"] is False
     assert seen["heading"] == "✓ Equal"
-    bad = browsed(browser, tmp_path, page(wrong(report), traces[1]).html(), 1200, dark=True)
+    bad = browse(browser, tmp_path, make_page(spoil(report), traces[1]).html(), 1200, dark=True)
     assert bad["heading"] == "✗ Not equal"
     assert 0 <= bad["top"] < 100
     assert bad["wide"] is False
@@ -232,7 +243,7 @@ def test_in_a_browser(browser, report, traces, tmp_path):
 
 def test_dark(browser, report, tmp_path):
     light, dark = (
-        browsed(browser, tmp_path, page(report).html(), 800, dark) for dark in (False, True)
+        browse(browser, tmp_path, make_page(report).html(), 800, dark) for dark in (False, True)
     )
     assert light["paper"] == "rgb(255, 255, 255)"
     assert dark["paper"] == "rgb(13, 17, 23)"

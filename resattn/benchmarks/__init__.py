@@ -1,1 +1,1 @@
-"""How fast is it?"""
+"""Timings."""

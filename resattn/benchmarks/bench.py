@@ -1,6 +1,4 @@
-"""`make bench`: seconds for what users wait for, the median of several runs. A command, never a
-test.
-"""
+"""`make bench`: how long the operations take that users wait for. Not a test."""
 
 from __future__ import annotations
 
@@ -20,11 +18,12 @@ from weights.errors import MissingFramework
 from weights.frameworks import FRAMEWORKS
 from weights.live import LiveModel, adapter
 
-CONFIG = "se-resnet18"
+PRESET = "se-resnet18"
 BATCH, SIZE = 8, (64, 64)
 
 
-def median(work: Callable[[], object], runs: int = 5) -> float:
+def time_median(work: Callable[[], object], runs: int = 5) -> float:
+    """The median of the seconds that several runs take."""
     times = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -33,10 +32,10 @@ def median(work: Callable[[], object], runs: int = 5) -> float:
     return statistics.median(times)
 
 
-def measure(framework: str, console: Console) -> list[str]:
-    """A row of the table for a framework: each step once to warm up, then the median of five."""
+def time_framework(framework: str, console: Console) -> list[str]:
+    """The cells of the table for a framework. Each operation runs once to warm up."""
     backend = Backend(framework, "cpu")
-    config = preset(CONFIG)
+    config = preset(PRESET)
     arrays, x = random_arrays(config), random_input(config, SIZE, BATCH, "float32")
     with console.status(f"{framework}: build"), precise((framework,), "float32"):
         start = time.perf_counter()
@@ -45,13 +44,13 @@ def measure(framework: str, console: Console) -> list[str]:
         y = LiveModel.of(model).forward(x, training=False)
         cotangent = random_cotangent(y.shape, "float32")
         LiveModel.of(model).gradients(x, cotangent, training=True)
-        steps: dict[str, Callable[[], object]] = {
+        operations: dict[str, Callable[[], object]] = {
             "export": lambda: export(model),
             "load": lambda: load(model, arrays),
             "forward": lambda: LiveModel.of(model).forward(x, training=False),
             "gradients": lambda: LiveModel.of(model).gradients(x, cotangent, training=True),
         }
-        medians = [median(work) for work in steps.values()]
+        medians = [time_median(work) for work in operations.values()]
     return [
         adapter(framework).versions(),
         *(f"{seconds * 1000:.0f}" for seconds in (built, *medians)),
@@ -60,7 +59,10 @@ def measure(framework: str, console: Console) -> list[str]:
 
 def main() -> None:
     console = Console()
-    title = f"{CONFIG}, {BATCH} images of {SIZE[0]} x {SIZE[1]}, CPU, float32; milliseconds, median of 5 after one to warm up"
+    title = (
+        f"{PRESET}, {BATCH} images of {SIZE[0]} x {SIZE[1]}, CPU, float32; milliseconds, median of "
+        "5 runs after a first one"
+    )
     table = Table(
         "framework",
         "build",
@@ -77,10 +79,10 @@ def main() -> None:
         except MissingFramework as error:
             console.print(str(error))
             continue
-        table.add_row(*measure(framework, console))
+        table.add_row(*time_framework(framework, console))
     console.print(table)
     command = [sys.executable, "-m", "resattn.cli.app", "--help"]
-    seconds = median(lambda: subprocess.run(command, check=True, capture_output=True))
+    seconds = time_median(lambda: subprocess.run(command, check=True, capture_output=True))
     console.print(f"resattn --help: {seconds * 1000:.0f} ms")
 
 

@@ -92,7 +92,7 @@ def draw(
 
 def draw_on_terminal(picture: Scene) -> None:
     """Prints the picture, in colour if the terminal has it, in ASCII if its encoding needs it."""
-    from resattn.drawing.terminal import COLOURS, lines, plain
+    from resattn.drawing.terminal import COLOURS, lines, strip_colours
 
     drawn = lines(picture)
     try:

@@ -1,1 +1,1 @@
-"""Pictures of a config."""
+"""Pictures of a config: SVG, PNG, Mermaid and text."""

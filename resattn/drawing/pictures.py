@@ -1,9 +1,9 @@
-"""The pictures of a block or a network: `resattn draw`, and `python -m resattn.drawing.pictures` for those of
-the README.
+"""The pictures of a block or a network: `resattn draw`.
 
-They are made from the graph of the config (`weights.graph`), node by node: `resattn.drawing.scene` says
-what is shown, and `resattn.drawing.layout` where. By the suffix of the file: .svg, .png, .mmd (Mermaid),
-.md (Markdown with Mermaid).
+`python -m resattn.drawing.pictures` makes those of the README. A picture has one node for each
+operation of the config's graph; `resattn.drawing.scene` decides what is in it, and
+`resattn.drawing.layout` where. The suffix of the file decides the format: .svg, .png, .mmd
+(Mermaid) or .md (Markdown with Mermaid).
 """
 
 import os
@@ -19,16 +19,16 @@ from weights.files.atomic import write_atomically
 from weights.graph import check_size, graph
 
 SUFFIXES = (".svg", ".png", ".mmd", ".md")
-SIZE = (224, 224)  # of the image, where nobody gave one: formulas of H and W hold for others, too
+DEFAULT_SIZE = (224, 224)  # of the image; the formulas of H and W hold for other sizes, too
 
-FOLDER = Path(__file__).parent.with_name("pictures")
+PICTURES = Path(__file__).parent.with_name("pictures")
 README_BLOCK = BlockConfig(64, 128, 3, 2, attention_options={"hidden_channels": 8})
 README_PICTURES: dict[str, Config] = {
     "block.svg": README_BLOCK,
     "network.svg": preset("se-resnet18"),
 }
 
-# Without any font the library leaves words out and says nothing.
+# Without a font the library omits words silently.
 FONT_TEST = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="30" height="30">'
     '<text font-family="sans-serif" y="20">{}</text></svg>'
@@ -46,11 +46,11 @@ def draw(
     scale: float = 2,
     force: bool = False,
 ) -> Scene:
-    """Draws a block or a network, and writes the picture to a file if `to` names one.
+    """Draws a block or a network. Writes the picture to a file if `to` names one.
 
     to: a .svg, .png, .mmd (Mermaid) or .md (Markdown) file. block: one block of a network, as in
-    "stages.1.0". size, opened: as in `scene_of`; dark, scale, force: as in `save`.
-    Raises what `scene_of`, `block_of` and `save` raise.
+    "stages.1.0". size, opened: as in `scene_of`. dark, scale, force: as in `save`.
+    Raises whatever `scene_of`, `block_of` and `save` raise.
     """
     if block is not None:
         config, size = block_of(config, block, size)
@@ -61,21 +61,21 @@ def draw(
 
 
 def scene_of(config: Config, size: Pair | None = None, opened: bool = True) -> Scene:
-    """What to draw of a config.
+    """The scene of a config.
 
-    size: (height, width) of the image; shapes are then numbers, else formulas.
-    opened: whether the attention module of a block is shown step by step; a network shows its
-        blocks as boxes.
+    size: (height, width) of the image. With it, shapes are numbers; without it, formulas.
+    opened: whether to show the attention module of a block step by step. A network shows its blocks
+        as boxes.
     Raises ArgumentError for a size that the config cannot take.
     """
-    image = size or config.input_size or SIZE
+    image = size or config.input_size or DEFAULT_SIZE
     check_size(config, image)
     found = graph(config, image, opened and isinstance(config, BlockConfig))
     return scene(found, numbers=size is not None)
 
 
 def block_of(config: Config, name: str, size: Pair | None) -> tuple[BlockConfig, Pair | None]:
-    """A block of a network by its name, as in "stages.1.0", and the size of its input map.
+    """A block of a network by its name, as in "stages.1.0", and the size of its input.
 
     Raises ArgumentError for a name that no block has.
     """
@@ -95,14 +95,13 @@ def block_of(config: Config, name: str, size: Pair | None) -> tuple[BlockConfig,
 def save(
     shown: Scene, target: Path, dark: bool | None = None, scale: float = 1, force: bool = False
 ) -> None:
-    """Writes a picture in the format that the suffix of `target` names.
+    """Writes a picture in the format of the suffix of `target`.
 
-    dark: colours for a dark page (True) or a light one (False); None follows the page in .svg and
-        is light in .png.
-    scale: pixels of a .png file for each pixel of natural size. force: whether an existing file is
-        replaced.
-    Raises ArgumentError for another suffix and an existing file, and what `png` and `write_atomically`
-    raise.
+    dark: whether the colours are for a dark page. None: a .svg follows the page, a .png is light.
+    scale: pixels of a .png for each pixel of natural size. force: whether to replace an existing
+        file.
+    Raises ArgumentError for another suffix and for an existing file, and whatever `png` and
+    `write_atomically` raise.
     """
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
@@ -126,15 +125,16 @@ def save(
 
 
 def png(text: str, scale: float) -> bytes:
-    """The pixels of an SVG with its colours fixed: the library does not follow a page's.
+    """An SVG as PNG. Its theme must be "light" or "dark".
 
-    Raises MissingFramework when the library is missing, ArgumentError when there is no font.
+    Raises MissingFramework if the library is missing, ArgumentError if there is no font.
     """
     try:
         from resvg_py import svg_to_bytes
     except ImportError:
         raise MissingFramework(
-            'drawing .png needs resvg-py; install it with: pip install "resattn[draw]", or draw .svg'
+            'drawing .png needs resvg-py; install it with: pip install "resattn[draw]", or draw '
+            ".svg"
         ) from None
     words = [svg_to_bytes(svg_string=FONT_TEST.format(word)) for word in ("", "H")]
     if words[0] == words[1]:
@@ -146,9 +146,9 @@ def png(text: str, scale: float) -> bytes:
 
 
 def main() -> None:
-    FOLDER.mkdir(exist_ok=True)
+    PICTURES.mkdir(exist_ok=True)
     for name, config in README_PICTURES.items():
-        save(scene_of(config), FOLDER / name, force=True)
+        save(scene_of(config), PICTURES / name, force=True)
 
 
 if __name__ == "__main__":

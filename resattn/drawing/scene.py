@@ -1,7 +1,8 @@
-"""What a picture shows of a graph, before it has places: nodes, edges and frames with their words.
+"""What a picture shows of a graph, before it has positions: nodes, edges and frames with words.
 
-A block: one node for each operation of `weights.graph.graph`, one edge for each input. A network is
-folded, as `folding` says. `resattn.drawing.svg`, `resattn.drawing.mermaid` and `resattn.drawing.terminal` all draw this.
+A block has one node for each operation of `weights.graph.graph`, and one edge for each input. The
+equal blocks of a network are one node; see `fold_blocks`. `resattn.drawing.svg`,
+`resattn.drawing.mermaid` and `resattn.drawing.terminal` draw scenes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from resattn.explaining.formulas import affine
 from weights.attention import ATTENTION
 from weights.config import BlockConfig, NetworkConfig
-from weights.graph import Graph
+from weights.graph import IMAGE, Graph
 from weights.operations import AXES, Extent, Operation, Shape
 
 TIMES, ARROW, MINUS, DIVIDED = (
@@ -20,8 +21,7 @@ TIMES, ARROW, MINUS, DIVIDED = (
     "\N{DIVISION SIGN}",
 )
 
-# Form and colour of the kinds of operation that `weights.graph` names; those that are missing are
-# plain boxes.
+# Form and colour of the kinds of operation that `weights.graph` names. The others are plain boxes.
 FORMS = {
     "input": "input",
     "convolution": "convolution",
@@ -43,9 +43,9 @@ FORMS = {
     "product": "product",
     "attention": "attention",
 }
-SIGNS = {"difference": MINUS, "quotient": DIVIDED}
-# What kinds are called in a picture, where it is not their own name.
-CALLED = {
+OPERATORS = {"difference": MINUS, "quotient": DIVIDED}
+# The labels of kinds that are not their own names.
+KIND_LABELS = {
     "average_around": "average around",
     "bessel": f"{TIMES} n / (n {MINUS} 1)",
     "hard_sigmoid": "hard sigmoid",
@@ -58,14 +58,14 @@ CALLED = {
 
 
 @dataclass(frozen=True)
-class Node:
-    """name: of its operation, or of the first block that it stands for. lines: its name in bold,
-    then what it is.
+class SceneNode:
+    """name: of its operation, or of the first block that it represents. lines: its label, which is
+    bold, then details.
 
-    form: gives shape and colour. shape: of its output, where it differs from that of its first
+    form: decides outline and colour. shape: of its output, if it differs from that of the first
         input, else "".
-    covers: the blocks that a folded node stands for. shortcut: "identity" or "projected", of the
-    blocks it stands for.
+    covers: the blocks that a folded node represents. shortcut: "identity" or "projected", of those
+        blocks.
     """
 
     name: str
@@ -78,12 +78,19 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """What `target` takes from `source`. path: "main" or "shortcut". shape: of what it carries."""
+    """A value that `target` takes from `source`. path: "main" or "shortcut". shape: of the
+    value.
+    """
 
     source: str
     target: str
     path: str
     shape: str
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it is a whole shortcut, from the input to the sum."""
+        return self.path == "shortcut" and (self.source, self.target) == (IMAGE, "sum")
 
 
 @dataclass(frozen=True)
@@ -97,21 +104,21 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scene:
-    """nodes: in the order of execution. trunk: those that stand one below the other. aside: those
-    on the shortcut.
+    """nodes: in the order of execution. trunk: the nodes of the main path, in one column. aside:
+    those on the shortcut. output: the shape of the output.
     """
 
     title: str
     notes: tuple[str, ...]
     description: str
-    nodes: tuple[Node, ...]
+    nodes: tuple[SceneNode, ...]
     edges: tuple[Edge, ...]
     frames: tuple[Frame, ...]
     trunk: tuple[str, ...]
     aside: tuple[str, ...]
     output: str
 
-    def __getitem__(self, name: str) -> Node:
+    def __getitem__(self, name: str) -> SceneNode:
         return next(node for node in self.nodes if node.name == name)
 
     def inputs(self, name: str) -> list[str]:
@@ -119,21 +126,185 @@ class Scene:
 
 
 def scene(graph: Graph, numbers: bool = False) -> Scene:
-    """What to draw. numbers: whether shapes are numbers, not formulas of the height H and the width
-    W of the image.
+    """The scene of a graph.
+
+    numbers: whether shapes are numbers instead of formulas of the image's height H and width W.
     """
-    return (
-        _network(graph, numbers)
-        if isinstance(graph.config, NetworkConfig)
-        else _block(graph, numbers)
+    if isinstance(graph.config, NetworkConfig):
+        return _make_network(graph, graph.config, numbers)
+    return _make_block(graph, graph.config, numbers)
+
+
+def format_shape(shape: Shape, numbers: bool) -> str:
+    sizes = (str(extent.size) if numbers else extent.formula for extent in shape)
+    return f"({', '.join(('N', *sizes))})"
+
+
+# Blocks
+
+
+def _make_block(graph: Graph, config: BlockConfig, numbers: bool) -> Scene:
+    nodes = tuple(_make_node(graph, operation, numbers) for operation in graph)
+    edges = tuple(
+        Edge(
+            source,
+            operation.name,
+            _find_path(source, operation.name),
+            format_shape(graph[source].shape, numbers),
+        )
+        for operation in graph
+        for source in operation.inputs
+    )
+    inside = tuple(node.name for node in nodes if node.name.split(".")[0] == "attention")
+    title = f"attention: {ATTENTION[config.attention].title}"
+    return Scene(
+        title=config.model,
+        notes=_list_formulas(config),
+        description=_describe(graph, config, numbers),
+        nodes=nodes,
+        edges=edges,
+        frames=(Frame(title, inside, "attention"),) if len(inside) > 1 else (),
+        trunk=_find_trunk(graph),
+        aside=tuple(node.name for node in nodes if node.name.startswith("shortcut.")),
+        output=format_shape(graph.operations[-1].shape, numbers),
     )
 
 
-def folding(graph: Graph) -> dict[str, str]:
-    """Which node of its picture stands for each operation of a network.
+def _find_path(source: str, target: str) -> str:
+    """The shortcut consists of the edges between the input, its own stages and the sum."""
+    aside = source.startswith("shortcut.") or target.startswith("shortcut.")
+    return "shortcut" if aside or (source, target) == (IMAGE, "sum") else "main"
 
-    The operations of a block are one node; so are consecutive blocks of a stage that are equal (the
-    same config: channels, stride, shortcut, attention), named after the first of them. Every other
+
+def _find_trunk(graph: Graph) -> tuple[str, ...]:
+    """The main path; in the attention module the shortest path, which is that of the map which the
+    module changes.
+    """
+    names = [operation.name for operation in graph]
+    shortest = {"bn2": ["bn2"]}
+    for operation in graph:
+        reached = [shortest[source] for source in operation.inputs if source in shortest]
+        if reached:
+            shortest[operation.name] = [*min(reached, key=len), operation.name]
+    return (*names[: names.index("bn2")], *shortest["sum"], graph.output)
+
+
+def _list_formulas(config: BlockConfig) -> tuple[str, ...]:
+    second = "bn2(conv2(y))" if config.attention == "none" else "attention(bn2(conv2(y)))"
+    return (
+        "y = relu(bn1(conv1(x)))",
+        f"y = {second}",
+        f"out = relu(y + {'shortcut(x)' if config.projects else 'x'})",
+    )
+
+
+def _describe(graph: Graph, config: BlockConfig, numbers: bool) -> str:
+    before, after = (
+        format_shape(operation.shape, numbers)
+        for operation in (graph.operations[0], graph.operations[-1])
+    )
+    shortcut = f"a 1{TIMES}1 convolution and batch norm" if config.projects else "the identity"
+    formulas = "; ".join(_list_formulas(config))
+    return f"x of shape {before}; {formulas}, of shape {after}. The shortcut is {shortcut}."
+
+
+# Nodes and their words
+
+
+def _make_node(graph: Graph, operation: Operation, numbers: bool) -> SceneNode:
+    form = FORMS.get(operation.kind, "operation")
+    new = not operation.inputs or operation.shape != graph[operation.inputs[0]].shape
+    new = new and operation.name != graph.output  # its shape is beside "out"
+    shape = format_shape(operation.shape, numbers) if new else ""
+    lines = (_find_label(operation), *_list_details(graph, operation))
+    return SceneNode(operation.name, form, lines, shape)
+
+
+def _find_label(operation: Operation) -> str:
+    """Its module, without the scope, or what it computes."""
+    if operation.kind == "input":
+        return "x"
+    if operation.kind == "attention":
+        return f"attention: {operation.settings['attention']}"
+    if operation.module:
+        return operation.module.removeprefix("attention.")
+    if operation.kind in ("slice", "head_part"):
+        return operation.name.split(".")[-1]
+    if operation.kind == "average" and len(operation.settings["axes"]) == 2:
+        return "global average"
+    if operation.kind == "affine":
+        return affine(operation.settings["factor"], operation.settings["offset"])
+    return KIND_LABELS.get(operation.kind, operation.kind)
+
+
+def _list_details(graph: Graph, operation: Operation) -> tuple[str, ...]:
+    settings, kind = operation.settings, operation.kind
+    first = graph[operation.inputs[0]] if operation.inputs else operation
+    if kind in ("convolution", "convolution_1d", "max_pool"):
+        channels = f"{first.shape[0].formula} {ARROW} {operation.shape[0].formula}"
+        return _describe_window(operation, channels)
+    if kind == "linear":
+        return (f"linear, {first.shape[0].formula} {ARROW} {operation.shape[0].formula}",)
+    if kind in ("batch_norm", "layer_norm", "relative_positions"):
+        return (kind.replace("_", " "),)
+    if kind in ("average", "maximum"):
+        axes = (first.shape[AXES.index(axis)] for axis in settings["axes"])
+        return (f"over {' and '.join(map(_name_axis, axes))}",)
+    if kind == "average_around":
+        return (f"of {settings['extent']}{TIMES}{settings['extent']}",)
+    if kind in OPERATORS:
+        labels = (_find_label(graph[source]) for source in operation.inputs)
+        terms = (f"({label})" if "+" in label else label for label in labels)
+        return (f" {OPERATORS[kind]} ".join(terms),)
+    if kind in ("slice", "head_part"):
+        return (f"{_name_part(operation)} of {_find_label(first)}",)
+    if kind == "attention":
+        return tuple(f"{name} {value}" for name, value in settings["options"].items())
+    return {"nearest": ("to nearest pixels",), "greater": ("of the two",)}.get(kind, ())
+
+
+def _name_part(operation: Operation) -> str:
+    if operation.kind == "head_part":
+        return "part"
+    return "first part" if operation.settings["start"] == 0 else "second part"
+
+
+def _name_axis(extent: Extent) -> str:
+    """H or W if it comes from the image's height or width."""
+    return next((axis for axis in "HW" if axis in extent.formula), "channels")
+
+
+def _describe_window(operation: Operation, channels: str) -> tuple[str, ...]:
+    settings = operation.settings
+    kernel = TIMES.join(map(str, settings["kernel"]))
+    if operation.kind == "max_pool":
+        return (f"{kernel}, stride {_format_pair(settings['stride'])}",)
+    if operation.kind == "convolution_1d":
+        circular = (f"{settings['padding']} padding",) if settings["padding"] != "zero" else ()
+        return (f"1-d conv, kernel {kernel}", "over channels", *circular)
+    parts = [f"{kernel} {'depthwise' if operation.depthwise else 'conv'}", channels]
+    parts += [f"stride {_format_pair(settings['stride'])}"] if settings["stride"] != (1, 1) else []
+    parts += [f"dilation {settings['dilation']}"] if settings["dilation"] != 1 else []
+    parts += [] if settings["bias"] else ["no bias"]
+    lines = [", ".join(parts)]
+    if len(parts) >= 4:
+        lines = [", ".join(parts[:2]) + ",", ", ".join(parts[2:])]
+    # A module that is used twice holds its parameters in the first operation.
+    return tuple(lines) if operation.parameters else (*lines, "the same weights")
+
+
+def _format_pair(pair: Sequence[int]) -> str:
+    return str(pair[0] if pair[0] == pair[1] else tuple(pair))
+
+
+# Networks
+
+
+def fold_blocks(graph: Graph) -> dict[str, str]:
+    """For each operation of a network, the node that represents it in the picture.
+
+    The operations of a block are one node. So are consecutive blocks of a stage with equal configs
+    (channels, stride, shortcut, attention); the node has the name of the first one. Every other
     operation is a node of its own.
     """
     assert isinstance(graph.config, NetworkConfig)
@@ -147,179 +318,15 @@ def folding(graph: Graph) -> dict[str, str]:
     return {name: firsts.get(scope, name) for name, scope in scopes.items()}
 
 
-def shape_words(shape: Shape, numbers: bool) -> str:
-    return f"({', '.join(('N', *(str(extent.size) if numbers else extent.formula for extent in shape)))})"
-
-
-def _block(graph: Graph, numbers: bool) -> Scene:
-    config = graph.config
-    assert isinstance(config, BlockConfig)
-    nodes = tuple(_node(graph, operation, numbers) for operation in graph)
-    edges = tuple(
-        Edge(
-            source,
-            operation.name,
-            _path(source, operation.name),
-            shape_words(graph[source].shape, numbers),
-        )
-        for operation in graph
-        for source in operation.inputs
-    )
-    inside = tuple(node.name for node in nodes if node.name.split(".")[0] == "attention")
-    title = f"attention: {ATTENTION[config.attention].title}"
-    return Scene(
-        title=config.model,
-        notes=_formula(config),
-        description=_description(graph, numbers),
-        nodes=nodes,
-        edges=edges,
-        frames=(Frame(title, inside, "attention"),) if len(inside) > 1 else (),
-        trunk=_trunk(graph),
-        aside=tuple(node.name for node in nodes if node.name.startswith("shortcut.")),
-        output=shape_words(graph.operations[-1].shape, numbers),
-    )
-
-
-def _path(source: str, target: str) -> str:
-    """The shortcut's are the edges between the input, its own stages and the sum."""
-    aside = source.startswith("shortcut.") or target.startswith("shortcut.")
-    return "shortcut" if aside or (source, target) == ("input", "sum") else "main"
-
-
-def _trunk(graph: Graph) -> tuple[str, ...]:
-    """The main path; in the attention module the shortest way through it, which is that of the map
-    that it changes.
-    """
-    names = [operation.name for operation in graph]
-    return (*names[: names.index("bn2")], *_shortest(graph, "bn2", "sum"), graph.output)
-
-
-def _shortest(graph: Graph, start: str, end: str) -> list[str]:
-    ways = {start: [start]}
-    for operation in graph:
-        reached = [ways[source] for source in operation.inputs if source in ways]
-        if reached:
-            ways[operation.name] = [*min(reached, key=len), operation.name]
-    return ways[end]
-
-
-def _formula(config: BlockConfig) -> tuple[str, ...]:
-    second = "bn2(conv2(y))" if config.attention == "none" else "attention(bn2(conv2(y)))"
-    return (
-        "y = relu(bn1(conv1(x)))",
-        f"y = {second}",
-        f"out = relu(y + {'shortcut(x)' if config.projects else 'x'})",
-    )
-
-
-def _description(graph: Graph, numbers: bool) -> str:
-    config = graph.config
-    assert isinstance(config, BlockConfig)
-    before, after = (
-        shape_words(operation.shape, numbers)
-        for operation in (graph.operations[0], graph.operations[-1])
-    )
-    shortcut = f"a 1{TIMES}1 convolution and batch norm" if config.projects else "the identity"
-    return f"x of shape {before}; {'; '.join(_formula(config))}, of shape {after}. The shortcut is {shortcut}."
-
-
-def _node(graph: Graph, operation: Operation, numbers: bool) -> Node:
-    form = FORMS.get(operation.kind, "operation")
-    new = not operation.inputs or operation.shape != graph[operation.inputs[0]].shape
-    new = new and operation.name != graph.output  # its shape stands beside "out"
-    shape = shape_words(operation.shape, numbers) if new else ""
-    return Node(operation.name, form, (_title(operation), *_details(graph, operation)), shape)
-
-
-def _title(operation: Operation) -> str:
-    """What to call it: its module, without the scope; else what it computes."""
-    if operation.kind == "input":
-        return "x"
-    if operation.kind == "attention":
-        return f"attention: {operation.settings['attention']}"
-    if operation.module:
-        return operation.module.removeprefix("attention.")
-    if operation.kind in ("slice", "head_part"):
-        return operation.name.split(".")[-1]
-    if operation.kind == "average" and len(operation.settings["axes"]) == 2:
-        return "global average"
-    if operation.kind == "affine":
-        return affine(operation.settings["factor"], operation.settings["offset"])
-    return CALLED.get(operation.kind, operation.kind)
-
-
-def _details(graph: Graph, operation: Operation) -> tuple[str, ...]:
-    settings, kind = operation.settings, operation.kind
-    first = graph[operation.inputs[0]] if operation.inputs else operation
-    if kind in ("convolution", "convolution_1d", "max_pool"):
-        channels = f"{first.shape[0].formula} {ARROW} {operation.shape[0].formula}"
-        return _window(operation, channels)
-    if kind == "linear":
-        return (f"linear, {first.shape[0].formula} {ARROW} {operation.shape[0].formula}",)
-    if kind in ("batch_norm", "layer_norm", "relative_positions"):
-        return (kind.replace("_", " "),)
-    if kind in ("average", "maximum"):
-        axes = (first.shape[AXES.index(axis)] for axis in settings["axes"])
-        return (f"over {' and '.join(map(_axis, axes))}",)
-    if kind == "average_around":
-        return (f"of {settings['extent']}{TIMES}{settings['extent']}",)
-    if kind in SIGNS:
-        names = (_title(graph[source]) for source in operation.inputs)
-        apart = (f"({name})" if "+" in name else name for name in names)
-        return (f" {SIGNS[kind]} ".join(apart),)
-    if kind in ("slice", "head_part"):
-        return (f"{_part(operation)} of {_title(first)}",)
-    if kind == "attention":
-        return tuple(f"{name} {value}" for name, value in settings["options"].items())
-    return {"nearest": ("to nearest pixels",), "greater": ("of the two",)}.get(kind, ())
-
-
-def _part(operation: Operation) -> str:
-    if operation.kind == "head_part":
-        return "part"
-    return "first part" if operation.settings["start"] == 0 else "second part"
-
-
-def _axis(extent: Extent) -> str:
-    """H or W where it comes from the image's height or width."""
-    return next((axis for axis in "HW" if axis in extent.formula), "channels")
-
-
-def _window(operation: Operation, channels: str) -> tuple[str, ...]:
-    settings = operation.settings
-    kernel = TIMES.join(map(str, settings["kernel"]))
-    if operation.kind == "max_pool":
-        return (f"{kernel}, stride {_pair(settings['stride'])}",)
-    if operation.kind == "convolution_1d":
-        circular = (f"{settings['padding']} padding",) if settings["padding"] != "zero" else ()
-        return (f"1-d conv, kernel {kernel}", "over channels", *circular)
-    parts = [
-        f"{kernel} {'depthwise' if operation.depthwise else 'conv'}",
-        channels,
-    ]
-    parts += [f"stride {_pair(settings['stride'])}"] if settings["stride"] != (1, 1) else []
-    parts += [f"dilation {settings['dilation']}"] if settings["dilation"] != 1 else []
-    parts += [] if settings["bias"] else ["no bias"]
-    lines = (
-        [", ".join(parts)] if len(parts) < 4 else [", ".join(parts[:2]) + ",", ", ".join(parts[2:])]
-    )
-    # What is used a second time holds its parameters the first time.
-    return tuple(lines) if operation.parameters else (*lines, "the same weights")
-
-
-def _pair(pair: Sequence[int]) -> str:
-    return str(pair[0] if pair[0] == pair[1] else tuple(pair))
-
-
-def _network(graph: Graph, numbers: bool) -> Scene:
-    config, node_of = graph.config, folding(graph)
-    assert isinstance(config, NetworkConfig)
+def _make_network(graph: Graph, config: NetworkConfig, numbers: bool) -> Scene:
+    node_of = fold_blocks(graph)
     blocks = config.named_blocks()
     nodes = tuple(
-        _unit(graph, name, node_of, blocks, numbers) for name in dict.fromkeys(node_of.values())
+        _make_folded(graph, name, node_of, blocks, numbers)
+        for name in dict.fromkeys(node_of.values())
     )
     arrivals = dict.fromkeys(
-        (node_of[source], node_of[operation.name], shape_words(graph[source].shape, numbers))
+        (node_of[source], node_of[operation.name], format_shape(graph[source].shape, numbers))
         for operation in graph
         for source in operation.inputs
         if node_of[source] != node_of[operation.name]
@@ -332,11 +339,14 @@ def _network(graph: Graph, numbers: bool) -> Scene:
         )
         for stage in range(len(config.depths))
     )
-    output = shape_words(graph.operations[-1].shape, numbers)
+    given, output = (
+        format_shape(operation.shape, numbers)
+        for operation in (graph.operations[0], graph.operations[-1])
+    )
     return Scene(
         title=config.model,
         notes=(),
-        description=f"{config.describe()}; x of shape {shape_words(graph.operations[0].shape, numbers)}, out {output}.",
+        description=f"{config.describe()}; x of shape {given}, out {output}.",
         nodes=nodes,
         edges=tuple(Edge(source, target, "main", shape) for source, target, shape in arrivals),
         frames=frames,
@@ -346,40 +356,25 @@ def _network(graph: Graph, numbers: bool) -> Scene:
     )
 
 
-def _unit(
+def _make_folded(
     graph: Graph,
     name: str,
     node_of: Mapping[str, str],
     blocks: Mapping[str, BlockConfig],
     numbers: bool,
-) -> Node:
-    """A node of a folded network: an operation, or equal blocks."""
+) -> SceneNode:
+    """A node of a network: an operation, or equal blocks."""
     if name not in blocks:
-        return _node(graph, graph[name], numbers)
+        return _make_node(graph, graph[name], numbers)
     covers = tuple(scope for scope in blocks if node_of[scope] == name)
     config = blocks[name]
     many = f"{len(covers)} {TIMES} block" if len(covers) > 1 else "block"
-    strided = f", stride {_pair(config.stride)}" if config.stride != (1, 1) else ""
+    stride = f", stride {_format_pair(config.stride)}" if config.stride != (1, 1) else ""
     kernel = TIMES.join(map(str, config.kernel_size))
+    channels = f"{config.in_channels} {ARROW} {config.out_channels}"
     shortcut = "projected" if config.projects else "identity"
-    lines = (
-        many,
-        f"{kernel}, {config.in_channels} {ARROW} {config.out_channels}{strided}",
-        _paths(config, shortcut),
-    )
-    new = graph[f"{name}.conv1"].inputs[0]
-    shape = (
-        shape_words(graph[covers[-1]].shape, numbers)
-        if graph[covers[-1]].shape != graph[new].shape
-        else ""
-    )
-    return Node(name, "block", lines, shape, covers, shortcut)
-
-
-def _paths(config: BlockConfig, shortcut: str) -> str:
-    """What is on the main path beside convolutions, and what on the other."""
-    return (
-        f"{shortcut} shortcut"
-        if config.attention == "none"
-        else f"{config.attention} attention, {shortcut} shortcut"
-    )
+    attention = "" if config.attention == "none" else f"{config.attention} attention, "
+    lines = (many, f"{kernel}, {channels}{stride}", f"{attention}{shortcut} shortcut")
+    given, made = graph[graph[f"{name}.conv1"].inputs[0]].shape, graph[covers[-1]].shape
+    shape = format_shape(made, numbers) if made != given else ""
+    return SceneNode(name, "block", lines, shape, covers, shortcut)

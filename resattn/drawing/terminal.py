@@ -1,23 +1,22 @@
-"""A scene as text: one operation a line, in the order of execution, with a lane for each value that
-is still needed.
+"""A scene as text: one operation a line in the order of execution, beside lanes for the values that
+are still needed.
 
-A node stands in the lane of its output. Lanes that end or branch in the line above a node, between
-the two ends of its horizontal line, are its inputs; a lane that the line only passes is drawn
-through it. So the text holds every edge.
+A node is in the lane of its output. Its inputs are the lanes that end or branch on the horizontal
+line above it; a lane that this line only crosses is drawn through it. So the text shows every edge.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from resattn.drawing.scene import ARROW, DIVIDED, MINUS, TIMES, Edge, Node, Scene
+from resattn.drawing.scene import ARROW, DIVIDED, MINUS, TIMES, Edge, Scene, SceneNode
 
-Part = tuple[str, str]  # words, and the form that gives their colour, "" for none
-Line = tuple[Part, ...]
+TextPart = tuple[str, str]  # words, and the form that decides their colour, "" for none
+TextLine = tuple[TextPart, ...]
 
 TITLE = "shapes: (images, channels, height, width)"
 SYMBOLS = {"sum": "⊕", "product": "⊗", "input": "○", "average": "◆", "attention": "▣", "block": "▣"}
 SYMBOL = "●"
-# For terminals that know no more: words, then lines and symbols, one character each.
+# For terminals without Unicode: words, then lines and symbols of one character each.
 ASCII_WORDS = {
     TIMES: "x",
     ARROW: "->",
@@ -28,11 +27,12 @@ ASCII_WORDS = {
     "⌉": ")",
     "⌊": "floor(",
     "⌋": ")",
+    "·": "*",
+    "λ": "lambda",
 }
-ASCII_WORDS |= {"·": "*", "λ": "lambda"}
 ASCII_MARKS = str.maketrans("⊕⊗○◆▣●│║─┄╭╮╰╯┬┴├┤┼", "+xo*#*|H--..''.'+++")
 IDENTITY = "║"
-# The terminal's own colours, so that they suit its background.
+# Colours of the terminal, which suit its background.
 COLOURS = {
     "shortcut": "red",
     "convolution": "blue",
@@ -44,8 +44,8 @@ COLOURS = {
 }
 COLUMNS = 80
 
-# Whether a line goes left, right, up and down from it. One that a horizontal line passes is drawn
-# through: "│".
+# By whether a line goes left, right, up and down from there. A lane that a horizontal line only
+# crosses is "│".
 CORNERS = {
     (False, True, True, True): "├",
     (True, False, True, True): "┤",
@@ -59,91 +59,93 @@ CORNERS = {
 }
 
 
-def lines(scene: Scene, columns: int = COLUMNS, ascii_only: bool = False) -> list[Line]:
+def lines(scene: Scene, columns: int = COLUMNS, ascii_only: bool = False) -> list[TextLine]:
     """The picture, each line a sequence of words with their forms."""
-    shown = _in_ascii(scene) if ascii_only else scene
-    indent = 2 * len(_Text(shown, columns, 0).lanes) + 1
-    drawn = _Text(shown, columns, indent).lines
-    return (
-        [tuple((words.translate(ASCII_MARKS), form) for words, form in line) for line in drawn]
-        if ascii_only
-        else drawn
-    )
+    shown = _spell_ascii(scene) if ascii_only else scene
+    indent = 2 * len(_Writer(shown, columns, 0).lanes) + 1
+    written = _Writer(shown, columns, indent).lines
+    if not ascii_only:
+        return written
+    return [tuple((words.translate(ASCII_MARKS), form) for words, form in line) for line in written]
 
 
-def plain(text: Iterable[Line]) -> str:
+def plain(text: Iterable[TextLine]) -> str:
     """The lines without colours."""
     return "\n".join("".join(words for words, _ in line).rstrip() for line in text)
 
 
-def _in_ascii(scene: Scene) -> Scene:
-    def spelled(words: str) -> str:
+def _spell_ascii(scene: Scene) -> Scene:
+    def spell(words: str) -> str:
         known = "".join(ASCII_WORDS.get(character, character) for character in words)
         return known.encode("ascii", "replace").decode()
 
     return replace(
         scene,
         nodes=tuple(
-            replace(n, lines=tuple(map(spelled, n.lines)), shape=spelled(n.shape))
-            for n in scene.nodes
+            replace(n, lines=tuple(map(spell, n.lines)), shape=spell(n.shape)) for n in scene.nodes
         ),
-        output=spelled(scene.output),
+        output=spell(scene.output),
     )
 
 
-class _Text:
+class _Writer:
+    """Writes the lines of a scene. indent: the width of the lanes.
+
+    lanes: the value in each, "" if it is free. left: the edges of each node that are not drawn yet.
+    """
+
     def __init__(self, scene: Scene, columns: int, indent: int):
         self.scene, self.columns, self.indent = scene, columns, indent
-        self.lanes: list[str] = []  # the value in each, "" if it is free
+        self.lanes: list[str] = []
         self.left = {
             node.name: [edge for edge in scene.edges if edge.source == node.name]
             for node in scene.nodes
         }
-        self.lines: list[Line] = []
+        self.lines: list[TextLine] = []
         self.lines.append(
             ((scene.title, "title name"), (TITLE.rjust(columns - len(scene.title)), "quiet"))
         )
         for node in scene.nodes:
-            self._frame(node.name, first=True)
-            self._node(node)
-            self._frame(node.name, first=False)
-        self._say([(f"{'':{self.indent}}", ""), ("out", "name")], scene.output)
+            self._write_frame(node.name, first=True)
+            self._write_node(node)
+            self._write_frame(node.name, first=False)
+        self._write([(f"{'':{self.indent}}", ""), ("out", "name")], scene.output)
 
-    def _frame(self, name: str, first: bool) -> None:
-        """The dashed line above and below what belongs together."""
+    def _write_frame(self, name: str, first: bool) -> None:
+        """The dashed line above the first node of a frame, or below the last one."""
         for frame in self.scene.frames:
             if name == frame.members[0 if first else -1]:
                 words = f"┄┄ {frame.title} " if first else ""
                 room = self.columns - self.indent
-                self.lines.append((*self._gutter(), (words.ljust(room, "┄"), frame.form)))
+                self.lines.append((*self._write_lanes(), (words.ljust(room, "┄"), frame.form)))
 
-    def _node(self, node: Node) -> None:
+    def _write_node(self, node: SceneNode) -> None:
         inputs = list(dict.fromkeys(self.scene.inputs(node.name)))
         before = [self.lanes.index(name) for name in inputs]
         for name in inputs:
             self.left[name] = [edge for edge in self.left[name] if edge.target != node.name]
         ended = [lane for lane, name in zip(before, inputs, strict=True) if not self.left[name]]
-        lane = min(ended) if ended else self._free()
+        lane = min(ended) if ended else self._find_free_lane()
         after = [*self.lanes]
         for number in ended:
             after[number] = ""
         after[lane] = node.name
         if [lane] != before and before:
-            self._connect(before, lane, after)
+            self._connect_lanes(before, lane, after)
         self.lanes = after
-        marks = self._gutter(lane, SYMBOLS.get(node.form, SYMBOL), node.form)
-        self._words(marks, node)
+        marks = self._write_lanes(lane, SYMBOLS.get(node.form, SYMBOL), node.form)
+        self._write_words(marks, node)
         if not self.left[node.name]:
             self.lanes[lane] = ""
 
-    def _free(self) -> int:
+    def _find_free_lane(self) -> int:
         """The first lane to the right of all that are in use."""
         used = max((number for number, name in enumerate(self.lanes) if name), default=-1) + 1
         self.lanes += [""] * (used + 1 - len(self.lanes))
         return used
 
-    def _connect(self, before: Sequence[int], lane: int, after: Sequence[str]) -> None:
-        """The line between the lanes of the inputs and that of the node."""
+    def _connect_lanes(self, before: Sequence[int], lane: int, after: Sequence[str]) -> None:
+        """The horizontal line between the lanes of the inputs and the lane of the node."""
         low, high = min([*before, lane]), max([*before, lane])
         parts = []
         for number, name in enumerate(self.lanes):
@@ -151,41 +153,39 @@ class _Text:
             if within and number in {*before, lane}:
                 corner = CORNERS[number > low, number < high, bool(name), bool(after[number])]
             elif name:
-                corner = self._lane(name)
+                corner = self._draw_lane(name)
             else:
                 corner = "─" if within else " "
-            parts.append((corner, self._path(name) if name else "main"))
+            parts.append((corner, self._find_path(name) if name else "main"))
             parts.append(("─" if low <= number < high else " ", "main"))
         used = max(number for number, (words, _) in enumerate(parts) if words != " ")
         self.lines.append(tuple(parts[: used + 1]))
 
-    def _gutter(self, lane: int = -1, symbol: str = "", form: str = "") -> Line:
+    def _write_lanes(self, lane: int = -1, symbol: str = "", form: str = "") -> TextLine:
         parts = []
         for number, name in enumerate(self.lanes):
-            parts.append((symbol, form) if number == lane else (self._lane(name), self._path(name)))
+            parts.append(
+                (symbol, form) if number == lane else (self._draw_lane(name), self._find_path(name))
+            )
             parts.append((" ", ""))
-        return self._filled(parts)
-
-    def _filled(self, parts: Sequence[Part]) -> Line:
         return (*parts, (" " * (self.indent - len(parts)), ""))
 
-    def _lane(self, name: str) -> str:
-        """The identity shortcut is a double line, from where nothing else takes the input."""
-        bare = self._path(name) == "shortcut" and name == "input"
-        return (IDENTITY if bare and self.left[name][0].target == "sum" else "│") if name else " "
+    def _draw_lane(self, name: str) -> str:
+        """The identity shortcut is a double line once no other node needs the input."""
+        if not name:
+            return " "
+        identity = self._find_path(name) == "shortcut" and self.left[name][0].is_identity
+        return IDENTITY if identity else "│"
 
-    def _path(self, name: str) -> str:
+    def _find_path(self, name: str) -> str:
         remaining: list[Edge] = self.left.get(name, [])
-        return (
-            "shortcut"
-            if remaining and all(edge.path == "shortcut" for edge in remaining)
-            else "main"
-        )
+        aside = remaining and all(edge.path == "shortcut" for edge in remaining)
+        return "shortcut" if aside else "main"
 
-    def _words(self, marks: Line, node: Node) -> None:
-        """The name and what it is; where both and the shape are too long for a line, on several."""
+    def _write_words(self, marks: TextLine, node: SceneNode) -> None:
+        """The label, the details and the shape, on several lines if one is too short."""
         title, *details = node.lines
-        words: list[Part] = [(title, f"{node.form} name")]
+        words: list[TextPart] = [(title, f"{node.form} name")]
         used = self.indent + len(title)
         rest = list(details)
         while rest and used + 2 + len(rest[0]) <= self.columns:
@@ -193,18 +193,16 @@ class _Text:
             words.append((gap + rest[0], ""))
             used += len(gap) + len(rest.pop(0))
         fits = used + 2 + len(node.shape) <= self.columns and not rest
-        self._say([*marks, *words], node.shape if fits else "")
+        self._write([*marks, *words], node.shape if fits else "")
         for number, detail in enumerate(rest):
-            last = (
-                number == len(rest) - 1
-                and self.indent + 4 + len(detail) + len(node.shape) <= self.columns
-            )
-            self._say([*self._gutter(), (f"  {detail}", "")], node.shape if last else "")
+            room = self.columns - self.indent - 4 - len(detail)
+            last = number == len(rest) - 1 and len(node.shape) <= room
+            self._write([*self._write_lanes(), (f"  {detail}", "")], node.shape if last else "")
             fits = fits or last
         if node.shape and not fits:
-            self._say([*self._gutter()], node.shape)
+            self._write([*self._write_lanes()], node.shape)
 
-    def _say(self, parts: Sequence[Part], shape: str) -> None:
+    def _write(self, parts: Sequence[TextPart], shape: str) -> None:
         used = sum(len(words) for words, _ in parts)
         self.lines.append(
             (*parts, (shape.rjust(self.columns - used), "quiet")) if shape else tuple(parts)

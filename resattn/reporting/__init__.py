@@ -1,1 +1,1 @@
-"""What was found, as a page."""
+"""The results of a cross-check as a page of HTML."""

@@ -1,15 +1,14 @@
-"""The cross-check as one page of HTML that holds all it needs: `resattn check --html report.html`.
+"""The cross-check as one self-contained page of HTML: `resattn check --html report.html`.
 
-Nothing is loaded from anywhere. What is a failure stands first. Colour is never the only sign; the
-cells of the heat map can be reached and walked through by keyboard; without scripts everything can
-still be read.
+The page loads nothing. Failures are at the top. Colour is never the only sign. The cells of the
+heat map can be reached by keyboard, and the page can be read without scripts.
 """
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from html import escape
@@ -18,12 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from resattn.drawing.scene import Node
-from resattn.tracing.findings import Finding, Trace
+from resattn.drawing.pictures import DEFAULT_SIZE, scene_of
+from resattn.drawing.scene import SceneNode, fold_blocks
+from resattn.drawing.svg import svg
+from resattn.tracing.findings import MODE_NAMES, Finding, Trace
 from weights import BlockConfig, Difference, Report
 from weights.config import Config
+from weights.files.atomic import write_atomically
+from weights.graph import graph
 
-QUANTITIES = {
+QUANTITY_WORDS = {
     "weights": "weights, read back",
     "eval output": "output in evaluation",
     "eval gradient": "gradients in evaluation",
@@ -31,15 +34,16 @@ QUANTITIES = {
     "train statistics": "running statistics after a training step",
     "train gradient": "gradients in training",
 }
-NAMES = {"torch": "PyTorch", "jax": "Flax", "tf": "Keras", "oracle": "NumPy oracle"}
+LABELS = {"torch": "PyTorch", "jax": "Flax", "tf": "Keras", "oracle": "NumPy oracle"}
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the page tells.
+    """The contents of the page.
 
-    reports: of each configuration, by what to call it. trace: of one of them, with its drawing
-    (SVG). command: what was typed, to type it again. flags: what was set for precision. made: when.
+    reports: by the name of the configuration. trace: of one of them. drawing: its picture as SVG.
+    command: the words of the command, for repeating it. flags: the settings of the precision. made:
+    the time; by default now.
     """
 
     reports: dict[str, Report]
@@ -61,7 +65,7 @@ class Page:
             self._summary(),
             self._heat_map(),
             self._stages(),
-            self._quantities(),
+            self._comparisons(),
             self._environment(),
         ]
         if not self.ok:
@@ -74,12 +78,9 @@ class Page:
         )
 
     def _subject(self) -> str:
-        first = next(iter(self.reports.values()))
-        return (
-            first.title
-            if len(self.reports) == 1
-            else f"cross-check of {len(self.reports)} configurations"
-        )
+        if len(self.reports) == 1:
+            return next(iter(self.reports.values())).title
+        return f"cross-check of {len(self.reports)} configurations"
 
     def _rows(self) -> list[Difference]:
         return [row for report in self.reports.values() for row in report.rows]
@@ -89,25 +90,23 @@ class Page:
     def _failures(self) -> str:
         findings = self.trace.findings if self.trace else ()
         over = [(name, row) for name, report in self.reports.items() for row in report.failures]
-        parts = [
-            '<section class="verdict bad" aria-labelledby="verdict"><h1 id="verdict">✗ Not equal</h1>'
-        ]
+        heading = '<h1 id="verdict">✗ Not equal</h1>'
+        parts = [f'<section class="verdict bad" aria-labelledby="verdict">{heading}']
         if findings:
-            parts.append(f'<p class="lead">{_sentence(findings[0])}</p>')
-            parts.append(
-                f"<ul>{''.join(f'<li>{_finding(finding)}</li>' for finding in _once(findings))}</ul>"
-            )
+            items = "".join(f"<li>{_describe(finding)}</li>" for finding in _select_once(findings))
+            parts.append(f'<p class="lead">{_summarise(findings[0])}</p><ul>{items}</ul>')
         elif over:
             row = max((row for _, row in over), key=lambda row: row.excess)
             parts.append(
-                f'<p class="lead"><b>{escape(row.tensor)}</b>, {escape(QUANTITIES[row.quantity])}: {_who(row.actual)} is '
-                f"{row.relative:.1e} from {_who(row.expected)}, relative; allowed is "
-                f"{row.tolerance:.0e}.</p>"
+                f'<p class="lead"><b>{escape(row.tensor)}</b>, '
+                f"{escape(QUANTITY_WORDS[row.quantity])}: the relative difference between "
+                f"{_label(row.actual)} and {_label(row.expected)} is {row.relative:.1e}; "
+                f"{row.tolerance:.0e} is allowed.</p>"
             )
         if over:
-            heads = ("configuration", "quantity", "tensor", "between", "relative", "allowed", "at")
-            table = _table(heads, ((escape(name), *_told(row)) for name, row in over), most=50)
-            parts.append(_folded(_are_over(len(over)), table, opened=not findings))
+            cells = ((escape(name), *_list_cells(row)) for name, row in over)
+            table = _make_table(("configuration", *COLUMN_HEADS), cells, most=50)
+            parts.append(_fold_away(_count_over(len(over)), table, opened=not findings))
         if not self._rows():
             parts.append('<p class="lead">Nothing was compared.</p>')
         parts += [
@@ -127,151 +126,138 @@ class Page:
         heading = '<div class="verdict good"><h1>✓ Equal</h1>'
         if not self.ok:
             heading = '<div class="verdict"><h2>What was compared</h2>'
-        who = _and([_who(name) for name in backends])
-        parts = (
-            f"1 part in {_round(1 / worst.relative)}"
-            if worst.relative > 0
-            else "none at all, to the last bit"
-        )
+        who = _join_words([_label(name) for name in backends])
+        part = "equal to the last bit"
+        if worst.relative > 0:
+            part = f"1 part in {_round(1 / worst.relative)}"
         over = sum(not row.ok for row in rows)
-        verdict = f"{_are_over(over)}." if over else "All are within their tolerance."
+        verdict = f"{_count_over(over)}." if over else "All are within their tolerance."
         return (
-            f'<section>{heading}<p class="lead">The same weights in {who}: outputs, gradients and running statistics were '
-            "compared with each other and with a reference in NumPy, in double precision. "
-            f"{len(rows):,} comparisons. {verdict}</p><p>The greatest difference of an output is "
-            f"{worst.relative:.1e} of its greatest magnitude ({parts}), between "
-            f"{_who(worst.actual)} and {_who(worst.expected)}; allowed is "
-            f"{worst.tolerance:.0e}.</p>"
+            f'<section>{heading}<p class="lead">The same weights were loaded into {who}. Outputs, '
+            "gradients and running statistics were compared with each other and with a reference "
+            f"in NumPy, in double precision. This made {len(rows):,} comparisons. {verdict}</p>"
+            f"<p>The greatest difference of an output is {worst.relative:.1e} of its greatest "
+            f"magnitude ({part}), between {_label(worst.actual)} and {_label(worst.expected)}; "
+            f"{worst.tolerance:.0e} is allowed.</p>"
             f'<p class="quiet">{escape(self._subject())}</p></div></section>'
         )
 
     def _heat_map(self) -> str:
-        """A row a configuration, or a quantity where there is one configuration; a column a
-        pair.
+        """One row for each configuration, or for each quantity if there is one configuration; one
+        column for each pair.
         """
         pairs = list(dict.fromkeys((row.actual, row.expected) for row in self._rows()))
         if not pairs:
             return ""
-        single = len(self.reports) == 1
-        lines: list[tuple[str, list[Difference]]] = []
-        for name, report in self.reports.items():
-            if single:
-                lines += [
-                    (
-                        QUANTITIES.get(quantity, quantity),
-                        [row for row in report.rows if row.quantity == quantity],
-                    )
-                    for quantity in dict.fromkeys(row.quantity for row in report.rows)
-                ]
-            else:
-                lines.append((name, list(report.rows)))
-        heads = "".join(f'<th scope="col">{_who(a)}<br>and {_who(b)}</th>' for a, b in pairs)
+        heads = "".join(f'<th scope="col">{_label(a)}<br>and {_label(b)}</th>' for a, b in pairs)
         body = []
-        for name, rows in lines:
+        for name, rows in self._heat_map_rows().items():
             cells = []
             for pair in pairs:
                 here = [row for row in rows if (row.actual, row.expected) == pair]
-                cells.append(_cell(max(here, key=lambda row: row.excess)) if here else "<td></td>")
+                worst = max(here, key=lambda row: row.excess, default=None)
+                cells.append("<td></td>" if worst is None else _make_cell(worst))
             body.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
-        what = "quantity" if single else "configuration"
+        what = "quantity" if len(self.reports) == 1 else "configuration"
         return (
-            f'<section><h2 id="map">Error by {what} and pair</h2><p class="quiet">Each cell: the greatest relative '
-            "difference of its tensors, the one nearest to its tolerance (or farthest over it), "
-            "and filled the more the nearer, on a logarithmic scale. Arrow keys walk through the "
-            "cells; what a cell stands for is told below.</p>"
-            f'<div class="scroll"><table class="map" role="grid" aria-labelledby="map"><thead><tr><td></td>{heads}</tr>'
-            f"</thead><tbody>{''.join(body)}</tbody></table></div>"
-            f'<p id="told" role="status" aria-live="polite"></p>{LEGEND}</section>'
+            f'<section><h2 id="map">Error by {what} and pair</h2><p class="quiet">Each cell shows '
+            "the greatest relative difference: that of the tensor nearest to its tolerance, or "
+            "farthest over it. The nearer to the tolerance, the darker the cell, on a logarithmic "
+            "scale. The arrow keys move between the cells; details of a cell are shown below.</p>"
+            '<div class="scroll"><table class="map" role="grid" aria-labelledby="map"><thead><tr>'
+            f"<td></td>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+            f'<p id="details" role="status" aria-live="polite"></p>{LEGEND}</section>'
         )
+
+    def _heat_map_rows(self) -> dict[str, list[Difference]]:
+        if len(self.reports) > 1:
+            return {name: list(report.rows) for name, report in self.reports.items()}
+        found: dict[str, list[Difference]] = {}
+        for row in self._rows():
+            found.setdefault(QUANTITY_WORDS.get(row.quantity, row.quantity), []).append(row)
+        return found
 
     def _stages(self) -> str:
         if self.trace is None or not self.trace.rows:
             return ""
         parts = [
-            '<section><h2>Stage by stage</h2><p class="quiet">The same input through the models, from the image to the '
-            "output. The bar is the greatest difference from the oracle, the line its tolerance; "
-            "logarithmic. Grey: over it only because of what came before.</p>"
+            '<section><h2>Stage by stage</h2><p class="quiet">The models get the same input; the '
+            "stages are shown from the image to the output. The bar is the greatest difference "
+            "from the oracle and the line is its tolerance, on a logarithmic scale. A grey bar is "
+            "over its tolerance only because of an earlier stage.</p>"
         ]
         if self.drawing:
             parts.append(f'<figure class="scroll drawing">{self.drawing}</figure>')
-        for mode, title in (("eval", "evaluation"), ("train", "training")):
+        for mode, title in MODE_NAMES.items():
             rows = [row for row in self.trace.rows if row.quantity == f"{mode} forward"]
             if rows:
-                wrong = {
-                    (finding.model, finding.stage)
-                    for finding in self.trace.findings
-                    if finding.mode == mode
-                }
+                findings = [finding for finding in self.trace.findings if finding.mode == mode]
+                wrong = {(finding.model, finding.stage) for finding in findings}
                 count = len({row.tensor for row in rows})
                 opened = bool(wrong) or (mode == "eval" and count <= 40)
-                parts.append(
-                    _folded(f"In {title}, forward ({count} stages)", _bars(rows, wrong), opened)
-                )
+                summary = f"In {title}, forward ({count} stages)"
+                parts.append(_fold_away(summary, _make_bars(rows, wrong), opened))
         return "".join([*parts, "</section>"])
 
-    def _quantities(self) -> str:
-        """Every tensor, for those who want it."""
-        heads = ("quantity", "tensor", "between", "relative", "allowed", "at")
+    def _comparisons(self) -> str:
         parts = []
         for name, report in self.reports.items():
             rows = sorted(report.rows, key=lambda row: row.excess, reverse=True)
-            table = _table(heads, map(_told, rows), most=200)
-            parts.append(_folded(f"{escape(name)}: {len(rows)} comparisons", table))
+            table = _make_table(COLUMN_HEADS, map(_list_cells, rows), most=200)
+            parts.append(_fold_away(f"{escape(name)}: {len(rows)} comparisons", table))
         return f"<section><h2>Every comparison</h2>{''.join(parts)}</section>" if parts else ""
 
     def _environment(self) -> str:
-        told = [*self.reports.values(), *([self.trace] if self.trace else [])]
-        lines = dict.fromkeys(line for each in told for line in (*each.environment, *each.notes))
+        found: list[Report | Trace] = [*self.reports.values()]
+        found += [self.trace] if self.trace else []
+        lines = dict.fromkeys(line for each in found for line in (*each.environment, *each.notes))
         command = " ".join(shlex.quote(word) for word in self.command)
         again = f"<p>To repeat it:</p><pre><code>{escape(command)}</code></pre>" if command else ""
         made = (self.made or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC")
         items = "".join(f"<li>{escape(line)}</li>" for line in (*self.flags, *lines))
-        return f'<section><h2>How this was made</h2>{again}<ul>{items}</ul><p class="quiet">{escape(made)}</p></section>'
+        return (
+            f"<section><h2>How this was made</h2>{again}<ul>{items}</ul>"
+            f'<p class="quiet">{escape(made)}</p></section>'
+        )
 
 
-def _who(name: str) -> str:
+# Words
+
+
+def _label(name: str) -> str:
+    """The label of a backend, as in "torch cuda"."""
     framework, _, device = name.partition(" ")
-    return escape(
-        NAMES.get(framework, framework)
-        + (f" ({device.upper()})" if device not in ("", "cpu") else "")
-    )
+    suffix = f" ({device.upper()})" if device not in ("", "cpu") else ""
+    return escape(LABELS.get(framework, framework) + suffix)
 
 
-def _are_over(count: int) -> str:
-    return (
-        "1 comparison is over its tolerance"
-        if count == 1
-        else f"{count} comparisons are over their tolerance"
-    )
+def _count_over(count: int) -> str:
+    if count == 1:
+        return "1 comparison is over its tolerance"
+    return f"{count} comparisons are over their tolerance"
 
 
-def _and(words: Sequence[str]) -> str:
+def _join_words(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 
 def _round(number: float) -> str:
-    for size, word in (
-        (1e15, "quadrillion"),
-        (1e12, "trillion"),
-        (1e9, "billion"),
-        (1e6, "million"),
-    ):
+    names = {1e15: "quadrillion", 1e12: "trillion", 1e9: "billion", 1e6: "million"}
+    for size, word in names.items():
         if number >= size:
             return f"{number / size:.0f} {word}"
     return f"{number:,.0f}"
 
 
-def _sentence(finding: Finding) -> str:
-    what = (
-        f"the gradient of <b>{escape(finding.stage)}</b>"
-        if finding.backward
-        else f"<b>{escape(finding.stage)}</b>"
-    )
+def _summarise(finding: Finding) -> str:
+    stage = f"<b>{escape(finding.stage)}</b>"
+    what = f"the gradient of {stage}" if finding.backward else stage
     agrees = f"agrees up to <b>{escape(finding.agrees[0])}</b> and " if finding.agrees else ""
-    return f"{_who(finding.model)} {agrees}computes something else at {what}."
+    return f"{_label(finding.model)} {agrees}computes something else at {what}."
 
 
-def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
+def _select_once(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings, without those of another mode at the same stage."""
     seen = set()
     for finding in findings:
         key = (finding.model, finding.stage, finding.backward)
@@ -280,107 +266,110 @@ def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
             yield finding
 
 
-def _finding(finding: Finding) -> str:
+def _describe(finding: Finding) -> str:
     row = finding.difference
     causes = "; ".join(
         f"<b>{escape(each.cause)}</b>: {escape(each.words)}" for each in finding.explanations
     )
     why = f"Explained by {causes}." if causes else "No known cause computes this: unexplained."
     return (
-        f"{_who(finding.model)}, <b>{escape(finding.stage)}</b>: off by {row.absolute:.2g} at "
+        f"{_label(finding.model)}, <b>{escape(finding.stage)}</b>: off by {row.absolute:.2g} at "
         f"{escape(row.place)} ({escape(row.axes)}), {escape(finding.where)}. {why}"
     )
 
 
-def _told(row: Difference) -> tuple[str, ...]:
-    between = f"{_who(row.actual)} and {_who(row.expected)}"
+# Tables and bars
+
+COLUMN_HEADS = ("quantity", "tensor", "between", "relative", "allowed", "at")
+
+
+def _list_cells(row: Difference) -> tuple[str, ...]:
+    """The HTML of a row's cells."""
     return (
         row.quantity,
         escape(row.tensor),
-        between,
+        f"{_label(row.actual)} and {_label(row.expected)}",
         f"{row.relative:.1e}",
         f"{row.tolerance:.0e}",
         row.place,
     )
 
 
-def _folded(summary: str, content: str, opened: bool = False) -> str:
+def _fold_away(summary: str, content: str, opened: bool = False) -> str:
     return f"<details{' open' if opened else ''}><summary>{summary}</summary>{content}</details>"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], most: int) -> str:
-    """heads: text; rows: HTML."""
+def _make_table(heads: Sequence[str], rows: Iterable[Sequence[str]], most: int) -> str:
+    """heads: text. rows: HTML. most: the number of rows to show."""
     rows = list(rows)
     head = "".join(f'<th scope="col">{escape(word)}</th>' for word in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows[:most])
-    more = (
-        f"<p>and {len(rows) - most} more, all nearer to each other</p>" if len(rows) > most else ""
-    )
+    more = ""
+    if len(rows) > most:
+        more = (
+            f"<p>{len(rows) - most} more rows are not shown. Relative to their tolerance, their "
+            "differences are smaller.</p>"
+        )
     table = f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'<div class="scroll">{table}</div>{more}'
 
 
-def _fill(row: Difference) -> float:
-    """0 for six orders of magnitude below the tolerance and less, 1 at the tolerance."""
+def _measure_fill(row: Difference) -> float:
+    """0 at four orders of magnitude below the tolerance and less, 1 at the tolerance and more."""
     if row.relative == 0:
         return 0.0
-    return (
-        float(np.clip(1 + math.log10(max(row.excess, 1e-12)) / 4, 0, 1))
-        if math.isfinite(row.excess)
-        else 1.0
-    )
+    if not math.isfinite(row.excess):
+        return 1.0
+    return float(np.clip(1 + math.log10(max(row.excess, 1e-12)) / 4, 0, 1))
 
 
-def _cell(row: Difference) -> str:
-    step = round(_fill(row) * 8)
-    told = (
-        f"{QUANTITIES.get(row.quantity, row.quantity)}, {row.tensor}, "
-        f"{NAMES.get(row.actual.split()[0], row.actual)} and "
-        f"{NAMES.get(row.expected.split()[0], row.expected)}: greatest difference "
+def _make_cell(row: Difference) -> str:
+    step = round(_measure_fill(row) * 8)
+    details = (
+        f"{QUANTITY_WORDS.get(row.quantity, row.quantity)}, {row.tensor}, "
+        f"{LABELS.get(row.actual.split()[0], row.actual)} and "
+        f"{LABELS.get(row.expected.split()[0], row.expected)}: greatest difference "
         f"{row.absolute:.2e}, relative {row.relative:.2e} at {row.place} ({row.axes}), "
         f"{'within' if row.ok else 'OVER'} the tolerance {row.tolerance:.0e}"
     )
     mark = "" if row.ok else "✗ "
     value = "0" if row.relative == 0 else f"{row.relative:.0e}"
     kind = f"s{step}" if row.ok else "over"
-    return f'<td role="gridcell" tabindex="-1" class="{kind}" data-told="{escape(told)}">{mark}{value}</td>'
+    attributes = f'role="gridcell" tabindex="-1" class="{kind}" data-details="{escape(details)}"'
+    return f"<td {attributes}>{mark}{value}</td>"
 
 
-def _bars(rows: Sequence[Difference], wrong: set[tuple[str, str]]) -> str:
-    """A row a stage, a bar a model."""
+def _make_bars(rows: Sequence[Difference], wrong: set[tuple[str, str]]) -> str:
+    """A row for each stage, with a bar for each model. wrong: models with their wrong stages."""
+    order = {stage: place for place, stage in enumerate(dict.fromkeys(r.tensor for r in rows))}
     lines = []
-    for stage, group in groupby(
-        sorted(rows, key=lambda row: _first(rows, row.tensor)), key=lambda row: row.tensor
-    ):
-        bars = []
-        for row in group:
-            guilty = (row.actual, stage) in wrong
-            low, high = math.log10(row.tolerance) - 3, 1.0
-            share = (
-                float(np.clip((math.log10(row.relative) - low) / (high - low), 0, 1))
-                if row.relative > 0
-                else 0.0
-            )
-            limit = (math.log10(row.tolerance) - low) / (high - low)
-            kind = "bad" if guilty else "late" if not row.ok else ""
-            marks = f'<span class="fill" style="width:{share:.1%}"></span><span class="limit" style="left:{limit:.1%}"></span>'
-            bars.append(
-                f'<div class="bar {kind}"><span class="who">{_who(row.actual)}</span><span class="track">{marks}</span>'
-                f'<span class="value">{row.relative:.1e}{" ✗ diverges" if guilty else ""}</span></div>'
-            )
-        lines.append(f'<tr><th scope="row">{escape(stage)}</th><td>{"".join(bars)}</td></tr>')
+    by_stage = sorted(rows, key=lambda row: order[row.tensor])
+    for stage, group in groupby(by_stage, key=lambda row: row.tensor):
+        bars = "".join(_make_bar(row, (row.actual, stage) in wrong) for row in group)
+        lines.append(f'<tr><th scope="row">{escape(stage)}</th><td>{bars}</td></tr>')
     return f'<table class="bars"><tbody>{"".join(lines)}</tbody></table>'
 
 
-def _first(rows: Sequence[Difference], tensor: str) -> int:
-    return next(place for place, row in enumerate(rows) if row.tensor == tensor)
+def _make_bar(row: Difference, guilty: bool) -> str:
+    low, high = math.log10(row.tolerance) - 3, 1.0
+    share = 0.0
+    if row.relative > 0:
+        share = float(np.clip((math.log10(row.relative) - low) / (high - low), 0, 1))
+    limit = (math.log10(row.tolerance) - low) / (high - low)
+    kind = "bad" if guilty else "late" if not row.ok else ""
+    return (
+        f'<div class="bar {kind}"><span class="who">{_label(row.actual)}</span>'
+        f'<span class="track"><span class="fill" style="width:{share:.1%}"></span>'
+        f'<span class="limit" style="left:{limit:.1%}"></span></span>'
+        f'<span class="value">{row.relative:.1e}{" ✗ diverges" if guilty else ""}</span></div>'
+    )
 
 
 LEGEND = (
-    '<p class="legend" aria-hidden="true"><span class="s0">far within</span><span class="s2"></span><span class="s4"></span>'
-    '<span class="s6"></span><span class="s8">at the tolerance</span><span class="over">✗ over</span></p>'
+    '<p class="legend" aria-hidden="true"><span class="s0">far within</span>'
+    '<span class="s2"></span><span class="s4"></span><span class="s6"></span>'
+    '<span class="s8">at the tolerance</span><span class="over">✗ over</span></p>'
 )
-
 
 STYLE, SCRIPT = (
     Path(__file__).with_name(f"page.{suffix}").read_text(encoding="utf-8")
@@ -406,53 +395,37 @@ TEMPLATE = """<!doctype html>
 
 
 def drawing(config: Config, trace: Trace) -> str:
-    """The picture of what was traced, with the greatest difference of each stage in evaluation;
-    what diverges is marked.
+    """The picture of the traced model as SVG, with the greatest difference of each stage in
+    evaluation. Stages that diverge are marked.
     """
-    from resattn.drawing.pictures import scene_of
-    from resattn.drawing.scene import folding
-    from resattn.drawing.svg import svg
-    from weights.graph import graph
-
     scene = scene_of(config)
-    stands_for = (
-        {}
-        if isinstance(config, BlockConfig)
-        else folding(graph(config, config.input_size or (224, 224)))
-    )
+    node_of: Mapping[str, str] = {}
+    if not isinstance(config, BlockConfig):
+        node_of = fold_blocks(graph(config, config.input_size or DEFAULT_SIZE))
     worst: dict[str, float] = {}
     for row in trace.rows:
         if row.quantity == "eval forward":
-            name = stands_for.get(row.tensor, row.tensor)
+            name = node_of.get(row.tensor, row.tensor)
             worst[name] = max(worst.get(name, 0.0), row.relative)
-    wrong = {
-        stands_for.get(finding.stage, finding.stage)
-        for finding in trace.findings
-        if not finding.backward
-    }
+    findings = [finding for finding in trace.findings if not finding.backward]
+    wrong = {node_of.get(finding.stage, finding.stage) for finding in findings}
+    nodes = tuple(_annotate(node, worst.get(node.name), node.name in wrong) for node in scene.nodes)
+    notes = ("greatest relative difference in evaluation",)
+    return svg(replace(scene, nodes=nodes, notes=notes))
 
-    def annotated(node: Node) -> Node:
-        if node.name not in worst:
-            return node
-        words = f"{worst[node.name]:.1e}"
-        bad = node.name in wrong
-        if node.form in ("sum", "product"):
-            return replace(node, shape=f"{'✗ ' if bad else ''}{words}")
-        lines = (*node.lines, f"✗ {words}, diverges" if bad else words)
-        return replace(node, lines=lines, form="wrong" if bad else node.form)
 
-    return svg(
-        replace(
-            scene,
-            nodes=tuple(map(annotated, scene.nodes)),
-            notes=("greatest relative difference in evaluation",),
-        )
-    )
+def _annotate(node: SceneNode, relative: float | None, wrong: bool) -> SceneNode:
+    """The node with its greatest relative difference, if there is one."""
+    if relative is None:
+        return node
+    words = f"{relative:.1e}"
+    if node.form in ("sum", "product"):
+        return replace(node, shape=f"{'✗ ' if wrong else ''}{words}")
+    lines = (*node.lines, f"✗ {words}, diverges" if wrong else words)
+    return replace(node, lines=lines, form="wrong" if wrong else node.form)
 
 
 def write(path: Path, page: Page) -> None:
-    """Writes the page; what stood there before is replaced only once it is complete."""
-    from weights.files.atomic import write_atomically
-
+    """Writes the page. An existing file is replaced only once the page is complete."""
     content = page.html()
     write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))

@@ -1,1 +1,1 @@
-"""Where do models part, and why?"""
+"""Where models differ, stage by stage, and why."""

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from resattn.tracing.causes import Explanation
+from resattn.checking.crosscheck import ORACLE
+from resattn.oracle.node import Array
+from resattn.tracing.explanations import CauseExplanation
 from weights import Difference
 from weights.compare import columns
 
-ORACLE = "oracle"
+MODE_NAMES = {"eval": "evaluation", "train": "training"}
 
 
 @dataclass(frozen=True)
 class Finding:
     """A stage that computes something else than it should.
 
-    model: whose. mode: "eval" or "train". stage: which. agrees: the last stage in front of it that
-    is within its tolerance, with its relative difference. difference: between the stage and what
-    the oracle makes of what the stage was given. where: in which part of the tensor. explanations:
-    the causes that explain it, the best first; none if none does. backward: whether it is the
-    gradient with respect to the stage that differs, while all that is computed forward agrees.
+    mode: "eval" or "train". agrees: the last stage before it that is within its tolerance, with its
+    relative difference. difference: from what the oracle computes from the same inputs. where: in
+    which part of the tensor. explanations: the causes that explain it, the best first. backward:
+    whether everything computed forward agrees, and only the gradient of the stage differs.
     """
 
     model: str
@@ -32,30 +33,49 @@ class Finding:
     agrees: tuple[str, float] | None
     difference: Difference
     where: str
-    explanations: tuple[Explanation, ...] = ()
+    explanations: tuple[CauseExplanation, ...] = ()
     backward: bool = False
 
     def lines(self, modes: str) -> list[str]:
-        """As text. modes: in which it is so."""
+        """The finding as text. modes: all modes in which it was found."""
         row = self.difference
         agrees = f"agrees up to {self.agrees[0]} ({self.agrees[1]:.0e}), " if self.agrees else ""
         what = f"gradient of {self.stage}" if self.backward else self.stage
-        head = f"{self.model}, {modes}: {agrees}diverges at {what}: {row.absolute:.2g} at {row.place} ({row.axes})"
+        head = (
+            f"{self.model}, {modes}: {agrees}diverges at {what}: {row.absolute:.2g} at {row.place} "
+            f"({row.axes})"
+        )
         explained = [f"    {each} (leaves {each.left:.0e})" for each in self.explanations]
         return [
             f"{head}, {self.where}",
-            *(explained or ["    unexplained: none of the known causes computes this"]),
+            *(explained or ["    unexplained: no known cause computes this"]),
         ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "model": self.model,
+            "mode": self.mode,
+            "stage": self.stage,
+            "backward": self.backward,
+            "agrees_up_to": self.agrees,
+            "difference": _to_plain(self.difference),
+            "where": self.where,
+            "explanations": [
+                {"cause": each.cause, "words": each.words, "left": each.left}
+                for each in self.explanations
+            ],
+        }
 
 
 @dataclass(frozen=True)
 class Trace:
-    """The outcome: every stage of every model, and the stages that are wrong. `print(trace)` shows
-    it.
+    """The outcome of a trace. `print(trace)` shows it.
 
-    rows: differences from the oracle, or from the first model where the oracle has no such stage,
-    in the order of execution; their quantity is "eval forward", "eval backward", "train statistics"
-    and so on. notes: what besides a mistake may play a part.
+    rows: the differences of all stages from the oracle, or from the first model where the oracle
+    has no such stage, in the order of execution. Their quantities are "eval forward", "eval
+    backward", "train statistics" and so on.
+    findings: the stages that are wrong. notes: other things that may matter.
     """
 
     title: str
@@ -81,41 +101,29 @@ class Trace:
             "ok": self.ok,
             "environment": list(self.environment),
             "notes": list(self.notes),
-            "rows": [_plain(row) for row in self.rows],
-            "findings": [
-                {
-                    "model": finding.model,
-                    "mode": finding.mode,
-                    "stage": finding.stage,
-                    "backward": finding.backward,
-                    "agrees_up_to": finding.agrees,
-                    "difference": _plain(finding.difference),
-                    "where": finding.where,
-                    "explanations": [
-                        {"cause": each.cause, "words": each.words, "left": each.left}
-                        for each in finding.explanations
-                    ],
-                }
-                for finding in self.findings
-            ],
+            "rows": [_to_plain(row) for row in self.rows],
+            "findings": [finding.to_dict() for finding in self.findings],
         }
 
     def lines(self, every: bool = False) -> list[tuple[str, str]]:
-        """The report as text, each line with what it is: "bad", "good" or "". every: all stages,
-        however many there are.
+        """The report as text: each line with its kind, "bad", "good" or "".
+
+        every: whether to show all stages, however many there are.
         """
         lines = [(self.title, ""), *((f"  {line}", "") for line in self.environment)]
         for mode in dict.fromkeys(row.quantity.split()[0] for row in self.rows):
             lines += [
                 ("", ""),
-                (f"{MODES[mode]}: relative difference from the oracle", ""),
+                (f"{MODE_NAMES[mode]}: relative difference from the oracle", ""),
                 *self._table(mode, every),
             ]
         if any(row.expected != ORACLE for row in self.rows):
-            lines.append(("  *: from the first model; the oracle has no such stage", ""))
+            lines.append(
+                ("  *: relative to the first model, because the oracle has no such stage", "")
+            )
         lines.append(("", ""))
         for finding in self.findings:
-            same = [other for other in self.findings if _alike(finding, other)]
+            same = [other for other in self.findings if _is_same_mistake(finding, other)]
             if finding is same[0]:
                 head, *rest = finding.lines(" and ".join(other.mode for other in same))
                 lines += [(head, "bad"), *((line, "") for line in rest)]
@@ -126,8 +134,8 @@ class Trace:
         return [*lines, *((f"note: {note}", "") for note in self.notes)]
 
     def _table(self, mode: str, every: bool) -> Iterator[tuple[str, str]]:
-        """A row a stage, a column for each model and way; statistics stand among what is computed
-        forward.
+        """One row for each stage, one column for each model and way; a batch norm's statistics are
+        shown with what is computed forward.
         """
         rows = {(*row.quantity.split(), row.tensor, row.actual): row for row in self.rows}
         heads = [
@@ -142,24 +150,18 @@ class Trace:
         ]
         table = [("", *ways), ("stage", *(model for _, model in heads))]
         marks = ["", ""]
-        for stage in _in_order(self.rows, mode):
+        for stage in _order_stages(self.rows, mode):
             cells = []
             for way, model in heads:
                 moved = rows.get((mode, "statistics", stage, model)) if way == "forward" else None
-                cells.append(_cell(rows.get((mode, way, stage, model), moved)))
+                cells.append(_format_cell(rows.get((mode, way, stage, model), moved)))
             table.append((stage, *cells))
             marks.append(self._mark(mode, stage))
         lines = list(zip(columns(table), marks, strict=True))
-        shown = range(len(lines)) if every else _worth_showing(marks)
-        for number, (line, mark) in enumerate(lines):
-            if number in shown:
-                yield line + mark, "bad" if mark else ""
-            elif number - 1 in shown:
-                hidden = next((place for place in shown if place > number), len(lines)) - number
-                yield f"  ... {hidden} more (--all shows them)", ""
+        return _shorten_table(lines, every)
 
     def _mark(self, mode: str, stage: str) -> str:
-        """Who diverges at a stage, and for whom it is the first."""
+        """Which models diverge at a stage, and for which of them it is the first."""
         firsts: dict[str, str] = {}
         for finding in self.findings:
             if finding.mode == mode:
@@ -176,8 +178,8 @@ class Trace:
         return "\n".join(line for line, _ in self.lines())
 
 
-def _alike(finding: Finding, other: Finding) -> bool:
-    """Whether it is the same mistake, found in another mode."""
+def _is_same_mistake(finding: Finding, other: Finding) -> bool:
+    """Whether two findings are the same mistake in two modes."""
     first, second = ([str(each) for each in one.explanations] for one in (finding, other))
     return (finding.model, finding.stage, finding.backward, first) == (
         other.model,
@@ -187,13 +189,20 @@ def _alike(finding: Finding, other: Finding) -> bool:
     )
 
 
-MODES = {"eval": "evaluation", "train": "training"}
+def _shorten_table(lines: list[tuple[str, str]], every: bool) -> Iterator[tuple[str, str]]:
+    """The lines of a table with their marks; rows that matter less are replaced by their number."""
+    marks = [mark for _, mark in lines]
+    shown = range(len(lines)) if every else _select_rows(marks)
+    for number, (line, mark) in enumerate(lines):
+        if number in shown:
+            yield line + mark, "bad" if mark else ""
+        elif number - 1 in shown:
+            hidden = next((place for place in shown if place > number), len(lines)) - number
+            yield f"  ... {hidden} more (--all shows them)", ""
 
 
-def _worth_showing(marks: list[str], most: int = 45) -> list[int]:
-    """The rows to show of many: those that are marked and what is around them, the first and the
-    last.
-    """
+def _select_rows(marks: list[str], most: int = 45) -> list[int]:
+    """The rows to show of many: the marked ones and their neighbours, the first and the last."""
     marked = [place for place, mark in enumerate(marks) if mark][:10]
     near = (
         {place + step for place in marked for step in (-2, -1, 0, 1, 2)}
@@ -203,9 +212,9 @@ def _worth_showing(marks: list[str], most: int = 45) -> list[int]:
     return [place for place in range(len(marks)) if len(marks) <= most or place in near]
 
 
-def _in_order(rows: tuple[Difference, ...], mode: str) -> list[str]:
-    """The stages in the order of the model that has most of them, the statistics of a batch norm
-    behind it.
+def _order_stages(rows: tuple[Difference, ...], mode: str) -> list[str]:
+    """The stages in the order of the model that has most of them, each batch norm followed by its
+    statistics.
     """
     by_model: dict[str, list[str]] = {}
     for row in rows:
@@ -223,12 +232,12 @@ def _in_order(rows: tuple[Difference, ...], mode: str) -> list[str]:
     ]
 
 
-def _cell(row: Difference | None) -> str:
+def _format_cell(row: Difference | None) -> str:
     return "" if row is None else f"{row.relative:.1e}{'' if row.expected == ORACLE else '*'}"
 
 
-def _plain(row: Difference) -> dict[str, Any]:
-    """Without infinities, which JSON does not have."""
+def _to_plain(row: Difference) -> dict[str, Any]:
+    """A row as plain values; infinities, which JSON does not have, as strings."""
     values = {**asdict(row), "ok": row.ok}
     return values | {
         name: str(values[name])
@@ -237,40 +246,35 @@ def _plain(row: Difference) -> dict[str, Any]:
     }
 
 
-def where(actual: np.ndarray, right: np.ndarray, tolerance: float) -> str:
-    """In which part of a tensor two versions differ by more than a tolerance, relative to the
-    greatest magnitude.
+def locate(actual: Array, right: Array, tolerance: float) -> str:
+    """In which part of a tensor two versions differ.
+
+    tolerance: relative to the greatest magnitude.
     """
     with np.errstate(invalid="ignore"):
         apart = ~(
             np.abs(actual.astype(np.float64) - right) <= tolerance * (np.abs(right).max() or 1)
         )
-    lines = _border(apart) if apart.ndim == 4 else ""
-    if lines:
-        return f"only in the {lines}"
-    for axis, name in enumerate(
-        ("image", "channel")[: apart.ndim] if apart.ndim > 1 else ("channel",)
-    ):
+    border = _locate_border(apart) if apart.ndim == 4 else ""
+    if border:
+        return f"only in the {border}"
+    names = ("image", "channel")[: apart.ndim] if apart.ndim > 1 else ("channel",)
+    for axis, name in enumerate(names):
         size = apart.shape[axis]
-        hit = np.flatnonzero(
-            apart.any(axis=tuple(other for other in range(apart.ndim) if other != axis))
-        )
+        others = tuple(other for other in range(apart.ndim) if other != axis)
+        hit = np.flatnonzero(apart.any(axis=others))
         if len(hit) <= size / 2:
             numbers = ", ".join(map(str, hit)) if len(hit) <= 6 else f"{len(hit)} of them"
             return f"only in {name} {numbers} of {size}"
     share = float(apart.mean())
-    return (
-        "everywhere"
-        if share > 0.99
-        else f"in {share:.0%} of the values"
-        if share >= 0.01
-        else "in a few values"
-    )
+    if share > 0.99:
+        return "everywhere"
+    return f"in {share:.0%} of the values" if share >= 0.01 else "in a few values"
 
 
-def _border(apart: np.ndarray) -> str:
-    """The first and last rows and columns in which all differences are, if so; not of maps smaller
-    than 3 x 3.
+def _locate_border(apart: Array) -> str:
+    """The first and last rows and columns that contain all differences; "" if there are others, and
+    for maps smaller than 3 x 3.
     """
     kept = {
         "first row": np.s_[:, :, :1],
@@ -279,16 +283,16 @@ def _border(apart: np.ndarray) -> str:
         "last column": np.s_[:, :, :, -1:],
     }
 
-    def without(places: Iterator[Any]) -> np.ndarray:
+    def differ_outside(places: Iterable[Any]) -> bool:
         rest = apart.copy()
         for place in places:
             rest[place] = False
-        return rest
+        return bool(rest.any())
 
-    if min(apart.shape[2:]) < 3 or without(iter(kept.values())).any():
+    if min(apart.shape[2:]) < 3 or differ_outside(kept.values()):
         return ""
     for name in list(kept):
-        if not without(place for other, place in kept.items() if other != name).any():
+        if not differ_outside(place for other, place in kept.items() if other != name):
             del kept[name]
     *front, last = kept
     return f"{', '.join(front)} and {last}" if front else last

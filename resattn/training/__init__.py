@@ -1,1 +1,1 @@
-"""Do the implementations stay together in training?"""
+"""Training by a recipe, and how far the frameworks drift apart."""

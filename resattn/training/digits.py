@@ -1,6 +1,4 @@
-"""Real data that needs no download: the 8x8 handwritten digits that come with scikit-learn, split
-and normalised.
-"""
+"""The 8x8 handwritten digits of scikit-learn, split and normalised. They need no download."""
 
 from __future__ import annotations
 
@@ -10,20 +8,18 @@ import numpy as np
 
 from weights.errors import MissingFramework
 
-HELD_OUT_EACH = 45  # of every digit, a quarter of the 174 to 183 that there are
+HELD_OUT_EACH = 45  # of each digit; about a quarter, because there are 174 to 183
 SEED = 0
 
-# Of the training part, after scaling to [0, 1]. Constants, so that trained weights always meet the
-# images they know.
+# Mean and deviation of the training part, scaled to [0, 1]. They are constants so that the images
+# always suit the trained weights.
 MEAN = 0.30622
 STD = 0.37682
-BACKGROUND = -MEAN / STD  # what an empty pixel becomes
+BACKGROUND = -MEAN / STD  # the value of an empty pixel
 
 
 class MissingData(MissingFramework):
-    """The package that holds the digits is not installed. The message is one line that says what to
-    install.
-    """
+    """scikit-learn, which contains the digits, is not installed."""
 
 
 class Split(NamedTuple):
@@ -36,18 +32,17 @@ class Split(NamedTuple):
 
 
 def split() -> Split:
-    """The digits, always split alike: 1,347 for training and 450 held out, of the latter 45 of
-    every digit.
+    """The digits in the same split every time: 1,347 for training and 450 held out, 45 of each.
 
-    Raises MissingData when scikit-learn is not installed.
+    Raises MissingData if scikit-learn is not installed.
     """
     images, labels = _load()
-    held_out = _drawn(labels)
+    held_out = _select_held_out(labels)
     return Split(images[~held_out], labels[~held_out], images[held_out], labels[held_out])
 
 
 def intensity(images: np.ndarray) -> np.ndarray:
-    """Normalised images -> the ink in each pixel, from 0 to 1."""
+    """The ink in each pixel, from 0 to 1. images: normalised."""
     return np.clip(images * STD + MEAN, 0, 1)
 
 
@@ -65,10 +60,8 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.float32), data.target.astype(np.int64)
 
 
-def _drawn(labels: np.ndarray) -> np.ndarray:
-    """Which images are held out. RandomState, since NumPy promises that its numbers never
-    change.
-    """
+def _select_held_out(labels: np.ndarray) -> np.ndarray:
+    """Which images are held out. NumPy promises that the numbers of RandomState never change."""
     random = np.random.RandomState(SEED)
     held_out = np.zeros(len(labels), dtype=bool)
     for digit in range(10):

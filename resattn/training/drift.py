@@ -1,6 +1,4 @@
-"""The same training run in every framework, step by step: how far apart are they, and how does it
-grow?
-"""
+"""The same training run in every framework: how far the runs drift apart, step by step."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from resattn.checking.backends import backends, precise
+from resattn.checking.backends import Backend, backends, precise
 from resattn.checking.crosscheck import ORACLE
 from resattn.checking.tolerances import TRAINING
 from resattn.oracle.training import ReferenceTrainer
@@ -23,34 +21,32 @@ from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS
 from weights.recipe import Recipe, batch
 
-# free: parameters whose gradient is exactly zero, with their moments and the running means they are
-# part of; see `drift`.
-QUANTITIES = ("parameters", "statistics", "moments", "loss", "free")
-Snapshot = dict[str, dict[str, np.ndarray]]
-Pair = tuple[str, str]
+JUDGED = ("parameters", "statistics", "moments")
+# free: parameters whose gradient is exactly zero, with their moments and the running means that
+# they are part of; see `drift`.
+DRIFT_QUANTITIES = (*JUDGED, "loss", "free")
+Snapshot = dict[str, dict[str, np.ndarray]]  # by quantity and tensor
+RunPair = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Point:
-    """The tensor of one quantity that two runs differ in most after one step. step: 1 is behind the
-    first update.
+    """The tensor of a quantity in which two runs differ most after a step.
 
-    relative: the greatest difference over the greatest magnitude in the second run's tensor; for
-    "free", not divided.
+    step: 1 is after the first update. relative: the greatest difference over the greatest magnitude
+    in the tensor of the second run; for "free", the difference itself.
     """
 
     quantity: str
     step: int
     relative: float
     tensor: str
-    pair: Pair
+    pair: RunPair
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The outcome: a point for each quantity, step and pair. `print(trajectory)` shows it;
-    `to_dict` is for JSON.
-    """
+    """The outcome: a point for each quantity, step and pair. `print(trajectory)` shows it."""
 
     title: str
     dtype: str
@@ -59,83 +55,77 @@ class Trajectory:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """The steps after which was compared."""
+        """The steps after which the runs were compared."""
         return tuple(sorted({point.step for point in self.points}))
 
-    def of(self, quantity: str, pair: Pair | None = None) -> list[Point]:
+    @property
+    def pairs(self) -> tuple[RunPair, ...]:
+        return tuple(dict.fromkeys(point.pair for point in self.points))
+
+    def of(self, quantity: str, pair: RunPair | None = None) -> list[Point]:
         """The points of a quantity, of one pair or of all."""
         return [
             each for each in self.points if each.quantity == quantity and pair in (None, each.pair)
         ]
 
-    def curve(self, quantity: str = "parameters", pair: Pair | None = None) -> np.ndarray:
+    def curve(self, quantity: str = "parameters", pair: RunPair | None = None) -> np.ndarray:
         """The greatest difference after each of `steps`."""
         greatest = dict.fromkeys(self.steps, 0.0)
         for point in self.of(quantity, pair):
             greatest[point.step] = max(greatest[point.step], point.relative)
         return np.array(list(greatest.values()))
 
-    def worst(self, quantity: str = "parameters", pair: Pair | None = None) -> Point:
-        """The point with the greatest difference. Raises ArgumentError when there is none."""
+    def worst(self, quantity: str = "parameters", pair: RunPair | None = None) -> Point:
+        """The point with the greatest difference. Raises ArgumentError if there is none."""
         points = self.of(quantity, pair)
         if not points:
             raise ArgumentError(f"the trajectory has no points of {quantity!r} between {pair}")
         return max(points, key=lambda point: point.relative)
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
-        return tuple(dict.fromkeys(point.pair for point in self.points))
-
-    @property
     def ok(self) -> bool:
-        """Whether parameters, statistics and moments stayed within the limit that float64 has; True
-        in float32.
+        """Whether parameters, statistics and moments are within the limit for float64. In float32
+        there is no limit.
         """
-        judged = [
-            each.relative
-            for each in self.points
-            if each.quantity in ("parameters", "statistics", "moments")
-        ]
+        judged = [each.relative for each in self.points if each.quantity in JUDGED]
         return bool(judged) and (self.dtype != "float64" or max(judged) <= TRAINING)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: the curves by quantity and pair, and the worst points."""
-        present = [quantity for quantity in QUANTITIES if self.of(quantity)]
+        present = [quantity for quantity in DRIFT_QUANTITIES if self.of(quantity)]
         curves = [
             {
                 "quantity": quantity,
                 "pair": list(pair),
-                "curve": [_plain(value) for value in self.curve(quantity, pair)],
+                "curve": [_to_plain(value) for value in self.curve(quantity, pair)],
             }
             for quantity in present
             for pair in self.pairs
         ]
-        worst = {quantity: {**vars(point), "relative": _plain(point.relative), "pair": list(point.pair)}
-                 for quantity in present for point in [self.worst(quantity)]}  # fmt: skip
+        worst = {}
+        for quantity in present:
+            point = self.worst(quantity)
+            plain = {"relative": _to_plain(point.relative), "pair": list(point.pair)}
+            worst[quantity] = {**vars(point), **plain}
         return {
-            "title": self.title, "dtype": self.dtype, "steps": list(self.steps), "ok": self.ok,
-            "environment": list(self.environment), "worst": worst, "curves": curves,
-        }  # fmt: skip
+            "title": self.title,
+            "dtype": self.dtype,
+            "steps": list(self.steps),
+            "ok": self.ok,
+            "environment": list(self.environment),
+            "worst": worst,
+            "curves": curves,
+        }
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def lines(self, width: int = 64) -> list[str]:
-        """The trajectory as text: a table of some steps, and the parameters' curve. width: columns
-        of the curve.
+        """The trajectory as text: a table of some steps, and the curve of the parameters.
+
+        width: the columns of the curve.
         """
-        shown = [step for step in self.steps if step in (1, 10, 100, 1000, self.steps[-1])]
-        table = [
-            ("quantity", *(f"step {step}" for step in shown), "worst tensor", "step", "between")
-        ]
-        for quantity in QUANTITIES:
-            if self.of(quantity):
-                curve, worst = self.curve(quantity), self.worst(quantity)
-                cells = [f"{curve[self.steps.index(step)]:.1e}" for step in shown]
-                table.append(
-                    (quantity, *cells, worst.tensor, str(worst.step), " and ".join(worst.pair))
-                )
-        lines = [self.title, *(f"  {line}" for line in self.environment), "", *columns(table)]
+        lines = [self.title, *(f"  {line}" for line in self.environment), "", *self._table()]
         if self.of("free"):
             lines += [
                 "  free: biases without influence on the loss, whose gradient is rounding noise; "
@@ -154,32 +144,43 @@ class Trajectory:
             ]
         return lines
 
+    def _table(self) -> list[str]:
+        shown = [step for step in self.steps if step in (1, 10, 100, 1000, self.steps[-1])]
+        heads = ("quantity", *(f"step {step}" for step in shown), "worst tensor", "step", "between")
+        table = [heads]
+        for quantity in DRIFT_QUANTITIES:
+            if self.of(quantity):
+                curve, worst = self.curve(quantity), self.worst(quantity)
+                cells = [f"{curve[self.steps.index(step)]:.1e}" for step in shown]
+                pair = " and ".join(worst.pair)
+                table.append((quantity, *cells, worst.tensor, str(worst.step), pair))
+        return list(columns(table))
 
-def _plain(value: float) -> float | str:
+
+def _to_plain(value: float) -> float | str:
     return float(value) if np.isfinite(value) else str(value)  # JSON has no infinity
 
 
 def _plot(curve: np.ndarray, steps: tuple[int, ...], width: int) -> Iterator[str]:
-    """A curve in characters, on a logarithmic scale: one row for each power of ten, the greatest in
-    each column.
+    """A curve in characters on a logarithmic scale: one row for each power of ten, and in each
+    column the greatest value.
     """
     width = min(width, len(curve))
-    columns = [part.max() for part in np.array_split(curve, width)]
-    # What is equal to the last bit stands on the lowest row, what is not finite on the highest.
-    powers = [int(np.floor(np.log10(value))) if 0 < value < np.inf else None for value in columns]
+    greatest = [part.max() for part in np.array_split(curve, width)]
+    # Values that are 0 are on the lowest row, values that are not finite on the highest.
+    powers = [int(np.floor(np.log10(value))) if 0 < value < np.inf else None for value in greatest]
     known = [power for power in powers if power is not None]
     if not known:
-        yield "    all equal" if not any(columns) else "    none of them finite"
+        yield "    all equal" if not any(greatest) else "    none of them finite"
         return
     lowest, highest = min(known), max(known)
     rows = [
         (highest if value else lowest) if power is None else power
-        for power, value in zip(powers, columns, strict=True)
+        for power, value in zip(powers, greatest, strict=True)
     ]
     for power in range(highest, lowest - 1, -1):
-        yield (
-            f"    1e{power:+03d} |" + "".join("*" if row == power else " " for row in rows).rstrip()
-        )
+        stars = "".join("*" if row == power else " " for row in rows)
+        yield f"    1e{power:+03d} |{stars.rstrip()}"
     yield "          +" + "-" * width
     first, last = str(steps[0]), str(steps[-1])
     yield f"           {first}" + last.rjust(width - len(first))
@@ -200,66 +201,82 @@ def drift(
     every: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Trajectory:
-    """Trains the same arrays on the same data by the same recipe in each framework, and compares on
-    the way.
+    """Trains the same arrays on the same data by the same recipe in each framework, and compares
+    the runs.
 
-    Compared, between every two frameworks and, if `oracle`, with plain NumPy in float64:
-    parameters, running statistics, the optimizer's moments and the loss. A bias in front of a batch
-    norm has a gradient of exactly zero; frameworks return rounding noise there, and Adam divides
-    noise by noise and makes steps as long as the rate of it. Such a bias changes no output in
-    training, so it, its moments and the running mean that it is part of stand apart, as "free",
-    unjudged.
+    It compares the parameters, the running statistics, the optimizer's moments and the loss of
+    every two runs. If `oracle`, one run is in plain NumPy in float64.
+
+    The gradient of a bias before a batch norm is exactly zero, but frameworks compute rounding
+    noise. Adam divides that noise by its own magnitude and so makes steps of the size of the
+    learning rate. Such a bias changes no output in training. So the bias, its moments and the
+    running mean that it is part of have a quantity of their own, "free", which is not judged.
 
     arrays: canonical. dtype: "float32" or "float64", to compute in. images: (examples, channels,
-    height, width). labels: (examples,). every: how many steps lie between two comparisons.
-    progress: called with the number of each step compared.
+    height, width). labels: (examples,). every: the number of steps between two comparisons.
+    progress: called with the number of each compared step.
     Raises MissingFramework, WeightsError for arrays that do not fit, ValueError for data and
     devices.
     """
     used = backends(tuple(frameworks), (device,))
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
     images = images.astype(dtype)
+    trainers = _make_trainers(used, config, arrays, recipe, len(images), dtype)
     reference = ReferenceTrainer(config, arrays, recipe)
-    trainers: dict[str, Trainer] = {}
-    for backend in used:
-        with precise((backend.framework,), dtype):
-            trainers[backend.framework] = Trainer(
-                backend.build(config, arrays), recipe, len(images)
-            )
-    names = [*trainers, *([ORACLE] if oracle else [])]
-    free = _free(reference, recipe, images, labels)
+    free = _find_free(reference, images, labels)
     points: list[Point] = []
     for step in range(every, steps + 1, every):
         after = {
-            name: _advanced(trainer, images, labels, every, dtype, free)
+            name: _advance(trainer, images, labels, every, dtype, free)
             for name, trainer in trainers.items()
         }
         if oracle:
-            after[ORACLE] = _advanced_oracle(reference, images, labels, every, free)
-        for pair in combinations(names, 2):
-            points += _points(step, pair, after[pair[0]], after[pair[1]])
+            after[ORACLE] = _advance_oracle(reference, images, labels, every, free)
+        for pair in combinations(after, 2):
+            points += _compare(step, pair, after[pair[0]], after[pair[1]])
         if progress:
             progress(step)
-    words = f"{type(recipe.optimizer).__name__}, {type(recipe.schedule).__name__}"
     return Trajectory(
-        title=f"{steps} steps of {words}, batches of {recipe.batch_size}, {config.describe()}, in {dtype}",
+        title=f"{steps} steps of {_describe(recipe)}, {config.describe()}, in {dtype}",
         dtype=dtype,
         points=tuple(points),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
     )
 
 
-def _free(
-    reference: ReferenceTrainer, recipe: Recipe, images: np.ndarray, labels: np.ndarray
+def _describe(recipe: Recipe) -> str:
+    optimizer, schedule = type(recipe.optimizer).__name__, type(recipe.schedule).__name__
+    return f"{optimizer}, {schedule}, batches of {recipe.batch_size}"
+
+
+def _make_trainers(
+    used: list[Backend],
+    config: Config,
+    arrays: Mapping[str, np.ndarray],
+    recipe: Recipe,
+    examples: int,
+    dtype: str,
+) -> dict[str, Trainer]:
+    """A trainer for each framework."""
+    trainers = {}
+    for backend in used:
+        with precise((backend.framework,), dtype):
+            model = backend.build(config, arrays)
+            trainers[backend.framework] = Trainer(model, recipe, examples)
+    return trainers
+
+
+def _find_free(
+    reference: ReferenceTrainer, images: np.ndarray, labels: np.ndarray
 ) -> frozenset[str]:
-    """What `drift` does not judge, from one step of a trainer that is thrown away."""
-    trial = ReferenceTrainer(reference.config, reference.arrays, recipe)
-    chosen = batch(recipe, len(images), 0)
+    """The tensors that `drift` does not judge, from one step of a copy of the trainer."""
+    trial = ReferenceTrainer(reference.config, reference.arrays, reference.recipe)
+    chosen = batch(reference.recipe, len(images), 0)
     trial.train_step(images[chosen], labels[chosen])
     return trial.free
 
 
-def _advanced(
+def _advance(
     trainer: Trainer,
     images: np.ndarray,
     labels: np.ndarray,
@@ -267,34 +284,36 @@ def _advanced(
     dtype: str,
     free: frozenset[str],
 ) -> Snapshot:
+    """Makes some steps and returns the state after them."""
     with precise((trainer.live.name,), dtype):
         loss = trainer.train(images, labels, steps)[-1]
         state = trainer.state()
-    return _snapshot(state.config, state.arrays, state.moments, loss, free)
+    return _take_snapshot(state.config, state.arrays, state.moments, loss, free)
 
 
-def _advanced_oracle(
+def _advance_oracle(
     reference: ReferenceTrainer,
     images: np.ndarray,
     labels: np.ndarray,
     steps: int,
     free: frozenset[str],
 ) -> Snapshot:
+    """Makes some steps and returns the state after them."""
     for _ in range(steps):
         chosen = batch(reference.recipe, len(images), reference.step)
         loss = reference.train_step(images[chosen], labels[chosen])
-    return _snapshot(reference.config, reference.arrays, reference.moments, loss, free)
+    return _take_snapshot(reference.config, reference.arrays, reference.moments, loss, free)
 
 
-def _snapshot(
+def _take_snapshot(
     config: Config,
     arrays: Mapping[str, np.ndarray],
     moments: Mapping[str, Mapping[str, np.ndarray]],
     loss: float,
     free: frozenset[str],
 ) -> Snapshot:
-    """Everything that is compared, by quantity and tensor."""
-    found: Snapshot = {quantity: {} for quantity in QUANTITIES}
+    """Everything that is compared."""
+    found: Snapshot = {quantity: {} for quantity in DRIFT_QUANTITIES}
     found["loss"]["loss"] = np.array([loss])
     for p in schema(config):
         quantity = "free" if p.name in free else "parameters" if p.trainable else "statistics"
@@ -305,7 +324,8 @@ def _snapshot(
     return found
 
 
-def _points(step: int, pair: Pair, actual: Snapshot, expected: Snapshot) -> list[Point]:
+def _compare(step: int, pair: RunPair, actual: Snapshot, expected: Snapshot) -> list[Point]:
+    """A point for each quantity that has tensors."""
     points = []
     for quantity, tensors in expected.items():
         scale = 1.0 if quantity == "free" else None

@@ -73,7 +73,7 @@ def train(
     model: nn.Module = adapter("torch").create(CONFIG, dtype="float32", device="cpu")
     epoch = steps_an_epoch(recipe(1), len(images))
     trainer = Trainer(model, recipe(epochs * epoch, seed=seed), len(images))
-    with _progress(console) as progress:
+    with _make_progress(console) as progress:
         for _ in progress.track(range(epochs), description="Training, epochs"):
             # A Trainer does not augment. Within an epoch it uses each image at most once, so new
             # copies for each epoch do the same.
@@ -86,7 +86,7 @@ def count_correct(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> i
     return int((adapter("torch").forward(model, images).argmax(axis=1) == labels).sum())
 
 
-def _progress(console: Console) -> Progress:
+def _make_progress(console: Console) -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -96,7 +96,7 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
-def _deterministic() -> None:
+def _make_deterministic() -> None:
     """Uses one thread. Several threads may add up a sum in another order."""
     import torch
 
@@ -112,7 +112,7 @@ def _check_output(path: Path) -> None:
         raise typer.BadParameter(f"the folder {path.parent} does not exist", param_hint="--output")
 
 
-def _summary(model: nn.Module, data: Split, seconds: float) -> str:
+def _summarise(model: nn.Module, data: Split, seconds: float) -> str:
     parts = (
         ("held-out digits", data.held_out_images, data.held_out_labels),
         ("training digits", data.training_images, data.training_labels),
@@ -147,10 +147,10 @@ def main(
     except (weights.MissingFramework, MissingData) as error:
         console.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
-    _deterministic()
+    _make_deterministic()
     start = time.perf_counter()
     model = train(data.training_images, data.training_labels, epochs, seed, console)
-    console.print(_summary(model, data, time.perf_counter() - start))
+    console.print(_summarise(model, data, time.perf_counter() - start))
     weights.save(output, model)
     console.print(f"Wrote {output}, {output.stat().st_size:,} bytes.", soft_wrap=True, markup=False)
 

@@ -1,4 +1,4 @@
-"""Training by a recipe, in any framework: what was done can be saved and go on in another."""
+"""Training by a recipe in any framework. A saved run can go on in another one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from weights.recipe import Recipe, batch, steps_an_epoch
 class Trainer:
     """Trains a live model of any of the three packages by a recipe.
 
-    model: a ResidualAttentionNetwork, or a block alone, which is trained with the averages of its
-        channels over positions as logits.
-    examples: images in the training data.
-    Its optimizer is the framework's own, from `<package>.training`; `model` and `optimizer` are
-    there to be used.
-    Raises ModelError for another object, ArgumentError for a model with parameters that are frozen:
-    no file would say which.
+    model: a ResidualAttentionNetwork, or a block alone; the logits of a block are the averages of
+        its channels over all positions.
+    examples: the number of images in the training data.
+    The optimizer is the framework's own, from `<package>.training`. You may use `model` and
+    `optimizer` directly.
+    Raises ModelError for another object, and ArgumentError for a model with frozen parameters,
+    because a training state does not say which are frozen.
     """
 
     def __init__(self, model: Any, recipe: Recipe, examples: int):
@@ -36,8 +36,8 @@ class Trainer:
         if frozen:
             raise ArgumentError(
                 "the model: expected every parameter to be trainable, got "
-                f"{len(frozen)} that are frozen ({frozen[0]}); a training state does not say which. "
-                f"Train such a model with {self.live.framework.package}.training"
+                f"{len(frozen)} that are frozen ({frozen[0]}); a training state does not say "
+                f"which. Train such a model with {self.live.framework.package}.training"
             )
         self.optimizer = self._module.optimizer(model, recipe)
 
@@ -47,19 +47,18 @@ class Trainer:
 
     @property
     def step(self) -> int:
-        """Updates made so far: also the position in the schedule and in the order of the data."""
+        """The number of updates, which is also the position in the schedule and in the data."""
         return int(self._module.steps_taken(self.optimizer))
 
     def train(self, images: np.ndarray, labels: np.ndarray, steps: int) -> np.ndarray:
-        """Makes `steps` updates on the batches whose turn it is.
+        """Makes `steps` updates on the next batches. Returns the losses before each, (steps,).
 
-        Returns the loss of each, (steps,), before its update.
-
-        images: (examples, channels, height, width), all of the training data, the same every time.
+        images: (examples, channels, height, width), all of the training data, the same in each
+            call.
         labels: (examples,) integers.
-        The model is left in the mode it was in.
-        Raises ArgumentError for data that do not fit, and for float64 parameters where the
-        framework would not compute in it.
+        The mode of the model does not change.
+        Raises ArgumentError for data that do not fit, and for float64 parameters if the framework
+        would not compute in float64.
         """
         if len(images) != self.examples or len(labels) != self.examples:
             raise ArgumentError(
@@ -87,7 +86,7 @@ class Trainer:
             )
 
     def state(self) -> TrainingState:
-        """A copy of everything that decides how this run goes on."""
+        """A copy of everything that is needed to continue this run."""
         return TrainingState(
             self.model.config,
             self.recipe,
@@ -99,10 +98,11 @@ class Trainer:
 
 
 def resume(state: TrainingState, framework: str, device: str | None = None) -> Trainer:
-    """A run that goes on from a state, in any framework: "torch", "jax" or "tf".
+    """Continues a run from a state.
 
-    device: "cpu" or "cuda"; by default where the framework puts new models.
-    Raises MissingFramework, and WeightsError for float64 where the framework is not set up for it.
+    framework: "torch", "jax" or "tf", whichever the run was in before. device: "cpu" or "cuda"; by
+    default, the one on which the framework puts new models.
+    Raises MissingFramework, and WeightsError for float64 if the framework is not set up for it.
     """
     model = build(state.config, state.arrays, framework, device)
     trainer = Trainer(model, state.recipe, state.examples)
