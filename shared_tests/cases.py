@@ -96,7 +96,8 @@ def name_of(case: object) -> str:
         options = "".join(
             f"-{name}={value}".replace(" ", "") for name, value in case.attention_options.items()
         )
-        return f"{case.in_channels}to{case.out_channels}-k{kernel}-s{stride}-{case.attention}{options}-{bias}"
+        block = f"{case.in_channels}to{case.out_channels}-k{kernel}-s{stride}"
+        return f"{block}-{case.attention}{options}-{bias}"
     if isinstance(case, NetworkConfig):
         kinds = case.attention if isinstance(case.attention, str) else "-".join(case.attention)
         return f"network{len(case.widths)}-{kinds}" + ("-pool" if case.stem_pool else "")

@@ -14,7 +14,7 @@ from resattn.checking.backends import precise
 from resattn.checking.cases import ATTENTION, attention_block
 from resattn.checking.crosscheck import check_model
 from resattn.checking.draws import random_arrays
-from resattn.checking.problem import draw
+from resattn.checking.problem import draw_problem
 from resattn.checking.tolerances import tolerance
 from resattn.oracle.evaluation import run
 from shared_tests.cases import ATTENTION_GRID, ATTENTION_VARIANTS, name_of
@@ -39,7 +39,7 @@ LAST = {
 
 @cache
 def problem(config, dtype="float64"):
-    return draw(config, random_arrays(config, dtype), SIZE, 4, dtype)
+    return draw_problem(config, random_arrays(config, dtype), SIZE, 4, dtype)
 
 
 def report_on(backend, config, built=None, change=None, dtype="float64"):
@@ -68,7 +68,7 @@ def test_float32(backend, config, size):
     alone moves the softmax of logits around 30, which they would be, by 1e-6 of the output."""
     arrays = random_arrays(config, "float32")
     arrays |= {name: arrays[name] / 2 for name in ("bn2.weight", "bn2.bias")}
-    posed = draw(config, arrays, size, 3, "float32")
+    posed = draw_problem(config, arrays, size, 3, "float32")
     with precise((backend.framework,), "float32"):
         model = backend.build(config, arrays)
         outputs = {

@@ -125,7 +125,7 @@ def read_terminal(shown: Scene, ascii_only: bool) -> list[tuple[str, set[str]]]:
     nodes, joined = [], None
     text = terminal.lines(shown, ascii_only=ascii_only)
     gutter = max(len(line[0][0]) for line in text[-1:])  # the last line's is blank
-    for line in terminal.plain(text).splitlines()[1:-1]:
+    for line in terminal.strip_colours(text).splitlines()[1:-1]:
         left = line[:gutter].ljust(gutter)
         symbols = [(place, c) for place, c in enumerate(left[::2]) if c in SYMBOLS[ascii_only]]
         if not line[gutter:].strip() and any(c in LEVEL[ascii_only] for c in left[1::2]):
@@ -364,6 +364,8 @@ def measure_luminance(colour: str) -> float:
 def test_the_terminal_has_80_columns():
     for config, size in [*BLOCKS, *NETWORKS]:
         for ascii_only in (False, True):
-            text = terminal.plain(terminal.lines(scene_of(config, size), ascii_only=ascii_only))
+            text = terminal.strip_colours(
+                terminal.lines(scene_of(config, size), ascii_only=ascii_only)
+            )
             assert max(map(len, text.splitlines())) <= 80, text
             assert text.isascii() or not ascii_only

@@ -498,7 +498,10 @@ def test_one_value_a_channel_cannot_be_normalised(framework, batch):
     model = build(BLOCK, random_arrays(BLOCK), framework)
     before = export(model)
     on_tensorflow = framework == "tf" and "tensorflow" in adapter("tf").versions()
-    empty = "input: expected at least one image, got none: TensorFlow's convolutions fail on an empty batch"
+    empty = (
+        "input: expected at least one image, got none: TensorFlow's convolutions fail on an empty "
+        "batch"
+    )
     with raises(
         ValueError,
         empty

@@ -12,7 +12,7 @@ from resattn.checking.backends import precise
 from resattn.checking.cases import ATTENTION, attention_block
 from resattn.checking.crosscheck import check_model
 from resattn.checking.draws import random_arrays
-from resattn.checking.problem import draw
+from resattn.checking.problem import draw_problem
 from shared_tests.cases import NETWORKS, REPRESENTATIVE, name_of
 from weights import BlockConfig
 from weights.live import LiveModel
@@ -20,7 +20,7 @@ from weights.live import LiveModel
 
 @cache
 def problem(config, size, dtype):
-    return draw(config, random_arrays(config, dtype), size, 4, dtype)
+    return draw_problem(config, random_arrays(config, dtype), size, 4, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -89,7 +89,7 @@ def configs(draw_from):
 @given(drawn=configs())
 def test_drawn_configurations(backend, drawn):
     config, size, seed = drawn
-    posed = draw(config, random_arrays(config, "float64", seed), size, 3, "float64", seed)
+    posed = draw_problem(config, random_arrays(config, "float64", seed), size, 3, "float64", seed)
     # Not where rounding decides, as the oracle sees it before any framework runs. In front of a
     # batch norm, say, the only weight of a 1x1 kernel with one input channel cancels out, and its
     # training gradient is made of rounding errors.

@@ -195,10 +195,12 @@ def test_the_face_of_resattn_loads_nothing():
 
 
 ONE_BLOCK = {
-    "pytorch_impl": "import pytorch_impl, weights; weights.export(pytorch_impl.ResidualBlockWithAttention(3, 4, 3, 2))",
-    "jax_impl": "import jax_impl, weights; from flax import nnx\n"
-    "weights.export(jax_impl.ResidualBlockWithAttention(3, 4, 3, 2, rngs=nnx.Rngs(0)))",
-    "tf_impl": "import tf_impl, weights; weights.export(tf_impl.ResidualBlockWithAttention(3, 4, 3, 2))",
+    "pytorch_impl": "from pytorch_impl import ResidualBlockWithAttention as Block\n"
+    "import weights; weights.export(Block(3, 4, 3, 2))",
+    "jax_impl": "from jax_impl import ResidualBlockWithAttention as Block\n"
+    "import weights; from flax import nnx; weights.export(Block(3, 4, 3, 2, rngs=nnx.Rngs(0)))",
+    "tf_impl": "from tf_impl import ResidualBlockWithAttention as Block\n"
+    "import weights; weights.export(Block(3, 4, 3, 2))",
 }
 
 

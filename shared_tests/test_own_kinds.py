@@ -15,7 +15,7 @@ import pytest
 from resattn.checking.backends import precise
 from resattn.checking.crosscheck import check_model, crosscheck
 from resattn.checking.draws import random_arrays
-from resattn.checking.problem import draw
+from resattn.checking.problem import draw_problem
 from weights import (
     BlockConfig,
     NetworkConfig,
@@ -153,7 +153,10 @@ def test_everything_agrees(framework, graph, dtype):
     assert report.ok, str(report)
     compared = {row.tensor for row in report.rows}
     assert {"attention.gain", "attention.conv.weight", "attention.norm.running_var"} <= compared
-    stands_in = f"attention 'gain' has no graph of its own: its {FRAMEWORKS[framework].label} module, in float64, stands in"
+    stands_in = (
+        f"attention 'gain' has no graph of its own: its {FRAMEWORKS[framework].label} module, in "
+        "float64, stands in"
+    )
     assert any(stands_in in note for note in report.notes) == (graph is None)
 
 
@@ -162,7 +165,7 @@ def test_the_stand_in_is_the_oracle(framework):
     for graph in (gain_graph, None):
         register_gain([framework], graph)
         config = block()
-        results.append(draw(config, random_arrays(config, "float64"), (8, 6), 3, "float64"))
+        results.append(draw_problem(config, random_arrays(config, "float64"), (8, 6), 3, "float64"))
     first, second = (problem.expected for problem in results)
     for quantity, tensors in first.items():
         for name, array in tensors.items():
@@ -198,7 +201,7 @@ def test_one_that_computes_something_else_is_found(all_frameworks, graph):
 def test_one_number_off_is_found(backend):
     register_gain([backend.framework])
     config = block()
-    posed = draw(config, random_arrays(config, "float64"), (8, 6), 3, "float64")
+    posed = draw_problem(config, random_arrays(config, "float64"), (8, 6), 3, "float64")
     arrays = {name: array.copy() for name, array in posed.arrays.items()}
     arrays["attention.gain"][2] += 1e-6
     with precise((backend.framework,), "float64"):

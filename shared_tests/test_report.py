@@ -12,7 +12,7 @@ import pytest
 
 from resattn.checking.crosscheck import crosscheck
 from resattn.checking.draws import random_arrays, random_input
-from resattn.reporting.page import Page, drawing, write
+from resattn.reporting.page import Page, drawing, write_page
 from resattn.tracing.trace import trace
 from shared_tests.cases import NETWORKS
 from weights import BlockConfig, Report
@@ -159,10 +159,10 @@ def test_a_network_has_its_own_drawing(torch):
 
 
 def test_a_page_is_replaced_when_it_is_whole(report, tmp_path):
-    write(tmp_path / "x.html", make_page(report))
+    write_page(tmp_path / "x.html", make_page(report))
     assert (tmp_path / "x.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
     with pytest.raises(FileNotFoundError, match="the folder"):
-        write(tmp_path / "nowhere" / "x.html", make_page(report))
+        write_page(tmp_path / "nowhere" / "x.html", make_page(report))
 
 
 # In a browser

@@ -10,7 +10,7 @@ import pytest
 from resattn.checking.backends import precise
 from resattn.checking.crosscheck import check_model, crosscheck
 from resattn.checking.draws import random_arrays
-from resattn.checking.problem import draw
+from resattn.checking.problem import draw_problem
 from shared_tests.cases import NETWORKS
 from weights import BlockConfig, NetworkConfig, export, load, schema
 from weights.frameworks import framework_named
@@ -23,7 +23,7 @@ SIZE = (8, 6)
 
 @cache
 def problem(config=BLOCK, size=SIZE, dtype="float64"):
-    return draw(config, random_arrays(config, dtype), size, 4, dtype)
+    return draw_problem(config, random_arrays(config, dtype), size, 4, dtype)
 
 
 def outcome(backend, change, config=BLOCK, size=SIZE, dtype="float64"):
@@ -211,7 +211,7 @@ def test_same_padding_on_odd_sizes_is_no_mistake(jax):
     """Why sizes must be even too: at odd sizes SAME pads as PyTorch does, and a test on them alone
     would pass.
     """
-    posed = draw(BLOCK, random_arrays(BLOCK, "float64"), (9, 7), 4, "float64")
+    posed = draw_problem(BLOCK, random_arrays(BLOCK, "float64"), (9, 7), 4, "float64")
     from resattn.checking.backends import Backend
 
     backend = Backend("jax", "cpu")

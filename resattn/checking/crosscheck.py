@@ -11,7 +11,7 @@ import numpy as np
 
 from resattn.checking.backends import Backend, Quantities, backends, measure, precise
 from resattn.checking.draws import random_arrays
-from resattn.checking.problem import Problem, checked_inputs, draw, near_kink, pose
+from resattn.checking.problem import Problem, checked_inputs, draw_problem, near_kink, pose
 from resattn.checking.tolerances import QUANTITIES, tolerance
 from resattn.oracle.stand_in import framework_of_kind
 from weights import Difference, Report, difference, schema
@@ -51,8 +51,8 @@ def crosscheck(
     inputs: (batch, channels, height, width); None for random ones of `size` (height, width), drawn
     so that no relu comes near its kink and no tensor is ill-conditioned. progress: called with a
     line before each step.
-    Raises WeightsError for arrays that do not fit, ArgumentError for bad inputs, devices and dtypes,
-    MissingFramework.
+    Raises WeightsError for arrays that do not fit, ArgumentError for bad inputs, devices and
+    dtypes, MissingFramework.
     """
     tell = progress or (lambda line: None)
     frameworks, devices = _names("frameworks", frameworks), _names("devices", devices)
@@ -67,7 +67,7 @@ def crosscheck(
     tell("oracle")
     if inputs is None:
         size = probe_size(config) if size is None else size
-        problem = draw(
+        problem = draw_problem(
             config, arrays, pair_of("size", size), at_least("batch", batch, 1), dtype, seed, tell
         )
     else:
@@ -99,11 +99,12 @@ def crosscheck(
 
 def _notes(config: Config) -> list[str]:
     """What the oracle is not."""
+    unknown = [kind for kind in own_kinds(config) if ATTENTION[kind].graph is None]
+    labels = {kind: FRAMEWORKS[framework_of_kind(kind)].label for kind in unknown}
     return [
-        f"attention {kind!r} has no graph of its own: its {FRAMEWORKS[framework_of_kind(kind)].label} "
-        "module, in float64, stands in for it"
-        for kind in own_kinds(config)
-        if ATTENTION[kind].graph is None
+        f"attention {kind!r} has no graph of its own: its {label} module, in float64, stands in "
+        "for it"
+        for kind, label in labels.items()
     ]
 
 

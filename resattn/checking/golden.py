@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from resattn.checking.cases import ATTENTION, attention_block
 from resattn.checking.draws import random_arrays
-from resattn.checking.problem import Problem, draw, graph_for
+from resattn.checking.problem import Problem, draw_problem, graph_for
 from weights import BlockConfig, NetworkConfig
 from weights.config import Config, config_from_json
 from weights.files.atomic import write_atomically
@@ -54,7 +54,7 @@ def make(name: str) -> Problem:
     """
     config, size = CASES[name]
     problems = (
-        draw(config, random_arrays(config, "float32", seed), size, 4, "float32", seed)
+        draw_problem(config, random_arrays(config, "float32", seed), size, 4, "float32", seed)
         for seed in range(11, 21)
     )
     return next(problem for problem in problems if problem.risk <= 1)

@@ -88,8 +88,8 @@ def precision(
     float64 oracle.
 
     A quantity is named "mixed bfloat16 eval output"; its tolerance is the bound of
-    `resattn.checking.tolerances` times the format's eps, the same for all frameworks. `table(report)`
-    shows it in units of eps.
+    `resattn.checking.tolerances` times the format's eps, the same for all frameworks.
+    `table(report)` shows it in units of eps.
     arrays: canonical; None for random ones, and then gradients are measured too, with weights drawn
         clear of kinks.
     inputs: (batch, channels, height, width); None for random ones of `size` (height, width).
@@ -124,8 +124,9 @@ def precision(
             for regime in regimes:
                 tell(f"{regime} {form}")
                 rows += measure(task, form, regime, used)
+    shape = " x ".join(map(str, tasks[0].x.shape))
     return Report(
-        title=f"{config.describe()} in {' and '.join(formats)}, input {' x '.join(map(str, tasks[0].x.shape))}",
+        title=f"{config.describe()} in {' and '.join(formats)}, input {shape}",
         rows=tuple(rows),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
         notes=tuple(notes),

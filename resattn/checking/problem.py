@@ -101,7 +101,7 @@ def pose(
     return Problem(found, arrays, x, cotangent, expected, scales, margin, movement)
 
 
-def draw(
+def draw_problem(
     config: Config,
     arrays: Mapping[str, np.ndarray],
     size: tuple[int, int],

@@ -149,7 +149,7 @@ def write_page(
     """Writes the page in --html, which shows a cross-check and a trace; makes the missing one."""
     from resattn.checking.backends import flags
     from resattn.checking.crosscheck import crosscheck
-    from resattn.reporting.page import Page, drawing, write
+    from resattn.reporting.page import Page, drawing, write_page
     from resattn.tracing.trace import trace_frameworks
 
     config, arrays, options = request.config, request.arrays, request.options
@@ -160,5 +160,5 @@ def write_page(
             reports = {config.describe(): crosscheck(config, arrays, **options, progress=show_step)}
         command = ["resattn", *sys.argv[1:]]
         settings = flags(options["frameworks"], options["dtype"] or "float32")
-        write(path, Page(reports, found, drawing(config, found), command, settings))
+        write_page(path, Page(reports, found, drawing(config, found), command, settings))
     typer.echo(f"Wrote {path}.")

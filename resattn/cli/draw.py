@@ -69,7 +69,7 @@ def draw(
 
     Without FILE and --config the model is the block from 64 to 128 channels with stride 2.
     """
-    from resattn.drawing.pictures import block_of, save, scene_of
+    from resattn.drawing.pictures import block_of, save_picture, scene_of
     from weights import BlockConfig
     from weights.errors import ArgumentError
 
@@ -86,7 +86,7 @@ def draw(
     if to is None:
         draw_on_terminal(picture)
         return
-    save(picture, to, dark, scale, force)
+    save_picture(picture, to, dark, scale, force)
     typer.echo(f"{to}: {shown.describe()}")
 
 
@@ -96,7 +96,7 @@ def draw_on_terminal(picture: Scene) -> None:
 
     drawn = lines(picture)
     try:
-        plain(drawn).encode(sys.stdout.encoding or "ascii")
+        strip_colours(drawn).encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
         drawn = lines(picture, ascii_only=True)
     for line in drawn:

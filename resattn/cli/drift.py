@@ -63,10 +63,10 @@ def drift(
     """
     from resattn.checking.draws import random_arrays
     from resattn.training import drift as training
-    from resattn.training.train_digits import CONFIG
+    from resattn.training.train_digits import DIGITS_CONFIG
 
     described, arrays = read_model(file, config)
-    described = described or CONFIG
+    described = described or DIGITS_CONFIG
     compared = parse_frameworks(frameworks, described)
     check_options(compared, oracle, dtype)
     arrays = random_arrays(described, dtype, seed) if arrays is None else arrays

@@ -56,7 +56,7 @@ def draw(
         config, size = block_of(config, block, size)
     shown = scene_of(config, size, opened)
     if to is not None:
-        save(shown, Path(to), dark, scale, force)
+        save_picture(shown, Path(to), dark, scale, force)
     return shown
 
 
@@ -92,7 +92,7 @@ def block_of(config: Config, name: str, size: Pair | None) -> tuple[BlockConfig,
     return blocks[name], (rows.size, cols.size)
 
 
-def save(
+def save_picture(
     shown: Scene, target: Path, dark: bool | None = None, scale: float = 1, force: bool = False
 ) -> None:
     """Writes a picture in the format of the suffix of `target`.
@@ -148,7 +148,7 @@ def png(text: str, scale: float) -> bytes:
 def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     for name, config in README_PICTURES.items():
-        save(scene_of(config), PICTURES / name, force=True)
+        save_picture(scene_of(config), PICTURES / name, force=True)
 
 
 if __name__ == "__main__":

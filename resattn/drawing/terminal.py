@@ -69,7 +69,7 @@ def lines(scene: Scene, columns: int = COLUMNS, ascii_only: bool = False) -> lis
     return [tuple((words.translate(ASCII_MARKS), form) for words, form in line) for line in written]
 
 
-def plain(text: Iterable[TextLine]) -> str:
+def strip_colours(text: Iterable[TextLine]) -> str:
     """The lines without colours."""
     return "\n".join("".join(words for words, _ in line).rstrip() for line in text)
 

@@ -80,8 +80,9 @@ def adam(
 
 
 class ReferenceTrainer:
-    """As `weights.files.training.Trainer`, for one batch at a time: arrays and moments by canonical name,
-    float64.
+    """As `resattn.training.trainer.Trainer`, for one batch at a time, in float64.
+
+    arrays, moments: by canonical name.
 
     free: the parameters whose gradient is exactly zero whatever the data, and the running means
     that they are part of, as the last step showed.

@@ -425,7 +425,7 @@ def _annotate(node: SceneNode, relative: float | None, wrong: bool) -> SceneNode
     return replace(node, lines=lines, form="wrong" if wrong else node.form)
 
 
-def write(path: Path, page: Page) -> None:
+def write_page(path: Path, page: Page) -> None:
     """Writes the page. An existing file is replaced only once the page is complete."""
     content = page.html()
     write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))

@@ -11,7 +11,7 @@ import numpy as np
 from resattn.checking.backends import backends, precise
 from resattn.checking.crosscheck import ORACLE
 from resattn.checking.draws import random_arrays, random_cotangent
-from resattn.checking.problem import checked_inputs, draw, near_kink
+from resattn.checking.problem import checked_inputs, draw_problem, near_kink
 from resattn.checking.tolerances import tolerance
 from resattn.oracle import evaluation as reference
 from resattn.oracle.node import backward
@@ -194,7 +194,7 @@ def trace_frameworks(
             )
         progress("draw inputs")
         sides = pair_of("size", probe_size(config) if size is None else size)
-        inputs = draw(config, arrays, sides, at_least("batch", batch, 1), dtype, seed).x
+        inputs = draw_problem(config, arrays, sides, at_least("batch", batch, 1), dtype, seed).x
     x = checked_inputs(inputs, config, dtype)
     with precise(frameworks, dtype):
         models: dict[str, Any] = {backend.name: backend.build(config, arrays) for backend in used}

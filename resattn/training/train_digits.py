@@ -25,7 +25,7 @@ from weights.recipe import SGD, Cosine, Optimizer, Recipe, steps_an_epoch
 if TYPE_CHECKING:
     from torch import nn
 
-CONFIG = weights.NetworkConfig(
+DIGITS_CONFIG = weights.NetworkConfig(
     in_channels=1,
     classes=10,
     widths=(16, 32, 64),
@@ -70,7 +70,7 @@ def train(
 
     torch.manual_seed(seed)
     random = np.random.RandomState(seed)
-    model: nn.Module = adapter("torch").create(CONFIG, dtype="float32", device="cpu")
+    model: nn.Module = adapter("torch").create(DIGITS_CONFIG, dtype="float32", device="cpu")
     epoch = steps_an_epoch(recipe(1), len(images))
     trainer = Trainer(model, recipe(epochs * epoch, seed=seed), len(images))
     with _make_progress(console) as progress:
