@@ -440,7 +440,7 @@ def test_float64_without_x64(jax):
         build(BLOCK, random_arrays(BLOCK, "float64"), "jax")
     model = build(BLOCK, random_arrays(BLOCK), "jax")
     with raises(
-        WeightsError, "cannot load float64 arrays: JAX computes in 32 bits unless told otherwise"
+        WeightsError, "cannot load float64 arrays: JAX computes in 32 bits by default"
     ):
         load(model, random_arrays(BLOCK, "float64"))
 

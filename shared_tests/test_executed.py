@@ -478,7 +478,7 @@ REPLACED: dict[str, tuple[tuple[Config, tuple[int, int]], str, str, Callable[...
     "triplet's axes not swapped": (
         one("triplet"),
         "attention.triplet",
-        "swapped",
+        "swap_axes",
         lambda own, layers: lambda x, first, second: x,
         "drawn is maximum over rows .*of bn2",
     ),
@@ -499,7 +499,7 @@ REPLACED: dict[str, tuple[tuple[Config, tuple[int, int]], str, str, Callable[...
     "the parts exchanged": (
         (attention_block("coordinate", {}, size=(8, 8)), (8, 8)),
         "attention.coordinate",
-        "parted",
+        "split_at",
         lambda own, layers: lambda *arguments: own(*arguments)[::-1],
         "executed is attention.conv_h: .* of part 2 of 2",
     ),

@@ -31,6 +31,7 @@ ALLOWED = {
 BY_NAME = {
     "weights/live.py": {"f'{package}.{name}'"},
     "tf_impl/bridge/adapter.py": {"BACKEND", "jax", "torch", "tensorflow"},
+    "tf_impl/bridge/native.py": {"jax", "torch", "tensorflow"},
     "tf_impl/bridge/recorder.py": {"jax", "torch", "tensorflow"},
 }
 

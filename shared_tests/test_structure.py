@@ -27,19 +27,23 @@ NATIVE_ARGUMENTS = {
     "device", "rngs", "name", "training",
     "param_dtype",  # Flax' way to compute in one dtype and hold another; PyTorch has autocast, Keras its dtype policies
 }  # fmt: skip
-NATIVE_METHODS = {"reset_parameters", "get_config", "compute_output_shape"}
+NATIVE_METHODS = {
+    "reset_parameters", "get_config", "compute_output_shape",
+    "children",  # PyTorch's modules have it
+}  # fmt: skip
 # Names that only one framework has a use for, each with its reason where it is defined.
 NATIVE_NAMES = {
-    "FLOAT64_HELP", "checked", "check_held",  # 64 bits need a setting in JAX
-    "Sequential",                             # Keras' own casts to another dtype
-    "unbiased",                               # PyTorch's batch norm does it inside
-    "with_wide_bias",                         # Flax adds biases up in the format
-    "BACKEND",                                # Keras runs on three
-    "read_file", "write_file",                # files of PyTorch and Keras
-    "TAKEN",                                  # PyTorch's optimizers do not count their steps
-    "MOMENTS",                                # Optax calls moments by other names
+    "FLOAT64_HELP", "check_dtype",          # 64 bits need a setting in JAX
+    "Sequential",                           # Keras' own casts to another dtype
+    "unbias_variance",                      # PyTorch's batch norm does it inside
+    "cast_operands",                        # Flax adds biases up in the dtype of the input
+    "BACKEND", "keras_device", "device_scope", "pullback", "compile_update",  # Keras runs on three
+    "training_mode", "modes",               # in Keras the mode is an argument of the call
+    "from_numpy",                           # PyTorch shares its memory with NumPy
+    "read_file", "write_file",              # files of PyTorch and Keras
+    "STEPS",                                # PyTorch's optimizers do not count their steps
+    "MOMENTS",                              # Optax calls moments by other names
     "Schedule", "Optimizer", "SGD", "Adam", "AdamW",  # Keras' own mean other things by the same arguments
-    "relu", "sigmoid", "hard_sigmoid", "hard_swish",  # a function of the framework, or ours where that is not exact
 }  # fmt: skip
 
 
@@ -78,8 +82,8 @@ def members(init: ast.FunctionDef) -> list[str]:
     targets = (
         target
         for node in ast.walk(init)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self"
     )
     return list(
@@ -171,7 +175,7 @@ def test_the_same_members_in_the_same_order(package, file, name):
             for item in classes(where, file)[name].body
             if getattr(item, "name", "") == "__init__"
         )
-        return [member for member in members(init) if member not in ("built", "options")]
+        return [member for member in members(init) if member not in ("built", "arguments")]
 
     assert of(package) == of("pytorch_impl")
 

@@ -23,7 +23,7 @@ from shared_tests.cases import NETWORKS, name_of
 from weights import BlockConfig, export, load
 from weights.frameworks import LAYOUTS
 from weights.live import adapter, build, part
-from weights.stages import Recording
+from weights.stages import Recording, stage
 
 # Square kernels and as many channels behind as in front, so that transposed and swapped tensors
 # have shapes that fit; four channels, so that orders of them can be tried.
@@ -524,6 +524,16 @@ def planted_in_torch(plants, mode, config=BLOCK, x=None, precision="float32"):
     return trace({"theirs": model}, x, config=config, arrays=arrays, modes=(mode,))
 
 
+def marked(name, function):
+    """A function in the place of one of ours, marked as that is."""
+
+    def replacement(x):
+        return function(x)
+
+    replacement.__name__ = name
+    return stage(replacement)
+
+
 def test_several_in_layers(torch):
     names = ("SAME padding", "eps of Keras", "TF32", "train mode left on")
     found = planted_in_torch([(IN_LAYERS[name][3], IN_LAYERS[name][0]) for name in names], "eval")
@@ -576,7 +586,7 @@ def test_activations(torch, monkeypatch, name):
 
     other = torch.tanh if name == "tanh" else getattr(functional(), name)
     for module in (pytorch_impl.block, pytorch_impl.attention.se):
-        monkeypatch.setattr(module, "relu", other)
+        monkeypatch.setattr(module, "relu", marked("relu", other))
     found = planted_in_torch([], "eval", x=3 * images())
     hidden = [] if name == "relu6" else ["attention.relu"]  # nothing there comes to 6
     assert [finding.stage for finding in found.findings] == ["relu", *hidden, "output"], str(found)
@@ -590,7 +600,8 @@ def test_activations(torch, monkeypatch, name):
 def test_gates(torch, monkeypatch):
     import pytorch_impl.layers
 
-    monkeypatch.setitem(pytorch_impl.layers.GATES, "sigmoid", lambda x: (0.2 * x + 0.5).clamp(0, 1))
+    other = marked("sigmoid", lambda x: (0.2 * x + 0.5).clamp(0, 1))
+    monkeypatch.setattr(pytorch_impl.layers, "sigmoid", other)
     found = planted_in_torch([], "eval")
     only(found, "attention.sigmoid", "activation")
     assert "hard_sigmoid (0.2 x + 0.5) instead of sigmoid" in str(found)
@@ -659,9 +670,9 @@ def test_biased_statistics(framework, monkeypatch):
             bn.register_forward_hook(_biased)
     else:
         normalization = __import__(
-            f"{LAYOUTS[framework].package}.normalization", fromlist=["unbiased"]
+            f"{LAYOUTS[framework].package}.normalization", fromlist=["unbias_variance"]
         )
-        monkeypatch.setattr(normalization, "unbiased", lambda variance, n: variance)
+        monkeypatch.setattr(normalization, "unbias_variance", lambda variance, n: variance)
     found = trace({"theirs": model}, images(), modes=("train",))
     assert [finding.stage for finding in found.findings] == [
         f"{bn}.running_var" for bn in ("bn1", "bn2", "shortcut.1")

@@ -107,7 +107,7 @@ def short(monkeypatch):
     ten of them.
     """
     if "keras" in sys.modules and adapter("tf").BACKEND == "tensorflow":
-        monkeypatch.setattr(part("tf", "training"), "_compiled", lambda update, variables: update)
+        monkeypatch.setattr(part("tf", "training"), "compile_update", lambda update, variables: update)
 
 
 def trainer_of(framework, recipe, config=NETWORK, dtype="float64") -> Trainer:

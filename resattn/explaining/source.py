@@ -85,8 +85,7 @@ LINES: dict[str, tuple[tuple[str, ...], ...]] = {
         (),
         (),
         ("relu",),
-        ("conv1", "conv2", "conv3", "conv4"),
-        ("norm1", "norm2", "norm3", "norm4"),
+        (*(f"conv{step}" for step in range(1, 5)), *(f"norm{step}" for step in range(1, 5))),
         (),
     ),
     "GlobalContext": (
@@ -160,7 +159,7 @@ LINES: dict[str, tuple[tuple[str, ...], ...]] = {
         (),
         (),
     ),
-    "RelativePositions": ((), (), (), (), (), (), (), ("",)),
+    "RelativePositions": ((), (), (), (), (), (), (), (), (), (), ("",)),
 }
 
 # The classes of each attention kind: of the module itself (""), and of the modules in it.
