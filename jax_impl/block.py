@@ -85,7 +85,7 @@ class ResidualBlockWithAttention(nnx.Module):
     @classmethod
     def from_config(cls, config: BlockConfig, **options: Any) -> ResidualBlockWithAttention:
         """The block of a config. options: dtype, param_dtype and rngs."""
-        return cls(**config.to_dict(), **options)
+        return cls(**vars(config), **options)
 
     def __call__(self, x: Maps) -> NewMaps:
         check_images(x, self.in_channels)

@@ -35,7 +35,7 @@ def logits(output: Outputs) -> Logits:
 def cross_entropy(
     logits: Logits,
     labels: Labels,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Scalar = 0.0,
 ) -> Scalar:
     """The mean cross-entropy of a batch, with label smoothing (Szegedy et al. 2016, section 7).
 
@@ -126,7 +126,7 @@ def train_step(
 
 @nnx.jit
 def _loss_and_slopes(
-    model: nnx.Module, x: Maps, labels: Labels, label_smoothing: float
+    model: nnx.Module, x: Maps, labels: Labels, label_smoothing: float | Scalar
 ) -> tuple[Scalar, nnx.State]:
     return nnx.value_and_grad(
         lambda model: cross_entropy(logits(model(x)), labels, label_smoothing)

@@ -82,7 +82,7 @@ class ResidualBlockWithAttention(nn.Module):
     @classmethod
     def from_config(cls, config: BlockConfig, **options: Any) -> ResidualBlockWithAttention:
         """The block of a config. options: dtype and device."""
-        return cls(**config.to_dict(), **options)
+        return cls(**vars(config), **options)
 
     def forward(self, x: Maps) -> NewMaps:
         check_images(x, self.in_channels)

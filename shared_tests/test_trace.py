@@ -23,7 +23,8 @@ from shared_tests.cases import NETWORKS, name_of
 from weights import BlockConfig, export, load
 from weights.frameworks import LAYOUTS
 from weights.live import adapter, build, part
-from weights.stages import Recording, stage
+from weights.stages import Recording
+from weights.stages import stage as mark
 
 # Square kernels and as many channels behind as in front, so that transposed and swapped tensors
 # have shapes that fit; four channels, so that orders of them can be tried.
@@ -531,7 +532,7 @@ def marked(name, function):
         return function(x)
 
     replacement.__name__ = name
-    return stage(replacement)
+    return mark(replacement)
 
 
 def test_several_in_layers(torch):

@@ -106,7 +106,7 @@ class ResidualBlockWithAttention(keras.layers.Layer):
     ) -> ResidualBlockWithAttention:
         """The block of a config, a BlockConfig or what Keras saved. options: dtype and name."""
         if isinstance(config, BlockConfig):
-            return cls(**config.to_dict(), **options)
+            return cls(**vars(config), **options)
         return super().from_config(config)
 
     def get_config(self) -> dict[str, Any]:

@@ -2,29 +2,49 @@
 
 In one call a size has one value wherever its name occurs. A type checker sees the tensor type with
 its axes. At run time a name is `keras.KerasTensor`. With the environment variable
-RESATTN_CHECK_SHAPES=1 it is jaxtyping's type of any tensor, since Keras runs on three backends.
-jaxtyping's import hook checks it at every call.
+RESATTN_CHECK_SHAPES=1 it is a type that jaxtyping's import hook checks at every call. Tensors of a
+graph that have a size which is not known before the graph runs pass unchecked.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from keras import KerasTensor
 
 CHECKED = os.environ.get("RESATTN_CHECK_SHAPES") == "1"
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from keras import KerasTensor as Tensor
 elif CHECKED:
-    from typing import Any as Tensor
+    import jaxtyping
 
-    from jaxtyping import Float, Int
-else:
-    from keras import KerasTensor as Tensor
+    class _Checked(type):
+        """The type of tensors of one of jaxtyping's types, and of graphs with unknown sizes."""
+
+        annotation: Any
+
+        def __instancecheck__(cls, value: Any) -> bool:
+            return None in getattr(value, "shape", ()) or isinstance(value, cls.annotation)
 
     class Float:
-        """Takes the place of jaxtyping's types: Float[Tensor, axes] is Tensor."""
+        """jaxtyping's Float of any tensor, since Keras runs on three backends."""
+
+        def __class_getitem__(cls, item: tuple[type, str]) -> type:
+            annotation = jaxtyping.Float[Any, item[1]]
+            return _Checked(annotation.__name__, (), {"annotation": annotation})
+
+    class Int:
+        """jaxtyping's Int in the same way."""
+
+        def __class_getitem__(cls, item: tuple[type, str]) -> type:
+            annotation = jaxtyping.Int[Any, item[1]]
+            return _Checked(annotation.__name__, (), {"annotation": annotation})
+else:
+
+    class Float:
+        """Takes the place of jaxtyping's types: Float[KerasTensor, axes] is KerasTensor."""
 
         def __class_getitem__(cls, item: tuple[type, str]) -> type:
             return item[0]
@@ -32,35 +52,35 @@ else:
     Int = Float
 
 # Maps, and maps of another size, or of another size and other channels.
-Maps = Float[Tensor, "batch height width channels"]
-ResizedMaps = Float[Tensor, "batch rows cols channels"]
-NewMaps = Float[Tensor, "batch rows cols new_channels"]
-MapPairs = Float[Tensor, "batch height width 2"]
+Maps = Float[KerasTensor, "batch height width channels"]
+ResizedMaps = Float[KerasTensor, "batch rows cols channels"]
+NewMaps = Float[KerasTensor, "batch rows cols new_channels"]
+MapPairs = Float[KerasTensor, "batch height width 2"]
 
 # One value per channel: of each image, of the batch, and of each image as a sequence.
-ChannelValues = Float[Tensor, "batch 1 1 channels"]
-ChannelVector = Float[Tensor, " channels"]
-ChannelSequence = Float[Tensor, "batch channels 1"]
+ChannelValues = Float[KerasTensor, "batch 1 1 channels"]
+ChannelVector = Float[KerasTensor, " channels"]
+ChannelSequence = Float[KerasTensor, "batch channels 1"]
 
 # One value per position.
-PositionValues = Float[Tensor, "batch height width 1"]
+PositionValues = Float[KerasTensor, "batch height width 1"]
 
 # Self-attention. Scores are of one position (a row) for another (a column).
-Tokens = Float[Tensor, "batch positions channels"]
-Heads = Float[Tensor, "batch heads positions features"]
-Scores = Float[Tensor, "batch heads positions positions"]
-ScoresByDistance = Float[Tensor, "batch heads lines size distances"]
-ScoresByPosition = Float[Tensor, "batch heads lines size size"]
+Tokens = Float[KerasTensor, "batch positions channels"]
+Heads = Float[KerasTensor, "batch heads positions features"]
+Scores = Float[KerasTensor, "batch heads positions positions"]
+ScoresByDistance = Float[KerasTensor, "batch heads lines size distances"]
+ScoresByPosition = Float[KerasTensor, "batch heads lines size size"]
 
 # Classification. Outputs are those of a network (batch classes) or a block.
-Vectors = Float[Tensor, "batch channels"]
-Logits = Float[Tensor, "batch classes"]
-Labels = Int[Tensor, " batch"]
-Outputs = Float[Tensor, "batch *positions classes"]
-Count = Int[Tensor, ""]
-Scalar = Float[Tensor, ""]
+Vectors = Float[KerasTensor, "batch channels"]
+Logits = Float[KerasTensor, "batch classes"]
+Labels = Int[KerasTensor, " batch"]
+Outputs = Float[KerasTensor, "batch *positions classes"]
+Count = Int[KerasTensor, ""]
+Scalar = Float[KerasTensor, ""]
 
 # Any shape: the same shape, shapes that broadcast to the same, and shapes that have no relation.
-Values = Float[Tensor, "*shape"]
-BroadcastValues = Float[Tensor, "*#shape"]
-AnyValues = Float[Tensor, "..."]
+Values = Float[KerasTensor, "*shape"]
+BroadcastValues = Float[KerasTensor, "*#shape"]
+AnyValues = Float[KerasTensor, "..."]

@@ -115,12 +115,12 @@ class Optimizer(keras.optimizers.Optimizer):
                 name: self.add_optimizer_variables(variables, name) for name in self.moment_names
             }
 
-    def moment(self, name: str, variable: keras.Variable) -> keras.Variable:
+    def moment(self, name: str, variable: Any) -> keras.Variable:
         """A moment of a variable."""
         return self.moment_variables[name][self._get_variable_index(variable)]
 
     def update_moment(
-        self, name: str, variable: keras.Variable, old: float, new: float, value: Values
+        self, name: str, variable: Any, old: float, new: float, value: Values
     ) -> Values:
         """Sets a moment to old * moment + new * value, and returns it."""
         moment = self.moment(name, variable)
@@ -159,9 +159,7 @@ class SGD(Optimizer):
             **keras_options,
         )
 
-    def update_step(
-        self, gradient: Values, variable: keras.Variable, learning_rate: Scalar
-    ) -> None:
+    def update_step(self, gradient: Values, variable: Any, learning_rate: Scalar) -> None:
         # As tensors: on PyTorch a number times a float64 Keras variable is float32.
         value, rate = ops.convert_to_tensor(variable), ops.cast(learning_rate, variable.dtype)
         momentum = self.settings["momentum"]
@@ -196,9 +194,7 @@ class Adam(Optimizer):
             learning_rate, ("exp_avg", "exp_avg_sq"), settings, name=name, **keras_options
         )
 
-    def update_step(
-        self, gradient: Values, variable: keras.Variable, learning_rate: Scalar
-    ) -> None:
+    def update_step(self, gradient: Values, variable: Any, learning_rate: Scalar) -> None:
         value, rate = ops.convert_to_tensor(variable), ops.cast(learning_rate, variable.dtype)
         decay = self.settings["weight_decay"] * value
         gradient = ops.cast(gradient, variable.dtype) + (0.0 if self.decoupled else decay)

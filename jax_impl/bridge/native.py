@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +27,7 @@ def training_mode(model: nnx.Module, training: bool) -> Iterator[None]:
             node.use_running_average = mode
 
 
-def modes(model: nnx.Module) -> list[tuple[nnx.BatchNorm, bool]]:
+def modes(model: nnx.Module) -> list[tuple[Any, bool]]:
     """Every part that has a mode (batch norms, ours or Flax'), and whether it infers."""
     return [
         (node, node.use_running_average)

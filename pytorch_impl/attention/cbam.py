@@ -74,8 +74,7 @@ class CBAM(nn.Module):
         of_averages = self.channel(global_average(x))
         of_maxima = self.channel(maximum(x, [axes.ROWS, axes.COLS]))
         x = scale(x, sigmoid(of_averages + of_maxima))
-        pooled = concatenate(
-            [average(x, [axes.CHANNELS]), maximum(x, [axes.CHANNELS])], axes.CHANNELS
-        )
+        averages, maxima = average(x, [axes.CHANNELS]), maximum(x, [axes.CHANNELS])
+        pooled = concatenate([averages, maxima], axes.CHANNELS)
         gate = self.spatial(pooled)
         return scale(x, gate)

@@ -92,8 +92,7 @@ class CBAM(keras.layers.Layer):
         of_averages = self.channel(global_average(x))
         of_maxima = self.channel(maximum(x, [axes.ROWS, axes.COLS]))
         x = scale(x, sigmoid(of_averages + of_maxima))
-        pooled = concatenate(
-            [average(x, [axes.CHANNELS]), maximum(x, [axes.CHANNELS])], axes.CHANNELS
-        )
+        averages, maxima = average(x, [axes.CHANNELS]), maximum(x, [axes.CHANNELS])
+        pooled = concatenate([averages, maxima], axes.CHANNELS)
         gate = self.spatial(pooled, training=training)
         return scale(x, gate)

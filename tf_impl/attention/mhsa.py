@@ -7,7 +7,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from tf_impl import axes
 from tf_impl.inputs import check_maps
 from tf_impl.layers import (
     Conv2d,

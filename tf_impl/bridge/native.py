@@ -59,8 +59,8 @@ def to_numpy(leaf: keras.Variable) -> np.ndarray:
 
 def _numpy(tensor: Any) -> np.ndarray:
     # Not ops.convert_to_numpy on TensorFlow: NumPy 2 warns about the __array__ of tf.Variable.
-    array: np.ndarray = tensor.numpy() if BACKEND == "tensorflow" else ops.convert_to_numpy(tensor)
-    return array
+    tensorflow = BACKEND == "tensorflow"
+    return np.asarray(tensor.numpy() if tensorflow else ops.convert_to_numpy(tensor))
 
 
 def pullback(
