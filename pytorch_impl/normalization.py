@@ -75,9 +75,9 @@ class BatchNorm(nn.BatchNorm2d):
         before = {name: getattr(self, name) for name in ("running_mean", "running_var")}
         super()._apply(fn, recurse)
         for name, statistic in before.items():
-            moved = getattr(self, name)
-            if moved.itemsize < torch.float32.itemsize:
-                setattr(self, name, statistic.to(moved.device, torch.float32))
+            new = getattr(self, name)
+            if new.itemsize < torch.float32.itemsize:
+                setattr(self, name, statistic.to(new.device, torch.float32))
         return self
 
 

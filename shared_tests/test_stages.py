@@ -131,3 +131,35 @@ def test_other_models_while_one_is_recorded(torch, training):
         assert list(recording.values) == list(alone.values)
         for name, value in alone.values.items():
             assert (recording.values[name] == value).all(), name
+
+
+def test_a_compiled_model_is_recorded_as_any_other(torch):
+    """Compiled code asks for a recorder, too: it is compiled again while there is one."""
+    model, compiled = (build(BLOCK, random_arrays(BLOCK), "torch").eval() for _ in range(2))
+    compiled.compile(backend="eager")
+    compiled(torch.tensor(X))
+    right, found = record("torch", model), record("torch", compiled)
+    assert list(found.values) == list(right.values)
+    assert all((found.values[name] == value).all() for name, value in right.values.items())
+
+
+def test_an_error_that_a_model_catches():
+    """What comes after it is recorded under the right name."""
+    module, inner = object(), object()
+    recorder = Recorder({id(module): "outer", id(inner): "inner"}, "output")
+
+    @stage
+    def double(x):
+        return x * 2
+
+    def fail():
+        raise ArithmeticError
+
+    def outer():
+        with pytest.raises(ArithmeticError):
+            recorder.module(inner, fail)
+        return double(np.ones(3)) + 1
+
+    with activate(recorder):
+        recorder.module(module, outer)
+    assert list(recorder.values) == ["outer.double input", "outer.double", "outer"]

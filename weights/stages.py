@@ -38,7 +38,7 @@ _THREAD = _Thread()
 
 @dataclass(frozen=True)
 class Mark:
-    """What `stage` says of a class. is_map: see there."""
+    """The mark of a class. is_map: as in `stage`."""
 
     is_map: bool
 
@@ -50,9 +50,10 @@ def stage(*, is_map: bool) -> Callable[[Marked], Marked]: ...
 def stage(marked: Any = None, *, is_map: bool = True) -> Any:
     """Marks a function as a stage, or a module's class as one stage, whatever it calls.
 
-    A marked function asks whether a recorder is active in its thread. If not, it is the function.
+    A marked function asks whether a recorder is active in its thread, and else does what it did.
+
     is_map: whether the output is a map, whose axes each framework orders in its own way. The axes
-    of any other output have one order in all of them.
+        of any other output have the same order in all frameworks.
     """
     if marked is None:
         return partial(stage, is_map=is_map)
@@ -103,7 +104,7 @@ class Recorder:
     names: the stage of each module, by the module's id; "" is the model itself. last: the name of
     the model's output. every: whether functions are stages, too. tap: takes the number of a stage,
     counted in the order of execution, and its value, and returns the value to go on with; a
-    framework adds there what it needs for gradients. copied: makes a copy of a value that is safe
+    framework adds there what it needs for gradients. copy: makes a copy of a value that is safe
     from the model, for a model of a user's own that may change values in place.
     """
 
@@ -113,20 +114,20 @@ class Recorder:
         last: str,
         every: bool = True,
         tap: Callable[[int, Any], Any] = lambda number, value: value,
-        copied: Callable[[Any], Any] = lambda value: value,
+        copy: Callable[[Any], Any] = lambda value: value,
     ):
         self.names = names
         self.last = last
         self.every = every
         self.tap = tap
-        self.copied = copied
+        self.copy = copy
         self.values: dict[str, Any] = {}
         self.numbers: dict[str, int] = {}
         self.maps: dict[str, bool] = {}
         self.received: Any = None
-        # Values that a function took and no stage gave. They may reach the output in other ways as
-        # well, which are not seen, so their slopes are not recorded.
-        self.given: set[str] = set()
+        # Inputs of functions that no stage gave. They may reach the output in other ways, which the
+        # recorder does not see, so their slopes are not recorded.
+        self.inputs: set[str] = set()
         # The modules that are running, each with its stage, or None if it is none.
         self._calls: list[tuple[Any, str | None]] = []
         # Values that a stage gave or that came from outside, kept so that no id comes twice.
@@ -145,28 +146,30 @@ class Recorder:
         """Takes note of values from outside."""
         self._known |= {id(value): value for value in values}
 
-    def module(self, module: Any, call: Callable[[], Any], given: Any = None) -> Any:
-        """The output of a module, from the call of it. given: its first argument."""
-        self.enter(module, given)
-        return self.leave(module, call())
+    def module(self, module: Any, call: Callable[[], Any], argument: Any = None) -> Any:
+        """The output of a module, from the call of it. argument: its first one."""
+        self.enter(module, argument)
+        try:
+            value = call()
+        except BaseException:
+            self._pop(module)
+            raise
+        return self.leave(module, value)
 
-    def enter(self, module: Any, given: Any) -> None:
-        """Takes note that a module is called. given: its first argument. `leave` must follow."""
+    def enter(self, module: Any, argument: Any) -> None:
+        """Takes note that a module is called. `leave` must follow. argument: its first one."""
         name = self.names.get(id(module))
         if self._whole is not None or any(running is module for running, _ in self._calls):
             name = None
         if self.received is None and name in FIRST_STAGES:
-            self.received = self.copied(given)
+            self.received = self.copy(argument)
         self._calls.append((module, name))
         if name is not None and _mark(module) is not None:
             self._whole = module
 
     def leave(self, module: Any, value: Any) -> Any:
         """Records the output of a module, and returns the value to go on with."""
-        running, name = None, None
-        while running is not module:  # a module that raised an error has not left
-            running, name = self._calls.pop()
-            self._whole = None if running is self._whole else self._whole
+        name = self._pop(module)
         if name is None:
             return value
         mark = _mark(module)
@@ -184,11 +187,11 @@ class Recorder:
             and not isinstance(arguments[0], (list, tuple))
             and id(arguments[0]) not in self._known
         ):
-            given = self._within("sum" if name == "relu" else f"{name} input")
+            first = self._within("sum" if name == "relu" else f"{name} input")
             self.know(arguments[0])
-            arguments = (self._keep(given, arguments[0], is_map), *arguments[1:])
+            arguments = (self._keep(first, arguments[0], is_map), *arguments[1:])
             if name != "relu":
-                self.given.add(self._newest[0])
+                self.inputs.add(self._newest[0])
         self._whole = function
         try:
             value = function(*arguments, **options)
@@ -199,6 +202,14 @@ class Recorder:
         value = self._keep(self._within(name), value, is_map)
         self._newest = (self._newest[0], True)
         return value
+
+    def _pop(self, module: Any) -> str | None:
+        """The stage of a module, which no longer runs."""
+        running, name = None, None
+        while running is not module:  # those inside it have raised an error
+            running, name = self._calls.pop()
+            self._whole = None if running is self._whole else self._whole
+        return name
 
     @property
     def _scope(self) -> str | None:
@@ -212,7 +223,7 @@ class Recorder:
         number = len(self.values)
         value = self.tap(number, value)
         self._put(name, number, value, is_map)
-        onward = self.copied(value)
+        onward = self.copy(value)
         self.know(value, onward)
         return onward
 

@@ -50,12 +50,12 @@ class SpatialBranch(nnx.Module):
         bn_decay: float,
         **options: Any,
     ):
-        hidden, apart = hidden_channels, (dilation, dilation)
+        hidden, spread = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options)
         self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
-        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
         self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
-        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
         self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
         self.conv_final = Conv2d(hidden, 1, **options)
 
@@ -96,8 +96,8 @@ class BAM(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("bam", channels, given)
+        settings = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("bam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.fusion = fusion
         self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options)

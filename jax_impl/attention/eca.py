@@ -34,8 +34,8 @@ class EfficientChannel(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {"kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
-        attention_parameters("eca", channels, given)
+        settings = {"kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
+        attention_parameters("eca", channels, settings)
         self.conv = Conv1d(eca_kernel_size(channels, kernel_size, gamma, beta), padding, **options)
 
     def __call__(self, x: Maps) -> Maps:

@@ -94,8 +94,8 @@ class MultiHeadSelfAttention(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
-        attention_parameters("mhsa", channels, given)
+        settings = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
+        attention_parameters("mhsa", channels, settings)
         width = head_width(channels, heads)
         self.size = pair_of("size", size)
         self.heads = heads

@@ -48,8 +48,8 @@ class NonLocal(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("nonlocal", channels, given)
+        settings = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("nonlocal", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
         self.subsample = subsample
         self.scale = hidden**-0.5 if scale else 1.0

@@ -35,13 +35,13 @@ class Triplet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {
+        settings = {
             "kernel_size": kernel_size,
             "spatial": spatial,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        attention_parameters("triplet", channels, given)
+        attention_parameters("triplet", channels, settings)
         self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hw = SpatialGate(kernel_size, bn_eps, bn_decay, **options) if spatial else None

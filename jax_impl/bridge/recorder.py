@@ -103,7 +103,7 @@ def _recording(
         | {
             name: to_canonical(slopes[n], maps[name])
             for name, n in numbers.items()
-            if name not in recorder.given
+            if name not in recorder.inputs
         },
         {name: np.asarray(value) for name, value in statistics.items()},
         None if received is None else to_canonical(received),

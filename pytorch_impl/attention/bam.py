@@ -51,12 +51,12 @@ class SpatialBranch(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        hidden, apart = hidden_channels, (dilation, dilation)
+        hidden, spread = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options)
         self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
-        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
         self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
-        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
         self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
         self.conv_final = Conv2d(hidden, 1, **options)
 
@@ -97,8 +97,8 @@ class BAM(nn.Module):
     ):
         super().__init__()
         options: dict[str, Any] = {"dtype": dtype, "device": device}
-        given = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("bam", channels, given)
+        settings = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("bam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.fusion = fusion
         self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options)

@@ -64,8 +64,13 @@ class CBAM(nn.Module):
     ):
         super().__init__()
         options: dict[str, Any] = {"dtype": dtype, "device": device}
-        given = {"kernel_size": kernel_size, "bias": bias, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("cbam", channels, given)
+        settings = {
+            "kernel_size": kernel_size,
+            "bias": bias,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
+        attention_parameters("cbam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.channel = Bottleneck(channels, hidden, bias=bias, **options)
         self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, **options)

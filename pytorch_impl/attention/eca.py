@@ -33,8 +33,8 @@ class EfficientChannel(nn.Module):
     ):
         super().__init__()
         options: dict[str, Any] = {"dtype": dtype, "device": device}
-        given = {"kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
-        attention_parameters("eca", channels, given)
+        settings = {"kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
+        attention_parameters("eca", channels, settings)
         self.conv = Conv1d(eca_kernel_size(channels, kernel_size, gamma, beta), padding, **options)
 
     def forward(self, x: Maps) -> Maps:

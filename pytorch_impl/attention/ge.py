@@ -102,16 +102,17 @@ class GatherExcite(nn.Module):
     ):
         super().__init__()
         options: dict[str, Any] = {"dtype": dtype, "device": device}
-        given = {
+        settings = {
             "gather": gather,
             "extent": extent,
             "size": size,
             "mlp": mlp,
+            "reduction": reduction,
+            "hidden_channels": hidden_channels,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        widths = {"reduction": reduction, "hidden_channels": hidden_channels}
-        attention_parameters("ge", channels, {**given, **widths})
+        attention_parameters("ge", channels, settings)
         size = None if size is None else pair_of("size", size)
         hidden = hidden_width(channels, reduction, hidden_channels)
         if gather == "average":

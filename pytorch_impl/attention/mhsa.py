@@ -97,8 +97,8 @@ class MultiHeadSelfAttention(nn.Module):
     ):
         super().__init__()
         options: dict[str, Any] = {"dtype": dtype, "device": device}
-        given = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
-        attention_parameters("mhsa", channels, given)
+        settings = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
+        attention_parameters("mhsa", channels, settings)
         width = head_width(channels, heads)
         self.size = pair_of("size", size)
         self.heads = heads

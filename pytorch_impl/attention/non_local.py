@@ -47,8 +47,8 @@ class NonLocal(nn.Module):
     ):
         super().__init__()
         options: dict[str, Any] = {"dtype": dtype, "device": device}
-        given = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("nonlocal", channels, given)
+        settings = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("nonlocal", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
         self.subsample = subsample
         self.scale = hidden**-0.5 if scale else 1.0

@@ -40,13 +40,13 @@ class Triplet(nn.Module):
     ):
         super().__init__()
         options: dict[str, Any] = {"dtype": dtype, "device": device}
-        given = {
+        settings = {
             "kernel_size": kernel_size,
             "spatial": spatial,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        attention_parameters("triplet", channels, given)
+        attention_parameters("triplet", channels, settings)
         self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hw = SpatialGate(kernel_size, bn_eps, bn_decay, **options) if spatial else None

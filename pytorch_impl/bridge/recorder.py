@@ -47,7 +47,7 @@ def trace(
     modules = _modules_by_stage(model, stages, last)
     names = {id(module): name for name, module in modules.items()}
     # A user's model may change what was recorded in place, as nn.ReLU(inplace=True) does.
-    own: dict[str, Any] = {} if stages is None else {"copied": torch.clone}
+    own: dict[str, Any] = {} if stages is None else {"copy": torch.clone}
     recorder = Recorder(names, last, every=stages is None, **own)
     image = _cast_like_parameters(to_native(model, x), model).requires_grad_()
     recorder.know(image)
@@ -69,7 +69,7 @@ def trace(
         {
             name: to_canonical(slope)
             for name, slope in slopes.items()
-            if slope is not None and name not in recorder.given
+            if slope is not None and name not in recorder.inputs
         },
         statistics,
         None if recorder.received is None else to_canonical(recorder.received),

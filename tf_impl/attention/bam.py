@@ -58,15 +58,15 @@ class SpatialBranch(keras.layers.Layer):
     ):
         super().__init__(**keras_options)
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        hidden, apart = hidden_channels, (dilation, dilation)
+        hidden, spread = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options, name="conv_reduce0")
         self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_reduce0")
         self.conv_di_0 = Conv2d(
-            hidden, hidden, (3, 3), (1, 1), apart, apart, **options, name="conv_di_0"
+            hidden, hidden, (3, 3), (1, 1), spread, spread, **options, name="conv_di_0"
         )
         self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_di_0")
         self.conv_di_1 = Conv2d(
-            hidden, hidden, (3, 3), (1, 1), apart, apart, **options, name="conv_di_1"
+            hidden, hidden, (3, 3), (1, 1), spread, spread, **options, name="conv_di_1"
         )
         self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_di_1")
         self.conv_final = Conv2d(hidden, 1, **options, name="conv_final")
@@ -120,8 +120,8 @@ class BAM(keras.layers.Layer):
             "bn_decay": bn_decay,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("bam", channels, given)
+        settings = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("bam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.fusion = fusion
         self.channel_att = ChannelBranch(

@@ -78,8 +78,13 @@ class CBAM(keras.layers.Layer):
             "bn_decay": bn_decay,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {"kernel_size": kernel_size, "bias": bias, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("cbam", channels, given)
+        settings = {
+            "kernel_size": kernel_size,
+            "bias": bias,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
+        attention_parameters("cbam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.channel = Bottleneck(channels, hidden, bias=bias, **options, name="channel")
         self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="spatial")

@@ -42,8 +42,8 @@ class EfficientChannel(keras.layers.Layer):
             "padding": padding,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {"kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
-        attention_parameters("eca", channels, given)
+        settings = {"kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
+        attention_parameters("eca", channels, settings)
         self.conv = Conv1d(
             eca_kernel_size(channels, kernel_size, gamma, beta), padding, **options, name="conv"
         )

@@ -129,16 +129,17 @@ class GatherExcite(keras.layers.Layer):
             "bn_decay": bn_decay,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {
+        settings = {
             "gather": gather,
             "extent": extent,
             "size": size,
             "mlp": mlp,
+            "reduction": reduction,
+            "hidden_channels": hidden_channels,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        widths = {"reduction": reduction, "hidden_channels": hidden_channels}
-        attention_parameters("ge", channels, {**given, **widths})
+        attention_parameters("ge", channels, settings)
         size = None if size is None else pair_of("size", size)
         hidden = hidden_width(channels, reduction, hidden_channels)
         if gather == "average":

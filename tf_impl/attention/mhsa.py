@@ -109,8 +109,8 @@ class MultiHeadSelfAttention(keras.layers.Layer):
             "bias": bias,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
-        attention_parameters("mhsa", channels, given)
+        settings = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
+        attention_parameters("mhsa", channels, settings)
         width = head_width(channels, heads)
         self.size = pair_of("size", size)
         self.heads = heads

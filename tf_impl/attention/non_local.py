@@ -58,8 +58,8 @@ class NonLocal(keras.layers.Layer):
             "bn_decay": bn_decay,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("nonlocal", channels, given)
+        settings = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("nonlocal", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
         self.subsample = subsample
         self.scale = hidden**-0.5 if scale else 1.0

@@ -42,13 +42,13 @@ class Triplet(keras.layers.Layer):
             "bn_decay": bn_decay,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {
+        settings = {
             "kernel_size": kernel_size,
             "spatial": spatial,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        attention_parameters("triplet", channels, given)
+        attention_parameters("triplet", channels, settings)
         self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="cw")
         self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="hc")
         self.hw = (

@@ -125,8 +125,8 @@ def _jax_pullback(
             y = compute(x)
         return y, [scope.get_current_value(variable) for variable in others]
 
-    y, pullback, moved = jax.vjp(run, [leaf.value for leaf in leaves], x, has_aux=True)
-    for variable, value in zip(others, moved, strict=True):
+    y, pullback, new_values = jax.vjp(run, [leaf.value for leaf in leaves], x, has_aux=True)
+    for variable, value in zip(others, new_values, strict=True):
         if value is not None:
             variable.assign(value)
     rest, first = pullback(_slope_of(y, cotangent))

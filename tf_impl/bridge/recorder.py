@@ -76,7 +76,7 @@ def trace(
         {
             name: to_canonical(slope, recorder.maps.get(name, True))
             for name, slope in by_name
-            if slope is not None and name not in recorder.given
+            if slope is not None and name not in recorder.inputs
         },
         statistics,
         None if recorder.received is None else to_canonical(recorder.received),
@@ -128,8 +128,8 @@ def _jax(model: Any, run: Any, images: Any, slope_of: Any, last: str) -> tuple[R
 
     _, (shapes, *_) = jax.eval_shape(lambda images: record({}, images), images)
     zeros = {number: keras.ops.zeros(value.shape, value.dtype) for number, value in shapes.items()}
-    output, pullback, (values, received, moved) = jax.vjp(record, zeros, images, has_aux=True)
-    for variable, value in zip(variables, moved, strict=True):
+    output, pullback, (values, received, new_values) = jax.vjp(record, zeros, images, has_aux=True)
+    for variable, value in zip(variables, new_values, strict=True):
         if value is not None:
             variable.assign(value)
     slopes, first = pullback(slope_of(output))
