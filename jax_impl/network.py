@@ -2,51 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jax_impl.block import ResidualBlockWithAttention
+from jax_impl.inputs import check_images
 from jax_impl.layers import Conv2d, Linear, global_average, max_pool, relu
 from jax_impl.normalization import BatchNorm
-from weights.checks import check_input
+from jax_impl.shapes import Logits, Maps, NewMaps
 from weights.config import NetworkConfig
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
 
 
 class Stem(nnx.Module):
-    """What stands before the blocks: convolution, batch norm, relu, and a 3x3 maximum pooling if
-    the config has one.
+    """The layers before the blocks: convolution, batch norm, relu and an optional 3x3 max pooling.
 
     x: (batch, height, width, in_channels) -> (batch, ..., stem_channels), sizes divided by the
-    strides and rounded up.
+        strides and rounded up.
     """
 
     def __init__(self, config: NetworkConfig, **options: Any):
-        kernel, padding = (
-            config.stem_kernel_size,
-            tuple(size // 2 for size in config.stem_kernel_size),
-        )
+        sizes: Any = config  # complete, and all sizes are pairs
+        kernel, channels = sizes.stem_kernel_size, sizes.stem_channels
+        padding = (kernel[0] // 2, kernel[1] // 2)
         self.conv = Conv2d(
             config.in_channels,
-            config.stem_channels,
+            channels,
             kernel,
-            config.stem_stride,
+            sizes.stem_stride,
             padding,
             bias=config.conv_bias,
             **options,
         )
-        self.bn = BatchNorm(config.stem_channels, config.bn_eps, config.bn_decay, **options)
+        self.bn = BatchNorm(channels, config.bn_eps, config.bn_decay, **options)
         self.pools = config.stem_pool
 
-    def __call__(
-        self, x: Float[Array, "batch height width in_channels"]
-    ) -> Float[Array, "batch rows cols channels"]:
+    def __call__(self, x: Maps) -> NewMaps:
         y = self.conv(x)
         y = self.bn(y)
         y = relu(y)
@@ -58,11 +51,12 @@ class ResidualAttentionNetwork(nnx.Module):
 
     He et al. 2015, table 1 (ImageNet) and section 4.2 (CIFAR).
 
-    x: (batch, height, width, in_channels) -> (batch, classes), not normalised (logits).
-    dtype: to compute in, and of what comes out. param_dtype: of the parameters, by default dtype;
-    statistics are float32 at least. rngs: gives the initial values, as usual in Flax: nnx.Rngs(0).
-    Raises ValueError for inputs of another rank or number of channels,
-    and for float64 where JAX is not set up for it.
+    x: (batch, height, width, in_channels) -> (batch, classes), logits.
+    dtype: to compute in, and of the output. param_dtype: of the parameters, dtype by default.
+        Statistics are float32 at least.
+    rngs: the source of initial values, as usual in Flax: nnx.Rngs(0).
+    Raises ValueError for inputs of another rank or number of channels, and for float64
+        where JAX is not set up for it.
     """
 
     def __init__(
@@ -73,8 +67,9 @@ class ResidualAttentionNetwork(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.config = config
+        self.in_channels = config.in_channels
         self.stem = Stem(config, **options)
         self.stages = nnx.Sequential(
             *(
@@ -88,13 +83,11 @@ class ResidualAttentionNetwork(nnx.Module):
 
     @classmethod
     def from_config(cls, config: NetworkConfig, **options: Any) -> ResidualAttentionNetwork:
-        """The network that a config describes. options: dtype, param_dtype and rngs."""
+        """The network of a config. options: dtype, param_dtype and rngs."""
         return cls(config, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width in_channels"]
-    ) -> Float[Array, "batch classes"]:
-        check_input(x.shape, "batch height width channels", self.config.in_channels)
+    def __call__(self, x: Maps) -> Logits:
+        check_images(x, self.in_channels)
         y = self.stem(x)
         y = self.stages(y)
         y = jnp.squeeze(global_average(y), axis=(1, 2))

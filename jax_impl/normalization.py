@@ -1,36 +1,36 @@
-"""Batch norm with the semantics that the three implementations share."""
+"""Batch norm and layer norm with the semantics that the three implementations share."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_impl.layers import CHANNELS, COLS, ROWS, average, checked, like, widened
-from weights.checks import check_statistics
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
+from jax_impl import axes
+from jax_impl.inputs import check_batch
+from jax_impl.layers import average, cast_like, check_dtype, widen
+from jax_impl.shapes import ChannelVector, Maps
+from weights.stages import stage
 
 
+@stage
 class BatchNorm(nnx.Module):
     """Batch normalization (Ioffe & Szegedy 2015, algorithms 1 and 2).
 
-    x: (batch, height, width, channels) -> the same shape: (x - mean) / sqrt(variance + eps) * scale
-    + bias. In training mean and variance are the batch's, over batch and positions, the variance
-    biased (divided by n), and the running ones become decay * running + (1 - decay) * batch's, with
-    the unbiased variance (divided by n - 1). In evaluation they are the running ones.
-    initial_scale: what the scale starts with. Computed in float32 at least, in which the running
-    ones are held too; what comes out is of the dtype of x. The parameters are of param_dtype, by
-    default dtype.
+    In training it normalises with the mean and the biased variance of the batch (divided by n),
+    over batch and positions. Running statistics become decay * running + (1 - decay) * batch's,
+    with the unbiased variance (divided by n - 1). In evaluation it normalises with the running
+    statistics.
+
+    x: (batch, height, width, channels) -> the same shape and dtype: (x - mean) /
+        sqrt(variance + eps) * scale + bias. Computed in float32 at least.
+    initial_scale: the initial value of the scale.
+    param_dtype: of the parameters, dtype by default. Running statistics are float32 at least.
     Raises ValueError in training with n = 1.
 
-    Not nnx.BatchNorm, which keeps the biased variance, computes it as E[x^2] - E[x]^2, and holds
-    statistics in float32 whatever the dtype of the module.
+    Not nnx.BatchNorm: it keeps the biased variance, computes it as E[x^2] - E[x]^2, and holds
+    statistics in float32 in a float64 module.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class BatchNorm(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs | None = None,
     ):
-        dtype = checked(param_dtype or dtype)
+        dtype = check_dtype(param_dtype or dtype)
         statistics = jnp.promote_types(dtype, jnp.float32)
         self.eps = eps
         self.decay = decay
@@ -54,46 +54,44 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros(channels, statistics))
         self.var = nnx.BatchStat(jnp.ones(channels, statistics))
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
+    def __call__(self, x: Maps) -> Maps:
         dtype, x = x.dtype, x.astype(self.mean.dtype)
         if self.use_running_average:
             mean, variance = self.mean[...], self.var[...]
         else:
-            mean = jnp.squeeze(average(x, 0, ROWS, COLS), (0, ROWS, COLS))
-            variance = average(
-                jnp.square(x - mean), 0, ROWS, COLS
-            )  # two passes: exact for large means
-            variance = jnp.squeeze(variance, (0, ROWS, COLS))
-            self._update(mean, variance, x.shape[0] * x.shape[1] * x.shape[2])
+            check_batch(x)
+            over = [axes.BATCH, axes.ROWS, axes.COLS]
+            mean = jnp.squeeze(average(x, over), over)
+            variance = average(jnp.square(x - mean), over)  # two passes: exact for large means
+            variance = jnp.squeeze(variance, over)
+            self._update(mean, variance, x.size // x.shape[axes.CHANNELS])
         y = (x - mean) * (self.scale[...] / jnp.sqrt(variance + self.eps)) + self.bias[...]
         return y.astype(dtype)
 
-    def _update(
-        self, mean: Float[Array, " channels"], variance: Float[Array, " channels"], n: int
-    ) -> None:
-        check_statistics(n)
+    def _update(self, mean: ChannelVector, variance: ChannelVector, n: int) -> None:
         mean, variance = jax.lax.stop_gradient((mean, variance))
         self.mean[...] = self.decay * self.mean[...] + (1 - self.decay) * mean
-        self.var[...] = self.decay * self.var[...] + (1 - self.decay) * unbiased(variance, n)
+        self.var[...] = self.decay * self.var[...] + (1 - self.decay) * unbias_variance(variance, n)
 
 
-def unbiased(variance: Float[Array, " channels"], n: int) -> Float[Array, " channels"]:
-    """The variance of n values divided by n - 1, from that divided by n: what PyTorch keeps, and
-    Flax and Keras do not.
+def unbias_variance(variance: ChannelVector, n: int) -> ChannelVector:
+    """variance * n / (n - 1): divided by n - 1 instead of n.
+
+    PyTorch keeps the unbiased variance, Flax and Keras the biased one.
     """
     return variance * (n / (n - 1))
 
 
+@stage
 class LayerNorm(nnx.Module):
     """Layer normalization over the channels of each position (Ba et al. 2016, equation 3).
 
-    x: (batch, height, width, channels) -> the same shape: (x - mean) / sqrt(variance + eps) * scale
-    + bias, mean and biased variance over the channels. Computed in float32 at least; what comes out
-    is of the dtype of x. The parameters are of param_dtype, by default dtype.
+    x: (batch, height, width, channels) -> the same shape and dtype: (x - mean) /
+        sqrt(variance + eps) * scale + bias, with the mean and the biased variance of the channels.
+        Computed in float32 at least.
+    param_dtype: of the parameters, dtype by default.
 
-    Not nnx.LayerNorm, which computes the variance as E[x^2] - E[x]^2 unless told otherwise.
+    Not nnx.LayerNorm: it computes the variance as E[x^2] - E[x]^2 by default.
     """
 
     def __init__(
@@ -105,15 +103,14 @@ class LayerNorm(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs | None = None,
     ):
-        dtype = checked(param_dtype or dtype)
+        dtype = check_dtype(param_dtype or dtype)
         self.eps = eps
         self.scale = nnx.Param(jnp.ones(channels, dtype))
         self.bias = nnx.Param(jnp.zeros(channels, dtype))
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
-        wide = widened(x)
-        centred = wide - average(wide, CHANNELS)
-        variance = average(jnp.square(centred), CHANNELS)
-        return like(x, centred / jnp.sqrt(variance + self.eps) * self.scale[...] + self.bias[...])
+    def __call__(self, x: Maps) -> Maps:
+        wide = widen(x)
+        centred = wide - average(wide, [axes.CHANNELS])
+        variance = average(jnp.square(centred), [axes.CHANNELS])
+        y = centred / jnp.sqrt(variance + self.eps) * self.scale[...] + self.bias[...]
+        return cast_like(y, x)

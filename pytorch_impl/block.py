@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from pytorch_impl.attention import AttentionModule, Identity
-from pytorch_impl.layers import Conv2d, like, relu
+from pytorch_impl.inputs import check_images
+from pytorch_impl.layers import Conv2d, cast_like, relu
 from pytorch_impl.normalization import BatchNorm
-from weights.checks import check_input
-from weights.config import BlockConfig, Pair
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
+from pytorch_impl.shapes import Maps, NewMaps
+from weights.checks import Pair
+from weights.config import BlockConfig
 
 
 class ResidualBlockWithAttention(nn.Module):
-    """Residual block (He et al. 2015, figure 2) with an attention module in front of the sum (Hu et
-    al. 2018, figure 3).
+    """Residual block with an attention module before the sum.
 
-        y = relu(bn1(conv1(x)))         conv1: kernel_size, stride, padding y =
-                                        attention(bn2(conv2(y)))    conv2: kernel_size, stride 1,
-                                        padding relu(y + shortcut(x))           shortcut: a 1x1
-                                        convolution with stride and a batch norm, or nothing where
-                                        in_channels is out_channels and stride is 1
+    He et al. 2015, figure 2, and Hu et al. 2018, figure 3.
+
+        y = relu(bn1(conv1(x)))          conv1: kernel_size, stride, padding
+        y = attention(bn2(conv2(y)))     conv2: kernel_size, stride 1, padding
+        relu(y + shortcut(x))            shortcut: the identity, or a 1x1 convolution with stride
+                                         and a batch norm if channels or size change
 
     x: (batch, in_channels, height, width) -> (batch, out_channels, ceil(height / stride),
-    ceil(width / stride)). The arguments are those of `weights.BlockConfig`, which says what they
-    mean and which values it takes.
+        ceil(width / stride)).
+    `weights.BlockConfig` says what the arguments mean and which values they take.
     dtype: of parameters and statistics, torch.float32 by default. device: where they are.
     Raises ValueError for arguments that make no block, and for inputs of another rank or number of
-    channels.
+        channels.
     """
 
     def __init__(
@@ -54,27 +52,28 @@ class ResidualBlockWithAttention(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        config = BlockConfig(
+        config: Any = BlockConfig(
             in_channels, out_channels, kernel_size, stride, padding,
             attention, attention_options, conv_bias, bn_eps, bn_decay,
         )  # fmt: skip
-        kernel, stride, padding = config.kernel_size, config.stride, config.padding
-        options = {"dtype": dtype, "device": device}
-        self.config = config
+        kernel, strides, margins = config.kernel_size, config.stride, config.padding
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
+        self.config: BlockConfig = config
+        self.in_channels = config.in_channels
         self.conv1 = Conv2d(
-            in_channels, out_channels, kernel, stride, padding, bias=conv_bias, **options
+            in_channels, out_channels, kernel, strides, margins, bias=conv_bias, **options
         )
         self.bn1 = BatchNorm(out_channels, bn_eps, bn_decay, **options)
         self.conv2 = Conv2d(
-            out_channels, out_channels, kernel, (1, 1), padding, bias=conv_bias, **options
+            out_channels, out_channels, kernel, (1, 1), margins, bias=conv_bias, **options
         )
         self.bn2 = BatchNorm(out_channels, bn_eps, bn_decay, **options)
         self.attention = AttentionModule(
             out_channels, attention, config.attention_options, **options
         )
         if config.projects:
-            self.shortcut = nn.Sequential(
-                Conv2d(in_channels, out_channels, (1, 1), stride, bias=conv_bias, **options),
+            self.shortcut: nn.Module = nn.Sequential(
+                Conv2d(in_channels, out_channels, (1, 1), strides, bias=conv_bias, **options),
                 BatchNorm(out_channels, bn_eps, bn_decay, **options),
             )
         else:
@@ -82,18 +81,16 @@ class ResidualBlockWithAttention(nn.Module):
 
     @classmethod
     def from_config(cls, config: BlockConfig, **options: Any) -> ResidualBlockWithAttention:
-        """The block that a config describes. options: dtype and device."""
-        return cls(**config.to_dict(), **options)
+        """The block of a config. options: dtype and device."""
+        return cls(**vars(config), **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch in_channels height width"]
-    ) -> Float[Tensor, "batch out_channels rows cols"]:
-        check_input(x.shape, "batch channels height width", self.config.in_channels)
+    def forward(self, x: Maps) -> NewMaps:
+        check_images(x, self.in_channels)
         y = self.conv1(x)
         y = self.bn1(y)
         y = relu(y)
         y = self.conv2(y)
         y = self.bn2(y)
         y = self.attention(y)
-        y = y + like(y, self.shortcut(x))
+        y = y + cast_like(self.shortcut(x), y)
         return relu(y)

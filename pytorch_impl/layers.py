@@ -1,50 +1,73 @@
-"""The layers that the block and the network are made of, with nothing left to a default of the
-framework.
-"""
+"""The layers of the block and the network. Nothing in them is left to a framework's default."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
+from pytorch_impl import axes
+from pytorch_impl.shapes import (
+    AnyValues,
+    BroadcastValues,
+    ChannelSequence,
+    ChannelValues,
+    Maps,
+    ResizedMaps,
+    Tokens,
+    Values,
+)
+from weights.stages import stage
 
-CHANNELS, ROWS, COLS = 1, 2, 3
-
-relu = functional.relu
-hard_swish = functional.hardswish
+GATES = ("sigmoid", "hard_sigmoid")
 
 
-def sigmoid(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """1 / (1 + exp(-x)), in float32 at least: its slope is s (1 - s), and 1 - s of an s near 1 that
-    was rounded to bfloat16 has few digits or none."""
-    return like(x, torch.sigmoid(widened(x)))
+@stage
+def relu(x: Values) -> Values:
+    """max(x, 0)."""
+    return functional.relu(x)
 
 
-def hard_sigmoid(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """relu6(x + 3) / 6. Not functional.hardsigmoid, whose float64 gradient is wrong by 3e-8: it
-    holds 1/6 in float32.
+@stage
+def sigmoid(x: Values) -> Values:
+    """1 / (1 + exp(-x)), in float32 at least.
+
+    Its slope is s (1 - s). For an s near 1, bfloat16 leaves few digits of 1 - s, or none.
+    """
+    return cast_like(torch.sigmoid(widen(x)), x)
+
+
+@stage
+def hard_sigmoid(x: Values) -> Values:
+    """relu6(x + 3) / 6 (Howard et al. 2019, section 5.2).
+
+    Not functional.hardsigmoid: it holds 1/6 in float32, so its float64 gradient is off by 3e-8.
     """
     return functional.relu6(x + 3) / 6
 
 
-GATES = {"sigmoid": sigmoid, "hard_sigmoid": hard_sigmoid}
+@stage
+def hard_swish(x: Values) -> Values:
+    """x * hard_sigmoid(x) (Howard et al. 2019, section 5.2)."""
+    return functional.hardswish(x)
+
+
+def apply_gate(x: Values, gate: str) -> Values:
+    """The function of `GATES` with that name, applied to x."""
+    return sigmoid(x) if gate == "sigmoid" else hard_sigmoid(x)
 
 
 class Conv2d(nn.Conv2d):
-    """2-d convolution with explicit padding, initialised as in He et al. 2015 (Delving deep,
-    section 2.2; fan out).
+    """2-d convolution with explicit padding.
+
+    The weight starts as in He et al. 2015 (Delving deep, section 2.2; fan out), the bias at 0.
 
     x: (batch, in_channels, height, width) -> (batch, out_channels, (height + 2 padding - kernel) //
         stride + 1, ...).
-    kernel_size, stride, padding: (height, width). dilation: how far apart the kernel's values are,
-    (height, width); the kernel's size above is then dilation (kernel_size - 1) + 1.
+    kernel_size, stride, padding: (height, width). dilation: the distance between the kernel's
+        values, (height, width). The kernel above is then dilation (kernel_size - 1) + 1.
     """
 
     def __init__(
@@ -60,9 +83,16 @@ class Conv2d(nn.Conv2d):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
-        options = {"dtype": dtype, "device": device}
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, bias=bias, **options
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            bias=bias,
+            dtype=dtype,
+            device=device,
         )
 
     def reset_parameters(self) -> None:
@@ -72,10 +102,10 @@ class Conv2d(nn.Conv2d):
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """2-d convolution of each channel by itself, without bias; otherwise as `Conv2d`.
+    """2-d convolution of each channel by itself, without bias. Otherwise like `Conv2d`.
 
     x: (batch, channels, height, width) -> (batch, channels, (height + 2 padding - kernel) // stride
-    + 1, ...).
+        + 1, ...).
     """
 
     def __init__(
@@ -88,9 +118,16 @@ class DepthwiseConv2d(nn.Conv2d):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
-        options = {"dtype": dtype, "device": device}
         super().__init__(
-            channels, channels, kernel_size, stride, padding, groups=channels, bias=False, **options
+            channels,
+            channels,
+            kernel_size,
+            stride,
+            padding,
+            groups=channels,
+            bias=False,
+            dtype=dtype,
+            device=device,
         )
 
     def reset_parameters(self) -> None:
@@ -99,11 +136,12 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class Conv1d(nn.Conv1d):
-    """1-d convolution that keeps the length, one channel to one, without bias. Weights start
-    normal, variance 2 / size.
+    """1-d convolution of one channel that keeps the length, without bias.
 
-    x: (batch, 1, length) -> the same shape. kernel_size: odd. padding: "zero", or "circular": the
-    last is next to the first.
+    The weight starts normal with variance 2 / kernel_size.
+
+    x: (batch, 1, length) -> the same shape. kernel_size: odd.
+    padding: "zero", or "circular", where the last value is next to the first.
     """
 
     def __init__(
@@ -121,17 +159,17 @@ class Conv1d(nn.Conv1d):
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=(2 / self.kernel_size[0]) ** 0.5)
 
-    def forward(self, x: Float[Tensor, "batch 1 length"]) -> Float[Tensor, "batch 1 length"]:
-        return super().forward(
-            functional.pad(
-                x, (self.margin, self.margin), mode="circular" if self.circular else "constant"
-            )
+    def forward(self, x: ChannelSequence) -> ChannelSequence:
+        mode = "circular" if self.circular else "constant"
+        return functional.conv1d(
+            functional.pad(x, (self.margin, self.margin), mode=mode), self.weight
         )
 
 
 class Linear(nn.Linear):
-    """Fully connected layer. x: (batch, in_features) -> (batch, out_features). Weights start
-    normal, variance 1 / fan in.
+    """Fully connected layer. x: (batch, in_features) -> (batch, out_features).
+
+    The weight starts normal with variance 1 / in_features, the bias at 0.
     """
 
     def __init__(
@@ -150,8 +188,9 @@ class Linear(nn.Linear):
 
 
 class Bottleneck(nn.Module):
-    """Two 1x1 convolutions with a relu between. x: (batch, channels, height, width) -> the same
-    shape.
+    """Two 1x1 convolutions with a relu between them.
+
+    x: (batch, channels, height, width) -> the same shape.
     """
 
     def __init__(
@@ -164,139 +203,148 @@ class Bottleneck(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        options = {"dtype": dtype, "device": device}
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
         self.fc1 = Conv2d(channels, hidden_channels, bias=bias, **options)
         self.fc2 = Conv2d(hidden_channels, channels, bias=bias, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Maps) -> Maps:
         y = self.fc1(x)
         y = relu(y)
         return self.fc2(y)
 
 
-def max_pool(
-    x: Float[Tensor, "batch channels height width"],
-) -> Float[Tensor, "batch channels rows cols"]:
-    """3x3 maximum, stride 2, padding 1 with -inf on all four sides (He et al. 2015, table 1, as
-    PyTorch pads).
+@stage
+def max_pool(x: Maps) -> ResizedMaps:
+    """3x3 maximum with stride 2 and padding 1 of -inf on all four sides.
+
+    He et al. 2015, table 1, with PyTorch's padding.
     """
     return functional.max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
-def max_pool_2x2(
-    x: Float[Tensor, "batch channels height width"],
-) -> Float[Tensor, "batch channels rows cols"]:
-    """2x2 maximum, stride 2; what is left over at the end is dropped."""
+@stage
+def max_pool_2x2(x: Maps) -> ResizedMaps:
+    """2x2 maximum with stride 2. An odd last row or column is dropped."""
     return functional.max_pool2d(x, kernel_size=2, stride=2)
 
 
-def average(x: Float[Tensor, "..."], *axes: int) -> Float[Tensor, "..."]:
-    """The mean over axes, which stay with size 1."""
-    return x.mean(dim=axes, keepdim=True)
+@stage
+def average(x: AnyValues, over: list[int]) -> AnyValues:
+    """The mean over some axes, which keep size 1."""
+    return x.mean(dim=over, keepdim=True)
 
 
-def maximum(x: Float[Tensor, "..."], *axes: int) -> Float[Tensor, "..."]:
-    """The greatest over axes, which stay with size 1. Its slope goes to one place, by its index.
+@stage
+def maximum(x: AnyValues, over: list[int]) -> AnyValues:
+    """The maximum over some axes, which keep size 1. Its gradient goes to one place, by index.
 
-    Not amax, whose gradient looks for values that equal the greatest: what a compiler computes
-    twice need not be equal.
+    Not amax: its gradient looks for values equal to the maximum, and a value that a compiler
+    computes twice need not be equal.
     """
-    for axis in axes:
+    for axis in over:
         x = x.max(dim=axis, keepdim=True).values
     return x
 
 
-def greater(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The greater of two, value by value."""
+@stage
+def greater(x: Values, y: Values) -> Values:
+    """The greater of x and y, value by value."""
     return torch.maximum(x, y)
 
 
-def widened(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """In float32 at least: squares and sums of many leave the range of float16."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def widen(x: Values) -> Values:
+    """x in float32 at least: squares and long sums leave the range of float16."""
+    return x.to(_wide_dtype(x))
 
 
-def like(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """y in the dtype of x."""
-    return y.to(x.dtype)
+@fx.wrap
+def _wide_dtype(x: Values) -> torch.dtype:
+    """One step of a traced graph: while torch.fx traces, x has no dtype yet."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
-def scaled(x: Float[Tensor, "..."], factor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """x factor, the factor broadcast. Its slope is a sum over many positions, which PyTorch adds up
-    in float32 at least.
+def cast_like(x: Values, reference: AnyValues) -> Values:
+    """x in the dtype of the reference."""
+    return x.to(reference.dtype)
+
+
+def scale(x: BroadcastValues, factor: BroadcastValues) -> BroadcastValues:
+    """x * factor, broadcast.
+
+    The factor's gradient is a sum over many positions, which PyTorch computes in float32 at least.
     """
     return x * factor
 
 
-def added(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """x + y, y broadcast; as `scaled`."""
+def add(x: BroadcastValues, y: BroadcastValues) -> BroadcastValues:
+    """x + y, broadcast. See `scale` for the gradient."""
     return x + y
 
 
-def position_count(x: Float[Tensor, "..."]) -> int:
-    """How many positions a map has."""
-    return x.shape[ROWS] * x.shape[COLS]
+def count_positions(x: Maps) -> int:
+    """height * width."""
+    return x.shape[axes.ROWS] * x.shape[axes.COLS]
 
 
-def global_average(
-    x: Float[Tensor, "batch channels height width"],
-) -> Float[Tensor, "batch channels 1 1"]:
+@stage
+def global_average(x: Maps) -> ChannelValues:
     """The mean over all positions."""
-    return average(x, ROWS, COLS)
+    return average(x, [axes.ROWS, axes.COLS])
 
 
-def average_around(
-    x: Float[Tensor, "batch channels height width"], extent: int
-) -> Float[Tensor, "batch channels rows cols"]:
-    """The mean of the pixels less than `extent` rows and columns away, those that are there, at
-    every extent-th pixel.
+@stage
+def average_around(x: Maps, extent: int) -> ResizedMaps:
+    """At every extent-th pixel, the mean of the pixels less than `extent` rows and columns away.
+
+    Only pixels inside the image count.
     """
     return functional.avg_pool2d(x, 2 * extent - 1, extent, extent - 1, count_include_pad=False)
 
 
-def nearest(
-    x: Float[Tensor, "batch channels height width"], rows: int, cols: int
-) -> Float[Tensor, "batch channels rows cols"]:
-    """Stretched to rows x cols: row r reads row floor(r height / rows), and so do columns; in whole
-    numbers.
+@stage
+def nearest(x: Maps, rows: int, cols: int) -> ResizedMaps:
+    """x resized to rows x cols: row r reads row floor(r height / rows), and columns do the same.
+
+    The indices are computed in integers, so they are exact.
     """
-    height, width = x.shape[ROWS], x.shape[COLS]
-    x = x[:, :, torch.arange(rows, device=x.device) * height // rows]
-    return x[:, :, :, torch.arange(cols, device=x.device) * width // cols]
+    height, width = x.shape[axes.ROWS], x.shape[axes.COLS]
+    x = x[:, :, _source_indices(x, rows, height)]
+    return x[:, :, :, _source_indices(x, cols, width)]
 
 
-def concatenate(parts: Sequence[Float[Tensor, "..."]], axis: int) -> Float[Tensor, "..."]:
-    return torch.cat(tuple(parts), dim=axis)
+@fx.wrap
+def _source_indices(x: Maps, count: int, size: int) -> Tensor:
+    """One step of a traced graph: torch.arange takes no size that is not known yet."""
+    return torch.arange(count, device=x.device) * size // count
 
 
-def parted(
-    x: Float[Tensor, "..."], size: int, axis: int
-) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
-    """The first `size` along an axis, and the rest."""
-    return x.narrow(axis, 0, size), x.narrow(axis, size, x.shape[axis] - size)
+@stage
+def concatenate(parts: list[AnyValues], axis: int) -> AnyValues:
+    """The parts one after the other along an axis."""
+    return torch.cat(parts, dim=axis)
 
 
-def swapped(x: Float[Tensor, "..."], first: int, second: int) -> Float[Tensor, "..."]:
-    """Two axes in each other's place."""
+def split_at(x: AnyValues, index: int, axis: int) -> tuple[AnyValues, AnyValues]:
+    """x up to an index along an axis, and the rest."""
+    return x.narrow(axis, 0, index), x.narrow(axis, index, x.shape[axis] - index)
+
+
+def swap_axes(x: AnyValues, first: int, second: int) -> AnyValues:
+    """x with two axes exchanged."""
     return x.transpose(first, second)
 
 
-def positions(
-    x: Float[Tensor, "batch channels height width"],
-) -> Float[Tensor, "batch positions channels"]:
-    """The pixels in one row, line by line."""
+def flatten_positions(x: Maps) -> Tokens:
+    """The positions of a map as a sequence, row by row."""
     return x.flatten(2).mT
 
 
-def image(
-    x: Float[Tensor, "batch positions channels"], rows: int, cols: int
-) -> Float[Tensor, "batch channels rows cols"]:
-    """What `positions` has undone."""
+def unflatten_positions(x: Tokens, rows: int, cols: int) -> Maps:
+    """Inverse of `flatten_positions`."""
     return x.mT.reshape(x.shape[0], x.shape[2], rows, cols)
 
 
-def softmax(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Over the last axis; the greatest is taken away before exp, so that nothing overflows."""
+@stage(is_map=False)
+def softmax(x: Values) -> Values:
+    """Softmax over the last axis. The maximum is subtracted first, so that exp cannot overflow."""
     return torch.softmax(x, dim=-1)

@@ -2,51 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from pytorch_impl.block import ResidualBlockWithAttention
+from pytorch_impl.inputs import check_images
 from pytorch_impl.layers import Conv2d, Linear, global_average, max_pool, relu
 from pytorch_impl.normalization import BatchNorm
-from weights.checks import check_input
+from pytorch_impl.shapes import Logits, Maps, NewMaps
 from weights.config import NetworkConfig
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 
 class Stem(nn.Module):
-    """What stands before the blocks: convolution, batch norm, relu, and a 3x3 maximum pooling if
-    the config has one.
+    """The layers before the blocks: convolution, batch norm, relu and an optional 3x3 max pooling.
 
     x: (batch, in_channels, height, width) -> (batch, stem_channels, ...), sizes divided by the
-    strides and rounded up.
+        strides and rounded up.
     """
 
     def __init__(self, config: NetworkConfig, **options: Any):
         super().__init__()
-        kernel, padding = (
-            config.stem_kernel_size,
-            tuple(size // 2 for size in config.stem_kernel_size),
-        )
+        sizes: Any = config  # complete, and all sizes are pairs
+        kernel, channels = sizes.stem_kernel_size, sizes.stem_channels
+        padding = (kernel[0] // 2, kernel[1] // 2)
         self.conv = Conv2d(
             config.in_channels,
-            config.stem_channels,
+            channels,
             kernel,
-            config.stem_stride,
+            sizes.stem_stride,
             padding,
             bias=config.conv_bias,
             **options,
         )
-        self.bn = BatchNorm(config.stem_channels, config.bn_eps, config.bn_decay, **options)
+        self.bn = BatchNorm(channels, config.bn_eps, config.bn_decay, **options)
         self.pools = config.stem_pool
 
-    def forward(
-        self, x: Float[Tensor, "batch in_channels height width"]
-    ) -> Float[Tensor, "batch channels rows cols"]:
+    def forward(self, x: Maps) -> NewMaps:
         y = self.conv(x)
         y = self.bn(y)
         y = relu(y)
@@ -58,7 +51,7 @@ class ResidualAttentionNetwork(nn.Module):
 
     He et al. 2015, table 1 (ImageNet) and section 4.2 (CIFAR).
 
-    x: (batch, in_channels, height, width) -> (batch, classes), not normalised (logits).
+    x: (batch, in_channels, height, width) -> (batch, classes), logits.
     dtype: of parameters and statistics, torch.float32 by default. device: where they are.
     Raises ValueError for inputs of another rank or number of channels.
     """
@@ -71,8 +64,9 @@ class ResidualAttentionNetwork(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        options = {"dtype": dtype, "device": device}
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
         self.config = config
+        self.in_channels = config.in_channels
         self.stem = Stem(config, **options)
         self.stages = nn.Sequential(
             *(
@@ -86,13 +80,11 @@ class ResidualAttentionNetwork(nn.Module):
 
     @classmethod
     def from_config(cls, config: NetworkConfig, **options: Any) -> ResidualAttentionNetwork:
-        """The network that a config describes. options: dtype and device."""
+        """The network of a config. options: dtype and device."""
         return cls(config, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch in_channels height width"]
-    ) -> Float[Tensor, "batch classes"]:
-        check_input(x.shape, "batch channels height width", self.config.in_channels)
+    def forward(self, x: Maps) -> Logits:
+        check_images(x, self.in_channels)
         y = self.stem(x)
         y = self.stages(y)
         y = global_average(y).flatten(1)

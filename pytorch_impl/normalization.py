@@ -1,4 +1,4 @@
-"""Batch norm with the semantics that the three implementations share."""
+"""Batch norm and layer norm with the semantics that the three implementations share."""
 
 from __future__ import annotations
 
@@ -6,29 +6,37 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from pytorch_impl.layers import CHANNELS, swapped, widened
-from weights.checks import check_statistics
+from pytorch_impl import axes
+from pytorch_impl.inputs import check_batch
+from pytorch_impl.layers import swap_axes, widen
+from pytorch_impl.shapes import Maps
+from weights.stages import stage
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
-
+@stage
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalization (Ioffe & Szegedy 2015, algorithms 1 and 2).
 
-    x: (batch, channels, height, width) -> the same shape: (x - mean) / sqrt(variance + eps) *
-    weight + bias. In training mean and variance are the batch's, over batch and positions, the
-    variance biased (divided by n), and the running ones become decay * running + (1 - decay) *
-    batch's, with the unbiased variance (divided by n - 1). In evaluation they are the running ones.
-    initial_scale: what the weight starts with. Computed in float32 at least, in which the running
-    ones are held too, whatever .to() or .half() is called; what comes out is of the dtype of x. In
-    bfloat16 a running statistic stops where decay takes less than half a unit in the last place.
+    In training it normalises with the mean and the biased variance of the batch (divided by n),
+    over batch and positions. Running statistics become decay * running + (1 - decay) * batch's,
+    with the unbiased variance (divided by n - 1). In evaluation it normalises with the running
+    statistics.
+
+    x: (batch, channels, height, width) -> the same shape and dtype: (x - mean) /
+        sqrt(variance + eps) * weight + bias. Computed in float32 at least.
+    initial_scale: the initial value of the weight.
     Raises ValueError in training with n = 1.
+
+    Running statistics stay in float32 at least, also in a model after .to() or .half(). In bfloat16
+    one would stop changing once a step is less than half a unit in the last place.
     """
+
+    if TYPE_CHECKING:  # optional in nn.BatchNorm2d
+        momentum: float
+        num_batches_tracked: Tensor
 
     def __init__(
         self,
@@ -40,7 +48,7 @@ class BatchNorm(nn.BatchNorm2d):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
-        self.initial_scale = initial_scale  # read by reset_parameters, which is called at once
+        self.initial_scale = initial_scale  # before the constructor calls reset_parameters
         # 1 - 0.9 is 0.09999999999999998; PyTorch users write 0.1.
         super().__init__(
             channels, eps=eps, momentum=round(1 - decay, 15), dtype=dtype, device=device
@@ -51,39 +59,34 @@ class BatchNorm(nn.BatchNorm2d):
         super().reset_parameters()
         nn.init.constant_(self.weight, self.initial_scale)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Maps) -> Maps:
         if self.training:
-            check_statistics(x.shape[0] * x.shape[2] * x.shape[3])
+            check_batch(x)
             self.num_batches_tracked.add_(1)
         mean, variance = self.running_mean, self.running_var
-        weight, bias = (
-            widened(self.weight),
-            widened(self.bias),
-        )  # PyTorch takes both in the dtype of the statistics or of x
+        # PyTorch takes both in the dtype of the statistics or of x.
+        weight, bias = widen(self.weight), widen(self.bias)
         return functional.batch_norm(
             x, mean, variance, weight, bias, self.training, self.momentum, self.eps
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BatchNorm:
-        """What .to(), .half() and .cuda() do, but that the statistics stay in float32 at least,
-        their values untouched.
-        """
+        """Does what .to(), .half() and .cuda() do, but keeps the statistics in float32 at least."""
         before = {name: getattr(self, name) for name in ("running_mean", "running_var")}
         super()._apply(fn, recurse)
         for name, statistic in before.items():
-            moved = getattr(self, name)
-            if moved.itemsize < torch.float32.itemsize:
-                setattr(self, name, statistic.to(moved.device, torch.float32))
+            new = getattr(self, name)
+            if new.itemsize < torch.float32.itemsize:
+                setattr(self, name, statistic.to(new.device, torch.float32))
         return self
 
 
+@stage
 class LayerNorm(nn.Module):
     """Layer normalization over the channels of each position (Ba et al. 2016, equation 3).
 
     x: (batch, channels, height, width) -> the same shape: (x - mean) / sqrt(variance + eps) *
-    weight + bias, mean and biased variance over the channels.
+        weight + bias, with the mean and the biased variance of the channels.
     """
 
     def __init__(
@@ -104,9 +107,7 @@ class LayerNorm(nn.Module):
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
-        x = swapped(x, CHANNELS, -1)
+    def forward(self, x: Maps) -> Maps:
+        x = swap_axes(x, axes.CHANNELS, -1)
         y = functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
-        return swapped(y, CHANNELS, -1)
+        return swap_axes(y, axes.CHANNELS, -1)

@@ -1,80 +1,78 @@
-"""Training as a recipe says it: the loss, the schedule, the optimizer, one step, and what the
-optimizer keeps, as NumPy.
+"""Training by a recipe: the loss, the schedule, the optimizer with its state as NumPy, one step.
 
-PyTorch's own optimizers are what a recipe's arguments mean, so they are used as they are.
+A recipe's arguments mean what they mean in PyTorch, so this uses PyTorch's own optimizers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from pytorch_impl.bridge.adapter import _mode, _tensor, to_numpy
+from pytorch_impl.bridge.native import to_native, to_numpy, training_mode
 from pytorch_impl.layers import global_average
+from pytorch_impl.shapes import Labels, Logits, Outputs, Scalar
 from weights.recipe import SGD, AdamW, Recipe
 
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int
-    from torch import Tensor
-
-TAKEN = "steps_taken"  # the entry of a parameter group, saved in the optimizer's state_dict, that counts its steps
+# The entry of a parameter group that counts its steps. The optimizer's state_dict saves it.
+STEPS = "steps_taken"
 
 
-def logits(output: Float[Tensor, "batch channels *positions"]) -> Float[Tensor, "batch channels"]:
-    """What the loss reads: a network's output as it is, a block's averaged over its positions."""
+def logits(output: Outputs) -> Logits:
+    """The input of the loss: a network's output, or a block's averaged over its positions."""
     return global_average(output).flatten(1) if output.ndim == 4 else output
 
 
 def cross_entropy(
-    logits: Float[Tensor, "batch classes"],
-    labels: Int[Tensor, " batch"],
+    logits: Logits,
+    labels: Labels,
     label_smoothing: float = 0.0,
-) -> Float[Tensor, ""]:
-    """The mean over the batch of -sum(target log_softmax(logits)), in the dtype of the logits
-    (Szegedy et al. 2016, section 7): target is label_smoothing / classes everywhere, and 1 -
-    label_smoothing more at the label.
+) -> Scalar:
+    """The mean cross-entropy of a batch, with label smoothing (Szegedy et al. 2016, section 7).
+
+    -sum(target * log_softmax(logits)), in the dtype of the logits. The target is label_smoothing /
+    classes everywhere, and 1 - label_smoothing more at the label.
     """
     return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
 def schedule(recipe: Recipe) -> Callable[[int], float]:
-    """What `torch.optim.lr_scheduler.LambdaLR` takes: steps taken -> what the learning rate is
-    multiplied by.
+    """Steps taken -> the factor of the learning rate, for `torch.optim.lr_scheduler.LambdaLR`.
 
-    Not CosineAnnealingLR, which computes each rate from the one before, and rises again behind the
-    end.
+    Not CosineAnnealingLR: it computes each rate from the one before, and the rate rises again after
+    the end.
     """
     return recipe.schedule.at
 
 
 def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """A `torch.optim` optimizer of the model's parameters. It sets its own rate before each step;
-    it needs no scheduler.
+    """A `torch.optim` optimizer of the model's parameters.
+
+    It sets its own rate before each step, so it needs no scheduler.
     """
-    given = recipe.optimizer
-    options: dict[str, Any] = {"lr": recipe.rate(0), "weight_decay": given.weight_decay}
-    if isinstance(given, SGD):
-        made = torch.optim.SGD(
-            model.parameters(), momentum=given.momentum, nesterov=given.nesterov, **options
-        )
+    rule, parameters = recipe.optimizer, model.parameters()
+    options: dict[str, Any] = {"lr": recipe.rate(0), "weight_decay": rule.weight_decay}
+    result: torch.optim.Optimizer
+    if isinstance(rule, SGD):
+        options |= {"momentum": rule.momentum, "nesterov": rule.nesterov}
+        result = torch.optim.SGD(parameters, **options)
     else:
-        kind = torch.optim.AdamW if isinstance(given, AdamW) else torch.optim.Adam
-        made = kind(model.parameters(), betas=given.betas, eps=given.eps, **options)
-    for group in made.param_groups:
-        group[TAKEN] = 0
+        kind = torch.optim.AdamW if isinstance(rule, AdamW) else torch.optim.Adam
+        result = kind(parameters, betas=rule.betas, eps=rule.eps, **options)
+    for group in result.param_groups:
+        group[STEPS] = 0
 
-    def set_rate(made: torch.optim.Optimizer, *_: Any) -> None:
-        for group in made.param_groups:
-            group["lr"] = recipe.rate(group[TAKEN])
-            group[TAKEN] += 1
+    def set_rate(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(group[STEPS])
+            group[STEPS] += 1
 
-    made.register_step_pre_hook(set_rate)
-    return made
+    result.register_step_pre_hook(set_rate)
+    return result
 
 
 def train_step(
@@ -84,15 +82,14 @@ def train_step(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> float:
-    """One update in training mode; the loss before it. images: (batch, channels, height, width);
-    labels: (batch,).
+    """One update in training mode. Returns the loss before it.
 
-    Parameters that need no gradient stay as they are. The model's mode is left as it was.
+    Parameters that need no gradient stay as they are, and so does the model's mode.
+    images: (batch, channels, height, width). labels: (batch,).
     """
-    with _mode(model, True):
-        loss = cross_entropy(
-            logits(model(_tensor(model, images))), _tensor(model, labels), recipe.label_smoothing
-        )
+    x, targets = to_native(model, images), to_native(model, labels)
+    with training_mode(model, True):
+        loss = cross_entropy(logits(model(x)), targets, recipe.label_smoothing)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -100,29 +97,30 @@ def train_step(
 
 
 def frozen(model: nn.Module) -> list[str]:
-    """The parameters that an optimizer leaves alone, by the framework's own names."""
+    """The parameters that an optimizer does not change, by the framework's own names."""
     return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
 
 
 def steps_taken(optimizer: torch.optim.Optimizer) -> int:
-    """Updates made so far."""
-    return optimizer.param_groups[0][TAKEN]
+    """The number of updates so far."""
+    return optimizer.param_groups[0][STEPS]
 
 
 def moments(
     optimizer: torch.optim.Optimizer, leaves: Mapping[str, nn.Parameter]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """What the optimizer keeps of each leaf, {moment: {leaf: array}}, by PyTorch's names of
-    moments, in native layout.
+    """The optimizer's moments of each leaf: {moment: {leaf: array}}.
+
+    Moments have PyTorch's names, arrays the framework's layout.
     """
 
-    def held(moment: str, leaf: nn.Parameter) -> np.ndarray:
-        # Made in the first step, from zeros.
+    def value(moment: str, leaf: nn.Parameter) -> np.ndarray:
+        # PyTorch makes moments in the first step, from zeros.
         return to_numpy(optimizer.state[leaf].get(moment, torch.zeros_like(leaf))).copy()
 
     return {
-        moment: {name: held(moment, leaf) for name, leaf in leaves.items()}
-        for moment in _moments(optimizer)
+        moment: {name: value(moment, leaf) for name, leaf in leaves.items()}
+        for moment in _moment_names(optimizer)
     }
 
 
@@ -132,26 +130,22 @@ def restore(
     step: int,
     moments: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
-    """Puts the number of updates made, and what the optimizer then kept, into a new optimizer of
-    the same model.
-    """
+    """Puts a number of updates, and the moments after them, into a new optimizer of the model."""
     content = optimizer.state_dict()
     names = {id(leaf): name for name, leaf in leaves.items()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for group in content["param_groups"]:
-        group[TAKEN] = step
+        group[STEPS] = step
     for position, parameter in enumerate(parameters if step else []):
-        kept = {
-            moment: torch.tensor(arrays[names[id(parameter)]]) for moment, arrays in moments.items()
-        }
-        # Adam counts each parameter's steps, in a float on the CPU.
-        content["state"][position] = (
-            {"step": torch.tensor(float(step)), **kept} if "exp_avg" in kept else kept
-        )
+        name = names[id(parameter)]
+        state = {moment: torch.tensor(arrays[name]) for moment, arrays in moments.items()}
+        if "exp_avg" in state:  # Adam counts each parameter's steps, in a float on the CPU
+            state["step"] = torch.tensor(float(step))
+        content["state"][position] = state
     optimizer.load_state_dict(content)
 
 
-def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+def _moment_names(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
     if isinstance(optimizer, torch.optim.SGD):
         return ("momentum_buffer",) if optimizer.param_groups[0]["momentum"] else ()
     return ("exp_avg", "exp_avg_sq")

@@ -439,9 +439,7 @@ def test_float64_without_x64(jax):
     with raises(ValueError, "jax.config.update('jax_enable_x64', True)"):
         build(BLOCK, random_arrays(BLOCK, "float64"), "jax")
     model = build(BLOCK, random_arrays(BLOCK), "jax")
-    with raises(
-        WeightsError, "cannot load float64 arrays: JAX computes in 32 bits unless told otherwise"
-    ):
+    with raises(WeightsError, "cannot load float64 arrays: JAX computes in 32 bits by default"):
         load(model, random_arrays(BLOCK, "float64"))
 
 

@@ -8,7 +8,7 @@ import pytest
 from resattn.checking.backends import Backend, implementation, native_arguments
 from resattn.checking.cases import attention_block
 from resattn.checking.draws import random_arrays, random_input
-from shared_tests.cases import ATTENTION_VARIANTS, name_of
+from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, name_of
 from weights import BlockConfig, NetworkConfig, export
 from weights.attention import attention_parameters
 from weights.live import LiveModel, adapter, build
@@ -108,12 +108,66 @@ def test_torch_compile(torch, mode, config):
     compiled(x).sum().backward()
 
 
-def test_torch_export_and_fx(torch):
+def test_torch_export(torch):
     model = build(NETWORK, random_arrays(NETWORK), "torch")
     x = torch.tensor(images(NETWORK))
     with torch.no_grad():
         exported = torch.export.export(model, (x,))
         close(exported.module()(x).numpy(), model(x).numpy())
+
+
+GRAPHS = pytest.mark.parametrize(("config", "size"), [*ATTENTION_VARIANTS, *NETWORKS], ids=name_of)
+MODES = pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+
+
+def same_in_torch(torch, changed, model, config, size):
+    """Both give the same bits, again and again, also for another batch and, where it has one, size
+    of image; and the same statistics. TorchScript changes what it runs after the first calls.
+    """
+    sizes = [(3, size)] * 4 + [(2, size)]
+    sizes += [] if any(block.has_fixed_size for block in config.blocks()) else [(3, (12, 15))]
+    for batch, size in sizes:
+        x = torch.tensor(images(config, batch, size))
+        with torch.no_grad():
+            assert torch.equal(changed(x), model(x))
+    held = dict(model.named_buffers())
+    moved = dict(changed.named_buffers())
+    assert all(torch.equal(buffer, held[name]) for name, buffer in moved.items())
+    assert any("running_mean" in name for name in moved)
+
+
+@MODES
+@GRAPHS
+def test_torch_fx(torch, config, size, training):
+    """What it traces knows no sizes, so none of them is a number in the graph."""
+    traced, model = (
+        build(config, random_arrays(config), "torch").train(training) for _ in range(2)
+    )
+    same_in_torch(torch, torch.fx.symbolic_trace(traced), model, config, size)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@MODES
+@GRAPHS
+def test_torch_script(torch, config, size, training, tmp_path):
+    """No kind needs an exception: each is compiled as it stands, and saved, and loaded."""
+    scripted, model = (
+        build(config, random_arrays(config), "torch").train(training) for _ in range(2)
+    )
+    torch.jit.script(scripted).save(tmp_path / "model.pt")
+    same_in_torch(torch, torch.jit.load(tmp_path / "model.pt"), model, config, size)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_torch_script_and_fx_do_not_check_sizes(torch):
+    """They do not know them; a model does."""
+    config = attention_block("ge", {"gather": "convolution", "size": (5, 4)})
+    model = build(config, random_arrays(config), "torch").eval()
+    x = torch.tensor(images(config, size=(12, 10)))
+    with pytest.raises(ValueError, match="was made for maps of 5 x 4"):
+        model(x)
+    for changed in (torch.fx.symbolic_trace(model), torch.jit.script(model)):
+        assert changed(x).shape == (2, 6, 6, 5)
 
 
 # Flax

@@ -264,7 +264,7 @@ def test_sums_in_the_format_are_seen(jax, form, monkeypatch):
     def naive(arrays, *, dtype):
         return tuple(None if array is None else array.astype(dtype) for array in arrays)
 
-    monkeypatch.setattr(layers, "with_wide_bias", naive)
+    monkeypatch.setattr(layers, "cast_operands", naive)
     with pytest.raises(AssertionError, match="OVER"):
         test_slopes_of_biases_and_gates_are_summed_in_float32(Backend("jax", "cpu"), form)
 

@@ -234,9 +234,10 @@ def test_biased_variance(backend, dtype, monkeypatch):
                 bn.register_forward_hook(_biased)
         else:
             normalization = __import__(
-                f"{framework_named(backend.framework).package}.normalization", fromlist=["unbiased"]
+                f"{framework_named(backend.framework).package}.normalization",
+                fromlist=["unbias_variance"],
             )
-            monkeypatch.setattr(normalization, "unbiased", lambda variance, n: variance)
+            monkeypatch.setattr(normalization, "unbias_variance", lambda variance, n: variance)
         report = check_model(backend, model, posed)
     assert {row.quantity for row in report.failures} == {"train statistics"}
     assert all(row.tensor.endswith("running_var") for row in report.failures)

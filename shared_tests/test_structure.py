@@ -27,19 +27,23 @@ NATIVE_ARGUMENTS = {
     "device", "rngs", "name", "training",
     "param_dtype",  # Flax' way to compute in one dtype and hold another; PyTorch has autocast, Keras its dtype policies
 }  # fmt: skip
-NATIVE_METHODS = {"reset_parameters", "get_config", "compute_output_shape"}
+NATIVE_METHODS = {
+    "reset_parameters", "get_config", "compute_output_shape",
+    "children",  # PyTorch's modules have it
+}  # fmt: skip
 # Names that only one framework has a use for, each with its reason where it is defined.
 NATIVE_NAMES = {
-    "FLOAT64_HELP", "checked", "check_held",  # 64 bits need a setting in JAX
-    "Sequential",                             # Keras' own casts to another dtype
-    "unbiased",                               # PyTorch's batch norm does it inside
-    "with_wide_bias",                         # Flax adds biases up in the format
-    "BACKEND",                                # Keras runs on three
-    "read_file", "write_file",                # files of PyTorch and Keras
-    "TAKEN",                                  # PyTorch's optimizers do not count their steps
-    "MOMENTS",                                # Optax calls moments by other names
+    "FLOAT64_HELP", "check_dtype",          # 64 bits need a setting in JAX
+    "Sequential",                           # Keras' own casts to another dtype
+    "unbias_variance",                      # PyTorch's batch norm does it inside
+    "cast_operands",                        # Flax adds biases up in the dtype of the input
+    "BACKEND", "keras_device", "device_scope", "pullback", "compile_update",  # Keras runs on three
+    "training_mode", "modes",               # in Keras the mode is an argument of the call
+    "from_numpy",                           # PyTorch shares its memory with NumPy
+    "read_file", "write_file",              # files of PyTorch and Keras
+    "STEPS",                                # PyTorch's optimizers do not count their steps
+    "MOMENTS",                              # Optax calls moments by other names
     "Schedule", "Optimizer", "SGD", "Adam", "AdamW",  # Keras' own mean other things by the same arguments
-    "relu", "sigmoid", "hard_sigmoid", "hard_swish",  # a function of the framework, or ours where that is not exact
 }  # fmt: skip
 
 
@@ -73,13 +77,19 @@ def _argument(argument: ast.arg, default: ast.expr | None) -> str:
     return f"{argument.arg}={ast.unparse(default)}"
 
 
+def marks(node: ast.FunctionDef | ast.ClassDef) -> list[str]:
+    """The decorators that say of a function or class that it is a stage."""
+    decorators = map(ast.unparse, node.decorator_list)
+    return [decorator for decorator in decorators if decorator.startswith("stage")]
+
+
 def members(init: ast.FunctionDef) -> list[str]:
     """The public attributes that __init__ gives the object, in order."""
     targets = (
         target
         for node in ast.walk(init)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self"
     )
     return list(
@@ -88,13 +98,11 @@ def members(init: ast.FunctionDef) -> list[str]:
 
 
 def surface(package: str, file: str) -> list[object]:
-    """Public classes and functions in order, with methods, signatures and, where all have them,
-    members.
-    """
+    """Public classes and functions in order, with marks, methods and signatures."""
     found: list[object] = []
     for node in tree(package, file).body:
         if isinstance(node, ast.FunctionDef) and public(node) and node.name not in NATIVE_NAMES:
-            found.append((node.name, signature(node)))
+            found.append((node.name, marks(node), signature(node)))
         elif isinstance(node, ast.ClassDef) and node.name not in NATIVE_NAMES:
             methods = [
                 (SAME_NAME.get(item.name, item.name), signature(item))
@@ -107,7 +115,7 @@ def surface(package: str, file: str) -> list[object]:
                 file == "layers.py"
             ):  # what the framework's own class computes, and what had to be overridden
                 methods = [method for method in methods if method[0] == "__init__"]
-            found.append((node.name, methods))
+            found.append((node.name, marks(node), methods))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if isinstance(target, ast.Name) and target.id not in NATIVE_NAMES:
@@ -171,7 +179,7 @@ def test_the_same_members_in_the_same_order(package, file, name):
             for item in classes(where, file)[name].body
             if getattr(item, "name", "") == "__init__"
         )
-        return [member for member in members(init) if member not in ("built", "options")]
+        return [member for member in members(init) if member not in ("built", "arguments")]
 
     assert of(package) == of("pytorch_impl")
 
@@ -209,6 +217,52 @@ def stages(package: str, file: str, name: str) -> list[str]:
 @pytest.mark.parametrize(("file", "name"), MODULES)
 def test_the_same_stage_on_the_same_line(package, file, name):
     assert stages(package, file, name) == stages("pytorch_impl", file, name)
+
+
+def names_of_shapes(package: str) -> dict[str, list[str]]:
+    """The axes of each name in shapes.py, in alphabetical order."""
+    return {
+        node.targets[0].id: sorted(ast.literal_eval(node.value.slice.elts[1]).split())  # type: ignore[attr-defined]
+        for node in tree(package, "shapes.py").body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)
+    }
+
+
+def annotations(package: str, file: str) -> dict[str, list[str | None]]:
+    """The shapes that functions and forward methods take and return, where they name some."""
+    shapes = names_of_shapes(package)
+    found: dict[str, list[str | None]] = {}
+    for node in ast.walk(tree(package, file)):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_update"):
+            given = [*(argument.annotation for argument in node.args.args), node.returns]
+            texts = [ast.unparse(each) for each in given if each is not None]
+            named = [text for text in texts if {*words(text)} - {"tuple", "list"} <= {*shapes}]
+            if named:
+                name = SAME_NAME.get(node.name, node.name)
+                found.setdefault(name, []).extend(named)  # type: ignore[arg-type]
+    return found
+
+
+def words(text: str) -> list[str]:
+    return "".join(letter if letter.isalnum() else " " for letter in text).split()
+
+
+@pytest.mark.parametrize("package", PACKAGES[1:])
+def test_the_same_names_of_shapes(package):
+    assert names_of_shapes(package) == names_of_shapes("pytorch_impl")
+    assert names_of_shapes(package)["Maps"] == ["batch", "channels", "height", "width"]
+
+
+@pytest.mark.parametrize("package", PACKAGES[1:])
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith("bridge/")])
+def test_the_same_shapes_in_annotations(package, file):
+    """Of every public function, and of every forward method that all three define."""
+    here, there = annotations(package, file), annotations("pytorch_impl", file)
+    if file == "layers.py":  # whose classes inherit theirs in one framework or another
+        del here["call"], there["call"]
+    common = {name for name in here.keys() & there.keys() if not name.startswith("_")}
+    assert {name: here[name] for name in common} == {name: there[name] for name in common}
+    assert common == {name for name in there if not name.startswith("_")}
 
 
 def test_no_numbered_axes_outside_the_layouts():

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from tf_impl.attention import AttentionModule, Identity
-from tf_impl.layers import Conv2d, Sequential, like, relu
+from tf_impl.inputs import check_images
+from tf_impl.layers import Conv2d, Sequential, cast_like, relu
 from tf_impl.normalization import BatchNorm
-from weights.checks import check_input
-from weights.config import BlockConfig, Pair
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
+from tf_impl.shapes import Maps, NewMaps
+from weights.checks import Pair
+from weights.config import BlockConfig
 
 
 @keras.saving.register_keras_serializable("resattn")
 class ResidualBlockWithAttention(keras.layers.Layer):
-    """Residual block (He et al. 2015, figure 2) with an attention module in front of the sum (Hu et
-    al. 2018, figure 3).
+    """Residual block with an attention module before the sum.
 
-        y = relu(bn1(conv1(x)))         conv1: kernel_size, stride, padding y =
-                                        attention(bn2(conv2(y)))    conv2: kernel_size, stride 1,
-                                        padding relu(y + shortcut(x))           shortcut: a 1x1
-                                        convolution with stride and a batch norm, or nothing where
-                                        in_channels is out_channels and stride is 1
+    He et al. 2015, figure 2, and Hu et al. 2018, figure 3.
+
+        y = relu(bn1(conv1(x)))          conv1: kernel_size, stride, padding
+        y = attention(bn2(conv2(y)))     conv2: kernel_size, stride 1, padding
+        relu(y + shortcut(x))            shortcut: the identity, or a 1x1 convolution with stride
+                                         and a batch norm if channels or size change
 
     x: (batch, height, width, in_channels) -> (batch, ceil(height / stride), ceil(width / stride),
-    out_channels). The arguments are those of `weights.BlockConfig`, which says what they mean and
-    which values it takes.
-    dtype: a dtype or a Keras dtype policy, by default Keras' own. name, keras_options: as for every
-        Keras layer.
-    Raises ValueError for arguments that make no block, and for inputs of another rank or number of
-    channels, and for float64 where JAX (as Keras' backend) is not set up for it.
+        out_channels).
+    `weights.BlockConfig` says what the arguments mean and which values they take.
+    dtype: a dtype or a Keras dtype policy, Keras' own by default.
+    name, keras_options: as for every Keras layer.
+    Raises ValueError for arguments that make no block, for inputs of another rank or number of
+        channels, and for float64 where Keras runs on JAX and JAX is not set up for it.
     """
 
     def __init__(
@@ -56,19 +54,20 @@ class ResidualBlockWithAttention(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        config = BlockConfig(
+        config: Any = BlockConfig(
             in_channels, out_channels, kernel_size, stride, padding,
             attention, attention_options, conv_bias, bn_eps, bn_decay,
         )  # fmt: skip
-        kernel, stride, padding = config.kernel_size, config.stride, config.padding
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        self.config = config
+        kernel, strides, margins = config.kernel_size, config.stride, config.padding
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        self.config: BlockConfig = config
+        self.in_channels = config.in_channels
         self.conv1 = Conv2d(
             in_channels,
             out_channels,
             kernel,
-            stride,
-            padding,
+            strides,
+            margins,
             bias=conv_bias,
             **options,
             name="conv1",
@@ -79,7 +78,7 @@ class ResidualBlockWithAttention(keras.layers.Layer):
             out_channels,
             kernel,
             (1, 1),
-            padding,
+            margins,
             bias=conv_bias,
             **options,
             name="conv2",
@@ -89,9 +88,9 @@ class ResidualBlockWithAttention(keras.layers.Layer):
             out_channels, attention, config.attention_options, **options, name="attention"
         )
         if config.projects:
-            self.shortcut = Sequential(
+            self.shortcut: keras.layers.Layer = Sequential(
                 Conv2d(
-                    in_channels, out_channels, (1, 1), stride, bias=conv_bias, **options, name="0"
+                    in_channels, out_channels, (1, 1), strides, bias=conv_bias, **options, name="0"
                 ),
                 BatchNorm(out_channels, bn_eps, bn_decay, **options, name="1"),
                 **options,
@@ -105,25 +104,21 @@ class ResidualBlockWithAttention(keras.layers.Layer):
     def from_config(
         cls, config: BlockConfig | dict[str, Any], **options: Any
     ) -> ResidualBlockWithAttention:
-        """The block that a config describes, a BlockConfig or what Keras saved. options: dtype and
-        name.
-        """
+        """The block of a config, a BlockConfig or what Keras saved. options: dtype and name."""
         if isinstance(config, BlockConfig):
-            return cls(**config.to_dict(), **options)
+            return cls(**vars(config), **options)
         return super().from_config(config)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.config.to_dict()}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width in_channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch rows cols out_channels"]:
-        check_input(x.shape, "batch height width channels", self.config.in_channels)
+    def call(self, x: Maps, training: bool | None = None) -> NewMaps:
+        check_images(x, self.in_channels)
         y = self.conv1(x)
         y = self.bn1(y, training=training)
         y = relu(y)
         y = self.conv2(y)
         y = self.bn2(y, training=training)
         y = self.attention(y, training=training)
-        y = y + like(y, self.shortcut(x, training=training))
+        y = y + cast_like(self.shortcut(x, training=training), y)
         return relu(y)

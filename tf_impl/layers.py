@@ -1,64 +1,91 @@
-"""The layers that the block and the network are made of, with nothing left to a default of the
-framework.
+"""The layers of the block and the network. Nothing in them is left to a framework's default.
 
-Keras builds layers when they are first called; these know their channels, and hold their weights
-once constructed.
+Keras builds layers at their first call. These know their channels, so they have their weights once
+constructed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import ops
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
+from tf_impl import axes
+from tf_impl.shapes import (
+    AnyValues,
+    BroadcastValues,
+    ChannelSequence,
+    ChannelValues,
+    Logits,
+    Maps,
+    NewMaps,
+    ResizedMaps,
+    Tokens,
+    Values,
+    Vectors,
+)
+from weights.errors import ArgumentError
+from weights.stages import stage
 
-CHANNELS, ROWS, COLS = 3, 1, 2
+GATES = ("sigmoid", "hard_sigmoid")
 
-relu = ops.relu
-hard_swish = ops.hard_silu
-
-
-def sigmoid(x: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
-    """1 / (1 + exp(-x)), in float32 at least: its slope is s (1 - s), and 1 - s of an s near 1 that
-    was rounded to bfloat16 has few digits or none."""
-    return like(x, ops.sigmoid(widened(x)))
+FLOAT64_HELP = (
+    "Keras on JAX computes in 32 bits by default. Call jax.config.update('jax_enable_x64', True) "
+    "before the model is made, or set the environment variable JAX_ENABLE_X64=1"
+)
 
 
-def hard_sigmoid(x: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
-    """relu6(x + 3) / 6. Not ops.hard_sigmoid, whose float64 gradient is wrong by 3e-8 on
-    PyTorch.
+@stage
+def relu(x: Values) -> Values:
+    """max(x, 0)."""
+    return ops.relu(x)
+
+
+@stage
+def sigmoid(x: Values) -> Values:
+    """1 / (1 + exp(-x)), in float32 at least.
+
+    Its slope is s (1 - s). For an s near 1, bfloat16 leaves few digits of 1 - s, or none.
+    """
+    return cast_like(ops.sigmoid(widen(x)), x)
+
+
+@stage
+def hard_sigmoid(x: Values) -> Values:
+    """relu6(x + 3) / 6 (Howard et al. 2019, section 5.2).
+
+    Not ops.hard_sigmoid: on PyTorch its float64 gradient is off by 3e-8.
     """
     return ops.relu6(x + 3) / 6
 
 
-GATES = {"sigmoid": sigmoid, "hard_sigmoid": hard_sigmoid}
-
-FLOAT64_HELP = (
-    "Keras on JAX computes in 32 bits unless told otherwise. Say "
-    "jax.config.update('jax_enable_x64', True) before the model is made, or set the environment "
-    "variable JAX_ENABLE_X64=1"
-)
+@stage
+def hard_swish(x: Values) -> Values:
+    """x * hard_sigmoid(x) (Howard et al. 2019, section 5.2)."""
+    return ops.hard_silu(x)
 
 
-def check_held(variable: keras.Variable) -> None:
-    """Raises ValueError where Keras says float64 but holds float32."""
+def apply_gate(x: Values, gate: str) -> Values:
+    """The function of `GATES` with that name, applied to x."""
+    return sigmoid(x) if gate == "sigmoid" else hard_sigmoid(x)
+
+
+def check_dtype(variable: keras.Variable) -> None:
+    """Raises ValueError where a variable's dtype says float64 but its values are float32."""
     if keras.backend.standardize_dtype(variable.value.dtype) != variable.dtype:
-        raise ValueError(f"cannot make {variable.dtype} parameters: {FLOAT64_HELP}")
+        raise ArgumentError(f"cannot make {variable.dtype} parameters: {FLOAT64_HELP}")
 
 
 class Conv2d(keras.layers.Conv2D):
-    """2-d convolution with explicit padding, initialised as in He et al. 2015 (Delving deep,
-    section 2.2; fan out).
+    """2-d convolution with explicit padding.
+
+    The weight starts as in He et al. 2015 (Delving deep, section 2.2; fan out), the bias at 0.
 
     x: (batch, height, width, in_channels) -> (batch, (height + 2 padding - kernel) // stride + 1,
         ..., out_channels).
-    kernel_size, stride, padding: (height, width). dilation: how far apart the kernel's values are,
-    (height, width); the kernel's size above is then dilation (kernel_size - 1) + 1.
+    kernel_size, stride, padding: (height, width). dilation: the distance between the kernel's
+        values, (height, width). The kernel above is then dilation (kernel_size - 1) + 1.
     """
 
     def __init__(
@@ -93,36 +120,37 @@ class Conv2d(keras.layers.Conv2D):
         )
         self.margins = ((0, 0), *((size, size) for size in padding), (0, 0))
         self.build((None, None, None, in_channels))
-        check_held(self.kernel)
+        check_dtype(self.kernel)
 
-    def call(self, x: Float[KerasTensor, "batch height width channels"]) -> KerasTensor:
+    def call(self, x: Maps) -> NewMaps:
         y = self.convolution_op(x, self.kernel)
-        return added(y, ops.convert_to_tensor(self.bias)) if self.use_bias else y
+        return add(y, ops.convert_to_tensor(self.bias)) if self.use_bias else y
 
-    def convolution_op(
-        self, x: Float[KerasTensor, "batch height width channels"], kernel: KerasTensor
-    ) -> KerasTensor:
+    def convolution_op(self, x: Maps, kernel: AnyValues) -> NewMaps:
         strides = self.strides
         if x.shape[0] == 0 and keras.backend.backend() == "tensorflow":
-            raise ValueError(
+            raise ArgumentError(
                 "input: expected at least one image, got none: TensorFlow's convolutions fail on "
                 "an empty batch"
             )
-        # Keras has no explicit padding but a layer of its own; its "same" pads (0, 1) at stride 2
-        # on even sizes.
+        # Keras takes no explicit padding; its "same" pads (0, 1) at stride 2 on even sizes.
         if any(map(any, self.margins)):
             x = ops.pad(x, self.margins)
         if keras.backend.backend() == "torch":
-            kernel = _contiguous(kernel)
-            # PyTorch 2.13 on CPU writes past its memory in the gradient of a 1x1 convolution with
-            # stride, when image and kernel are laid out as Keras lays them out, and returns wrong
-            # numbers; so it gets only what such a convolution reads. Not on JAX, which cannot see
-            # that both have the same size where the image's is not known.
+            kernel = _make_contiguous(kernel)
+            # PyTorch 2.13 on CPU computes a wrong gradient of a 1x1 convolution with stride: it
+            # writes past its memory when image and kernel have Keras' layout. So it gets only the
+            # pixels that such a convolution reads. Not on JAX, which needs equal sizes here and
+            # cannot compare sizes that it does not know.
             if self.kernel_size == (1, 1):
                 x, strides = x[:, :: strides[0], :: strides[1]], 1
-        apart = self.dilation_rate
         return ops.conv(
-            x, kernel, strides, padding="valid", data_format="channels_last", dilation_rate=apart
+            x,
+            kernel,
+            strides,
+            padding="valid",
+            data_format="channels_last",
+            dilation_rate=self.dilation_rate,
         )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -132,9 +160,9 @@ class Conv2d(keras.layers.Conv2D):
         )
 
 
-def _contiguous(kernel: KerasTensor) -> KerasTensor:
-    """The same kernel, laid out in memory as PyTorch does: its float64 gradient for one output
-    channel fails otherwise.
+def _make_contiguous(kernel: AnyValues) -> AnyValues:
+    """The kernel in PyTorch's memory layout. Its float64 gradient for one output channel fails in
+    any other.
     """
     rows, cols, inner, outer = kernel.shape
     flat = ops.reshape(ops.transpose(kernel, (3, 2, 0, 1)), (-1,))
@@ -142,10 +170,10 @@ def _contiguous(kernel: KerasTensor) -> KerasTensor:
 
 
 class DepthwiseConv2d(keras.layers.Layer):
-    """2-d convolution of each channel by itself, without bias; otherwise as `Conv2d`.
+    """2-d convolution of each channel by itself, without bias. Otherwise like `Conv2d`.
 
     x: (batch, height, width, channels) -> (batch, (height + 2 padding - kernel) // stride + 1, ...,
-    channels).
+        channels).
     """
 
     def __init__(
@@ -161,7 +189,7 @@ class DepthwiseConv2d(keras.layers.Layer):
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
         if stride[0] != stride[1]:
-            raise ValueError(
+            raise ArgumentError(
                 f"stride: expected equal strides, got {stride}: TensorFlow has no other depthwise "
                 "convolutions"
             )
@@ -174,9 +202,9 @@ class DepthwiseConv2d(keras.layers.Layer):
             shape=(*kernel_size, channels, 1), initializer=start, name="kernel"
         )
         self.built = True
-        check_held(self.kernel)
+        check_dtype(self.kernel)
 
-    def call(self, x: Float[KerasTensor, "batch height width channels"]) -> KerasTensor:
+    def call(self, x: Maps) -> ResizedMaps:
         kernel = ops.convert_to_tensor(self.kernel)
         x = ops.pad(x, self.margins)
         return ops.depthwise_conv(
@@ -185,11 +213,12 @@ class DepthwiseConv2d(keras.layers.Layer):
 
 
 class Conv1d(keras.layers.Layer):
-    """1-d convolution that keeps the length, one channel to one, without bias. Weights start
-    normal, variance 2 / size.
+    """1-d convolution of one channel that keeps the length, without bias.
 
-    x: (batch, length, 1) -> the same shape. kernel_size: odd. padding: "zero", or "circular": the
-    last is next to the first.
+    The weight starts normal with variance 2 / kernel_size.
+
+    x: (batch, length, 1) -> the same shape. kernel_size: odd.
+    padding: "zero", or "circular", where the last value is next to the first.
     """
 
     def __init__(
@@ -207,9 +236,9 @@ class Conv1d(keras.layers.Layer):
         start = keras.initializers.RandomNormal(stddev=(2 / kernel_size) ** 0.5)
         self.kernel = self.add_weight(shape=(kernel_size, 1, 1), initializer=start, name="kernel")
         self.built = True
-        check_held(self.kernel)
+        check_dtype(self.kernel)
 
-    def call(self, x: Float[KerasTensor, "batch length 1"]) -> Float[KerasTensor, "batch length 1"]:
+    def call(self, x: ChannelSequence) -> ChannelSequence:
         if self.circular and self.margin:
             x = ops.concatenate([x[:, -self.margin :], x, x[:, : self.margin]], axis=1)
         else:
@@ -219,8 +248,9 @@ class Conv1d(keras.layers.Layer):
 
 
 class Linear(keras.layers.Dense):
-    """Fully connected layer. x: (batch, in_features) -> (batch, out_features). Weights start
-    normal, variance 1 / fan in.
+    """Fully connected layer. x: (batch, in_features) -> (batch, out_features).
+
+    The weight starts normal with variance 1 / in_features, the bias at 0.
     """
 
     def __init__(
@@ -243,14 +273,12 @@ class Linear(keras.layers.Dense):
             **keras_options,
         )
         self.build((None, in_features))
-        check_held(self.kernel)
+        check_dtype(self.kernel)
 
-    def call(
-        self, x: Float[KerasTensor, "batch in_features"]
-    ) -> Float[KerasTensor, "batch out_features"]:
+    def call(self, x: Vectors) -> Logits:
         if self.compute_dtype != "float64":
-            return added(ops.matmul(x, self.kernel), ops.convert_to_tensor(self.bias))
-        # On PyTorch Keras' matmul makes float32 of float64; its convolution does not.
+            return add(ops.matmul(x, self.kernel), ops.convert_to_tensor(self.bias))
+        # Keras' matmul on PyTorch makes float32 of float64. Its convolution does not.
         y = ops.conv(
             x[:, None, None, :],
             self.kernel[None, None],
@@ -261,8 +289,9 @@ class Linear(keras.layers.Dense):
 
 
 class Bottleneck(keras.layers.Layer):
-    """Two 1x1 convolutions with a relu between. x: (batch, height, width, channels) -> the same
-    shape.
+    """Two 1x1 convolutions with a relu between them.
+
+    x: (batch, height, width, channels) -> the same shape.
     """
 
     def __init__(
@@ -276,24 +305,22 @@ class Bottleneck(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.fc1 = Conv2d(channels, hidden_channels, bias=bias, **options, name="fc1")
         self.fc2 = Conv2d(hidden_channels, channels, bias=bias, **options, name="fc2")
         self.built = True
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"]
-    ) -> Float[KerasTensor, "batch height width channels"]:
+    def call(self, x: Maps) -> Maps:
         y = self.fc1(x)
         y = relu(y)
         return self.fc2(y)
 
 
 class Sequential(keras.layers.Layer):
-    """Layers one behind the other, in `layers`.
+    """The layers in `layers`, one after the other.
 
-    Not keras.Sequential, which has no dtype of its own: inside another it casts a float64 input to
-    Keras' default.
+    Not keras.Sequential: it has no dtype of its own, so inside another one it casts a float64 input
+    to Keras' default.
     """
 
     def __init__(
@@ -307,172 +334,159 @@ class Sequential(keras.layers.Layer):
         self.layers = list(layers)
         self.built = True
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> KerasTensor:
+    def call(self, x: Maps, training: bool | None = None) -> AnyValues:
         for layer in self.layers:
             x = layer(x, training=training)
         return x
 
 
-def max_pool(
-    x: Float[KerasTensor, "batch height width channels"],
-) -> Float[KerasTensor, "batch rows cols channels"]:
-    """3x3 maximum, stride 2, padding 1 with -inf on all four sides (He et al. 2015, table 1, as
-    PyTorch pads).
+@stage
+def max_pool(x: Maps) -> ResizedMaps:
+    """3x3 maximum with stride 2 and padding 1 of -inf on all four sides.
+
+    He et al. 2015, table 1, with PyTorch's padding.
     """
     x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=float("-inf"))
-    return ops.max_pool(
-        x, pool_size=(3, 3), strides=(2, 2), padding="valid", data_format="channels_last"
-    )
+    return ops.max_pool(x, (3, 3), (2, 2), padding="valid", data_format="channels_last")
 
 
-def max_pool_2x2(
-    x: Float[KerasTensor, "batch height width channels"],
-) -> Float[KerasTensor, "batch rows cols channels"]:
-    """2x2 maximum, stride 2; what is left over at the end is dropped."""
-    return ops.max_pool(
-        x, pool_size=(2, 2), strides=(2, 2), padding="valid", data_format="channels_last"
-    )
+@stage
+def max_pool_2x2(x: Maps) -> ResizedMaps:
+    """2x2 maximum with stride 2. An odd last row or column is dropped."""
+    return ops.max_pool(x, (2, 2), (2, 2), padding="valid", data_format="channels_last")
 
 
-def average(x: Float[KerasTensor, "..."], *axes: int) -> Float[KerasTensor, "..."]:
-    """The mean over axes, which stay with size 1.
+@stage
+def average(x: AnyValues, over: list[int]) -> AnyValues:
+    """The mean over some axes, which keep size 1.
 
-    Axis by axis, from the last: TensorFlow adds up all positions one after the other, which in
-    float32 loses 30 times more than PyTorch (3e-6 against 1e-7 of the mean of 100,000 values). And
-    not `ops.mean`: on JAX and PyTorch it computes float64 in float32.
+    One axis at a time, from the last: TensorFlow adds up all positions one after the other, which
+    in float32 loses 30 times more than PyTorch does (3e-6 against 1e-7 of the mean of 100,000
+    values). Not `ops.mean`: on JAX and PyTorch it computes float64 in float32.
     """
-    y = widened(x)
-    for axis in sorted(axes, reverse=True):
+    y = widen(x)
+    for axis in sorted(over, reverse=True):
         y = ops.sum(y, axis=axis, keepdims=True) / ops.cast(ops.shape(x)[axis], y.dtype)
-    return like(x, y)
+    return cast_like(y, x)
 
 
-def maximum(x: Float[KerasTensor, "..."], *axes: int) -> Float[KerasTensor, "..."]:
-    """The greatest over axes, which stay with size 1. Its slope goes to one place, by its index.
+@stage
+def maximum(x: AnyValues, over: list[int]) -> AnyValues:
+    """The maximum over some axes, which keep size 1. Its gradient goes to one place, by index.
 
-    Not ops.max, whose gradient looks for values that equal the greatest: XLA computes x a second
-    time for that, rounded otherwise, and may find none.
+    Not ops.max: its gradient looks for values equal to the maximum. XLA computes x a second time
+    for that, with other rounding, and may find none.
     """
-    for axis in axes:
+    for axis in over:
         x = ops.take_along_axis(x, ops.argmax(x, axis=axis, keepdims=True), axis=axis)
     return x
 
 
-def greater(
-    x: Float[KerasTensor, "..."], y: Float[KerasTensor, "..."]
-) -> Float[KerasTensor, "..."]:
-    """The greater of two, value by value. Not `ops.maximum`, which on PyTorch makes float32 of
-    float64.
+@stage
+def greater(x: Values, y: Values) -> Values:
+    """The greater of x and y, value by value.
+
+    Not ops.maximum: on PyTorch it makes float32 of float64.
     """
-    return maximum(ops.stack([x, y]), 0)[0]
+    return maximum(ops.stack([x, y]), [0])[0]
 
 
-def widened(x: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
-    """In float32 at least: squares and sums of many leave the range of float16."""
+def widen(x: Values) -> Values:
+    """x in float32 at least: squares and long sums leave the range of float16."""
     return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
 
 
-def like(x: Float[KerasTensor, "..."], y: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
-    """y in the dtype of x."""
-    return ops.cast(y, x.dtype)
+def cast_like(x: Values, reference: AnyValues) -> Values:
+    """x in the dtype of the reference."""
+    return ops.cast(x, reference.dtype)
 
 
-def scaled(
-    x: Float[KerasTensor, "..."], factor: Float[KerasTensor, "..."]
-) -> Float[KerasTensor, "..."]:
-    """x factor, the factor broadcast. In float32 at least: its slope is a sum over many positions,
-    which TensorFlow adds up in float16 (off by 1% for 56 x 56 positions; a bias over 8 such images
-    by 27%).
+def scale(x: BroadcastValues, factor: BroadcastValues) -> BroadcastValues:
+    """x * factor, broadcast. In float32 at least.
+
+    The factor's gradient is a sum over many positions, which TensorFlow computes in the dtype of x
+    (off by 1% for 56 x 56 positions in float16; a bias over 8 such images by 27%).
     """
-    return like(x, widened(x) * widened(factor))
+    return cast_like(widen(x) * widen(factor), x)
 
 
-def added(x: Float[KerasTensor, "..."], y: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
-    """x + y, y broadcast. In float32 at least, as `scaled`."""
-    return like(x, widened(x) + widened(y))
+def add(x: BroadcastValues, y: BroadcastValues) -> BroadcastValues:
+    """x + y, broadcast. In float32 at least: see `scale`."""
+    return cast_like(widen(x) + widen(y), x)
 
 
-def position_count(x: Float[KerasTensor, "..."]) -> Any:
-    """How many positions a map has: a number, or a tensor where a size is not known before the
-    graph runs.
-    """
-    count = ops.shape(x)[ROWS] * ops.shape(x)[COLS]
+def count_positions(x: Maps) -> Any:
+    """height * width. A tensor where a size is not known before the graph runs."""
+    count = ops.shape(x)[axes.ROWS] * ops.shape(x)[axes.COLS]
     return count if isinstance(count, int) else ops.cast(count, x.dtype)
 
 
-def global_average(
-    x: Float[KerasTensor, "batch height width channels"],
-) -> Float[KerasTensor, "batch 1 1 channels"]:
+@stage
+def global_average(x: Maps) -> ChannelValues:
     """The mean over all positions."""
-    return average(x, ROWS, COLS)
+    return average(x, [axes.ROWS, axes.COLS])
 
 
-def average_around(
-    x: Float[KerasTensor, "batch height width channels"], extent: int
-) -> Float[KerasTensor, "batch rows cols channels"]:
-    """The mean of the pixels less than `extent` rows and columns away, those that are there, at
-    every extent-th pixel.
+@stage
+def average_around(x: Maps, extent: int) -> ResizedMaps:
+    """At every extent-th pixel, the mean of the pixels less than `extent` rows and columns away.
 
-    Keras' pooling pads as TensorFlow does; this pads explicitly, and divides by the part of the
-    window that is there.
+    Only pixels inside the image count. Keras' pooling pads as TensorFlow does, so this pads by
+    itself and divides by the share of the window that is inside.
     """
     margins = ((0, 0), (extent - 1, extent - 1), (extent - 1, extent - 1), (0, 0))
-    pool = {
+    window: dict[str, Any] = {
         "pool_size": 2 * extent - 1,
         "strides": extent,
         "padding": "valid",
         "data_format": "channels_last",
     }
-    wide = widened(x)
-    there = ops.average_pool(ops.pad(ops.ones_like(wide[:1, :, :, :1]), margins), **pool)
-    return like(x, ops.average_pool(ops.pad(wide, margins), **pool) / there)
+    wide = widen(x)
+    share = ops.average_pool(ops.pad(ops.ones_like(wide[:1, :, :, :1]), margins), **window)
+    return cast_like(ops.average_pool(ops.pad(wide, margins), **window) / share, x)
 
 
-def nearest(
-    x: Float[KerasTensor, "batch height width channels"], rows: Any, cols: Any
-) -> Float[KerasTensor, "batch rows cols channels"]:
-    """Stretched to rows x cols: row r reads row floor(r height / rows), and so do columns; in whole
-    numbers.
+@stage
+def nearest(x: Maps, rows: Any, cols: Any) -> ResizedMaps:
+    """x resized to rows x cols: row r reads row floor(r height / rows), and columns do the same.
+
+    The indices are computed in integers, so they are exact.
     """
-    height, width = ops.shape(x)[ROWS], ops.shape(x)[COLS]
-    y = ops.take(widened(x), ops.arange(rows, dtype="int32") * height // rows, axis=ROWS)
-    return like(x, ops.take(y, ops.arange(cols, dtype="int32") * width // cols, axis=COLS))
+    height, width = ops.shape(x)[axes.ROWS], ops.shape(x)[axes.COLS]
+    y = ops.take(widen(x), ops.arange(rows, dtype="int32") * height // rows, axis=axes.ROWS)
+    y = ops.take(y, ops.arange(cols, dtype="int32") * width // cols, axis=axes.COLS)
+    return cast_like(y, x)
 
 
-def concatenate(parts: Sequence[Float[KerasTensor, "..."]], axis: int) -> Float[KerasTensor, "..."]:
+@stage
+def concatenate(parts: list[AnyValues], axis: int) -> AnyValues:
+    """The parts one after the other along an axis."""
     return ops.concatenate(parts, axis=axis)
 
 
-def parted(
-    x: Float[KerasTensor, "..."], size: Any, axis: int
-) -> tuple[Float[KerasTensor, "..."], Float[KerasTensor, "..."]]:
-    """The first `size` along an axis, and the rest."""
+def split_at(x: AnyValues, index: Any, axis: int) -> tuple[AnyValues, AnyValues]:
+    """x up to an index along an axis, and the rest."""
     before = (slice(None),) * axis
-    return x[*before, :size], x[*before, size:]
+    return x[*before, :index], x[*before, index:]
 
 
-def swapped(x: Float[KerasTensor, "..."], first: int, second: int) -> Float[KerasTensor, "..."]:
-    """Two axes in each other's place."""
+def swap_axes(x: AnyValues, first: int, second: int) -> AnyValues:
+    """x with two axes exchanged."""
     return ops.swapaxes(x, first, second)
 
 
-def positions(
-    x: Float[KerasTensor, "batch height width channels"],
-) -> Float[KerasTensor, "batch positions channels"]:
-    """The pixels in one row, line by line."""
-    batch, rows, cols, channels = ops.shape(x)  # not -1, which an empty batch leaves undefined
+def flatten_positions(x: Maps) -> Tokens:
+    """The positions of a map as a sequence, row by row."""
+    batch, rows, cols, channels = ops.shape(x)  # not -1, which is not defined for an empty batch
     return ops.reshape(x, (batch, rows * cols, channels))
 
 
-def image(
-    x: Float[KerasTensor, "batch positions channels"], rows: Any, cols: Any
-) -> Float[KerasTensor, "batch rows cols channels"]:
-    """What `positions` has undone."""
+def unflatten_positions(x: Tokens, rows: Any, cols: Any) -> Maps:
+    """Inverse of `flatten_positions`."""
     return ops.reshape(x, (ops.shape(x)[0], rows, cols, x.shape[2]))
 
 
-def softmax(x: Float[KerasTensor, "..."]) -> Float[KerasTensor, "..."]:
-    """Over the last axis; the greatest is taken away before exp, so that nothing overflows."""
+@stage(is_map=False)
+def softmax(x: Values) -> Values:
+    """Softmax over the last axis. The maximum is subtracted first, so that exp cannot overflow."""
     return ops.softmax(x, axis=-1)

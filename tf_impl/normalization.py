@@ -1,34 +1,39 @@
-"""Batch norm with the semantics that the three implementations share."""
+"""Batch norm and layer norm with the semantics that the three implementations share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import Any
 
 import keras
 from keras import ops
 
-from tf_impl.layers import CHANNELS, COLS, ROWS, average, check_held, widened
-from weights.checks import check_statistics
+from tf_impl import axes
+from tf_impl.inputs import check_batch
+from tf_impl.layers import average, check_dtype, widen
+from tf_impl.shapes import ChannelVector, Maps
+from weights.stages import stage
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
 
-
+@stage
 @keras.saving.register_keras_serializable("resattn")
 class BatchNorm(keras.layers.Layer):
     """Batch normalization (Ioffe & Szegedy 2015, algorithms 1 and 2).
 
-    x: (batch, height, width, channels) -> the same shape: (x - mean) / sqrt(variance + eps) * gamma
-    + beta. In training mean and variance are the batch's, over batch and positions, the variance
-    biased (divided by n), and the running ones become decay * running + (1 - decay) * batch's, with
-    the unbiased variance (divided by n - 1). In evaluation, and in a layer that is not trainable
-    (as in Keras' own), they are the running ones. initial_scale: what gamma starts with.
-    Raises ValueError in training with n = 1. Where n is not known before the graph runs, n = 1
-    makes the statistics NaN.
+    In training it normalises with the mean and the biased variance of the batch (divided by n),
+    over batch and positions. Running statistics become decay * running + (1 - decay) * batch's,
+    with the unbiased variance (divided by n - 1). In evaluation it normalises with the running
+    statistics.
 
-    Not keras.layers.BatchNormalization, which keeps the biased variance and multiplies out x *
-    scale + shift.
+    x: (batch, height, width, channels) -> the same shape and dtype: (x - mean) /
+        sqrt(variance + eps) * gamma + beta. Computed in float32 at least.
+    initial_scale: the initial value of gamma.
+    Raises ValueError in training with n = 1. Where n is not known before the graph runs, n = 1
+        makes the statistics NaN.
+
+    As in Keras, a layer that is not trainable is in evaluation. Not
+    keras.layers.BatchNormalization: it keeps the biased variance and computes x * scale + shift,
+    multiplied out.
     """
 
     def __init__(
@@ -43,14 +48,14 @@ class BatchNorm(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, autocast=False, **keras_options)
-        self.options = {
+        self.arguments = {
             "channels": channels,
             "eps": eps,
             "decay": decay,
             "initial_scale": initial_scale,
         }
-        # Not keras.backend.result_type, which on JAX makes float32 of float64 even where 64 bits
-        # are enabled.
+        # Not keras.backend.result_type: on JAX it makes float32 of float64, even with 64 bits
+        # enabled.
         statistics = "float64" if self.variable_dtype == "float64" else "float32"
         self.eps = eps
         self.decay = decay
@@ -72,81 +77,62 @@ class BatchNorm(keras.layers.Layer):
             name="moving_variance",
         )
         self.built = True
-        check_held(self.moving_mean)
+        check_dtype(self.moving_mean)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch height width channels"]:
+    def call(self, x: Maps, training: bool | None = None) -> Maps:
         x = ops.cast(x, self.moving_mean.dtype)
         if not (training and self.trainable):
-            mean, variance = (
-                ops.convert_to_tensor(self.moving_mean),
-                ops.convert_to_tensor(self.moving_variance),
-            )
+            mean = ops.convert_to_tensor(self.moving_mean)
+            variance = ops.convert_to_tensor(self.moving_variance)
         else:
-            mean = average(x, 0, ROWS, COLS)
-            variance = average(
-                ops.square(x - mean), 0, ROWS, COLS
-            )  # two passes: exact for large means
-            self._update(
-                ops.squeeze(mean, (0, ROWS, COLS)),
-                ops.squeeze(variance, (0, ROWS, COLS)),
-                _count(x),
-            )
-        y = (x - mean) * (ops.cast(self.gamma, x.dtype) / ops.sqrt(variance + self.eps)) + ops.cast(
-            self.beta, x.dtype
-        )
+            check_batch(x)
+            over = [axes.BATCH, axes.ROWS, axes.COLS]
+            mean = average(x, over)
+            variance = average(ops.square(x - mean), over)  # two passes: exact for large means
+            self._update(ops.squeeze(mean, over), ops.squeeze(variance, over), _count_values(x))
+        gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
+        y = (x - mean) * (gamma / ops.sqrt(variance + self.eps)) + beta
         return ops.cast(y, self.compute_dtype)
 
-    def _update(
-        self,
-        mean: Float[KerasTensor, " channels"],
-        variance: Float[KerasTensor, " channels"],
-        n: Any,
-    ) -> None:
+    def _update(self, mean: ChannelVector, variance: ChannelVector, n: Any) -> None:
         mean, variance = ops.stop_gradient(mean), ops.stop_gradient(variance)
-        # As tensors: on PyTorch a Keras variable times a number is float32 even for a float64
-        # variable.
-        held_mean, held_variance = (
-            ops.convert_to_tensor(self.moving_mean),
-            ops.convert_to_tensor(self.moving_variance),
-        )
-        self.moving_mean.assign(self.decay * held_mean + (1 - self.decay) * mean)
+        # As tensors: on PyTorch a number times a float64 Keras variable is float32.
+        running_mean = ops.convert_to_tensor(self.moving_mean)
+        running_variance = ops.convert_to_tensor(self.moving_variance)
+        self.moving_mean.assign(self.decay * running_mean + (1 - self.decay) * mean)
         self.moving_variance.assign(
-            self.decay * held_variance + (1 - self.decay) * unbiased(variance, n)
+            self.decay * running_variance + (1 - self.decay) * unbias_variance(variance, n)
         )
 
 
-def unbiased(variance: Float[KerasTensor, " channels"], n: Any) -> Float[KerasTensor, " channels"]:
-    """The variance of n values divided by n - 1, from that divided by n: what PyTorch keeps, and
-    Flax and Keras do not.
+def unbias_variance(variance: ChannelVector, n: Any) -> ChannelVector:
+    """variance * n / (n - 1): divided by n - 1 instead of n.
+
+    PyTorch keeps the unbiased variance, Flax and Keras the biased one.
     """
     return variance * (n / (n - 1))
 
 
-def _count(x: Float[KerasTensor, "batch height width channels"]) -> Any:
-    """batch x height x width: a number, or a tensor where a size is not known before the graph
-    runs.
-    """
-    batch, height, width = x.shape[:3]
-    if None in (batch, height, width):
-        return ops.cast(ops.size(x), x.dtype) / x.shape[3]
-    check_statistics(batch * height * width)
-    return batch * height * width
+def _count_values(x: Maps) -> Any:
+    """batch * height * width. A tensor where a size is not known before the graph runs."""
+    channels = x.shape[axes.CHANNELS]
+    if None in x.shape:
+        return ops.cast(ops.size(x), x.dtype) / channels
+    return math.prod(x.shape) // channels
 
 
+@stage
 @keras.saving.register_keras_serializable("resattn")
 class LayerNorm(keras.layers.Layer):
     """Layer normalization over the channels of each position (Ba et al. 2016, equation 3).
 
-    x: (batch, height, width, channels) -> the same shape: (x - mean) / sqrt(variance + eps) * gamma
-    + beta, mean and biased variance over the channels.
+    x: (batch, height, width, channels) -> the same shape: (x - mean) / sqrt(variance + eps) *
+        gamma + beta, with the mean and the biased variance of the channels.
 
-    Not keras.layers.LayerNormalization, which multiplies out x * scale + shift, as its batch norm
-    does.
+    Not keras.layers.LayerNormalization: it computes x * scale + shift, multiplied out.
     """
 
     def __init__(
@@ -159,21 +145,19 @@ class LayerNorm(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, autocast=False, **keras_options)
-        self.options = {"channels": channels, "eps": eps}
+        self.arguments = {"channels": channels, "eps": eps}
         self.eps = eps
         self.gamma = self.add_weight(shape=(channels,), initializer="ones", name="gamma")
         self.beta = self.add_weight(shape=(channels,), initializer="zeros", name="beta")
         self.built = True
-        check_held(self.gamma)
+        check_dtype(self.gamma)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"]
-    ) -> Float[KerasTensor, "batch height width channels"]:
-        x = widened(x)
+    def call(self, x: Maps) -> Maps:
+        x = widen(x)
         gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
-        centred = x - average(x, CHANNELS)
-        variance = average(ops.square(centred), CHANNELS)
+        centred = x - average(x, [axes.CHANNELS])
+        variance = average(ops.square(centred), [axes.CHANNELS])
         return ops.cast(centred / ops.sqrt(variance + self.eps) * gamma + beta, self.compute_dtype)

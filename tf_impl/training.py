@@ -1,58 +1,52 @@
-"""Training as a recipe says it: the loss, the schedule, the optimizer, one step, and what the
-optimizer keeps, as NumPy.
+"""Training by a recipe: the loss, the schedule, the optimizer with its state as NumPy, one step.
 
-Keras' own optimizers mean other things by the same arguments and hold their rate in float32, so
-these are written out; its loss is used as it is. All of them work in `compile` and `fit`, and are
-read from .keras files once this module is imported.
+Keras' own optimizers give other meanings to the same arguments and hold their rate in float32, so
+these are written out. The loss is Keras' own. All of them work in `compile` and `fit`, and .keras
+files with them load once this module is imported.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from tf_impl.bridge.adapter import (
-    _compiled,
-    _device_of,
-    _images,
-    _numpy,
-    _pullback,
-    holds_float64,
+from tf_impl.bridge.adapter import holds_float64
+from tf_impl.bridge.native import (
+    compile_update,
+    device_scope,
+    pullback,
+    to_canonical,
+    to_native,
     to_numpy,
 )
 from tf_impl.layers import global_average
+from tf_impl.shapes import Labels, Logits, Maps, Outputs, Scalar, Values
 from weights import recipe as recipes
 from weights.recipe import Cosine, Recipe, Step
 
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int
-    from keras import KerasTensor
 
-
-def logits(
-    output: Float[KerasTensor, "batch *positions channels"],
-) -> Float[KerasTensor, "batch channels"]:
-    """What the loss reads: a network's output as it is, a block's averaged over its positions."""
+def logits(output: Outputs) -> Logits:
+    """The input of the loss: a network's output, or a block's averaged over its positions."""
     return ops.squeeze(global_average(output), axis=(1, 2)) if len(output.shape) == 4 else output
 
 
 def cross_entropy(
-    logits: Float[KerasTensor, "batch classes"],
-    labels: Int[KerasTensor, " batch"],
+    logits: Logits,
+    labels: Labels,
     label_smoothing: float = 0.0,
-) -> Float[KerasTensor, ""]:
-    """The mean over the batch of -sum(target log_softmax(logits)), in the dtype of the logits
-    (Szegedy et al. 2016, section 7): target is label_smoothing / classes everywhere, and 1 -
-    label_smoothing more at the label.
+) -> Scalar:
+    """The mean cross-entropy of a batch, with label smoothing (Szegedy et al. 2016, section 7).
 
-    The function, not keras.losses.CategoricalCrossentropy, which casts to Keras' default dtype
-    unless given another.
+    -sum(target * log_softmax(logits)), in the dtype of the logits. The target is label_smoothing /
+    classes everywhere, and 1 - label_smoothing more at the label.
+
+    Not keras.losses.CategoricalCrossentropy: it casts to Keras' default dtype.
     """
     targets = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     losses = keras.losses.categorical_crossentropy(
@@ -64,71 +58,71 @@ def cross_entropy(
 
 @keras.saving.register_keras_serializable("resattn")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Steps taken -> the learning rate of a recipe, in float64 wherever that can be held.
+    """Steps taken -> the learning rate of a recipe, in float64 where Keras can hold it.
 
-    Not CosineDecay, which computes in float32, nor PiecewiseConstantDecay, which keeps the old rate
-    one step longer.
-    recipe: a Recipe, or what `to_dict` made of it.
+    Not CosineDecay: it computes in float32. Not PiecewiseConstantDecay: it keeps the old rate one
+    step longer.
+    recipe: a Recipe, or its `to_dict`.
     """
 
     def __init__(self, recipe: Recipe | Mapping[str, Any]):
         self.recipe = recipe if isinstance(recipe, Recipe) else Recipe.from_dict(recipe)
 
-    def __call__(self, step: Any) -> Float[KerasTensor, ""]:
-        given, step = self.recipe.schedule, ops.convert_to_tensor(step)
-        # From a table: ops.cos computes float64 in float32 on JAX.
-        if isinstance(given, Step):
-            position = sum(ops.cast(step >= milestone, "int32") for milestone in given.milestones)
-            firsts = (0, *given.milestones)
+    def __call__(self, step: Any) -> Scalar:
+        rule, step = self.recipe.schedule, ops.convert_to_tensor(step)
+        # From a table: on JAX ops.cos computes float64 in float32.
+        steps: Iterable[int]
+        if isinstance(rule, Step):
+            position = sum(ops.cast(step >= milestone, "int32") for milestone in rule.milestones)
+            steps = (0, *rule.milestones)
         else:
-            position = ops.minimum(step, given.steps if isinstance(given, Cosine) else 0)
-            firsts = range(given.steps + 1 if isinstance(given, Cosine) else 1)
-        rates = ops.convert_to_tensor([self.recipe.rate(first) for first in firsts], dtype=_wide())
+            last = rule.steps if isinstance(rule, Cosine) else 0
+            position = ops.minimum(step, last)
+            steps = range(last + 1)
+        dtype = "float64" if holds_float64() else "float32"
+        rates = ops.convert_to_tensor([self.recipe.rate(step) for step in steps], dtype=dtype)
         return ops.take(rates, position)
 
     def get_config(self) -> dict[str, Any]:
         return {"recipe": self.recipe.to_dict()}
 
 
-def _wide() -> str:
-    return "float64" if holds_float64() else "float32"
-
-
 class Optimizer(keras.optimizers.Optimizer):
-    """What the three below share: their arguments are PyTorch's, and what they keep has PyTorch's
-    names.
+    """The base of the three below. Their arguments and moments have PyTorch's names.
 
-    learning_rate: a number, which Keras holds in its default dtype, or a schedule. keras_options:
-    as for every Keras optimizer, clipnorm for instance.
+    learning_rate: a number, which Keras holds in its default dtype, or a schedule.
+    moment_names: the moments of each variable. settings: the other arguments.
+    keras_options: as for every Keras optimizer, for instance clipnorm.
     """
 
     def __init__(
         self,
         learning_rate: Any,
-        kept: tuple[str, ...],
+        moment_names: tuple[str, ...],
         settings: dict[str, Any],
         **keras_options: Any,
     ):
         super().__init__(learning_rate, **keras_options)
-        self.kept = kept
-        self.settings = settings  # weight_decay among them: the attribute of that name makes Keras apply its own
-        self.held: dict[str, list[keras.Variable]] = {}
+        self.moment_names = moment_names
+        # Not as attributes: if it finds weight_decay, Keras applies its own.
+        self.settings = settings
+        self.moment_variables: dict[str, list[keras.Variable]] = {}
 
     def build(self, variables: list[keras.Variable]) -> None:
         if not self.built:
             super().build(variables)
-            self.held = {
-                moment: self.add_optimizer_variables(variables, moment) for moment in self.kept
+            self.moment_variables = {
+                name: self.add_optimizer_variables(variables, name) for name in self.moment_names
             }
 
-    def moment(self, name: str, variable: keras.Variable) -> keras.Variable:
-        """What is kept for a variable."""
-        return self.held[name][self._get_variable_index(variable)]
+    def moment(self, name: str, variable: Any) -> keras.Variable:
+        """A moment of a variable."""
+        return self.moment_variables[name][self._get_variable_index(variable)]
 
-    def moved(
-        self, name: str, variable: keras.Variable, old: float, new: float, value: KerasTensor
-    ) -> KerasTensor:
-        """moment = old moment + new value, and its value then."""
+    def update_moment(
+        self, name: str, variable: Any, old: float, new: float, value: Values
+    ) -> Values:
+        """Sets a moment to old * moment + new * value, and returns it."""
         moment = self.moment(name, variable)
         result = old * ops.convert_to_tensor(moment) + new * value
         self.assign(moment, result)
@@ -141,9 +135,10 @@ class Optimizer(keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable("resattn")
 class SGD(Optimizer):
-    """`weights.recipe.SGD`. Not keras.optimizers.SGD, whose momentum holds steps, gradients times
-    the rate they came at, so that a new rate does not apply to what is in it, and whose weight
-    decay is decoupled.
+    """`weights.recipe.SGD`.
+
+    Not keras.optimizers.SGD: its momentum sums gradients times their rates, so that a new rate does
+    not apply to the old gradients, and its weight decay is decoupled.
     """
 
     def __init__(
@@ -164,24 +159,23 @@ class SGD(Optimizer):
             **keras_options,
         )
 
-    def update_step(
-        self, gradient: KerasTensor, variable: keras.Variable, learning_rate: KerasTensor
-    ) -> None:
-        # As tensors: on PyTorch a Keras variable times a number is float32 even for a float64
-        # variable.
-        held, rate = ops.convert_to_tensor(variable), ops.cast(learning_rate, variable.dtype)
+    def update_step(self, gradient: Values, variable: Any, learning_rate: Scalar) -> None:
+        # As tensors: on PyTorch a number times a float64 Keras variable is float32.
+        value, rate = ops.convert_to_tensor(variable), ops.cast(learning_rate, variable.dtype)
         momentum = self.settings["momentum"]
-        gradient = ops.cast(gradient, variable.dtype) + self.settings["weight_decay"] * held
+        gradient = ops.cast(gradient, variable.dtype) + self.settings["weight_decay"] * value
         if momentum:
-            buffer = self.moved("momentum_buffer", variable, momentum, 1, gradient)
+            buffer = self.update_moment("momentum_buffer", variable, momentum, 1, gradient)
             gradient = gradient + momentum * buffer if self.settings["nesterov"] else buffer
-        self.assign(variable, held - rate * gradient)
+        self.assign(variable, value - rate * gradient)
 
 
 @keras.saving.register_keras_serializable("resattn")
 class Adam(Optimizer):
-    """`weights.recipe.Adam`. Not keras.optimizers.Adam, whose epsilon is added before the bias
-    correction (Kingma & Ba's "epsilon hat"), and whose weight decay is decoupled.
+    """`weights.recipe.Adam`.
+
+    Not keras.optimizers.Adam: it adds epsilon before the bias correction (Kingma & Ba's "epsilon
+    hat"), and its weight decay is decoupled.
     """
 
     decoupled = False
@@ -200,32 +194,34 @@ class Adam(Optimizer):
             learning_rate, ("exp_avg", "exp_avg_sq"), settings, name=name, **keras_options
         )
 
-    def update_step(
-        self, gradient: KerasTensor, variable: keras.Variable, learning_rate: KerasTensor
-    ) -> None:
-        held, rate = ops.convert_to_tensor(variable), ops.cast(learning_rate, variable.dtype)
-        decay = self.settings["weight_decay"] * held
+    def update_step(self, gradient: Values, variable: Any, learning_rate: Scalar) -> None:
+        value, rate = ops.convert_to_tensor(variable), ops.cast(learning_rate, variable.dtype)
+        decay = self.settings["weight_decay"] * value
         gradient = ops.cast(gradient, variable.dtype) + (0.0 if self.decoupled else decay)
         first, second = self.settings["betas"]
-        mean = self.moved("exp_avg", variable, first, 1 - first, gradient) / self._bias(
-            first, variable.dtype
-        )
-        square = self.moved("exp_avg_sq", variable, second, 1 - second, ops.square(gradient))
-        step = mean / (ops.sqrt(square / self._bias(second, variable.dtype)) + self.settings["eps"])
-        self.assign(variable, held - rate * (step + decay if self.decoupled else step))
+        square = ops.square(gradient)
+        mean = self.update_moment("exp_avg", variable, first, 1 - first, gradient)
+        square = self.update_moment("exp_avg_sq", variable, second, 1 - second, square)
+        mean = mean / self._one_minus_power(first, variable.dtype)
+        square = square / self._one_minus_power(second, variable.dtype)
+        step = mean / (ops.sqrt(square) + self.settings["eps"])
+        self.assign(variable, value - rate * (step + decay if self.decoupled else step))
 
-    def _bias(self, beta: float, dtype: str) -> KerasTensor:
-        """1 - beta^t. In float32 that difference is wrong by 1e-5 of itself for 0.999 at t = 1,
-        enough to part two runs at the next relu; this is not."""
-        return -ops.expm1(
-            ops.cast(self.iterations + 1, dtype) * (math.log(beta) if beta else -math.inf)
-        )
+    def _one_minus_power(self, beta: float, dtype: str) -> Scalar:
+        """1 - beta^t, without cancellation.
+
+        In float32 the difference has a relative error of 1e-5 for 0.999 at t = 1. Two runs that
+        differ by that diverge at the next relu.
+        """
+        count = ops.cast(self.iterations + 1, dtype)
+        return -ops.expm1(count * (math.log(beta) if beta else -math.inf))
 
 
 @keras.saving.register_keras_serializable("resattn")
 class AdamW(Adam):
-    """`weights.recipe.AdamW`: decay beside the step. Keras' own differs in epsilon, as its Adam
-    does.
+    """`weights.recipe.AdamW`: Adam with decoupled weight decay.
+
+    Not keras.optimizers.AdamW, whose epsilon is that of its Adam.
     """
 
     decoupled = True
@@ -248,18 +244,17 @@ def schedule(recipe: Recipe) -> Schedule:
 
 
 def optimizer(model: keras.layers.Layer, recipe: Recipe) -> Optimizer:
-    """A Keras optimizer of the model's trainable variables, whose rate follows the recipe's
-    schedule.
-    """
-    given, rate = recipe.optimizer, schedule(recipe)
-    if isinstance(given, recipes.SGD):
-        made = SGD(rate, given.momentum, given.nesterov, given.weight_decay)
+    """A Keras optimizer of the trainable variables. Its rate follows the recipe's schedule."""
+    rule, rate = recipe.optimizer, schedule(recipe)
+    result: Optimizer
+    if isinstance(rule, recipes.SGD):
+        result = SGD(rate, rule.momentum, rule.nesterov, rule.weight_decay)
     else:
-        kind = AdamW if isinstance(given, recipes.AdamW) else Adam
-        made = kind(rate, given.betas, given.eps, given.weight_decay)
-    with keras.device(_device_of(model)):
-        made.build(model.trainable_variables)
-    return made
+        kind = AdamW if isinstance(rule, recipes.AdamW) else Adam
+        result = kind(rate, rule.betas, rule.eps, rule.weight_decay)
+    with device_scope(model):
+        result.build(model.trainable_variables)
+    return result
 
 
 def train_step(
@@ -269,15 +264,15 @@ def train_step(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> float:
-    """One update in training mode; the loss before it. images: (batch, channels, height, width);
-    labels: (batch,).
+    """One update in training mode. Returns the loss before it.
 
     Variables that are not trainable stay as they are.
+    images: (batch, channels, height, width). labels: (batch,).
     """
     trained = tuple(variable.path for variable in model.trainable_variables)
-    with keras.device(_device_of(model)):
+    with device_scope(model):
         update = _update(model, optimizer, recipe.label_smoothing, trained)
-        return float(_numpy(update(_images(images), ops.convert_to_tensor(labels))))
+        return float(to_canonical(update(to_native(model, images), to_native(model, labels))))
 
 
 @lru_cache(maxsize=4)
@@ -286,43 +281,45 @@ def _update(
     optimizer: Optimizer,
     label_smoothing: float,
     trained: tuple[str, ...],
-) -> Callable[..., KerasTensor]:
-    """The step as a compiled function of images (channels last) and labels. trained: what it was
-    compiled for.
+) -> Callable[..., Scalar]:
+    """The step as a compiled function of images (channels last) and labels.
+
+    trained: the paths of the trainable variables, so that another set compiles again.
     """
     variables = model.trainable_variables
 
-    def update(x: KerasTensor, labels: KerasTensor) -> KerasTensor:
-        def loss_of(x: KerasTensor) -> KerasTensor:
+    def update(x: Maps, labels: Labels) -> Scalar:
+        def loss_of(x: Maps) -> Scalar:
             return cross_entropy(logits(model(x, training=True)), labels, label_smoothing)
 
-        loss, _, slopes = _pullback(model, loss_of, variables, x)
+        loss, _, slopes = pullback(model, loss_of, variables, x)
         optimizer.apply(slopes, variables)
         return loss
 
-    return _compiled(update, [*model.variables, *optimizer.variables])
+    return compile_update(update, [*model.variables, *optimizer.variables])
 
 
 def frozen(model: keras.layers.Layer) -> list[str]:
-    """The parameters that an optimizer leaves alone, by the framework's own names."""
+    """The parameters that an optimizer does not change, by the framework's own names."""
     statistics = ("moving_mean", "moving_variance")
     return [each.path for each in model.non_trainable_variables if each.name not in statistics]
 
 
 def steps_taken(optimizer: Optimizer) -> int:
-    """Updates made so far."""
+    """The number of updates so far."""
     return int(to_numpy(optimizer.iterations))
 
 
 def moments(
     optimizer: Optimizer, leaves: Mapping[str, keras.Variable]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """What the optimizer keeps of each leaf, {moment: {leaf: array}}, by PyTorch's names of
-    moments, in native layout.
+    """The optimizer's moments of each leaf: {moment: {leaf: array}}.
+
+    Moments have PyTorch's names, arrays the framework's layout.
     """
     return {
         moment: {name: to_numpy(optimizer.moment(moment, leaf)) for name, leaf in leaves.items()}
-        for moment in optimizer.kept
+        for moment in optimizer.moment_names
     }
 
 
@@ -332,9 +329,7 @@ def restore(
     step: int,
     moments: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
-    """Puts the number of updates made, and what the optimizer then kept, into a new optimizer of
-    the same model.
-    """
+    """Puts a number of updates, and the moments after them, into a new optimizer of the model."""
     optimizer.iterations.assign(step)
     for moment, arrays in moments.items():
         for name, leaf in leaves.items():

@@ -1,48 +1,77 @@
 """Recording what a model computes, stage by stage: the part that is the same in every framework.
 Knows no framework.
 
-A stage is the output of a module (by its path, "conv1"), of one of the functions that the forward
-methods call (by its name, behind the module it is called in, "attention.sigmoid"), or a value that
-such a function is given and nothing recorded gave ("sum"). What is called a second time is "relu
-2". The three implementations are one text, so their stages have the same names in the same order.
+A stage is the output of a module (named by its path, "conv1"), the output of a marked function
+(named after the module that calls it, "attention.sigmoid"), or a value that a marked function takes
+and that no recorded stage gave ("sum"). A second call is "relu 2". The three implementations are
+one text, so their stages have the same names in the same order.
 """
+
+from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
 from weights.errors import ArgumentError
 from weights.frameworks import Framework
 
-# The functions of `layers.py` that are stages, besides modules. What only moves values about (a
-# reshape) is none.
-FUNCTIONS = (
-    "relu",
-    "sigmoid",
-    "hard_sigmoid",
-    "hard_swish",
-    "global_average",
-    "average",
-    "maximum",
-    "max_pool",
-    "max_pool_2x2",
-    "average_around",
-    "nearest",
-    "concatenate",
-    "greater",
-    "softmax",
-)
-# Their outputs, and those of modules of these classes, are not maps: their axes have the same order
-# in every framework.
-NOT_MAPS = ("softmax", "RelativePositions")
-# The stages that are given what the block or the network is given, whatever stands in front of it.
+# The stages that take the input of the block or the network, also inside a larger model.
 FIRST_STAGES = ("conv1", "shortcut.0", "stem.conv")
 NORM_ROLES = ("norm mean", "norm variance")
+
+Marked = TypeVar("Marked", bound=Callable[..., Any])
+
+
+class _Thread(threading.local):
+    """The recorder of what this thread calls, or None."""
+
+    recorder: Recorder | None = None
+
+
+_THREAD = _Thread()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The mark of a class. is_map: as in `stage`."""
+
+    is_map: bool
+
+
+@overload
+def stage(marked: Marked) -> Marked: ...
+@overload
+def stage(*, is_map: bool) -> Callable[[Marked], Marked]: ...
+def stage(marked: Any = None, *, is_map: bool = True) -> Any:
+    """Marks a function as a stage, or a module's class as one stage, whatever it calls.
+
+    A marked function asks whether a recorder is active in its thread, and else does what it did.
+
+    is_map: whether the output is a map, whose axes each framework orders in its own way. The axes
+        of any other output have the same order in all frameworks.
+    """
+    if marked is None:
+        return partial(stage, is_map=is_map)
+    if isinstance(marked, type):
+        marked._stage = Mark(is_map)  # type: ignore[attr-defined]
+        return marked
+
+    @wraps(marked)
+    def call(*arguments: Any, **options: Any) -> Any:
+        recorder = _THREAD.recorder
+        if recorder is None:
+            return marked(*arguments, **options)
+        return recorder.function(marked, is_map, *arguments, **options)
+
+    # torch.jit.script compiles the function that this attribute returns.
+    call.__prepare_scriptable__ = lambda: marked  # type: ignore[attr-defined]
+    return call
 
 
 def numbered(name: str, taken: Collection[str]) -> str:
@@ -58,10 +87,10 @@ class Recording:
     """What a model computed, by stage, in the order of execution. Arrays are canonical: (batch,
     channels, height, width).
 
-    values: what came out. slopes: the gradients of sum(output * cotangent) with respect to that,
-    for those stages on which the output depends. statistics: running statistics after the pass, by
-    stage and leaf ("bn1.running_mean"). received: what the first stage was given, which in a model
-    that holds a block is not what the model was given; None if not known.
+    values: the outputs. slopes: the gradients of sum(output * cotangent) with respect to the
+    values, for those stages on which the output depends. statistics: running statistics after the
+    pass, by stage and leaf ("bn1.running_mean"). received: the input of the first stage, which is
+    not the model's input if the model only holds a block; None if not known.
     """
 
     values: Mapping[str, np.ndarray]
@@ -71,13 +100,13 @@ class Recording:
 
 
 class Recorder:
-    """Is told of every module and function that a model calls, and keeps what they give.
+    """Sees every call of a module and of a marked function, and keeps the outputs.
 
-    names: the stage of each module, by the module's id; "" is the model itself. last: what to call
-    its output. every: whether functions are stages, too. tap: is given the number of a stage,
-    counted as they come, and its value, and gives the value to go on with; a framework puts in
-    there what it needs for gradients. copied: makes a copy of a value that what the model does to
-    the value leaves alone, for a model of a user's own, which may change values in place.
+    names: the stage of each module, by the module's id; "" is the model itself. last: the name of
+    the model's output. every: whether functions are stages, too. tap: takes the number of a stage,
+    counted in the order of execution, and its value, and returns the value to go on with; a
+    framework adds there what it needs for gradients. copy: makes a copy of a value that is safe
+    from the model, for a model of a user's own that may change values in place.
     """
 
     def __init__(
@@ -86,84 +115,116 @@ class Recorder:
         last: str,
         every: bool = True,
         tap: Callable[[int, Any], Any] = lambda number, value: value,
-        copied: Callable[[Any], Any] = lambda value: value,
+        copy: Callable[[Any], Any] = lambda value: value,
     ):
         self.names = names
         self.last = last
         self.every = every
         self.tap = tap
-        self.copied = copied
+        self.copy = copy
         self.values: dict[str, Any] = {}
         self.numbers: dict[str, int] = {}
         self.maps: dict[str, bool] = {}
         self.received: Any = None
-        self.given: set[str] = (
-            set()
-        )  # values found on their way into a function: other ways are not seen, nor their slopes
-        self._scope: list[str] = []
-        self._known: dict[
-            int, Any
-        ] = {}  # values that are a stage's or came from outside, kept so that no id comes twice
-        self._newest: tuple[str, bool] = (
-            "",
-            False,
-        )  # the last stage, and whether a function gave it
-        self._inside: set[int] = set()
-        self._in_function = False
+        # Inputs of functions that no stage gave. They may reach the output in other ways, which the
+        # recorder does not see, so their slopes are not recorded.
+        self.inputs: set[str] = set()
+        # The modules that are running, each with its stage, or None if it is none.
+        self._calls: list[tuple[Any, str | None]] = []
+        # Values that a stage gave or that came from outside, kept so that no id comes twice.
+        self._known: dict[int, Any] = {}
+        # The last stage, and whether a function gave it.
+        self._newest: tuple[str, bool] = ("", False)
+        # The function or module that is one stage and is running: nothing inside it is recorded.
+        self._whole: Any = None
+
+    @property
+    def active(self) -> bool:
+        """Whether it records what this thread calls."""
+        return _THREAD.recorder is self
 
     def know(self, *values: Any) -> None:
-        """Values from outside."""
+        """Takes note of values from outside."""
         self._known |= {id(value): value for value in values}
 
-    def module(self, module: Any, call: Callable[[], Any], given: Any = None) -> Any:
-        """The output of a module; called in the place of the module. given: its first argument."""
-        name = self.names.get(id(module))
-        if name is None or id(module) in self._inside or self._in_function:
-            return call()
-        if self.received is None and name in FIRST_STAGES:
-            self.received = self.copied(given)
-        self._inside.add(id(module))
-        self._scope.append(name)
+    def module(self, module: Any, call: Callable[[], Any], argument: Any = None) -> Any:
+        """The output of a module, from the call of it. argument: its first one."""
+        self.enter(module, argument)
         try:
             value = call()
-        finally:
-            self._scope.pop()
-            self._inside.discard(id(module))
-        return self._leave(name or self.last, value, type(module).__name__)
+        except BaseException:
+            self._pop(module)
+            raise
+        return self.leave(module, value)
 
-    def function(self, name: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """The output of a function; called in the place of the function."""
-        if self._in_function or not self._scope or not self.every:
-            return call(*arguments, **options)
+    def enter(self, module: Any, argument: Any) -> None:
+        """Takes note that a module is called. `leave` must follow. argument: its first one."""
+        name = self.names.get(id(module))
+        if self._whole is not None or any(running is module for running, _ in self._calls):
+            name = None
+        if self.received is None and name in FIRST_STAGES:
+            self.received = self.copy(argument)
+        self._calls.append((module, name))
+        if name is not None and _mark(module) is not None:
+            self._whole = module
+
+    def leave(self, module: Any, value: Any) -> Any:
+        """Records the output of a module, and returns the value to go on with."""
+        name = self._pop(module)
+        if name is None:
+            return value
+        mark = _mark(module)
+        return self._leave(name or self.last, value, mark is None or mark.is_map)
+
+    def function(
+        self, function: Callable[..., Any], is_map: bool, *arguments: Any, **options: Any
+    ) -> Any:
+        """The output of a marked function, from the call of it."""
+        if self._whole is not None or self._scope is None or not self.every:
+            return function(*arguments, **options)
+        name = function.__name__
         if (
             arguments
             and not isinstance(arguments[0], (list, tuple))
             and id(arguments[0]) not in self._known
         ):
-            given = self._within("sum" if name == "relu" else f"{name} input")
+            first = self._within("sum" if name == "relu" else f"{name} input")
             self.know(arguments[0])
-            arguments = (self._keep(given, arguments[0], name not in NOT_MAPS), *arguments[1:])
+            arguments = (self._keep(first, arguments[0], is_map), *arguments[1:])
             if name != "relu":
-                self.given.add(self._newest[0])
-        self._in_function = True
+                self.inputs.add(self._newest[0])
+        self._whole = function
         try:
-            value = call(*arguments, **options)
+            value = function(*arguments, **options)
         finally:
-            self._in_function = False
+            self._whole = None
         if id(value) in self._known:
             return value
-        value = self._keep(self._within(name), value, name not in NOT_MAPS)
+        value = self._keep(self._within(name), value, is_map)
         self._newest = (self._newest[0], True)
         return value
 
+    def _pop(self, module: Any) -> str | None:
+        """The stage of a module, which no longer runs."""
+        running, name = None, None
+        while running is not module:  # those inside it have raised an error
+            running, name = self._calls.pop()
+            self._whole = None if running is self._whole else self._whole
+        return name
+
+    @property
+    def _scope(self) -> str | None:
+        """The stage of the innermost module that is running and is one."""
+        return next((name for _, name in reversed(self._calls) if name is not None), None)
+
     def _within(self, name: str) -> str:
-        return f"{self._scope[-1]}.{name}".lstrip(".")
+        return f"{self._scope}.{name}".lstrip(".")
 
     def _keep(self, name: str, value: Any, is_map: bool) -> Any:
         number = len(self.values)
         value = self.tap(number, value)
         self._put(name, number, value, is_map)
-        onward = self.copied(value)
+        onward = self.copy(value)
         self.know(value, onward)
         return onward
 
@@ -172,12 +233,12 @@ class Recorder:
         self.values[name], self.numbers[name], self.maps[name] = value, number, is_map
         self._newest = (name, False)
 
-    def _leave(self, name: str, value: Any, kind: str) -> Any:
-        """A module's output. What its last function gave is renamed after the module; what another
-        module gave is that's.
+    def _leave(self, name: str, value: Any, is_map: bool) -> Any:
+        """A module's output. If its last function gave it, that stage is renamed after the module.
+        If another module gave it, it stays that module's.
         """
         if not self.every:
-            return self._keep(name, value, kind not in NOT_MAPS)
+            return self._keep(name, value, is_map)
         newest, of_function = self._newest
         if newest in self.values and value is self.values[newest] and of_function:
             del self.values[newest]
@@ -185,62 +246,39 @@ class Recorder:
             return value
         if id(value) in self._known:
             return value
-        return self._keep(name, value, kind not in NOT_MAPS)
+        return self._keep(name, value, is_map)
 
 
-# One trace at a time: while it runs, what others call is replaced.
+def _mark(module: Any) -> Mark | None:
+    return getattr(type(module), "_stage", None)
+
+
+@contextmanager
+def activate(recorder: Recorder) -> Iterator[None]:
+    """Within it, the recorder records the marked functions that this thread calls."""
+    before = _THREAD.recorder
+    _THREAD.recorder = recorder
+    try:
+        yield
+    finally:
+        _THREAD.recorder = before
+
+
+# One at a time replaces the calls of classes.
 _LOCK = threading.RLock()
 
 
 @contextmanager
-def functions_recorded(recorder: Recorder, modules: Iterable[ModuleType]) -> Iterator[None]:
-    """Within it, the functions of `FUNCTIONS` that these modules of an implementation call are told
-    to the recorder.
+def watch_calls(classes: Iterable[type]) -> Iterator[None]:
+    """Within it, a recorder also records the calls of objects of these classes that its thread
+    makes. For frameworks that have no hooks.
     """
-    replaced: list[tuple[dict[str, Any], str, Any]] = []
-    modules = [
-        module for module in modules if not module.__name__.endswith(".normalization")
-    ]  # a norm is one stage
-
-    def replace(table: dict[str, Any], key: str, name: str) -> None:
-        original = table[key]
-        replaced.append((table, key, original))
-        table[key] = lambda *arguments, **options: recorder.function(
-            name, original, *arguments, **options
-        )
-
-    tables: dict[int, dict[str, Any]] = {}
-    with _LOCK:
-        for module in modules:
-            for name in FUNCTIONS:
-                if callable(vars(module).get(name)):
-                    replace(vars(module), name, name)
-            if "GATES" in vars(module):
-                tables[id(module.GATES)] = module.GATES  # imported by several
-        for gates in tables.values():
-            for name in gates:
-                replace(gates, name, name)
-        try:
-            yield
-        finally:
-            for table, key, original in reversed(replaced):
-                table[key] = original
-
-
-@contextmanager
-def calls_recorded(recorder: Recorder, classes: Iterable[type]) -> Iterator[None]:
-    """Within it, calls of objects of these classes are told to the recorder."""
     replaced: list[tuple[Any, bool, Any]] = []
     with _LOCK:
         for kind in set(classes):
             original = kind.__call__
             replaced.append((kind, "__call__" in vars(kind), original))
-
-            def told(self: Any, *arguments: Any, _original: Any = original, **options: Any) -> Any:
-                given = next(iter((*arguments, *options.values())), None)
-                return recorder.module(self, lambda: _original(self, *arguments, **options), given)
-
-            kind.__call__ = told  # type: ignore[method-assign]
+            kind.__call__ = _watch(original)  # type: ignore[method-assign]
         try:
             yield
         finally:
@@ -249,6 +287,28 @@ def calls_recorded(recorder: Recorder, classes: Iterable[type]) -> Iterator[None
                     kind.__call__ = original
                 else:
                     del kind.__call__
+
+
+def _watch(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The `__call__` of a class that asks for the recorder of the thread at each call."""
+
+    @wraps(original)
+    def call(module: Any, *arguments: Any, **options: Any) -> Any:
+        recorder = _THREAD.recorder
+        if recorder is None:
+            return original(module, *arguments, **options)
+        return recorder.module(
+            module,
+            lambda: original(module, *arguments, **options),
+            first_argument(arguments, options),
+        )
+
+    return call
+
+
+def first_argument(arguments: Iterable[Any], options: Mapping[str, Any]) -> Any:
+    """The first argument of a call, by position or by name; None without arguments."""
+    return next(iter((*arguments, *options.values())), None)
 
 
 def stage_of(framework: Framework, path: Iterable[Any]) -> str:
@@ -271,7 +331,7 @@ def norm_statistics(framework: Framework, modules: Mapping[str, Any]) -> dict[st
     return found
 
 
-def mapped(
+def find_modules(
     model: Any, stages: Mapping[str, str], last: str, find: Callable[[Any, str], Any], kind: type
 ) -> dict[str, Any]:
     """The modules of a model of a user's own that are stages; the model itself is "" unless another

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jax_impl.attention.bam import BAM
 from jax_impl.attention.cbam import CBAM
@@ -24,8 +25,24 @@ from jax_impl.attention.simam import SimAM
 from jax_impl.attention.triplet import Triplet
 from weights.attention import attention_parameters, plain_options, registered_module
 
-if TYPE_CHECKING:
-    from jax.typing import DTypeLike
+__all__ = [
+    "ATTENTION",
+    "BAM",
+    "CBAM",
+    "AttentionModule",
+    "ConcurrentSqueezeExcite",
+    "Coordinate",
+    "EffectiveSqueezeExcite",
+    "EfficientChannel",
+    "GatherExcite",
+    "GlobalContext",
+    "Identity",
+    "MultiHeadSelfAttention",
+    "NonLocal",
+    "SimAM",
+    "SqueezeExcite",
+    "Triplet",
+]
 
 ATTENTION: dict[str, type[nnx.Module]] = {
     "none": Identity,
@@ -54,15 +71,14 @@ def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as 
     param_dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> nnx.Module:
-    """A new attention module of a kind of `ATTENTION`, or of one of your own, with that kind's
-    options.
+    """A new attention module of a kind of `ATTENTION` or of your own, with that kind's options.
 
-    param_dtype: as everywhere; a module of your own is given it only if it is not None.
-    Raises ValueError for a kind or an option that does not exist, and what the module raises.
+    param_dtype: as everywhere. A module of your own gets it only if it is not None.
+    Raises ValueError for an unknown kind or option, and the errors of the module.
     """
     options = plain_options(options)
     attention_parameters(kind, channels, options)
-    module = ATTENTION[kind] if kind in ATTENTION else registered_module(kind, "jax")
+    module: Any = ATTENTION[kind] if kind in ATTENTION else registered_module(kind, "jax")
     dtypes = (
         {"dtype": dtype} if param_dtype is None else {"dtype": dtype, "param_dtype": param_dtype}
     )

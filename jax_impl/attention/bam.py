@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_impl.layers import Conv2d, added, global_average, relu, scaled, sigmoid
+from jax_impl.layers import Conv2d, add, global_average, relu, scale, sigmoid
 from jax_impl.normalization import BatchNorm
+from jax_impl.shapes import ChannelValues, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
 
 
 class ChannelBranch(nnx.Module):
-    """A logit for each channel, from the averages of all.
+    """One logit per channel, from the averages of all channels.
 
     x: (batch, height, width, channels) -> (batch, 1, 1, channels).
     """
@@ -30,9 +27,7 @@ class ChannelBranch(nnx.Module):
         self.bn_1 = BatchNorm(hidden_channels, bn_eps, bn_decay, **options)
         self.fc_final = Conv2d(hidden_channels, channels, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch 1 1 channels"]:
+    def __call__(self, x: Maps) -> ChannelValues:
         y = global_average(x)
         y = self.fc_0(y)
         y = self.bn_1(y)
@@ -41,8 +36,7 @@ class ChannelBranch(nnx.Module):
 
 
 class SpatialBranch(nnx.Module):
-    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two
-    of 1x1.
+    """One logit per position, from its surroundings: two dilated 3x3 convolutions between 1x1 ones.
 
     x: (batch, height, width, channels) -> (batch, height, width, 1).
     """
@@ -56,18 +50,16 @@ class SpatialBranch(nnx.Module):
         bn_decay: float,
         **options: Any,
     ):
-        hidden, apart = hidden_channels, (dilation, dilation)
+        hidden, spread = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options)
         self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
-        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
         self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
-        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
         self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
         self.conv_final = Conv2d(hidden, 1, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width 1"]:
+    def __call__(self, x: Maps) -> PositionValues:
         y = self.conv_reduce0(x)
         y = self.bn_reduce0(y)
         y = relu(y)
@@ -81,12 +73,12 @@ class SpatialBranch(nnx.Module):
 
 
 class BAM(nnx.Module):
-    """Channel and spatial attention at once (Park et al. 2018, BAM, section 3.1).
+    """Channel and spatial attention in parallel (Park et al. 2018, BAM, section 3.1).
 
-    x: (batch, height, width, channels) -> the same shape, scaled by 1 + a gate in (0, 1) for each
-        channel and position.
+    x: (batch, height, width, channels) -> the same shape, each value scaled by 1 + a gate in
+        (0, 1).
     channels: of the input. The options and their errors: `weights.attention.bam`.
-    Raises ValueError in training with one image: the channel branch normalises over the images.
+    Raises ValueError in training with one image: the channel branch normalises over images.
     """
 
     def __init__(
@@ -103,18 +95,16 @@ class BAM(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("bam", channels, given)
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        settings = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("bam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.fusion = fusion
         self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options)
         self.spatial_att = SpatialBranch(channels, hidden, dilation, bn_eps, bn_decay, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
+    def __call__(self, x: Maps) -> Maps:
         channel = self.channel_att(x)
         spatial = self.spatial_att(x)
-        logits = added(channel, spatial) if self.fusion == "sum" else scaled(channel, spatial)
+        logits = add(channel, spatial) if self.fusion == "sum" else scale(channel, spatial)
         return x * (1 + sigmoid(logits))

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
+from jax_impl import axes
 from jax_impl.layers import (
-    CHANNELS,
-    COLS,
-    ROWS,
     Bottleneck,
     Conv2d,
     average,
     concatenate,
     global_average,
     maximum,
-    scaled,
+    scale,
     sigmoid,
 )
 from jax_impl.normalization import BatchNorm
+from jax_impl.shapes import MapPairs, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
 
 
 class SpatialGate(nnx.Module):
-    """A gate for each position: convolution, batch norm, sigmoid.
+    """One gate per position: convolution, batch norm, sigmoid.
 
     x: two maps, (batch, height, width, 2) -> (batch, height, width, 1), in (0, 1).
     """
@@ -40,9 +35,7 @@ class SpatialGate(nnx.Module):
         self.conv = Conv2d(2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=False, **options)
         self.bn = BatchNorm(1, bn_eps, bn_decay, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width 2"]
-    ) -> Float[Array, "batch height width 1"]:
+    def __call__(self, x: MapPairs) -> PositionValues:
         y = self.conv(x)
         y = self.bn(y)
         return sigmoid(y)
@@ -51,8 +44,8 @@ class SpatialGate(nnx.Module):
 class CBAM(nnx.Module):
     """Channel attention, then spatial attention (Woo et al. 2018, CBAM, section 3).
 
-    x: (batch, height, width, channels) -> the same shape, scaled by a gate for each channel and one
-        for each position.
+    x: (batch, height, width, channels) -> the same shape, scaled by one gate per channel, then by
+        one gate per position.
     channels: of the input. The options and their errors: `weights.attention.cbam`.
     """
 
@@ -70,19 +63,23 @@ class CBAM(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {"kernel_size": kernel_size, "bias": bias, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("cbam", channels, given)
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        settings = {
+            "kernel_size": kernel_size,
+            "bias": bias,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
+        attention_parameters("cbam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.channel = Bottleneck(channels, hidden, bias=bias, **options)
         self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
+    def __call__(self, x: Maps) -> Maps:
         of_averages = self.channel(global_average(x))
-        of_maxima = self.channel(maximum(x, ROWS, COLS))
-        x = scaled(x, sigmoid(of_averages + of_maxima))
-        pooled = concatenate([average(x, CHANNELS), maximum(x, CHANNELS)], CHANNELS)
+        of_maxima = self.channel(maximum(x, [axes.ROWS, axes.COLS]))
+        x = scale(x, sigmoid(of_averages + of_maxima))
+        averages, maxima = average(x, [axes.CHANNELS]), maximum(x, [axes.CHANNELS])
+        pooled = concatenate([averages, maxima], axes.CHANNELS)
         gate = self.spatial(pooled)
-        return scaled(x, gate)
+        return scale(x, gate)

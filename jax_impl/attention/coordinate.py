@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
+from jax_impl import axes
 from jax_impl.layers import (
-    COLS,
-    ROWS,
     Conv2d,
     average,
     concatenate,
     hard_swish,
-    parted,
-    scaled,
+    scale,
     sigmoid,
-    swapped,
+    split_at,
+    swap_axes,
 )
 from jax_impl.normalization import BatchNorm
+from jax_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
 
 
 class Coordinate(nnx.Module):
-    """A gate for each row and one for each column (Hou et al. 2021, Coordinate Attention, section
-    3.2).
+    """One gate per row and one per column (Hou et al. 2021, Coordinate Attention, section 3.2).
 
     x: (batch, height, width, channels) -> the same shape, each value scaled by the gates of its row
         and its column.
@@ -50,7 +45,7 @@ class Coordinate(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
         hidden = hidden_width(
             channels, reduction, hidden_channels, minimum=minimum, kind="coordinate"
@@ -60,16 +55,14 @@ class Coordinate(nnx.Module):
         self.conv_h = Conv2d(hidden, channels, **options)
         self.conv_w = Conv2d(hidden, channels, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
-        rows = average(x, COLS)
-        cols = swapped(average(x, ROWS), ROWS, COLS)
-        y = concatenate([rows, cols], ROWS)
+    def __call__(self, x: Maps) -> Maps:
+        rows = average(x, [axes.COLS])
+        cols = swap_axes(average(x, [axes.ROWS]), axes.ROWS, axes.COLS)
+        y = concatenate([rows, cols], axes.ROWS)
         y = self.conv1(y)
         y = self.bn1(y)
         y = hard_swish(y)
-        rows, cols = parted(y, x.shape[ROWS], ROWS)
+        rows, cols = split_at(y, x.shape[axes.ROWS], axes.ROWS)
         rows = sigmoid(self.conv_h(rows))
-        cols = sigmoid(self.conv_w(swapped(cols, ROWS, COLS)))
-        return scaled(scaled(x, cols), rows)
+        cols = sigmoid(self.conv_w(swap_axes(cols, axes.ROWS, axes.COLS)))
+        return scale(scale(x, cols), rows)

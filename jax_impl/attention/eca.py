@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_impl.layers import CHANNELS, Conv1d, global_average, scaled, sigmoid
+from jax_impl import axes
+from jax_impl.layers import Conv1d, global_average, scale, sigmoid
+from jax_impl.shapes import Maps
 from weights.attention import attention_parameters, eca_kernel_size
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
 
 
 class EfficientChannel(nnx.Module):
-    """Channel attention by a 1-d convolution over the channels' averages (Wang et al. 2020,
-    ECA-Net, section 3.2).
+    """Channel attention by a 1-d convolution over channels (Wang et al. 2020, section 3.2).
 
     x: (batch, height, width, channels) -> the same shape, each channel scaled by a gate in (0, 1).
     channels: of the input. The options and their errors: `weights.attention.efficient_channel`.
@@ -36,17 +33,15 @@ class EfficientChannel(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {"kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
-        attention_parameters("eca", channels, given)
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        settings = {"kernel_size": kernel_size, "gamma": gamma, "beta": beta, "padding": padding}
+        attention_parameters("eca", channels, settings)
         self.conv = Conv1d(eca_kernel_size(channels, kernel_size, gamma, beta), padding, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
-        average = global_average(x)
-        gate = average.reshape(x.shape[0], x.shape[CHANNELS], 1)
+    def __call__(self, x: Maps) -> Maps:
+        averages = global_average(x)
+        gate = averages.reshape(x.shape[0], x.shape[axes.CHANNELS], 1)
         gate = self.conv(gate)
         gate = sigmoid(gate)
-        gate = gate.reshape(average.shape)
-        return scaled(x, gate)
+        gate = gate.reshape(averages.shape)
+        return scale(x, gate)

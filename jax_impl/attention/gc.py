@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jax_impl.layers import (
     Conv2d,
-    added,
+    add,
+    flatten_positions,
     global_average,
-    image,
-    positions,
     relu,
-    scaled,
+    scale,
     sigmoid,
     softmax,
-    swapped,
+    swap_axes,
+    unflatten_positions,
 )
 from jax_impl.normalization import LayerNorm
+from jax_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
 
 
 class ContextTransform(nnx.Module):
-    """A bottleneck with a layer norm in it. x: (batch, height, width, channels) -> the same
-    shape.
+    """Two 1x1 convolutions with a layer norm and a relu between them.
+
+    x: (batch, height, width, channels) -> the same shape.
     """
 
     def __init__(self, channels: int, hidden_channels: int, ln_eps: float, **options: Any):
@@ -38,9 +36,7 @@ class ContextTransform(nnx.Module):
         self.norm = LayerNorm(hidden_channels, ln_eps, **options)
         self.fc2 = Conv2d(hidden_channels, channels, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
+    def __call__(self, x: Maps) -> Maps:
         y = self.fc1(x)
         y = self.norm(y)
         y = relu(y)
@@ -48,8 +44,7 @@ class ContextTransform(nnx.Module):
 
 
 class GlobalContext(nnx.Module):
-    """One context for all positions, added to them or scaling them (Cao et al. 2019, GCNet, section
-    3.4).
+    """One context for all positions, added or as a scale (Cao et al. 2019, GCNet, section 3.4).
 
     x: (batch, height, width, channels) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.global_context`.
@@ -68,7 +63,7 @@ class GlobalContext(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         attention_parameters(
             "gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps}
         )
@@ -81,17 +76,15 @@ class GlobalContext(nnx.Module):
             ContextTransform(channels, hidden, ln_eps, **options) if fusion != "scale" else None
         )
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
+    def __call__(self, x: Maps) -> Maps:
         if self.conv_attn is None:
             context = global_average(x)
         else:
-            logits = positions(self.conv_attn(x))
-            weights = softmax(swapped(logits, -2, -1))
-            context = image(weights @ positions(x), 1, 1)
+            logits = flatten_positions(self.conv_attn(x))
+            weights = softmax(swap_axes(logits, -2, -1))
+            context = unflatten_positions(weights @ flatten_positions(x), 1, 1)
         if self.mlp_scale is not None:
-            x = scaled(x, sigmoid(self.mlp_scale(context)))
+            x = scale(x, sigmoid(self.mlp_scale(context)))
         if self.mlp_add is not None:
-            x = added(x, self.mlp_add(context))
+            x = add(x, self.mlp_add(context))
         return x

@@ -2,55 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
+from jax_impl import axes
+from jax_impl.inputs import check_maps
 from jax_impl.layers import (
-    COLS,
-    ROWS,
     Bottleneck,
     DepthwiseConv2d,
     average_around,
     global_average,
     nearest,
     relu,
-    scaled,
+    scale,
     sigmoid,
 )
 from jax_impl.normalization import BatchNorm
+from jax_impl.shapes import Maps, ResizedMaps
 from weights.attention import attention_parameters, gathered_steps, hidden_width
-from weights.checks import Pair, check_map, pair_of
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
+from weights.checks import Pair, pair_of
 
 
 class GatherAverages(nnx.Module):
-    """Averages over the whole map or around every extent-th pixel.
+    """Averages over the whole map (extent None) or around every extent-th pixel.
 
     x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent),
-    channels); 1 x 1 for extent None.
+        channels), or 1 x 1 for extent None.
     """
 
     def __init__(self, extent: int | None, **options: Any):
         self.extent = extent
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch rows cols channels"]:
+    def __call__(self, x: Maps) -> ResizedMaps:
         return global_average(x) if self.extent is None else average_around(x, self.extent)
 
 
 class GatherConvolutions(nnx.Module):
-    """Depthwise convolutions with batch norms, relu between: one as large as the map, or
-    log2(extent) of stride 2.
+    """Depthwise convolutions with batch norms and a relu between them.
+
+    One convolution of the size of the map (extent None), or log2(extent) of stride 2.
 
     x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent),
-    channels); 1 x 1 for extent None.
+        channels), or 1 x 1 for extent None.
+    Raises ValueError for maps of another size than `size`, if there is one.
     """
 
     def __init__(
@@ -64,33 +61,32 @@ class GatherConvolutions(nnx.Module):
     ):
         self.size = size
         self.steps = 1 if extent is None else gathered_steps("convolution", extent)
-        kernel, stride, padding = (
-            ((3, 3), (2, 2), (1, 1)) if size is None else (size, (1, 1), (0, 0))
-        )
+        kernel, stride, padding = (size, (1, 1), (0, 0)) if size else ((3, 3), (2, 2), (1, 1))
         for step in range(1, self.steps + 1):
             setattr(
                 self, f"conv{step}", DepthwiseConv2d(channels, kernel, stride, padding, **options)
             )
             setattr(self, f"norm{step}", BatchNorm(channels, bn_eps, bn_decay, **options))
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch rows cols channels"]:
-        check_map("ge", x.shape[ROWS], x.shape[COLS], size=self.size)
-        for step in range(1, self.steps + 1):
-            x = relu(x) if step > 1 else x
-            x = getattr(self, f"conv{step}")(x)
-            x = getattr(self, f"norm{step}")(x)
+    def children(self) -> list[nnx.Module]:
+        """conv1, norm1, conv2, norm2, ..."""
+        steps = range(1, self.steps + 1)
+        return [getattr(self, f"{kind}{step}") for step in steps for kind in ("conv", "norm")]
+
+    def __call__(self, x: Maps) -> ResizedMaps:
+        check_maps(x, "ge", self.size)
+        for number, layer in enumerate(self.children()):  # conv1, norm1, conv2, norm2, ...
+            x = relu(x) if number > 0 and number % 2 == 0 else x
+            x = layer(x)
         return x
 
 
 class GatherExcite(nnx.Module):
-    """A gate for each value, gathered from its channel around it (Hu et al. 2018, Gather-Excite,
-    section 2).
+    """One gate per value, from its surroundings (Hu et al. 2018, Gather-Excite, section 2).
 
     x: (batch, height, width, channels) -> the same shape, each value scaled by a gate in (0, 1).
     channels: of the input. The options and their errors: `weights.attention.gather_excite`.
-    Raises ValueError for maps of another size than `size`, if that was given.
+    Raises ValueError for maps of another size than `size`, if there is one.
     """
 
     def __init__(
@@ -109,30 +105,29 @@ class GatherExcite(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        settings = {
             "gather": gather,
             "extent": extent,
             "size": size,
             "mlp": mlp,
+            "reduction": reduction,
+            "hidden_channels": hidden_channels,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        widths = {"reduction": reduction, "hidden_channels": hidden_channels}
-        attention_parameters("ge", channels, {**given, **widths})
+        attention_parameters("ge", channels, settings)
         size = None if size is None else pair_of("size", size)
         hidden = hidden_width(channels, reduction, hidden_channels)
         if gather == "average":
-            self.gather = GatherAverages(extent, **options)
+            self.gather: nnx.Module = GatherAverages(extent, **options)
         else:
             self.gather = GatherConvolutions(channels, extent, size, bn_eps, bn_decay, **options)
         self.mlp = Bottleneck(channels, hidden, **options) if mlp else None
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
+    def __call__(self, x: Maps) -> Maps:
         gate = self.gather(x)
         gate = gate if self.mlp is None else self.mlp(gate)
-        gate = nearest(gate, x.shape[ROWS], x.shape[COLS])
+        gate = nearest(gate, x.shape[axes.ROWS], x.shape[axes.COLS])
         gate = sigmoid(gate)
-        return scaled(x, gate)
+        return scale(x, gate)

@@ -2,84 +2,82 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
+from jax_impl.inputs import check_maps
 from jax_impl.layers import (
-    CHANNELS,
-    COLS,
-    ROWS,
     Conv2d,
-    added,
-    checked,
-    image,
-    like,
-    positions,
+    add,
+    cast_like,
+    check_dtype,
+    flatten_positions,
     softmax,
-    swapped,
+    swap_axes,
+    unflatten_positions,
 )
+from jax_impl.shapes import Heads, Maps, Scores, ScoresByDistance, ScoresByPosition, Tokens
 from weights.attention import attention_parameters, head_width
-from weights.checks import Pair, check_map, pair_of
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
+from weights.checks import Pair, pair_of
+from weights.stages import stage
 
 
+@stage(is_map=False)
 class RelativePositions(nnx.Module):
-    """Logits by how far two positions are from each other, along each axis (Srinivas et al. 2021,
-    section 3.1; Shaw et al. 2018).
+    """Logits from the relative positions of query and key, along each axis.
 
-    query: (batch, heads, positions, feature) -> (batch, heads, positions, positions): who asks, who
-        is asked.
-    size: (rows, cols). The tables have a row for each distance, from -(size - 1) to size - 1.
+    Srinivas et al. 2021, section 3.1, and Shaw et al. 2018.
+
+    query: (batch, heads, positions, features) -> (batch, heads, positions, positions), where the
+        last axis is that of the keys.
+    size: (rows, cols) of the map. The tables have a row per distance, from 1 - size to size - 1.
     """
 
     def __init__(self, size: Pair, width: int, **options: Any):
         self.size = size
         start, dtype = (
             nnx.initializers.normal(width**-0.5),
-            checked(options["param_dtype"] or options["dtype"]),
+            check_dtype(options["param_dtype"] or options["dtype"]),
         )
         self.height_rel = nnx.Param(
             start(options["rngs"].params(), (2 * size[0] - 1, width), dtype)
         )
         self.width_rel = nnx.Param(start(options["rngs"].params(), (2 * size[1] - 1, width), dtype))
 
-    def __call__(
-        self, query: Float[Array, "batch heads positions feature"]
-    ) -> Float[Array, "batch heads here there"]:
-        (batch, heads, _, width), (rows, cols) = query.shape, self.size
+    def __call__(self, query: Heads) -> Scores:
+        batch, heads, _, width = query.shape
+        rows, cols = self.size
         query = query.reshape(batch, heads, rows, cols, width)
-        along_cols = by_position(query @ swapped(like(query, self.width_rel[...]), 0, 1), cols)
-        query = swapped(query, 2, 3)
-        along_rows = by_position(query @ swapped(like(query, self.height_rel[...]), 0, 1), rows)
-        along_rows = swapped(along_rows, 2, 3)
-        logits = added(along_rows[..., :, None], along_cols[..., None, :])
+        table = swap_axes(cast_like(self.width_rel[...], query), 0, 1)
+        along_cols = index_by_position(query @ table, cols)
+        query = swap_axes(query, 2, 3)
+        table = swap_axes(cast_like(self.height_rel[...], query), 0, 1)
+        along_rows = index_by_position(query @ table, rows)
+        along_rows = swap_axes(along_rows, 2, 3)
+        logits = add(along_rows[..., :, None], along_cols[..., None, :])
         return logits.reshape(batch, heads, rows * cols, rows * cols)
 
 
-def by_position(
-    x: Float[Array, "batch heads a here distance"], size: int
-) -> Float[Array, "batch heads a here there"]:
-    """Logits by distance -> by place: what stands at there - here + size - 1 moves to `there`."""
+def index_by_position(x: ScoresByDistance, size: int) -> ScoresByPosition:
+    """Scores by distance -> scores by key. Query i meets key j at distance j - i + size - 1."""
+    batch, heads, lines, _, _ = x.shape
     here = jnp.arange(size)
-    places = here[:, None] * (2 * size - 1) + here - here[:, None] + size - 1
-    return x.reshape(*x.shape[:3], size * (2 * size - 1))[..., places.ravel()].reshape(
-        *x.shape[:-1], size
-    )
+    places = (here[:, None] * (2 * size - 1) + here - here[:, None] + size - 1).ravel()
+    flat = x.reshape(batch, heads, lines, size * (2 * size - 1))
+    return flat[..., places].reshape(batch, heads, lines, size, size)
 
 
 class MultiHeadSelfAttention(nnx.Module):
-    """Self-attention over positions in several heads, with relative positions (Srinivas et al.
-    2021, section 3.1, figure 4).
+    """Self-attention over positions, in several heads, with relative positions.
+
+    Srinivas et al. 2021, section 3.1, figure 4.
 
     x: (batch, height, width, channels) -> the same shape.
-    channels: of the input. The options and their errors:
-        `weights.attention.multi_head_self_attention`.
+    channels: of the input.
+    The options and their errors: `weights.attention.multi_head_self_attention`.
     Raises ValueError for maps of another size than `size`.
     """
 
@@ -95,9 +93,9 @@ class MultiHeadSelfAttention(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
-        attention_parameters("mhsa", channels, given)
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        settings = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
+        attention_parameters("mhsa", channels, settings)
         width = head_width(channels, heads)
         self.size = pair_of("size", size)
         self.heads = heads
@@ -106,24 +104,26 @@ class MultiHeadSelfAttention(nnx.Module):
         self.qkv = Conv2d(channels, 3 * channels, bias=bias, **options)
         self.pos_embed = RelativePositions(self.size, width, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
-        check_map("mhsa", x.shape[ROWS], x.shape[COLS], size=self.size)
-        query, key, value = in_heads(positions(self.qkv(x)), self.heads)
-        scaled = query * self.scale
-        logits = scaled @ swapped(key, -2, -1)
-        logits = logits + self.pos_embed(scaled if self.scale_positions else query)
+    def __call__(self, x: Maps) -> Maps:
+        check_maps(x, "mhsa", self.size)
+        query, key, value = split_heads(flatten_positions(self.qkv(x)), self.heads)
+        scaled_query = query * self.scale
+        logits = scaled_query @ swap_axes(key, -2, -1)
+        logits = logits + self.pos_embed(scaled_query if self.scale_positions else query)
         y = softmax(logits) @ value
-        y = swapped(y, 1, 2).reshape(x.shape[0], y.shape[2], x.shape[CHANNELS])
-        return image(y, *self.size)
+        y = merge_heads(y)
+        return unflatten_positions(y, self.size[0], self.size[1])
 
 
-def in_heads(
-    x: Float[Array, "batch positions channels"], heads: int
-) -> list[Float[Array, "batch heads positions feature"]]:
-    """Queries, keys and values, each split into heads, from channels in the order (part, head,
-    feature).
-    """
-    parts = x.reshape(*x.shape[:2], 3, heads, x.shape[2] // (3 * heads))
-    return [swapped(parts[:, :, part], 1, 2) for part in range(3)]
+def split_heads(x: Tokens, heads: int) -> tuple[Heads, Heads, Heads]:
+    """Queries, keys and values by head. Channels are in the order (part, head, feature)."""
+    batch, positions, channels = x.shape
+    parts = x.reshape(batch, positions, 3, heads, channels // (3 * heads))
+    parts = swap_axes(parts, 1, 3)
+    return parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
+
+
+def merge_heads(x: Heads) -> Tokens:
+    """The values of all heads at each position, in the order (head, feature)."""
+    batch, heads, positions, features = x.shape
+    return swap_axes(x, 1, 2).reshape(batch, positions, heads * features)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_impl.layers import COLS, ROWS, Conv2d, image, max_pool_2x2, positions, softmax, swapped
+from jax_impl import axes
+from jax_impl.inputs import check_maps
+from jax_impl.layers import (
+    Conv2d,
+    flatten_positions,
+    max_pool_2x2,
+    softmax,
+    swap_axes,
+    unflatten_positions,
+)
 from jax_impl.normalization import BatchNorm
+from jax_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
-from weights.checks import check_map
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
 
 
 class NonLocal(nnx.Module):
-    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local Neural
-    Networks, section 3; embedded Gaussian).
+    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local, section 3).
+
+    The weights are the paper's embedded Gaussian.
 
     x: (batch, height, width, channels) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.non_local`.
@@ -41,9 +47,9 @@ class NonLocal(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("nonlocal", channels, given)
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        settings = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("nonlocal", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
         self.subsample = subsample
         self.scale = hidden**-0.5 if scale else 1.0
@@ -53,17 +59,15 @@ class NonLocal(nnx.Module):
         self.conv_out = Conv2d(hidden, channels, **options)
         self.bn = BatchNorm(channels, bn_eps, bn_decay, 0, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
-        rows, cols = x.shape[ROWS], x.shape[COLS]
+    def __call__(self, x: Maps) -> Maps:
+        rows, cols = x.shape[axes.ROWS], x.shape[axes.COLS]
         query, key, value = self.theta(x), self.phi(x), self.g(x)
         if self.subsample:
-            check_map("nonlocal with subsample", rows, cols, least=(2, 1))
+            check_maps(x, "nonlocal with subsample", least=(2, 1))
             key, value = max_pool_2x2(key), max_pool_2x2(value)
-        logits = positions(query) @ swapped(positions(key), -2, -1)
+        logits = flatten_positions(query) @ swap_axes(flatten_positions(key), -2, -1)
         weights = softmax(logits * self.scale)
-        y = image(weights @ positions(value), rows, cols)
+        y = unflatten_positions(weights @ flatten_positions(value), rows, cols)
         y = self.conv_out(y)
         y = self.bn(y)
         return x + y

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
+from jax_impl.shapes import Maps
 
 
 class Identity(nnx.Module):
-    """No attention: gives back its input. x: (batch, height, width, channels)."""
+    """No attention: returns its input. x: (batch, height, width, channels)."""
 
     def __init__(
         self,
@@ -26,7 +22,5 @@ class Identity(nnx.Module):
     ):
         pass
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
+    def __call__(self, x: Maps) -> Maps:
         return x

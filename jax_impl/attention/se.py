@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_impl.layers import GATES, Conv2d, global_average, relu, scaled
+from jax_impl.layers import GATES, Conv2d, apply_gate, global_average, relu, scale
+from jax_impl.shapes import Maps
 from weights.attention import hidden_width
 from weights.checks import one_of
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
 
 
 class SqueezeExcite(nnx.Module):
@@ -37,18 +34,16 @@ class SqueezeExcite(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         hidden = hidden_width(channels, reduction, hidden_channels, divisor, minimum)
         self.gate = one_of("gate", gate, GATES)
         self.fc1 = Conv2d(channels, hidden, **options)
         self.fc2 = Conv2d(hidden, channels, **options)
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
+    def __call__(self, x: Maps) -> Maps:
         gate = global_average(x)
         gate = self.fc1(gate)
         gate = relu(gate)
         gate = self.fc2(gate)
-        gate = GATES[self.gate](gate)
-        return scaled(x, gate)
+        gate = apply_gate(gate, self.gate)
+        return scale(x, gate)

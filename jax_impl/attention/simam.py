@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_impl.layers import COLS, ROWS, average, like, position_count, sigmoid, widened
-from weights.checks import check_map, positive
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
+from jax_impl import axes
+from jax_impl.inputs import check_maps
+from jax_impl.layers import average, cast_like, count_positions, sigmoid, widen
+from jax_impl.shapes import Maps
+from weights.checks import positive
 
 
 class SimAM(nnx.Module):
-    """A gate for each value from its squared distance to its channel's mean (Yang et al. 2021,
-    SimAM, section 3.2).
+    """One gate per value, from its distance to its channel's mean (Yang et al. 2021, section 3.2).
 
-    x: (batch, height, width, channels) -> the same shape, scaled by sigmoid((x - mean)^2 / (4
-    (variance + e_lambda)) + 1/2), the variance divided by positions - 1 and computed in two passes,
-    the mean taken away first.
+    The gate is sigmoid((x - mean)^2 / (4 (variance + e_lambda)) + 1/2). The variance is divided by
+    positions - 1 and computed in two passes: the mean is subtracted first.
+
+    x: (batch, height, width, channels) -> the same shape, each value scaled by its gate.
     channels: of the input. The options and their errors: `weights.attention.simam`.
     Raises ValueError for maps of one position.
     """
@@ -38,14 +35,12 @@ class SimAM(nnx.Module):
     ):
         self.e_lambda = positive("e_lambda", e_lambda)
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
-        check_map("simam", x.shape[ROWS], x.shape[COLS], least=(1, 2))
-        wide = widened(x)
-        count = position_count(wide)
-        centred = wide - average(wide, ROWS, COLS)
+    def __call__(self, x: Maps) -> Maps:
+        check_maps(x, "simam", least=(1, 2))
+        wide = widen(x)
+        count = count_positions(wide)
+        centred = wide - average(wide, [axes.ROWS, axes.COLS])
         squares = centred * centred
-        variance = average(squares, ROWS, COLS) * (count / (count - 1))
+        variance = average(squares, [axes.ROWS, axes.COLS]) * (count / (count - 1))
         energy = squares / (4 * (variance + self.e_lambda)) + 0.5
-        return x * like(x, sigmoid(energy))
+        return x * cast_like(sigmoid(energy), x)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
+from jax_impl import axes
 from jax_impl.attention.cbam import SpatialGate
-from jax_impl.layers import CHANNELS, COLS, ROWS, average, concatenate, maximum, scaled, swapped
+from jax_impl.layers import average, concatenate, maximum, scale, swap_axes
+from jax_impl.shapes import MapPairs, Maps
 from weights.attention import attention_parameters
-
-if TYPE_CHECKING:
-    from jax import Array
-    from jax.typing import DTypeLike
-    from jaxtyping import Float
 
 
 class Triplet(nnx.Module):
-    """Three gates, each over two of the three axes (Misra et al. 2021, Rotate to Attend, section
-    3.2).
+    """Three gates, each over two of the three axes (Misra et al. 2021, section 3.2).
 
-    x: (batch, height, width, channels) -> the same shape, the mean of its branches.
+    x: (batch, height, width, channels) -> the same shape, the mean of the branches.
     channels: of the input. The options and their errors: `weights.attention.triplet`.
     """
 
@@ -37,33 +34,31 @@ class Triplet(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        options = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        given = {
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        settings = {
             "kernel_size": kernel_size,
             "spatial": spatial,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        attention_parameters("triplet", channels, given)
+        attention_parameters("triplet", channels, settings)
         self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hw = SpatialGate(kernel_size, bn_eps, bn_decay, **options) if spatial else None
 
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
-        turned = swapped(x, CHANNELS, ROWS)
+    def __call__(self, x: Maps) -> Maps:
+        turned = swap_axes(x, axes.CHANNELS, axes.ROWS)
         gate = self.cw(z_pool(turned))
-        over_rows = swapped(scaled(turned, gate), CHANNELS, ROWS)
-        turned = swapped(x, CHANNELS, COLS)
+        over_rows = swap_axes(scale(turned, gate), axes.CHANNELS, axes.ROWS)
+        turned = swap_axes(x, axes.CHANNELS, axes.COLS)
         gate = self.hc(z_pool(turned))
-        over_cols = swapped(scaled(turned, gate), CHANNELS, COLS)
+        over_cols = swap_axes(scale(turned, gate), axes.CHANNELS, axes.COLS)
         if self.hw is None:
             return (over_rows + over_cols) / 2
         gate = self.hw(z_pool(x))
-        return (over_rows + over_cols + scaled(x, gate)) / 3
+        return (over_rows + over_cols + scale(x, gate)) / 3
 
 
-def z_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width 2"]:
-    """Maximum and average over the channels."""
-    return concatenate([maximum(x, CHANNELS), average(x, CHANNELS)], CHANNELS)
+def z_pool(x: Maps) -> MapPairs:
+    """The maximum and the mean over the channels, as two maps."""
+    return concatenate([maximum(x, [axes.CHANNELS]), average(x, [axes.CHANNELS])], axes.CHANNELS)

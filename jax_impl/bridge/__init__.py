@@ -1,1 +1,1 @@
-"""What the tools need of this implementation and a reader of the block does not: see adapter and recorder."""
+"""The tools' side of this implementation; a reader of the block does not need it."""

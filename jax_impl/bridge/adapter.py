@@ -1,4 +1,4 @@
-"""Live models <-> NumPy: what `weights` and the cross-check need of a framework, as functions.
+"""Live models <-> NumPy: the functions of a framework for `weights` and the cross-check.
 
 Images and outputs are NumPy arrays in canonical order, (batch, channels, height, width). Parameters
 stay in the framework's own layout; `weights` reorders them.
@@ -18,18 +18,20 @@ import numpy as np
 from flax import nnx
 
 from jax_impl.block import ResidualBlockWithAttention
+from jax_impl.bridge.native import modes, to_canonical, to_native, training_mode
+from jax_impl.bridge.native import to_numpy as to_numpy
 from jax_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from jax_impl.network import ResidualAttentionNetwork
 from weights.config import BlockConfig, Config, own_kinds
 
 
 def versions() -> str:
-    """What computes, with versions."""
+    """The framework with its version."""
     return f"flax {flax.__version__}, jax {jax.__version__}"
 
 
 def devices() -> tuple[str, ...]:
-    """The devices that models can be put on here."""
+    """The devices that models can be on here."""
     return (
         ("cpu", "cuda") if any(device.platform == "gpu" for device in jax.devices()) else ("cpu",)
     )
@@ -46,33 +48,34 @@ def precise(dtype: str) -> Iterator[None]:
 
 
 def flags() -> str:
-    """What decides the precision of float32, as it is set now."""
-    precision = jax.config.jax_default_matmul_precision
-    return f"matrix products in precision {precision}, 64 bits enabled {jax.config.jax_enable_x64}"
+    """The settings that decide the precision of float32, as they are now."""
+    config: Any = jax.config
+    precision, enabled = config.jax_default_matmul_precision, config.jax_enable_x64
+    return f"matrix products in precision {precision}, 64 bits enabled {enabled}"
 
 
 def holds_float64() -> bool:
-    """Whether float64 parameters can be held as things are set."""
+    """Whether parameters can be float64 with the current settings."""
     return jax.dtypes.canonicalize_dtype(jnp.float64) == jnp.float64
 
 
 def create(
     config: Config, *, dtype: str, device: str | None = None, compute: str | None = None
 ) -> nnx.Module:
-    """A new model of a config, its parameters zeros in `dtype`, to be loaded. compute: a lower
-    dtype to compute in.
+    """A new model of a config, to be loaded, with parameters in `dtype` that are 0.
+
+    compute: a lower dtype to compute in.
     """
-    model = (
+    kind: Any = (
         ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
     )
     dtypes = {"dtype": dtype} if compute is None else {"dtype": compute, "param_dtype": dtype}
     with nullcontext() if device is None else jax.default_device(jax.devices(device)[0]):
-        if own_kinds(config):  # which may hold arrays of their own
-            return model.from_config(config, **dtypes, rngs=nnx.Rngs(0))
-        # Drawing initial values that are overwritten at once costs a compilation for each shape: 14
-        # s for a ResNet-20.
+        if own_kinds(config):  # a module of a user's own may have arrays besides its parameters
+            return kind.from_config(config, **dtypes, rngs=nnx.Rngs(0))
+        # No initial values: to draw them JAX compiles for each shape, 14 s for a ResNet-20.
         graph, state = nnx.split(
-            nnx.eval_shape(lambda: model.from_config(config, **dtypes, rngs=nnx.Rngs(0)))
+            nnx.eval_shape(lambda: kind.from_config(config, **dtypes, rngs=nnx.Rngs(0)))
         )
         return nnx.merge(
             graph,
@@ -81,7 +84,7 @@ def create(
 
 
 def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
-    """Everything that the model holds, parameters and statistics, by the framework's own names."""
+    """All parameters and statistics of the model, by the framework's own names."""
     return {
         ".".join(map(str, path)): node
         for path, node in nnx.iter_graph(model)
@@ -89,13 +92,8 @@ def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
     }
 
 
-def to_numpy(leaf: nnx.Variable) -> np.ndarray:
-    """A parameter as a NumPy array in the framework's layout."""
-    return np.asarray(leaf[...])
-
-
 def dtype_name(leaf: nnx.Variable) -> str:
-    """The name of a parameter's dtype, as NumPy calls it."""
+    """NumPy's name of a parameter's dtype."""
     return str(leaf.dtype)
 
 
@@ -106,21 +104,28 @@ def assign(leaf: nnx.Variable, array: np.ndarray) -> None:
 
 def is_training(model: nnx.Module) -> bool:
     """Whether the model is in training mode."""
-    return any(not mode for _, mode in _modes(model))
+    return any(not mode for _, mode in modes(model))
 
 
 def set_training(model: nnx.Module, training: bool) -> None:
     """Puts the model in training or evaluation mode."""
-    model.train() if training else model.eval()
+    if training:
+        model.train()
+    else:
+        model.eval()
 
 
 def forward(model: nnx.Module, x: np.ndarray, *, training: bool = False) -> np.ndarray:
-    """The model's output; its running statistics move if training. Its mode is left as it was."""
-    with _mode(model, training):
-        graph, parameters, statistics, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
-        y, statistics = _forward(graph, parameters, statistics, rest, _images(parameters, x))
+    """The model's output.
+
+    Running statistics change if training. The model's mode stays as it is.
+    """
+    with training_mode(model, training):
+        parts: Any = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
+        graph, parameters, statistics, rest = parts
+        y, statistics = _forward(graph, parameters, statistics, rest, to_native(model, x))
         nnx.update(model, statistics)
-    return _canonical(y)
+    return to_canonical(y)
 
 
 def gradients(
@@ -131,12 +136,11 @@ def gradients(
     *,
     training: bool,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Output, and the gradients of sum(output * cotangent) with respect to the input and to each
-    leaf, by its name.
-    """
-    with _mode(model, training):
-        graph, parameters, statistics, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
-        images, slopes = _images(parameters, x), _images(parameters, cotangent)
+    """The output, and the gradients of sum(output * cotangent) for the input and for each leaf."""
+    with training_mode(model, training):
+        parts: Any = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
+        graph, parameters, statistics, rest = parts
+        images, slopes = to_native(model, x), to_native(model, cotangent)
         y, statistics, image_slope, parameter_slopes = _gradients(
             graph, parameters, statistics, rest, images, slopes
         )
@@ -145,28 +149,7 @@ def gradients(
         ".".join(map(str, path)): to_numpy(leaf)
         for path, leaf in nnx.to_flat_state(parameter_slopes)
     }
-    return _canonical(y), _canonical(image_slope), {name: by_path[name] for name in leaves}
-
-
-@contextmanager
-def _mode(model: nnx.Module, training: bool) -> Iterator[None]:
-    """Within it, the model trains or infers; behind it, every part is in the mode it was in."""
-    before = _modes(model)
-    set_training(model, training)
-    try:
-        yield
-    finally:
-        for node, mode in before:
-            node.use_running_average = mode
-
-
-def _modes(model: nnx.Module) -> list[tuple[nnx.Module, bool]]:
-    """Every part that has a mode (batch norms, ours or Flax'), and whether it infers."""
-    return [
-        (node, node.use_running_average)
-        for _, node in nnx.iter_graph(model)
-        if hasattr(node, "use_running_average")
-    ]
+    return to_canonical(y), to_canonical(image_slope), {name: by_path[name] for name in leaves}
 
 
 @partial(jax.jit, static_argnums=0)
@@ -194,14 +177,3 @@ def _gradients(
     )
     parameter_slopes, image_slope = pullback(cotangent.astype(y.dtype))
     return y, statistics, image_slope, parameter_slopes
-
-
-def _images(parameters: Any, array: np.ndarray) -> jax.Array:
-    """A canonical array on the device of the parameters, channels last."""
-    array = np.moveaxis(array, 1, -1) if array.ndim == 4 else array
-    held = jax.tree.leaves(parameters)
-    return jax.device_put(array, held[0].sharding if held else None)
-
-
-def _canonical(array: jax.Array) -> np.ndarray:
-    return np.moveaxis(np.asarray(array), -1, 1) if array.ndim == 4 else np.asarray(array)

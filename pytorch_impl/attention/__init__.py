@@ -24,6 +24,25 @@ from pytorch_impl.attention.simam import SimAM
 from pytorch_impl.attention.triplet import Triplet
 from weights.attention import attention_parameters, plain_options, registered_module
 
+__all__ = [
+    "ATTENTION",
+    "BAM",
+    "CBAM",
+    "AttentionModule",
+    "ConcurrentSqueezeExcite",
+    "Coordinate",
+    "EffectiveSqueezeExcite",
+    "EfficientChannel",
+    "GatherExcite",
+    "GlobalContext",
+    "Identity",
+    "MultiHeadSelfAttention",
+    "NonLocal",
+    "SimAM",
+    "SqueezeExcite",
+    "Triplet",
+]
+
 ATTENTION: dict[str, type[nn.Module]] = {
     "none": Identity,
     "se": SqueezeExcite,
@@ -50,10 +69,9 @@ def AttentionModule(  # noqa: N802  (a name users rely on; it makes a module as 
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> nn.Module:
-    """A new attention module of a kind of `ATTENTION`, or of one of your own, with that kind's
-    options.
+    """A new attention module of a kind of `ATTENTION` or of your own, with that kind's options.
 
-    Raises ValueError for a kind or an option that does not exist, and what the module raises.
+    Raises ValueError for an unknown kind or option, and the errors of the module.
     """
     options = plain_options(options)
     attention_parameters(kind, channels, options)

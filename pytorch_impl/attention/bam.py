@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from pytorch_impl.layers import Conv2d, added, global_average, relu, scaled, sigmoid
+from pytorch_impl.layers import Conv2d, add, global_average, relu, scale, sigmoid
 from pytorch_impl.normalization import BatchNorm
+from pytorch_impl.shapes import ChannelValues, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 
 class ChannelBranch(nn.Module):
-    """A logit for each channel, from the averages of all.
+    """One logit per channel, from the averages of all channels.
 
     x: (batch, channels, height, width) -> (batch, channels, 1, 1).
     """
@@ -30,9 +27,7 @@ class ChannelBranch(nn.Module):
         self.bn_1 = BatchNorm(hidden_channels, bn_eps, bn_decay, **options)
         self.fc_final = Conv2d(hidden_channels, channels, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels 1 1"]:
+    def forward(self, x: Maps) -> ChannelValues:
         y = global_average(x)
         y = self.fc_0(y)
         y = self.bn_1(y)
@@ -41,8 +36,7 @@ class ChannelBranch(nn.Module):
 
 
 class SpatialBranch(nn.Module):
-    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two
-    of 1x1.
+    """One logit per position, from its surroundings: two dilated 3x3 convolutions between 1x1 ones.
 
     x: (batch, channels, height, width) -> (batch, 1, height, width).
     """
@@ -57,18 +51,16 @@ class SpatialBranch(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        hidden, apart = hidden_channels, (dilation, dilation)
+        hidden, spread = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options)
         self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
-        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
         self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
-        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), apart, apart, **options)
+        self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
         self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
         self.conv_final = Conv2d(hidden, 1, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch 1 height width"]:
+    def forward(self, x: Maps) -> PositionValues:
         y = self.conv_reduce0(x)
         y = self.bn_reduce0(y)
         y = relu(y)
@@ -82,12 +74,12 @@ class SpatialBranch(nn.Module):
 
 
 class BAM(nn.Module):
-    """Channel and spatial attention at once (Park et al. 2018, BAM, section 3.1).
+    """Channel and spatial attention in parallel (Park et al. 2018, BAM, section 3.1).
 
-    x: (batch, channels, height, width) -> the same shape, scaled by 1 + a gate in (0, 1) for each
-        channel and position.
+    x: (batch, channels, height, width) -> the same shape, each value scaled by 1 + a gate in
+        (0, 1).
     channels: of the input. The options and their errors: `weights.attention.bam`.
-    Raises ValueError in training with one image: the channel branch normalises over the images.
+    Raises ValueError in training with one image: the channel branch normalises over images.
     """
 
     def __init__(
@@ -104,18 +96,16 @@ class BAM(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        options = {"dtype": dtype, "device": device}
-        given = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("bam", channels, given)
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
+        settings = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("bam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.fusion = fusion
         self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options)
         self.spatial_att = SpatialBranch(channels, hidden, dilation, bn_eps, bn_decay, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Maps) -> Maps:
         channel = self.channel_att(x)
         spatial = self.spatial_att(x)
-        logits = added(channel, spatial) if self.fusion == "sum" else scaled(channel, spatial)
+        logits = add(channel, spatial) if self.fusion == "sum" else scale(channel, spatial)
         return x * (1 + sigmoid(logits))

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from pytorch_impl import axes
 from pytorch_impl.layers import (
-    CHANNELS,
-    COLS,
-    ROWS,
     Bottleneck,
     Conv2d,
     average,
     concatenate,
     global_average,
     maximum,
-    scaled,
+    scale,
     sigmoid,
 )
 from pytorch_impl.normalization import BatchNorm
+from pytorch_impl.shapes import MapPairs, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 
 class SpatialGate(nn.Module):
-    """A gate for each position: convolution, batch norm, sigmoid.
+    """One gate per position: convolution, batch norm, sigmoid.
 
     x: two maps, (batch, 2, height, width) -> (batch, 1, height, width), in (0, 1).
     """
@@ -40,9 +35,7 @@ class SpatialGate(nn.Module):
         self.conv = Conv2d(2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=False, **options)
         self.bn = BatchNorm(1, bn_eps, bn_decay, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch 2 height width"]
-    ) -> Float[Tensor, "batch 1 height width"]:
+    def forward(self, x: MapPairs) -> PositionValues:
         y = self.conv(x)
         y = self.bn(y)
         return sigmoid(y)
@@ -51,8 +44,8 @@ class SpatialGate(nn.Module):
 class CBAM(nn.Module):
     """Channel attention, then spatial attention (Woo et al. 2018, CBAM, section 3).
 
-    x: (batch, channels, height, width) -> the same shape, scaled by a gate for each channel and one
-        for each position.
+    x: (batch, channels, height, width) -> the same shape, scaled by one gate per channel, then by
+        one gate per position.
     channels: of the input. The options and their errors: `weights.attention.cbam`.
     """
 
@@ -70,19 +63,23 @@ class CBAM(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        options = {"dtype": dtype, "device": device}
-        given = {"kernel_size": kernel_size, "bias": bias, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("cbam", channels, given)
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
+        settings = {
+            "kernel_size": kernel_size,
+            "bias": bias,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
+        attention_parameters("cbam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.channel = Bottleneck(channels, hidden, bias=bias, **options)
         self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Maps) -> Maps:
         of_averages = self.channel(global_average(x))
-        of_maxima = self.channel(maximum(x, ROWS, COLS))
-        x = scaled(x, sigmoid(of_averages + of_maxima))
-        pooled = concatenate([average(x, CHANNELS), maximum(x, CHANNELS)], CHANNELS)
+        of_maxima = self.channel(maximum(x, [axes.ROWS, axes.COLS]))
+        x = scale(x, sigmoid(of_averages + of_maxima))
+        averages, maxima = average(x, [axes.CHANNELS]), maximum(x, [axes.CHANNELS])
+        pooled = concatenate([averages, maxima], axes.CHANNELS)
         gate = self.spatial(pooled)
-        return scaled(x, gate)
+        return scale(x, gate)

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import nn
 
+from pytorch_impl import axes
 from pytorch_impl.layers import (
-    COLS,
-    ROWS,
     Conv2d,
     average,
     concatenate,
     hard_swish,
-    parted,
-    scaled,
+    scale,
     sigmoid,
-    swapped,
+    split_at,
+    swap_axes,
 )
 from pytorch_impl.normalization import BatchNorm
+from pytorch_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 
 class Coordinate(nn.Module):
-    """A gate for each row and one for each column (Hou et al. 2021, Coordinate Attention, section
-    3.2).
+    """One gate per row and one per column (Hou et al. 2021, Coordinate Attention, section 3.2).
 
     x: (batch, channels, height, width) -> the same shape, each value scaled by the gates of its row
         and its column.
@@ -49,7 +44,7 @@ class Coordinate(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        options = {"dtype": dtype, "device": device}
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
         attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
         hidden = hidden_width(
             channels, reduction, hidden_channels, minimum=minimum, kind="coordinate"
@@ -59,16 +54,14 @@ class Coordinate(nn.Module):
         self.conv_h = Conv2d(hidden, channels, **options)
         self.conv_w = Conv2d(hidden, channels, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
-        rows = average(x, COLS)
-        cols = swapped(average(x, ROWS), ROWS, COLS)
-        y = concatenate([rows, cols], ROWS)
+    def forward(self, x: Maps) -> Maps:
+        rows = average(x, [axes.COLS])
+        cols = swap_axes(average(x, [axes.ROWS]), axes.ROWS, axes.COLS)
+        y = concatenate([rows, cols], axes.ROWS)
         y = self.conv1(y)
         y = self.bn1(y)
         y = hard_swish(y)
-        rows, cols = parted(y, x.shape[ROWS], ROWS)
+        rows, cols = split_at(y, x.shape[axes.ROWS], axes.ROWS)
         rows = sigmoid(self.conv_h(rows))
-        cols = sigmoid(self.conv_w(swapped(cols, ROWS, COLS)))
-        return scaled(scaled(x, cols), rows)
+        cols = sigmoid(self.conv_w(swap_axes(cols, axes.ROWS, axes.COLS)))
+        return scale(scale(x, cols), rows)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import nn
 
-from pytorch_impl.layers import GATES, Conv2d, global_average, scaled
+from pytorch_impl.layers import GATES, Conv2d, apply_gate, global_average, scale
+from pytorch_impl.shapes import Maps
 from weights.checks import one_of
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 
 class EffectiveSqueezeExcite(nn.Module):
     """Channel attention by one layer of full width (Lee & Park 2020, CenterMask, section 3.3).
 
-    x: (batch, channels, height, width) -> the same shape, each channel scaled by a gate from 0 to
-        1.
-    channels: of the input. The options and their errors:
-    `weights.attention.effective_squeeze_excite`.
+    x: (batch, channels, height, width) -> the same shape, each channel scaled by a gate in [0, 1].
+    channels: of the input.
+    The options and their errors: `weights.attention.effective_squeeze_excite`.
     """
 
     def __init__(
@@ -33,14 +29,12 @@ class EffectiveSqueezeExcite(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        options = {"dtype": dtype, "device": device}
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
         self.gate = one_of("gate", gate, GATES)
         self.fc = Conv2d(channels, channels, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Maps) -> Maps:
         gate = global_average(x)
         gate = self.fc(gate)
-        gate = GATES[self.gate](gate)
-        return scaled(x, gate)
+        gate = apply_gate(gate, self.gate)
+        return scale(x, gate)

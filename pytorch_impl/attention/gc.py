@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from pytorch_impl.layers import (
     Conv2d,
-    added,
+    add,
+    flatten_positions,
     global_average,
-    image,
-    positions,
     relu,
-    scaled,
+    scale,
     sigmoid,
     softmax,
-    swapped,
+    swap_axes,
+    unflatten_positions,
 )
 from pytorch_impl.normalization import LayerNorm
+from pytorch_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 
 class ContextTransform(nn.Module):
-    """A bottleneck with a layer norm in it. x: (batch, channels, height, width) -> the same
-    shape.
+    """Two 1x1 convolutions with a layer norm and a relu between them.
+
+    x: (batch, channels, height, width) -> the same shape.
     """
 
     def __init__(self, channels: int, hidden_channels: int, ln_eps: float, **options: Any):
@@ -38,9 +36,7 @@ class ContextTransform(nn.Module):
         self.norm = LayerNorm(hidden_channels, ln_eps, **options)
         self.fc2 = Conv2d(hidden_channels, channels, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Maps) -> Maps:
         y = self.fc1(x)
         y = self.norm(y)
         y = relu(y)
@@ -48,8 +44,7 @@ class ContextTransform(nn.Module):
 
 
 class GlobalContext(nn.Module):
-    """One context for all positions, added to them or scaling them (Cao et al. 2019, GCNet, section
-    3.4).
+    """One context for all positions, added or as a scale (Cao et al. 2019, GCNet, section 3.4).
 
     x: (batch, channels, height, width) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.global_context`.
@@ -68,7 +63,7 @@ class GlobalContext(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        options = {"dtype": dtype, "device": device}
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
         attention_parameters(
             "gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps}
         )
@@ -81,17 +76,15 @@ class GlobalContext(nn.Module):
             ContextTransform(channels, hidden, ln_eps, **options) if fusion != "scale" else None
         )
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Maps) -> Maps:
         if self.conv_attn is None:
             context = global_average(x)
         else:
-            logits = positions(self.conv_attn(x))
-            weights = softmax(swapped(logits, -2, -1))
-            context = image(weights @ positions(x), 1, 1)
+            logits = flatten_positions(self.conv_attn(x))
+            weights = softmax(swap_axes(logits, -2, -1))
+            context = unflatten_positions(weights @ flatten_positions(x), 1, 1)
         if self.mlp_scale is not None:
-            x = scaled(x, sigmoid(self.mlp_scale(context)))
+            x = scale(x, sigmoid(self.mlp_scale(context)))
         if self.mlp_add is not None:
-            x = added(x, self.mlp_add(context))
+            x = add(x, self.mlp_add(context))
         return x

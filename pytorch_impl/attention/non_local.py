@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import nn
 
-from pytorch_impl.layers import COLS, ROWS, Conv2d, image, max_pool_2x2, positions, softmax, swapped
+from pytorch_impl import axes
+from pytorch_impl.inputs import check_maps
+from pytorch_impl.layers import (
+    Conv2d,
+    flatten_positions,
+    max_pool_2x2,
+    softmax,
+    swap_axes,
+    unflatten_positions,
+)
 from pytorch_impl.normalization import BatchNorm
+from pytorch_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
-from weights.checks import check_map
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 
 class NonLocal(nn.Module):
-    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local Neural
-    Networks, section 3; embedded Gaussian).
+    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local, section 3).
+
+    The weights are the paper's embedded Gaussian.
 
     x: (batch, channels, height, width) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.non_local`.
@@ -40,9 +46,9 @@ class NonLocal(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        options = {"dtype": dtype, "device": device}
-        given = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("nonlocal", channels, given)
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
+        settings = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("nonlocal", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
         self.subsample = subsample
         self.scale = hidden**-0.5 if scale else 1.0
@@ -52,17 +58,15 @@ class NonLocal(nn.Module):
         self.conv_out = Conv2d(hidden, channels, **options)
         self.bn = BatchNorm(channels, bn_eps, bn_decay, 0, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
-        rows, cols = x.shape[ROWS], x.shape[COLS]
+    def forward(self, x: Maps) -> Maps:
+        rows, cols = x.shape[axes.ROWS], x.shape[axes.COLS]
         query, key, value = self.theta(x), self.phi(x), self.g(x)
         if self.subsample:
-            check_map("nonlocal with subsample", rows, cols, least=(2, 1))
+            check_maps(x, "nonlocal with subsample", least=(2, 1))
             key, value = max_pool_2x2(key), max_pool_2x2(value)
-        logits = positions(query) @ swapped(positions(key), -2, -1)
+        logits = flatten_positions(query) @ swap_axes(flatten_positions(key), -2, -1)
         weights = softmax(logits * self.scale)
-        y = image(weights @ positions(value), rows, cols)
+        y = unflatten_positions(weights @ flatten_positions(value), rows, cols)
         y = self.conv_out(y)
         y = self.bn(y)
         return x + y

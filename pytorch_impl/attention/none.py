@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
+from pytorch_impl.shapes import Maps
 
 
 class Identity(nn.Module):
-    """No attention: gives back its input. x: (batch, channels, height, width)."""
+    """No attention: returns its input. x: (batch, channels, height, width)."""
 
     def __init__(
         self,
@@ -24,7 +20,5 @@ class Identity(nn.Module):
     ):
         super().__init__()
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Maps) -> Maps:
         return x

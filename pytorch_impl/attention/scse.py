@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from pytorch_impl.attention.se import SqueezeExcite
-from pytorch_impl.layers import Conv2d, greater, scaled, sigmoid
+from pytorch_impl.layers import Conv2d, greater, scale, sigmoid
+from pytorch_impl.shapes import Maps
 from weights.attention import hidden_width
 from weights.checks import one_of
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
 
 class SpatialSqueezeExcite(nn.Module):
-    """A gate for each position, from its channels: x: (batch, channels, height, width) -> the same
-    shape.
+    """One gate per position, from its channels.
+
+    x: (batch, channels, height, width) -> the same shape, each position scaled by its gate.
     """
 
     def __init__(self, channels: int, **options: Any):
         super().__init__()
         self.conv = Conv2d(channels, 1, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Maps) -> Maps:
         gate = self.conv(x)
-        return scaled(x, sigmoid(gate))
+        return scale(x, sigmoid(gate))
 
 
 class ConcurrentSqueezeExcite(nn.Module):
-    """Spatial and channel squeeze-and-excitation, one beside the other (Roy et al. 2018, section
-    2).
+    """Spatial and channel squeeze-and-excitation in parallel (Roy et al. 2018, section 2).
 
-    x: (batch, channels, height, width) -> the same shape: the sum, or the greater, of x with a gate
-    for each channel and x with a gate for each position.
-    channels: of the input. The options and their errors:
-    `weights.attention.concurrent_squeeze_excite`.
+    x: (batch, channels, height, width) -> the same shape: the sum or the maximum of x scaled by
+        channel and x scaled by position.
+    channels: of the input.
+    The options and their errors: `weights.attention.concurrent_squeeze_excite`.
     """
 
     def __init__(
@@ -54,15 +49,13 @@ class ConcurrentSqueezeExcite(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        options = {"dtype": dtype, "device": device}
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
         hidden = hidden_width(channels, reduction, hidden_channels, kind="scse")
         self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
         self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options)
         self.sSE = SpatialSqueezeExcite(channels, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Maps) -> Maps:
         channel = self.cSE(x)
         spatial = self.sSE(x)
         return channel + spatial if self.fusion == "sum" else greater(channel, spatial)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import nn
 
-from pytorch_impl.layers import GATES, Conv2d, global_average, relu, scaled
+from pytorch_impl.layers import GATES, Conv2d, apply_gate, global_average, relu, scale
+from pytorch_impl.shapes import Maps
 from weights.attention import hidden_width
 from weights.checks import one_of
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 
 class SqueezeExcite(nn.Module):
@@ -36,18 +33,16 @@ class SqueezeExcite(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        options = {"dtype": dtype, "device": device}
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
         hidden = hidden_width(channels, reduction, hidden_channels, divisor, minimum)
         self.gate = one_of("gate", gate, GATES)
         self.fc1 = Conv2d(channels, hidden, **options)
         self.fc2 = Conv2d(hidden, channels, **options)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, x: Maps) -> Maps:
         gate = global_average(x)
         gate = self.fc1(gate)
         gate = relu(gate)
         gate = self.fc2(gate)
-        gate = GATES[self.gate](gate)
-        return scaled(x, gate)
+        gate = apply_gate(gate, self.gate)
+        return scale(x, gate)

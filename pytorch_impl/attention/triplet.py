@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import nn
 
+from pytorch_impl import axes
 from pytorch_impl.attention.cbam import SpatialGate
-from pytorch_impl.layers import CHANNELS, COLS, ROWS, average, concatenate, maximum, scaled, swapped
+from pytorch_impl.layers import (
+    average,
+    concatenate,
+    maximum,
+    scale,
+    swap_axes,
+)
+from pytorch_impl.shapes import MapPairs, Maps
 from weights.attention import attention_parameters
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 
 class Triplet(nn.Module):
-    """Three gates, each over two of the three axes (Misra et al. 2021, Rotate to Attend, section
-    3.2).
+    """Three gates, each over two of the three axes (Misra et al. 2021, section 3.2).
 
-    x: (batch, channels, height, width) -> the same shape, the mean of its branches.
+    x: (batch, channels, height, width) -> the same shape, the mean of the branches.
     channels: of the input. The options and their errors: `weights.attention.triplet`.
     """
 
@@ -36,35 +39,31 @@ class Triplet(nn.Module):
         device: torch.device | str | None = None,
     ):
         super().__init__()
-        options = {"dtype": dtype, "device": device}
-        given = {
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
+        settings = {
             "kernel_size": kernel_size,
             "spatial": spatial,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        attention_parameters("triplet", channels, given)
+        attention_parameters("triplet", channels, settings)
         self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
         self.hw = SpatialGate(kernel_size, bn_eps, bn_decay, **options) if spatial else None
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
-        turned = swapped(x, CHANNELS, ROWS)
+    def forward(self, x: Maps) -> Maps:
+        turned = swap_axes(x, axes.CHANNELS, axes.ROWS)
         gate = self.cw(z_pool(turned))
-        over_rows = swapped(scaled(turned, gate), CHANNELS, ROWS)
-        turned = swapped(x, CHANNELS, COLS)
+        over_rows = swap_axes(scale(turned, gate), axes.CHANNELS, axes.ROWS)
+        turned = swap_axes(x, axes.CHANNELS, axes.COLS)
         gate = self.hc(z_pool(turned))
-        over_cols = swapped(scaled(turned, gate), CHANNELS, COLS)
+        over_cols = swap_axes(scale(turned, gate), axes.CHANNELS, axes.COLS)
         if self.hw is None:
             return (over_rows + over_cols) / 2
         gate = self.hw(z_pool(x))
-        return (over_rows + over_cols + scaled(x, gate)) / 3
+        return (over_rows + over_cols + scale(x, gate)) / 3
 
 
-def z_pool(
-    x: Float[Tensor, "batch channels height width"],
-) -> Float[Tensor, "batch 2 height width"]:
-    """Maximum and average over the channels."""
-    return concatenate([maximum(x, CHANNELS), average(x, CHANNELS)], CHANNELS)
+def z_pool(x: Maps) -> MapPairs:
+    """The maximum and the mean over the channels, as two maps."""
+    return concatenate([maximum(x, [axes.CHANNELS]), average(x, [axes.CHANNELS])], axes.CHANNELS)

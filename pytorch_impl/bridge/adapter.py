@@ -1,4 +1,4 @@
-"""Live models <-> NumPy: what `weights` and the cross-check need of a framework, as functions.
+"""Live models <-> NumPy: the functions of a framework for `weights` and the cross-check.
 
 Images and outputs are NumPy arrays in canonical order, (batch, channels, height, width). Parameters
 stay in the framework's own layout; `weights` reorders them.
@@ -9,26 +9,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from pytorch_impl.block import ResidualBlockWithAttention
+from pytorch_impl.bridge.native import (
+    from_numpy,
+    to_canonical,
+    to_native,
+    training_mode,
+)
+from pytorch_impl.bridge.native import to_numpy as to_numpy
 from pytorch_impl.network import ResidualAttentionNetwork
 from weights.config import BlockConfig, Config
-from weights.convert import BFLOAT16
 
 FLOAT64_HELP = "PyTorch needs no setting for it"
 
 
 def versions() -> str:
-    """What computes, with versions."""
+    """The framework with its version."""
     return f"torch {torch.__version__}"
 
 
 def devices() -> tuple[str, ...]:
-    """The devices that models can be put on here."""
+    """The devices that models can be on here."""
     return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
@@ -44,22 +51,24 @@ def precise(dtype: str) -> Iterator[None]:
 
 
 def flags() -> str:
-    """What decides the precision of float32, as it is set now."""
-    return f"TF32 in matrix products {torch.backends.cuda.matmul.allow_tf32}, in cuDNN {torch.backends.cudnn.allow_tf32}"
+    """The settings that decide the precision of float32, as they are now."""
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    return f"TF32 in matrix products {matmul}, in cuDNN {cudnn}"
 
 
 def holds_float64() -> bool:
-    """Whether float64 parameters can be held as things are set."""
+    """Whether parameters can be float64 with the current settings."""
     return True
 
 
 def create(
     config: Config, *, dtype: str, device: str | None = None, compute: str | None = None
 ) -> nn.Module:
-    """A new model of a config, its parameters in `dtype`, to be loaded. compute: a lower dtype to
-    compute in (autocast).
+    """A new model of a config, to be loaded, with parameters in `dtype`.
+
+    compute: a lower dtype to compute in, by autocast.
     """
-    kind = (
+    kind: Any = (
         ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
     )
     model = kind.from_config(config, dtype=getattr(torch, dtype), device=device)
@@ -71,31 +80,19 @@ def create(
 
 
 def variables(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Everything that the model keeps, parameters and persistent buffers, by the framework's own
-    names.
-    """
+    """All parameters and statistics of the model, by the framework's own names."""
     return model.state_dict(keep_vars=True)
 
 
-def to_numpy(leaf: torch.Tensor) -> np.ndarray:
-    """A parameter as a NumPy array in the framework's layout."""
-    leaf = leaf.detach().cpu()
-    return (
-        leaf.view(torch.int16).numpy().view(BFLOAT16)
-        if leaf.dtype == torch.bfloat16
-        else leaf.numpy()
-    )
-
-
 def dtype_name(leaf: torch.Tensor) -> str:
-    """The name of a parameter's dtype, as NumPy calls it."""
+    """NumPy's name of a parameter's dtype."""
     return str(leaf.dtype).removeprefix("torch.")
 
 
 def assign(leaf: torch.Tensor, array: np.ndarray) -> None:
     """Puts an array of the same shape and dtype into a parameter."""
     with torch.no_grad():
-        leaf.copy_(_from_numpy(array))
+        leaf.copy_(from_numpy(array))
 
 
 def is_training(model: nn.Module) -> bool:
@@ -109,9 +106,12 @@ def set_training(model: nn.Module, training: bool) -> None:
 
 
 def forward(model: nn.Module, x: np.ndarray, *, training: bool = False) -> np.ndarray:
-    """The model's output; its running statistics move if training. Its mode is left as it was."""
-    with _mode(model, training), torch.no_grad():
-        return to_numpy(model(_tensor(model, x)))
+    """The model's output.
+
+    Running statistics change if training. The model's mode stays as it is.
+    """
+    with training_mode(model, training), torch.no_grad():
+        return to_canonical(model(to_native(model, x)))
 
 
 def gradients(
@@ -122,48 +122,19 @@ def gradients(
     *,
     training: bool,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Output, and the gradients of sum(output * cotangent) with respect to the input and to each
-    leaf, by its name.
-    """
-    image = _tensor(model, x).requires_grad_()
-    with _mode(model, training):
+    """The output, and the gradients of sum(output * cotangent) for the input and for each leaf."""
+    image = to_native(model, x).requires_grad_()
+    with training_mode(model, training):
         y = model(image)
     slopes = torch.autograd.grad(
-        y, [image, *leaves.values()], _tensor(model, cotangent).to(y.dtype)
+        y, [image, *leaves.values()], to_native(model, cotangent).to(y.dtype)
     )
     first, *rest = map(to_numpy, slopes)
-    return to_numpy(y), first, dict(zip(leaves, rest, strict=True))
-
-
-@contextmanager
-def _mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Within it, the model trains or infers; behind it, every part is in the mode it was in."""
-    before = {module: module.training for module in model.modules()}
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, mode in before.items():
-            module.training = mode
-
-
-def _tensor(model: nn.Module, array: np.ndarray) -> torch.Tensor:
-    held = next(model.parameters(), None)
-    return _from_numpy(array).to(None if held is None else held.device)
-
-
-def _from_numpy(array: np.ndarray) -> torch.Tensor:
-    """A copy, whatever the order of its bytes and whether or not it can be written to."""
-    array = np.array(array, array.dtype.newbyteorder("="), order="C")
-    if array.dtype == BFLOAT16:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+    return to_canonical(y), first, dict(zip(leaves, rest, strict=True))
 
 
 def read_file(path: Path) -> tuple[str | None, dict[str, np.ndarray]]:
-    """The config (JSON text, or None) and the arrays of a file that `torch.save` wrote. Reads
-    tensors, runs nothing.
-    """
+    """The config (JSON, or None) and the arrays of a file of torch.save. Runs no code in it."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, Mapping):
         raise TypeError(f"expected a mapping of names to tensors, got {type(content).__name__}")
@@ -178,13 +149,11 @@ def read_file(path: Path) -> tuple[str | None, dict[str, np.ndarray]]:
 
 
 def write_file(path: Path, config: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays and config (JSON text) so that `torch.load(path,
-    weights_only=True)["state_dict"]` gives tensors.
-    """
+    """Writes config (JSON) and arrays for torch.load(path, weights_only=True)["state_dict"]."""
     torch.save(
         {
             "config": config,
-            "state_dict": {name: _from_numpy(array) for name, array in arrays.items()},
+            "state_dict": {name: from_numpy(array) for name, array in arrays.items()},
         },
         path,
     )

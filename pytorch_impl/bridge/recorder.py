@@ -1,29 +1,29 @@
-"""What a model computes, stage by stage, forward and backward, as NumPy."""
+"""A model's stages, forward and backward, as NumPy."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pytorch_impl.bridge.adapter import _mode, _tensor, to_numpy
+from pytorch_impl.bridge.native import to_canonical, to_native, to_numpy, training_mode
 from weights.frameworks import FRAMEWORKS
 from weights.stages import (
     Recorder,
     Recording,
-    calls_recorded,
+    activate,
     check_recorded,
-    functions_recorded,
-    mapped,
+    find_modules,
+    first_argument,
     norm_statistics,
     stage_of,
 )
 
-LAYOUT = FRAMEWORKS["torch"]
+FRAMEWORK = FRAMEWORKS["torch"]
 
 
 def trace(
@@ -35,62 +35,85 @@ def trace(
     last: str = "output",
     stages: Mapping[str, str] | None = None,
 ) -> Recording:
-    """Every stage's output, and the gradient of sum(output * cotangent) with respect to it. The
-    model is left as it was.
+    """Every stage's output, and the gradient of sum(output * cotangent) for each.
 
-    model: ours, or with `stages` any module: {stage: path of the module whose output it is}. x:
-    (batch, channels, height, width). cotangent: makes the slopes of the output from its shape.
-    last: the stage that the model's own output is.
+    The model stays as it was.
+
+    model: ours, or with `stages` any module. stages: {stage: path of the module that computes it}.
+    x: (batch, channels, height, width). cotangent: makes the gradient of the output from its shape.
+    last: the stage that is the model's own output.
     Raises ValueError for a path that does not exist.
     """
-    modules = _named(model, stages, last)
+    modules = _modules_by_stage(model, stages, last)
     names = {id(module): name for name, module in modules.items()}
-    # In place, as nn.ReLU(inplace=True) works, a user's model would change what was recorded.
-    own = {} if stages is None else {"copied": torch.clone}
+    # A user's model may change what was recorded in place, as nn.ReLU(inplace=True) does.
+    own: dict[str, Any] = {} if stages is None else {"copy": torch.clone}
     recorder = Recorder(names, last, every=stages is None, **own)
-    image = _as_held(model, _tensor(model, x)).requires_grad_()
+    image = _cast_like_parameters(to_native(model, x), model).requires_grad_()
     recorder.know(image)
-    ours = [module for name, module in sys.modules.items() if name.startswith("pytorch_impl.")]
-    with _restored(model), torch.enable_grad():
+    with _restore_buffers(model), torch.enable_grad():
         with (
-            _mode(model, training),
-            functions_recorded(recorder, ours),
-            calls_recorded(recorder, [nn.Module]),
+            training_mode(model, training),
+            activate(recorder),
+            _watch_modules(recorder, modules.values()),
         ):
             model(image if stages is None else image.clone())
         check_recorded(recorder, last, stages)
-        statistics = {
-            name: to_numpy(leaf).copy() for name, leaf in norm_statistics(LAYOUT, modules).items()
-        }
+        leaves = norm_statistics(FRAMEWORK, modules)
+        statistics = {name: to_numpy(leaf).copy() for name, leaf in leaves.items()}
         output = recorder.values[last]
-        slope = torch.as_tensor(
-            cotangent(tuple(output.shape)), dtype=output.dtype, device=output.device
-        )
-        sources = {
-            name: value
-            for name, value in {"input": image, **recorder.values}.items()
-            if value.requires_grad
-        }
-        slopes = (
-            torch.autograd.grad(output, list(sources.values()), slope, allow_unused=True)
-            if output.requires_grad
-            else ()
-        )
+        values = {"input": image, **recorder.values}
+        slopes = _slopes(output, values, cotangent(tuple(output.shape)))
     return Recording(
-        {name: to_numpy(value) for name, value in {"input": image, **recorder.values}.items()},
+        {name: to_canonical(value) for name, value in values.items()},
         {
-            name: to_numpy(value)
-            for name, value in zip(sources, slopes, strict=output.requires_grad)
-            if value is not None and name not in recorder.given
+            name: to_canonical(slope)
+            for name, slope in slopes.items()
+            if slope is not None and name not in recorder.inputs
         },
         statistics,
-        None if recorder.received is None else to_numpy(recorder.received),
+        None if recorder.received is None else to_canonical(recorder.received),
     )
 
 
+def _slopes(
+    output: Tensor, values: Mapping[str, Tensor], cotangent: np.ndarray
+) -> dict[str, Tensor | None]:
+    """The gradients of sum(output * cotangent) by value, None where the output does not use it."""
+    if not output.requires_grad:
+        return {}
+    sources = {name: value for name, value in values.items() if value.requires_grad}
+    slope = torch.as_tensor(cotangent, dtype=output.dtype, device=output.device)
+    slopes = torch.autograd.grad(output, list(sources.values()), slope, allow_unused=True)
+    return dict(zip(sources, slopes, strict=True))
+
+
 @contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """Behind it, what a training pass moves is as it was before."""
+def _watch_modules(recorder: Recorder, modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Within it, the recorder sees the calls of these modules that its thread makes."""
+
+    def enter(module: nn.Module, arguments: Any, options: Any) -> None:
+        if recorder.active:
+            recorder.enter(module, first_argument(arguments, options))
+
+    def leave(module: nn.Module, arguments: Any, value: Any) -> Any:
+        return recorder.leave(module, value) if recorder.active else None
+
+    with ExitStack() as hooks:
+        for module in modules:
+            # Functions of nn.Module: a ScriptModule refuses them as methods, but runs the hooks.
+            before = nn.Module.register_forward_pre_hook(
+                module, enter, prepend=True, with_kwargs=True
+            )
+            after = nn.Module.register_forward_hook(module, leave)
+            hooks.callback(before.remove)
+            hooks.callback(after.remove)
+        yield
+
+
+@contextmanager
+def _restore_buffers(model: nn.Module) -> Iterator[None]:
+    """Restores running statistics and all other buffers on exit."""
     before = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
         yield
@@ -100,20 +123,23 @@ def _restored(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def _as_held(model: nn.Module, image: torch.Tensor) -> torch.Tensor:
+def _cast_like_parameters(image: Tensor, model: nn.Module) -> Tensor:
     """An image in the dtype of the model's parameters."""
-    held = next(model.parameters(), image)
-    return image.to(held.dtype)
+    return image.to(next(model.parameters(), image).dtype)
 
 
-def _named(model: nn.Module, stages: Mapping[str, str] | None, last: str) -> dict[str, nn.Module]:
-    """The modules that are stages; the model itself is "" unless another is the last stage."""
+def _modules_by_stage(
+    model: nn.Module, stages: Mapping[str, str] | None, last: str
+) -> dict[str, nn.Module]:
+    """The modules that are stages. The model itself is "" unless another is the last stage."""
     if stages is None:
-        return {stage_of(LAYOUT, name.split(".")): module for name, module in model.named_modules()}
-    return mapped(model, stages, last, _part, nn.Module)
+        return {
+            stage_of(FRAMEWORK, name.split(".")): module for name, module in model.named_modules()
+        }
+    return find_modules(model, stages, last, _child, nn.Module)
 
 
-def _part(module: nn.Module, name: str) -> nn.Module:
-    return (
-        module[int(name)] if name.isdigit() and not hasattr(module, name) else getattr(module, name)
-    )
+def _child(module: Any, name: str) -> Any:
+    """The part of a module at one part of a path: an index or an attribute."""
+    by_index = name.isdigit() and not hasattr(module, name)
+    return module[int(name)] if by_index else getattr(module, name)

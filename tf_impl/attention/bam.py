@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-from tf_impl.layers import Conv2d, added, global_average, relu, scaled, sigmoid
+from tf_impl.layers import Conv2d, add, global_average, relu, scale, sigmoid
 from tf_impl.normalization import BatchNorm
+from tf_impl.shapes import ChannelValues, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
 
 
 class ChannelBranch(keras.layers.Layer):
-    """A logit for each channel, from the averages of all.
+    """One logit per channel, from the averages of all channels.
 
     x: (batch, height, width, channels) -> (batch, 1, 1, channels).
     """
 
     def __init__(
-        self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any
+        self,
+        channels: int,
+        hidden_channels: int,
+        bn_eps: float,
+        bn_decay: float,
+        **keras_options: Any,
     ):
-        super().__init__(**options)
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        super().__init__(**keras_options)
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.fc_0 = Conv2d(channels, hidden_channels, **options, name="fc_0")
         self.bn_1 = BatchNorm(hidden_channels, bn_eps, bn_decay, **options, name="bn_1")
         self.fc_final = Conv2d(hidden_channels, channels, **options, name="fc_final")
         self.built = True
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch 1 1 channels"]:
+    def call(self, x: Maps, training: bool | None = None) -> ChannelValues:
         y = global_average(x)
         y = self.fc_0(y)
         y = self.bn_1(y, training=training)
@@ -42,8 +42,7 @@ class ChannelBranch(keras.layers.Layer):
 
 
 class SpatialBranch(keras.layers.Layer):
-    """A logit for each position, from what is around it: two dilated 3x3 convolutions between two
-    of 1x1.
+    """One logit per position, from its surroundings: two dilated 3x3 convolutions between 1x1 ones.
 
     x: (batch, height, width, channels) -> (batch, height, width, 1).
     """
@@ -55,27 +54,25 @@ class SpatialBranch(keras.layers.Layer):
         dilation: int,
         bn_eps: float,
         bn_decay: float,
-        **options: Any,
+        **keras_options: Any,
     ):
-        super().__init__(**options)
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        hidden, apart = hidden_channels, (dilation, dilation)
+        super().__init__(**keras_options)
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        hidden, spread = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options, name="conv_reduce0")
         self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_reduce0")
         self.conv_di_0 = Conv2d(
-            hidden, hidden, (3, 3), (1, 1), apart, apart, **options, name="conv_di_0"
+            hidden, hidden, (3, 3), (1, 1), spread, spread, **options, name="conv_di_0"
         )
         self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_di_0")
         self.conv_di_1 = Conv2d(
-            hidden, hidden, (3, 3), (1, 1), apart, apart, **options, name="conv_di_1"
+            hidden, hidden, (3, 3), (1, 1), spread, spread, **options, name="conv_di_1"
         )
         self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_di_1")
         self.conv_final = Conv2d(hidden, 1, **options, name="conv_final")
         self.built = True
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch height width 1"]:
+    def call(self, x: Maps, training: bool | None = None) -> PositionValues:
         y = self.conv_reduce0(x)
         y = self.bn_reduce0(y, training=training)
         y = relu(y)
@@ -90,12 +87,12 @@ class SpatialBranch(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("resattn")
 class BAM(keras.layers.Layer):
-    """Channel and spatial attention at once (Park et al. 2018, BAM, section 3.1).
+    """Channel and spatial attention in parallel (Park et al. 2018, BAM, section 3.1).
 
-    x: (batch, height, width, channels) -> the same shape, scaled by 1 + a gate in (0, 1) for each
-        channel and position.
+    x: (batch, height, width, channels) -> the same shape, each value scaled by 1 + a gate in
+        (0, 1).
     channels: of the input. The options and their errors: `weights.attention.bam`.
-    Raises ValueError in training with one image: the channel branch normalises over the images.
+    Raises ValueError in training with one image: the channel branch normalises over images.
     """
 
     def __init__(
@@ -113,7 +110,7 @@ class BAM(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {
+        self.arguments = {
             "channels": channels,
             "reduction": reduction,
             "hidden_channels": hidden_channels,
@@ -122,9 +119,9 @@ class BAM(keras.layers.Layer):
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("bam", channels, given)
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        settings = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("bam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.fusion = fusion
         self.channel_att = ChannelBranch(
@@ -136,12 +133,10 @@ class BAM(keras.layers.Layer):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch height width channels"]:
+    def call(self, x: Maps, training: bool | None = None) -> Maps:
         channel = self.channel_att(x, training=training)
         spatial = self.spatial_att(x, training=training)
-        logits = added(channel, spatial) if self.fusion == "sum" else scaled(channel, spatial)
+        logits = add(channel, spatial) if self.fusion == "sum" else scale(channel, spatial)
         return x * (1 + sigmoid(logits))

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
+from tf_impl import axes
 from tf_impl.layers import (
-    CHANNELS,
-    COLS,
-    ROWS,
     Bottleneck,
     Conv2d,
     average,
     concatenate,
     global_average,
     maximum,
-    scaled,
+    scale,
     sigmoid,
 )
 from tf_impl.normalization import BatchNorm
+from tf_impl.shapes import MapPairs, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
 
 
 class SpatialGate(keras.layers.Layer):
-    """A gate for each position: convolution, batch norm, sigmoid.
+    """One gate per position: convolution, batch norm, sigmoid.
 
     x: two maps, (batch, height, width, 2) -> (batch, height, width, 1), in (0, 1).
     """
 
-    def __init__(self, kernel_size: int, bn_eps: float, bn_decay: float, **options: Any):
-        super().__init__(**options)
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+    def __init__(self, kernel_size: int, bn_eps: float, bn_decay: float, **keras_options: Any):
+        super().__init__(**keras_options)
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         padding = (kernel_size // 2, kernel_size // 2)
         self.conv = Conv2d(
             2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=False, **options, name="conv"
@@ -43,9 +38,7 @@ class SpatialGate(keras.layers.Layer):
         self.bn = BatchNorm(1, bn_eps, bn_decay, **options, name="bn")
         self.built = True
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width 2"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch height width 1"]:
+    def call(self, x: MapPairs, training: bool | None = None) -> PositionValues:
         y = self.conv(x)
         y = self.bn(y, training=training)
         return sigmoid(y)
@@ -55,8 +48,8 @@ class SpatialGate(keras.layers.Layer):
 class CBAM(keras.layers.Layer):
     """Channel attention, then spatial attention (Woo et al. 2018, CBAM, section 3).
 
-    x: (batch, height, width, channels) -> the same shape, scaled by a gate for each channel and one
-        for each position.
+    x: (batch, height, width, channels) -> the same shape, scaled by one gate per channel, then by
+        one gate per position.
     channels: of the input. The options and their errors: `weights.attention.cbam`.
     """
 
@@ -75,7 +68,7 @@ class CBAM(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {
+        self.arguments = {
             "channels": channels,
             "reduction": reduction,
             "hidden_channels": hidden_channels,
@@ -84,23 +77,27 @@ class CBAM(keras.layers.Layer):
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {"kernel_size": kernel_size, "bias": bias, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("cbam", channels, given)
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        settings = {
+            "kernel_size": kernel_size,
+            "bias": bias,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+        }
+        attention_parameters("cbam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.channel = Bottleneck(channels, hidden, bias=bias, **options, name="channel")
         self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="spatial")
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch height width channels"]:
+    def call(self, x: Maps, training: bool | None = None) -> Maps:
         of_averages = self.channel(global_average(x))
-        of_maxima = self.channel(maximum(x, ROWS, COLS))
-        x = scaled(x, sigmoid(of_averages + of_maxima))
-        pooled = concatenate([average(x, CHANNELS), maximum(x, CHANNELS)], CHANNELS)
+        of_maxima = self.channel(maximum(x, [axes.ROWS, axes.COLS]))
+        x = scale(x, sigmoid(of_averages + of_maxima))
+        averages, maxima = average(x, [axes.CHANNELS]), maximum(x, [axes.CHANNELS])
+        pooled = concatenate([averages, maxima], axes.CHANNELS)
         gate = self.spatial(pooled, training=training)
-        return scaled(x, gate)
+        return scale(x, gate)

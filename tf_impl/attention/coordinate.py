@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import ops
 
+from tf_impl import axes
 from tf_impl.layers import (
-    COLS,
-    ROWS,
     Conv2d,
     average,
     concatenate,
     hard_swish,
-    parted,
-    scaled,
+    scale,
     sigmoid,
-    swapped,
+    split_at,
+    swap_axes,
 )
 from tf_impl.normalization import BatchNorm
+from tf_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
 
 
 @keras.saving.register_keras_serializable("resattn")
 class Coordinate(keras.layers.Layer):
-    """A gate for each row and one for each column (Hou et al. 2021, Coordinate Attention, section
-    3.2).
+    """One gate per row and one per column (Hou et al. 2021, Coordinate Attention, section 3.2).
 
     x: (batch, height, width, channels) -> the same shape, each value scaled by the gates of its row
         and its column.
@@ -51,7 +46,7 @@ class Coordinate(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {
+        self.arguments = {
             "channels": channels,
             "reduction": reduction,
             "hidden_channels": hidden_channels,
@@ -59,7 +54,7 @@ class Coordinate(keras.layers.Layer):
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
         hidden = hidden_width(
             channels, reduction, hidden_channels, minimum=minimum, kind="coordinate"
@@ -71,18 +66,16 @@ class Coordinate(keras.layers.Layer):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch height width channels"]:
-        rows = average(x, COLS)
-        cols = swapped(average(x, ROWS), ROWS, COLS)
-        y = concatenate([rows, cols], ROWS)
+    def call(self, x: Maps, training: bool | None = None) -> Maps:
+        rows = average(x, [axes.COLS])
+        cols = swap_axes(average(x, [axes.ROWS]), axes.ROWS, axes.COLS)
+        y = concatenate([rows, cols], axes.ROWS)
         y = self.conv1(y)
         y = self.bn1(y, training=training)
         y = hard_swish(y)
-        rows, cols = parted(y, ops.shape(x)[ROWS], ROWS)
+        rows, cols = split_at(y, ops.shape(x)[axes.ROWS], axes.ROWS)
         rows = sigmoid(self.conv_h(rows))
-        cols = sigmoid(self.conv_w(swapped(cols, ROWS, COLS)))
-        return scaled(scaled(x, cols), rows)
+        cols = sigmoid(self.conv_w(swap_axes(cols, axes.ROWS, axes.COLS)))
+        return scale(scale(x, cols), rows)

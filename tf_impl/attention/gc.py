@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from tf_impl.layers import (
     Conv2d,
-    added,
+    add,
+    flatten_positions,
     global_average,
-    image,
-    positions,
     relu,
-    scaled,
+    scale,
     sigmoid,
     softmax,
-    swapped,
+    swap_axes,
+    unflatten_positions,
 )
 from tf_impl.normalization import LayerNorm
+from tf_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
 
 
 class ContextTransform(keras.layers.Layer):
-    """A bottleneck with a layer norm in it. x: (batch, height, width, channels) -> the same
-    shape.
+    """Two 1x1 convolutions with a layer norm and a relu between them.
+
+    x: (batch, height, width, channels) -> the same shape.
     """
 
-    def __init__(self, channels: int, hidden_channels: int, ln_eps: float, **options: Any):
-        super().__init__(**options)
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+    def __init__(self, channels: int, hidden_channels: int, ln_eps: float, **keras_options: Any):
+        super().__init__(**keras_options)
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.fc1 = Conv2d(channels, hidden_channels, **options, name="fc1")
         self.norm = LayerNorm(hidden_channels, ln_eps, **options, name="norm")
         self.fc2 = Conv2d(hidden_channels, channels, **options, name="fc2")
         self.built = True
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"]
-    ) -> Float[KerasTensor, "batch height width channels"]:
+    def call(self, x: Maps) -> Maps:
         y = self.fc1(x)
         y = self.norm(y)
         y = relu(y)
@@ -50,8 +46,7 @@ class ContextTransform(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("resattn")
 class GlobalContext(keras.layers.Layer):
-    """One context for all positions, added to them or scaling them (Cao et al. 2019, GCNet, section
-    3.4).
+    """One context for all positions, added or as a scale (Cao et al. 2019, GCNet, section 3.4).
 
     x: (batch, height, width, channels) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.global_context`.
@@ -71,7 +66,7 @@ class GlobalContext(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {
+        self.arguments = {
             "channels": channels,
             "reduction": reduction,
             "hidden_channels": hidden_channels,
@@ -79,7 +74,7 @@ class GlobalContext(keras.layers.Layer):
             "fusion": fusion,
             "ln_eps": ln_eps,
         }
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         attention_parameters(
             "gc", channels, {"pooling": pooling, "fusion": fusion, "ln_eps": ln_eps}
         )
@@ -100,19 +95,17 @@ class GlobalContext(keras.layers.Layer):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"]
-    ) -> Float[KerasTensor, "batch height width channels"]:
+    def call(self, x: Maps) -> Maps:
         if self.conv_attn is None:
             context = global_average(x)
         else:
-            logits = positions(self.conv_attn(x))
-            weights = softmax(swapped(logits, -2, -1))
-            context = image(weights @ positions(x), 1, 1)
+            logits = flatten_positions(self.conv_attn(x))
+            weights = softmax(swap_axes(logits, -2, -1))
+            context = unflatten_positions(weights @ flatten_positions(x), 1, 1)
         if self.mlp_scale is not None:
-            x = scaled(x, sigmoid(self.mlp_scale(context)))
+            x = scale(x, sigmoid(self.mlp_scale(context)))
         if self.mlp_add is not None:
-            x = added(x, self.mlp_add(context))
+            x = add(x, self.mlp_add(context))
         return x

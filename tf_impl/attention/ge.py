@@ -2,55 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import ops
 
+from tf_impl import axes
+from tf_impl.inputs import check_maps
 from tf_impl.layers import (
-    COLS,
-    ROWS,
     Bottleneck,
     DepthwiseConv2d,
     average_around,
     global_average,
     nearest,
     relu,
-    scaled,
+    scale,
     sigmoid,
 )
 from tf_impl.normalization import BatchNorm
+from tf_impl.shapes import Maps, ResizedMaps
 from weights.attention import attention_parameters, gathered_steps, hidden_width
-from weights.checks import Pair, check_map, pair_of
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
+from weights.checks import Pair, pair_of
 
 
 class GatherAverages(keras.layers.Layer):
-    """Averages over the whole map or around every extent-th pixel.
+    """Averages over the whole map (extent None) or around every extent-th pixel.
 
     x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent),
-    channels); 1 x 1 for extent None.
+        channels), or 1 x 1 for extent None.
     """
 
-    def __init__(self, extent: int | None, **options: Any):
-        super().__init__(**options)
+    def __init__(self, extent: int | None, **keras_options: Any):
+        super().__init__(**keras_options)
         self.extent = extent
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch rows cols channels"]:
+    def call(self, x: Maps, training: bool | None = None) -> ResizedMaps:
         return global_average(x) if self.extent is None else average_around(x, self.extent)
 
 
 class GatherConvolutions(keras.layers.Layer):
-    """Depthwise convolutions with batch norms, relu between: one as large as the map, or
-    log2(extent) of stride 2.
+    """Depthwise convolutions with batch norms and a relu between them.
+
+    One convolution of the size of the map (extent None), or log2(extent) of stride 2.
 
     x: (batch, height, width, channels) -> (batch, ceil(height / extent), ceil(width / extent),
-    channels); 1 x 1 for extent None.
+        channels), or 1 x 1 for extent None.
+    Raises ValueError for maps of another size than `size`, if there is one.
     """
 
     def __init__(
@@ -60,15 +57,13 @@ class GatherConvolutions(keras.layers.Layer):
         size: Pair | None,
         bn_eps: float,
         bn_decay: float,
-        **options: Any,
+        **keras_options: Any,
     ):
-        super().__init__(**options)
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        super().__init__(**keras_options)
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.size = size
         self.steps = 1 if extent is None else gathered_steps("convolution", extent)
-        kernel, stride, padding = (
-            ((3, 3), (2, 2), (1, 1)) if size is None else (size, (1, 1), (0, 0))
-        )
+        kernel, stride, padding = (size, (1, 1), (0, 0)) if size else ((3, 3), (2, 2), (1, 1))
         for step in range(1, self.steps + 1):
             setattr(
                 self,
@@ -82,26 +77,27 @@ class GatherConvolutions(keras.layers.Layer):
             )
         self.built = True
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch rows cols channels"]:
-        check_map("ge", ops.shape(x)[ROWS], ops.shape(x)[COLS], size=self.size)
-        for step in range(1, self.steps + 1):
-            x = relu(x) if step > 1 else x
-            x = getattr(self, f"conv{step}")(x)
-            x = getattr(self, f"norm{step}")(x, training=training)
+    def children(self) -> list[keras.layers.Layer]:
+        """conv1, norm1, conv2, norm2, ..."""
+        steps = range(1, self.steps + 1)
+        return [getattr(self, f"{kind}{step}") for step in steps for kind in ("conv", "norm")]
+
+    def call(self, x: Maps, training: bool | None = None) -> ResizedMaps:
+        check_maps(x, "ge", self.size)
+        for number, layer in enumerate(self.children()):  # conv1, norm1, conv2, norm2, ...
+            x = relu(x) if number > 0 and number % 2 == 0 else x
+            x = layer(x, training=training)
         return x
 
 
 @keras.saving.register_keras_serializable("resattn")
 class GatherExcite(keras.layers.Layer):
-    """A gate for each value, gathered from its channel around it (Hu et al. 2018, Gather-Excite,
-    section 2).
+    """One gate per value, from its surroundings (Hu et al. 2018, Gather-Excite, section 2).
 
     x: (batch, height, width, channels) -> the same shape, each value scaled by a gate in (0, 1).
     channels: of the input. The options and their errors: `weights.attention.gather_excite`.
-    Raises ValueError for maps of another size than `size`, if that was given; give keras.Input that
-    size: in a graph of unknown size nobody can check.
+    Raises ValueError for maps of another size than `size`, if there is one. Give keras.Input that
+        size: no check is possible in a graph of unknown size.
     """
 
     def __init__(
@@ -121,7 +117,7 @@ class GatherExcite(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {
+        self.arguments = {
             "channels": channels,
             "gather": gather,
             "extent": extent,
@@ -132,21 +128,22 @@ class GatherExcite(keras.layers.Layer):
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        settings = {
             "gather": gather,
             "extent": extent,
             "size": size,
             "mlp": mlp,
+            "reduction": reduction,
+            "hidden_channels": hidden_channels,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        widths = {"reduction": reduction, "hidden_channels": hidden_channels}
-        attention_parameters("ge", channels, {**given, **widths})
+        attention_parameters("ge", channels, settings)
         size = None if size is None else pair_of("size", size)
         hidden = hidden_width(channels, reduction, hidden_channels)
         if gather == "average":
-            self.gather = GatherAverages(extent, **options, name="gather")
+            self.gather: keras.layers.Layer = GatherAverages(extent, **options, name="gather")
         else:
             self.gather = GatherConvolutions(
                 channels, extent, size, bn_eps, bn_decay, **options, name="gather"
@@ -155,13 +152,11 @@ class GatherExcite(keras.layers.Layer):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch height width channels"]:
+    def call(self, x: Maps, training: bool | None = None) -> Maps:
         gate = self.gather(x, training=training)
         gate = gate if self.mlp is None else self.mlp(gate)
-        gate = nearest(gate, ops.shape(x)[ROWS], ops.shape(x)[COLS])
+        gate = nearest(gate, ops.shape(x)[axes.ROWS], ops.shape(x)[axes.COLS])
         gate = sigmoid(gate)
-        return scaled(x, gate)
+        return scale(x, gate)

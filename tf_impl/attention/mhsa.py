@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import ops
 
+from tf_impl.inputs import check_maps
 from tf_impl.layers import (
-    CHANNELS,
-    COLS,
-    ROWS,
     Conv2d,
-    added,
-    check_held,
-    image,
-    like,
-    positions,
+    add,
+    cast_like,
+    check_dtype,
+    flatten_positions,
     softmax,
-    swapped,
+    swap_axes,
+    unflatten_positions,
 )
+from tf_impl.shapes import Heads, Maps, Scores, ScoresByDistance, ScoresByPosition, Tokens
 from weights.attention import attention_parameters, head_width
-from weights.checks import Pair, check_map, pair_of
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
+from weights.checks import Pair, pair_of
+from weights.stages import stage
 
 
+@stage(is_map=False)
 class RelativePositions(keras.layers.Layer):
-    """Logits by how far two positions are from each other, along each axis (Srinivas et al. 2021,
-    section 3.1; Shaw et al. 2018).
+    """Logits from the relative positions of query and key, along each axis.
 
-    query: (batch, heads, positions, feature) -> (batch, heads, positions, positions): who asks, who
-        is asked.
-    size: (rows, cols). The tables have a row for each distance, from -(size - 1) to size - 1.
+    Srinivas et al. 2021, section 3.1, and Shaw et al. 2018.
+
+    query: (batch, heads, positions, features) -> (batch, heads, positions, positions), where the
+        last axis is that of the keys.
+    size: (rows, cols) of the map. The tables have a row per distance, from 1 - size to size - 1.
     """
 
-    def __init__(self, size: Pair, width: int, **options: Any):
-        super().__init__(**options)
+    def __init__(self, size: Pair, width: int, **keras_options: Any):
+        super().__init__(**keras_options)
         self.size = size
         start, shapes = (
             keras.initializers.RandomNormal(stddev=width**-0.5),
@@ -49,45 +47,45 @@ class RelativePositions(keras.layers.Layer):
             shape=shapes[1], initializer=start.clone(), name="width_rel"
         )
         self.built = True
-        check_held(self.height_rel)
+        check_dtype(self.height_rel)
 
-    def call(
-        self, query: Float[KerasTensor, "batch heads positions feature"]
-    ) -> Float[KerasTensor, "batch heads here there"]:
-        batch, (_, heads, _, width), (rows, cols) = ops.shape(query)[0], query.shape, self.size
+    def call(self, query: Heads) -> Scores:
+        batch, (heads, _, width) = ops.shape(query)[0], query.shape[1:]
+        rows, cols = self.size
         query = ops.reshape(query, (batch, heads, rows, cols, width))
-        along_cols = by_position(query @ swapped(like(query, self.width_rel), 0, 1), cols)
-        query = swapped(query, 2, 3)
-        along_rows = by_position(query @ swapped(like(query, self.height_rel), 0, 1), rows)
-        along_rows = swapped(along_rows, 2, 3)
-        logits = added(along_rows[..., :, None], along_cols[..., None, :])
+        table = swap_axes(cast_like(self.width_rel, query), 0, 1)
+        along_cols = index_by_position(query @ table, cols)
+        query = swap_axes(query, 2, 3)
+        table = swap_axes(cast_like(self.height_rel, query), 0, 1)
+        along_rows = index_by_position(query @ table, rows)
+        along_rows = swap_axes(along_rows, 2, 3)
+        logits = add(along_rows[..., :, None], along_cols[..., None, :])
         return ops.reshape(logits, (batch, heads, rows * cols, rows * cols))
 
 
-def by_position(
-    x: Float[KerasTensor, "batch heads a here distance"], size: int
-) -> Float[KerasTensor, "batch heads a here there"]:
-    """Logits by distance -> by place: what stands at there - here + size - 1 moves to `there`."""
+def index_by_position(x: ScoresByDistance, size: int) -> ScoresByPosition:
+    """Scores by distance -> scores by key. Query i meets key j at distance j - i + size - 1."""
     places = [
         here * (2 * size - 1) + there - here + size - 1
         for here in range(size)
         for there in range(size)
     ]
-    batch, heads, others = ops.shape(x)[0], *x.shape[1:3]
-    flat = ops.reshape(x, (batch, heads, others, size * (2 * size - 1)))
-    return ops.reshape(ops.take(flat, places, axis=3), (batch, heads, others, size, size))
+    batch, heads, lines = ops.shape(x)[0], x.shape[1], x.shape[2]
+    flat = ops.reshape(x, (batch, heads, lines, size * (2 * size - 1)))
+    return ops.reshape(ops.take(flat, places, axis=3), (batch, heads, lines, size, size))
 
 
 @keras.saving.register_keras_serializable("resattn")
 class MultiHeadSelfAttention(keras.layers.Layer):
-    """Self-attention over positions in several heads, with relative positions (Srinivas et al.
-    2021, section 3.1, figure 4).
+    """Self-attention over positions, in several heads, with relative positions.
+
+    Srinivas et al. 2021, section 3.1, figure 4.
 
     x: (batch, height, width, channels) -> the same shape.
-    channels: of the input. The options and their errors:
-        `weights.attention.multi_head_self_attention`.
-    Raises ValueError for maps of another size than `size`; give keras.Input that size: in a graph
-    of unknown size nobody can check.
+    channels: of the input.
+    The options and their errors: `weights.attention.multi_head_self_attention`.
+    Raises ValueError for maps of another size than `size`. Give keras.Input that size: no check is
+        possible in a graph of unknown size.
     """
 
     def __init__(
@@ -103,16 +101,16 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {
+        self.arguments = {
             "channels": channels,
             "size": size,
             "heads": heads,
             "scale_positions": scale_positions,
             "bias": bias,
         }
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
-        attention_parameters("mhsa", channels, given)
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        settings = {"size": size, "heads": heads, "scale_positions": scale_positions, "bias": bias}
+        attention_parameters("mhsa", channels, settings)
         width = head_width(channels, heads)
         self.size = pair_of("size", size)
         self.heads = heads
@@ -123,26 +121,28 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"]
-    ) -> Float[KerasTensor, "batch height width channels"]:
-        check_map("mhsa", ops.shape(x)[ROWS], ops.shape(x)[COLS], size=self.size)
-        query, key, value = in_heads(positions(self.qkv(x)), self.heads)
-        scaled = query * self.scale
-        logits = scaled @ swapped(key, -2, -1)
-        logits = logits + self.pos_embed(scaled if self.scale_positions else query)
+    def call(self, x: Maps) -> Maps:
+        check_maps(x, "mhsa", self.size)
+        query, key, value = split_heads(flatten_positions(self.qkv(x)), self.heads)
+        scaled_query = query * self.scale
+        logits = scaled_query @ swap_axes(key, -2, -1)
+        logits = logits + self.pos_embed(scaled_query if self.scale_positions else query)
         y = softmax(logits) @ value
-        y = ops.reshape(swapped(y, 1, 2), (ops.shape(x)[0], ops.shape(y)[2], x.shape[CHANNELS]))
-        return image(y, *self.size)
+        y = merge_heads(y)
+        return unflatten_positions(y, self.size[0], self.size[1])
 
 
-def in_heads(
-    x: Float[KerasTensor, "batch positions channels"], heads: int
-) -> list[Float[KerasTensor, "batch heads positions feature"]]:
-    """Queries, keys and values, each split into heads, from channels in the order (part, head,
-    feature).
-    """
-    parts = ops.reshape(x, (*ops.shape(x)[:2], 3, heads, x.shape[2] // (3 * heads)))
-    return [swapped(parts[:, :, part], 1, 2) for part in range(3)]
+def split_heads(x: Tokens, heads: int) -> tuple[Heads, Heads, Heads]:
+    """Queries, keys and values by head. Channels are in the order (part, head, feature)."""
+    (batch, positions), channels = ops.shape(x)[:2], x.shape[2]
+    parts = ops.reshape(x, (batch, positions, 3, heads, channels // (3 * heads)))
+    parts = swap_axes(parts, 1, 3)
+    return parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
+
+
+def merge_heads(x: Heads) -> Tokens:
+    """The values of all heads at each position, in the order (head, feature)."""
+    batch, heads, positions, features = ops.shape(x)
+    return ops.reshape(swap_axes(x, 1, 2), (batch, positions, heads * features))

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import ops
 
-from tf_impl.layers import COLS, ROWS, Conv2d, image, max_pool_2x2, positions, softmax, swapped
+from tf_impl import axes
+from tf_impl.inputs import check_maps
+from tf_impl.layers import (
+    Conv2d,
+    flatten_positions,
+    max_pool_2x2,
+    softmax,
+    swap_axes,
+    unflatten_positions,
+)
 from tf_impl.normalization import BatchNorm
+from tf_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
-from weights.checks import check_map
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
 
 
 @keras.saving.register_keras_serializable("resattn")
 class NonLocal(keras.layers.Layer):
-    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local Neural
-    Networks, section 3; embedded Gaussian).
+    """A weighted mean over all positions, added to each (Wang et al. 2018, Non-local, section 3).
+
+    The weights are the paper's embedded Gaussian.
 
     x: (batch, height, width, channels) -> the same shape.
     channels: of the input. The options and their errors: `weights.attention.non_local`.
@@ -42,7 +48,7 @@ class NonLocal(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {
+        self.arguments = {
             "channels": channels,
             "reduction": reduction,
             "hidden_channels": hidden_channels,
@@ -51,9 +57,9 @@ class NonLocal(keras.layers.Layer):
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
-        attention_parameters("nonlocal", channels, given)
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        settings = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        attention_parameters("nonlocal", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
         self.subsample = subsample
         self.scale = hidden**-0.5 if scale else 1.0
@@ -65,19 +71,17 @@ class NonLocal(keras.layers.Layer):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch height width channels"]:
-        rows, cols = ops.shape(x)[ROWS], ops.shape(x)[COLS]
+    def call(self, x: Maps, training: bool | None = None) -> Maps:
+        rows, cols = ops.shape(x)[axes.ROWS], ops.shape(x)[axes.COLS]
         query, key, value = self.theta(x), self.phi(x), self.g(x)
         if self.subsample:
-            check_map("nonlocal with subsample", rows, cols, least=(2, 1))
+            check_maps(x, "nonlocal with subsample", least=(2, 1))
             key, value = max_pool_2x2(key), max_pool_2x2(value)
-        logits = positions(query) @ swapped(positions(key), -2, -1)
+        logits = flatten_positions(query) @ swap_axes(flatten_positions(key), -2, -1)
         weights = softmax(logits * self.scale)
-        y = image(weights @ positions(value), rows, cols)
+        y = unflatten_positions(weights @ flatten_positions(value), rows, cols)
         y = self.conv_out(y)
         y = self.bn(y, training=training)
         return x + y

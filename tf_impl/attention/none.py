@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
+from tf_impl.shapes import Maps
 
 
 @keras.saving.register_keras_serializable("resattn")
 class Identity(keras.layers.Layer):
-    """No attention: gives back its input. x: (batch, height, width, channels)."""
+    """No attention: returns its input. x: (batch, height, width, channels)."""
 
     def __init__(
         self,
@@ -24,12 +22,10 @@ class Identity(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {"channels": channels}
+        self.arguments = {"channels": channels}
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"]
-    ) -> Float[KerasTensor, "batch height width channels"]:
+    def call(self, x: Maps) -> Maps:
         return x

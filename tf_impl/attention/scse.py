@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from tf_impl.attention.se import SqueezeExcite
-from tf_impl.layers import Conv2d, greater, scaled, sigmoid
+from tf_impl.layers import Conv2d, greater, scale, sigmoid
+from tf_impl.shapes import Maps
 from weights.attention import hidden_width
 from weights.checks import one_of
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
-
 
 class SpatialSqueezeExcite(keras.layers.Layer):
-    """A gate for each position, from its channels: x: (batch, height, width, channels) -> the same
-    shape.
+    """One gate per position, from its channels.
+
+    x: (batch, height, width, channels) -> the same shape, each position scaled by its gate.
     """
 
-    def __init__(self, channels: int, **options: Any):
-        super().__init__(**options)
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+    def __init__(self, channels: int, **keras_options: Any):
+        super().__init__(**keras_options)
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.conv = Conv2d(channels, 1, **options, name="conv")
         self.built = True
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"]
-    ) -> Float[KerasTensor, "batch height width channels"]:
+    def call(self, x: Maps) -> Maps:
         gate = self.conv(x)
-        return scaled(x, sigmoid(gate))
+        return scale(x, sigmoid(gate))
 
 
 @keras.saving.register_keras_serializable("resattn")
 class ConcurrentSqueezeExcite(keras.layers.Layer):
-    """Spatial and channel squeeze-and-excitation, one beside the other (Roy et al. 2018, section
-    2).
+    """Spatial and channel squeeze-and-excitation in parallel (Roy et al. 2018, section 2).
 
-    x: (batch, height, width, channels) -> the same shape: the sum, or the greater, of x with a gate
-    for each channel and x with a gate for each position.
-    channels: of the input. The options and their errors:
-    `weights.attention.concurrent_squeeze_excite`.
+    x: (batch, height, width, channels) -> the same shape: the sum or the maximum of x scaled by
+        channel and x scaled by position.
+    channels: of the input.
+    The options and their errors: `weights.attention.concurrent_squeeze_excite`.
     """
 
     def __init__(
@@ -57,13 +52,13 @@ class ConcurrentSqueezeExcite(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {
+        self.arguments = {
             "channels": channels,
             "reduction": reduction,
             "hidden_channels": hidden_channels,
             "fusion": fusion,
         }
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         hidden = hidden_width(channels, reduction, hidden_channels, kind="scse")
         self.fusion = one_of("fusion", fusion, ("sum", "maximum"))
         self.cSE = SqueezeExcite(channels, hidden_channels=hidden, **options, name="cSE")
@@ -71,11 +66,9 @@ class ConcurrentSqueezeExcite(keras.layers.Layer):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"]
-    ) -> Float[KerasTensor, "batch height width channels"]:
+    def call(self, x: Maps) -> Maps:
         channel = self.cSE(x)
         spatial = self.sSE(x)
         return channel + spatial if self.fusion == "sum" else greater(channel, spatial)

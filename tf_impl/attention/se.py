@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-from tf_impl.layers import GATES, Conv2d, global_average, relu, scaled
+from tf_impl.layers import GATES, Conv2d, apply_gate, global_average, relu, scale
+from tf_impl.shapes import Maps
 from weights.attention import hidden_width
 from weights.checks import one_of
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
 
 
 @keras.saving.register_keras_serializable("resattn")
@@ -37,7 +34,7 @@ class SqueezeExcite(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {
+        self.arguments = {
             "channels": channels,
             "reduction": reduction,
             "hidden_channels": hidden_channels,
@@ -45,7 +42,7 @@ class SqueezeExcite(keras.layers.Layer):
             "minimum": minimum,
             "gate": gate,
         }
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         hidden = hidden_width(channels, reduction, hidden_channels, divisor, minimum)
         self.gate = one_of("gate", gate, GATES)
         self.fc1 = Conv2d(channels, hidden, **options, name="fc1")
@@ -53,14 +50,12 @@ class SqueezeExcite(keras.layers.Layer):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"]
-    ) -> Float[KerasTensor, "batch height width channels"]:
+    def call(self, x: Maps) -> Maps:
         gate = global_average(x)
         gate = self.fc1(gate)
         gate = relu(gate)
         gate = self.fc2(gate)
-        gate = GATES[self.gate](gate)
-        return scaled(x, gate)
+        gate = apply_gate(gate, self.gate)
+        return scale(x, gate)

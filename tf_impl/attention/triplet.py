@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
+from tf_impl import axes
 from tf_impl.attention.cbam import SpatialGate
-from tf_impl.layers import CHANNELS, COLS, ROWS, average, concatenate, maximum, scaled, swapped
+from tf_impl.layers import average, concatenate, maximum, scale, swap_axes
+from tf_impl.shapes import MapPairs, Maps
 from weights.attention import attention_parameters
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from keras import KerasTensor
 
 
 @keras.saving.register_keras_serializable("resattn")
 class Triplet(keras.layers.Layer):
-    """Three gates, each over two of the three axes (Misra et al. 2021, Rotate to Attend, section
-    3.2).
+    """Three gates, each over two of the three axes (Misra et al. 2021, section 3.2).
 
-    x: (batch, height, width, channels) -> the same shape, the mean of its branches.
+    x: (batch, height, width, channels) -> the same shape, the mean of the branches.
     channels: of the input. The options and their errors: `weights.attention.triplet`.
     """
 
@@ -37,21 +34,21 @@ class Triplet(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        self.options = {
+        self.arguments = {
             "channels": channels,
             "kernel_size": kernel_size,
             "spatial": spatial,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        given = {
+        options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        settings = {
             "kernel_size": kernel_size,
             "spatial": spatial,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
         }
-        attention_parameters("triplet", channels, given)
+        attention_parameters("triplet", channels, settings)
         self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="cw")
         self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="hc")
         self.hw = (
@@ -60,25 +57,21 @@ class Triplet(keras.layers.Layer):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        return {**super().get_config(), **self.arguments}
 
-    def call(
-        self, x: Float[KerasTensor, "batch height width channels"], training: bool | None = None
-    ) -> Float[KerasTensor, "batch height width channels"]:
-        turned = swapped(x, CHANNELS, ROWS)
+    def call(self, x: Maps, training: bool | None = None) -> Maps:
+        turned = swap_axes(x, axes.CHANNELS, axes.ROWS)
         gate = self.cw(z_pool(turned), training=training)
-        over_rows = swapped(scaled(turned, gate), CHANNELS, ROWS)
-        turned = swapped(x, CHANNELS, COLS)
+        over_rows = swap_axes(scale(turned, gate), axes.CHANNELS, axes.ROWS)
+        turned = swap_axes(x, axes.CHANNELS, axes.COLS)
         gate = self.hc(z_pool(turned), training=training)
-        over_cols = swapped(scaled(turned, gate), CHANNELS, COLS)
+        over_cols = swap_axes(scale(turned, gate), axes.CHANNELS, axes.COLS)
         if self.hw is None:
             return (over_rows + over_cols) / 2
         gate = self.hw(z_pool(x), training=training)
-        return (over_rows + over_cols + scaled(x, gate)) / 3
+        return (over_rows + over_cols + scale(x, gate)) / 3
 
 
-def z_pool(
-    x: Float[KerasTensor, "batch height width channels"],
-) -> Float[KerasTensor, "batch height width 2"]:
-    """Maximum and average over the channels."""
-    return concatenate([maximum(x, CHANNELS), average(x, CHANNELS)], CHANNELS)
+def z_pool(x: Maps) -> MapPairs:
+    """The maximum and the mean over the channels, as two maps."""
+    return concatenate([maximum(x, [axes.CHANNELS]), average(x, [axes.CHANNELS])], axes.CHANNELS)

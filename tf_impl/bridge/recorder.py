@@ -1,8 +1,7 @@
-"""What a model computes, stage by stage, forward and backward, as NumPy."""
+"""A model's stages, forward and backward, as NumPy."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -11,20 +10,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_impl.bridge.adapter import BACKEND, _device_of, _images, _numpy
+from tf_impl.bridge.native import BACKEND, device_scope, to_canonical, to_native, to_numpy
 from weights.frameworks import FRAMEWORKS
 from weights.stages import (
     Recorder,
     Recording,
-    calls_recorded,
+    activate,
     check_recorded,
-    functions_recorded,
-    mapped,
+    find_modules,
     norm_statistics,
     stage_of,
+    watch_calls,
 )
 
-LAYOUT = FRAMEWORKS["tf"]
+FRAMEWORK = FRAMEWORKS["tf"]
 
 
 def trace(
@@ -36,55 +35,51 @@ def trace(
     last: str = "output",
     stages: Mapping[str, str] | None = None,
 ) -> Recording:
-    """Every stage's output, and the gradient of sum(output * cotangent) with respect to it. The
-    model is left as it was.
+    """Every stage's output, and the gradient of sum(output * cotangent) for each.
 
-    model: ours, or with `stages` any layer: {stage: path of the layer whose output it is}, by
-    attributes, indices or, in a functional model, layers' names. x: (batch, channels, height,
-    width), handed to the model channels last. cotangent: makes the slopes of the output from its
-    shape, channels second. last: the stage that the model's own output is.
+    The model stays as it was.
+
+    model: ours, or with `stages` any layer. stages: {stage: path of the layer that computes it}, a
+        path of attributes, indices or, in a functional model, names of layers.
+    x: (batch, channels, height, width); the model gets it channels last. cotangent: makes the
+        gradient of the output from its canonical shape.
+    last: the stage that is the model's own output.
     Raises ValueError for a path that does not exist.
     """
-    layers = _named(model, stages, last)
+    layers = _layers_by_stage(model, stages, last)
     names = {id(layer): name for name, layer in layers.items()}
-    ours = [module for name, module in sys.modules.items() if name.startswith("tf_impl.")]
 
     def run(images: Any, tap: Callable[[int, Any], Any] = lambda number, value: value) -> Recorder:
         recorder = Recorder(names, last, every=stages is None, tap=tap)
         recorder.know(images)
-        with functions_recorded(recorder, ours), calls_recorded(recorder, [keras.layers.Layer]):
+        with activate(recorder), watch_calls([keras.layers.Layer]):
             model(images, training=training)
         check_recorded(recorder, last, stages)
         return recorder
 
     def slope_of(output: Any) -> Any:
-        return keras.ops.cast(
-            _images(cotangent((output.shape[0], output.shape[-1], *output.shape[1:-1]))),
-            output.dtype,
-        )
+        shape = (output.shape[0], output.shape[-1], *output.shape[1:-1])
+        return keras.ops.cast(to_native(model, cotangent(shape)), output.dtype)
 
-    with keras.device(_device_of(model)), _restored(model):
-        backend = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[BACKEND]
-        recorder, slopes, first = backend(model, run, _images(x), slope_of, last)
-        statistics = {
-            name: _numpy(leaf.value).copy()
-            for name, leaf in norm_statistics(LAYOUT, layers).items()
-        }
+    with device_scope(model), _restore_statistics(model):
+        differentiate = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[BACKEND]
+        recorder, slopes, first = differentiate(model, run, to_native(model, x), slope_of, last)
+        leaves = norm_statistics(FRAMEWORK, layers)
+        statistics = {name: to_numpy(leaf).copy() for name, leaf in leaves.items()}
+    by_name = zip(["input", *recorder.values], [first, *slopes], strict=True)
     return Recording(
-        {
-            "input": x,
-            **{
-                name: _canonical(value, recorder.maps[name])
-                for name, value in recorder.values.items()
-            },
+        {"input": x}
+        | {
+            name: to_canonical(value, recorder.maps[name])
+            for name, value in recorder.values.items()
         },
         {
-            name: _canonical(slope, recorder.maps.get(name, True))
-            for name, slope in zip(["input", *recorder.values], [first, *slopes], strict=True)
-            if slope is not None and name not in recorder.given
+            name: to_canonical(slope, recorder.maps.get(name, True))
+            for name, slope in by_name
+            if slope is not None and name not in recorder.inputs
         },
         statistics,
-        None if recorder.received is None else _canonical(recorder.received),
+        None if recorder.received is None else to_canonical(recorder.received),
     )
 
 
@@ -113,17 +108,17 @@ def _torch(
 
 
 def _jax(model: Any, run: Any, images: Any, slope_of: Any, last: str) -> tuple[Recorder, Any, Any]:
-    """To each stage zeros are added, whose slope is the stage's."""
+    """A zero is added to each stage: its gradient is the stage's."""
     jax = import_module("jax")
     variables = model.variables
-    seen: list[Recorder] = []
+    recorders: list[Recorder] = []
 
-    def recorded(added: Mapping[int, Any], images: Any) -> tuple[Any, tuple[Any, ...]]:
+    def record(zeros: Mapping[int, Any], images: Any) -> tuple[Any, tuple[Any, ...]]:
         with keras.StatelessScope(
             state_mapping=[(variable, variable.value) for variable in variables]
         ) as scope:
-            recorder = run(images, lambda number, value: value + added.get(number, 0))
-        seen.append(recorder)
+            recorder = run(images, lambda number, value: value + zeros.get(number, 0))
+        recorders.append(recorder)
         values = {recorder.numbers[name]: value for name, value in recorder.values.items()}
         return recorder.values[last], (
             values,
@@ -131,25 +126,23 @@ def _jax(model: Any, run: Any, images: Any, slope_of: Any, last: str) -> tuple[R
             [scope.get_current_value(variable) for variable in variables],
         )
 
-    _, (shapes, *_) = jax.eval_shape(lambda images: recorded({}, images), images)
+    _, (shapes, *_) = jax.eval_shape(lambda images: record({}, images), images)
     zeros = {number: keras.ops.zeros(value.shape, value.dtype) for number, value in shapes.items()}
-    output, pullback, (values, received, moved) = jax.vjp(recorded, zeros, images, has_aux=True)
-    for variable, value in zip(variables, moved, strict=True):
+    output, pullback, (values, received, new_values) = jax.vjp(record, zeros, images, has_aux=True)
+    for variable, value in zip(variables, new_values, strict=True):
         if value is not None:
             variable.assign(value)
     slopes, first = pullback(slope_of(output))
-    recorder = seen[-1]
+    recorder = recorders[-1]
     recorder.received = received
     recorder.values = {name: values[recorder.numbers[name]] for name in recorder.values}
     return recorder, [slopes[recorder.numbers[name]] for name in recorder.values], first
 
 
 @contextmanager
-def _restored(model: keras.layers.Layer) -> Iterator[None]:
-    """Behind it, what a training pass moves is as it was before."""
-    before = [
-        (variable, _numpy(variable.value).copy()) for variable in model.non_trainable_variables
-    ]
+def _restore_statistics(model: keras.layers.Layer) -> Iterator[None]:
+    """Restores the running statistics on exit."""
+    before = [(variable, to_numpy(variable).copy()) for variable in model.non_trainable_variables]
     try:
         yield
     finally:
@@ -157,39 +150,33 @@ def _restored(model: keras.layers.Layer) -> Iterator[None]:
             variable.assign(value)
 
 
-def _named(model: Any, stages: Mapping[str, str] | None, last: str) -> dict[str, Any]:
-    """The layers that are stages; the model itself is "" unless another is the last stage."""
+def _layers_by_stage(model: Any, stages: Mapping[str, str] | None, last: str) -> dict[str, Any]:
+    """The layers that are stages. The model itself is "" unless another is the last stage."""
     if stages is None:
-        return {stage_of(LAYOUT, path): layer for path, layer in _layers(model, ())}
-    return mapped(model, stages, last, _part, keras.layers.Layer)
+        return {stage_of(FRAMEWORK, path): layer for path, layer in _layers(model, ())}
+    return find_modules(model, stages, last, _child, keras.layers.Layer)
 
 
 def _layers(
     layer: keras.layers.Layer, path: tuple[Any, ...]
 ) -> Iterator[tuple[tuple[Any, ...], keras.layers.Layer]]:
-    """A layer of ours and all that it holds, with the attributes and indices that lead there."""
+    """A layer of ours and all layers in it, each with its path of attributes and indices."""
     yield path, layer
-    for name, held in {
-        **vars(layer),
-        **getattr(layer, "_modules", {}),
-    }.items():  # on PyTorch, they are its modules
+    modules = getattr(layer, "_modules", {})  # of layers on PyTorch, which are its modules
+    for name, value in {**vars(layer), **modules}.items():
         if name.startswith("_"):
             continue
-        items = enumerate(held) if isinstance(held, (list, tuple)) else [(None, held)]
+        items = enumerate(value) if isinstance(value, (list, tuple)) else [(None, value)]
         for index, item in items:
             if isinstance(item, keras.layers.Layer):
                 yield from _layers(item, (*path, name) if index is None else (*path, name, index))
 
 
-def _part(layer: Any, name: str) -> Any:
+def _child(layer: Any, name: str) -> Any:
+    """The part of a layer at one part of a path: an index, an attribute or a layer's name."""
     if name.isdigit():
-        held = layer if isinstance(layer, (list, tuple)) else layer.layers
-        return held[int(name)]
+        layers = layer if isinstance(layer, (list, tuple)) else layer.layers
+        return layers[int(name)]
     if hasattr(layer, name):
         return getattr(layer, name)
     return layer.get_layer(name)
-
-
-def _canonical(tensor: Any, is_map: bool = True) -> np.ndarray:
-    array = _numpy(tensor)
-    return np.moveaxis(array, -1, 1) if is_map and array.ndim in (3, 4) else array

@@ -1,0 +1,55 @@
+"""Modes, devices and arrays of Flax, for the adapter, the recorder and the training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax import Array
+
+
+@contextmanager
+def training_mode(model: nnx.Module, training: bool) -> Iterator[None]:
+    """Within it, the model trains or infers. Restores the mode of every part on exit."""
+    before = modes(model)
+    if training:
+        model.train()
+    else:
+        model.eval()
+    try:
+        yield
+    finally:
+        for node, mode in before:
+            node.use_running_average = mode
+
+
+def modes(model: nnx.Module) -> list[tuple[Any, bool]]:
+    """Every part that has a mode (batch norms, ours or Flax'), and whether it infers."""
+    return [
+        (node, node.use_running_average)
+        for _, node in nnx.iter_graph(model)
+        if hasattr(node, "use_running_average")
+    ]
+
+
+def to_native(model: nnx.Module, array: np.ndarray) -> Array:
+    """A canonical array as an array on the model's device, channels last."""
+    array = np.moveaxis(array, 1, -1) if array.ndim == 4 else array
+    leaves = jax.tree.leaves(nnx.state(model))
+    place = next((leaf.sharding for leaf in leaves if isinstance(leaf, Array)), None)
+    return jax.device_put(array, place)
+
+
+def to_canonical(value: Array, is_map: bool = True) -> np.ndarray:
+    """An array as a canonical array: a map or a sequence gets its channels second."""
+    array = np.asarray(value)
+    return np.moveaxis(array, -1, 1) if is_map and array.ndim in (3, 4) else array
+
+
+def to_numpy(leaf: nnx.Variable) -> np.ndarray:
+    """A parameter as a NumPy array in the framework's layout."""
+    return np.asarray(leaf[...])

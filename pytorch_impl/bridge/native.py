@@ -1,0 +1,53 @@
+"""Modes, devices and arrays of PyTorch, for the adapter, the recorder and the training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from weights.convert import BFLOAT16
+
+
+@contextmanager
+def training_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Within it, the model trains or infers. Restores the mode of every part on exit."""
+    before = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode
+
+
+def to_native(model: nn.Module, array: np.ndarray) -> Tensor:
+    """A canonical array as a tensor on the model's device."""
+    parameter = next(model.parameters(), None)
+    return from_numpy(array).to(None if parameter is None else parameter.device)
+
+
+def to_canonical(value: Tensor, is_map: bool = True) -> np.ndarray:
+    """A tensor as a canonical array. PyTorch's order of axes is the canonical one."""
+    return to_numpy(value)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor with a copy of the values. The array may have any byte order and be read-only."""
+    array = np.array(array, array.dtype.newbyteorder("="), order="C")
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def to_numpy(leaf: Tensor) -> np.ndarray:
+    """A parameter as a NumPy array in the framework's layout."""
+    leaf = leaf.detach().cpu()
+    if leaf.dtype == torch.bfloat16:
+        array: Any = leaf.view(torch.int16).numpy().view(BFLOAT16)
+        return array
+    return leaf.numpy()

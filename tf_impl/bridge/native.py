@@ -1,0 +1,158 @@
+"""Devices, arrays and gradients of Keras, for the adapter, the recorder and the training.
+
+Keras has no gradients of its own, so each of its backends has a section here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+BACKEND = keras.backend.backend()
+
+
+def keras_device(device: str) -> str:
+    """Keras' name of a device.
+
+    On PyTorch "cpu:0" is another device than "cpu". Keras copies each new parameter there, and the
+    copy is no leaf of the graph, so that such a model can be neither frozen nor trained by fit.
+    """
+    return {"cpu": "cpu" if BACKEND == "torch" else "cpu:0", "cuda": "gpu:0"}[device]
+
+
+def device_scope(model: keras.layers.Layer) -> AbstractContextManager[Any]:
+    """Within it, Keras computes on the model's device."""
+    return keras.device(_device_of(model))
+
+
+def _device_of(model: keras.layers.Layer) -> str:
+    if not model.weights:
+        return keras_device("cpu")
+    value = model.weights[0].value
+    device = value.device if BACKEND != "jax" else next(iter(value.devices())).platform
+    device = str(device).lower()
+    return keras_device("cuda" if "gpu" in device or "cuda" in device else "cpu")
+
+
+def to_native(model: keras.layers.Layer, array: np.ndarray) -> Any:
+    """A canonical array as a tensor on the model's device, channels last."""
+    with device_scope(model):
+        return ops.convert_to_tensor(np.moveaxis(array, 1, -1) if array.ndim == 4 else array)
+
+
+def to_canonical(value: Any, is_map: bool = True) -> np.ndarray:
+    """A tensor as a canonical array: a map or a sequence gets its channels second."""
+    array = _numpy(value)
+    return np.moveaxis(array, -1, 1) if is_map and array.ndim in (3, 4) else array
+
+
+def to_numpy(leaf: keras.Variable) -> np.ndarray:
+    """A parameter as a NumPy array in the framework's layout."""
+    return _numpy(leaf.value)
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    # Not ops.convert_to_numpy on TensorFlow: NumPy 2 warns about the __array__ of tf.Variable.
+    tensorflow = BACKEND == "tensorflow"
+    return np.asarray(tensor.numpy() if tensorflow else ops.convert_to_numpy(tensor))
+
+
+def pullback(
+    model: keras.layers.Layer,
+    compute: Callable[[Any], Any],
+    leaves: list[keras.Variable],
+    x: Any,
+    cotangent: Any = None,
+) -> tuple[Any, Any, list[Any]]:
+    """y = compute(x), and the gradients of sum(y * cotangent) with respect to x and to each leaf.
+
+    compute: calls the model. cotangent: None for a y that is one number.
+    """
+    backend = {"tensorflow": _tensorflow_pullback, "jax": _jax_pullback, "torch": _torch_pullback}[
+        BACKEND
+    ]
+    return backend(model, compute, leaves, x, cotangent)
+
+
+def _slope_of(y: Any, cotangent: Any) -> Any:
+    """The gradient of y, in its dtype."""
+    return ops.ones_like(y) if cotangent is None else ops.cast(cotangent, y.dtype)
+
+
+def _tensorflow_pullback(
+    model: Any, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any
+) -> tuple[Any, Any, list[Any]]:
+    tf = import_module("tensorflow")
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = compute(x)
+    first, *rest = tape.gradient(y, [x, *(leaf.value for leaf in leaves)], _slope_of(y, cotangent))
+    return y, first, rest
+
+
+def _torch_pullback(
+    model: Any, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any
+) -> tuple[Any, Any, list[Any]]:
+    torch = import_module("torch")
+    x = x.requires_grad_()
+    y = compute(x)
+    first, *rest = torch.autograd.grad(
+        y, [x, *(leaf.value for leaf in leaves)], _slope_of(y, cotangent)
+    )
+    return y, first, rest
+
+
+def _jax_pullback(
+    model: Any, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any
+) -> tuple[Any, Any, list[Any]]:
+    jax = import_module("jax")
+    others = [
+        variable for variable in model.variables if all(variable is not leaf for leaf in leaves)
+    ]
+
+    def run(values: list[Any], x: Any) -> tuple[Any, list[Any]]:
+        mapping = [
+            *zip(leaves, values, strict=True),
+            *((variable, variable.value) for variable in others),
+        ]
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            y = compute(x)
+        return y, [scope.get_current_value(variable) for variable in others]
+
+    y, pullback, new_values = jax.vjp(run, [leaf.value for leaf in leaves], x, has_aux=True)
+    for variable, value in zip(others, new_values, strict=True):
+        if value is not None:
+            variable.assign(value)
+    rest, first = pullback(_slope_of(y, cotangent))
+    return y, first, rest
+
+
+def compile_update(
+    update: Callable[..., Any], variables: list[keras.Variable]
+) -> Callable[..., Any]:
+    """A function of tensors that changes only `variables`, compiled as Keras' `fit` does."""
+    if BACKEND == "tensorflow":
+        return import_module("tensorflow").function(update, autograph=False)
+    if BACKEND == "torch":
+        return update
+
+    def pure(values: list[Any], *tensors: Any) -> tuple[Any, list[Any]]:
+        with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)) as scope:
+            result = update(*tensors)
+        return result, [scope.get_current_value(variable) for variable in variables]
+
+    run = import_module("jax").jit(pure)
+
+    def stateful(*tensors: Any) -> Any:
+        result, values = run([variable.value for variable in variables], *tensors)
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return result
+
+    return stateful

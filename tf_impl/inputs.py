@@ -1,0 +1,33 @@
+"""Checks of a model's inputs, with the messages of `weights.checks`."""
+
+from __future__ import annotations
+
+import math
+
+from tf_impl import axes
+from tf_impl.shapes import Maps
+from weights.checks import check_input, check_map, check_statistics
+
+# A size of a graph is None where it is not known before the graph runs, and is not checked then.
+
+
+def check_images(x: Maps, channels: int) -> None:
+    """Raises ValueError unless x has the axes of maps and that many channels."""
+    check_input(x.shape, "batch height width channels", channels)
+
+
+def check_maps(
+    x: Maps, kind: str, size: tuple[int, int] | None = None, least: tuple[int, int] = (1, 1)
+) -> None:
+    """Raises ValueError unless an attention module of that kind can use maps of the size of x.
+
+    size: the only size it can use. least: how many (rows or columns, positions) it needs.
+    """
+    check_map(kind, x.shape[axes.ROWS], x.shape[axes.COLS], size=size, least=least)
+
+
+def check_batch(x: Maps) -> None:
+    """Raises ValueError when a batch norm in training gets fewer than two values per channel."""
+    sizes = x.shape[axes.BATCH], x.shape[axes.ROWS], x.shape[axes.COLS]
+    if None not in sizes:
+        check_statistics(math.prod(sizes))
