@@ -55,28 +55,25 @@ class ResidualBlockWithAttention(nnx.Module):
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        config: Any = BlockConfig(
+        config = BlockConfig(
             in_channels, out_channels, kernel_size, stride, padding,
             attention, attention_options, conv_bias, bn_eps, bn_decay,
         )  # fmt: skip
         kernel, strides, margins = config.kernel_size, config.stride, config.padding
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self.config: BlockConfig = config
+        conv_options = {**options, "bias": conv_bias}
+        self.config = config
         self.in_channels = config.in_channels
-        self.conv1 = Conv2d(
-            in_channels, out_channels, kernel, strides, margins, bias=conv_bias, **options
-        )
+        self.conv1 = Conv2d(in_channels, out_channels, kernel, strides, margins, **conv_options)
         self.bn1 = BatchNorm(out_channels, bn_eps, bn_decay, **options)
-        self.conv2 = Conv2d(
-            out_channels, out_channels, kernel, (1, 1), margins, bias=conv_bias, **options
-        )
+        self.conv2 = Conv2d(out_channels, out_channels, kernel, (1, 1), margins, **conv_options)
         self.bn2 = BatchNorm(out_channels, bn_eps, bn_decay, **options)
         self.attention = AttentionModule(
             out_channels, attention, config.attention_options, **options
         )
         if config.projects:
             self.shortcut: nnx.Module = nnx.Sequential(
-                Conv2d(in_channels, out_channels, (1, 1), strides, bias=conv_bias, **options),
+                Conv2d(in_channels, out_channels, (1, 1), strides, **conv_options),
                 BatchNorm(out_channels, bn_eps, bn_decay, **options),
             )
         else:

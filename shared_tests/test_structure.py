@@ -25,7 +25,7 @@ FILES = files("pytorch_impl")
 SAME_NAME = {"forward": "call", "__call__": "call"}
 NATIVE_ARGUMENTS = {
     "device", "rngs", "name", "training",
-    "param_dtype",  # Flax' way to compute in one dtype and hold another; PyTorch has autocast, Keras its dtype policies
+    "param_dtype",  # Flax' way to compute in one dtype and hold another
 }  # fmt: skip
 NATIVE_METHODS = {
     "reset_parameters", "get_config", "compute_output_shape",
@@ -43,7 +43,7 @@ NATIVE_NAMES = {
     "read_file", "write_file",              # files of PyTorch and Keras
     "STEPS",                                # PyTorch's optimizers do not count their steps
     "MOMENTS",                              # Optax calls moments by other names
-    "Schedule", "Optimizer", "SGD", "Adam", "AdamW",  # Keras' own mean other things by the same arguments
+    "Schedule", "Optimizer", "SGD", "Adam", "AdamW",  # Keras' own give arguments other meanings
 }  # fmt: skip
 
 

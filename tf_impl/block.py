@@ -54,34 +54,21 @@ class ResidualBlockWithAttention(keras.layers.Layer):
         **keras_options: Any,
     ):
         super().__init__(dtype=dtype, name=name, **keras_options)
-        config: Any = BlockConfig(
+        config = BlockConfig(
             in_channels, out_channels, kernel_size, stride, padding,
             attention, attention_options, conv_bias, bn_eps, bn_decay,
         )  # fmt: skip
         kernel, strides, margins = config.kernel_size, config.stride, config.padding
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        self.config: BlockConfig = config
+        conv_options = {**options, "bias": conv_bias}
+        self.config = config
         self.in_channels = config.in_channels
         self.conv1 = Conv2d(
-            in_channels,
-            out_channels,
-            kernel,
-            strides,
-            margins,
-            bias=conv_bias,
-            **options,
-            name="conv1",
+            in_channels, out_channels, kernel, strides, margins, **conv_options, name="conv1"
         )
         self.bn1 = BatchNorm(out_channels, bn_eps, bn_decay, **options, name="bn1")
         self.conv2 = Conv2d(
-            out_channels,
-            out_channels,
-            kernel,
-            (1, 1),
-            margins,
-            bias=conv_bias,
-            **options,
-            name="conv2",
+            out_channels, out_channels, kernel, (1, 1), margins, **conv_options, name="conv2"
         )
         self.bn2 = BatchNorm(out_channels, bn_eps, bn_decay, **options, name="bn2")
         self.attention = AttentionModule(
@@ -89,9 +76,7 @@ class ResidualBlockWithAttention(keras.layers.Layer):
         )
         if config.projects:
             self.shortcut: keras.layers.Layer = Sequential(
-                Conv2d(
-                    in_channels, out_channels, (1, 1), strides, bias=conv_bias, **options, name="0"
-                ),
+                Conv2d(in_channels, out_channels, (1, 1), strides, **conv_options, name="0"),
                 BatchNorm(out_channels, bn_eps, bn_decay, **options, name="1"),
                 **options,
                 name="shortcut",

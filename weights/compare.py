@@ -121,8 +121,8 @@ class Report:
         """The row nearest to its tolerance (or farthest over it) among those whose fields equal
         `where`.
 
-        `report.worst(quantity="eval output", actual="torch cpu")`. Raises ArgumentError when there is
-        none.
+        `report.worst(quantity="eval output", actual="torch cpu")`. Raises ArgumentError when there
+        is none.
         """
         rows = [
             row

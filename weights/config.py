@@ -111,8 +111,8 @@ class BlockConfig(_Model):
         keeping = (self.kernel_size[0] // 2, self.kernel_size[1] // 2)
         if self.padding not in (None, keeping):
             raise ArgumentError(
-                f"padding: {_short(self.padding)} with kernel_size {_short(self.kernel_size)} makes "
-                f"main path and shortcut differ in size; the padding that works is {keeping} "
+                f"padding: {_short(self.padding)} with kernel_size {_short(self.kernel_size)} "
+                f"makes main path and shortcut differ in size; the padding that works is {keeping} "
                 "(kernel_size // 2), or leave it out"
             )
         self._set(padding=keeping)

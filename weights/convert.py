@@ -23,8 +23,8 @@ def reorder(array: np.ndarray, source: str, target: str) -> np.ndarray:
     """A copy of `array`, whose axes are named by `source`, with its axes in the order that `target`
     names.
 
-    `reorder(w, "out in row col", "row col in out")`. Raises ArgumentError when the names are not the
-    same.
+    `reorder(w, "out in row col", "row col in out")`. Raises ArgumentError when the names are not
+    the same.
     """
     names = source.split()
     if sorted(names) != sorted(target.split()) or len(names) != array.ndim:

@@ -86,8 +86,9 @@ def parameter_count(kind: str, channels: int, options: Mapping[str, Any]) -> int
 def multiply_adds(kind: str, channels: int, size: Pair, options: Mapping[str, Any]) -> int | None:
     """Those of an attention module, for one map of `size` (height, width).
 
-    None for a kind of a user's own without a graph. Counted are convolutions, linear layers and matrix products;
-    not counted, as is usual, are pooling, activations, normalization and products with gates.
+    None for a kind of a user's own without a graph. Counted are convolutions, linear layers and
+    matrix products; not counted, as is usual, are pooling, activations, normalization and products
+    with gates.
     Raises what `attention_parameters` raises.
     """
     operations = attention_operations(kind, channels, size, options)

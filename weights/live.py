@@ -210,7 +210,7 @@ class LiveModel:
     def restore(
         self, optimizer: Any, step: int, moments: Mapping[str, Mapping[str, np.ndarray]]
     ) -> None:
-        """Puts the number of updates made and what was kept then into an optimizer of this model."""
+        """Puts the number of updates made, and the moments, into an optimizer of this model."""
         own = self.framework
         natives = {
             moment: {

@@ -287,7 +287,7 @@ class Builder:
     def matrix_product(
         self, name: str, equation: str, *inputs: str, shape: Shape, summed: int
     ) -> str:
-        """equation: "here feature, there feature -> here there". summed: how many terms each has."""
+        """equation: "here feature, there feature -> here there". summed: the terms of each sum."""
         products = prod(extent.size for extent in shape) * summed
         return self.add(
             name,

@@ -337,8 +337,8 @@ def find_modules(
     """The modules of a model of a user's own that are stages; the model itself is "" unless another
     is the last stage.
 
-    find: how a framework looks up one part of a path. kind: what modules are. Raises ArgumentError for
-    a path that leads to no module, and for two that lead to one.
+    find: how a framework looks up one part of a path. kind: what modules are. Raises
+    ArgumentError for a path that leads to no module, and for two that lead to one.
     """
     found: dict[str, Any] = {}
     for stage, path in stages.items():
@@ -358,8 +358,8 @@ def find_modules(
 
 
 def check_recorded(recorder: Recorder, last: str, stages: Mapping[str, str] | None) -> None:
-    """Raises ArgumentError when a mapped module was not called, or more than once, and when the model
-    gives no array.
+    """Raises ArgumentError when a mapped module was not called, or more than once, and when the
+    model gives no array.
     """
     for stage in stages or ():
         if stage not in recorder.values:

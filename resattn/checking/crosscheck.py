@@ -66,10 +66,9 @@ def crosscheck(
 
     tell("oracle")
     if inputs is None:
-        size = probe_size(config) if size is None else size
-        problem = draw_problem(
-            config, arrays, pair_of("size", size), at_least("batch", batch, 1), dtype, seed, tell
-        )
+        sizes = pair_of("size", probe_size(config) if size is None else size)
+        batch = at_least("batch", batch, 1)
+        problem = draw_problem(config, arrays, sizes, batch, dtype, seed, tell)
     else:
         problem = pose(config, arrays, checked_inputs(inputs, config, dtype), seed)
 
@@ -81,12 +80,11 @@ def crosscheck(
                 backend.build_live(config, arrays), problem.x, problem.cotangent
             )
     pairs = [(name, ORACLE) for name in outcomes] + list(combinations(outcomes, 2))
+    against_all = {ORACLE: problem.expected, **outcomes}
     rows = [
         row
         for actual, against in pairs
-        for row in compare(
-            problem, outcomes[actual], outcomes.get(against, problem.expected), (actual, against)
-        )
+        for row in compare(problem, outcomes[actual], against_all[against], (actual, against))
     ]
     shape = " x ".join(map(str, problem.x.shape))
     return Report(

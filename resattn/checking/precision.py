@@ -104,20 +104,16 @@ def precision(
     used = backends(frameworks, devices)
     size = pair_of("size", probe_size(config) if size is None else size)
     tasks = [ordinary(config, arrays, inputs, size, at_least("batch", batch, 1), seed)]
-    notes = (
-        ["gradients are measured with random weights alone: given ones may be near kinks"]
-        if arrays is not None
-        else []
-    )
-    if arrays is None:
+    notes = []
+    if arrays is not None:
+        notes = ["gradients are measured with random weights alone: given ones may be near kinks"]
+    else:
         tell("weights clear of kinks")
         posed = clear(config, seed)
-        tasks += [posed] if posed is not None else []
-        notes += (
-            ["gradients were not measured: in every draw rounding decides some of them"]
-            if posed is None
-            else []
-        )
+        if posed is None:
+            notes = ["gradients were not measured: in every draw rounding decides some of them"]
+        else:
+            tasks.append(posed)
     rows = []
     for task in tasks:
         for form in formats:

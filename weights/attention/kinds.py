@@ -116,8 +116,8 @@ def hidden_width(
 
 
 def plain_options(options: object) -> dict[str, Any]:
-    """Options in Python's own types. Raises ArgumentError for what is not a mapping of names to what
-    JSON can hold.
+    """Options in Python's own types. Raises ArgumentError for what is not a mapping of names to
+    what JSON can hold.
     """
     if options is None:
         return {}
@@ -131,8 +131,8 @@ def plain_options(options: object) -> dict[str, Any]:
 def attention_parameters(kind: str, channels: int, options: Mapping[str, object]) -> Parameters:
     """The parameters of an attention module, named from the module itself.
 
-    Raises ArgumentError for a kind that does not exist, an option the kind does not have, one that is
-    missing, or a value it cannot use.
+    Raises ArgumentError for a kind that does not exist, an option the kind does not have, one that
+    is missing, or a value it cannot use.
     """
     if not isinstance(kind, str) or kind not in ATTENTION:
         raise ArgumentError(
@@ -248,8 +248,8 @@ def register_attention(
 
 
 def registered_module(kind: str, framework: str) -> Any:
-    """The implementation that a kind was registered with. Raises ArgumentError when there is none for
-    that framework.
+    """The implementation that a kind was registered with. Raises ArgumentError when there is none
+    for that framework.
     """
     modules = ATTENTION[kind].modules
     if framework not in modules:

@@ -52,8 +52,8 @@ def canonical_names(
     """The arrays of another library's checkpoint under canonical names, for the network that
     `config` describes.
 
-    Raises ArgumentError for a naming that does not exist or a config it cannot name, WeightsError with
-    every missing and unexpected name.
+    Raises ArgumentError for a naming that does not exist or a config it cannot name, WeightsError
+    with every missing and unexpected name.
     """
     if not isinstance(config, NetworkConfig):
         raise ArgumentError(

@@ -1,1 +1,1 @@
-"""Weights files, one format a file; `formats` reads and writes by suffix, `atomic` puts in place."""
+"""Weights files, one format a file. `formats` chooses by suffix, `atomic` puts files in place."""

@@ -85,8 +85,8 @@ def trainable(config: Config) -> Parameters:
 def write_training(path: str | os.PathLike[str], state: TrainingState) -> None:
     """Writes a training state to a .safetensors file; the same state makes the same bytes.
 
-    Until the new file is complete, the file that was at `path` stays. Raises ArgumentError for another
-    suffix.
+    Until the new file is complete, the file that was at `path` stays. Raises ArgumentError for
+    another suffix.
     """
     target = _safetensors(path, "write")
     arrays = {p.name: reorder(state.arrays[p.name], p.axes, p.axes) for p in schema(state.config)}
