@@ -16,7 +16,7 @@ import numpy as np
 from resattn.checking.cases import attention_block
 from resattn.checking.draws import random_arrays, random_input
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS
-from weights.frameworks import LAYOUTS
+from weights.frameworks import FRAMEWORKS
 from weights.live import adapter, build, part
 from weights.recipe import SGD, Recipe
 
@@ -55,7 +55,7 @@ def run(framework: str) -> None:
     # Keras asks for the arguments of a constructor without looking below jaxtyping's wrapper.
     find = inspect.getfullargspec
     inspect.getfullargspec = lambda function: find(inspect.unwrap(function))
-    with install_import_hook([LAYOUTS[framework].package], CHECKER):
+    with install_import_hook([FRAMEWORKS[framework].package], CHECKER):
         part(framework, "training")
         part(framework, "bridge.recorder")
     cases = [*ATTENTION_VARIANTS, *NETWORKS]
@@ -115,7 +115,7 @@ WRONG = {
 
 def test_a_wrong_annotation_is_found(framework, tmp_path):
     """Modules whose annotations are wrong, under the same hook."""
-    package = LAYOUTS[framework].package
+    package = FRAMEWORKS[framework].package
     head = (
         "from __future__ import annotations\n"
         f"from {package}.layers import swap_axes\n"
@@ -155,7 +155,7 @@ def find_wrong(framework: str) -> None:
 
 def test_without_the_check_a_name_is_the_plain_tensor_type(framework):
     """TorchScript reads it, and nobody needs jaxtyping."""
-    package = LAYOUTS[framework].package
+    package = FRAMEWORKS[framework].package
     plain = {"torch": "torch.Tensor", "jax": "jax.Array", "tf": "keras.KerasTensor"}[framework]
     aliases = re.findall(
         r"^(\w+) = (?:Float|Int)\[", (ROOT / package / "shapes.py").read_text(), re.M

@@ -12,7 +12,7 @@ import pytest
 from resattn.checking.cases import attention_block
 from resattn.checking.draws import random_arrays, random_input
 from weights import BlockConfig
-from weights.frameworks import LAYOUTS
+from weights.frameworks import FRAMEWORKS
 from weights.live import adapter, build, part
 from weights.stages import Recorder, activate, stage, watch_calls
 
@@ -69,7 +69,7 @@ def test_a_mark_changes_nothing_without_a_recorder():
 
 
 def test_every_stage_function_is_marked_where_it_is_defined(framework):
-    layers = import_module(f"{LAYOUTS[framework].package}.layers")
+    layers = import_module(f"{FRAMEWORKS[framework].package}.layers")
     marked = {name for name, value in vars(layers).items() if hasattr(value, "__wrapped__")}
     assert {"relu", "sigmoid", "hard_sigmoid", "hard_swish", "max_pool", "max_pool_2x2"} < marked
     assert {"average", "global_average", "average_around", "maximum", "greater"} < marked

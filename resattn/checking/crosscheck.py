@@ -39,8 +39,7 @@ def crosscheck(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Loads the weights into the frameworks on the devices, runs them, and reports how far apart
-    they are.
+    """Loads the weights into the frameworks on the devices and reports how far apart they compute.
 
     Compared, each with the NumPy float64 oracle and with each other: the output in evaluation and
     in training, the running statistics after one training step, and the gradients of a random
@@ -51,17 +50,11 @@ def crosscheck(
     inputs: (batch, channels, height, width); None for random ones of `size` (height, width), drawn
     so that no relu comes near its kink and no tensor is ill-conditioned. progress: called with a
     line before each step.
-    Raises WeightsError for arrays that do not fit, ArgumentError for bad inputs, devices and
-    dtypes, MissingFramework.
+    Raises WeightsError for arrays that do not fit, ArgumentError, MissingFramework.
     """
     tell = progress or (lambda line: None)
     frameworks, devices = _names("frameworks", frameworks), _names("devices", devices)
-    tolerance(dtype or "float32", "eval output")  # refuses other dtypes
-    if arrays is None:
-        arrays = random_arrays(config, dtype or "float32", seed)
-    check(schema(config), arrays)
-    dtype = dtype or np.result_type(np.float32, *(array.dtype for array in arrays.values())).name
-    arrays = {name: array.astype(dtype) for name, array in arrays.items()}
+    arrays, dtype = _arrays(config, arrays, dtype, seed)
     used = backends(frameworks, devices)
 
     tell("oracle")
@@ -93,6 +86,18 @@ def crosscheck(
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
         notes=(*_notes(config), *explain(problem, rows)),
     )
+
+
+def _arrays(
+    config: Config, arrays: Mapping[str, np.ndarray] | None, dtype: str | None, seed: int
+) -> tuple[dict[str, np.ndarray], str]:
+    """The weights to check, in the dtype to compute in, and that dtype."""
+    tolerance(dtype or "float32", "eval output")  # refuses other dtypes
+    if arrays is None:
+        arrays = random_arrays(config, dtype or "float32", seed)
+    check(schema(config), arrays)
+    dtype = dtype or np.result_type(np.float32, *(array.dtype for array in arrays.values())).name
+    return {name: array.astype(dtype) for name, array in arrays.items()}, dtype
 
 
 def _notes(config: Config) -> list[str]:
