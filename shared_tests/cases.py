@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 from resattn.checking.cases import ATTENTION, SIZES, STRIDES, attention_block
 from weights import BlockConfig, NetworkConfig
+from weights.stages import stage
 
 KERNELS = (1, 3, 5, 7, (5, 3))
 CHANNELS = ((5, 5), (3, 6), (6, 4))
@@ -86,6 +89,18 @@ NETWORKS = [
         (9, 8),
     ),
 ]
+
+
+def marked_like(original: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with the original's name, and a stage if the original is one."""
+
+    def replacement(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    replacement.__name__ = original.__name__
+    if not hasattr(original, "__prepare_scriptable__"):
+        return replacement
+    return stage(is_map=original.__name__ != "softmax")(replacement)
 
 
 def name_of(case: object) -> str:

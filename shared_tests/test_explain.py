@@ -19,7 +19,7 @@ from resattn.explaining.attention import BY_FILE
 from resattn.explaining.entries import FoldedBlock
 from resattn.explaining.explanation import explain
 from resattn.explaining.facts import same_padding
-from resattn.explaining.reasons import COMMON
+from resattn.explaining.reasons import COMMON_REASONS
 from resattn.explaining.words import WORDS
 from resattn.explaining.wrapping import wrap
 from resattn.oracle import evaluation as reference
@@ -110,7 +110,7 @@ def test_every_kind_of_operation_has_its_sentences():
     rows = re.findall(r"^\| ([a-z][\w, ]*) \|", operations.__doc__, re.MULTILINE)
     kinds = {kind for row in rows for kind in row.split(", ")} - {"kind"}
     assert {key.split(".")[2] for key in WORDS["en"] if key.startswith("why.plain.")} == (
-        kinds - set(COMMON) - {"input"}
+        kinds - set(COMMON_REASONS) - {"input"}
     )
     assert {key.split(".")[1] for key in WORDS["en"] if key.startswith("op.")} == kinds
 

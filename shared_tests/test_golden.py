@@ -16,7 +16,7 @@ NAMES = sorted(golden.CASES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", NAMES)
 def test_golden(backend, name, dtype):
-    problem = golden.read(name, dtype)
+    problem = golden.read_problem(name, dtype)
     with precise((backend.framework,), dtype):
         model = backend.build(problem.config, problem.arrays)
     report = check_model(backend, model, problem)
@@ -29,7 +29,7 @@ def test_golden(backend, name, dtype):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_files_are_up_to_date(name):
-    held, made = golden.read(name, "float32"), golden.make(name)
+    held, made = golden.read_problem(name, "float32"), golden.make(name)
     assert held.config == made.config
     assert (held.x == made.x).all()
     assert held.expected.keys() == made.expected.keys()

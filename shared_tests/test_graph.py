@@ -22,7 +22,7 @@ from resattn.checking.cases import attention_block
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.oracle.evaluation import evaluate
 from resattn.oracle.node import backward
-from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
+from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, marked_like, name_of
 from weights import BlockConfig, preset, schema
 from weights.config import Config
 from weights.errors import ArgumentError
@@ -536,7 +536,7 @@ REPLACED: dict[str, tuple[tuple[Config, tuple[int, int]], str, str, Callable[...
     "triplet's axes not swapped": (
         one("triplet"),
         "attention.triplet",
-        "swapped",
+        "swap_axes",
         lambda own, layers: lambda x, first, second: x,
     ),
     "the average of squares": (
@@ -554,7 +554,7 @@ REPLACED: dict[str, tuple[tuple[Config, tuple[int, int]], str, str, Callable[...
     "the parts exchanged": (
         (attention_block("coordinate", {}, size=(8, 8)), (8, 8)),
         "attention.coordinate",
-        "parted",
+        "split_at",
         lambda own, layers: lambda *arguments: own(*arguments)[::-1],
     ),
     "the greater is the sum": (
@@ -577,7 +577,8 @@ def test_a_function_that_computes_something_else_is_found(framework, lie, monkey
     (config, size), where, name, other = REPLACED[lie]
     package = FRAMEWORKS[framework].package
     module, layers = import_module(f"{package}.{where}"), import_module(f"{package}.layers")
-    monkeypatch.setattr(module, name, other(getattr(module, name), layers))
+    own = getattr(module, name)
+    monkeypatch.setattr(module, name, marked_like(own, other(own, layers)))
     arrays, x, seen = compute(framework, config, size, False)
     assert disagreement(graph(config, size), arrays, x, seen, False)
 

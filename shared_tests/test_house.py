@@ -131,6 +131,9 @@ def test_that_these_tests_can_fail():
     assert too_long(f"def f():\n{body}") == ["f: 61 lines"]
     assert too_long("x = 1\n" * 501) == ["501 lines"]
     assert too_long(f"x = '{'a' * 100}'\n") == ["line 1: 106 columns"]
-    planted = {"weights/a.py": "def read(): ...\nA = 1", "resattn/b.py": "class read: ...\nB: int = 1"}
+    planted = {
+        "weights/a.py": "def read(): ...\nA = 1",
+        "resattn/b.py": "class read: ...\nB: int = 1",
+    }
     assert shared_names(planted) == {"read": [*planted]}
     assert shared_names({"weights/files/a.py": "def read(): ...", "resattn/b.py": "read = 1"}) == {}

@@ -18,7 +18,7 @@ from resattn.checking.precision import (
     Task,
     clear,
     eps,
-    measure,
+    measure_format,
     ordinary,
     precision,
     table,
@@ -54,7 +54,7 @@ clear_task = cache(clear)
 
 
 def check_within(backend, task, form, regime):
-    report = Report("", tuple(measure(task, form, regime, [backend])))
+    report = Report("", tuple(measure_format(task, form, regime, [backend])))
     assert report.ok, str(report)
 
 
@@ -134,7 +134,7 @@ def test_slopes_of_biases_and_gates_are_summed_in_float32(backend, form):
     slopes = (
         np.random.default_rng(5).integers(1, 5, (8, 3, 40, 40)).astype("float32") / 512
     )  # sums within float16
-    rows = measure(Task(config, arrays, x, slopes), form, "mixed", [backend])
+    rows = measure_format(Task(config, arrays, x, slopes), form, "mixed", [backend])
     summed = ("conv2.bias", "bn2.bias", "attention.fc2.bias", "shortcut.0.bias", "shortcut.1.bias")
     report = Report(
         "", tuple(row for row in rows if "eval" in row.quantity and row.tensor in summed)
@@ -158,7 +158,10 @@ def test_large_values_do_not_overflow(backend, regime):
 
 def training_rows(posed, form, regime, backend):
     return Report(
-        "", tuple(row for row in measure(posed, form, regime, [backend]) if "train" in row.quantity)
+        "",
+        tuple(
+            row for row in measure_format(posed, form, regime, [backend]) if "train" in row.quantity
+        ),
     )
 
 
@@ -216,14 +219,14 @@ def test_statistics_arrive(backend, form):
 def test_a_mistake_of_a_few_eps_is_seen(backend, form, monkeypatch):
     """An output that is off by ten units of eps."""
     posed = task(BLOCK, None, None, (9, 8), 8)
-    inner = Backend.forward
+    inner = LiveModel.forward
 
-    def coarse(self, model, x, *, training):
-        y = inner(self, model, x, training=training)
+    def coarse(self, x, *, training):
+        y = inner(self, x, training=training)
         return (y.astype("float32") * (1 + 10 * eps(form))).astype(y.dtype)
 
-    monkeypatch.setattr(Backend, "forward", coarse)
-    report = Report("", tuple(measure(posed, form, "mixed", [backend])))
+    monkeypatch.setattr(LiveModel, "forward", coarse)
+    report = Report("", tuple(measure_format(posed, form, "mixed", [backend])))
     assert {row.quantity for row in report.failures} == {
         f"mixed {form} eval output",
         f"mixed {form} train output",

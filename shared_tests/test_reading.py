@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from resattn.reading.compare import difference
+from resattn.reading.compare import first_difference
 from resattn.reading.drawn import read_drawing
-from resattn.reading.models import read_model
+from resattn.reading.models import read_operations
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 from shared_tests.test_graph import DRAWN_LIES, EXECUTED_LIES, PLAIN, lying_block
 from weights import NetworkConfig
@@ -29,13 +29,13 @@ CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
 def steps(framework: str, config: Config, size: tuple[int, int]) -> list[Any]:
     model = adapter(framework).create(config, dtype="float32")
     adapter(framework).set_training(model, False)
-    return read_model(model, size)
+    return read_operations(model, size)
 
 
 @pytest.mark.parametrize(("config", "size"), CASES, ids=name_of)
 def test_what_is_drawn_is_read(framework, config, size):
     expected = read_drawing(graph(config, size))
-    assert difference(framework, steps(framework, config, size), expected) is None
+    assert first_difference(framework, steps(framework, config, size), expected) is None
 
 
 def test_every_operation_is_compared():
@@ -58,7 +58,7 @@ def test_a_deep_network_is_read():
 )
 def test_another_drawing_differs(framework, lie):
     (config, size), tell = DRAWN_LIES[lie]
-    found = difference(
+    found = first_difference(
         framework, steps(framework, config, size), read_drawing(tell(graph(config, size)))
     )
     assert found is not None
@@ -68,4 +68,4 @@ def test_another_drawing_differs(framework, lie):
 def test_another_model_differs(framework, lie):
     model = lying_block(framework, EXECUTED_LIES[lie], PLAIN, "float32")
     expected = read_drawing(graph(PLAIN, (7, 6)))
-    assert difference(framework, read_model(model, (7, 6)), expected) is not None
+    assert first_difference(framework, read_operations(model, (7, 6)), expected) is not None

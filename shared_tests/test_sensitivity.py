@@ -231,7 +231,7 @@ def test_biased_variance(backend, dtype, monkeypatch):
         model = backend.build(config, posed.arrays)
         if backend.framework == "torch":
             for bn in (model.bn1, model.bn2, model.shortcut[1]):
-                bn.register_forward_hook(_biased)
+                bn.register_forward_hook(keep_biased_variance)
         else:
             normalization = __import__(
                 f"{framework_named(backend.framework).package}.normalization",
@@ -243,7 +243,7 @@ def test_biased_variance(backend, dtype, monkeypatch):
     assert all(row.tensor.endswith("running_var") for row in report.failures)
 
 
-def _biased(bn, inputs, output):
+def keep_biased_variance(bn, inputs, output):
     if bn.training:
         n = inputs[0].numel() / inputs[0].shape[1]
         batch = inputs[0].var(dim=(0, 2, 3), unbiased=True).detach()

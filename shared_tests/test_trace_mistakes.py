@@ -7,6 +7,7 @@ import pytest
 
 from resattn.checking.draws import random_arrays
 from resattn.tracing.trace import trace
+from shared_tests.cases import marked_like
 from shared_tests.trace_cases import (
     BLOCK,
     IN_WEIGHTS,
@@ -235,7 +236,7 @@ def test_activations(torch, monkeypatch, name):
 
     other = torch.tanh if name == "tanh" else getattr(import_functional(), name)
     for module in (pytorch_impl.block, pytorch_impl.attention.se):
-        monkeypatch.setattr(module, "relu", other)
+        monkeypatch.setattr(module, "relu", marked_like(module.relu, other))
     found = trace_planted([], "eval", x=3 * images())
     hidden = [] if name == "relu6" else ["attention.relu"]  # nothing there comes to 6
     assert [finding.stage for finding in found.findings] == ["relu", *hidden, "output"], str(found)
@@ -249,7 +250,8 @@ def test_activations(torch, monkeypatch, name):
 def test_gates(torch, monkeypatch):
     import pytorch_impl.layers
 
-    monkeypatch.setitem(pytorch_impl.layers.GATES, "sigmoid", lambda x: (0.2 * x + 0.5).clamp(0, 1))
+    other = marked_like(pytorch_impl.layers.sigmoid, lambda x: (0.2 * x + 0.5).clamp(0, 1))
+    monkeypatch.setattr(pytorch_impl.layers, "sigmoid", other)
     found = trace_planted([], "eval")
     check_only(found, "attention.sigmoid", "activation")
     assert "hard_sigmoid (0.2 x + 0.5) instead of sigmoid" in str(found)
@@ -312,15 +314,15 @@ def test_biased_statistics(framework, monkeypatch):
     config = BlockConfig.from_dict({**BLOCK.to_dict(), "bn_decay": 0.8})
     model = build(config, random_arrays(config), framework)
     if framework == "torch":
-        from shared_tests.test_sensitivity import _biased
+        from shared_tests.test_sensitivity import keep_biased_variance
 
         for bn in (model.bn1, model.bn2, model.shortcut[1]):
-            bn.register_forward_hook(_biased)
+            bn.register_forward_hook(keep_biased_variance)
     else:
         normalization = __import__(
-            f"{FRAMEWORKS[framework].package}.normalization", fromlist=["unbiased"]
+            f"{FRAMEWORKS[framework].package}.normalization", fromlist=["unbias_variance"]
         )
-        monkeypatch.setattr(normalization, "unbiased", lambda variance, n: variance)
+        monkeypatch.setattr(normalization, "unbias_variance", lambda variance, n: variance)
     found = trace({"theirs": model}, images(), modes=("train",))
     assert [finding.stage for finding in found.findings] == [
         f"{bn}.running_var" for bn in ("bn1", "bn2", "shortcut.1")

@@ -11,7 +11,7 @@ import pytest
 from resattn.checking.backends import Backend, implementation, precise
 from resattn.checking.crosscheck import ORACLE
 from resattn.checking.draws import random_arrays
-from resattn.checking.tolerances import TRAINING
+from resattn.checking.tolerances import TRAINING_TOLERANCE
 from resattn.oracle import training as reference_training
 from resattn.training.drift import Point, Trajectory, drift
 from resattn.training.trainer import resume
@@ -70,7 +70,7 @@ def test_a_hundred_steps_on_the_digits(all_frameworks, kind):
     assert result.ok, str(result)
     assert (
         max(result.worst(quantity).relative for quantity in ("parameters", "statistics", "moments"))
-        <= TRAINING
+        <= TRAINING_TOLERANCE
     )
     assert len(result.pairs) == 6  # every two frameworks, and each with the oracle
 
@@ -166,8 +166,8 @@ def test_fifty_steps_here_and_fifty_there(request, tmp_path, source, to):
     assert end.step == 100
     for framework in {source, to}:
         _, expected, all_losses = run_hundred_steps(framework)
-        assert measure_farthest(end, expected) <= TRAINING
-        assert abs(losses - all_losses[50:]).max() <= TRAINING
+        assert measure_farthest(end, expected) <= TRAINING_TOLERANCE
+        assert abs(losses - all_losses[50:]).max() <= TRAINING_TOLERANCE
     if source == to:
         assert measure_farthest(end, run_hundred_steps(to)[1]) == 0
         assert (losses == run_hundred_steps(to)[2][50:]).all()

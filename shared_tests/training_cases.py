@@ -59,7 +59,9 @@ def short(monkeypatch):
     long as ten steps.
     """
     if "keras" in sys.modules and adapter("tf").BACKEND == "tensorflow":
-        monkeypatch.setattr(part("tf", "training"), "_compiled", lambda update, variables: update)
+        monkeypatch.setattr(
+            part("tf", "training"), "compile_update", lambda update, variables: update
+        )
 
 
 def make_trainer(framework, recipe, config=NETWORK, dtype="float64") -> Trainer:

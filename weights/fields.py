@@ -8,17 +8,17 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 from weights.errors import ArgumentError
 
 Given = TypeVar("Given")
-Held = TypeVar("Held")
+Stored = TypeVar("Stored")
 
 
-class Checked(Generic[Given, Held]):
-    """A field of a dataclass that takes a `Given` and holds a `Held`.
+class Checked(Generic[Given, Stored]):
+    """A field of a dataclass that takes a `Given` and holds a `Stored`.
 
     convert: (name of the field, value) -> what is held; it raises ArgumentError. default: what is
     taken where nothing is given; without one the field must be given.
     """
 
-    def __init__(self, convert: Callable[[str, Any], Held], default: Any = MISSING):
+    def __init__(self, convert: Callable[[str, Any], Stored], default: Any = MISSING):
         self.convert = convert
         self.default = default
 
@@ -29,7 +29,7 @@ class Checked(Generic[Given, Held]):
     def __get__(self, instance: None, owner: type) -> Self: ...
 
     @overload
-    def __get__(self, instance: object, owner: type) -> Held: ...
+    def __get__(self, instance: object, owner: type) -> Stored: ...
 
     def __get__(self, instance: object | None, owner: type) -> Any:
         if instance is not None:

@@ -40,6 +40,7 @@ from typing import Any
 
 from weights.checks import Pair
 from weights.parameters import Parameter, Parameters
+from weights.stages import numbered
 
 CHANNELS, ROWS, COLS = AXES = ("channels", "rows", "cols")
 GATES = ("sigmoid", "hard_sigmoid")
@@ -124,14 +125,6 @@ class Operation:
     def depthwise(self) -> bool:
         """Whether it is a convolution of each channel by itself."""
         return bool(self.settings.get("groups", 1) == self.shape[0].size > 1)
-
-
-def numbered(name: str, taken: Mapping[str, Any]) -> str:
-    """The name itself, or the first of "name 2", "name 3" that is not taken."""
-    number = 1
-    while (found := name if number == 1 else f"{name} {number}") in taken:
-        number += 1
-    return found
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,13 @@
 from weights.attention import attention_parameters
 from weights.config import BlockConfig, Config, NetworkConfig
 from weights.errors import ModelError
-from weights.parameters import Parameters, batch_norm, convolution, linear, within
+from weights.parameters import (
+    Parameters,
+    batch_norm_parameters,
+    convolution_parameters,
+    linear_parameters,
+    within,
+)
 
 
 def schema(config: Config) -> Parameters:
@@ -22,14 +28,14 @@ def schema(config: Config) -> Parameters:
 def _block(config: BlockConfig) -> Parameters:
     width, bias = config.out_channels, config.conv_bias
     shortcut = (
-        *convolution("0", config.in_channels, width, (1, 1), bias),
-        *batch_norm("1", width),
+        *convolution_parameters("0", config.in_channels, width, (1, 1), bias),
+        *batch_norm_parameters("1", width),
     )
     return (
-        *convolution("conv1", config.in_channels, width, config.kernel_size, bias),
-        *batch_norm("bn1", width),
-        *convolution("conv2", width, width, config.kernel_size, bias),
-        *batch_norm("bn2", width),
+        *convolution_parameters("conv1", config.in_channels, width, config.kernel_size, bias),
+        *batch_norm_parameters("bn1", width),
+        *convolution_parameters("conv2", width, width, config.kernel_size, bias),
+        *batch_norm_parameters("bn2", width),
         *within(
             "attention",
             attention_parameters(config.attention, width, config.attention_options),
@@ -40,14 +46,14 @@ def _block(config: BlockConfig) -> Parameters:
 
 def _network(config: NetworkConfig) -> Parameters:
     stem = (
-        *convolution(
+        *convolution_parameters(
             "conv",
             config.in_channels,
             config.stem_channels,
             config.stem_kernel_size,
             config.conv_bias,
         ),
-        *batch_norm("bn", config.stem_channels),
+        *batch_norm_parameters("bn", config.stem_channels),
     )
     blocks = (
         within(f"stages.{stage}.{position}", _block(block))
@@ -57,5 +63,5 @@ def _network(config: NetworkConfig) -> Parameters:
     return (
         *within("stem", stem),
         *(parameter for block in blocks for parameter in block),
-        *linear("classifier", config.widths[-1], config.classes),
+        *linear_parameters("classifier", config.widths[-1], config.classes),
     )

@@ -84,7 +84,7 @@ def crosscheck(
         title=f"cross-check of {config.describe()} in {dtype}, input {shape}",
         rows=tuple(rows),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
-        notes=(*_notes(config), *explain(problem, rows)),
+        notes=(*_notes(config), *explain_disagreement(problem, rows)),
     )
 
 
@@ -142,10 +142,10 @@ def check_model(backend: Backend, model: object, problem: Problem) -> Report:
         outcome = measure(model, problem.x, problem.cotangent)
     rows = compare(problem, outcome, problem.expected, (backend.name, ORACLE))
     title = f"{backend.name} against the oracle, {problem.config.describe()} in {problem.dtype}"
-    return Report(title, tuple(rows), notes=tuple(explain(problem, rows)))
+    return Report(title, tuple(rows), notes=tuple(explain_disagreement(problem, rows)))
 
 
-def explain(problem: Problem, rows: list[Difference]) -> list[str]:
+def explain_disagreement(problem: Problem, rows: list[Difference]) -> list[str]:
     """What besides a mistake may have put gradients over their tolerance; nothing if none is
     over.
     """

@@ -60,7 +60,7 @@ def make(name: str) -> Problem:
     return next(problem for problem in problems if problem.risk <= 1)
 
 
-def write(name: str) -> None:
+def write_problems(name: str) -> None:
     problem = make(name)
     arrays = {
         f"{quantity}/{tensor}": array
@@ -77,7 +77,7 @@ def write(name: str) -> None:
     write_atomically(FOLDER / f"{name}.safetensors", lambda path: path.write_bytes(content))
 
 
-def read(name: str, dtype: str) -> Problem:
+def read_problem(name: str, dtype: str) -> Problem:
     """The problem in a file, to be computed in `dtype`."""
     with safe_open(FOLDER / f"{name}.safetensors", framework="numpy") as file:
         metadata = json.loads(file.metadata()[METADATA])
@@ -101,4 +101,4 @@ def read(name: str, dtype: str) -> Problem:
 
 if __name__ == "__main__":
     for case in CASES:
-        write(case)
+        write_problems(case)

@@ -41,7 +41,7 @@ FORMATS = LOW
 REGIMES = ("mixed", "low")
 CLEARANCE = 4  # in eps of bfloat16: tensors on the way are off by one or two
 MOVEMENT = 6  # in eps
-DRAWS = 100  # for a block; a network gets a tenth: each takes as much longer
+CLEAR_DRAWS = 100  # for a block; a network gets a tenth: each takes as much longer
 
 
 def eps(form: str) -> float:
@@ -119,7 +119,7 @@ def precision(
         for form in formats:
             for regime in regimes:
                 tell(f"{regime} {form}")
-                rows += measure(task, form, regime, used)
+                rows += measure_format(task, form, regime, used)
     shape = " x ".join(map(str, tasks[0].x.shape))
     return Report(
         title=f"{config.describe()} in {' and '.join(formats)}, input {shape}",
@@ -169,7 +169,7 @@ def clear(config: Config, seed: int = 0) -> Task | None:
     `MOVEMENT` when the oracle rounds all it computes, as a sum that cancels would. Sizes take
     turns: in a small image fewer maxima are nearly tied.
     """
-    for attempt in range(DRAWS if isinstance(config, BlockConfig) else DRAWS // 10):
+    for attempt in range(CLEAR_DRAWS if isinstance(config, BlockConfig) else CLEAR_DRAWS // 10):
         size, batch = ((probe_size(config), 4), (small_size(config), 2))[attempt % 2]
         task = _drawn(config, size, batch, seed + 1000 * attempt)
         margin = min(
@@ -279,7 +279,7 @@ def _batch_statistics(
     return {name: after[0][name] / (1 - after[1][name] + after[0][name]) for name in running}
 
 
-def measure(task: Task, form: str, regime: str, used: list[Backend]) -> list[Difference]:
+def measure_format(task: Task, form: str, regime: str, used: list[Backend]) -> list[Difference]:
     """A row for every tensor of every quantity that the task has, for each framework."""
     given = task if regime == "mixed" else task.rounded(form)
     expected, scales = expectation(given)

@@ -35,7 +35,7 @@ TOLERANCES = {
 # smaller ones. The rest is room for one relu that rounding puts on its other side near the end; a
 # misread argument is off by 1e-5 after 8 steps. In float32 such a relu comes along within 100 steps
 # and moves parameters by 1e-3 to 2e-1; there no limit is set, and the drift is reported.
-TRAINING = 1e-9
+TRAINING_TOLERANCE = 1e-9
 
 
 def tolerance(dtype: str, quantity: str) -> float:

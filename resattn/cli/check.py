@@ -35,7 +35,14 @@ from resattn.cli.arguments import (
     read_model_or_block,
     write_json,
 )
-from resattn.cli.check_forms import LOW, Request, cross_check, grid_check, low_check, trace_check
+from resattn.cli.check_forms import (
+    LOW_FORMATS,
+    Request,
+    cross_check,
+    grid_check,
+    low_check,
+    trace_check,
+)
 from resattn.cli.check_golden import golden_check
 from resattn.cli.terminal import status
 
@@ -103,10 +110,10 @@ def check(
     if grid:
         reports = grid_check(request)
     elif found is None:
-        form = low_check if dtype in LOW else cross_check
+        form = low_check if dtype in LOW_FORMATS else cross_check
         reports = {described.describe(): form(request)}
     if as_html is not None:
-        write_page(as_html, request, reports, found)
+        write_check_page(as_html, request, reports, found)
     finish([found] if found else list(reports.values()), as_json, grid)
 
 
@@ -117,11 +124,11 @@ def check_combination(given: list[str], dtype: str | None) -> None:
     """
     from weights.errors import ArgumentError
 
-    if dtype not in (None, *EXACT, *LOW):
-        known = ", ".join((*EXACT, *LOW))
+    if dtype not in (None, *EXACT, *LOW_FORMATS):
+        known = ", ".join((*EXACT, *LOW_FORMATS))
         raise ArgumentError(f"--dtype: expected one of {known}, got {dtype!r}")
     low = f"--dtype {dtype}"
-    if dtype in LOW:
+    if dtype in LOW_FORMATS:
         given = [*given, low]
     excluded = {
         "--golden": (*NOT_WITH_GOLDEN, low),
@@ -143,7 +150,7 @@ def finish(outcomes: Sequence[Report | Trace], as_json: Path | None, several: bo
         raise typer.Exit(1)
 
 
-def write_page(
+def write_check_page(
     path: Path, request: Request, reports: dict[str, Report], found: Trace | None
 ) -> None:
     """Writes the page in --html, which shows a cross-check and a trace; makes the missing one."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from weights.config import Config
 
 # The low precisions of --dtype: regime and format, as in `resattn.checking.precision`.
-LOW = {
+LOW_FORMATS = {
     "bfloat16": ("low", "bfloat16"),
     "float16": ("low", "float16"),
     "mixed_bfloat16": ("mixed", "bfloat16"),
@@ -55,7 +55,7 @@ def low_check(request: Request) -> Report:
 
     options = dict(request.options)
     dtype = options.pop("dtype")
-    regime, form = LOW[dtype]
+    regime, form = LOW_FORMATS[dtype]
     given = {**options, "formats": (form,), "regimes": (regime,)}
     with status(f"check in {dtype}") as show_step:
         report = precision(request.config, request.arrays, **given, progress=show_step)

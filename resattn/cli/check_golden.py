@@ -29,7 +29,7 @@ def golden_check(
         for backend in used:
             for case in golden.CASES:
                 show_step(f"{backend.name}, {case}")
-                problem = golden.read(case, dtype)
+                problem = golden.read_problem(case, dtype)
                 with precise((backend.framework,), dtype):
                     model = backend.build(problem.config, problem.arrays)
                 report = check_model(backend, model, problem)

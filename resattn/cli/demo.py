@@ -17,11 +17,11 @@ def demo() -> None:
     """Port a small trained network to all three frameworks, and read real handwritten digits in
     each.
     """
-    if not run():
+    if not run_demo():
         raise typer.Exit(1)
 
 
-def run(console: Console | None = None) -> bool:
+def run_demo(console: Console | None = None) -> bool:
     """Runs the demo and prints the result.
 
     Returns whether all three frameworks ran, all predictions equal those of the reference, and all
@@ -32,7 +32,7 @@ def run(console: Console | None = None) -> bool:
 
     import weights
     from resattn.cli import demo_output as output
-    from resattn.cli.demo_outcomes import classify, compare
+    from resattn.cli.demo_outcomes import classify, compare_outcomes
     from resattn.training.digits import split
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -50,8 +50,8 @@ def run(console: Console | None = None) -> bool:
         )
         return False
 
-    to_reference = [compare(outcome, expected, expected) for outcome in outcomes]
-    between = [compare(*pair, expected) for pair in combinations(outcomes, 2)]
+    to_reference = [compare_outcomes(outcome, expected, expected) for outcome in outcomes]
+    between = [compare_outcomes(*pair, expected) for pair in combinations(outcomes, 2)]
     console.print(output.headline(arrays, labels, outcomes))
     console.print()
     output.print_samples(console, images, labels, expected, outcomes)

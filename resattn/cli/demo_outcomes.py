@@ -142,7 +142,7 @@ def _flush() -> None:
         sys.stderr.flush()
 
 
-def compare(actual: Outcome, against: Outcome, expected: Outcome) -> Difference:
+def compare_outcomes(actual: Outcome, against: Outcome, expected: Outcome) -> Difference:
     """The greatest difference of the logits, relative to the greatest logit of the reference."""
     return difference(
         actual.logits,

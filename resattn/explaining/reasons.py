@@ -7,7 +7,7 @@ from weights.graph import Graph
 from weights.operations import Operation
 
 # Inside attention: by the name or the kind of an operation, whatever the attention kind is.
-COMMON = {
+COMMON_REASONS = {
     "attention": "own",
     "batch_norm": "norm",
     "global_average": "squeeze",
@@ -68,4 +68,4 @@ def _inside_attention(operation: Operation, name: str, kind: str) -> str:
         if each in reasons:
             return reasons[each]
     last = plain.rpartition(".")[2]
-    return COMMON.get(last) or COMMON.get(what) or f"plain.{what}"
+    return COMMON_REASONS.get(last) or COMMON_REASONS.get(what) or f"plain.{what}"

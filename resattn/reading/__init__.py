@@ -31,7 +31,7 @@ image.
 
 To read a graph:
 
-    models.py       read_model: a live model in the common form
+    models.py       read_operations: a live model in the common form
     pytorch.py      how a model of each framework gives its graph, and which of the graph's inputs
     flax.py         are which parameters
     keras.py

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from resattn.reading.steps import Step
+from resattn.reading.steps import CommonStep
 from weights.frameworks import FRAMEWORKS
 
 
-def difference(framework: str, found: Sequence[Step], expected: Sequence[Step]) -> str | None:
+def first_difference(
+    framework: str, found: Sequence[CommonStep], expected: Sequence[CommonStep]
+) -> str | None:
     """How the executed graph (`found`) differs from the drawn one (`expected`), in one sentence.
 
     It names the first step, in the order of execution, that has no equal in the other graph or that
@@ -33,7 +35,7 @@ def difference(framework: str, found: Sequence[Step], expected: Sequence[Step]) 
     return None
 
 
-def _in_order(steps: Sequence[Step]) -> list[Step]:
+def _in_order(steps: Sequence[CommonStep]) -> list[CommonStep]:
     """The steps whose position counts: all but sums that are a part of a longer sum."""
     users: dict[int, list[str]] = {}
     for step in steps:
@@ -42,7 +44,7 @@ def _in_order(steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if step.kind != "sum" or users.get(id(step)) != ["sum"]]
 
 
-def _without_equal(steps: Sequence[Step], others: Sequence[Step]) -> list[Step]:
+def _without_equal(steps: Sequence[CommonStep], others: Sequence[CommonStep]) -> list[CommonStep]:
     left = Counter(step.identity for step in others)
     found = []
     for step in steps:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from resattn.reading.form import BATCH, CHANNELS_FIRST, Held, Values, axes_of, constant
+from resattn.reading.form import BATCH, CHANNELS_FIRST, Held, ImageValues, axes_of, constant
 from resattn.reading.machine import Machine
-from resattn.reading.steps import Step, normalize
+from resattn.reading.steps import CommonStep, normalize
 from resattn.reading.windows import Window, pooling, symmetric
 from weights import schema
 from weights.graph import Graph
@@ -25,10 +25,10 @@ SPATIAL = (2, 3)  # the dims of rows and cols
 NAMES = CHANNELS_FIRST[1:]  # of the axes of an operation, which leave out the batch
 UNNAMED = ("", "", "")
 
-Reader = Callable[..., Any]  # of the drawing, the operation and the values that it takes
+OperationReader = Callable[..., Any]  # of the drawing, the operation and the values that it takes
 
 
-def read_drawing(graph: Graph) -> list[Step]:
+def read_drawing(graph: Graph) -> list[CommonStep]:
     """The operations of a drawn graph, in the common form and in the order of execution."""
     parameters = schema(graph.config)
     names: dict[str, list[str]] = {}
@@ -36,7 +36,7 @@ def read_drawing(graph: Graph) -> list[Step]:
         names.setdefault(parameter.module, []).append(parameter.name)
     held = {module: Held(frozenset(of_module)) for module, of_module in names.items()}
     drawing = _Drawing(Machine(), graph, held)
-    values: dict[str, Values] = {}
+    values: dict[str, ImageValues] = {}
     for operation in graph:
         drawing.machine.name = operation.name
         given = [values[name] for name in operation.inputs]
@@ -57,15 +57,15 @@ def _sizes(operation: Operation) -> list[int]:
     return [extent.size for extent in operation.shape]
 
 
-def _as_drawn(operation: Operation, producer: Any, names: tuple[str, ...]) -> Values:
+def _as_drawn(operation: Operation, producer: Any, names: tuple[str, ...]) -> ImageValues:
     """Values of the drawn shape."""
-    return Values(producer, axes_of(("batch", *names), (BATCH, *_sizes(operation))))
+    return ImageValues(producer, axes_of(("batch", *names), (BATCH, *_sizes(operation))))
 
 
 # What has parameters
 
 
-def _read_convolution(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_convolution(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     stride, dilation = o.settings["stride"], (o.settings["dilation"],) * 2
     padding = symmetric(o.settings["padding"])
     window = Window(SPATIAL, o.settings["kernel"], stride, padding, dilation)
@@ -74,7 +74,7 @@ def _read_convolution(d: _Drawing, o: Operation, x: Values) -> Any:
     )
 
 
-def _read_convolution_1d(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_convolution_1d(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     """Along the channels of a map of one pixel."""
     (size,) = o.settings["kernel"]
     last = d.machine.transpose(x, (0, 2, 3, 1))
@@ -86,11 +86,11 @@ def _read_convolution_1d(d: _Drawing, o: Operation, x: Values) -> Any:
     return replace(x, producer=y.producer)
 
 
-def _norm(kind: str) -> Reader:
+def _norm(kind: str) -> OperationReader:
     return lambda d, o, x: d.machine.norm(x, kind, d.held[o.module], o.settings["eps"])
 
 
-def _read_linear(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_linear(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     producer = d.machine.compute("matrix_product", [x], d.held[o.module])
     return _as_drawn(o, producer, UNNAMED[: len(o.shape)])
 
@@ -98,20 +98,20 @@ def _read_linear(d: _Drawing, o: Operation, x: Values) -> Any:
 # Reductions and poolings
 
 
-def _reduction(kind: str) -> Reader:
-    def read(d: _Drawing, o: Operation, x: Values) -> Any:
+def _reduction(kind: str) -> OperationReader:
+    def read(d: _Drawing, o: Operation, x: ImageValues) -> Any:
         return d.machine.reduce(x, kind, [AXES.index(axis) + 1 for axis in o.settings["axes"]])
 
     return read
 
 
-def _read_max_pool(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_max_pool(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     padding = symmetric(o.settings["padding"])
     window = pooling(SPATIAL, o.settings["kernel"], o.settings["stride"], padding)
     return d.machine.pool(x, "max_pool", window)
 
 
-def _read_average_around(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_average_around(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     reach = o.settings["extent"]
     padding = symmetric((reach - 1,) * 2)
     window = pooling(SPATIAL, (2 * reach - 1,) * 2, (reach,) * 2, padding)
@@ -121,7 +121,7 @@ def _read_average_around(d: _Drawing, o: Operation, x: Values) -> Any:
 # What moves values
 
 
-def _read_concatenate(d: _Drawing, o: Operation, *given: Values) -> Any:
+def _read_concatenate(d: _Drawing, o: Operation, *given: ImageValues) -> Any:
     parts: list[Any] = list(given)
     axis = AXES.index(o.settings["axis"]) + 1
     if o.settings["axis"] == ROWS:  # columns are turned into rows
@@ -129,24 +129,24 @@ def _read_concatenate(d: _Drawing, o: Operation, *given: Values) -> Any:
     return d.machine.concatenate(parts, axis)
 
 
-def _read_swap(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_swap(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     first, second = (AXES.index(axis) + 1 for axis in o.settings["axes"])
     order = [0, 1, 2, 3]
     order[first], order[second] = second, first
     return d.machine.transpose(x, tuple(order))
 
 
-def _read_slice(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_slice(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     """One of the two parts that a concatenation is taken apart into."""
     return _part(d, o, x, int(o.settings["start"] > 0), 2, NAMES)
 
 
-def _read_head_part(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_head_part(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     return _part(d, o, x, o.settings["part"], o.settings["parts"], UNNAMED)
 
 
 def _part(
-    d: _Drawing, o: Operation, x: Values, part: int, parts: int, names: tuple[str, ...]
+    d: _Drawing, o: Operation, x: ImageValues, part: int, parts: int, names: tuple[str, ...]
 ) -> Any:
     producer = d.machine.compute("part", [x], start=part, size=1, whole=parts, axis=())
     return _as_drawn(o, producer, names)
@@ -161,16 +161,16 @@ def _read_nearest(d: _Drawing, o: Operation, x: Any) -> Any:
 # The rest
 
 
-def _read_softmax(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_softmax(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     return d.machine.softmax(x)
 
 
-def _read_matrix_product(d: _Drawing, o: Operation, *given: Values) -> Any:
+def _read_matrix_product(d: _Drawing, o: Operation, *given: ImageValues) -> Any:
     producer = d.machine.compute("matrix_product", given)
     return _as_drawn(o, producer, NAMES if len(o.shape) == 3 else UNNAMED[: len(o.shape)])
 
 
-def _function(name: str) -> Reader:
+def _function(name: str) -> OperationReader:
     """A function of one value; or of two, which takes the first two, then that and the third, and
     so on.
     """
@@ -183,18 +183,18 @@ def _function(name: str) -> Reader:
     return read
 
 
-def _read_affine(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_affine(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     scaled: Any = d.machine.elementwise("product", x, o.settings["factor"])
     offset = o.settings["offset"]
     return d.machine.elementwise("sum", scaled, offset) if offset else scaled
 
 
-def _read_bessel(d: _Drawing, o: Operation, x: Values) -> Any:
+def _read_bessel(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     count = o.settings["count"]
     return d.machine.elementwise("product", x, count / (count - 1))
 
 
-MODULES: dict[str, Reader] = {
+MODULES: dict[str, OperationReader] = {
     "convolution": _read_convolution,
     "convolution_1d": _read_convolution_1d,
     "batch_norm": _norm("batch_norm"),
@@ -202,7 +202,7 @@ MODULES: dict[str, Reader] = {
     "linear": _read_linear,
     "relative_positions": _read_linear,
 }
-KINDS: dict[str, Reader] = {
+KINDS: dict[str, OperationReader] = {
     "input": lambda d, o: d.machine.image((BATCH, *_sizes(o)), CHANNELS_FIRST),
     "average": _reduction("average"),
     "maximum": _reduction("maximum"),
@@ -224,7 +224,7 @@ KINDS: dict[str, Reader] = {
 }
 
 
-def _reader(operation: Operation) -> Reader:
+def _reader(operation: Operation) -> OperationReader:
     found = (MODULES if operation.module else KINDS).get(operation.kind)
     if found is None:
         raise ValueError(

@@ -11,43 +11,43 @@ from dataclasses import replace
 
 import numpy as np
 
-from resattn.reading.form import Constant, Held, Operand, Place, first_of, merge_held
+from resattn.reading.form import FixedArray, Held, Operand, Place, first_of, merge_held
 from resattn.reading.functions import FUNCTIONS
 
-Fixed = Held | Constant | Place
+Fixed = Held | FixedArray | Place
 
 
 def move_fixed(x: Fixed, move: Callable[[np.ndarray], np.ndarray], shape: Sequence[int]) -> Operand:
-    if isinstance(x, Constant):
-        return Constant(None if x.value is None else move(x.value), tuple(shape))
+    if isinstance(x, FixedArray):
+        return FixedArray(None if x.value is None else move(x.value), tuple(shape))
     return replace(x, shape=tuple(shape))
 
 
-def pad_fixed(x: Fixed, margins: Sequence[tuple[int, int]], fill: float | str) -> Constant:
+def pad_fixed(x: Fixed, margins: Sequence[tuple[int, int]], fill: float | str) -> FixedArray:
     """Padded with zeros; anything else is not worth computing."""
     shape = tuple(size + sum(margin) for size, margin in zip(x.shape, margins, strict=True))
-    if not isinstance(x, Constant) or x.value is None or fill != 0:
-        return Constant(None, shape)
-    return Constant(np.pad(x.value, margins), shape)
+    if not isinstance(x, FixedArray) or x.value is None or fill != 0:
+        return FixedArray(None, shape)
+    return FixedArray(np.pad(x.value, margins), shape)
 
 
-def take_fixed(x: Constant, where: Operand, dim: int | None) -> Constant:
+def take_fixed(x: FixedArray, where: Operand, dim: int | None) -> FixedArray:
     """The entries at constant positions along an axis."""
-    if x.value is None or not isinstance(where, Constant) or where.value is None:
-        return Constant(None, where.shape)
-    return Constant(np.take(x.value, where.value, dim), where.shape)
+    if x.value is None or not isinstance(where, FixedArray) or where.value is None:
+        return FixedArray(None, where.shape)
+    return FixedArray(np.take(x.value, where.value, dim), where.shape)
 
 
 def compute_fixed(name: str, operands: list[Operand], shape: tuple[int, ...]) -> Operand:
     """A function of parameters and constants, value by value."""
-    constants = [operand for operand in operands if isinstance(operand, Constant)]
+    constants = [operand for operand in operands if isinstance(operand, FixedArray)]
     held = merge_held([operand for operand in operands if isinstance(operand, Held)])
     if held is not None:
         numbers = {found.number for found in constants if found.number is not None}
         return replace(held, numbers=held.numbers | numbers, shape=shape)
     arrays = [found.value for found in constants if found.value is not None]
     known = len(arrays) == len(constants)
-    return Constant(np.asarray(FUNCTIONS[name](*arrays)) if known else None, shape)
+    return FixedArray(np.asarray(FUNCTIONS[name](*arrays)) if known else None, shape)
 
 
 def concatenate_fixed(parts: Sequence[Operand], dim: int) -> Operand:
@@ -56,6 +56,8 @@ def concatenate_fixed(parts: Sequence[Operand], dim: int) -> Operand:
     held = first_of(parts, Held) or first_of(parts, Place)
     if held is not None:
         return replace(held, shape=tuple(shape))
-    arrays = [part.value for part in parts if isinstance(part, Constant) and part.value is not None]
+    arrays = [
+        part.value for part in parts if isinstance(part, FixedArray) and part.value is not None
+    ]
     known = len(arrays) == len(parts)
-    return Constant(np.concatenate(arrays, dim) if known else None, tuple(shape))
+    return FixedArray(np.concatenate(arrays, dim) if known else None, tuple(shape))

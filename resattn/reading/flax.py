@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from resattn.reading.form import BATCH, CHANNELS_LAST, Operand, Values, held_or_unknown
+from resattn.reading.form import BATCH, CHANNELS_LAST, ImageValues, Operand, held_or_unknown
 from resattn.reading.jaxpr import read_jaxpr
 from resattn.reading.machine import Machine
 from weights import schema
@@ -13,7 +13,7 @@ from weights.frameworks import framework_named
 from weights.live import adapter
 
 
-def read_flax(machine: Machine, model: Any, size: tuple[int, int], training: bool) -> Values:
+def read_flax(machine: Machine, model: Any, size: tuple[int, int], training: bool) -> ImageValues:
     jax, nnx = import_module("jax"), import_module("flax.nnx")
     shape = (BATCH, *size, model.config.in_channels)
     adapter("jax").set_training(model, training)
@@ -26,7 +26,7 @@ def read_flax(machine: Machine, model: Any, size: tuple[int, int], training: boo
     )
     given = [*_held(model, nnx.to_flat_state(state)), machine.image(shape, CHANNELS_LAST)]
     output, *_ = read_jaxpr(machine, jaxpr, given)
-    assert isinstance(output, Values)
+    assert isinstance(output, ImageValues)
     return output
 
 

@@ -52,7 +52,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Constant:
+class FixedArray:
     """An array that is the same for every image; its value is None where nothing asks for it."""
 
     value: np.ndarray | None
@@ -77,7 +77,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Values:
+class ImageValues:
     """Values that depend on the image.
 
     producer: the primitive that computes them. axes: their axes, without what follows. margins: of
@@ -99,7 +99,7 @@ class Values:
             sizes[dim] += before + after
         return tuple(-(-size // self.strides.get(dim, 1)) for dim, size in enumerate(sizes))
 
-    def rearrange(self, axes: Iterable[Axis], dims: Mapping[int, int]) -> Values:
+    def rearrange(self, axes: Iterable[Axis], dims: Mapping[int, int]) -> ImageValues:
         """The same values with other axes. dims: the new position of each old axis."""
         return replace(
             self,
@@ -109,13 +109,13 @@ class Values:
         )
 
 
-Operand = Values | Held | Constant | Place
-Kind = TypeVar("Kind")
+Operand = ImageValues | Held | FixedArray | Place
+Wanted = TypeVar("Wanted")
 
 
-def constant(value: Any) -> Constant:
+def constant(value: Any) -> FixedArray:
     array = np.asarray(value)
-    return Constant(array, array.shape)
+    return FixedArray(array, array.shape)
 
 
 def as_operand(value: Any) -> Operand:
@@ -123,15 +123,15 @@ def as_operand(value: Any) -> Operand:
     return value if isinstance(value, Operand) else constant(value)
 
 
-def first_of(operands: Iterable[Operand], kind: type[Kind]) -> Kind | None:
+def first_of(operands: Iterable[Operand], kind: type[Wanted]) -> Wanted | None:
     """The first operand of a kind, or None."""
     return next((operand for operand in operands if isinstance(operand, kind)), None)
 
 
-def held_or_unknown(name: str | None, shape: Sequence[int]) -> Held | Constant:
+def held_or_unknown(name: str | None, shape: Sequence[int]) -> Held | FixedArray:
     """An array of a model: the parameter of that name, or without a name a constant."""
     if name is None:
-        return Constant(None, tuple(shape))
+        return FixedArray(None, tuple(shape))
     return Held(frozenset([name]), shape=tuple(shape))
 
 

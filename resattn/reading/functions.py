@@ -68,14 +68,14 @@ def source_of(primitive: Primitive) -> Primitive | None:
     return sources.pop() if len(sources) == 1 else None
 
 
-def evaluate(primitive: Primitive, source: Primitive, x: np.ndarray) -> np.ndarray:
+def evaluate_primitive(primitive: Primitive, source: Primitive, x: np.ndarray) -> np.ndarray:
     """The values of a primitive where those of `source` are x."""
     if primitive is source:
         return x
     assert primitive.function is not None
     with np.errstate(all="ignore"):
         found: np.ndarray = primitive.function(
-            *(evaluate(given, source, x) for given in primitive.inputs)
+            *(evaluate_primitive(given, source, x) for given in primitive.inputs)
         )
     return found
 
@@ -105,7 +105,7 @@ def dominators(primitive: Primitive, source: Primitive) -> list[Primitive]:
 
 def recognize(primitive: Primitive, source: Primitive) -> str | None:
     """Which of RECOGNIZED a function is, or "a x + b"; None if it is none of these."""
-    y = np.asarray(evaluate(primitive, source, PROBES), float)
+    y = np.asarray(evaluate_primitive(primitive, source, PROBES), float)
     for name in RECOGNIZED:
         if np.allclose(y, FUNCTIONS[name](PROBES), rtol=1e-5, atol=1e-6):
             return name
@@ -121,4 +121,6 @@ def skip_identity(primitive: Primitive) -> Primitive:
     source = source_of(primitive)
     if source is None or source is primitive:
         return primitive
-    return source if np.allclose(evaluate(primitive, source, PROBES), PROBES) else primitive
+    return (
+        source if np.allclose(evaluate_primitive(primitive, source, PROBES), PROBES) else primitive
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resattn.reading.form import Constant, Held, Operand, Place, Values, constant
+from resattn.reading.form import FixedArray, Held, ImageValues, Operand, Place, constant
 from resattn.reading.machine import Machine
 from resattn.reading.tables import Table, elementwise, same
 from resattn.reading.windows import Window, pooling
@@ -54,7 +54,7 @@ def _out(e: Any) -> tuple[int, ...]:
 # Layers
 
 
-def _convolution(m: Machine, e: Any, x: Values, kernel: Held) -> Operand:
+def _convolution(m: Machine, e: Any, x: ImageValues, kernel: Held) -> Operand:
     p, numbers = e.params, e.params["dimension_numbers"]
     _, feature, *dims = numbers.lhs_spec
     outputs, _, *sides = numbers.rhs_spec
@@ -98,7 +98,7 @@ def _broadcast(m: Machine, e: Any, x: Operand) -> Operand:
     return m.broadcast(x, e.params["shape"], e.params["broadcast_dimensions"])
 
 
-def _pad(m: Machine, e: Any, x: Operand, fill: Constant) -> Operand:
+def _pad(m: Machine, e: Any, x: Operand, fill: FixedArray) -> Operand:
     assert fill.number is not None
     return m.pad(x, [(low, high) for low, high, _ in e.params["padding_config"]], fill.number)
 
@@ -122,15 +122,15 @@ def _gather(m: Machine, e: Any, x: Operand, where: Operand) -> Operand:
     sizes, numbers = e.params["slice_sizes"], e.params["dimension_numbers"]
     (dim,) = numbers.start_index_map
     taken = m.gather(x, where, dim)
-    if isinstance(taken, Constant):
-        return Constant(taken.value, _out(e))
+    if isinstance(taken, FixedArray):
+        return FixedArray(taken.value, _out(e))
     assert list(sizes) == [*x.shape[:dim], 1, *x.shape[dim + 1 :]]
     collapsed = [at for at in range(len(x.shape)) if at not in numbers.offset_dims]
     assert collapsed == [dim] or taken.shape[dim] == 1
     return m.reshape(taken, _out(e))
 
 
-def _iota(m: Machine, e: Any) -> Constant:
+def _iota(m: Machine, e: Any) -> FixedArray:
     shape, dim = e.params["shape"], e.params["dimension"]
     sizes = [size if at == dim else 1 for at, size in enumerate(shape)]
     return constant(np.broadcast_to(np.arange(shape[dim]).reshape(sizes), shape))
@@ -143,7 +143,7 @@ def _reduce(kind: str) -> Callable[..., Operand]:
     return lambda m, e, x: m.reduce(x, kind, e.params["axes"], keep=False)
 
 
-def _argmax(m: Machine, e: Any, x: Values) -> Operand:
+def _argmax(m: Machine, e: Any, x: ImageValues) -> Operand:
     (dim,) = e.params["axes"]
     return m.find_greatest(x, dim, keep=False)
 

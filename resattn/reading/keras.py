@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from resattn.reading.form import BATCH, CHANNELS_LAST, Values, held_or_unknown
+from resattn.reading.form import BATCH, CHANNELS_LAST, ImageValues, held_or_unknown
 from resattn.reading.jaxpr import read_jaxpr
 from resattn.reading.machine import Machine
 from resattn.reading.tf_graph import read_tf_graph
@@ -13,14 +13,14 @@ from resattn.reading.torch_export import read_export
 from weights.live import LiveModel, adapter
 
 
-def read_keras(machine: Machine, model: Any, size: tuple[int, int], training: bool) -> Values:
+def read_keras(machine: Machine, model: Any, size: tuple[int, int], training: bool) -> ImageValues:
     shape = (BATCH, *size, model.config.in_channels)
     return BACKENDS[adapter("tf").BACKEND](machine, model, shape, training)
 
 
 def _read_tensorflow(
     machine: Machine, model: Any, shape: tuple[int, ...], training: bool
-) -> Values:
+) -> ImageValues:
     tf = import_module("tensorflow")
     function = tf.function(lambda x: model(x, training=training), autograph=False)
     graph = function.get_concrete_function(tf.TensorSpec(shape, "float32")).graph
@@ -28,7 +28,7 @@ def _read_tensorflow(
     return read_tf_graph(machine, graph, names, machine.image(shape, CHANNELS_LAST))
 
 
-def _read_jax(machine: Machine, model: Any, shape: tuple[int, ...], training: bool) -> Values:
+def _read_jax(machine: Machine, model: Any, shape: tuple[int, ...], training: bool) -> ImageValues:
     jax, keras = import_module("jax"), import_module("keras")
     live = LiveModel.of(model).leaves
 
@@ -41,11 +41,13 @@ def _read_jax(machine: Machine, model: Any, shape: tuple[int, ...], training: bo
     jaxpr = jax.make_jaxpr(run)(arrays, jax.ShapeDtypeStruct(shape, "float32"))
     held = [held_or_unknown(name, leaf.shape) for name, leaf in live.items()]
     output, *_ = read_jaxpr(machine, jaxpr, [*held, machine.image(shape, CHANNELS_LAST)])
-    assert isinstance(output, Values)
+    assert isinstance(output, ImageValues)
     return output
 
 
-def _read_torch(machine: Machine, model: Any, shape: tuple[int, ...], training: bool) -> Values:
+def _read_torch(
+    machine: Machine, model: Any, shape: tuple[int, ...], training: bool
+) -> ImageValues:
     torch = import_module("torch")
     # torch.export takes Keras' parameters for constants; we know them by their addresses.
     names = {leaf.value.data_ptr(): name for name, leaf in LiveModel.of(model).leaves.items()}

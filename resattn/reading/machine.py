@@ -23,12 +23,12 @@ from resattn.reading.fixed import (
 )
 from resattn.reading.form import (
     Axis,
-    Constant,
+    FixedArray,
     Held,
+    ImageValues,
     Operand,
     Place,
     Primitive,
-    Values,
     as_operand,
     axes_of,
     axis_of,
@@ -55,7 +55,7 @@ class Machine:
     def compute(
         self,
         op: str,
-        inputs: Sequence[Values],
+        inputs: Sequence[ImageValues],
         held: Held | None = None,
         function: Callable[..., Any] | None = None,
         **settings: Any,
@@ -77,27 +77,27 @@ class Machine:
         self.primitives.append(found)
         return found
 
-    def _settle(self, x: Values) -> Values:
+    def _settle(self, x: ImageValues) -> ImageValues:
         """Records margins and strides that no convolution or pooling takes as an operation."""
         if not x.margins and not x.strides:
             return x
         producer = self._record("padding or thinning out", (x.producer,))
-        return Values(producer, tuple(axis_of("", size) for size in x.shape))
+        return ImageValues(producer, tuple(axis_of("", size) for size in x.shape))
 
-    def image(self, shape: Sequence[int], names: Sequence[str]) -> Values:
-        return Values(self.compute("image", ()), axes_of(names, shape))
+    def image(self, shape: Sequence[int], names: Sequence[str]) -> ImageValues:
+        return ImageValues(self.compute("image", ()), axes_of(names, shape))
 
     # Moves: they record nothing
 
     def transpose(self, x: Operand, order: Sequence[int]) -> Operand:
-        if not isinstance(x, Values):
+        if not isinstance(x, ImageValues):
             shape = [x.shape[old] for old in order]
             return move_fixed(x, lambda array: np.transpose(array, order), shape)
         dims = {old: new for new, old in enumerate(order)}
         return x.rearrange((x.axes[old] for old in order), dims)
 
     def reshape(self, x: Operand, shape: Sequence[int]) -> Operand:
-        if not isinstance(x, Values):
+        if not isinstance(x, ImageValues):
             return move_fixed(x, lambda array: np.reshape(array, shape), shape)
         if not x.margins and not x.strides:
             return replace(x, axes=regroup(x.axes, shape))
@@ -120,7 +120,7 @@ class Machine:
         for dim, size in zip(dims, x.shape, strict=True):
             sizes[dim] = size
         x = self.reshape(x, sizes)
-        if not isinstance(x, Values):
+        if not isinstance(x, ImageValues):
             return move_fixed(x, lambda array: np.broadcast_to(array, shape), shape)
         sides = zip(x.axes, x.shape, shape, strict=True)
         axes = (axis_of("", new) if old == 1 != new else axis for axis, old, new in sides)
@@ -128,7 +128,7 @@ class Machine:
 
     def pad(self, x: Operand, margins: Sequence[tuple[int, int]], fill: float | str) -> Operand:
         """margins: before and after, of every dim. fill: a number, or "around" for circular."""
-        if not isinstance(x, Values):
+        if not isinstance(x, ImageValues):
             return pad_fixed(x, margins, fill)
         word = fill if isinstance(fill, str) else "0" if fill == 0 else f"{fill:g}"
         new = {dim: (*margin, word) for dim, margin in enumerate(margins) if any(margin)}
@@ -145,7 +145,7 @@ class Machine:
         """`sizes` entries of each axis from `starts`, every n-th."""
         strides = [1] * len(sizes) if strides is None else strides
         sides = list(zip(starts, sizes, strides, strict=True))
-        if not isinstance(x, Values):
+        if not isinstance(x, ImageValues):
             key = tuple(slice(low, low + (size - 1) * step + 1, step) for low, size, step in sides)
             return move_fixed(x, lambda array: array[key], sizes)
         for dim, (start, size, stride) in enumerate(sides):
@@ -156,16 +156,16 @@ class Machine:
                 x = self._part(self._settle(x), dim, start, size)
         return x
 
-    def _part(self, x: Values, dim: int, start: int, size: int) -> Values:
+    def _part(self, x: ImageValues, dim: int, start: int, size: int) -> ImageValues:
         names = label_of(x.axes[dim]).split("+")  # of what was concatenated
         name = names[0] if start == 0 else names[-1]
         producer = self.compute(
             "part", [x], start=start, size=size, whole=x.shape[dim], axis=x.axes[dim]
         )
-        return Values(producer, _with_axis(x.axes, dim, axis_of(name, size)))
+        return ImageValues(producer, _with_axis(x.axes, dim, axis_of(name, size)))
 
     def concatenate(self, parts: Sequence[Operand], dim: int) -> Operand:
-        values = [part for part in parts if isinstance(part, Values)]
+        values = [part for part in parts if isinstance(part, ImageValues)]
         if not values:
             return concatenate_fixed(parts, dim)
         assert len(values) == len(parts), "values of the image beside others"
@@ -178,19 +178,19 @@ class Machine:
         crossed = any(names != others[0] for names in others)
         axis = axis_of(name, sum(x.shape[dim] for x in values))
         producer = self.compute("concatenate", values, crossed=crossed)
-        return Values(producer, _with_axis(values[0].axes, dim, axis))
+        return ImageValues(producer, _with_axis(values[0].axes, dim, axis))
 
     def gather(self, x: Operand, where: Operand, dim: int | None = None) -> Operand:
         """The values at the place of the greatest, or at constant positions along an axis."""
-        if isinstance(x, Constant):
+        if isinstance(x, FixedArray):
             return take_fixed(x, where, dim)
         if isinstance(where, Place):
-            assert isinstance(x, Values)
+            assert isinstance(x, ImageValues)
             assert x.producer is where.producer, "values are gathered by another's places"
             dims = [at for at, axis in enumerate(x.axes) if axis and axis == where.axis]
             return self.reduce(x, "maximum", dims)
         assert dim is not None
-        assert isinstance(where, Constant)
+        assert isinstance(where, FixedArray)
         assert where.value is not None
         return self._gather_at(x, where.value.reshape(-1), dim)
 
@@ -200,13 +200,13 @@ class Machine:
             return self.narrow(x, dim, int(positions[0]), 1)
         if np.array_equal(positions, np.arange(size)):
             return x
-        assert isinstance(x, Values)
+        assert isinstance(x, ImageValues)
         stretched = np.array_equal(positions, np.arange(count) * size // count)
         axis = axis_of(label_of(x.axes[dim]) if stretched else "", count)
         if stretched and x.producer.op == "nearest":
             x = replace(x, producer=x.producer.inputs[0])
         producer = self.compute("nearest" if stretched else "rearrangement", [x])
-        return Values(producer, _with_axis(x.axes, dim, axis))
+        return ImageValues(producer, _with_axis(x.axes, dim, axis))
 
     def narrow(self, x: Operand, dim: int, start: int, size: int) -> Operand:
         """A part of one axis."""
@@ -223,12 +223,12 @@ class Machine:
     def elementwise(self, name: str, *operands: Operand | float) -> Operand:
         """One of FUNCTIONS, value by value; shapes are broadcast as in NumPy."""
         given = [as_operand(operand) for operand in operands]
-        values = [x for x in given if isinstance(x, Values)]
+        values = [x for x in given if isinstance(x, ImageValues)]
         try:
             shape = np.broadcast_shapes(*(x.shape for x in given))
         except ValueError:  # only in a drawing: nothing else says whether it can be executed
             producer = self.compute(name, values, function=FUNCTIONS[name], crossed=True)
-            return Values(producer, values[0].axes)
+            return ImageValues(producer, values[0].axes)
         place = first_of(given, Place)
         if place is not None:
             return replace(place, shape=shape)
@@ -237,35 +237,35 @@ class Machine:
         return self._average(name, given) or self._elementwise(name, given, values, shape)
 
     def _elementwise(
-        self, name: str, given: list[Operand], values: list[Values], shape: tuple[int, ...]
-    ) -> Values:
+        self, name: str, given: list[Operand], values: list[ImageValues], shape: tuple[int, ...]
+    ) -> ImageValues:
         held = merge_held([x for x in given if isinstance(x, Held)])
-        numbers = [x.number for x in given if isinstance(x, Constant)]
+        numbers = [x.number for x in given if isinstance(x, FixedArray)]
         if name == "greater" and -np.inf in numbers:
             return values[0]
         axes, crossed = self._join_axes(values, shape)
         if None in numbers:
-            return Values(self.compute(f"{name} with fixed numbers", values, held), axes)
+            return ImageValues(self.compute(f"{name} with fixed numbers", values, held), axes)
         settings: dict[str, Any] = {"crossed": True} if crossed else {}
         if held:
             fixed = {number for number in numbers if number is not None}
             held = replace(held, numbers=held.numbers | fixed)
-            return Values(self.compute(name, values, held, **settings), axes)
+            return ImageValues(self.compute(name, values, held, **settings), axes)
         function = _with_numbers(FUNCTIONS[name], given)
-        return Values(self.compute(name, values, function=function, **settings), axes)
+        return ImageValues(self.compute(name, values, function=function, **settings), axes)
 
     def _join_axes(
-        self, values: Sequence[Values], shape: tuple[int, ...]
+        self, values: Sequence[ImageValues], shape: tuple[int, ...]
     ) -> tuple[tuple[Axis, ...], bool]:
         """The axes of a function of these values, and whether the values disagree on them."""
         wide = [self.broadcast(self._settle(x), shape) for x in values]
-        columns = list(zip(*(x.axes for x in wide if isinstance(x, Values)), strict=True))
+        columns = list(zip(*(x.axes for x in wide if isinstance(x, ImageValues)), strict=True))
         found = tuple(next(filter(is_named, axes), axes[0]) for axes in columns)
         return found, any(map(disagree, columns))
 
-    def _average(self, name: str, given: Sequence[Operand]) -> Values | None:
+    def _average(self, name: str, given: Sequence[Operand]) -> ImageValues | None:
         """The average that a sum is if it is divided by the number of its terms."""
-        x, by = first_of(given, Values), first_of(given, Constant)
+        x, by = first_of(given, ImageValues), first_of(given, FixedArray)
         if len(given) != 2 or x is None or by is None or name not in ("product", "quotient"):
             return None
         if name == "quotient" and given[0] is not x:
@@ -284,62 +284,62 @@ class Machine:
     def reduce(self, x: Operand, kind: str, dims: Sequence[int], keep: bool = True) -> Operand:
         """The "average", "maximum" or "total" over axes. keep: the reduced axes, with size 1."""
         left = [dim for dim in range(len(x.shape)) if keep or dim not in dims]
-        if not isinstance(x, Values):
+        if not isinstance(x, ImageValues):
             shape = tuple(1 if dim in dims else x.shape[dim] for dim in left)
-            return Constant(None, shape) if isinstance(x, Constant) else replace(x, shape=shape)
+            return FixedArray(None, shape) if isinstance(x, FixedArray) else replace(x, shape=shape)
         x = self._settle(x)
         over = tuple(x.axes[dim] for dim in dims if x.axes[dim])
         return self._reduce(x, kind, over, tuple(() if d in dims else x.axes[d] for d in left))
 
     def _reduce(
-        self, x: Values, kind: str, over: tuple[Axis, ...], left: tuple[Axis, ...]
-    ) -> Values:
+        self, x: ImageValues, kind: str, over: tuple[Axis, ...], left: tuple[Axis, ...]
+    ) -> ImageValues:
         inputs = x.producer.inputs
         if not over:
             return replace(x, axes=left)
         of_parts = any(axis[0][0] == "parts" for axis in over)
         if kind == "maximum" and of_parts and x.producer.op == "concatenate":
-            return Values(self._record("greater", inputs, function=np.maximum), left)
+            return ImageValues(self._record("greater", inputs, function=np.maximum), left)
         if x.producer.op == kind:  # over one axis and then over another is over both
             over = (*x.producer.settings["axes"], *over)
             x = replace(x, producer=inputs[0])
-        return Values(self.compute(kind, [x], axes=over), left)
+        return ImageValues(self.compute(kind, [x], axes=over), left)
 
-    def find_greatest(self, x: Values, dim: int, keep: bool) -> Place:
+    def find_greatest(self, x: ImageValues, dim: int, keep: bool) -> Place:
         x = self._settle(x)
         shape = [1 if at == dim else size for at, size in enumerate(x.shape) if keep or at != dim]
         return Place(skip_identity(x.producer), x.axes[dim], tuple(shape))
 
-    def softmax(self, x: Values) -> Values:
+    def softmax(self, x: ImageValues) -> ImageValues:
         return replace(x, producer=self.compute("softmax", [x]))
 
-    def norm(self, x: Values, kind: str, held: Held, eps: float) -> Values:
+    def norm(self, x: ImageValues, kind: str, held: Held, eps: float) -> ImageValues:
         """A "batch_norm" or "layer_norm" that is one primitive."""
         producer = self.compute(kind, [x], replace(held, numbers=frozenset([eps])))
         return replace(x, producer=producer)
 
-    def matrix_product(self, x: Operand, y: Operand, shape: Sequence[int]) -> Values:
+    def matrix_product(self, x: Operand, y: Operand, shape: Sequence[int]) -> ImageValues:
         """Over the last axis of x and the last but one of y; the axes before these are shared."""
-        assert isinstance(x, Values)
+        assert isinstance(x, ImageValues)
         if isinstance(y, Held):
             producer = self.compute("matrix_product", [x], y)
-            return Values(producer, (*x.axes[:-1], axis_of("channels", shape[-1])))
-        assert isinstance(y, Values)
+            return ImageValues(producer, (*x.axes[:-1], axis_of("channels", shape[-1])))
+        assert isinstance(y, ImageValues)
         crossed = disagree([x.axes[-1], y.axes[-2]])
         producer = self.compute("matrix_product", [x, y], crossed=crossed)
-        return Values(producer, (*x.axes[:-1], y.axes[-1]))
+        return ImageValues(producer, (*x.axes[:-1], y.axes[-1]))
 
     # Windows
 
     def convolution(
         self,
-        x: Values,
+        x: ImageValues,
         kernel: Held,
         window: Window,
         outputs: int,
         feature: int,
         groups: int = 1,
-    ) -> Values:
+    ) -> ImageValues:
         """outputs: how many channels it computes. feature: the dim of x that is the channels."""
         along = [label_of(x.axes[dim]) for dim in window.dims if x.axes[dim]]
         window = replace(window.absorb(x), along=along)
@@ -348,18 +348,18 @@ class Machine:
         depthwise = groups == x.shape[feature] == outputs and groups > 1
         op = "depthwise convolution" if depthwise else "convolution"
         producer = self._record(op, (x.producer,), kernel, settings={"window": window})
-        return Values(producer, tuple(axes))
+        return ImageValues(producer, tuple(axes))
 
     def pool(self, x: Operand, kind: str, window: Window) -> Operand:
         """kind: "max_pool", "window total", "window average" or "average_around".
 
         The last is the average of those pixels of a window that are in the image.
         """
-        if not isinstance(x, Values):
-            assert isinstance(x, Constant)
+        if not isinstance(x, ImageValues):
+            assert isinstance(x, FixedArray)
             assert x.value is not None
             found = pool_array(x.value, kind, window)
-            return Constant(found, found.shape)
+            return FixedArray(found, found.shape)
         window = window.absorb(x)
         if kind == "max_pool":
             # Padding with -inf is no padding to a maximum; padding with 0 is.
@@ -367,7 +367,7 @@ class Machine:
             window = replace(window, fill=fill)
         settings = {"window": window, "shape": tuple(map(size_of, x.axes))}
         producer = self._record(kind, (x.producer,), settings=settings)
-        return Values(producer, tuple(window.slide(x.axes)))
+        return ImageValues(producer, tuple(window.slide(x.axes)))
 
 
 def _with_axis(axes: tuple[Axis, ...], dim: int, axis: Axis) -> tuple[Axis, ...]:
@@ -376,7 +376,7 @@ def _with_axis(axes: tuple[Axis, ...], dim: int, axis: Axis) -> tuple[Axis, ...]
 
 def _with_numbers(function: Callable[..., Any], operands: list[Operand]) -> Callable[..., Any]:
     """A function of the values alone, with the numbers among the operands put in."""
-    slots = [operand.number if isinstance(operand, Constant) else None for operand in operands]
+    slots = [operand.number if isinstance(operand, FixedArray) else None for operand in operands]
 
     def applied(*arrays: Any) -> Any:
         rest = iter(arrays)

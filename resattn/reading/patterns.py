@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from resattn.reading.form import Primitive
-from resattn.reading.functions import PROBES, evaluate, source_of
+from resattn.reading.functions import PROBES, evaluate_primitive, source_of
 
 
 def softmax_input(quotient: Primitive) -> Primitive | None:
@@ -39,7 +39,7 @@ def standardized(quotient: Primitive) -> tuple[Primitive, float] | None:
     if mean.inputs != (x,) or not same_axes or not _is_square(squares, centred):
         return None
     at = np.array([0.0, 1.0, 4.0])
-    roots = evaluate(divisor, variance, at)
+    roots = evaluate_primitive(divisor, variance, at)
     eps = float(roots[0] ** 2)
     return (x, eps) if np.allclose(roots, np.sqrt(at + eps)) else None
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from resattn.reading.form import BATCH, CHANNELS_FIRST, Values
+from resattn.reading.form import BATCH, CHANNELS_FIRST, ImageValues
 from resattn.reading.machine import Machine
 from resattn.reading.torch_export import read_export
 from weights.live import LiveModel, adapter
 
 
-def read_pytorch(machine: Machine, model: Any, size: tuple[int, int], training: bool) -> Values:
+def read_pytorch(
+    machine: Machine, model: Any, size: tuple[int, int], training: bool
+) -> ImageValues:
     torch = import_module("torch")
     shape = (BATCH, model.config.in_channels, *size)
     adapter("torch").set_training(model, training)

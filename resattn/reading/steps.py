@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from resattn.reading.form import Held, Primitive, Values, label_of, merge_held
+from resattn.reading.form import Held, ImageValues, Primitive, label_of, merge_held
 from resattn.reading.functions import (
     FUNCTIONS,
     RECOGNIZED,
     UNORDERED,
     dominators,
-    evaluate,
+    evaluate_primitive,
     recognize,
     source_of,
 )
@@ -31,7 +31,7 @@ MODULE_KINDS = {
 
 
 @dataclass(eq=False)
-class Step:
+class CommonStep:
     """An operation in the common form.
 
     kind: what it computes, in words that are the same for equal steps. number: its position in the
@@ -42,7 +42,7 @@ class Step:
     """
 
     kind: str
-    inputs: tuple[Step, ...]
+    inputs: tuple[CommonStep, ...]
     number: int
     name: str = ""
     module: str = ""
@@ -62,7 +62,7 @@ class Step:
         return f"{self.kind}{name}" + (f" of {inputs}" if inputs else "")
 
 
-def normalize(output: Values, modules: Mapping[str, str]) -> list[Step]:
+def normalize(output: ImageValues, modules: Mapping[str, str]) -> list[CommonStep]:
     """The steps that lead to `output`, in the order of execution.
 
     modules: the module of each parameter, by the parameter's name.
@@ -75,12 +75,12 @@ def normalize(output: Values, modules: Mapping[str, str]) -> list[Step]:
     return sorted(_reachable(normalizer.step(output.producer)), key=lambda step: step.number)
 
 
-Node = TypeVar("Node", Primitive, Step)
+AnyStep = TypeVar("AnyStep", Primitive, CommonStep)
 
 
-def _reachable(last: Node) -> list[Node]:
+def _reachable(last: AnyStep) -> list[AnyStep]:
     """`last` and everything that it is computed from, each before its inputs."""
-    found: dict[int, Node] = {}
+    found: dict[int, AnyStep] = {}
     waiting = [last]
     while waiting:
         node = waiting.pop()
@@ -95,19 +95,19 @@ class _Normalizer:
 
     def __init__(self, primitives: Sequence[Primitive], modules: Mapping[str, str]):
         self.modules = modules
-        self.known: dict[Primitive, Step] = {}
+        self.known: dict[Primitive, CommonStep] = {}
         self.starts: dict[tuple[Primitive, int], set[int]] = {}  # of the parts of one whole
         for primitive in primitives:
             if primitive.op == "part":
                 whole = (primitive.inputs[0], primitive.settings["whole"])
                 self.starts.setdefault(whole, set()).add(primitive.settings["start"])
 
-    def step(self, primitive: Primitive) -> Step:
+    def step(self, primitive: Primitive) -> CommonStep:
         if primitive not in self.known:
             self.known[primitive] = self._step(primitive)
         return self.known[primitive]
 
-    def _step(self, primitive: Primitive) -> Step:
+    def _step(self, primitive: Primitive) -> CommonStep:
         if primitive.held is not None:
             return self._step_of_module(primitive, primitive.held)
         if primitive.function is not None:
@@ -118,9 +118,9 @@ class _Normalizer:
         inputs = self._inputs(primitive)
         if primitive.op == "rearrangement" and inputs[0].module:
             return _extend(inputs[0], primitive)
-        return Step(self._describe(primitive), inputs, primitive.number, primitive.name)
+        return CommonStep(self._describe(primitive), inputs, primitive.number, primitive.name)
 
-    def _inputs(self, primitive: Primitive) -> tuple[Step, ...]:
+    def _inputs(self, primitive: Primitive) -> tuple[CommonStep, ...]:
         return tuple(map(self.step, primitive.inputs))
 
     def _describe(self, primitive: Primitive) -> str:
@@ -135,53 +135,53 @@ class _Normalizer:
 
     # Functions of one value
 
-    def _step_of_function(self, primitive: Primitive, source: Primitive) -> Step:
+    def _step_of_function(self, primitive: Primitive, source: Primitive) -> CommonStep:
         """The last of the recognized functions and a x + b that this function is made of."""
         path = [source, *dominators(primitive, source)]
         step, at, a, b = self.step(source), 0, 1.0, 0.0
         while at < len(path) - 1:
             to, kind = _next_function(path, at)
             if kind == "a x + b":
-                low, high = evaluate(path[to], path[at], np.array([0.0, 1.0]))
+                low, high = evaluate_primitive(path[to], path[at], np.array([0.0, 1.0]))
                 a, b = a * (high - low), b * (high - low) + low
             else:
                 step = _linear(step, a, b, path[at])
                 kind = kind or f"{path[to].op} (unknown)"
-                step, a, b = Step(kind, (step,), path[to].number, path[to].name), 1.0, 0.0
+                step, a, b = CommonStep(kind, (step,), path[to].number, path[to].name), 1.0, 0.0
             at = to
         return _linear(step, a, b, primitive)
 
     # Functions of several values
 
-    def _step_of_several(self, primitive: Primitive) -> Step:
+    def _step_of_several(self, primitive: Primitive) -> CommonStep:
         found = self._step_of_pattern(primitive)
         if found is not None:
             return found
         inputs = self._inputs(primitive)
         if primitive.op not in FUNCTIONS or primitive.op in ("choice", "is greater"):
-            return Step(f"{primitive.op} (unknown)", inputs, primitive.number)
+            return CommonStep(f"{primitive.op} (unknown)", inputs, primitive.number)
         if primitive.op == "sum" and inputs[0].module and _belong_together(inputs):
             return _extend(inputs[0], primitive, inputs[1:])
-        return Step(self._describe(primitive), inputs, primitive.number, primitive.name)
+        return CommonStep(self._describe(primitive), inputs, primitive.number, primitive.name)
 
-    def _step_of_pattern(self, primitive: Primitive) -> Step | None:
+    def _step_of_pattern(self, primitive: Primitive) -> CommonStep | None:
         x = softmax_input(primitive)
         if x is not None:
-            return Step("softmax", (self.step(x),), primitive.number)
+            return CommonStep("softmax", (self.step(x),), primitive.number)
         centred = standardized(primitive)
         if centred is not None:
             x, eps = centred
             kind = f"standardised, eps {eps:.3g}"
-            return Step(kind, (self.step(x),), primitive.number, eps=eps)
+            return CommonStep(kind, (self.step(x),), primitive.number, eps=eps)
         greater = greater_inputs(primitive)
         if greater is not None:
             inputs = tuple(map(self.step, greater))
-            return Step("greater", inputs, primitive.number, primitive.name)
+            return CommonStep("greater", inputs, primitive.number, primitive.name)
         return None
 
     # Modules
 
-    def _step_of_module(self, primitive: Primitive, held: Held) -> Step:
+    def _step_of_module(self, primitive: Primitive, held: Held) -> CommonStep:
         module = " and ".join(sorted({self.modules[name] for name in held.names}))
         inputs = self._inputs(primitive)
         first = inputs[0] if len(inputs) == 1 else None
@@ -212,16 +212,16 @@ def _next_function(path: Sequence[Primitive], at: int) -> tuple[int, str | None]
     return at + 1, recognize(path[at + 1], path[at])
 
 
-def _linear(step: Step, a: float, b: float, primitive: Primitive) -> Step:
+def _linear(step: CommonStep, a: float, b: float, primitive: Primitive) -> CommonStep:
     """a x + b of a step, or the step itself if that changes nothing."""
     if np.isclose(a, 1, rtol=1e-6) and abs(b) < 1e-12:
         return step
     slope = "x" if np.isclose(a, 1, rtol=1e-6) else f"{a:.5g} x"
     kind = slope + (f" + {b:.5g}" if abs(b) > 1e-12 else "")
-    return Step(kind, (step,), primitive.number, primitive.name)
+    return CommonStep(kind, (step,), primitive.number, primitive.name)
 
 
-def _belong_together(steps: Sequence[Step]) -> bool:
+def _belong_together(steps: Sequence[CommonStep]) -> bool:
     """Whether these are of one module and of the same inputs, each with parameters of its own."""
     held = [name for step in steps for name in (step.held.names if step.held else ())]
     modules, inputs = {step.module for step in steps}, {step.inputs for step in steps}
@@ -229,15 +229,17 @@ def _belong_together(steps: Sequence[Step]) -> bool:
 
 
 def _module_step(
-    module: str, what: str, inputs: tuple[Step, ...], primitive: Primitive, held: Held
-) -> Step:
+    module: str, what: str, inputs: tuple[CommonStep, ...], primitive: Primitive, held: Held
+) -> CommonStep:
     leaves = ", ".join(sorted(name.rsplit(".", 1)[-1] for name in held.names))
     numbers = "".join(f", {number:.3g}" for number in sorted(held.numbers))
     kind = f"{module}: {what} with {leaves}{numbers}"
-    return Step(kind, inputs, primitive.number, primitive.name, module, what, held)
+    return CommonStep(kind, inputs, primitive.number, primitive.name, module, what, held)
 
 
-def _extend(step: Step, primitive: Primitive, others: Sequence[Step] = ()) -> Step:
+def _extend(
+    step: CommonStep, primitive: Primitive, others: Sequence[CommonStep] = ()
+) -> CommonStep:
     """The operation of a module with another primitive, and with other steps of that module."""
     inputs = list(step.inputs)
     inputs += [given for other in others for given in other.inputs if given not in inputs]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from resattn.reading.form import Constant, Held, Operand, Place, Values, constant
+from resattn.reading.form import FixedArray, Held, ImageValues, Operand, Place, constant
 from resattn.reading.machine import Machine
 from resattn.reading.tables import Table, elementwise, same
 from resattn.reading.windows import Window, pooling, symmetric
@@ -17,18 +17,20 @@ from resattn.reading.windows import Window, pooling, symmetric
 NO_PADDING = symmetric((0, 0))
 
 
-def read_tf_graph(machine: Machine, graph: Any, names: Mapping[int, str], image: Values) -> Values:
+def read_tf_graph(
+    machine: Machine, graph: Any, names: Mapping[int, str], image: ImageValues
+) -> ImageValues:
     """The output of a function of the image. names: of parameters, by the ids of their handles."""
     values: dict[str, Any] = {graph.inputs[0].name: image}
     for outside, inside in graph.captures:
         name = names.get(id(outside))
-        values[inside.name] = Constant(None) if name is None else Held(frozenset([name]))
+        values[inside.name] = FixedArray(None) if name is None else Held(frozenset([name]))
     for operation in graph.get_operations():
         if operation.type != "Placeholder" and operation.outputs:
             inputs = [values[given.name] for given in operation.inputs]
             result = PRIMITIVES[operation.type](machine, operation, *inputs)
             values[operation.outputs[0].name] = result
-    output: Values = values[graph.outputs[0].name]
+    output: ImageValues = values[graph.outputs[0].name]
     return output
 
 
@@ -44,19 +46,19 @@ def _assert_plain(o: Any) -> None:
 # Constants and parameters
 
 
-def _constant(m: Machine, o: Any, *_: Any) -> Constant:
+def _constant(m: Machine, o: Any, *_: Any) -> FixedArray:
     value = import_module("tensorflow").get_static_value(o.outputs[0])
-    return Constant(None, _out(o)) if value is None else constant(value)
+    return FixedArray(None, _out(o)) if value is None else constant(value)
 
 
 def _read_variable(m: Machine, o: Any, x: Operand) -> Operand:
-    return Held(x.names, shape=_out(o)) if isinstance(x, Held) else Constant(None, _out(o))
+    return Held(x.names, shape=_out(o)) if isinstance(x, Held) else FixedArray(None, _out(o))
 
 
 # Layers
 
 
-def _convolution(m: Machine, o: Any, x: Values, kernel: Held) -> Operand:
+def _convolution(m: Machine, o: Any, x: ImageValues, kernel: Held) -> Operand:
     _assert_plain(o)
     *size, inputs, outputs = kernel.shape
     strides, dilations = list(o.get_attr("strides"))[1:3], list(o.get_attr("dilations"))[1:3]
@@ -76,7 +78,7 @@ def _is_1d(o: Any) -> bool:
     return all(given.op.type == "ExpandDims" for given in o.inputs)
 
 
-def _space_to_batch(m: Machine, o: Any, x: Values, block: Constant, padding: Any) -> Operand:
+def _space_to_batch(m: Machine, o: Any, x: ImageValues, block: FixedArray, padding: Any) -> Operand:
     """TensorFlow dilates a convolution by taking its pixels apart before it."""
     assert block.value is not None
     return replace(x, dilation=tuple(map(int, block.value)))
@@ -101,23 +103,23 @@ def _pool(kind: str) -> Callable[..., Operand]:
 
 
 def _reduce(kind: str) -> Callable[..., Operand]:
-    def reduce(m: Machine, o: Any, x: Operand, axes: Constant) -> Operand:
+    def reduce(m: Machine, o: Any, x: Operand, axes: FixedArray) -> Operand:
         dims = [int(axis) % len(x.shape) for axis in np.ravel(_value(axes))]
         return m.reduce(x, kind, dims, o.get_attr("keep_dims"))
 
     return reduce
 
 
-def _argmax(m: Machine, o: Any, x: Values, axis: Constant) -> Operand:
+def _argmax(m: Machine, o: Any, x: ImageValues, axis: FixedArray) -> Operand:
     return m.find_greatest(x, _dim(axis, x), keep=False)
 
 
-def _value(x: Constant) -> np.ndarray:
+def _value(x: FixedArray) -> np.ndarray:
     assert x.value is not None
     return x.value
 
 
-def _dim(axis: Constant, x: Operand) -> int:
+def _dim(axis: FixedArray, x: Operand) -> int:
     return int(_value(axis)) % len(x.shape)
 
 
@@ -129,14 +131,14 @@ def _reshape(m: Machine, o: Any, x: Operand, *_: Any) -> Operand:
 
 
 def _pad(
-    m: Machine, o: Any, x: Operand, margins: Constant, fill: Constant | None = None
+    m: Machine, o: Any, x: Operand, margins: FixedArray, fill: FixedArray | None = None
 ) -> Operand:
     number = 0.0 if fill is None else fill.number
     assert number is not None
     return m.pad(x, [(int(before), int(after)) for before, after in _value(margins)], number)
 
 
-def _gather(m: Machine, o: Any, x: Operand, where: Operand, axis: Constant) -> Operand:
+def _gather(m: Machine, o: Any, x: Operand, where: Operand, axis: FixedArray) -> Operand:
     return m.gather(x, where) if isinstance(where, Place) else m.gather(x, where, _dim(axis, x))
 
 
@@ -146,13 +148,13 @@ def _concatenate(m: Machine, o: Any, *operands: Any) -> Operand:
 
 
 def _stack(m: Machine, o: Any, *parts: Operand) -> Operand:
-    if not any(isinstance(part, Values) for part in parts):
+    if not any(isinstance(part, ImageValues) for part in parts):
         return _constant(m, o)
     return m.stack(parts, o.get_attr("axis") % len(_out(o)))
 
 
 def _slice(
-    m: Machine, o: Any, x: Operand, begin: Constant, end: Constant, stride: Constant
+    m: Machine, o: Any, x: Operand, begin: FixedArray, end: FixedArray, stride: FixedArray
 ) -> Operand:
     if isinstance(x, Held):
         return replace(x, shape=_out(o))
@@ -189,11 +191,11 @@ def _span(key: slice, size: int) -> tuple[int, int, int]:
     return start, len(range(start, stop, stride)), stride
 
 
-def _transpose(m: Machine, o: Any, x: Operand, order: Constant) -> Operand:
+def _transpose(m: Machine, o: Any, x: Operand, order: FixedArray) -> Operand:
     return m.transpose(x, [int(dim) for dim in _value(order)])
 
 
-def _range(m: Machine, o: Any, start: Constant, stop: Constant, step: Constant) -> Constant:
+def _range(m: Machine, o: Any, start: FixedArray, stop: FixedArray, step: FixedArray) -> FixedArray:
     return constant(np.arange(*(_value(limit).item() for limit in (start, stop, step))))
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from resattn.reading.form import Held, Operand, Values, constant, held_or_unknown
+from resattn.reading.form import Held, ImageValues, Operand, constant, held_or_unknown
 from resattn.reading.machine import Machine
 from resattn.reading.tables import Table, elementwise, same
 from resattn.reading.windows import Window, pooling, symmetric
 
 
 def read_export(
-    machine: Machine, exported: Any, owners: Mapping[str, str], image: Values
-) -> Values:
+    machine: Machine, exported: Any, owners: Mapping[str, str], image: ImageValues
+) -> ImageValues:
     """The output of an exported program.
 
     owners: the canonical names of parameters, by the names that the program has for them. Inputs
@@ -36,7 +36,7 @@ def read_export(
             own = own_names.get(node.name)
             values[node] = image if own is None else _input(node, own, owners, exported.constants)
         elif node.op == "output":
-            output: Values = operand(node.args[0])[-1]  # the new statistics come before it
+            output: ImageValues = operand(node.args[0])[-1]  # the new statistics come before it
             return output
         else:
             name = getattr(node.target, "__name__", str(node.target)).split(".")[0]
@@ -75,7 +75,7 @@ def _each(value: Any, count: int) -> tuple[int, ...]:
 def _convolution(
     m: Machine,
     node: Any,
-    x: Values,
+    x: ImageValues,
     kernel: Held,
     bias: Held | None = None,
     stride: Any = 1,
@@ -92,25 +92,27 @@ def _convolution(
     return m.elementwise("sum", y, m.reshape(bias, (outputs, *(1 for _ in size))))
 
 
-def _batch_norm(m: Machine, node: Any, x: Values, *rest: Any) -> Operand:
+def _batch_norm(m: Machine, node: Any, x: ImageValues, *rest: Any) -> Operand:
     *held, _training, _momentum, eps, _cudnn = rest
     names = frozenset[str]().union(*(one.names for one in held if one is not None))
     return m.norm(x, "batch_norm", Held(names), eps)
 
 
 def _layer_norm(
-    m: Machine, node: Any, x: Values, shape: Any, weight: Held, bias: Held, eps: float, *_: Any
+    m: Machine, node: Any, x: ImageValues, shape: Any, weight: Held, bias: Held, eps: float, *_: Any
 ) -> Operand:
     return m.norm(x, "layer_norm", Held(weight.names | bias.names), eps)
 
 
-def _linear(m: Machine, node: Any, x: Values, weight: Held, bias: Held | None = None) -> Operand:
+def _linear(
+    m: Machine, node: Any, x: ImageValues, weight: Held, bias: Held | None = None
+) -> Operand:
     y = m.matrix_product(x, m.transpose(weight, (1, 0)), _shape(node))
     return y if bias is None else m.elementwise("sum", y, bias)
 
 
 def _maximum_pooling(
-    m: Machine, node: Any, x: Values, size: Any, stride: Any, padding: Any = 0, *_: Any
+    m: Machine, node: Any, x: ImageValues, size: Any, stride: Any, padding: Any = 0, *_: Any
 ) -> Operand:
     size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
     return m.pool(x, "max_pool", pooling((2, 3), size, stride, symmetric(padding)))
@@ -119,7 +121,7 @@ def _maximum_pooling(
 def _average_pooling(
     m: Machine,
     node: Any,
-    x: Values,
+    x: ImageValues,
     size: Any,
     stride: Any,
     padding: Any,
@@ -199,7 +201,7 @@ def _maximum(m: Machine, node: Any, x: Operand, dim: int, keep: bool = False) ->
     return m.reduce(x, "maximum", [dim % len(x.shape)], keep), None
 
 
-def _argmax(m: Machine, node: Any, x: Values, dim: int, keep: bool = False) -> Operand:
+def _argmax(m: Machine, node: Any, x: ImageValues, dim: int, keep: bool = False) -> Operand:
     return m.find_greatest(x, dim % len(x.shape), keep)
 
 

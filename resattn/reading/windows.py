@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from resattn.reading.form import Axis, Constant, Primitive, Values, axis_of, label_of, size_of
+from resattn.reading.form import (
+    Axis,
+    FixedArray,
+    ImageValues,
+    Primitive,
+    axis_of,
+    label_of,
+    size_of,
+)
 
 REDUCTIONS: dict[str, Callable[..., Any]] = {"window total": np.sum, "window average": np.mean}
 
@@ -31,7 +39,7 @@ class Window:
     fill: str = ""
     along: Sequence[str] = ()
 
-    def absorb(self, x: Values) -> Window:
+    def absorb(self, x: ImageValues) -> Window:
         """This window with the margins, strides and dilation that were prepared for it in x."""
         assert {*x.margins, *x.strides} <= {*self.dims}
         margins = [x.margins.get(dim, (0, 0, "")) for dim in self.dims]
@@ -111,7 +119,7 @@ def pool_array(x: np.ndarray, kind: str, window: Window) -> np.ndarray:
     return np.asarray(REDUCTIONS[kind](windows[kept], axis=last))
 
 
-def average_by(total: Primitive, divisor: Constant) -> str | None:
+def average_by(total: Primitive, divisor: FixedArray) -> str | None:
     """Which average a window's total or average is when it is divided; None if it is none.
 
     "average_around" is the average of those pixels that are in the image.
@@ -123,7 +131,7 @@ def average_by(total: Primitive, divisor: Constant) -> str | None:
     return None
 
 
-def _counts_pixels(total: Primitive, divisor: Constant) -> bool:
+def _counts_pixels(total: Primitive, divisor: FixedArray) -> bool:
     """Whether a divisor is the number (for an average, the part) of the pixels in each window that
     are in the image.
     """
@@ -143,7 +151,7 @@ def _varying(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def wrap_around(parts: Sequence[Values], dim: int) -> Values | None:
+def wrap_around(parts: Sequence[ImageValues], dim: int) -> ImageValues | None:
     """Values between their own end and their own beginning: they are padded all around."""
     wholes = [at for at, part in enumerate(parts) if part.producer.op != "part"]
     if len(wholes) != 1 or len(parts) == 1:

@@ -35,7 +35,7 @@ Changes = Mapping[str, Change]  # by stage
 Candidate = tuple[str, str, Changes]  # the cause's name, its words, and what it changes
 
 # Mistakes that people make together. Only these are tried in pairs where stages were not recorded.
-COMMON = (
+COMMON_MISTAKES = (
     "SAME padding",
     "batch norm eps",
     "train or evaluation mode",
@@ -254,7 +254,7 @@ class Judge:
             here = find_explanations(spec, inputs, self._values[name], self._limit)
             found += [each for each in here if each.cause not in known]
         if not found and isinstance(self.config, BlockConfig):
-            common = [each for each in (*everywhere, *somewhere) if each[0] in COMMON]
+            common = [each for each in (*everywhere, *somewhere) if each[0] in COMMON_MISTAKES]
             pairs = (
                 (f"{a[0]} and {b[0]}", f"{a[1]}; {b[1]}", {**a[2], **b[2]})
                 for a, b in combinations(common, 2)

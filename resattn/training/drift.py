@@ -11,7 +11,7 @@ import numpy as np
 
 from resattn.checking.backends import Backend, backends, precise
 from resattn.checking.crosscheck import ORACLE
-from resattn.checking.tolerances import TRAINING
+from resattn.checking.tolerances import TRAINING_TOLERANCE
 from resattn.oracle.training import ReferenceTrainer
 from resattn.training.trainer import Trainer
 from weights import difference, schema
@@ -88,7 +88,7 @@ class Trajectory:
         there is no limit.
         """
         judged = [each.relative for each in self.points if each.quantity in JUDGED]
-        return bool(judged) and (self.dtype != "float64" or max(judged) <= TRAINING)
+        return bool(judged) and (self.dtype != "float64" or max(judged) <= TRAINING_TOLERANCE)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: the curves by quantity and pair, and the worst points."""
@@ -139,8 +139,8 @@ class Trajectory:
         if self.dtype == "float64":
             lines += [
                 "",
-                f"  {'within' if self.ok else 'OVER'} the limit {TRAINING:.0e} for parameters, "
-                "statistics, moments",
+                f"  {'within' if self.ok else 'OVER'} the limit {TRAINING_TOLERANCE:.0e} for "
+                "parameters, statistics, moments",
             ]
         return lines
 

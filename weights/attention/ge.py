@@ -6,7 +6,13 @@ from weights.attention.kinds import Kind, hidden_width
 from weights.checks import Pair, at_least, batch_norm_numbers, check_map, one_of, pair_of, truth
 from weights.errors import ArgumentError
 from weights.operations import Builder
-from weights.parameters import Parameters, batch_norm, convolution, depthwise, within
+from weights.parameters import (
+    Parameters,
+    batch_norm_parameters,
+    convolution_parameters,
+    depthwise_parameters,
+    within,
+)
 
 
 def gathered_steps(gather: str, extent: int | None) -> int:
@@ -67,11 +73,14 @@ def gather_excite(
         parameter
         for number, kernel in enumerate(kernels, start=1)
         for parameter in (
-            *depthwise(f"conv{number}", channels, kernel),
-            *batch_norm(f"norm{number}", channels),
+            *depthwise_parameters(f"conv{number}", channels, kernel),
+            *batch_norm_parameters(f"norm{number}", channels),
         )
     )
-    layers = (*convolution("fc1", channels, hidden), *convolution("fc2", hidden, channels))
+    layers = (
+        *convolution_parameters("fc1", channels, hidden),
+        *convolution_parameters("fc2", hidden, channels),
+    )
     return (*within("gather", tuple(gathered)), *(within("mlp", layers) if mlp else ()))
 
 

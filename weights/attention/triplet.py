@@ -4,7 +4,7 @@ from weights.attention.cbam import pool_channels, spatial_gate
 from weights.attention.kinds import Kind
 from weights.checks import batch_norm_numbers, odd, truth
 from weights.operations import CHANNELS, COLS, ROWS, Builder
-from weights.parameters import Parameters, batch_norm, convolution, within
+from weights.parameters import Parameters, batch_norm_parameters, convolution_parameters, within
 
 
 def triplet(
@@ -20,7 +20,10 @@ def triplet(
     size = odd("kernel_size", kernel_size)
     truth("spatial", spatial)
     batch_norm_numbers(bn_eps, bn_decay)
-    gate = (*convolution("conv", 2, 1, (size, size), bias=False), *batch_norm("bn", 1))
+    gate = (
+        *convolution_parameters("conv", 2, 1, (size, size), bias=False),
+        *batch_norm_parameters("bn", 1),
+    )
     return tuple(
         parameter
         for branch in ("cw", "hc", *(("hw",) if spatial else ()))

@@ -28,14 +28,14 @@ from weights.live import LiveModel
 from weights.parameters import Parameters
 from weights.schema import schema
 
-FORMATS = {
+FILE_FORMATS = {
     ".safetensors": safetensors,
     ".npz": npz,
     ".pt": pytorch,
     ".pth": pytorch,
     ".th": pytorch,
 }
-READABLE = tuple(FORMATS)
+READABLE = tuple(FILE_FORMATS)
 WRITABLE = (*READABLE, ".keras")
 
 
@@ -64,7 +64,7 @@ def write(path: str | os.PathLike[str], config: Config, arrays: Mapping[str, np.
     if suffix == ".keras":
         keras.write(target, config, arrays)
     else:
-        FORMATS[suffix].write(target, config.to_json(), arrays)
+        FILE_FORMATS[suffix].write(target, config.to_json(), arrays)
 
 
 def read(
@@ -81,7 +81,7 @@ def read(
     """
     source = Path(path)
     suffix = _suffix(source, READABLE, "read")
-    text, arrays = FORMATS[suffix].read(existing(source))
+    text, arrays = FILE_FORMATS[suffix].read(existing(source))
     if text is not None:
         held = config_from_json(text, f"the config in {source.name}")
         if config is not None and config != held:

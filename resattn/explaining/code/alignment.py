@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from resattn.explaining.code.matching import Match, Operations, match
-from resattn.explaining.code.members import Absent, Candidate, Chain, Members, Opened
+from resattn.explaining.code.members import Absent, Container, Member, Members, Opened
 from resattn.explaining.code.source import Definition, Forward, Package, package_of
 from resattn.explaining.names import name_within
 from weights.graph import Graph
@@ -131,7 +131,7 @@ class _Aligner:
             self.alignment.places[scope, number] = next(filter(None, choices))
 
     def open_best(
-        self, candidates: Sequence[Candidate], path: str, operations: Operations, place: str
+        self, candidates: Sequence[Member], path: str, operations: Operations, place: str
     ) -> None:
         """Opens the module at a path: of all that it may be, the one that fits the operations."""
         chosen = max(candidates, key=lambda each: self.fit(each, path, operations), default=None)
@@ -139,13 +139,13 @@ class _Aligner:
             _, made = self.match(chosen.definition, path, operations)
             if operations or not made.calls:  # a method that computes something has operations
                 self.open(chosen.definition, path, operations, place)
-        elif isinstance(chosen, Chain):
+        elif isinstance(chosen, Container):
             names = dict.fromkeys(_first_part(each.name, path) for each in operations)
             for name in names:
                 own = [each for each in operations if _first_part(each.name, path) == name]
                 self.open_best(chosen.item(name), f"{path}.{name}", own, place)
 
-    def fit(self, candidate: Candidate, path: str, operations: Operations) -> tuple[int, int]:
+    def fit(self, candidate: Member, path: str, operations: Operations) -> tuple[int, int]:
         """How many operations a candidate computes, and minus the number of its idle calls."""
         if isinstance(candidate, Absent):
             return 0, 0

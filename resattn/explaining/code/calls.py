@@ -14,7 +14,7 @@ from resattn.explaining.code.members import (
 from resattn.explaining.code.source import Definition, Forward, Function
 
 # The kinds of operations that an operator can be.
-OPERATORS: dict[type[ast.operator], frozenset[str]] = {
+OPERATOR_KINDS: dict[type[ast.operator], frozenset[str]] = {
     ast.Add: frozenset({"sum", "affine"}),
     ast.Sub: frozenset({"difference", "affine"}),
     ast.Mult: frozenset({"product", "affine", "square", "bessel"}),
@@ -132,8 +132,8 @@ class _Reader:
         self.turns = turns
 
     def operator(self, operator: ast.operator) -> Iterator[Call]:
-        if type(operator) in OPERATORS:
-            yield Call(self.line, names=OPERATORS[type(operator)])
+        if type(operator) in OPERATOR_KINDS:
+            yield Call(self.line, names=OPERATOR_KINDS[type(operator)])
 
     def read_call(self, node: ast.Call, file: str) -> Iterator[Call]:
         function, member = node.func, attribute_pattern(node.func)

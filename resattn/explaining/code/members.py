@@ -31,19 +31,19 @@ class Absent:
 
 
 @dataclass(frozen=True)
-class Chain:
+class Container:
     """A sequential container. items: what each may be. repeated: whether all are like the first."""
 
-    items: tuple["tuple[Candidate, ...]", ...]
+    items: tuple["tuple[Member, ...]", ...]
     repeated: bool
 
-    def item(self, name: str) -> "tuple[Candidate, ...]":
+    def item(self, name: str) -> "tuple[Member, ...]":
         """What the item of that name (a number) may be."""
         number = 0 if self.repeated else int(name)
         return self.items[number] if number < len(self.items) else ()
 
 
-Candidate = Opened | Closed | Absent | Chain
+Member = Opened | Closed | Absent | Container
 
 
 class Members:
@@ -62,7 +62,7 @@ class Members:
         every = _list_assignments(init) if init else ()
         return [(file, value) for pattern, value in every if _is_match(pattern, name)]
 
-    def candidates(self, owner: Definition, path: str) -> tuple[Candidate, ...]:
+    def candidates(self, owner: Definition, path: str) -> tuple[Member, ...]:
         """What the module at `path` may be, which a module of the class `owner` holds."""
         return tuple(
             candidate
@@ -70,7 +70,7 @@ class Members:
             for candidate in self._candidates_of(file, value, path)
         )
 
-    def _candidates_of(self, file: str, value: ast.expr, path: str) -> Iterator[Candidate]:
+    def _candidates_of(self, file: str, value: ast.expr, path: str) -> Iterator[Member]:
         """What an expression may give: the module of either branch of a conditional expression."""
         if isinstance(value, ast.IfExp):
             yield from self._candidates_of(file, value.body, path)
@@ -82,7 +82,7 @@ class Members:
         else:
             yield Closed()
 
-    def _candidate_of_call(self, file: str, call: ast.Call, path: str) -> Candidate:
+    def _candidate_of_call(self, file: str, call: ast.Call, path: str) -> Member:
         if last_name(call.func) == CONTAINER:
             return self._chain(file, call, path)
         # A class method makes an instance too: Block.from_config(...).
@@ -92,7 +92,7 @@ class Members:
             found = self._attention(path)
         return self._candidate_of_class(found)
 
-    def _candidate_of_class(self, found: Definition | None) -> Candidate:
+    def _candidate_of_class(self, found: Definition | None) -> Member:
         """A module of a class, opened if its lines are worth showing."""
         if found is None or not isinstance(found.node, ast.ClassDef):
             return Closed()
@@ -107,12 +107,12 @@ class Members:
         called = (attribute_pattern(node.func) for node in nodes if isinstance(node, ast.Call))
         return any(name and self.assignments(owner, name) for name in called)
 
-    def _chain(self, file: str, call: ast.Call, path: str) -> Chain:
+    def _chain(self, file: str, call: ast.Call, path: str) -> Container:
         first = call.args[0] if call.args else None
         if isinstance(first, ast.Starred):
             elements = getattr(first.value, "elt", first.value)
-            return Chain((tuple(self._candidates_of(file, elements, path)),), repeated=True)
-        return Chain(
+            return Container((tuple(self._candidates_of(file, elements, path)),), repeated=True)
+        return Container(
             tuple(tuple(self._candidates_of(file, each, path)) for each in call.args), False
         )
 
