@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-from resattn.checking.cases import ATTENTION, SIZES, STRIDES, attention_block
+from resattn.checking.cases import KINDS_AND_OPTIONS, SIZES, STRIDES, attention_block
 from weights import BlockConfig, NetworkConfig
 from weights.stages import stage
 
@@ -39,7 +39,7 @@ SHORT_GRID = [case for number, case in enumerate(GRID) if (number + number // 3)
 ATTENTION_CHANNELS = ((5, 5), (3, 6), (6, 4), (2, 1), (1, 24))
 ATTENTION_GRID = [
     (attention_block(kind, variants[0], channels, stride, size), size)
-    for kind, variants in ATTENTION.items()
+    for kind, variants in KINDS_AND_OPTIONS.items()
     for row, channels in enumerate(ATTENTION_CHANNELS)
     for column, stride in enumerate(STRIDES)
     for size in [((9, 7), (8, 6), (11, 10))[(row + column) % 3]]
@@ -49,7 +49,7 @@ ATTENTION_GRID = [
 # Every kind with every one of its options.
 ATTENTION_VARIANTS = [
     (attention_block(kind, options), (9, 8))
-    for kind, variants in ATTENTION.items()
+    for kind, variants in KINDS_AND_OPTIONS.items()
     for options in variants
 ]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from resattn.checking.backends import precise
-from resattn.checking.cases import ATTENTION, attention_block
+from resattn.checking.cases import KINDS_AND_OPTIONS, attention_block
 from resattn.checking.crosscheck import check_model
 from resattn.checking.draws import random_arrays
 from resattn.checking.problem import draw_problem
@@ -33,7 +33,7 @@ VARIANTS = pytest.mark.parametrize(
     "config", [config for config, _ in ATTENTION_VARIANTS], ids=name_of
 )
 LAST = {
-    kind: attention_block(kind, variants[-1]) for kind, variants in ATTENTION.items()
+    kind: attention_block(kind, variants[-1]) for kind, variants in KINDS_AND_OPTIONS.items()
 }  # with the most options
 
 
@@ -93,9 +93,9 @@ def test_everything(backend, config):
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("kind", ATTENTION)
+@pytest.mark.parametrize("kind", KINDS_AND_OPTIONS)
 def test_everything_in_float32(backend, kind):
-    report = report_on(backend, attention_block(kind, ATTENTION[kind][0]), dtype="float32")
+    report = report_on(backend, attention_block(kind, KINDS_AND_OPTIONS[kind][0]), dtype="float32")
     assert report.ok, str(report)
 
 
@@ -277,7 +277,7 @@ def test_names_are_pytorchs(torch, config):
 
 
 def test_the_same_kinds_everywhere():
-    assert list(KINDS) == list(ATTENTION)
+    assert list(KINDS) == list(KINDS_AND_OPTIONS)
     for package in ("pytorch_impl", "jax_impl", "tf_impl"):
         assert list(classes(package)) == list(KINDS)
 
@@ -330,7 +330,7 @@ def test_every_kind_says_what_it_is(kind):
 
 
 def test_every_option_is_in_the_cases():
-    for kind, variants in ATTENTION.items():
+    for kind, variants in KINDS_AND_OPTIONS.items():
         named = {name for options in variants for name in options}
         named |= {name for other, _, options in OTHER for name in options if other == kind}
         widths = {"reduction", "hidden_channels", "minimum"}  # one of them is enough
@@ -432,7 +432,7 @@ def test_large_values(backend, kind):
     """Means of 1000: E[x^2] - E[x]^2 would lose all digits, exp without its maximum taken away
     would overflow.
     """
-    config = attention_block(kind, ATTENTION[kind][0])
+    config = attention_block(kind, KINDS_AND_OPTIONS[kind][0])
     arrays, x = shifted(config, 1000.0)
     with precise((backend.framework,), "float64"):
         y = LiveModel.of(backend.build(config, arrays)).forward(x, training=False)

@@ -11,7 +11,7 @@ import pytest
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from resattn.checking.cases import ATTENTION
+from resattn.checking.cases import KINDS_AND_OPTIONS
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.cli.app import app
 from resattn.explaining import words_en
@@ -42,7 +42,8 @@ CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
 cases = pytest.mark.parametrize(("config", "size"), CASES, ids=name_of)
 # Every kind with its defaults, a block that does not project, networks.
 SHORT = [
-    next(case for case in ATTENTION_VARIANTS if case[0].attention == kind) for kind in ATTENTION
+    next(case for case in ATTENTION_VARIANTS if case[0].attention == kind)
+    for kind in KINDS_AND_OPTIONS
 ]
 SHORT += [REPRESENTATIVE[0], *NETWORKS]
 short = pytest.mark.parametrize(("config", "size"), SHORT, ids=name_of)

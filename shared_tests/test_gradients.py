@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from resattn.checking.backends import precise
-from resattn.checking.cases import ATTENTION, attention_block
+from resattn.checking.cases import KINDS_AND_OPTIONS, attention_block
 from resattn.checking.crosscheck import check_model
 from resattn.checking.draws import random_arrays
 from resattn.checking.problem import draw_problem
@@ -61,11 +61,15 @@ def configs(draw_from):
     size = tuple(
         step * draw_from(st.integers(2, 4)) + draw_from(st.integers(0, 1)) for step in steps
     )
-    attention = draw_from(st.sampled_from(list(ATTENTION)))
+    attention = draw_from(st.sampled_from(list(KINDS_AND_OPTIONS)))
     channels = draw_from(st.integers(1, 9)), draw_from(st.integers(2, 9))
     try:
         attended = attention_block(
-            attention, draw_from(st.sampled_from(ATTENTION[attention])), channels, stride, size
+            attention,
+            draw_from(st.sampled_from(KINDS_AND_OPTIONS[attention])),
+            channels,
+            stride,
+            size,
         )
     except ValueError:  # heads that do not divide the channels, a reduction that leaves none
         attended = attention_block("none", {}, channels, stride, size)

@@ -19,12 +19,14 @@ TESTS = sorted((ROOT / "shared_tests").rglob("*.py"))
 
 FILE_LINES, FUNCTION_LINES, COLUMNS, MEDIAN_LINES = 500, 60, 100, 7
 
+# What `python -m` and scripts run.
+ENTRY_POINTS = {"main"}
 # Names that files of one kind share because they are called through it.
 PROTOCOLS = {
     "weights/attention/": {"KIND", "parameters", "graph", "check"},
     "weights/dialects/": {"NAMING"},
     "weights/files/": {"read", "read_all", "write"},
-    "resattn/explaining/attention/": {"WORDS"},
+    "resattn/explaining/": {"WORDS"},
     "resattn/reading/": {"PRIMITIVES"},
 }
 # A function of the library, and the command or the part of a model that offers the same.
@@ -91,7 +93,7 @@ def shared_names(sources: dict[str, str]) -> dict[str, list[str]]:
             *(names for place, names in PROTOCOLS.items() if path.startswith(place)),
             *(names for place, names in SAME_MEANING.items() if path.startswith(place)),
         )
-        for name in public_names(source) - known:
+        for name in public_names(source) - known - ENTRY_POINTS:
             homes.setdefault(name, []).append(path)
     return {name: paths for name, paths in homes.items() if len(paths) > 1}
 

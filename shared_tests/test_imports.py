@@ -39,6 +39,7 @@ BY_NAME = {
     "tf_impl/bridge/": {"BACKEND", "jax", "torch", "tensorflow"},
     "resattn/__init__.py": {"_HOMES[name]"},
     "resattn/cli/app.py": {"name"},
+    "resattn/explaining/attention/__init__.py": {"f'{__name__}.{file.name}'"},
     "resattn/checking/backends.py": {"framework_named(framework).package", "flax"},
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resattn.checking.backends import Backend
-from resattn.checking.cases import ATTENTION, attention_block
+from resattn.checking.cases import KINDS_AND_OPTIONS, attention_block
 from resattn.checking.crosscheck import crosscheck
 from resattn.checking.draws import random_arrays, random_input
 from resattn.checking.precision import (
@@ -33,7 +33,7 @@ from weights.frameworks import FRAMEWORKS
 from weights.live import LiveModel, adapter, build
 
 BLOCK = BlockConfig(3, 5, (3, 1), (2, 1), attention_options={"hidden_channels": 2})
-KINDS = [attention_block(kind, variants[0]) for kind, variants in ATTENTION.items()]
+KINDS = [attention_block(kind, variants[0]) for kind, variants in KINDS_AND_OPTIONS.items()]
 SHORT = pytest.mark.parametrize("form", FORMATS)
 
 
@@ -88,7 +88,9 @@ def test_outputs_and_statistics_with_everything_low(backend, config, form):
     ],
 )
 def test_gradients(backend, kind, form, regime):
-    check_within(backend, clear_task(attention_block(kind, ATTENTION[kind][0])), form, regime)
+    check_within(
+        backend, clear_task(attention_block(kind, KINDS_AND_OPTIONS[kind][0])), form, regime
+    )
 
 
 @SHORT
@@ -378,7 +380,7 @@ def test_flax_dtypes(jax):
             )
         )
 
-    for kind, variants in ATTENTION.items():
+    for kind, variants in KINDS_AND_OPTIONS.items():
         options = {
             name: (4, 5) if name == "size" else value for name, value in variants[-1].items()
         }

@@ -134,7 +134,6 @@ def test_other_models_while_one_is_recorded(torch, training):
 
 
 def test_a_compiled_model_is_recorded_as_any_other(torch):
-    """Compiled code asks for a recorder, too: it is compiled again while there is one."""
     model, compiled = (build(BLOCK, random_arrays(BLOCK), "torch").eval() for _ in range(2))
     compiled.compile(backend="eager")
     compiled(torch.tensor(X))

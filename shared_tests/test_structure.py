@@ -52,7 +52,7 @@ def tree(package: str, file: str) -> ast.Module:
 
 
 def public(node: ast.AST) -> bool:
-    return not node.name.startswith("_") or node.name in ("__init__", "__call__")  # type: ignore[attr-defined]
+    return not node.name.startswith("_") or node.name in ("__init__", "__call__")
 
 
 def signature(function: ast.FunctionDef) -> list[str]:
@@ -222,7 +222,7 @@ def test_the_same_stage_on_the_same_line(package, file, name):
 def names_of_shapes(package: str) -> dict[str, list[str]]:
     """The axes of each name in shapes.py, in alphabetical order."""
     return {
-        node.targets[0].id: sorted(ast.literal_eval(node.value.slice.elts[1]).split())  # type: ignore[attr-defined]
+        node.targets[0].id: sorted(ast.literal_eval(node.value.slice.elts[1]).split())
         for node in tree(package, "shapes.py").body
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resattn.checking.backends import Backend, precise
-from resattn.checking.cases import ATTENTION, attention_block
+from resattn.checking.cases import KINDS_AND_OPTIONS, attention_block
 from resattn.checking.draws import random_arrays, random_cotangent
 from resattn.oracle import evaluation as reference
 from resattn.tracing.trace import Mapped, last_stage, trace, trace_frameworks
@@ -38,7 +38,7 @@ CASES = [
 ]
 KINDS = [
     (attention_block(kind, variants[-1]), (9, 8))
-    for kind, variants in ATTENTION.items()
+    for kind, variants in KINDS_AND_OPTIONS.items()
     if kind not in ("none", "se")
 ]
 

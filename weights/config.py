@@ -182,7 +182,10 @@ class NetworkConfig(_Model):
         _strides,  # type: ignore[arg-type]
         None,
     )
-    stem_channels: Checked[int | None, int] = Checked(_optional_count, None)  # type: ignore[arg-type]
+    stem_channels: Checked[int | None, int] = Checked(
+        _optional_count,  # type: ignore[arg-type]
+        None,
+    )
     stem_kernel_size: Checked[int | Pair, Pair] = Checked(_odd_kernel, 3)
     stem_stride: Checked[int | Pair, Pair] = Checked(pair_of, 1)
     stem_pool: Checked[bool, bool] = Checked(truth, False)

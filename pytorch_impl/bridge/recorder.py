@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ def trace(
     with _restore_buffers(model), torch.enable_grad():
         with (
             training_mode(model, training),
+            _without_compiled_code(),
             activate(recorder),
             _watch_modules(recorder, modules.values()),
         ):
@@ -109,6 +111,13 @@ def _watch_modules(recorder: Recorder, modules: Iterable[nn.Module]) -> Iterator
             hooks.callback(before.remove)
             hooks.callback(after.remove)
         yield
+
+
+def _without_compiled_code() -> AbstractContextManager[Any]:
+    """Within it, a compiled model runs as it was written: compiled code has other values."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing it takes seconds
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 @contextmanager

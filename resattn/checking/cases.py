@@ -22,7 +22,7 @@ SIZED = {"size": None}  # stands for the size of the map that comes out of conv2
 
 # Every kind with its defaults, or as near to them as small channels allow, and with each of its
 # options.
-ATTENTION: dict[str, list[dict[str, Any]]] = {
+KINDS_AND_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "none": [{}],
     "se": [
         {},

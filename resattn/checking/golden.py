@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from resattn.checking.cases import ATTENTION, attention_block
+from resattn.checking.cases import KINDS_AND_OPTIONS, attention_block
 from resattn.checking.draws import random_arrays
 from resattn.checking.problem import Problem, draw_problem, graph_for
 from weights import BlockConfig, NetworkConfig
@@ -42,7 +42,7 @@ CASES: dict[str, tuple[Config, tuple[int, int]]] = {
     ),
     **{
         f"attention-{kind}": (attention_block(kind, variants[-1], (3, 4), 2, (7, 6)), (7, 6))
-        for kind, variants in ATTENTION.items()
+        for kind, variants in KINDS_AND_OPTIONS.items()
         if kind not in ("none", "se")
     },
 }

@@ -19,7 +19,7 @@ from weights.convert import Arrays
 FILE = "se-digits.safetensors"
 PIXEL = 2  # characters to a pixel, which makes it about square
 SHADES, ASCII_SHADES = " ░▒▓█", " .:*#"
-WORDS = {2: "both", 3: "all three"}
+ALL_OF = {2: "both", 3: "all three"}
 
 
 def headline(arrays: Arrays, labels: np.ndarray, outcomes: list[Outcome]) -> Text:
@@ -155,7 +155,7 @@ def print_verdict(
     far = [row for row in (*to_reference, *between) if not row.ok]
     worst = max(between, key=lambda row: row.absolute)
     console.print(
-        f"{equal} of {count} predictions equal in {WORDS[len(outcomes)]} frameworks and in the "
+        f"{equal} of {count} predictions equal in {ALL_OF[len(outcomes)]} frameworks and in the "
         "reference.",
         style="bold green" if equal == count else "bold red",
     )

@@ -5,11 +5,10 @@ Everything is computed from `weights.graph.Graph`. No framework is needed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from weights.config import BlockConfig, Config
+from weights.config import BlockConfig
 from weights.graph import Graph, graph
 from weights.operations import AXES, CHANNELS, Operation
 
@@ -154,15 +153,9 @@ def receptive_fields(found: Graph) -> dict[str, Field]:
 
     None where it sees all of them, whatever the size of the image.
     """
-    return _fields_in_large_image(found.config)
-
-
-@lru_cache(maxsize=256)
-def _fields_in_large_image(config: Config) -> dict[str, Field]:
-    """The image is so large that no border comes near its middle."""
     side = 64
-    while True:
-        seen = find_sights(graph(config, (side, side)))
+    while True:  # until no border comes near the middle of the image
+        seen = find_sights(graph(found.config, (side, side)))
         widths = [
             sight.widest for pair in seen.values() for sight in pair if sight.axis is not None
         ]

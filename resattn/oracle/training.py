@@ -15,9 +15,8 @@ from resattn.oracle import evaluation as reference
 from resattn.oracle.node import Array
 from weights import schema
 from weights.config import Config
+from weights.convert import Arrays
 from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe
-
-Arrays = dict[str, Array]
 
 
 def cross_entropy(logits: Array, labels: Array, label_smoothing: float) -> tuple[float, Array]:
