@@ -18,8 +18,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from resattn.checking.backends import Backend
+from resattn.drawing.pictures import check_png
 from weights.attention import ATTENTION
-from weights.errors import MissingFramework
+from weights.errors import MissingFramework, ResattnError
 from weights.frameworks import FRAMEWORKS
 from weights.live import adapter
 from weights.parameters import ROLES
@@ -29,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require",
         default="",
-        help="Frameworks (torch,jax,tf), cuda and browser: fail, not skip, without them.",
+        help="Frameworks (torch,jax,tf), cuda, browser and png: fail, not skip, without them.",
     )
     parser.addoption(
         "--frameworks",
@@ -40,10 +41,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _words(config: pytest.Config, option: str) -> list[str]:
     words = [word.strip() for word in config.getoption(option).split(",") if word.strip()]
-    unknown = set(words) - {*FRAMEWORKS, "cuda", "browser"}
+    unknown = set(words) - {*FRAMEWORKS, "cuda", "browser", "png"}
     if unknown:
         raise pytest.UsageError(
-            f"{option}: expected some of {', '.join(FRAMEWORKS)}, cuda, browser; got "
+            f"{option}: expected some of {', '.join(FRAMEWORKS)}, cuda, browser, png; got "
             f"{', '.join(sorted(unknown))}"
         )
     return words
@@ -59,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
         ]
     if "browser" in required and _browser() is None:
         absent.append("no Chromium was found")
+    if "png" in required and (reason := _no_png()):
+        absent.append(reason)
     if absent:
         pytest.exit(f"--require: {'; '.join(absent)}", returncode=1)
 
@@ -141,6 +144,22 @@ def _browser() -> str | None:
     """A Chromium on the path."""
     found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
     return next((path for path in found if path), None)
+
+
+def _no_png() -> str | None:
+    """Why no PNG can be drawn here, or None."""
+    try:
+        check_png()
+    except ResattnError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture
+def png() -> None:
+    """For tests that draw a PNG."""
+    if reason := _no_png():
+        pytest.skip(reason)
 
 
 @pytest.fixture

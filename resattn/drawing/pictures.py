@@ -124,11 +124,8 @@ def save_picture(
     write_atomically(target, lambda temporary: temporary.write_bytes(content))
 
 
-def png(text: str, scale: float) -> bytes:
-    """An SVG as PNG. Its theme must be "light" or "dark".
-
-    Raises MissingFramework if the library is missing, ArgumentError if there is no font.
-    """
+def check_png() -> None:
+    """Raises MissingFramework if the library for PNG is missing, ArgumentError without a font."""
     try:
         from resvg_py import svg_to_bytes
     except ImportError:
@@ -142,6 +139,16 @@ def png(text: str, scale: float) -> bytes:
             "drawing .png needs a font, but this system has none; install one (fonts-dejavu), or "
             "draw .svg"
         )
+
+
+def png(text: str, scale: float) -> bytes:
+    """An SVG as PNG. Its theme must be "light" or "dark".
+
+    Raises what `check_png` raises.
+    """
+    check_png()
+    from resvg_py import svg_to_bytes
+
     return bytes(svg_to_bytes(svg_string=text, zoom=scale))
 
 
