@@ -19,7 +19,7 @@ from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, nam
 from weights import BlockConfig, NetworkConfig, preset, register_attention
 from weights.frameworks import FRAMEWORKS
 from weights.graph import graph
-from weights.parameters import convolution_parameters
+from weights.parameters import convolution
 from weights.stages import Recorder
 
 CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
@@ -250,9 +250,7 @@ class Own(nn.Module):
 
     def parameters(channels):
         widths = {"first.fc1": (4, 2), "first.fc2": (2, 4), "layer0": (4, 4), "layer1": (4, 4)}
-        return tuple(
-            each for name, width in widths.items() for each in convolution_parameters(name, *width)
-        )
+        return tuple(each for name, width in widths.items() for each in convolution(name, *width))
 
     register_attention("own", parameters, torch=object, graph=own_graph)
     table, name = "attention/__init__.py", '"se": SqueezeExcite,'

@@ -60,7 +60,7 @@ def test_batch_norm_normalises_with_the_biased_and_keeps_the_unbiased_variance()
         "b.running_var": [3.0, 4],
     }
     held = state(training=True, **{name: np.array(values) for name, values in arrays.items()})
-    y = layers.batch_norm(held, "b", Node(x), 1e-5, 0.9).value
+    y = layers.apply_batch_norm(held, "b", Node(x), 1e-5, 0.9).value
     values = x[:, 1].ravel()
     np.testing.assert_allclose(
         held.statistics["b.running_mean"][1], 0.9 * 2 + 0.1 * values.mean(), rtol=1e-14
@@ -168,5 +168,5 @@ def test_multiply_adds_are_counted():
     )
     y = layers.conv2d(held, "c", Node(np.ones((2, 2, 5, 4))), padding=(1, 1))
     assert held.multiply_adds == 2 * 5 * 4 * 4 * 2 * 9
-    layers.linear(held, "l", reshape(layers.global_average(y), 2, 4))
+    layers.apply_linear(held, "l", reshape(layers.global_average(y), 2, 4))
     assert held.multiply_adds == 2 * 5 * 4 * 4 * 2 * 9 + 2 * 4 * 3

@@ -31,7 +31,7 @@ from weights import (
 from weights.attention import ATTENTION
 from weights.frameworks import FRAMEWORKS
 from weights.live import build
-from weights.parameters import Parameter, batch_norm_parameters, convolution_parameters
+from weights.parameters import Parameter, batch_norm, convolution
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,8 +41,8 @@ def gain_parameters(channels, kernel_size=1):
         raise ValueError(f"kernel_size: expected an odd size, got {kernel_size}")
     return (
         Parameter("", "gain", (channels,)),
-        *convolution_parameters("conv", channels, channels, (kernel_size, kernel_size)),
-        *batch_norm_parameters("norm", channels),
+        *convolution("conv", channels, channels, (kernel_size, kernel_size)),
+        *batch_norm("norm", channels),
     )
 
 
@@ -374,7 +374,7 @@ def test_what_a_registered_kind_refuses(torch, jax):
     [
         (lambda channels: gain_parameters(channels)[1:], "attention.gain: unexpected"),
         (
-            lambda channels: (*gain_parameters(channels), *convolution_parameters("more", 1, 1)),
+            lambda channels: (*gain_parameters(channels), *convolution("more", 1, 1)),
             "attention.more.weight: missing",
         ),
         (
@@ -408,7 +408,7 @@ def test_a_schema_that_is_none(torch, wrong):
 def test_names_that_meet(torch):
     register_attention(
         "twice",
-        lambda channels: 2 * convolution_parameters("fc", channels, 1),
+        lambda channels: 2 * convolution("fc", channels, 1),
         torch=torch.nn.Identity,
     )
     with raises(

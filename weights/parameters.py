@@ -83,7 +83,7 @@ class Parameter:
 Parameters = tuple[Parameter, ...]
 
 
-def convolution_parameters(
+def convolution(
     module: str,
     in_channels: int,
     out_channels: int,
@@ -94,26 +94,26 @@ def convolution_parameters(
     return (kernel, Parameter(module, "convolution bias", (out_channels,))) if bias else (kernel,)
 
 
-def depthwise_parameters(module: str, channels: int, kernel_size: tuple[int, int]) -> Parameters:
+def depthwise(module: str, channels: int, kernel_size: tuple[int, int]) -> Parameters:
     """A convolution of each channel by itself, without bias."""
     return (Parameter(module, "depthwise kernel", (channels, 1, *kernel_size)),)
 
 
-def linear_parameters(module: str, in_features: int, out_features: int) -> Parameters:
+def linear(module: str, in_features: int, out_features: int) -> Parameters:
     return (
         Parameter(module, "linear kernel", (out_features, in_features)),
         Parameter(module, "linear bias", (out_features,)),
     )
 
 
-def batch_norm_parameters(module: str, channels: int) -> Parameters:
+def batch_norm(module: str, channels: int) -> Parameters:
     return tuple(
         Parameter(module, role, (channels,))
         for role in ("norm scale", "norm offset", "norm mean", "norm variance")
     )
 
 
-def layer_norm_parameters(module: str, channels: int) -> Parameters:
+def layer_norm(module: str, channels: int) -> Parameters:
     return tuple(Parameter(module, role, (channels,)) for role in ("norm scale", "norm offset"))
 
 

@@ -5,9 +5,9 @@ from weights.config import BlockConfig, Config, NetworkConfig
 from weights.errors import ModelError
 from weights.parameters import (
     Parameters,
-    batch_norm_parameters,
-    convolution_parameters,
-    linear_parameters,
+    batch_norm,
+    convolution,
+    linear,
     within,
 )
 
@@ -28,14 +28,14 @@ def schema(config: Config) -> Parameters:
 def _block(config: BlockConfig) -> Parameters:
     width, bias = config.out_channels, config.conv_bias
     shortcut = (
-        *convolution_parameters("0", config.in_channels, width, (1, 1), bias),
-        *batch_norm_parameters("1", width),
+        *convolution("0", config.in_channels, width, (1, 1), bias),
+        *batch_norm("1", width),
     )
     return (
-        *convolution_parameters("conv1", config.in_channels, width, config.kernel_size, bias),
-        *batch_norm_parameters("bn1", width),
-        *convolution_parameters("conv2", width, width, config.kernel_size, bias),
-        *batch_norm_parameters("bn2", width),
+        *convolution("conv1", config.in_channels, width, config.kernel_size, bias),
+        *batch_norm("bn1", width),
+        *convolution("conv2", width, width, config.kernel_size, bias),
+        *batch_norm("bn2", width),
         *within(
             "attention",
             attention_parameters(config.attention, width, config.attention_options),
@@ -46,14 +46,14 @@ def _block(config: BlockConfig) -> Parameters:
 
 def _network(config: NetworkConfig) -> Parameters:
     stem = (
-        *convolution_parameters(
+        *convolution(
             "conv",
             config.in_channels,
             config.stem_channels,
             config.stem_kernel_size,
             config.conv_bias,
         ),
-        *batch_norm_parameters("bn", config.stem_channels),
+        *batch_norm("bn", config.stem_channels),
     )
     blocks = (
         within(f"stages.{stage}.{position}", _block(block))
@@ -63,5 +63,5 @@ def _network(config: NetworkConfig) -> Parameters:
     return (
         *within("stem", stem),
         *(parameter for block in blocks for parameter in block),
-        *linear_parameters("classifier", config.widths[-1], config.classes),
+        *linear("classifier", config.widths[-1], config.classes),
     )

@@ -213,12 +213,12 @@ def _convolution_1d(state: State, operation: Operation, x: Node) -> Node:
 
 
 def _linear(state: State, operation: Operation, x: Node) -> Node:
-    return layers.linear(state, operation.module, reshape(x, len(x.value), -1))
+    return layers.apply_linear(state, operation.module, reshape(x, len(x.value), -1))
 
 
 def _batch_norm(state: State, operation: Operation, x: Node) -> Node:
     eps, decay = operation.settings["eps"], operation.settings["decay"]
-    return layers.batch_norm(state, operation.module, x, eps, decay)
+    return layers.apply_batch_norm(state, operation.module, x, eps, decay)
 
 
 def _axes(operation: Operation) -> list[int]:
@@ -333,7 +333,7 @@ COMPUTE: dict[str, Computation] = {
     "convolution_1d": _convolution_1d,
     "linear": _linear,
     "batch_norm": _batch_norm,
-    "layer_norm": lambda s, o, x: layers.layer_norm(s, o.module, x, o.settings["eps"]),
+    "layer_norm": lambda s, o, x: layers.apply_layer_norm(s, o.module, x, o.settings["eps"]),
     "relu": lambda s, o, x: layers.relu(s, x),
     "sigmoid": lambda s, o, x: layers.sigmoid(x),
     "hard_sigmoid": lambda s, o, x: layers.hard_sigmoid(s, x),

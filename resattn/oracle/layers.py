@@ -191,7 +191,7 @@ def conv1d(state: State, name: str, x: Node, padding: str) -> Node:
     return einsum(state, "bcu,u->bc", windows, reshape(kernel, size))
 
 
-def linear(state: State, name: str, x: Node) -> Node:
+def apply_linear(state: State, name: str, x: Node) -> Node:
     """x w^T + b."""
     weight, bias = state.parameter(f"{name}.weight"), state.parameter(f"{name}.bias")
     return einsum(state, "bi,oi->bo", x, weight) + bias
@@ -214,7 +214,7 @@ def einsum(state: State, subscripts: str, a: Node, b: Node) -> Node:
 # Normalization
 
 
-def batch_norm(state: State, name: str, x: Node, eps: float, decay: float) -> Node:
+def apply_batch_norm(state: State, name: str, x: Node, eps: float, decay: float) -> Node:
     """Ioffe & Szegedy 2015, algorithm 1; running statistics as in algorithm 2, with the unbiased
     variance.
     """
@@ -237,7 +237,7 @@ def batch_norm(state: State, name: str, x: Node, eps: float, decay: float) -> No
     return centred * power(spread + eps, -0.5) * weight + bias
 
 
-def layer_norm(state: State, name: str, x: Node, eps: float) -> Node:
+def apply_layer_norm(state: State, name: str, x: Node, eps: float) -> Node:
     """Ba et al. 2016, equation 3, over the channels of each position."""
     weight, bias = (_by_channel(state.parameter(f"{name}.{leaf}")) for leaf in ("weight", "bias"))
     centred = x - average(x, CHANNELS)

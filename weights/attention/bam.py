@@ -5,7 +5,7 @@ from typing import Any
 from weights.attention.kinds import Kind, hidden_width
 from weights.checks import at_least, batch_norm_numbers, one_of
 from weights.operations import Builder
-from weights.parameters import Parameters, batch_norm_parameters, convolution_parameters, within
+from weights.parameters import Parameters, batch_norm, convolution, within
 
 
 def bam(
@@ -29,18 +29,18 @@ def bam(
     batch_norm_numbers(bn_eps, bn_decay)
     hidden = hidden_width(channels, reduction, hidden_channels)
     channel = (
-        *convolution_parameters("fc_0", channels, hidden),
-        *batch_norm_parameters("bn_1", hidden),
-        *convolution_parameters("fc_final", hidden, channels),
+        *convolution("fc_0", channels, hidden),
+        *batch_norm("bn_1", hidden),
+        *convolution("fc_final", hidden, channels),
     )
     spatial = (
-        *convolution_parameters("conv_reduce0", channels, hidden),
-        *batch_norm_parameters("bn_reduce0", hidden),
-        *convolution_parameters("conv_di_0", hidden, hidden, (3, 3)),
-        *batch_norm_parameters("bn_di_0", hidden),
-        *convolution_parameters("conv_di_1", hidden, hidden, (3, 3)),
-        *batch_norm_parameters("bn_di_1", hidden),
-        *convolution_parameters("conv_final", hidden, 1),
+        *convolution("conv_reduce0", channels, hidden),
+        *batch_norm("bn_reduce0", hidden),
+        *convolution("conv_di_0", hidden, hidden, (3, 3)),
+        *batch_norm("bn_di_0", hidden),
+        *convolution("conv_di_1", hidden, hidden, (3, 3)),
+        *batch_norm("bn_di_1", hidden),
+        *convolution("conv_final", hidden, 1),
     )
     return (*within("channel_att", channel), *within("spatial_att", spatial))
 

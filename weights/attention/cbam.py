@@ -5,7 +5,7 @@ from typing import Any
 from weights.attention.kinds import Kind, hidden_width
 from weights.checks import batch_norm_numbers, odd, truth
 from weights.operations import CHANNELS, COLS, ROWS, Builder, fixed
-from weights.parameters import Parameters, batch_norm_parameters, convolution_parameters
+from weights.parameters import Parameters, batch_norm, convolution
 
 
 def cbam(
@@ -30,10 +30,10 @@ def cbam(
     batch_norm_numbers(bn_eps, bn_decay)
     hidden = hidden_width(channels, reduction, hidden_channels)
     return (
-        *convolution_parameters("channel.fc1", channels, hidden, bias=bias),
-        *convolution_parameters("channel.fc2", hidden, channels, bias=bias),
-        *convolution_parameters("spatial.conv", 2, 1, (size, size), bias=False),
-        *batch_norm_parameters("spatial.bn", 1),
+        *convolution("channel.fc1", channels, hidden, bias=bias),
+        *convolution("channel.fc2", hidden, channels, bias=bias),
+        *convolution("spatial.conv", 2, 1, (size, size), bias=False),
+        *batch_norm("spatial.bn", 1),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from weights.attention.kinds import Kind, hidden_width
 from weights.checks import batch_norm_numbers
 from weights.operations import COLS, ROWS, Builder, fixed
-from weights.parameters import Parameters, batch_norm_parameters, convolution_parameters
+from weights.parameters import Parameters, batch_norm, convolution
 
 
 def coordinate(
@@ -22,10 +22,10 @@ def coordinate(
     batch_norm_numbers(bn_eps, bn_decay)
     hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, kind="coordinate")
     return (
-        *convolution_parameters("conv1", channels, hidden),
-        *batch_norm_parameters("bn1", hidden),
-        *convolution_parameters("conv_h", hidden, channels),
-        *convolution_parameters("conv_w", hidden, channels),
+        *convolution("conv1", channels, hidden),
+        *batch_norm("bn1", hidden),
+        *convolution("conv_h", hidden, channels),
+        *convolution("conv_w", hidden, channels),
     )
 
 

@@ -3,7 +3,7 @@
 from weights.attention.kinds import Kind
 from weights.checks import one_of
 from weights.operations import GATES, Builder
-from weights.parameters import Parameters, convolution_parameters
+from weights.parameters import Parameters, convolution
 
 
 def effective_squeeze_excite(channels: int, gate: str = "hard_sigmoid") -> Parameters:
@@ -11,7 +11,7 @@ def effective_squeeze_excite(channels: int, gate: str = "hard_sigmoid") -> Param
     timm's.
     """
     one_of("gate", gate, GATES)
-    return convolution_parameters("fc", channels, channels)
+    return convolution("fc", channels, channels)
 
 
 def graph(build: Builder, x: str, gate: str) -> str:

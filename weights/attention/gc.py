@@ -5,7 +5,7 @@ from typing import Any
 from weights.attention.kinds import Kind, hidden_width
 from weights.checks import one_of, positive
 from weights.operations import Builder, fixed
-from weights.parameters import Parameters, convolution_parameters, layer_norm_parameters, within
+from weights.parameters import Parameters, convolution, layer_norm, within
 
 
 def global_context(
@@ -27,12 +27,12 @@ def global_context(
     positive("ln_eps", ln_eps)
     hidden = hidden_width(channels, reduction, hidden_channels, kind="gc")
     layers = (
-        *convolution_parameters("fc1", channels, hidden),
-        *layer_norm_parameters("norm", hidden),
-        *convolution_parameters("fc2", hidden, channels),
+        *convolution("fc1", channels, hidden),
+        *layer_norm("norm", hidden),
+        *convolution("fc2", hidden, channels),
     )
     return (
-        *(convolution_parameters("conv_attn", channels, 1) if pooling == "attention" else ()),
+        *(convolution("conv_attn", channels, 1) if pooling == "attention" else ()),
         *(within("mlp_scale", layers) if fusion != "add" else ()),
         *(within("mlp_add", layers) if fusion != "scale" else ()),
     )

@@ -8,9 +8,9 @@ from weights.errors import ArgumentError
 from weights.operations import Builder
 from weights.parameters import (
     Parameters,
-    batch_norm_parameters,
-    convolution_parameters,
-    depthwise_parameters,
+    batch_norm,
+    convolution,
+    depthwise,
     within,
 )
 
@@ -73,13 +73,13 @@ def gather_excite(
         parameter
         for number, kernel in enumerate(kernels, start=1)
         for parameter in (
-            *depthwise_parameters(f"conv{number}", channels, kernel),
-            *batch_norm_parameters(f"norm{number}", channels),
+            *depthwise(f"conv{number}", channels, kernel),
+            *batch_norm(f"norm{number}", channels),
         )
     )
     layers = (
-        *convolution_parameters("fc1", channels, hidden),
-        *convolution_parameters("fc2", hidden, channels),
+        *convolution("fc1", channels, hidden),
+        *convolution("fc2", hidden, channels),
     )
     return (*within("gather", tuple(gathered)), *(within("mlp", layers) if mlp else ()))
 

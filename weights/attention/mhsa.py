@@ -6,7 +6,7 @@ from weights.attention.kinds import Kind
 from weights.checks import Pair, at_least, check_map, pair_of, truth
 from weights.errors import ArgumentError
 from weights.operations import Builder, fixed
-from weights.parameters import Parameter, Parameters, convolution_parameters
+from weights.parameters import Parameter, Parameters, convolution
 
 
 def head_width(channels: int, heads: int) -> int:
@@ -39,7 +39,7 @@ def multi_head_self_attention(
     truth("bias", bias)
     width = head_width(channels, heads)
     return (
-        *convolution_parameters("qkv", channels, 3 * channels, bias=bias),
+        *convolution("qkv", channels, 3 * channels, bias=bias),
         Parameter("pos_embed", "row offsets", (2 * rows - 1, width)),
         Parameter("pos_embed", "column offsets", (2 * cols - 1, width)),
     )

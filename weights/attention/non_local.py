@@ -5,7 +5,7 @@ from typing import Any
 from weights.attention.kinds import Kind, hidden_width
 from weights.checks import batch_norm_numbers, check_map, truth
 from weights.operations import Builder
-from weights.parameters import Parameters, batch_norm_parameters, convolution_parameters
+from weights.parameters import Parameters, batch_norm, convolution
 
 
 def non_local(
@@ -30,11 +30,11 @@ def non_local(
     batch_norm_numbers(bn_eps, bn_decay)
     hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
     return (
-        *convolution_parameters("theta", channels, hidden),
-        *convolution_parameters("phi", channels, hidden),
-        *convolution_parameters("g", channels, hidden),
-        *convolution_parameters("conv_out", hidden, channels),
-        *batch_norm_parameters("bn", channels),
+        *convolution("theta", channels, hidden),
+        *convolution("phi", channels, hidden),
+        *convolution("g", channels, hidden),
+        *convolution("conv_out", hidden, channels),
+        *batch_norm("bn", channels),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from weights.attention.kinds import Kind, hidden_width
 from weights.checks import one_of
 from weights.operations import Builder
-from weights.parameters import Parameters, convolution_parameters
+from weights.parameters import Parameters, convolution
 
 
 def concurrent_squeeze_excite(
@@ -21,9 +21,9 @@ def concurrent_squeeze_excite(
     one_of("fusion", fusion, ("sum", "maximum"))
     hidden = hidden_width(channels, reduction, hidden_channels, kind="scse")
     return (
-        *convolution_parameters("cSE.fc1", channels, hidden),
-        *convolution_parameters("cSE.fc2", hidden, channels),
-        *convolution_parameters("sSE.conv", channels, 1),
+        *convolution("cSE.fc1", channels, hidden),
+        *convolution("cSE.fc2", hidden, channels),
+        *convolution("sSE.conv", channels, 1),
     )
 
 

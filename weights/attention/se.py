@@ -5,7 +5,7 @@ from typing import Any
 from weights.attention.kinds import Kind, hidden_width
 from weights.checks import one_of
 from weights.operations import GATES, Builder
-from weights.parameters import Parameters, convolution_parameters
+from weights.parameters import Parameters, convolution
 
 
 def squeeze_excite(
@@ -22,8 +22,8 @@ def squeeze_excite(
     one_of("gate", gate, GATES)
     hidden = hidden_width(channels, reduction, hidden_channels, divisor, minimum)
     return (
-        *convolution_parameters("fc1", channels, hidden),
-        *convolution_parameters("fc2", hidden, channels),
+        *convolution("fc1", channels, hidden),
+        *convolution("fc2", hidden, channels),
     )
 
 

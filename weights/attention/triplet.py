@@ -4,7 +4,7 @@ from weights.attention.cbam import pool_channels, spatial_gate
 from weights.attention.kinds import Kind
 from weights.checks import batch_norm_numbers, odd, truth
 from weights.operations import CHANNELS, COLS, ROWS, Builder
-from weights.parameters import Parameters, batch_norm_parameters, convolution_parameters, within
+from weights.parameters import Parameters, batch_norm, convolution, within
 
 
 def triplet(
@@ -21,8 +21,8 @@ def triplet(
     truth("spatial", spatial)
     batch_norm_numbers(bn_eps, bn_decay)
     gate = (
-        *convolution_parameters("conv", 2, 1, (size, size), bias=False),
-        *batch_norm_parameters("bn", 1),
+        *convolution("conv", 2, 1, (size, size), bias=False),
+        *batch_norm("bn", 1),
     )
     return tuple(
         parameter
