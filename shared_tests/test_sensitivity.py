@@ -311,7 +311,7 @@ def test_nan_is_never_equal(framework):
 
 def test_ill_conditioned_rows_are_explained():
     """A note says so where rounding alone could have put a tensor over its tolerance."""
-    from resattn.checking.crosscheck import explain
+    from resattn.checking.crosscheck import explain_disagreement
     from resattn.checking.problem import pose
 
     config = NetworkConfig(
@@ -333,11 +333,11 @@ def test_ill_conditioned_rows_are_explained():
 
     key = ("eval gradient", "stages.0.0.attention.fc2.weight")
     row = Difference(*key, "torch cpu", "oracle", 1.0, 1.0, (0,), "out", 1e-5)
-    notes = explain(posed, [row])
+    notes = explain_disagreement(posed, [row])
     assert any("kink" in note for note in notes)
     assert any(
         "fc2.weight is ill-conditioned: rounding weights and input to float32 alone moves it by"
         in n
         for n in notes
     )
-    assert explain(posed, []) == []
+    assert explain_disagreement(posed, []) == []
