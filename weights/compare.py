@@ -17,7 +17,12 @@ class Difference:
         expected: whose.
     absolute: the greatest absolute difference. relative: that over `scale`, the greatest magnitude
         of the reference.
-    index: where, one number for each of `axes`. tolerance: for the relative difference.
+    index: where, one number for each of `axes`.
+    distance: the root mean square of all differences, over `scale`.
+    explained: how far rounding alone could take them apart, as a distance; None if it was not
+        measured.
+    tolerance: for the distance where `explained` is known, else for the relative difference.
+    dtype: the format of the computation, "" if it does not matter.
     """
 
     quantity: str
@@ -29,17 +34,24 @@ class Difference:
     index: tuple[int, ...]
     axes: str
     tolerance: float
+    distance: float = 0.0
+    explained: float | None = None
+    dtype: str = ""
 
     @property
     def ok(self) -> bool:
-        return self.relative <= self.tolerance
+        return self.excess <= 1
 
     @property
     def excess(self) -> float:
-        """The relative difference in units of the tolerance: over 1 is over."""
-        if self.tolerance > 0:
-            return self.relative / self.tolerance
-        return float("inf") if self.relative > 0 else 0.0
+        """The judged difference in units of the tolerance: over 1 is over."""
+        judged = self.relative if self.explained is None else self.distance
+        return _ratio(judged, self.tolerance)
+
+    @property
+    def times(self) -> float:
+        """How many times as large as what rounding explains the distance is; 0 if not measured."""
+        return 0.0 if self.explained is None else _ratio(self.distance, self.explained)
 
     @property
     def place(self) -> str:
@@ -47,11 +59,29 @@ class Difference:
 
     def __str__(self) -> str:
         relation = "within" if self.ok else "OVER"
-        return (
+        found = (
             f"{self.quantity} {self.tensor}, {self.actual} against {self.expected}: greatest "
             f"difference {self.absolute:.2e}, relative {self.relative:.2e} at {self.place} "
-            f"({self.axes}), {relation} the tolerance {self.tolerance:.0e}"
+            f"({self.axes})"
         )
+        if self.explained is None:
+            return f"{found}, {relation} the tolerance {self.tolerance:.0e}"
+        return (
+            f"{found}; root mean square {self.distance:.1e}, {format_times(self.times)} what "
+            f"rounding to {self.dtype} explains, {relation} the limit of "
+            f"{format_times(_ratio(self.tolerance, self.explained))}"
+        )
+
+
+def format_times(times: float) -> str:
+    """A factor, as in "0.42 times" or "3e+09 times"."""
+    return f"{times:.2f} times" if times < 1000 else f"{times:.0e} times"
+
+
+def _ratio(part: float, whole: float) -> float:
+    if whole > 0:
+        return part / whole if np.isfinite(whole) else 0.0
+    return float("inf") if part > 0 else 0.0
 
 
 def difference(
@@ -64,11 +94,15 @@ def difference(
     tensor: str = "",
     names: tuple[str, str] = ("actual", "expected"),
     axes: str = "",
+    explained: float | None = None,
+    dtype: str = "",
 ) -> Difference:
     """Where and how far two arrays differ most.
 
     scale: what the relative difference is relative to; by default the greatest magnitude of
-    `expected`. A value that is not finite differs infinitely, whatever stands on the other side.
+    `expected`. A value that is not finite differs infinitely from every other value.
+    explained: the root mean square of the differences that rounding explains, absolute. With it,
+    the tolerance is the factor by which they may be greater.
     Raises ArgumentError when the shapes differ or the arrays are empty.
     """
     if actual.shape != expected.shape:
@@ -88,66 +122,94 @@ def difference(
     position = np.unravel_index(int(distance.argmax()), distance.shape)
     absolute = float(distance[position])
     scale = float(np.abs(reference).max()) if scale is None else scale
+    if explained is not None and scale == 0:
+        scale = 1.0  # nothing but rounding: absolute numbers
     measurable = scale > 0 and np.isfinite(scale)
-    relative = 0.0 if absolute == 0 else absolute / scale if measurable else float("inf")
-    return Difference(
-        quantity, tensor, *names, absolute, relative, tuple(map(int, position)), axes, tolerance
-    )
+
+    def over_scale(size: float) -> float:
+        return 0.0 if size == 0 else size / scale if measurable else float("inf")
+
+    relative, spread = over_scale(absolute), over_scale(float(np.sqrt(np.square(distance).mean())))
+    known = None if explained is None else over_scale(explained)
+    limit = tolerance if known is None else tolerance * known
+    place = tuple(map(int, position))
+    found = (quantity, tensor, *names, absolute, relative, place, axes, limit)
+    return Difference(*found, spread, known, dtype)
 
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a comparison: `ok`, the differences, and what was compared. `print(report)`
-    shows it.
+    """The outcome of a comparison. `print(report)` shows it.
+
+    rows: the differences. environment: the versions. notes: other things that matter. undefined:
+    why there is nothing to compare, where the numbers are not finite; else "".
+
+    Where there are rows in float64, they decide whether two models are the same function: there the
+    smallest real mistake is much greater than the greatest rounding error. Rows in lower formats
+    say how precise each framework is.
     """
 
     title: str
     rows: tuple[Difference, ...]
     environment: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    undefined: str = ""
 
     @property
     def ok(self) -> bool:
-        """True when something was compared and nothing is over its tolerance."""
-        return bool(self.rows) and all(row.ok for row in self.rows)
+        """True when something was compared and nothing that decides is over its tolerance."""
+        return bool(self.rows) and not self.undefined and not self.failures
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The formats of the computations."""
+        return tuple(dict.fromkeys(row.dtype for row in self.rows if row.dtype))
+
+    def decides(self, row: Difference) -> bool:
+        """Whether a row decides if two models are the same function."""
+        return row.dtype in ("", "float64") or "float64" not in self.dtypes
 
     @property
     def failures(self) -> tuple[Difference, ...]:
-        """The differences over their tolerance, the worst first."""
-        over = (row for row in self.rows if not row.ok)
-        return tuple(sorted(over, key=lambda row: row.excess, reverse=True))
+        """The deciding differences over their tolerance, the worst first."""
+        return _worst_first(row for row in self.rows if self.decides(row) and not row.ok)
 
-    def worst(self, **where: str) -> Difference:
-        """The row nearest to its tolerance (or farthest over it) among those whose fields equal
-        `where`.
+    @property
+    def imprecise(self) -> tuple[Difference, ...]:
+        """The other differences over their tolerance, the worst first."""
+        return _worst_first(row for row in self.rows if not self.decides(row) and not row.ok)
 
-        `report.worst(quantity="eval output", actual="torch cpu")`. Raises ArgumentError when there
-        is none.
-        """
-        rows = [
+    def select(self, **where: str) -> list[Difference]:
+        """The rows whose fields equal `where`."""
+        return [
             row
             for row in self.rows
             if all(getattr(row, name) == value for name, value in where.items())
         ]
+
+    def worst(self, **where: str) -> Difference:
+        """The row nearest to its tolerance (or farthest over it) among those of `select`.
+
+        `report.worst(quantity="eval output", actual="torch cpu")`. Raises ArgumentError when there
+        is none.
+        """
+        rows = self.select(**where)
         if not rows:
             raise ArgumentError(f"the report has no row with {where}")
         return max(rows, key=lambda row: row.excess)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        rows = [{**asdict(row), "ok": row.ok} for row in self.rows]
-        for row in rows:  # JSON has no infinity
-            row |= {
-                name: str(row[name])
-                for name in ("absolute", "relative")
-                if not np.isfinite(row[name])
-            }
         return {
             "title": self.title,
             "ok": self.ok,
+            "undefined": self.undefined,
             "environment": list(self.environment),
             "notes": list(self.notes),
-            "rows": rows,
+            "rows": [
+                {**plain_values(row), "decides": self.decides(row), "times": _plain(row.times)}
+                for row in self.rows
+            ],
         }
 
     def __str__(self) -> str:
@@ -155,37 +217,117 @@ class Report:
 
     def lines(self, every: bool = False, failures: int = 10) -> list[str]:
         """The report as text: the worst row of each quantity, or every row; then the failures."""
-        quantities = list(dict.fromkeys(row.quantity for row in self.rows))
-        rows = self.rows if every else [self.worst(quantity=quantity) for quantity in quantities]
-        table = [
-            ("quantity", "relative", "absolute", "tolerance", "", "worst tensor", "at", "between"),
+        lines = [self.title, *(f"  {line}" for line in self.environment), ""]
+        for dtype in self.dtypes or ("",):
+            lines += [*self._heading(dtype), *columns(self._table(dtype, every)), ""]
+        over = self.failures
+        lines += [self.verdict(), *(f"  {row}" for row in over[:failures])]
+        lines += [f"  and {len(over) - failures} more" for _ in [0] if len(over) > failures]
+        for dtype in dict.fromkeys(row.dtype for row in self.rows if not self.decides(row)):
+            lines.append(self.precision(dtype))
+            lines += [f"  {row}" for row in self.imprecise[:failures] if row.dtype == dtype]
+        return [*lines, *(f"note: {note}" for note in self.notes)]
+
+    def verdict(self) -> str:
+        """Whether the models are the same function, in a sentence."""
+        if self.undefined:
+            return f"FAILED: {self.undefined}"
+        rows, over = [row for row in self.rows if self.decides(row)], self.failures
+        if not rows:
+            return "FAILED: nothing was compared."
+        if not self.dtypes:
+            if over:
+                return f"FAILED: {len(over)} of {len(rows)} comparisons are over their tolerance."
+            return f"All {len(rows)} comparisons are within their tolerance."
+        dtype = "float64" if "float64" in self.dtypes else " and ".join(self.dtypes)
+        alone = "" if dtype == "float64" else f" (as far as {dtype} can tell)"
+        if over:
+            return (
+                f"FAILED: not the same function{alone}: {len(over)} of {len(rows)} comparisons in "
+                f"{dtype} are over what rounding explains."
+            )
+        return (
+            f"The same function{alone}: all {len(rows)} comparisons in {dtype} are within what "
+            "rounding explains."
+        )
+
+    def precision(self, dtype: str) -> str:
+        """How precise each framework is in a format that does not decide, in a sentence."""
+        rows = self.select(dtype=dtype)
+        over = [row for row in rows if not row.ok]
+        names = dict.fromkeys(row.actual for row in rows)
+        reference = rows[0].expected
+        each = (
+            f"{name} {format_times(self.worst(dtype=dtype, actual=name, expected=reference).times)}"
+            for name in names
+        )
+        figures = f"{', '.join(each)} at most"
+        if over:
+            return (
+                f"In {dtype}, {len(over)} of {len(rows)} comparisons are less precise than "
+                f"rounding explains ({figures}). That alone is no failure."
+            )
+        return f"In {dtype}, all are as precise as rounding allows: {figures} what it explains."
+
+    def _heading(self, dtype: str) -> list[str]:
+        if not dtype:
+            return []
+        if "float64" not in self.dtypes:
+            return [f"{dtype}:"]
+        if dtype == "float64":
+            return [f"{dtype}, which decides whether they are the same function:"]
+        return [f"{dtype}, which shows how precise each is:"]
+
+    def _table(self, dtype: str, every: bool) -> list[tuple[str, ...]]:
+        """The rows of a format, those without one beside the first."""
+        found = [
+            row
+            for row in self.rows
+            if row.dtype == dtype or (not row.dtype and dtype == self.dtypes[0])
+        ]
+        if not every:
+            quantities = dict.fromkeys(row.quantity for row in found)
+            found = [
+                max((row for row in found if row.quantity == quantity), key=lambda row: row.excess)
+                for quantity in quantities
+            ]
+        derived = bool(dtype)
+        limit = "x rounding" if derived else "tolerance"
+        return [
+            ("quantity", "relative", "absolute", limit, "", "worst tensor", "at", "between"),
             *(
                 (
                     row.quantity,
                     f"{row.relative:.1e}",
                     f"{row.absolute:.1e}",
-                    f"{row.tolerance:.0e}",
+                    _describe_limit(row, derived),
                     "ok" if row.ok else "OVER",
                     row.tensor if row.absolute or every else "all equal",
                     row.place if row.absolute else "",
                     f"{row.actual} and {row.expected}",
                 )
-                for row in rows
+                for row in found
             ),
         ]
-        lines = [self.title, *(f"  {line}" for line in self.environment), "", *columns(table), ""]
-        over = self.failures
-        if over:
-            lines += [
-                f"FAILED: {len(over)} of {len(self.rows)} comparisons are over their tolerance."
-            ]
-            lines += [f"  {row}" for row in over[:failures]]
-            lines += [f"  and {len(over) - failures} more" for _ in [0] if len(over) > failures]
-        elif self.rows:
-            lines += [f"All {len(self.rows)} comparisons are within their tolerance."]
-        else:
-            lines += ["FAILED: nothing was compared."]
-        return [*lines, *(f"note: {note}" for note in self.notes)]
+
+
+def _describe_limit(row: Difference, derived: bool) -> str:
+    if not derived:
+        return f"{row.tolerance:.0e}"
+    return "" if row.explained is None else format_times(row.times).removesuffix(" times")
+
+
+def _worst_first(rows: Iterable[Difference]) -> tuple[Difference, ...]:
+    return tuple(sorted(rows, key=lambda row: row.excess, reverse=True))
+
+
+def plain_values(row: Difference) -> dict[str, Any]:
+    """A row as plain values; infinities, which JSON does not have, as strings."""
+    return {name: _plain(value) for name, value in asdict(row).items()} | {"ok": row.ok}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def columns(table: Sequence[tuple[str, ...]]) -> Iterable[str]:

@@ -5,18 +5,22 @@ against each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from resattn.checking.backends import Backend, Quantities, backends, measure, precise
-from resattn.checking.draws import random_arrays
-from resattn.checking.problem import Problem, checked_inputs, draw_problem, near_kink, pose
-from resattn.checking.tolerances import QUANTITIES, tolerance
+from resattn.checking.draws import random_arrays, random_input
+from resattn.checking.problem import Problem, checked_inputs, pose
+from resattn.checking.rounding import MODE_NAMES, MODES, Key, list_tensors
+from resattn.checking.tolerances import QUANTITIES
+from resattn.oracle.evaluation import Stage, stages
 from resattn.oracle.stand_in import framework_of_kind
 from weights import Difference, Report, difference, schema
 from weights.attention import ATTENTION
-from weights.checks import at_least, pair_of
+from weights.checks import at_least, one_of, pair_of
 from weights.config import BlockConfig, Config, own_kinds
 from weights.convert import check
 from weights.errors import ArgumentError
@@ -24,6 +28,14 @@ from weights.frameworks import FRAMEWORKS
 from weights.graph import probe_size
 
 ORACLE = "oracle"
+NUMPY = "numpy"
+EXACT_FORMATS = ("float32", "float64")
+
+# A difference may be so many times what rounding explains. Real frameworks are at 0.1 to 3 times
+# (docs/calibration.md): they add in other orders than the oracle.
+LIMIT = 4
+LIMIT_BY_PEERS = 2
+UNDECIDED = 0.05  # of a tensor's magnitude: with more rounding than that it is not determined
 
 
 def crosscheck(
@@ -35,7 +47,7 @@ def crosscheck(
     dtype: str | None = None,
     inputs: np.ndarray | None = None,
     size: tuple[int, int] | None = None,
-    batch: int = 8,
+    batch: int | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
@@ -45,59 +57,83 @@ def crosscheck(
     in training, the running statistics after one training step, and the gradients of a random
     projection of the output, in both modes, with respect to the input and every parameter.
 
-    arrays: canonical; None for random ones. dtype: "float32" or "float64", to compute in; None for
-    that of the arrays, float32 at least.
-    inputs: (batch, channels, height, width); None for random ones of `size` (height, width), drawn
-    so that no relu comes near its kink and no tensor is ill-conditioned. progress: called with a
+    Computed in float64, which decides whether the frameworks are the same function (weights are
+    widened exactly), and then in the format of the weights, which shows how precise each is. A
+    difference is judged by what the rounding of the format explains for this network and input, see
+    `resattn.checking.rounding`.
+
+    arrays: canonical; None for random ones. dtype: "float32" or "float64", to compute in that
+    alone.
+    inputs: (batch, channels, height, width); None for random ones of `size` (height, width).
+    batch: of random inputs, by default 8 for a block and 2 for a network. progress: called with a
     line before each step.
     Raises WeightsError for arrays that do not fit, ArgumentError, MissingFramework.
     """
     tell = progress or (lambda line: None)
     frameworks, devices = _names("frameworks", frameworks), _names("devices", devices)
-    arrays, dtype = _arrays(config, arrays, dtype, seed)
+    arrays, own = _arrays(config, arrays, dtype, seed)
     used = backends(frameworks, devices)
-
+    problem = pose(config, arrays, choose_inputs(config, inputs, size, batch, own, seed), seed)
+    formats = (dtype,) if dtype is not None else tuple(dict.fromkeys(("float64", own)))
     tell("oracle")
-    if inputs is None:
-        sizes = pair_of("size", probe_size(config) if size is None else size)
-        batch = at_least("batch", batch, 1)
-        problem = draw_problem(config, arrays, sizes, batch, dtype, seed, tell)
-    else:
-        problem = pose(config, arrays, checked_inputs(inputs, config, dtype), seed)
-
-    outcomes: dict[str, Quantities] = {}
-    for backend in used:
-        tell(backend.name)
-        with precise((backend.framework,), dtype):
-            outcomes[backend.name] = measure(
-                backend.build_live(config, arrays), problem.x, problem.cotangent
-            )
-    pairs = [(name, ORACLE) for name in outcomes] + list(combinations(outcomes, 2))
-    against_all = {ORACLE: problem.expected, **outcomes}
-    rows = [
-        row
-        for actual, against in pairs
-        for row in compare(problem, outcomes[actual], against_all[against], (actual, against))
-    ]
+    rows, undefined = [], find_undefined(problem)
+    notes = [*_notes(config)]
+    for form in formats:
+        posed = replace(problem, dtype=form)
+        outcomes: dict[str, Quantities] = {}
+        for backend in used:
+            tell(f"{backend.name}, {form}")
+            outcomes[backend.name] = _measure(backend, posed)
+        tell(f"rounding to {form}")
+        rows += compare_all(posed, outcomes, decides=form == formats[0])
+        notes += explain_rounding(posed) if not undefined else []
     shape = " x ".join(map(str, problem.x.shape))
     return Report(
-        title=f"cross-check of {config.describe()} in {dtype}, input {shape}",
+        title=f"cross-check of {config.describe()} in {' and '.join(formats)}, input {shape}",
         rows=tuple(rows),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
-        notes=(*_notes(config), *explain_disagreement(problem, rows)),
+        notes=tuple(notes),
+        undefined=undefined,
     )
+
+
+def _measure(backend: Backend, problem: Problem) -> Quantities:
+    with precise((backend.framework,), problem.dtype):
+        live = backend.build_live(problem.config, problem.arrays)
+        return measure(live, problem.x, problem.cotangent)
+
+
+def choose_inputs(
+    config: Config,
+    inputs: np.ndarray | None,
+    size: tuple[int, int] | None,
+    batch: int | None,
+    dtype: str,
+    seed: int,
+) -> np.ndarray:
+    """The images to compute with, in a dtype: those given, or random ones.
+
+    Raises ArgumentError for what is not a batch of images.
+    """
+    if inputs is not None:
+        return checked_inputs(inputs, config, dtype)
+    sides = pair_of("size", probe_size(config) if size is None else size)
+    usual = 8 if isinstance(config, BlockConfig) else 2
+    count = at_least("batch", usual if batch is None else batch, 1)
+    return random_input(config, sides, count, dtype, seed)
 
 
 def _arrays(
     config: Config, arrays: Mapping[str, np.ndarray] | None, dtype: str | None, seed: int
 ) -> tuple[dict[str, np.ndarray], str]:
-    """The weights to check, in the dtype to compute in, and that dtype."""
-    tolerance(dtype or "float32", "eval output")  # refuses other dtypes
+    """The weights to check, in their own format and not lower than float32, and that format."""
+    if dtype is not None:
+        one_of("dtype", dtype, EXACT_FORMATS)
     if arrays is None:
         arrays = random_arrays(config, dtype or "float32", seed)
     check(schema(config), arrays)
-    dtype = dtype or np.result_type(np.float32, *(array.dtype for array in arrays.values())).name
-    return {name: array.astype(dtype) for name, array in arrays.items()}, dtype
+    own = dtype or np.result_type(np.float32, *(array.dtype for array in arrays.values())).name
+    return {name: array.astype(own) for name, array in arrays.items()}, own
 
 
 def _notes(config: Config) -> list[str]:
@@ -111,25 +147,83 @@ def _notes(config: Config) -> list[str]:
     ]
 
 
-def compare(
-    problem: Problem, actual: Quantities, against: Quantities, names: tuple[str, str]
+def compare_all(
+    problem: Problem, outcomes: Mapping[str, Quantities], *, decides: bool
 ) -> list[Difference]:
-    """One row for every tensor of every quantity."""
+    """Rows for every outcome against the oracle, and for every two outcomes against each other.
+
+    decides: whether these rows decide. If not, an outcome may also be `LIMIT_BY_PEERS` times as far
+    from the oracle as the nearest other one; NumPy is the other one of a single outcome.
+    """
+    peers: dict[str, dict[Key, float]] = {}
+    if not decides:
+        distances = {name: _distances(problem, outcome) for name, outcome in outcomes.items()}
+        if len(distances) == 1:
+            distances[NUMPY] = _distances(problem, problem.exact.peer(problem.dtype))
+        for name in outcomes:
+            others = [each for other, each in distances.items() if other != name]
+            peers[name] = {key: min(other[key] for other in others) for key in others[0]}
+    rows = []
+    for name, outcome in outcomes.items():
+        nearest = peers.get(name, {})
+        rows += compare(problem, outcome, problem.expected, (name, ORACLE), nearest=nearest)
+    for one, other in combinations(outcomes, 2):
+        nearest = {
+            key: distance + peers[other][key] for key, distance in peers.get(one, {}).items()
+        }
+        names = (one, other)
+        rows += compare(problem, outcomes[one], outcomes[other], names, sides=2, nearest=nearest)
+    return rows
+
+
+def _distances(problem: Problem, outcome: Quantities) -> dict[Key, float]:
+    """The root mean square difference from the oracle, absolute."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return {
+            key: float(np.sqrt(np.square(outcome[key[0]][key[1]] - array).mean()))
+            for key, array in list_tensors(problem.expected)
+            if key[0] != "weights"
+        }
+
+
+def compare(
+    problem: Problem,
+    actual: Quantities,
+    against: Quantities,
+    names: tuple[str, str],
+    *,
+    sides: int = 1,
+    nearest: Mapping[Key, float] | None = None,
+) -> list[Difference]:
+    """One row for every tensor of every quantity. Weights must be equal to the last bit.
+
+    sides: 2 if both have rounding errors. nearest: how far the nearest peer is from the oracle.
+    """
     axes = {parameter.name: parameter.axes for parameter in problem.graph.parameters}
     axes["input"] = "batch channel row col"
     axes["output"] = axes["input"] if isinstance(problem.config, BlockConfig) else "batch class"
+
+    def judged(quantity: str, tensor: str) -> dict[str, Any]:
+        if quantity == "weights":
+            return {"tolerance": 0.0}
+        explained = problem.rounding.explained[quantity, tensor]
+        by_peers = LIMIT_BY_PEERS * (nearest or {}).get((quantity, tensor), 0.0)
+        times = by_peers / explained if explained else 0.0
+        limit = max(sides * LIMIT, times) if np.isfinite(times) else sides * LIMIT
+        return {"tolerance": limit, "explained": explained, "dtype": problem.dtype}
+
     return [
         difference(
             actual[quantity][tensor],
             against[quantity][tensor],
-            tolerance=tolerance(problem.dtype, quantity),
             scale=problem.scales[quantity, tensor],
             quantity=quantity,
             tensor=tensor,
             names=names,
             axes=axes[tensor],
+            **judged(quantity, tensor),
         )
-        for quantity in QUANTITIES
+        for quantity in (QUANTITIES if not find_undefined(problem) else QUANTITIES[:1])
         for tensor in problem.expected[quantity]
     ]
 
@@ -142,34 +236,71 @@ def check_model(backend: Backend, model: object, problem: Problem) -> Report:
         outcome = measure(model, problem.x, problem.cotangent)
     rows = compare(problem, outcome, problem.expected, (backend.name, ORACLE))
     title = f"{backend.name} against the oracle, {problem.config.describe()} in {problem.dtype}"
-    return Report(title, tuple(rows), notes=tuple(explain_disagreement(problem, rows)))
+    notes = tuple(explain_rounding(problem))
+    return Report(title, tuple(rows), notes=notes, undefined=find_undefined(problem))
 
 
-def explain_disagreement(problem: Problem, rows: list[Difference]) -> list[str]:
-    """What besides a mistake may have put gradients over their tolerance; nothing if none is
-    over.
-    """
-    over = [row for row in rows if not row.ok]
-    notes: list[str] = []
-    if not all(
-        np.isfinite(array).all()
-        for tensors in problem.expected.values()
-        for array in tensors.values()
-    ):
-        return [
-            "the oracle's own numbers are not all finite: there is NaN or infinity in the weights, "
-            "or they overflow"
-        ]
-    if any("gradient" in row.quantity for row in over):
-        notes += filter(None, [near_kink(problem.margin, problem.dtype)])
-    for quantity, tensor in sorted({(row.quantity, row.tensor) for row in over}):
-        if quantity != "weights" and problem.ill_conditioned(quantity, tensor):
-            notes.append(
-                f"{quantity} {tensor} is ill-conditioned: rounding weights and input to "
-                f"{problem.dtype} alone moves it by {problem.movement[quantity, tensor]:.0e} of "
-                "its magnitude; try another seed, or float64"
+def find_undefined(problem: Problem) -> str:
+    """Where and why the oracle's numbers are not finite, in a sentence; "" if all are."""
+    quantities = (each for name, each in problem.expected.items() if name != "weights")
+    if all(np.isfinite(array).all() for tensors in quantities for array in tensors.values()):
+        return ""
+    for name, array in problem.exact.arrays.items():
+        if not np.isfinite(array).all():
+            place = tuple(map(int, np.argwhere(~np.isfinite(array))[0]))
+            return f"{name} holds {array[place]} at {place}, so there is nothing to compare."
+    with np.errstate(all="ignore"):
+        for mode in MODES:
+            made = stages(
+                problem.graph, problem.exact.arrays, problem.exact.x, training=mode == "train"
             )
+            for stage in made.stages.values():
+                if not np.isfinite(stage.computed.value).all():
+                    return _describe_undefined(stage, problem.exact.arrays, mode)
+    return "the gradients are not finite, so there is nothing to compare."
+
+
+def _describe_undefined(stage: Stage, arrays: Mapping[str, np.ndarray], mode: str) -> str:
+    value = stage.computed.value
+    channel = int(np.argwhere(~np.isfinite(value))[0][1])
+    what = "NaN" if np.isnan(value).any() else "infinity"
+    found = f"{stage.name} computes {what} in {MODE_NAMES[mode]}, first in channel {channel}"
+    variance = arrays.get(f"{stage.module}.running_var")
+    if variance is not None and variance[channel] < 0:
+        number = f"{variance[channel]:.3g}"
+        found += f", where {stage.module}.running_var is negative ({number})"
+    return f"{found}; so there is nothing to compare."
+
+
+def explain_rounding(problem: Problem) -> list[str]:
+    """What the format cannot decide, in sentences; nothing if it decides everything."""
+    notes, dtype = [], problem.dtype
+    for mode, count in problem.rounding.undecided.items():
+        if count:
+            notes.append(
+                f"{dtype} cannot decide the side of {count:,} relus and maxima in "
+                f"{MODE_NAMES[mode]}: they are that near to their kinks. Gradients may jump there"
+            )
+    lost, overflown = [], []
+    for (quantity, tensor), explained in problem.rounding.explained.items():
+        scale = problem.scales[quantity, tensor]
+        if not np.isfinite(explained):
+            overflown.append(f"{quantity} {tensor}")
+        elif explained > UNDECIDED * scale > 0:
+            lost.append(f"{quantity} {tensor}")
+    if overflown:
+        notes.append(f"{dtype} overflows in {_list_some(overflown)}: nothing is judged there")
+    if lost:
+        notes.append(
+            f"{dtype} cannot determine {_list_some(lost)}: rounding explains more than "
+            f"{UNDECIDED:.0%} of the magnitude"
+        )
     return notes
+
+
+def _list_some(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def _names(what: str, names: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -2,68 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from resattn.checking.backends import Quantities
 from resattn.checking.draws import random_cotangent, random_input
-from resattn.checking.tolerances import tolerance
-from resattn.oracle import evaluation as reference
-from weights import difference
+from resattn.checking.rounding import FORMATS, Exact, Format, Key, Rounding
 from weights.config import Config
+from weights.convert import LOW
 from weights.errors import ArgumentError
 from weights.graph import Graph, check_size, graph, output_shape
-
-Scales = dict[tuple[str, str], float]  # by quantity and tensor
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is computed, and what the oracle says of it.
+    """What is computed, in which format, and what the oracle says of it.
 
-    margin: how near a relu comes to its kink or a maximum to a tie, relative to the tensor. There,
-    rounding decides between two right gradients. movement: how far each tensor moves, relative to
-    its scale, when weights and input move by half a unit in the last place: no computation in this
-    dtype can be expected to do better.
+    exact: the oracle's passes in float64. dtype: the format to compute in; it holds the numbers of
+    `exact` without rounding. seed: of the slopes and of the noise.
     """
 
-    graph: Graph
-    arrays: Mapping[str, np.ndarray]
-    x: np.ndarray
-    cotangent: np.ndarray
-    expected: Quantities
-    scales: Mapping[tuple[str, str], float]
-    margin: float
-    movement: Mapping[tuple[str, str], float]
+    exact: Exact
+    dtype: str
+    seed: int = 0
+
+    @property
+    def graph(self) -> Graph:
+        return self.exact.graph
 
     @property
     def config(self) -> Config:
-        return self.graph.config
+        return self.exact.graph.config
 
     @property
-    def dtype(self) -> str:
-        return self.x.dtype.name
+    def format(self) -> Format:
+        return FORMATS[self.dtype]
 
-    def ill_conditioned(self, quantity: str, tensor: str) -> bool:
-        return self.movement.get((quantity, tensor), 0) > tolerance(self.dtype, quantity) / 10
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The weights as a model in the format holds them."""
+        return self.format.hold(self.graph, self.exact.arrays)
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """The images in the format."""
+        return self.exact.x.astype(self.format.held)
+
+    @cached_property
+    def cotangent(self) -> np.ndarray:
+        """The slopes of the output, in float32 at least."""
+        return self.exact.cotangent.astype(self.format.sums)
 
     @property
-    def risk(self) -> float:
-        """How likely it is that rounding alone decides something: up to 1 is clear of kinks and
-        well conditioned.
-        """
-        movements = (
-            10 * moved / tolerance(self.dtype, quantity)
-            for (quantity, _), moved in self.movement.items()
-            if quantity != "weights"
-        )
-        return max(_clearance(self.dtype) / max(self.margin, 1e-300), *movements)
+    def expected(self) -> Quantities:
+        return self.exact.quantities
 
+    @property
+    def scales(self) -> Mapping[Key, float]:
+        return self.exact.scales
 
-def _clearance(dtype: str) -> float:
-    return 32 * float(np.finfo(dtype).eps)
+    @cached_property
+    def rounding(self) -> Rounding:
+        """What the rounding of the format explains."""
+        return self.exact.measure_rounding(self.dtype, self.seed)
+
+    def widened(self) -> Problem:
+        """The same numbers, to be computed in float64."""
+        return replace(self, dtype="float64")
 
 
 def graph_for(config: Config | Graph, x: np.ndarray) -> Graph:
@@ -76,29 +84,29 @@ def graph_for(config: Config | Graph, x: np.ndarray) -> Graph:
 
 
 def pose(
-    config: Config | Graph, arrays: Mapping[str, np.ndarray], x: np.ndarray, seed: int = 0
+    config: Config | Graph,
+    arrays: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    seed: int = 0,
+    dtype: str | None = None,
 ) -> Problem:
-    """The problem for given images. config: or its graph for images of their size."""
-    found, dtype = graph_for(config, x), x.dtype.name
-    cotangent = random_cotangent(output_shape(found.config, x.shape), dtype, seed)
-    expected, scales, margin = oracle(found, arrays, x, cotangent)
-    nudge = np.random.default_rng([seed, 3])
+    """The problem for given images. config: or its graph for images of their size.
 
-    def nudged(array: np.ndarray) -> np.ndarray:
-        moved: np.ndarray = nudge.choice([-1.0, 1.0], array.shape) * np.finfo(dtype).eps / 2
-        nudged_array: np.ndarray = array * (1 + moved)
-        return nudged_array
+    dtype: to compute in, by default that of the images; all numbers are rounded to it.
+    """
+    dtype = dtype or x.dtype.name
+    found = graph_for(config, x)
+    form = FORMATS[dtype]
+    slopes = random_cotangent(output_shape(found.config, x.shape), form.sums, seed)
+    if form.is_low:
+        slopes = slopes.round(1) * 8 // 1 / 8  # so few digits are exact in every format
+    held = {name: widen(array) for name, array in form.hold(found, arrays).items()}
+    return Problem(Exact(found, held, widen(x.astype(form.held)), slopes), dtype, seed)
 
-    wide = {name: nudged(array.astype(np.float64)) for name, array in arrays.items()}
-    moved, _, _ = oracle(found, wide, nudged(x.astype(np.float64)), cotangent)
-    movement = {
-        (quantity, tensor): difference(
-            moved[quantity][tensor], array, tolerance=0, scale=scales[quantity, tensor]
-        ).relative
-        for quantity, tensors in expected.items()
-        for tensor, array in tensors.items()
-    }
-    return Problem(found, arrays, x, cotangent, expected, scales, margin, movement)
+
+def widen(array: np.ndarray) -> np.ndarray:
+    """The same numbers in float32 at least, which NumPy computes with."""
+    return array.astype(np.float32) if array.dtype.name in LOW else array
 
 
 def draw_problem(
@@ -108,76 +116,9 @@ def draw_problem(
     batch: int,
     dtype: str,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda line: None,
 ) -> Problem:
-    """The first of ten problems with random inputs that is clear of kinks and well conditioned,
-    else the nearest to it.
-    """
-    check_size(config, size)
-    found = graph(config, size)
-    problems: list[Problem] = []
-    inputs: list[tuple[float, int, np.ndarray]] = []
-    for attempt in range(10):
-        tell(f"oracle, draw {attempt + 1}")
-        x = random_input(config, size, batch, dtype, seed + 1000 * attempt)
-        # Forward alone first: it shows the kinks, and backward costs four times as much.
-        margin = min(
-            reference.run(found, arrays, x, training=training).margin for training in (False, True)
-        )
-        inputs.append((margin, -attempt, x))
-        if margin >= _clearance(dtype):
-            problems.append(pose(found, arrays, x, seed))
-            if problems[-1].risk <= 1:
-                break
-    return (
-        min(problems, key=lambda problem: problem.risk)
-        if problems
-        else pose(found, arrays, max(inputs)[2], seed)
-    )
-
-
-def near_kink(margin: float, dtype: str) -> str:
-    """What to say of gradients that differ where a relu or maximum is that near to its kink;
-    nothing if none is.
-    """
-    if margin >= _clearance(dtype):
-        return ""
-    return (
-        f"a relu or maximum comes within {margin:.0e} of its kink, relative to its tensor: {dtype} "
-        "rounding may put it on the other side, and gradients differ for that alone; try another "
-        "seed, or float64"
-    )
-
-
-def oracle(
-    config: Config | Graph, arrays: Mapping[str, np.ndarray], x: np.ndarray, cotangent: np.ndarray
-) -> tuple[Quantities, Scales, float]:
-    """What the oracle says of everything that is compared, what each is relative to, and the margin
-    to kinks.
-    """
-    found = graph_for(config, x)
-    inference = reference.run(found, arrays, x, cotangent, training=False)
-    training = reference.run(found, arrays, x, cotangent, training=True)
-    quantities: Quantities = {
-        "weights": dict(arrays),
-        "eval output": {"output": inference.output},
-        "eval gradient": inference.every_gradient,
-        "train output": {"output": training.output},
-        "train statistics": training.statistics,
-        "train gradient": training.every_gradient,
-    }
-    scales = {
-        (quantity, tensor): float(np.abs(array).max())
-        for quantity, tensors in quantities.items()
-        for tensor, array in tensors.items()
-    }
-    # Gradients that cancel, or are exactly zero: a convolution's bias in front of a batch norm,
-    # say.
-    for mode, outcome in (("eval", inference), ("train", training)):
-        scales.update(
-            {(f"{mode} gradient", tensor): scale for tensor, scale in outcome.scales.items()}
-        )
-    return quantities, scales, min(inference.margin, training.margin)
+    """The problem for random images."""
+    return pose(config, arrays, random_input(config, size, batch, dtype, seed), seed)
 
 
 def checked_inputs(inputs: np.ndarray, config: Config | None, dtype: str) -> np.ndarray:

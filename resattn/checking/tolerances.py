@@ -7,9 +7,6 @@ each stands the greatest that was measured, on CPU. On CUDA devices, with TF32 o
 asked; nobody has measured there yet.
 """
 
-import math
-
-from weights.config import BlockConfig, Config
 from weights.errors import ArgumentError
 
 QUANTITIES = (
@@ -50,25 +47,3 @@ def tolerance(dtype: str, quantity: str) -> float:
             f"{dtype!r}"
         )
     return TOLERANCES[dtype, quantity.split()[1]]
-
-
-# In bfloat16 and float16, in mixed precision or with everything low, in units of the format's eps
-# (2^-7 and 2^-10): the same for all frameworks, both formats and both regimes. A value of the
-# output was rounded some 16 times on its way, each time by up to half an eps: input, weights,
-# convolution and norm, twice, then in the attention module, and by the sum. That makes 8 if all go
-# one way and 2 if they are independent; the bound is in between. In a network the blocks' errors
-# are independent. Gradients go all the way twice; they are measured where one more rounding of
-# everything moves them by no more than 6 eps (`precision.MOVEMENT`). Statistics move by 1 - decay
-# of what the batch's do, and a variance by twice that.
-BOUNDS = {
-    "output": 4,  # measured 3.3 (nonlocal), 2.5 (mhsa), 2.1 otherwise
-    "gradient": 8,  # 5.4
-    "statistics": 8,  # times 1 - decay; 0.4
-}
-
-
-def bound(quantity: str, config: Config) -> float:
-    """How far a quantity of a low precision may be from the oracle, in eps of the format."""
-    blocks = 1 if isinstance(config, BlockConfig) else sum(config.depths)
-    room: float = BOUNDS[quantity.split()[1]] * math.sqrt(blocks)
-    return room * max(1 - config.bn_decay, 0.1) if quantity.endswith("statistics") else room

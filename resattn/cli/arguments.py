@@ -53,15 +53,18 @@ DevicesOption = Annotated[
 CheckDtypeOption = Annotated[
     str | None,
     typer.Option(
-        help="The dtype to compute in: float32 or float64. Default: that of the weights. Or a low "
-        "precision, judged in units of its eps: bfloat16, float16, mixed_bfloat16, "
-        "mixed_float16."
+        help="The format to compute in, alone: float64, float32, bfloat16, float16, mixed_bfloat16 "
+        "or mixed_float16. Default: float64, which decides whether it is the same function, then "
+        "the format of the weights, which shows how precise each framework is."
     ),
 ]
 CheckSizeOption = Annotated[
     str | None, typer.Option(help="Height and width of the random images, as in 32x33.")
 ]
-CheckBatchOption = Annotated[int, typer.Option(help="Number of random images.", min=1)]
+CheckBatchOption = Annotated[
+    int | None,
+    typer.Option(help="Number of random images. Default: 8 for a block, 2 for a network.", min=1),
+]
 InputsOption = Annotated[
     Path | None,
     typer.Option(

@@ -68,7 +68,7 @@ def check(
     devices: DevicesOption = "cpu",
     dtype: CheckDtypeOption = None,
     size: CheckSizeOption = None,
-    batch: CheckBatchOption = 8,
+    batch: CheckBatchOption = None,
     seed: SeedOption = 0,
     inputs: InputsOption = None,
     every: AllOption = False,
@@ -89,7 +89,7 @@ def check(
     if golden:
         chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
         finish(
-            golden_check(chosen, parse_names("--devices", devices), dtype or "float32", every),
+            golden_check(chosen, parse_names("--devices", devices), dtype or "float64", every),
             as_json,
             True,
         )
@@ -162,10 +162,11 @@ def write_check_page(
     config, arrays, options = request.config, request.arrays, request.options
     with status("page") as show_step:
         if found is None:
-            found = trace_frameworks(config, arrays, **options, progress=show_step)
+            given = {name: value for name, value in options.items() if value is not None}
+            found = trace_frameworks(config, arrays, **given, progress=show_step)
         if not reports:
             reports = {config.describe(): crosscheck(config, arrays, **options, progress=show_step)}
         command = ["resattn", *sys.argv[1:]]
-        settings = flags(options["frameworks"], options["dtype"] or "float32")
+        settings = flags(options["frameworks"], options["dtype"] or "float64")
         write_page(path, Page(reports, found, drawing(config, found), command, settings))
     typer.echo(f"Wrote {path}.")

@@ -62,8 +62,8 @@ def low_check(request: Request) -> Report:
     if request.every or not report.ok:
         print_report(report.lines(request.every))
     else:
-        print_report([report.title, *report.environment, "", *table(report)])
-        print_line(f"All {len(report.rows)} comparisons are within their bound.", "good")
+        print_report([report.title, *report.environment, "", *table(report), "", report.verdict()])
+        print_report([f"note: {note}" for note in report.notes])
     return report
 
 
@@ -96,17 +96,20 @@ def grid_check(request: Request) -> dict[str, Report]:
 
 
 def print_grid(reports: dict[str, Report], every: bool) -> None:
-    """Prints a line for each report with its worst comparison."""
+    """Prints a line for each report with its worst comparison in the format that decides."""
+    from weights.compare import format_times
+
     for name, report in reports.items():
-        worst = report.worst()
+        worst = report.worst(dtype=report.dtypes[0])
         words = "ok" if report.ok else f"OVER: {worst}"
-        numbers = f"{worst.relative:.1e} of {worst.tolerance:.0e}, {worst.quantity}"
+        times = format_times(worst.times)
+        numbers = f"{worst.relative:.1e}, {times} what rounding explains, {worst.quantity}"
         print_line(f"  {name:24}  {numbers}, {words}", "" if report.ok else "bad")
         for row in report.rows if every else ():
             print_line(f"    {row}")
     if all(report.ok for report in reports.values()):
         count = sum(len(report.rows) for report in reports.values())
-        print_line(f"All {count} comparisons are within their tolerance.", "good")
+        print_line(f"The same functions: {count} comparisons.", "good")
 
 
 def trace_check(request: Request, expected: Path | None) -> Trace:
@@ -114,11 +117,10 @@ def trace_check(request: Request, expected: Path | None) -> Trace:
     from resattn.tracing.trace import last_stage, trace_frameworks
 
     config, arrays = request.config, request.arrays
+    options = {name: value for name, value in request.options.items() if value is not None}
     given = None if expected is None else read_stages(expected, last_stage(config))
     with status("trace") as show_step:
-        report = trace_frameworks(
-            config, arrays, expected=given, **request.options, progress=show_step
-        )
+        report = trace_frameworks(config, arrays, expected=given, **options, progress=show_step)
     for line, kind in report.lines(request.every):
         print_line(line, kind)
     return report

@@ -46,26 +46,26 @@ def print_golden(reports: list[Report], every: bool) -> None:
     """Prints a line for each report with its worst excess, then the failures."""
     from weights.compare import columns
 
-    table = [("case", "framework", "excess", "", "worst comparison")]
+    table = [("case", "framework", "x rounding", "", "worst comparison")]
     for report in reports:
         worst, case = report.worst(), report.title.partition(":")[0]
         verdict = "ok" if report.ok else "OVER"
         place = f"{worst.quantity} {worst.tensor}"
-        table.append((case, worst.actual, f"{worst.excess:.3f}", verdict, place))
+        table.append((case, worst.actual, f"{worst.times:.2f}", verdict, place))
     for line, shown in zip(columns(table), (None, *reports), strict=True):
         print_line(line, "bad" if shown and not shown.ok else "")
         for row in shown.rows if shown and every else ():
             print_line(f"    {row}")
-    print_line("excess: greatest relative difference / tolerance; a case fails above 1\n")
+    print_line("x rounding: in units of what rounding explains; a case fails above 4\n")
     for report in reports:
         for row in report.failures[:3]:
             print_line(f"  {report.title.partition(':')[0]}: {row}", "bad")
     count = sum(len(report.rows) for report in reports)
     over = sum(len(report.failures) for report in reports)
     if over:
-        print_line(f"FAILED: {over} of {count} comparisons are over their tolerance.", "bad")
+        print_line(f"FAILED: {over} of {count} comparisons are over what rounding explains.", "bad")
     else:
-        print_line(f"All {count} comparisons are within their tolerance.", "good")
+        print_line(f"All {count} comparisons are within what rounding explains.", "good")
 
 
 def installed_frameworks() -> tuple[str, ...]:

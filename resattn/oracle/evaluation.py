@@ -10,6 +10,7 @@ import numpy as np
 
 from resattn.oracle import layers
 from resattn.oracle.cancellation import cancelling_weights, idle_biases
+from resattn.oracle.kinks import Kinks
 from resattn.oracle.layers import State
 from resattn.oracle.node import (
     Array,
@@ -17,6 +18,8 @@ from resattn.oracle.node import (
     average,
     backward,
     concatenate,
+    entered,
+    is_disturbed,
     reshape,
     take,
     transpose,
@@ -79,7 +82,7 @@ class Pass:
     gradients: by parameter, with input_gradient; empty if they were not asked for.
     scales: what rounding errors are relative to, for gradients that cancel.
     vanishing: the parameters whose gradient is exactly zero whatever comes.
-    shifted, margin, multiply_adds: as in `State`.
+    shifted, kinks, multiply_adds: as in `State`.
     """
 
     output: Array
@@ -89,7 +92,7 @@ class Pass:
     scales: dict[str, float]
     vanishing: frozenset[str]
     shifted: frozenset[str]
-    margin: float
+    kinks: Kinks
     multiply_adds: int
 
     @property
@@ -106,17 +109,20 @@ def evaluate(
     *,
     training: bool,
     altered: Altered | None = None,
+    kinks: Kinks | None = None,
 ) -> Evaluation:
     """One forward pass of a graph's operations. arrays: canonical; all are taken as float64.
 
     altered: for some operations, a function that makes of the stage the value to go on with.
+    kinks: of a pass within `node.disturbed`.
     """
     state = State({name: _wide(array) for name, array in arrays.items()}, training)
+    state.kinks = Kinks() if kinks is None else kinks
     idle = idle_biases(operations, training)
     state.vanishing |= set(idle)
     state.shifted |= {mean for mean in idle.values() if mean}
     state.cancelling |= cancelling_weights(operations, training)
-    image = Node(_wide(x))
+    image = entered(_wide(x))
     stages: dict[str, Stage] = {}
     for operation in operations:
         inputs = tuple(stages[name].output for name in operation.inputs)
@@ -136,6 +142,7 @@ def stages(
     *,
     training: bool,
     altered: Altered | None = None,
+    kinks: Kinks | None = None,
 ) -> Evaluation:
     """One forward pass of a config. x: (batch, channels, height, width). The rest: `evaluate`.
 
@@ -146,7 +153,7 @@ def stages(
         size = (x.shape[2], x.shape[3])
         check_size(config, size)
         config = graph(config, size)
-    return evaluate(config.operations, arrays, x, training=training, altered=altered)
+    return evaluate(config.operations, arrays, x, training=training, altered=altered, kinks=kinks)
 
 
 def run(
@@ -156,20 +163,23 @@ def run(
     cotangent: Array | Callable[[Array], Array] | None = None,
     *,
     training: bool,
+    kinks: Kinks | None = None,
 ) -> Pass:
     """One pass of the oracle. arrays: canonical; x: (batch, channels, height, width).
 
     All are taken as float64. cotangent: the gradients are those of sum(output * cotangent); None if
     no gradients are wanted; a function of the output if it depends on it, as the slope of a loss.
+    kinks: of a pass within `node.disturbed`; there gradients that vanish are what noise leaves of
+    them.
     """
-    made = stages(config, arrays, x, training=training)
+    made = stages(config, arrays, x, training=training, kinks=kinks)
     state = made.state
     gradients: dict[str, Array] = {}
     if cotangent is not None:
         slope = cotangent(made.output.value) if callable(cotangent) else cotangent
         backward(made.output, _wide(slope))
         for name, node in state.parameters.items():
-            if node.slope is None or name in state.vanishing:
+            if node.slope is None or (name in state.vanishing and not is_disturbed()):
                 gradients[name] = np.zeros(node.shape)
             else:
                 gradients[name] = node.slope
@@ -182,7 +192,7 @@ def run(
         {name: state.magnitudes[name] for name in small if name in state.magnitudes},
         frozenset(state.vanishing),
         frozenset(state.shifted),
-        state.margin,
+        state.kinks,
         state.multiply_adds,
     )
 

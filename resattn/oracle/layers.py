@@ -11,12 +11,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from resattn.oracle.kinks import Kinks
 from resattn.oracle.node import (
     Array,
     Node,
+    accumulated,
     average,
     concatenate,
+    entered,
     exp,
+    given,
+    is_disturbed,
     power,
     reshape,
     take,
@@ -41,8 +46,7 @@ class State:
     cancelling: parameters whose gradient is the rest that remains when nearly all of that cancels.
     vanishing: parameters whose gradient is exactly zero, since all of it cancels.
     shifted: the running means that such a vanishing bias is part of.
-    margin: how near any relu came to its kink or any maximum to a tie, relative to the tensor's
-        greatest magnitude.
+    kinks: of relus and maxima.
     multiply_adds: of convolutions, linear layers and matrix products, so far.
     """
 
@@ -54,17 +58,14 @@ class State:
     cancelling: set[str] = field(default_factory=set)
     vanishing: set[str] = field(default_factory=set)
     shifted: set[str] = field(default_factory=set)
-    margin: float = np.inf
+    kinks: Kinks = field(default_factory=Kinks)
     multiply_adds: int = 0
 
     def parameter(self, name: str) -> Node:
         """The same node every time, so that the slopes of a parameter that is used twice add up."""
-        return self.parameters.setdefault(name, Node(self.arrays[name]))
-
-    def near(self, distance: Array, x: Array) -> None:
-        """Notes how near a value came to a place where slopes jump. x: the tensor that it is of."""
-        if distance.size:
-            self.margin = min(self.margin, float(distance.min() / (np.abs(x).max() or 1)))
+        if name not in self.parameters:
+            self.parameters[name] = entered(self.arrays[name])
+        return self.parameters[name]
 
     def remember(self, name: str, magnitude: Array) -> None:
         self.magnitudes[name] = self.magnitudes.get(name, 0.0) + float(magnitude.max())
@@ -136,7 +137,14 @@ def conv2d(
     windows = Windows(rows, cols, stride, padding, dilation, groups)
     values, places = windows.of(x.value)
     kernel = weight.value.reshape(groups, weight.shape[0] // groups, -1)
-    y = _places_last(values @ kernel.swapaxes(1, 2), places)
+    product = values @ kernel.swapaxes(1, 2)
+    # The squares of the terms of each sum, as if those of window and kernel were independent.
+    product = accumulated(
+        product,
+        lambda: np.square(values).sum(-1)[..., None] * np.square(kernel).mean(-1)[:, None],
+        kernel.shape[-1],
+    )
+    y = _places_last(product, places)
     state.multiply_adds += y.size * weight.value[0].size
 
     def by_group(slope: Array) -> Array:
@@ -144,7 +152,19 @@ def conv2d(
         return slope.reshape(len(slope), groups, kernel.shape[1], -1)
 
     def to_input(slope: Array) -> Array:
-        return windows.scatter(by_group(slope).swapaxes(2, 3) @ kernel, places, x.shape)
+        spread = windows.scatter(by_group(slope).swapaxes(2, 3) @ kernel, places, x.shape)
+
+        def squares() -> Array:
+            energy = np.square(by_group(slope)).sum(2)[..., None]
+            energy = np.broadcast_to(energy, (*energy.shape[:3], rows * cols))
+            one = (x.shape[0], groups, *x.shape[2:])
+            inputs = np.square(weight.value).reshape(groups, -1, *weight.shape[1:])
+            factors = inputs.mean(axis=(1, 3, 4)).reshape(1, -1, 1, 1)
+            per_group = windows.scatter(energy, places, one)
+            of_terms: Array = np.repeat(per_group, x.shape[1] // groups, axis=1) * factors
+            return of_terms
+
+        return accumulated(spread, squares, kernel.shape[1] * rows * cols)
 
     def to_weight(slope: Array) -> Array:
         values, _ = windows.of(x.value)  # a second time: kept, they would be most of the memory
@@ -152,12 +172,20 @@ def conv2d(
             magnitude = np.abs(by_group(slope) * values.swapaxes(2, 3))
             state.remember(f"{name}.weight", magnitude.sum(axis=(0, 3)))
         summed: Array = (by_group(slope) @ values).sum(axis=0)
+
+        def squares() -> Array:
+            slopes = np.square(by_group(slope)).sum(axis=(0, 3))
+            of_terms: Array = slopes[..., None] * np.square(values).mean(axis=(0, 2))[:, None]
+            return of_terms
+
+        summed = accumulated(summed, squares, len(slope) * places[0] * places[1])
         return summed.reshape(weight.shape)
 
     def to_bias(slope: Array) -> Array:
         state.remember(f"{name}.bias", np.abs(slope).sum(axis=(0, 2, 3)))
         summed: Array = slope.sum(axis=(0, 2, 3))
-        return summed
+        terms = slope.size // slope.shape[1]
+        return accumulated(summed, lambda: np.square(slope).sum(axis=(0, 2, 3)), terms)
 
     sources = [(x, to_input), (weight, to_weight)]
     if f"{name}.bias" in state.arrays:
@@ -204,10 +232,24 @@ def einsum(state: State, subscripts: str, a: Node, b: Node) -> Node:
     first, second, out = subscripts.replace("->", ",").split(",")
     sizes = {**dict(zip(first, a.shape, strict=True)), **dict(zip(second, b.shape, strict=True))}
     state.multiply_adds += int(np.prod([float(size) for size in sizes.values()]))
+
+    def product(letters: str, x: Array, y: Array) -> Array:
+        summed: Array = np.einsum(letters, x, y, optimize=True)
+        terms = int(
+            np.prod([sizes[letter] for letter in set(letters[: letters.index("-")]) - {","}])
+        )
+        terms //= max(summed.size, 1)
+
+        def squares() -> Array:
+            of_terms: Array = np.einsum(letters, np.square(x), np.square(y), optimize=True)
+            return of_terms
+
+        return accumulated(summed, squares, terms)
+
     return Node(
-        np.einsum(subscripts, a.value, b.value, optimize=True),
-        (a, lambda slope: np.einsum(f"{out},{second}->{first}", slope, b.value, optimize=True)),
-        (b, lambda slope: np.einsum(f"{out},{first}->{second}", slope, a.value, optimize=True)),
+        product(subscripts, a.value, b.value),
+        (a, lambda slope: product(f"{out},{second}->{first}", slope, b.value)),
+        (b, lambda slope: product(f"{out},{first}->{second}", slope, a.value)),
     )
 
 
@@ -226,13 +268,13 @@ def apply_batch_norm(state: State, name: str, x: Node, eps: float, decay: float)
         check_statistics(n)
         of_batch = average(x, 0, *POSITIONS)
         centred = x - of_batch
-        spread = average(centred * centred, 0, *POSITIONS)
+        spread = _variance(x, centred.value, 0, *POSITIONS)
         new = 1 - decay
         mean = decay * mean + new * of_batch.value.ravel()
         variance = decay * variance + new * spread.value.ravel() * n / (n - 1)
     else:
-        centred = x - _by_channel(Node(mean))
-        spread = _by_channel(Node(variance))
+        centred = x - _by_channel(given(mean))
+        spread = _by_channel(given(variance))
     state.statistics |= {running_mean: mean, running_var: variance}
     return centred * power(spread + eps, -0.5) * weight + bias
 
@@ -241,7 +283,20 @@ def apply_layer_norm(state: State, name: str, x: Node, eps: float) -> Node:
     """Ba et al. 2016, equation 3, over the channels of each position."""
     weight, bias = (_by_channel(state.parameter(f"{name}.{leaf}")) for leaf in ("weight", "bias"))
     centred = x - average(x, CHANNELS)
-    return centred * power(average(centred * centred, CHANNELS) + eps, -0.5) * weight + bias
+    return centred * power(_variance(x, centred.value, CHANNELS) + eps, -0.5) * weight + bias
+
+
+def _variance(x: Node, centred: Array, *axes: int) -> Node:
+    """The average of the squares of x less its mean.
+
+    Its slope to the mean is a sum of all centred values and so exactly 0. Frameworks leave it out,
+    and so must we: what rounding leaves of that sum would count as error.
+    """
+    count = np.prod([x.shape[axis] for axis in axes])
+    summed = np.square(centred).sum(axis=axes, keepdims=True)
+    fourth = lambda: np.square(np.square(centred)).sum(axis=axes, keepdims=True)  # noqa: E731
+    variance = accumulated(summed, fourth, int(count)) / count
+    return Node(variance, (x, lambda slope: slope * (2 / count) * centred))
 
 
 def _by_channel(x: Node) -> Node:
@@ -253,21 +308,30 @@ def _by_channel(x: Node) -> Node:
 
 def relu(state: State, x: Node) -> Node:
     """max(x, 0); its slope at 0 is taken as 0."""
-    positive = x.value.real > 0
-    state.near(np.abs(x.value.real[x.value.real != 0]), x.value)
-    return Node(np.where(positive, x.value, 0), (x, lambda slope: np.where(positive, slope, 0)))
+    positive = state.kinks.decide(x.value.real)
+    y = np.where(positive, x.value, 0)
+    return Node(y, (x, lambda slope: np.where(positive, slope, 0)), moved=True)
 
 
 def sigmoid(x: Node) -> Node:
-    """1 / (1 + exp(-x))."""
-    return power(exp(x * -1.0) + 1.0, -1)
+    """1 / (1 + exp(-x)), without overflow."""
+    positive = x.value.real > 0
+    e = np.exp(np.where(positive, -x.value, x.value))
+    y: Array = np.where(positive, 1.0, e) / (1 + e)
+
+    def steepness() -> Array:
+        # Frameworks compute it of the rounded output, which may be 1.
+        rounded = accumulated(y, lambda: np.square(y), 2)
+        slope: Array = rounded * (1 - rounded) if is_disturbed() else e / np.square(1 + e)
+        return slope
+
+    return Node(y, (x, lambda slope: slope * steepness()))
 
 
 def hard_sigmoid(state: State, x: Node) -> Node:
     """relu6(x + 3) / 6 (Howard et al. 2019, section 5.2)."""
-    above, below = x.value.real > -3, x.value.real < 3
-    distance = np.minimum(np.abs(x.value.real + 3), np.abs(x.value.real - 3))
-    state.near(distance, x.value)
+    above = state.kinks.decide(x.value.real + 3)
+    below = state.kinks.decide(3 - x.value.real)
     y = np.where(above & below, (x.value + 3) / 6, np.where(above, 1.0, 0.0))
     return Node(y, (x, lambda slope: np.where(above & below, slope / 6, 0)))
 
@@ -306,18 +370,33 @@ def maximum(state: State, x: Node, *axes: int) -> Node:
     kept = [axis for axis in range(x.value.ndim) if axis not in axes]
     last = transpose(x, *kept, *axes)
     flat = reshape(last, *(x.shape[axis] for axis in kept), -1)
-    first = flat.value.real.argmax(axis=-1)[..., None]
-    if flat.shape[-1] > 1:
-        second, greatest = np.moveaxis(np.sort(flat.value.real, axis=-1)[..., -2:], -1, 0)
-        state.near(greatest - second, x.value)
+    first = _greatest(state, flat.value.real)
 
     def pull(slope: Array) -> Array:
         spread = np.zeros(flat.shape, slope.dtype)
         np.put_along_axis(spread, first, slope[..., None], axis=-1)
         return spread
 
-    y = Node(np.take_along_axis(flat.value, first, axis=-1)[..., 0], (flat, pull))
+    y = Node(np.take_along_axis(flat.value, first, axis=-1)[..., 0], (flat, pull), moved=True)
     return reshape(y, *(1 if axis in axes else size for axis, size in enumerate(x.shape)))
+
+
+def _greatest(state: State, values: Array) -> Array:
+    """The place of the greatest along the last axis, which stays with size 1: the first of equals.
+
+    Where noise could make the second the greatest, a coin decides.
+    """
+    first: Array = values.argmax(axis=-1)[..., None]
+    if values.shape[-1] == 1:
+        return first
+    rest = values.copy()
+    np.put_along_axis(rest, first, -np.inf, axis=-1)
+    second = rest.argmax(axis=-1)[..., None]
+    one, other = (np.take_along_axis(values, place, axis=-1) for place in (first, second))
+    lead = np.where(np.isfinite(other), one - other, one)[..., 0]  # -inf: outside of the image
+    # Equals of no error, such as zeros of a relu, are no kink: the first is taken.
+    is_first = state.kinks.decide(lead) | (lead == 0)
+    return np.where(is_first[..., None], first, second)
 
 
 def greater(state: State, parts: Iterable[Node]) -> Node:
@@ -336,11 +415,8 @@ def max_pool(state: State, x: Node, kernel: Pair, stride: Pair, padding: Pair = 
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=POSITIONS)
     windows = windows[:, :, ::step, ::leap]
     flat = windows.reshape(*windows.shape[:4], kernel[0] * kernel[1])
-    first = flat.real.argmax(axis=-1)[..., None]
+    first = _greatest(state, flat.real)
     y = np.take_along_axis(flat, first, axis=-1)[..., 0]
-    second, greatest = np.moveaxis(np.sort(flat.real, axis=-1)[..., -2:], -1, 0)
-    # After a relu, windows of zeros alone are ties that do not matter: it lets no slope through.
-    state.near((greatest - second)[greatest != 0], x.value)
 
     def pull(slope: Array) -> Array:
         spread = np.zeros(padded.shape, slope.dtype)
@@ -349,4 +425,4 @@ def max_pool(state: State, x: Node, kernel: Pair, stride: Pair, padding: Pair = 
         np.add.at(spread, (batch, channel, step * row + down, leap * col + right), slope)
         return spread[:, :, top : top + x.shape[2], left : left + x.shape[3]]
 
-    return Node(y, (x, pull))
+    return Node(y, (x, pull), moved=True)

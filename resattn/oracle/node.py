@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
@@ -17,13 +18,15 @@ import numpy as np
 Array = np.ndarray
 _order: Iterator[int] = count()
 _formats: list[np.dtype] = []
+_noises: list[Noise] = []
+
+# Libraries add long sums in blocks of some hundred terms, and then add up the blocks.
+SUM_BLOCK = 128
 
 
 @contextmanager
 def rounded_to(dtype: str) -> Iterator[None]:
-    """Within it, every value and every slope on the way is rounded to a lower dtype: it shows what
-    rounding can do.
-    """
+    """Within it, every value and every slope is rounded to a lower dtype after each operation."""
     _formats.append(np.dtype(dtype))
     try:
         yield
@@ -31,17 +34,95 @@ def rounded_to(dtype: str) -> Iterator[None]:
         _formats.pop()
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Random errors as large as the rounding errors of a number format.
+
+    rng: of the errors. unit: the greatest relative error of one rounding. sum_unit: that of the
+    additions within a sum. tiny: the greatest absolute error of a number near 0. greatest: numbers
+    beyond it overflow to infinity. rounds_inputs: whether images and parameters are rounded, too.
+    """
+
+    rng: np.random.Generator
+    unit: float
+    sum_unit: float
+    tiny: float
+    greatest: float
+    rounds_inputs: bool = False
+
+    def value(self, value: Array) -> Array:
+        """The value with the error of one rounding, uniform in its interval."""
+        size = np.abs(value)
+        if not size.max(initial=0) <= self.greatest:
+            value = np.where(size > self.greatest, value * np.inf, value)
+        size *= self.unit
+        size += self.tiny * (value != 0)
+        size *= self._uniform(value.shape)
+        noisy: Array = value + size
+        return noisy
+
+    def _uniform(self, shape: tuple[int, ...]) -> Array:
+        """Random numbers between -1 and 1."""
+        numbers: Array = 2 * self.rng.random(shape, dtype=np.float32) - 1
+        return numbers
+
+    def sum(self, value: Array, squares: Array | float, terms: int) -> Array:
+        """A sum with the errors of adding its terms one after the other, in blocks.
+
+        squares: the sum of the squares of the terms. Each addition rounds a partial sum. Where
+        terms have random signs, partial sums grow like the square root of their number; where they
+        have a mean, like the number itself.
+        """
+        block = min(SUM_BLOCK, terms)
+        blocks = terms / block
+        random = squares * (block + blocks - 1) / 2
+        coherent = np.square(value) * (block / blocks + blocks) / 3 if terms > 1 else 0.0
+        size: Array = self.sum_unit * np.sqrt(random + coherent)
+        return value + size * self._uniform(value.shape)
+
+
+@contextmanager
+def disturbed(noise: Noise) -> Iterator[None]:
+    """Within it, the result of every operation gets a random error, in value and slope: Monte Carlo
+    arithmetic (Parker 1997, "Monte Carlo Arithmetic", section 3).
+    """
+    _noises.append(noise)
+    try:
+        yield
+    finally:
+        _noises.pop()
+
+
+def is_disturbed() -> bool:
+    """Whether results get random errors at the moment."""
+    return bool(_noises)
+
+
+def accumulated(value: Array, squares: Callable[[], Array | float], terms: int) -> Array:
+    """A sum; in a disturbed pass with the errors of its additions. The rest: `Noise.sum`."""
+    return _noises[-1].sum(value, squares(), terms) if _noises and terms > 1 else value
+
+
 def _held(value: Array) -> Array:
+    if _noises:
+        return _noises[-1].value(value)
     return value.astype(_formats[-1]).astype(np.float64) if _formats else value
 
 
 class Node:
     """A value. sources: what it was made of, each with the function from its slope to theirs.
-    slope: after `backward`.
+    slope: after `backward`. moved: whether the operation only moved or copied values, without
+    rounding.
     """
 
-    def __init__(self, value: Array, *sources: tuple[Node, Callable[[Array], Array]]):
-        self.value = _held(value)
+    def __init__(
+        self,
+        value: Array,
+        *sources: tuple[Node, Callable[[Array], Array]],
+        moved: bool = False,
+    ):
+        self.value = value if moved else _held(value)
+        self.moved = moved
         self.sources = sources
         self.slope: Array | None = None
         self.order = next(_order)
@@ -75,16 +156,32 @@ class Node:
     __radd__, __rmul__ = __add__, __mul__
 
 
+def given(value: Array) -> Node:
+    """A value that was given and not computed: without rounding error."""
+    return Node(value, moved=True)
+
+
+def entered(value: Array) -> Node:
+    """An image or a parameter: rounded where the computation has a lower format than they have."""
+    noise = _noises[-1] if _noises else None
+    return given(noise.value(value) if noise and noise.rounds_inputs else value)
+
+
 def _node(value: Node | float) -> Node:
-    return value if isinstance(value, Node) else Node(np.asarray(value, np.float64))
+    return value if isinstance(value, Node) else given(np.asarray(value, np.float64))
 
 
 def _summed(slope: Array, shape: tuple[int, ...]) -> Array:
     """What flows back through a broadcast from `shape`."""
-    slope = slope.sum(axis=tuple(range(slope.ndim - len(shape))))
-    repeated = tuple(axis for axis, size in enumerate(shape) if size == 1)
-    summed: Array = slope.sum(axis=repeated, keepdims=True)
-    return summed
+    if slope.shape == shape:
+        return slope
+    missing = slope.ndim - len(shape)
+    full = (1,) * missing + shape
+    repeated = tuple(axis for axis, size in enumerate(full) if size < slope.shape[axis])
+    summed = slope.sum(axis=repeated, keepdims=True)
+    terms = slope.size // max(summed.size, 1)
+    summed = accumulated(summed, lambda: np.square(slope).sum(axis=repeated, keepdims=True), terms)
+    return summed.reshape(shape)
 
 
 def backward(y: Node, slope: Array) -> None:
@@ -95,7 +192,8 @@ def backward(y: Node, slope: Array) -> None:
         _, node = heapq.heappop(waiting)  # the youngest: all that was made of it has been visited
         assert node.slope is not None
         for source, pull in node.sources:
-            part = _held(pull(node.slope))
+            part = pull(node.slope)
+            part = part if node.moved else _held(part)
             source.slope = part if source.slope is None else source.slope + part
             if source.order not in known:
                 known.add(source.order)
@@ -113,9 +211,10 @@ def exp(x: Node) -> Node:
 
 def total(x: Node, *axes: int) -> Node:
     """The sum over axes, which stay with size 1."""
-    return Node(
-        x.value.sum(axis=axes, keepdims=True), (x, lambda slope: np.broadcast_to(slope, x.shape))
-    )
+    y = x.value.sum(axis=axes, keepdims=True)
+    terms = x.value.size // max(y.size, 1)
+    y = accumulated(y, lambda: np.square(x.value).sum(axis=axes, keepdims=True), terms)
+    return Node(y, (x, lambda slope: np.broadcast_to(slope, x.shape)))
 
 
 def average(x: Node, *axes: int) -> Node:
@@ -124,11 +223,12 @@ def average(x: Node, *axes: int) -> Node:
 
 
 def reshape(x: Node, *shape: int) -> Node:
-    return Node(x.value.reshape(shape), (x, lambda slope: slope.reshape(x.shape)))
+    return Node(x.value.reshape(shape), (x, lambda slope: slope.reshape(x.shape)), moved=True)
 
 
 def transpose(x: Node, *axes: int) -> Node:
-    return Node(x.value.transpose(axes), (x, lambda slope: slope.transpose(np.argsort(axes))))
+    back = np.argsort(axes)
+    return Node(x.value.transpose(axes), (x, lambda slope: slope.transpose(back)), moved=True)
 
 
 def concatenate(parts: Sequence[Node], axis: int) -> Node:
@@ -142,7 +242,7 @@ def concatenate(parts: Sequence[Node], axis: int) -> Node:
         )
         for part, end in zip(parts, ends, strict=True)
     ]
-    return Node(np.concatenate([part.value for part in parts], axis), *sources)
+    return Node(np.concatenate([part.value for part in parts], axis), *sources, moved=True)
 
 
 def take(x: Node, index: Sequence[int] | Array, axis: int) -> Node:
@@ -154,4 +254,4 @@ def take(x: Node, index: Sequence[int] | Array, axis: int) -> Node:
         np.add.at(spread, places, slope)  # type: ignore[arg-type]  # slices are right, too
         return spread
 
-    return Node(np.take(x.value, index, axis), (x, pull))
+    return Node(np.take(x.value, index, axis), (x, pull), moved=True)

@@ -4,13 +4,13 @@ kind's first implementation, in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
 
 from resattn.oracle.layers import State
-from resattn.oracle.node import Array, Node
+from resattn.oracle.node import Array, Node, accumulated
 from weights import schema
 from weights.attention import ATTENTION
 from weights.config import BlockConfig
@@ -70,7 +70,13 @@ def stand_in(state: State, operation: Operation, x: Node) -> Node:
         return found
 
     def to(name: str) -> Callable[[Array], Array]:
-        return lambda slope: slopes(slope.tobytes())[name]
+        return lambda slope: _noisy(slopes(slope.tobytes()), name)
+
+    def _noisy(found: Mapping[str, Array], name: str) -> Array:
+        """In a disturbed pass: sums that may cancel, of terms as large as the greatest slope."""
+        greatest = max(float(np.abs(array).max()) for array in found.values())
+        squares = np.square(greatest) if name != "input" else np.square(found[name])
+        return accumulated(found[name], lambda: squares, x.value.size)
 
     held = {each.name: state.parameter(f"{scope}.{each.name}") for each in module.trainable}
     return Node(y, (x, to("input")), *((node, to(name)) for name, node in held.items()))

@@ -22,6 +22,7 @@ from resattn.drawing.scene import SceneNode, fold_blocks
 from resattn.drawing.svg import svg
 from resattn.tracing.findings import MODE_NAMES, Finding, Trace
 from weights import BlockConfig, Difference, Report
+from weights.compare import format_times
 from weights.config import Config
 from weights.files.atomic import write_atomically
 from weights.graph import graph
@@ -71,11 +72,14 @@ class Page:
         if not self.ok:
             sections.insert(0, self._failures())
         return TEMPLATE.format(
-            title=escape(f"{'Equal' if self.ok else 'Not equal'}: {self._subject()}"),
+            title=escape(f"{self._headline()}: {self._subject()}"),
             style=STYLE,
             script=SCRIPT,
             body="\n".join(section for section in sections if section),
         )
+
+    def _headline(self) -> str:
+        return "The same function" if self.ok else "Not the same function"
 
     def _subject(self) -> str:
         if len(self.reports) == 1:
@@ -90,7 +94,7 @@ class Page:
     def _failures(self) -> str:
         findings = self.trace.findings if self.trace else ()
         over = [(name, row) for name, report in self.reports.items() for row in report.failures]
-        heading = '<h1 id="verdict">✗ Not equal</h1>'
+        heading = f'<h1 id="verdict">✗ {self._headline()}</h1>'
         parts = [f'<section class="verdict bad" aria-labelledby="verdict">{heading}']
         if findings:
             items = "".join(f"<li>{_describe(finding)}</li>" for finding in _select_once(findings))
@@ -100,9 +104,14 @@ class Page:
             parts.append(
                 f'<p class="lead"><b>{escape(row.tensor)}</b>, '
                 f"{escape(QUANTITY_WORDS[row.quantity])}: the relative difference between "
-                f"{_label(row.actual)} and {_label(row.expected)} is {row.relative:.1e}; "
-                f"{row.tolerance:.0e} is allowed.</p>"
+                f"{_label(row.actual)} and {_label(row.expected)} is {row.relative:.1e}"
+                f"{_describe_limit(row)}.</p>"
             )
+        parts += [
+            f'<p class="lead">{escape(report.undefined)}</p>'
+            for report in self.reports.values()
+            if report.undefined
+        ]
         if over:
             cells = ((escape(name), *_list_cells(row)) for name, row in over)
             table = _make_table(("configuration", *COLUMN_HEADS), cells, most=50)
@@ -121,24 +130,25 @@ class Page:
         if not rows:
             return ""
         backends = list(dict.fromkeys(row.actual for row in rows))
-        outputs = [row for row in rows if row.quantity == "eval output"]
-        worst = max(outputs, key=lambda row: row.relative)
-        heading = '<div class="verdict good"><h1>✓ Equal</h1>'
+        heading = f'<div class="verdict good"><h1>✓ {self._headline()}</h1>'
         if not self.ok:
             heading = '<div class="verdict"><h2>What was compared</h2>'
         who = _join_words([_label(name) for name in backends])
-        part = "equal to the last bit"
-        if worst.relative > 0:
-            part = f"1 part in {_round(1 / worst.relative)}"
-        over = sum(not row.ok for row in rows)
-        verdict = f"{_count_over(over)}." if over else "All are within their tolerance."
+        reports = self.reports.values()
+        over = sum(len(report.failures) for report in reports)
+        verdict = f"{_count_over(over)}." if over else "All are within what rounding explains."
+        outputs = [_describe_output(report, dtype) for report in reports for dtype in report.dtypes]
+        precision = [
+            f"<p>{escape(report.precision(dtype))}</p>"
+            for report in reports
+            for dtype in report.dtypes
+            if len(self.reports) == 1 and not report.decides(report.worst(dtype=dtype))
+        ]
         return (
             f'<section>{heading}<p class="lead">The same weights were loaded into {who}. Outputs, '
             "gradients and running statistics were compared with each other and with a reference "
             f"in NumPy, in double precision. This made {len(rows):,} comparisons. {verdict}</p>"
-            f"<p>The greatest difference of an output is {worst.relative:.1e} of its greatest "
-            f"magnitude ({part}), between {_label(worst.actual)} and {_label(worst.expected)}; "
-            f"{worst.tolerance:.0e} is allowed.</p>"
+            f"{''.join((outputs if len(self.reports) == 1 else []) + precision)}"
             f'<p class="quiet">{escape(self._subject())}</p></div></section>'
         )
 
@@ -161,9 +171,9 @@ class Page:
         what = "quantity" if len(self.reports) == 1 else "configuration"
         return (
             f'<section><h2 id="map">Error by {what} and pair</h2><p class="quiet">Each cell shows '
-            "the greatest relative difference: that of the tensor nearest to its tolerance, or "
-            "farthest over it. The nearer to the tolerance, the darker the cell, on a logarithmic "
-            "scale. The arrow keys move between the cells; details of a cell are shown below.</p>"
+            "the greatest relative difference: that of the tensor nearest to its limit, or "
+            "farthest over it. The nearer to the limit, which is four times what the rounding of "
+            "the format explains, the darker the cell, on a logarithmic scale. The arrow keys move between the cells; details of a cell are shown below.</p>"
             '<div class="scroll"><table class="map" role="grid" aria-labelledby="map"><thead><tr>'
             f"<td></td>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
             f'<p id="details" role="status" aria-live="polite"></p>{LEGEND}</section>'
@@ -171,10 +181,15 @@ class Page:
 
     def _heat_map_rows(self) -> dict[str, list[Difference]]:
         if len(self.reports) > 1:
-            return {name: list(report.rows) for name, report in self.reports.items()}
+            return {
+                f"{name}, {dtype}": report.select(dtype=dtype)
+                for name, report in self.reports.items()
+                for dtype in report.dtypes
+            }
         found: dict[str, list[Difference]] = {}
         for row in self._rows():
-            found.setdefault(QUANTITY_WORDS.get(row.quantity, row.quantity), []).append(row)
+            words = QUANTITY_WORDS.get(row.quantity, row.quantity)
+            found.setdefault(f"{words}, {row.dtype}".removesuffix(", "), []).append(row)
         return found
 
     def _stages(self) -> str:
@@ -233,8 +248,31 @@ def _label(name: str) -> str:
 
 def _count_over(count: int) -> str:
     if count == 1:
-        return "1 comparison is over its tolerance"
-    return f"{count} comparisons are over their tolerance"
+        return "1 comparison is over what rounding explains"
+    return f"{count} comparisons are over what rounding explains"
+
+
+def _describe_limit(row: Difference) -> str:
+    """How a difference relates to its limit, as the end of a sentence."""
+    if row.explained is None:
+        return f"; {row.tolerance:.0e} is allowed"
+    return f", {format_times(row.times)} what the rounding of {row.dtype} explains"
+
+
+def _describe_output(report: Report, dtype: str) -> str:
+    """The greatest difference of an output in a format, as a paragraph."""
+    rows = report.select(dtype=dtype, quantity="eval output")
+    if not rows:
+        return ""
+    worst = max(rows, key=lambda row: row.relative)
+    part = "equal to the last bit"
+    if worst.relative > 0:
+        part = f"1 part in {_round(1 / worst.relative)}"
+    return (
+        f"<p>In {dtype}, the greatest difference of an output is {worst.relative:.1e} of its "
+        f"greatest magnitude ({part}), between {_label(worst.actual)} and "
+        f"{_label(worst.expected)}{_describe_limit(worst)}.</p>"
+    )
 
 
 def _join_words(words: Sequence[str]) -> str:
@@ -280,17 +318,18 @@ def _describe(finding: Finding) -> str:
 
 # Tables and bars
 
-COLUMN_HEADS = ("quantity", "tensor", "between", "relative", "allowed", "at")
+COLUMN_HEADS = ("format", "quantity", "tensor", "between", "relative", "x rounding", "at")
 
 
 def _list_cells(row: Difference) -> tuple[str, ...]:
     """The HTML of a row's cells."""
     return (
+        row.dtype,
         row.quantity,
         escape(row.tensor),
         f"{_label(row.actual)} and {_label(row.expected)}",
         f"{row.relative:.1e}",
-        f"{row.tolerance:.0e}",
+        "" if row.explained is None else format_times(row.times).removesuffix(" times"),
         row.place,
     )
 
@@ -329,8 +368,8 @@ def _make_cell(row: Difference) -> str:
         f"{QUANTITY_WORDS.get(row.quantity, row.quantity)}, {row.tensor}, "
         f"{LABELS.get(row.actual.split()[0], row.actual)} and "
         f"{LABELS.get(row.expected.split()[0], row.expected)}: greatest difference "
-        f"{row.absolute:.2e}, relative {row.relative:.2e} at {row.place} ({row.axes}), "
-        f"{'within' if row.ok else 'OVER'} the tolerance {row.tolerance:.0e}"
+        f"{row.absolute:.2e}, relative {row.relative:.2e} at {row.place} ({row.axes})"
+        f"{_describe_limit(row)}{'' if row.ok else ', OVER the limit'}"
     )
     mark = "" if row.ok else "✗ "
     value = "0" if row.relative == 0 else f"{row.relative:.0e}"
@@ -368,7 +407,7 @@ def _make_bar(row: Difference, guilty: bool) -> str:
 LEGEND = (
     '<p class="legend" aria-hidden="true"><span class="s0">far within</span>'
     '<span class="s2"></span><span class="s4"></span><span class="s6"></span>'
-    '<span class="s8">at the tolerance</span><span class="over">✗ over</span></p>'
+    '<span class="s8">at the limit</span><span class="over">✗ over</span></p>'
 )
 
 STYLE, SCRIPT = (

@@ -11,7 +11,7 @@ import numpy as np
 from resattn.checking.backends import backends, precise
 from resattn.checking.crosscheck import ORACLE
 from resattn.checking.draws import random_arrays, random_cotangent
-from resattn.checking.problem import checked_inputs, draw_problem, near_kink
+from resattn.checking.problem import checked_inputs, draw_problem
 from resattn.checking.tolerances import tolerance
 from resattn.oracle import evaluation as reference
 from resattn.oracle.node import backward
@@ -112,8 +112,12 @@ def trace(
         for outcome in outcomes
         if outcome.has_prefix
     }
-    if any(finding.backward for finding in findings):
-        notes.add(near_kink(min(outcome.margin for outcome in outcomes), dtype))
+    margin = min((outcome.margin for outcome in outcomes), default=np.inf)
+    if any(finding.backward for finding in findings) and margin < 32 * np.finfo(dtype).eps:
+        notes.add(
+            f"a relu or maximum comes within {margin:.0e} of its kink, relative to its tensor: "
+            f"{dtype} rounding may put it on the other side, and gradients differ for that alone"
+        )
     if not findings:
         notes.add(_describe_rounding(rows))
     title = f"trace of {config.describe()} in {dtype}, input {' x '.join(map(str, x.shape))}"
@@ -334,7 +338,7 @@ def _record_oracle(target: _Target, x: np.ndarray, mode: str) -> tuple[Recording
     nodes = {name: stage.computed for name, stage in made.stages.items()}
     slopes = {name: node.slope for name, node in nodes.items() if node.slope is not None}
     values = {name: node.value for name, node in nodes.items()}
-    return Recording(values, slopes, made.state.statistics), made.state.margin
+    return Recording(values, slopes, made.state.statistics), made.state.kinks.margin
 
 
 def _reshape_recording(recording: Recording, right: Recording) -> Recording:

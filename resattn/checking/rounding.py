@@ -1,0 +1,212 @@
+"""What the rounding of a number format explains, measured by Monte Carlo arithmetic.
+
+The oracle repeats its passes with random errors after every operation, as large as the format's
+rounding errors. How far the results move is how far a right model may be from the oracle: in this
+network, for this input and tensor by tensor. No tolerance is chosen for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from resattn.checking.backends import Quantities
+from resattn.oracle import evaluation as reference
+from resattn.oracle.evaluation import Pass
+from resattn.oracle.kinks import Kinks
+from resattn.oracle.node import Array, Noise, disturbed, rounded_to
+from weights.config import BlockConfig
+from weights.convert import LOW
+from weights.graph import Graph
+
+Key = tuple[str, str]  # quantity and tensor
+
+
+@dataclass(frozen=True)
+class Format:
+    """How numbers are held and rounded.
+
+    name: of the format of the results of operations. sums: of the format of sums. mixed: whether
+    parameters and images are held in float32 and rounded where they are used.
+    """
+
+    name: str
+    sums: str
+    mixed: bool = False
+
+    @property
+    def is_low(self) -> bool:
+        return self.name in LOW
+
+    def hold(self, graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Parameters as a model holds them; running statistics are in float32 at least."""
+        trainable = {parameter.name for parameter in graph.parameters if parameter.trainable}
+        return {
+            name: array.astype(self.held if name in trainable else self.sums)
+            for name, array in arrays.items()
+        }
+
+    @property
+    def held(self) -> str:
+        """The dtype of parameters and images."""
+        return self.sums if self.mixed else self.name
+
+    def noise(self, rng: np.random.Generator) -> Noise:
+        """Errors as large as those of rounding to the format."""
+        info, sums = _limits(self.name), _limits(self.sums)
+        tiny = info.smallest_subnormal / 2 if self.is_low else info.smallest_normal
+        units = (float(info.eps) / 2, float(sums.eps) / 2)
+        return Noise(rng, *units, float(tiny), float(info.max), self.mixed)
+
+
+def _limits(name: str) -> Any:
+    """The eps, the smallest and the greatest number of a format."""
+    return ml_dtypes.finfo(name)  # type: ignore[no-untyped-call]
+
+
+FORMATS = {
+    **{name: Format(name, name) for name in ("float64", "float32")},
+    **{name: Format(name, "float32") for name in LOW},
+    **{f"mixed_{name}": Format(name, "float32", mixed=True) for name in LOW},
+}
+
+MODES = ("eval", "train")
+MODE_NAMES = {"eval": "evaluation", "train": "training"}
+# Passes with noise: pairs in which each undecided kink is on either side once.
+RUNS, NETWORK_RUNS = 4, 2
+# The few runs show a spread; the true one is below the upper end of its 99 % confidence interval.
+CONFIDENCE = -2.326  # quantile 0.01 of the normal distribution
+INDEPENDENT = 16  # at most so many values of a tensor count as independent of each other
+
+
+@dataclass(frozen=True)
+class Exact:
+    """What the oracle says of a network, its inputs and the slopes of its output, in float64.
+
+    stored: the results where they were computed before, with their scales.
+    """
+
+    graph: Graph
+    arrays: Mapping[str, Array]
+    x: Array
+    cotangent: Array
+    stored: tuple[Quantities, Mapping[Key, float]] | None = None
+
+    def run(self, mode: str, kinks: Kinks | None = None) -> Pass:
+        """A pass, forward and backward."""
+        return reference.run(
+            self.graph,
+            self.arrays,
+            self.x,
+            self.cotangent,
+            training=mode == "train",
+            kinks=kinks,
+        )
+
+    @cached_property
+    def passes(self) -> dict[str, Pass]:
+        """The passes in both modes."""
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            return {mode: self.run(mode) for mode in MODES}
+
+    @cached_property
+    def quantities(self) -> Quantities:
+        """All that is compared, by quantity and tensor."""
+        if self.stored is not None:
+            return self.stored[0]
+        return {"weights": dict(self.arrays), **list_quantities(self.passes)}
+
+    @cached_property
+    def scales(self) -> Mapping[Key, float]:
+        """What relative differences are relative to: the greatest magnitude of the tensor.
+
+        Of gradients that cancel, or are exactly zero: the sum of the magnitudes that cancel.
+        """
+        if self.stored is not None:
+            return self.stored[1]
+        scales = {key: float(np.abs(array).max()) for key, array in list_tensors(self.quantities)}
+        for mode, outcome in self.passes.items():
+            scales |= {(f"{mode} gradient", name): each for name, each in outcome.scales.items()}
+        return scales
+
+    def measure_rounding(self, dtype: str, seed: int = 0) -> Rounding:
+        """What the rounding of a format of `FORMATS` explains."""
+        squares: dict[Key, float] = {}
+        expected = dict(list_tensors(list_quantities(self.passes)))
+        undecided = dict.fromkeys(MODES, 0)
+        runs = RUNS if isinstance(self.graph.config, BlockConfig) else NETWORK_RUNS
+        for run in range(runs):
+            moved: dict[str, Pass] = {}
+            for number, mode in enumerate(MODES):
+                coin = np.random.default_rng([seed, 5, run // 2, number])
+                kinks = Kinks(self.passes[mode].kinks.distances, coin, inverted=run % 2 == 1)
+                noise = FORMATS[dtype].noise(np.random.default_rng([seed, 6, run, number]))
+                with disturbed(noise), np.errstate(all="ignore"):
+                    moved[mode] = self.run(mode, kinks)
+                undecided[mode] = max(undecided[mode], kinks.undecided)
+            with np.errstate(invalid="ignore", over="ignore"):
+                for key, array in list_tensors(list_quantities(moved)):
+                    mean = float(np.square(array - expected[key]).mean())
+                    squares[key] = squares.get(key, 0.0) + mean / runs
+        return Rounding(
+            {
+                key: _upper_end(square, runs, expected[key], dtype)
+                for key, square in squares.items()
+            },
+            undecided,
+        )
+
+    def peer(self, dtype: str) -> Quantities:
+        """What the oracle computes in a lower format: each result rounded, sums in float64."""
+        with rounded_to(FORMATS[dtype].name):
+            return list_quantities({mode: self.run(mode) for mode in MODES})
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """explained: for each quantity and tensor the root mean square of the errors that rounding can
+    make. undecided: for each mode, how many relus and maxima rounding puts on either side.
+    """
+
+    explained: Mapping[Key, float] = field(default_factory=dict)
+    undecided: Mapping[str, int] = field(default_factory=dict)
+
+
+def list_quantities(passes: Mapping[str, Pass]) -> Quantities:
+    """What is compared of passes in each mode, by quantity and tensor."""
+    inference, training = (passes[mode] for mode in MODES)
+    return {
+        "eval output": {"output": inference.output},
+        "eval gradient": inference.every_gradient,
+        "train output": {"output": training.output},
+        "train statistics": training.statistics,
+        "train gradient": training.every_gradient,
+    }
+
+
+def list_tensors(quantities: Quantities) -> Iterator[tuple[Key, Array]]:
+    """Every tensor with its quantity and its name."""
+    for quantity, tensors in quantities.items():
+        for tensor, array in tensors.items():
+            yield (quantity, tensor), array
+
+
+def _upper_end(square: float, runs: int, expected: Array, dtype: str) -> float:
+    """The upper end of the confidence interval of a root mean square error.
+
+    square: the mean of its squares over the runs. It includes the error of rounding the result.
+    """
+    if not np.isfinite(square):
+        return np.inf
+    freedom = runs * min(expected.size, INDEPENDENT)
+    # The quantile of the chi-squared distribution (Wilson & Hilferty 1931).
+    spread = 2 / (9 * freedom)
+    quantile = freedom * (1 - spread + CONFIDENCE * spread**0.5) ** 3
+    unit = float(_limits(FORMATS[dtype].name).eps) / 2
+    last = unit**2 * float(np.square(expected).mean()) / 3
+    return float(np.sqrt(square * freedom / quantile + last))
