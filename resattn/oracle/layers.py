@@ -17,6 +17,7 @@ from resattn.oracle.node import (
     Node,
     accumulated,
     average,
+    boundary,
     concatenate,
     entered,
     exp,
@@ -27,6 +28,7 @@ from resattn.oracle.node import (
     take,
     total,
     transpose,
+    widened,
 )
 from weights.checks import Pair, check_statistics
 
@@ -263,27 +265,33 @@ def apply_batch_norm(state: State, name: str, x: Node, eps: float, decay: float)
     weight, bias = (_by_channel(state.parameter(f"{name}.{leaf}")) for leaf in ("weight", "bias"))
     running_mean, running_var = f"{name}.running_mean", f"{name}.running_var"
     mean, variance = state.arrays[running_mean], state.arrays[running_var]
-    if state.training:
-        n = x.shape[0] * x.shape[2] * x.shape[3]
-        check_statistics(n)
-        of_batch = average(x, 0, *POSITIONS)
-        centred = x - of_batch
-        spread = _variance(x, centred.value, 0, *POSITIONS)
-        new = 1 - decay
-        mean = decay * mean + new * of_batch.value.ravel()
-        variance = decay * variance + new * spread.value.ravel() * n / (n - 1)
-    else:
-        centred = x - _by_channel(given(mean))
-        spread = _by_channel(given(variance))
+    x = boundary(x)
+    with widened():
+        if state.training:
+            n = x.shape[0] * x.shape[2] * x.shape[3]
+            check_statistics(n)
+            of_batch = average(x, 0, *POSITIONS)
+            centred = x - of_batch
+            spread = _variance(x, centred.value, 0, *POSITIONS)
+            new = 1 - decay
+            mean = decay * mean + new * of_batch.value.ravel()
+            variance = decay * variance + new * spread.value.ravel() * n / (n - 1)
+        else:
+            centred = x - _by_channel(given(mean))
+            spread = _by_channel(given(variance))
+        scaled = centred * power(spread + eps, -0.5) * weight
     state.statistics |= {running_mean: mean, running_var: variance}
-    return centred * power(spread + eps, -0.5) * weight + bias
+    return scaled + bias
 
 
 def apply_layer_norm(state: State, name: str, x: Node, eps: float) -> Node:
     """Ba et al. 2016, equation 3, over the channels of each position."""
     weight, bias = (_by_channel(state.parameter(f"{name}.{leaf}")) for leaf in ("weight", "bias"))
-    centred = x - average(x, CHANNELS)
-    return centred * power(_variance(x, centred.value, CHANNELS) + eps, -0.5) * weight + bias
+    x = boundary(x)
+    with widened():
+        centred = x - average(x, CHANNELS)
+        scaled = centred * power(_variance(x, centred.value, CHANNELS) + eps, -0.5) * weight
+    return scaled + bias
 
 
 def _variance(x: Node, centred: Array, *axes: int) -> Node:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -78,7 +78,8 @@ class Noise:
         random = squares * (block + blocks - 1) / 2
         coherent = np.square(value) * (block / blocks + blocks) / 3 if terms > 1 else 0.0
         size: Array = self.sum_unit * np.sqrt(random + coherent)
-        return value + size * self._uniform(value.shape)
+        noisy: Array = value + size * self._uniform(value.shape)
+        return noisy
 
 
 @contextmanager
@@ -91,6 +92,26 @@ def disturbed(noise: Noise) -> Iterator[None]:
         yield
     finally:
         _noises.pop()
+
+
+@contextmanager
+def widened() -> Iterator[None]:
+    """Within it, a disturbed pass rounds results as it rounds sums: frameworks compute norms in
+    float32, whatever the format of their inputs and outputs.
+    """
+    if not _noises:
+        yield
+        return
+    with disturbed(replace(_noises[-1], unit=_noises[-1].sum_unit)):
+        yield
+
+
+def boundary(x: Node) -> Node:
+    """The same value, whose slope is rounded: where a framework goes back to a lower format."""
+    node = given(x.value)
+    node.sources = ((x, lambda slope: slope),)
+    node.moved = False
+    return node
 
 
 def is_disturbed() -> bool:
@@ -123,6 +144,7 @@ class Node:
     ):
         self.value = value if moved else _held(value)
         self.moved = moved
+        self.noise = _noises[-1] if _noises else None
         self.sources = sources
         self.slope: Array | None = None
         self.order = next(_order)
@@ -193,7 +215,8 @@ def backward(y: Node, slope: Array) -> None:
         assert node.slope is not None
         for source, pull in node.sources:
             part = pull(node.slope)
-            part = part if node.moved else _held(part)
+            if not node.moved:
+                part = _held(part) if node.noise is None else node.noise.value(part)
             source.slope = part if source.slope is None else source.slope + part
             if source.order not in known:
                 known.add(source.order)

@@ -173,7 +173,8 @@ class Page:
             f'<section><h2 id="map">Error by {what} and pair</h2><p class="quiet">Each cell shows '
             "the greatest relative difference: that of the tensor nearest to its limit, or "
             "farthest over it. The nearer to the limit, which is four times what the rounding of "
-            "the format explains, the darker the cell, on a logarithmic scale. The arrow keys move between the cells; details of a cell are shown below.</p>"
+            "the format explains, the darker the cell, on a logarithmic scale. The arrow keys move "
+            "between the cells; details of a cell are shown below.</p>"
             '<div class="scroll"><table class="map" role="grid" aria-labelledby="map"><thead><tr>'
             f"<td></td>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
             f'<p id="details" role="status" aria-live="polite"></p>{LEGEND}</section>'
