@@ -100,11 +100,11 @@ def pose(
     slopes = random_cotangent(output_shape(found.config, x.shape), form.sums, seed)
     if form.is_low:
         slopes = slopes.round(1) * 8 // 1 / 8  # so few digits are exact in every format
-    held = {name: widen(array) for name, array in form.hold(found, arrays).items()}
-    return Problem(Exact(found, held, widen(x.astype(form.held)), slopes), dtype, seed)
+    held = {name: _widen(array) for name, array in form.hold(found, arrays).items()}
+    return Problem(Exact(found, held, _widen(x.astype(form.held)), slopes), dtype, seed)
 
 
-def widen(array: np.ndarray) -> np.ndarray:
+def _widen(array: np.ndarray) -> np.ndarray:
     """The same numbers in float32 at least, which NumPy computes with."""
     return array.astype(np.float32) if array.dtype.name in LOW else array
 

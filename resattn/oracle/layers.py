@@ -118,6 +118,36 @@ class Windows:
                 padded[:, :, rows, cols] += apart[..., u, v]
         return padded[:, :, top : top + height, left : left + width]
 
+    def squares_to_input(
+        self, slopes: Array, kernel: Array, places: Pair, shape: tuple[int, ...]
+    ) -> Array:
+        """slopes: (batch, groups, out, places); kernel: (groups, out, ...); shape: of the input."""
+        energy = np.square(slopes).sum(2)[..., None]
+        energy = np.broadcast_to(energy, (*energy.shape[:3], self.rows * self.cols))
+        each = shape[1] // self.groups
+        spread = self.scatter(energy, places, (shape[0], self.groups, *shape[2:]))
+        split = np.square(kernel).reshape(self.groups, -1, each, self.rows * self.cols)
+        factors = split.mean(axis=(1, 3)).reshape(1, -1, 1, 1)
+        squares: Array = np.repeat(spread, each, axis=1) * factors
+        return squares
+
+
+# The squares of the terms that a convolution or its gradients add up, for their rounding errors: as
+# if the squares of the two factors were independent of each other.
+
+
+def _squares_of(values: Array, kernel: Array) -> Array:
+    """Forward. values: (batch, groups, places, under the kernel); kernel: (groups, out, ...)."""
+    squares: Array = np.square(values).sum(-1)[..., None] * np.square(kernel).mean(-1)[:, None]
+    return squares
+
+
+def _squares_to_weight(slopes: Array, values: Array) -> Array:
+    """slopes: (batch, groups, out, places)."""
+    energy = np.square(slopes).sum(axis=(0, 3))
+    squares: Array = energy[..., None] * np.square(values).mean(axis=(0, 2))[:, None]
+    return squares
+
 
 def conv2d(
     state: State,
@@ -140,12 +170,7 @@ def conv2d(
     values, places = windows.of(x.value)
     kernel = weight.value.reshape(groups, weight.shape[0] // groups, -1)
     product = values @ kernel.swapaxes(1, 2)
-    # The squares of the terms of each sum, as if those of window and kernel were independent.
-    product = accumulated(
-        product,
-        lambda: np.square(values).sum(-1)[..., None] * np.square(kernel).mean(-1)[:, None],
-        kernel.shape[-1],
-    )
+    product = accumulated(product, lambda: _squares_of(values, kernel), kernel.shape[-1])
     y = _places_last(product, places)
     state.multiply_adds += y.size * weight.value[0].size
 
@@ -154,34 +179,24 @@ def conv2d(
         return slope.reshape(len(slope), groups, kernel.shape[1], -1)
 
     def to_input(slope: Array) -> Array:
-        spread = windows.scatter(by_group(slope).swapaxes(2, 3) @ kernel, places, x.shape)
-
-        def squares() -> Array:
-            energy = np.square(by_group(slope)).sum(2)[..., None]
-            energy = np.broadcast_to(energy, (*energy.shape[:3], rows * cols))
-            one = (x.shape[0], groups, *x.shape[2:])
-            inputs = np.square(weight.value).reshape(groups, -1, *weight.shape[1:])
-            factors = inputs.mean(axis=(1, 3, 4)).reshape(1, -1, 1, 1)
-            per_group = windows.scatter(energy, places, one)
-            of_terms: Array = np.repeat(per_group, x.shape[1] // groups, axis=1) * factors
-            return of_terms
-
-        return accumulated(spread, squares, kernel.shape[1] * rows * cols)
+        slopes = by_group(slope)
+        spread = windows.scatter(slopes.swapaxes(2, 3) @ kernel, places, x.shape)
+        terms = kernel.shape[1] * rows * cols
+        return accumulated(
+            spread, lambda: windows.squares_to_input(slopes, kernel, places, x.shape), terms
+        )
 
     def to_weight(slope: Array) -> Array:
         values, _ = windows.of(x.value)  # a second time: kept, they would be most of the memory
         if weight.value[0].size == 1:
             magnitude = np.abs(by_group(slope) * values.swapaxes(2, 3))
             state.remember(f"{name}.weight", magnitude.sum(axis=(0, 3)))
-        summed: Array = (by_group(slope) @ values).sum(axis=0)
-
-        def squares() -> Array:
-            slopes = np.square(by_group(slope)).sum(axis=(0, 3))
-            of_terms: Array = slopes[..., None] * np.square(values).mean(axis=(0, 2))[:, None]
-            return of_terms
-
-        summed = accumulated(summed, squares, len(slope) * places[0] * places[1])
-        return summed.reshape(weight.shape)
+        slopes = by_group(slope)
+        summed: Array = (slopes @ values).sum(axis=0)
+        terms = len(slope) * places[0] * places[1]
+        return accumulated(summed, lambda: _squares_to_weight(slopes, values), terms).reshape(
+            weight.shape
+        )
 
     def to_bias(slope: Array) -> Array:
         state.remember(f"{name}.bias", np.abs(slope).sum(axis=(0, 2, 3)))

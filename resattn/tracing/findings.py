@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from resattn.checking.crosscheck import ORACLE
+from resattn.checking.rounding import MODE_NAMES
 from resattn.oracle.node import Array
 from resattn.tracing.explanations import CauseExplanation
 from weights import Difference
 from weights.compare import columns
-
-MODE_NAMES = {"eval": "evaluation", "train": "training"}
 
 
 @dataclass(frozen=True)

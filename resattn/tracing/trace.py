@@ -12,10 +12,11 @@ from resattn.checking.backends import backends, precise
 from resattn.checking.crosscheck import ORACLE
 from resattn.checking.draws import random_arrays, random_cotangent
 from resattn.checking.problem import checked_inputs, draw_problem
+from resattn.checking.rounding import MODES
 from resattn.checking.tolerances import tolerance
 from resattn.oracle import evaluation as reference
 from resattn.oracle.node import backward
-from resattn.tracing.findings import MODE_NAMES, Finding, Trace, locate
+from resattn.tracing.findings import Finding, Trace, locate
 from resattn.tracing.judge import Judge, name_axes
 from weights import Difference, difference, export, schema
 from weights.checks import at_least, pair_of
@@ -26,7 +27,6 @@ from weights.graph import IMAGE, probe_size
 from weights.live import framework_of, owner, part
 from weights.stages import Recording
 
-MODES = tuple(MODE_NAMES)
 # For each way, the quantity in the table of tolerances.
 TOLERANCE_QUANTITIES = {
     "forward": "eval output",
