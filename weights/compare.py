@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from weights.distribution import Agreement, Distribution, tabulate
 from weights.errors import ArgumentError
 
 
@@ -142,7 +143,8 @@ class Report:
     """The outcome of a comparison. `print(report)` shows it.
 
     rows: the differences. environment: the versions. notes: other things that matter. undefined:
-    why there is nothing to compare, where the numbers are not finite; else "".
+    why there is nothing to compare, where the numbers are not finite; else "". distributions: of
+    the errors of each quantity. agreements: of classifiers, on images of the user.
 
     Where there are rows in float64, they decide whether two models are the same function: there the
     smallest real mistake is much greater than the greatest rounding error. Rows in lower formats
@@ -154,6 +156,8 @@ class Report:
     environment: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     undefined: str = ""
+    distributions: tuple[Distribution, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -206,6 +210,8 @@ class Report:
             "undefined": self.undefined,
             "environment": list(self.environment),
             "notes": list(self.notes),
+            "distributions": [_plain_fields(each) for each in self.distributions],
+            "agreements": [_plain_fields(each) for each in self.agreements],
             "rows": [
                 {**plain_values(row), "decides": self.decides(row), "times": _plain(row.times)}
                 for row in self.rows
@@ -220,12 +226,16 @@ class Report:
         lines = [self.title, *(f"  {line}" for line in self.environment), ""]
         for dtype in self.dtypes or ("",):
             lines += [*self._heading(dtype), *columns(self._table(dtype, every)), ""]
+        if every and self.distributions:
+            lines += ["errors over the greatest magnitude: quantiles, and by magnitude:"]
+            lines += [*columns(tabulate(self.distributions)), ""]
         over = self.failures
         lines += [self.verdict(), *(f"  {row}" for row in over[:failures])]
         lines += [f"  and {len(over) - failures} more" for _ in [0] if len(over) > failures]
         for dtype in dict.fromkeys(row.dtype for row in self.rows if not self.decides(row)):
             lines.append(self.precision(dtype))
             lines += [f"  {row}" for row in self.imprecise[:failures] if row.dtype == dtype]
+        lines += [str(each) for each in self.agreements]
         return [*lines, *(f"note: {note}" for note in self.notes)]
 
     def verdict(self) -> str:
@@ -323,10 +333,16 @@ def _worst_first(rows: Iterable[Difference]) -> tuple[Difference, ...]:
 
 def plain_values(row: Difference) -> dict[str, Any]:
     """A row as plain values; infinities, which JSON does not have, as strings."""
-    return {name: _plain(value) for name, value in asdict(row).items()} | {"ok": row.ok}
+    return _plain_fields(row) | {"ok": row.ok}
+
+
+def _plain_fields(held: Difference | Distribution | Agreement) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in asdict(held).items()}
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
     return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -108,10 +109,10 @@ def _draw_block(rng: np.random.Generator, number: int) -> BlockConfig:
     variants = KINDS_AND_OPTIONS[kind]
     options = variants[int(rng.integers(len(variants)))]
     while True:
-        channels = tuple(int(each) for each in rng.choice([1, 2, 3, 4, 8, 24, 40, 96], 2))
+        first, last = (int(each) for each in rng.choice([1, 2, 3, 4, 8, 24, 40, 96], 2))
         size = (int(rng.integers(6, 17)), int(rng.integers(6, 17)))
         try:
-            found = attention_block(kind, options, channels, int(rng.integers(1, 4)), size)
+            found = attention_block(kind, options, (first, last), int(rng.integers(1, 4)), size)
         except ArgumentError:  # heads that do not divide the channels, say
             continue
         kernel = int(rng.choice([1, 3, 3, 5]))
@@ -137,7 +138,7 @@ def plant(case: Case, rng: np.random.Generator) -> tuple[str, Arrays]:
     array = case.arrays[name].astype(np.float64)
     part = float(10.0 ** rng.uniform(-10, 0))
     way = str(rng.choice(["number", "channel", "tensor"]))
-    places = {
+    places: dict[str, Any] = {
         "number": np.unravel_index(int(rng.integers(array.size)), array.shape),
         "channel": int(rng.integers(len(array))),
         "tensor": slice(None),

@@ -21,8 +21,9 @@ from resattn.oracle.stand_in import framework_of_kind
 from weights import Difference, Report, difference, schema
 from weights.attention import ATTENTION
 from weights.checks import at_least, one_of, pair_of
-from weights.config import BlockConfig, Config, own_kinds
+from weights.config import BlockConfig, Config, NetworkConfig, own_kinds
 from weights.convert import check
+from weights.distribution import Agreement, Distribution, agree, describe_errors
 from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS
 from weights.graph import probe_size
@@ -77,6 +78,8 @@ def crosscheck(
     formats = (dtype,) if dtype is not None else tuple(dict.fromkeys(("float64", own)))
     tell("oracle")
     rows, undefined = [], find_undefined(problem)
+    distributions: list[Distribution] = []
+    agreements: list[Agreement] = []
     notes = [*_notes(config)]
     for form in formats:
         posed = replace(problem, dtype=form)
@@ -85,8 +88,18 @@ def crosscheck(
             tell(f"{backend.name}, {form}")
             outcomes[backend.name] = _measure(backend, posed)
         tell(f"rounding to {form}")
-        rows += compare_all(posed, outcomes, decides=form == formats[0])
-        notes += explain_rounding(posed) if not undefined else []
+        found = compare_all(posed, outcomes, decides=form == formats[0])
+        rows += found
+        if undefined:
+            continue
+        notes += explain_rounding(posed)
+        distributions += distribute(posed, outcomes, found)
+        if inputs is not None and isinstance(config, NetworkConfig):
+            expected = problem.expected["eval output"]["output"]
+            agreements += [
+                agree(outcome["eval output"]["output"], expected, name, form)
+                for name, outcome in outcomes.items()
+            ]
     shape = " x ".join(map(str, problem.x.shape))
     return Report(
         title=f"cross-check of {config.describe()} in {' and '.join(formats)}, input {shape}",
@@ -94,7 +107,31 @@ def crosscheck(
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
         notes=tuple(notes),
         undefined=undefined,
+        distributions=tuple(distributions),
+        agreements=tuple(agreements),
     )
+
+
+def distribute(
+    problem: Problem, outcomes: Mapping[str, Quantities], rows: list[Difference]
+) -> list[Distribution]:
+    """How the errors of each quantity are distributed, for each outcome against the oracle."""
+    found = []
+    for name, outcome in outcomes.items():
+        for quantity in QUANTITIES[1:]:
+            pairs = (
+                (outcome[quantity][tensor], array, problem.scales[quantity, tensor])
+                for tensor, array in problem.expected[quantity].items()
+            )
+            own = (name, ORACLE, quantity)
+            times = max(
+                (row.times for row in rows if (row.actual, row.expected, row.quantity) == own),
+                default=0.0,
+            )
+            if problem.expected[quantity]:
+                figures = describe_errors(pairs)
+                found.append(Distribution(quantity, problem.dtype, name, ORACLE, *figures, times))
+    return found
 
 
 def _measure(backend: Backend, problem: Problem) -> Quantities:

@@ -20,9 +20,6 @@ _order: Iterator[int] = count()
 _formats: list[np.dtype] = []
 _noises: list[Noise] = []
 
-# Libraries add long sums in blocks of some hundred terms, and then add up the blocks.
-SUM_BLOCK = 128
-
 
 @contextmanager
 def rounded_to(dtype: str) -> Iterator[None]:
@@ -40,7 +37,9 @@ class Noise:
 
     rng: of the errors. unit: the greatest relative error of one rounding. sum_unit: that of the
     additions within a sum. tiny: the greatest absolute error of a number near 0. greatest: numbers
-    beyond it overflow to infinity. rounds_inputs: whether images and parameters are rounded, too.
+    beyond it overflow to infinity. block: how many terms of a sum are added one after the other,
+    before the sums of the blocks are. rounds_inputs: whether images and parameters are rounded,
+    too.
     """
 
     rng: np.random.Generator
@@ -48,6 +47,7 @@ class Noise:
     sum_unit: float
     tiny: float
     greatest: float
+    block: int
     rounds_inputs: bool = False
 
     def value(self, value: Array) -> Array:
@@ -73,7 +73,7 @@ class Noise:
         terms have random signs, partial sums grow like the square root of their number; where they
         have a mean, like the number itself.
         """
-        block = min(SUM_BLOCK, terms)
+        block = min(self.block, terms)
         blocks = terms / block
         random = squares * (block + blocks - 1) / 2
         coherent = np.square(value) * (block / blocks + blocks) / 3 if terms > 1 else 0.0

@@ -25,6 +25,7 @@ from resattn.tracing.findings import Finding, Trace
 from weights import BlockConfig, Difference, Report
 from weights.compare import format_times
 from weights.config import Config
+from weights.distribution import tabulate
 from weights.files.atomic import write_atomically
 from weights.graph import graph
 
@@ -139,6 +140,7 @@ class Page:
         over = sum(len(report.failures) for report in reports)
         verdict = f"{_count_over(over)}." if over else "All are within what rounding explains."
         outputs = [_describe_output(report, dtype) for report in reports for dtype in report.dtypes]
+        agreements = [each for report in reports for each in report.agreements]
         precision = [
             f"<p>{escape(report.precision(dtype))}</p>"
             for report in reports
@@ -150,6 +152,7 @@ class Page:
             "gradients and running statistics were compared with each other and with a reference "
             f"in NumPy, in double precision. This made {len(rows):,} comparisons. {verdict}</p>"
             f"{''.join((outputs if len(self.reports) == 1 else []) + precision)}"
+            f"{''.join(f'<p>{escape(str(each))}.</p>' for each in agreements)}"
             f'<p class="quiet">{escape(self._subject())}</p></div></section>'
         )
 
@@ -174,8 +177,8 @@ class Page:
             f'<section><h2 id="map">Error by {what} and pair</h2><p class="quiet">Each cell shows '
             "the greatest relative difference: that of the tensor nearest to its limit, or "
             "farthest over it. The nearer to the limit, which is four times what the rounding of "
-            "the format explains, the darker the cell, on a logarithmic scale. The arrow keys move "
-            "between the cells; details of a cell are shown below.</p>"
+            "the format explains, the darker the cell. The arrow keys move between the cells; "
+            "details of a cell are shown below.</p>"
             '<div class="scroll"><table class="map" role="grid" aria-labelledby="map"><thead><tr>'
             f"<td></td>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
             f'<p id="details" role="status" aria-live="polite"></p>{LEGEND}</section>'
@@ -222,6 +225,11 @@ class Page:
             rows = sorted(report.rows, key=lambda row: row.excess, reverse=True)
             table = _make_table(COLUMN_HEADS, map(_list_cells, rows), most=200)
             parts.append(_fold_away(f"{escape(name)}: {len(rows)} comparisons", table))
+            if report.distributions:
+                heads, *body = tabulate(report.distributions)
+                cells = ([escape(cell) for cell in row] for row in body)
+                summary = f"{escape(name)}: quantiles of errors, and errors by magnitude"
+                parts.append(_fold_away(summary, _make_table(heads, cells, most=200)))
         return f"<section><h2>Every comparison</h2>{''.join(parts)}</section>" if parts else ""
 
     def _environment(self) -> str:
@@ -356,12 +364,8 @@ def _make_table(heads: Sequence[str], rows: Iterable[Sequence[str]], most: int) 
 
 
 def _measure_fill(row: Difference) -> float:
-    """0 at four orders of magnitude below the tolerance and less, 1 at the tolerance and more."""
-    if row.relative == 0:
-        return 0.0
-    if not math.isfinite(row.excess):
-        return 1.0
-    return float(np.clip(1 + math.log10(max(row.excess, 1e-12)) / 4, 0, 1))
+    """0 without a difference, 1 at the limit and more."""
+    return min(row.excess, 1.0)
 
 
 def _make_cell(row: Difference) -> str:
