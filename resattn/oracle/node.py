@@ -20,6 +20,9 @@ _order: Iterator[int] = count()
 _formats: list[np.dtype] = []
 _noises: list[Noise] = []
 
+# Libraries add long sums in blocks of some hundred terms, and then the sums of the blocks.
+SUM_BLOCK = 128
+
 
 @contextmanager
 def rounded_to(dtype: str) -> Iterator[None]:
@@ -37,9 +40,7 @@ class Noise:
 
     rng: of the errors. unit: the greatest relative error of one rounding. sum_unit: that of the
     additions within a sum. tiny: the greatest absolute error of a number near 0. greatest: numbers
-    beyond it overflow to infinity. block: how many terms of a sum are added one after the other,
-    before the sums of the blocks are. rounds_inputs: whether images and parameters are rounded,
-    too.
+    beyond it overflow to infinity. rounds_inputs: whether images and parameters are rounded, too.
     """
 
     rng: np.random.Generator
@@ -47,7 +48,6 @@ class Noise:
     sum_unit: float
     tiny: float
     greatest: float
-    block: int
     rounds_inputs: bool = False
 
     def value(self, value: Array) -> Array:
@@ -69,14 +69,14 @@ class Noise:
     def sum(self, value: Array, squares: Array | float, terms: int) -> Array:
         """A sum with the errors of adding its terms one after the other, in blocks.
 
-        squares: the sum of the squares of the terms. Each addition rounds a partial sum. Where
-        terms have random signs, partial sums grow like the square root of their number; where they
-        have a mean, like the number itself.
+        squares: the sum of the squares of the terms. Each addition rounds a partial sum. The
+        squares of the partial sums are expected to be those of a random walk to the known sum:
+        after j of k terms, (j/k)^2 sum^2 + (j/k) (1 - j/k) squares; and so for the sums of blocks.
         """
-        block = min(self.block, terms)
+        block = min(SUM_BLOCK, terms)
         blocks = terms / block
-        random = squares * (block + blocks - 1) / 2
-        coherent = np.square(value) * (block / blocks + blocks) / 3 if terms > 1 else 0.0
+        random = squares * (block / 6 + block / 3 * (1 - 1 / blocks) + blocks / 6)
+        coherent = np.square(value) * (block / blocks + blocks) / 3
         size: Array = self.sum_unit * np.sqrt(random + coherent)
         noisy: Array = value + size * self._uniform(value.shape)
         return noisy
