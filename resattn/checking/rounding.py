@@ -78,9 +78,9 @@ FORMATS = {
 
 MODES = ("eval", "train")
 MODE_NAMES = {"eval": "evaluation", "train": "training"}
-# In float64 libraries have slower and simpler kernels: sums that start at the bias (PyTorch), or run
-# over thousands of terms (TensorFlow). There more room costs nothing, since the smallest mistake is
-# much greater than any rounding.
+# In float64 libraries have slower and simpler kernels: sums that start at the bias (PyTorch), or
+# run over thousands of terms (TensorFlow). There more room costs nothing, since the smallest
+# mistake is much greater than any rounding.
 MARGIN = 8
 # Passes with noise: pairs in which each undecided kink is on either side once.
 RUNS, NETWORK_RUNS = 4, 2
