@@ -136,7 +136,7 @@ def test_calibration_sees_what_is_wrong(torch, monkeypatch):
     calibration.check_case(calibration.draw_case(2), ("torch",), tally)
     assert not tally.alarms
     assert len(tally.missed) == sum(tally.planted.values()) > 0
-    assert "missed mistakes" in calibration.table(tally)[-1]
+    assert "missed mistakes" in calibration.list_results(tally)[-1]
 
 
 def test_low_precision_is_said_and_is_no_failure(torch, monkeypatch):
@@ -158,6 +158,20 @@ def test_low_precision_is_said_and_is_no_failure(torch, monkeypatch):
     alone = crosscheck(BLOCK, frameworks="torch", size=(9, 8), dtype="float32")
     assert not alone.ok  # where nothing else decides
     assert "FAILED: not the same function (as far as float32 can tell)" in str(alone)
+
+
+def test_a_framework_without_float64_is_judged_in_float32(torch, jax, monkeypatch):
+    from jax_impl.bridge import adapter
+
+    monkeypatch.setattr(adapter, "holds_float64", lambda: False)
+    options = {"frameworks": ("torch", "jax"), "size": (6, 5), "batch": 2}
+    report = crosscheck(BlockConfig(2, 3, attention="none"), **options)
+    assert report.ok, str(report)
+    assert "jax cpu has no float64: float32 decides for it" in report.notes
+    decisive = {(row.actual, row.dtype) for row in report.rows if report.decides(row) and row.dtype}
+    assert decisive == {("torch cpu", "float64"), ("jax cpu", "float32")}
+    assert "comparisons in float64 and float32 are within what rounding explains" in str(report)
+    assert "In float32, all are as precise as rounding allows: torch cpu" in str(report)
 
 
 def test_weights_are_compared_by_value(torch, monkeypatch):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -170,8 +171,15 @@ class Report:
         return tuple(dict.fromkeys(row.dtype for row in self.rows if row.dtype))
 
     def decides(self, row: Difference) -> bool:
-        """Whether a row decides if two models are the same function."""
-        return row.dtype in ("", "float64") or "float64" not in self.dtypes
+        """Whether a row decides if two models are the same function.
+
+        Rows in a lower format do where a framework has none in float64.
+        """
+        return row.dtype in ("", "float64") or row.actual not in self._computed_in_float64
+
+    @cached_property
+    def _computed_in_float64(self) -> set[str]:
+        return {row.actual for row in self.rows if row.dtype == "float64"}
 
     @property
     def failures(self) -> tuple[Difference, ...]:
@@ -249,8 +257,8 @@ class Report:
             if over:
                 return f"FAILED: {len(over)} of {len(rows)} comparisons are over their tolerance."
             return f"All {len(rows)} comparisons are within their tolerance."
-        dtype = "float64" if "float64" in self.dtypes else " and ".join(self.dtypes)
-        alone = "" if dtype == "float64" else f" (as far as {dtype} can tell)"
+        dtype = " and ".join(dict.fromkeys(row.dtype for row in rows if row.dtype))
+        alone = "" if "float64" in self.dtypes else f" (as far as {dtype} can tell)"
         if over:
             return (
                 f"FAILED: not the same function{alone}: {len(over)} of {len(rows)} comparisons in "
@@ -263,7 +271,7 @@ class Report:
 
     def precision(self, dtype: str) -> str:
         """How precise each framework is in a format that does not decide, in a sentence."""
-        rows = self.select(dtype=dtype)
+        rows = [row for row in self.select(dtype=dtype) if not self.decides(row)]
         over = [row for row in rows if not row.ok]
         names = dict.fromkeys(row.actual for row in rows)
         reference = rows[0].expected

@@ -26,13 +26,12 @@ from resattn.checking.rounding import Exact, Key, list_tensors
 from resattn.oracle.evaluation import stages
 from weights import BlockConfig, Difference, read
 from weights.config import PRESETS, Config, preset
+from weights.convert import Arrays
 from weights.errors import ArgumentError
 from weights.graph import probe_size
 
 DIGITS = Path(__file__).parent.parent.parent / "weights/pretrained/se-digits.safetensors"
 MUST_BE_FOUND = 8  # times what rounding explains
-
-Arrays = dict[str, np.ndarray]
 
 # Images as people have them; x has mean 0.3 and variance 1.
 IMAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -194,7 +193,7 @@ def _measure_effect(wrong: Exact, problem: Problem) -> float:
     return greatest
 
 
-def table(tally: Tally) -> list[str]:
+def list_results(tally: Tally) -> list[str]:
     """The result as a table in Markdown."""
     lines = [
         "| models | format | right | planted | below |",
@@ -233,8 +232,8 @@ def main() -> None:
         for line in tally.missed[before[1] :]:
             print(f"MISSED {line}", flush=True)
         if number % 50 == 49:
-            print("\n".join([f"up to {number}", *table(tally)]), flush=True)
-    print("\n".join(table(tally)))
+            print("\n".join([f"up to {number}", *list_results(tally)]), flush=True)
+    print("\n".join(list_results(tally)))
 
 
 if __name__ == "__main__":

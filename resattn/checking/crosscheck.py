@@ -5,7 +5,7 @@ against each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -77,39 +77,70 @@ def crosscheck(
     problem = pose(config, arrays, choose_inputs(config, inputs, size, batch, own, seed), seed)
     formats = (dtype,) if dtype is not None else tuple(dict.fromkeys(("float64", own)))
     tell("oracle")
-    rows, undefined = [], find_undefined(problem)
-    distributions: list[Distribution] = []
-    agreements: list[Agreement] = []
-    notes = [*_notes(config)]
+    undefined = find_undefined(problem)
+    parts = []
     for form in formats:
         posed = replace(problem, dtype=form)
+        lacking = [backend.name for backend in used if not _computes_in(backend, form)]
         outcomes: dict[str, Quantities] = {}
         for backend in used:
-            tell(f"{backend.name}, {form}")
-            outcomes[backend.name] = _measure(backend, posed)
+            if backend.name not in lacking:
+                tell(f"{backend.name}, {form}")
+                outcomes[backend.name] = _measure(backend, posed)
         tell(f"rounding to {form}")
-        found = compare_all(posed, outcomes, decides=form == formats[0])
-        rows += found
-        if undefined:
-            continue
-        notes += explain_rounding(posed)
-        distributions += distribute(posed, outcomes, found)
-        if inputs is not None and isinstance(config, NetworkConfig):
-            expected = problem.expected["eval output"]["output"]
-            agreements += [
-                agree(outcome["eval output"]["output"], expected, name, form)
-                for name, outcome in outcomes.items()
-            ]
+        decides = form == formats[0] or bool(lacking)
+        parts.append(_compare_in(posed, outcomes, decides=decides, classify=inputs is not None))
+        parts[-1].notes.extend(f"{name} has no {form}: {own} decides for it" for name in lacking)
     shape = " x ".join(map(str, problem.x.shape))
     return Report(
         title=f"cross-check of {config.describe()} in {' and '.join(formats)}, input {shape}",
-        rows=tuple(rows),
+        rows=tuple(row for part in parts for row in part.rows),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
-        notes=tuple(notes),
+        notes=(*_notes(config), *(note for part in parts for note in part.notes)),
         undefined=undefined,
-        distributions=tuple(distributions),
-        agreements=tuple(agreements),
+        distributions=tuple(each for part in parts for each in part.distributions),
+        agreements=tuple(each for part in parts for each in part.agreements),
     )
+
+
+@dataclass
+class _Part:
+    """The part of a report that is about one format."""
+
+    rows: list[Difference]
+    notes: list[str] = field(default_factory=list)
+    distributions: list[Distribution] = field(default_factory=list)
+    agreements: list[Agreement] = field(default_factory=list)
+
+
+def _compare_in(
+    problem: Problem, outcomes: Mapping[str, Quantities], *, decides: bool, classify: bool
+) -> _Part:
+    """classify: whether to say if classifiers agree."""
+    part = _Part(compare_all(problem, outcomes, decides=decides))
+    if find_undefined(problem):
+        return part
+    part.notes = explain_rounding(problem)
+    part.distributions = distribute(problem, outcomes, part.rows)
+    if classify and isinstance(problem.config, NetworkConfig):
+        expected = problem.expected["eval output"]["output"]
+        part.agreements = [
+            agree(outcome["eval output"]["output"], expected, name, problem.dtype)
+            for name, outcome in outcomes.items()
+        ]
+    return part
+
+
+def _computes_in(backend: Backend, dtype: str) -> bool:
+    """Whether a framework on a device can compute in a format."""
+    with precise((backend.framework,), dtype):
+        return dtype != "float64" or bool(backend.adapter.holds_float64())
+
+
+def _measure(backend: Backend, problem: Problem) -> Quantities:
+    with precise((backend.framework,), problem.dtype):
+        live = backend.build_live(problem.config, problem.arrays)
+        return measure(live, problem.x, problem.cotangent)
 
 
 def distribute(
@@ -132,12 +163,6 @@ def distribute(
                 figures = describe_errors(pairs)
                 found.append(Distribution(quantity, problem.dtype, name, ORACLE, *figures, times))
     return found
-
-
-def _measure(backend: Backend, problem: Problem) -> Quantities:
-    with precise((backend.framework,), problem.dtype):
-        live = backend.build_live(problem.config, problem.arrays)
-        return measure(live, problem.x, problem.cotangent)
 
 
 def choose_inputs(

@@ -60,7 +60,7 @@ class Format:
         """Errors as large as those of rounding to the format."""
         info, sums = _limits(self.name), _limits(self.sums)
         tiny = info.smallest_subnormal / 2 if self.is_low else info.smallest_normal
-        margin = MARGIN if self.name == "float64" else 1
+        margin = FLOAT64_MARGIN if self.name == "float64" else 1
         units = (margin * float(info.eps) / 2, margin * float(sums.eps) / 2)
         return Noise(rng, *units, float(tiny), float(info.max), self.mixed)
 
@@ -81,7 +81,7 @@ MODE_NAMES = {"eval": "evaluation", "train": "training"}
 # In float64 libraries have slower and simpler kernels: sums that start at the bias (PyTorch), or
 # run over thousands of terms (TensorFlow). There more room costs nothing, since the smallest
 # mistake is much greater than any rounding.
-MARGIN = 8
+FLOAT64_MARGIN = 8
 # Passes with noise: pairs in which each undecided kink is on either side once.
 RUNS, NETWORK_RUNS = 4, 2
 # The few runs show a spread; the true one is below the upper end of its 99 % confidence interval.

@@ -194,9 +194,8 @@ def conv2d(
         slopes = by_group(slope)
         summed: Array = (slopes @ values).sum(axis=0)
         terms = len(slope) * places[0] * places[1]
-        return accumulated(summed, lambda: _squares_to_weight(slopes, values), terms).reshape(
-            weight.shape
-        )
+        summed = accumulated(summed, lambda: _squares_to_weight(slopes, values), terms)
+        return summed.reshape(weight.shape)
 
     def to_bias(slope: Array) -> Array:
         state.remember(f"{name}.bias", np.abs(slope).sum(axis=(0, 2, 3)))
