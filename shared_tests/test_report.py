@@ -182,6 +182,7 @@ addEventListener('load', () => {
   const place = () => cells.indexOf(inside.activeElement);
   const count = () => cells.filter(cell => cell.tabIndex === 0).length;
   const result = { cells: cells.length, stops: count(), walk: [] };
+  result.top = inside.querySelector('h1').getBoundingClientRect().top;
   cells[0].focus();
   const keys = ['ArrowDown', 'ArrowDown', 'ArrowUp', 'ArrowLeft', 'ArrowRight', 'End', 'Home'];
   for (const key of keys) {
@@ -191,7 +192,6 @@ addEventListener('load', () => {
   result.after = count();
   result.wide = inside.documentElement.scrollWidth > view.innerWidth;
   result.heading = inside.querySelector('h1, h2').textContent;
-  result.top = inside.querySelector('h1').getBoundingClientRect().top;
   result.ink = view.getComputedStyle(inside.body).color;
   result.paper = view.getComputedStyle(inside.body).backgroundColor;
   document.body.innerHTML = '<pre>' + JSON.stringify(result) + '</pre>';

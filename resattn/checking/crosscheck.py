@@ -82,15 +82,13 @@ def crosscheck(
     for form in formats:
         posed = replace(problem, dtype=form)
         lacking = [backend.name for backend in used if not _computes_in(backend, form)]
-        outcomes: dict[str, Quantities] = {}
-        for backend in used:
-            if backend.name not in lacking:
-                tell(f"{backend.name}, {form}")
-                outcomes[backend.name] = _measure(backend, posed)
+        able = [backend for backend in used if backend.name not in lacking]
+        outcomes = {backend.name: _measure(backend, posed, tell) for backend in able}
         tell(f"rounding to {form}")
-        decides = form == formats[0] or bool(lacking)
-        parts.append(_compare_in(posed, outcomes, decides=decides, classify=inputs is not None))
-        parts[-1].notes.extend(f"{name} has no {form}: {own} decides for it" for name in lacking)
+        decides, mine = form == formats[0] or bool(lacking), inputs is not None
+        part = _compare_in(posed, outcomes, decides=decides, classify=mine)
+        part.notes += [f"{name} has no {form}: {own} decides for it" for name in lacking]
+        parts.append(part)
     shape = " x ".join(map(str, problem.x.shape))
     return Report(
         title=f"cross-check of {config.describe()} in {' and '.join(formats)}, input {shape}",
@@ -137,7 +135,8 @@ def _computes_in(backend: Backend, dtype: str) -> bool:
         return dtype != "float64" or bool(backend.adapter.holds_float64())
 
 
-def _measure(backend: Backend, problem: Problem) -> Quantities:
+def _measure(backend: Backend, problem: Problem, tell: Callable[[str], None]) -> Quantities:
+    tell(f"{backend.name}, {problem.dtype}")
     with precise((backend.framework,), problem.dtype):
         live = backend.build_live(problem.config, problem.arrays)
         return measure(live, problem.x, problem.cotangent)
