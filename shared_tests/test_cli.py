@@ -390,7 +390,7 @@ def test_golden(torch, tmp_path):
     assert result.exit_code == 0, result.output
     lines = golden_lines(result.output)
     assert sorted(case for case, *_ in lines) == GOLDEN
-    assert all(line[1::2] == ("torch cpu", "ok") and float(line[2]) <= 4 for line in lines)
+    assert all(line[1::2] == ("torch cpu", "ok") and float(line[2]) <= 5 for line in lines)
     assert f"golden vectors in float64: {len(GOLDEN)} cases" in result.output
     reports = json.loads((tmp_path / "golden.json").read_text())
     assert [report["title"].split(":")[0] for report in reports] == [case for case, *_ in lines]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import ml_dtypes
@@ -85,8 +86,8 @@ FLOAT64_MARGIN = 8
 # Passes with noise: pairs in which each undecided kink is on either side once.
 RUNS, NETWORK_RUNS = 4, 2
 # The few runs show a spread; the true one is below the upper end of its 99 % confidence interval.
-CONFIDENCE = -2.326  # quantile 0.01 of the normal distribution
-INDEPENDENT = 16  # at most so many values of a tensor count as independent of each other
+CONFIDENCE = 2.326  # quantile 0.99 of the normal distribution
+INDEPENDENT = 16  # at most so many errors of a tensor count as independent of each other
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Exact:
 
     def measure_rounding(self, dtype: str, seed: int = 0) -> Rounding:
         """What the rounding of a format of `FORMATS` explains."""
-        squares: dict[Key, float] = {}
+        errors: dict[Key, list[Array]] = {}
         expected = dict(list_tensors(list_quantities(self.passes)))
         undecided = dict.fromkeys(MODES, 0)
         runs = RUNS if isinstance(self.graph.config, BlockConfig) else NETWORK_RUNS
@@ -156,15 +157,13 @@ class Exact:
                 undecided[mode] = max(undecided[mode], kinks.undecided)
             with np.errstate(invalid="ignore", over="ignore"):
                 for key, array in list_tensors(list_quantities(moved)):
-                    mean = float(np.square(array - expected[key]).mean())
-                    squares[key] = squares.get(key, 0.0) + mean / runs
-        return Rounding(
-            {
-                key: _upper_end(square, runs, expected[key], dtype)
-                for key, square in squares.items()
-            },
-            undecided,
-        )
+                    errors.setdefault(key, []).append((array - expected[key]).ravel())
+        unit = float(_limits(FORMATS[dtype].name).eps) / 2
+        explained = {}
+        for key, found in errors.items():
+            last = unit**2 * float(np.square(expected[key]).mean()) / 3  # of rounding the result
+            explained[key] = float(np.sqrt(_upper_end(found) + last))
+        return Rounding(explained, undecided)
 
     def peer(self, dtype: str) -> Quantities:
         """What the oracle computes in a lower format: each result rounded, sums in float64."""
@@ -201,17 +200,29 @@ def list_tensors(quantities: Quantities) -> Iterator[tuple[Key, Array]]:
             yield (quantity, tensor), array
 
 
-def _upper_end(square: float, runs: int, expected: Array, dtype: str) -> float:
-    """The upper end of the confidence interval of a root mean square error.
+def _upper_end(errors: list[Array]) -> float:
+    """The upper end of the confidence interval of a mean square error.
 
-    square: the mean of its squares over the runs. It includes the error of rounding the result.
+    errors: of a tensor, in each run. Errors of its values may depend on each other, as all channels
+    do on one gate: then the errors of two runs have the same direction. The square of their cosine
+    is on average 1 / (number of independent errors).
     """
+    with np.errstate(invalid="ignore", over="ignore"):
+        squares = [float(each @ each) for each in errors]
+        square = sum(squares) / (len(errors) * errors[0].size)
     if not np.isfinite(square):
         return np.inf
-    freedom = runs * min(expected.size, INDEPENDENT)
-    # The quantile of the chi-squared distribution (Wilson & Hilferty 1931).
+    if square == 0:
+        return 0.0
+    cosines = [
+        float(one @ other) ** 2 / (first * second)
+        for (one, first), (other, second) in combinations(zip(errors, squares, strict=True), 2)
+        if first * second > 0
+    ]
+    alike = max(float(np.mean(cosines)) if cosines else 1.0, 1 / INDEPENDENT)
+    freedom = len(errors) / alike
+    # The quantile of the chi-squared distribution (Wilson & Hilferty 1931), exact for 2 degrees.
     spread = 2 / (9 * freedom)
-    quantile = freedom * (1 - spread + CONFIDENCE * spread**0.5) ** 3
-    unit = float(_limits(FORMATS[dtype].name).eps) / 2
-    last = unit**2 * float(np.square(expected).mean()) / 3
-    return float(np.sqrt(square * freedom / quantile + last))
+    quantile = freedom * max(1 - spread - CONFIDENCE * spread**0.5, 0) ** 3
+    upper: float = square * freedom / max(quantile, -2 * float(np.log(0.99)))
+    return upper

@@ -56,7 +56,7 @@ def print_golden(reports: list[Report], every: bool) -> None:
         print_line(line, "bad" if shown and not shown.ok else "")
         for row in shown.rows if shown and every else ():
             print_line(f"    {row}")
-    print_line("x rounding: in units of what rounding explains; a case fails above 4\n")
+    print_line("x rounding: in units of what rounding explains; a case fails above 5\n")
     for report in reports:
         for row in report.failures[:3]:
             print_line(f"  {report.title.partition(':')[0]}: {row}", "bad")

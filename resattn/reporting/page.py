@@ -176,7 +176,7 @@ class Page:
         return (
             f'<section><h2 id="map">Error by {what} and pair</h2><p class="quiet">Each cell shows '
             "the greatest relative difference: that of the tensor nearest to its limit, or "
-            "farthest over it. The nearer to the limit, which is four times what the rounding of "
+            "farthest over it. The nearer to the limit, which is five times what the rounding of "
             "the format explains, the darker the cell. The arrow keys move between the cells; "
             "details of a cell are shown below.</p>"
             '<div class="scroll"><table class="map" role="grid" aria-labelledby="map"><thead><tr>'
