@@ -34,6 +34,12 @@ def _gelu_tanh(x: Array) -> Array:
     return y
 
 
+def _softmax(x: Array) -> Array:
+    powers = np.exp(x - x.max(axis=1, keepdims=True))
+    shares: Array = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": lambda x: np.maximum(x, 0),
     "identity": lambda x: x,
@@ -54,4 +60,10 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
     "hard_sigmoid (0.2 x + 0.5)": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
     "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+}
+
+# They look at all channels, so they are tried as additions at the end, not in place of others.
+ENDINGS: dict[str, Callable[[Array], Array]] = {
+    "softmax": _softmax,
+    "log softmax": lambda x: np.log(_softmax(x)),
 }

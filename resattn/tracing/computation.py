@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from resattn.oracle.node import Array
-from resattn.tracing.activations import ACTIVATIONS
+from resattn.tracing.activations import ACTIVATIONS, ENDINGS
 from resattn.tracing.formats import round_to
 from resattn.tracing.layouts import INPUT_LAYOUTS, OUTPUT_LAYOUTS
+from weights.checks import Pair
 
 Inputs = tuple[Array, ...]
 
@@ -69,11 +70,13 @@ def _convolve(spec: StageSpec, x: Array) -> Array:
     margins = find_margins(spec, x.shape, weight.shape[2:])
     if any(size for pair in margins for size in pair):
         x = np.pad(x, ((0, 0), (0, 0), *margins), mode=spec["padding_mode"] or "constant")
-    y = _correlate(x, weight, stride, spec["dilation"] or 1, spec["groups"] or 1)
-    return y if "bias" not in parameters else y + parameters["bias"].reshape(-1, 1, 1)
+    y: Array = _correlate(x, weight, stride, spec["dilation"] or 1, spec["groups"] or 1)
+    bias: Array | None = parameters.get("bias")
+    y = y if bias is None else y + bias.reshape(-1, 1, 1)
+    return y
 
 
-def _correlate(x: Array, weight: Array, stride: Any, apart: int, groups: int) -> Array:
+def _correlate(x: Array, weight: Array, stride: Pair, apart: int, groups: int) -> Array:
     """The cross-correlation without padding. Rows of the matrix are runs of pixels, which NumPy
     copies faster than the patches of the oracle.
     """
@@ -142,9 +145,11 @@ def _normalise_batch(spec: StageSpec, x: Array) -> Array:
             variance = x.var(ALL_BUT_CHANNELS, keepdims=True, ddof=1 if spec["unbiased"] else 0)
         centred = x - mean
     if spec["eps_outside"]:
-        y: Array = centred / (np.sqrt(variance) + spec["eps"]) * weight + bias
-        return y
-    return centred / np.sqrt(variance + spec["eps"]) * weight + bias
+        deviation = np.sqrt(variance) + spec["eps"]
+    else:
+        deviation = np.sqrt(variance + spec["eps"])
+    y: Array = centred / deviation * weight + bias
+    return y
 
 
 def _measure_groups(x: Array, groups: int | str) -> Inputs:
@@ -187,7 +192,7 @@ def _move_variance(spec: StageSpec, running: Array, batch: Array, n: Array) -> A
 def _activate(spec: StageSpec, x: Array) -> Array:
     if spec["slope"] is not None:
         return np.where(x > 0, x, spec["slope"] * x)
-    return ACTIVATIONS[spec["activation"] or spec.kind](x)
+    return {**ACTIVATIONS, **ENDINGS}[spec["activation"] or spec.kind](x)
 
 
 def _add(spec: StageSpec, *terms: Array) -> Array:
@@ -229,11 +234,11 @@ def _pool(spec: StageSpec, x: Array) -> Array:
         return views[:, :, :: stride[0], :: stride[1]]
 
     if spec["pooling"] is None:
-        greatest: Array = windows(x, -np.inf).max(axis=(4, 5))
-        return greatest
-    total: Array = windows(x, 0).sum(axis=(4, 5))
-    count = windows(np.ones_like(x[:1, :1]), 1 if spec["pooling"] == "counting" else 0)
-    return total / count.sum(axis=(4, 5))
+        y: Array = windows(x, -np.inf).max(axis=(4, 5))
+    else:
+        count = windows(np.ones_like(x[:1, :1]), 1 if spec["pooling"] == "counting" else 0)
+        y = windows(x, 0).sum(axis=(4, 5)) / count.sum(axis=(4, 5))
+    return y
 
 
 def _reduce(spec: StageSpec, x: Array) -> Array:

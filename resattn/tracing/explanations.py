@@ -41,7 +41,7 @@ def find_explanations(
     """
     if spec.kind not in FORMULAS:
         return []
-    before = _measure_distance(compute(spec, inputs), actual)
+    before = measure_distance(compute(spec, inputs), actual)
     found: list[CauseExplanation] = []
     for ways in (apply_causes(spec), solve_causes(spec, inputs, actual)):
         single = ((cause.name, words, changed) for cause, words, changed in ways)
@@ -94,7 +94,7 @@ def _improves(explanation: CauseExplanation, before: float) -> bool:
     return explanation.left <= before / 4 or explanation.spec["output_format"] == "float32"
 
 
-def _measure_distance(computed: Array, actual: Array) -> float:
+def measure_distance(computed: Array, actual: Array) -> float:
     """The greatest difference relative to the greatest magnitude; infinite if a value is not
     finite or the shapes differ.
     """

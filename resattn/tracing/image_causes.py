@@ -72,14 +72,20 @@ def vary_preparation(spec: StageSpec) -> Variants:
         for name, way in PREPARATIONS.items()
         if all(len(part) in (1, channels) for part in way)
     }
-    seen = set()
+    plain = {"scale": np.ones(channels), "offset": np.zeros(channels)}
+    seen = {_name_change(plain), _name_change({"order": np.array((2, 1, 0)), **plain})}
     for (was, old), (name, new) in product(ways.items(), repeat=2):
-        words = f"the image is {name} instead of {was}"
+        words = f"the image is {name} instead of {was}" if name != was else f"the image is {name}"
         for more, change in _combine_preparations(old, new).items():
-            key = str({setting: np.round(value, 12) for setting, value in change.items()})
-            if key not in seen and (name != was or more) and (channels == 3 or not more):
+            key = _name_change(change)
+            if key not in seen and (channels == 3 or not more):
                 seen.add(key)
                 yield words + more, spec.with_settings(**change)
+
+
+def _name_change(change: dict[str, Array]) -> str:
+    """The same for changes that are the same but for rounding."""
+    return str({setting: np.round(value, 9) + 0.0 for setting, value in change.items()})
 
 
 def _combine_preparations(

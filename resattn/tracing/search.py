@@ -1,0 +1,464 @@
+"""The search for a change of the model that computes what was recorded.
+
+Changes are screened on the image that differs most, many at once, in float32 where the difference
+is large enough; what comes near is computed exactly for all images. From likely to unlikely: one
+cause in all places, in a part of them, in one; other connections; exchanged parameters; a number
+that is solved for; two common mistakes. The search ends with the first of these that explains the
+difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
+from typing import TypeVar
+
+import numpy as np
+
+from resattn.oracle.node import Array
+from resattn.tracing.causes import CAUSES, apply_causes
+from resattn.tracing.computation import StageSpec, compute
+from resattn.tracing.explanations import (
+    CauseExplanation,
+    find_explanations,
+    measure_distance,
+    measure_misfit,
+)
+from resattn.tracing.fitting import fit_numbers
+from resattn.tracing.places import list_sets, name_places
+from resattn.tracing.steps import ImpossibleChange, Program, Site, Step, Steps
+from resattn.tracing.structure import Edit, list_copies, list_edits, list_exchanges
+from weights.config import BlockConfig, Config
+from weights.graph import IMAGE
+
+Key = tuple[str, str]  # the name of a cause and its words
+Tried = tuple[float, str, str, Callable[[Program], Steps]]  # distance, cause, words, change
+
+MODE = "train or evaluation mode"
+# Mistakes that people make together. Only these are tried in pairs where stages were not recorded.
+COMMON_MISTAKES = (
+    "SAME padding",
+    "batch norm eps",
+    MODE,
+    "channel order of the image",
+    "gamma and beta swapped",
+    "missing bias",
+)
+ROWS_AT_ONCE = 32
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search for what explains one recorded stage, the target.
+
+    program: the model with its values. actual: the recorded value. limit: for the relative
+    difference, by the name of a stage.
+    """
+
+    program: Program
+    config: Config
+    target: str
+    actual: Array
+    limit: Callable[[str], float]
+    recorded: Mapping[str, Array]
+    progress: Callable[[str], None] = field(default=lambda line: None)
+
+    def explain_many(self) -> list[CauseExplanation]:
+        """Explanations of a target with steps before it that were not recorded."""
+        found = self._explain_locally()
+        found = found or self._verify(self._screen_edits(self._edits))
+        found = found or self._verify(self._screen_edits(self._exchanges))
+        found = found or self._verify(self._screen_edits(self._copies))
+        found = found or self._fit()
+        return found or self._verify(self._screen_pairs()) or self._partly
+
+    def explain_connections(self) -> list[CauseExplanation]:
+        """Explanations by other connections or parameters, where all steps were recorded."""
+        found = self._verify(self._screen_edits(self._edits))
+        found = found or self._verify(self._screen_edits(self._exchanges))
+        return found or self._verify(self._screen_edits(self._copies))
+
+    @cached_property
+    def _region(self) -> list[str]:
+        return self.program.reach(self.target)
+
+    @cached_property
+    def _off(self) -> float:
+        return measure_distance(self.program.computed[self.target], self.actual)
+
+    @cached_property
+    def _image(self) -> int:
+        """The image that differs most."""
+        axes = tuple(range(1, self.actual.ndim))
+        apart = np.abs(self.program.computed[self.target] - self.actual).max(axis=axes)
+        return int(np.nan_to_num(apart, nan=0.0).argmax())
+
+    @cached_property
+    def _small(self) -> Program:
+        """What changes are screened on."""
+        if self.program.training:
+            return self.program
+        return self.program.narrow("float32" if self._off > 3e-4 else "float64", self._image)
+
+    @cached_property
+    def _small_actual(self) -> Array:
+        if self.program.training:
+            return self.actual
+        return self.actual[self._image : self._image + 1]
+
+    @cached_property
+    def _partly(self) -> list[CauseExplanation]:
+        """Rounding that accounts for nearly all of the difference: it cannot be repeated."""
+        found = [
+            self._check_partly(*each) for each in sorted(self._rough, key=lambda each: each[0])
+        ]
+        kept = [each for each in found if each is not None]
+        return sorted(kept, key=lambda each: each.left)[:1]
+
+    @cached_property
+    def _rough(self) -> list[Tried]:
+        return []
+
+    # Causes at one or more places
+
+    def _explain_locally(self) -> list[CauseExplanation]:
+        sets = list_sets(self._region, self.program)
+        seen: set[tuple[Key, frozenset[str]]] = set()
+        for tier in sets:
+            near: list[Tried] = []
+            for label, places in tier:
+                self.progress(f"try causes {name_places(label, places)}")
+                near += self._screen_set(label, places, seen)
+            found = self._verify(near)
+            if tier is sets[-1]:
+                known = {each.cause for each in found}
+                found += [each for each in self._explain_last() if each.cause not in known]
+            if found:
+                return found
+        return []
+
+    def _explain_last(self) -> list[CauseExplanation]:
+        """Causes of the target itself, also with numbers that are solved for."""
+        step = self.program.steps[self.target]
+        inputs = tuple(self.program.values[name] for name in step.inputs)
+        limit = self.limit(self.target)
+        return find_explanations(step.spec, inputs, self.actual, limit, pairs=False)
+
+    @cached_property
+    def _keys(self) -> dict[str, list[Key]]:
+        """The causes that each step can have."""
+        return {
+            name: [
+                (cause.name, words)
+                for cause, words, _ in apply_causes(self._small.steps[name].spec)
+            ]
+            for name in self._region
+        }
+
+    def _screen_set(
+        self, label: str, places: list[str], seen: set[tuple[Key, frozenset[str]]]
+    ) -> Iterator[Tried]:
+        fresh = {}
+        for key, held in self._find_able(places):
+            if (key, frozenset(held)) not in seen:
+                seen.add((key, frozenset(held)))
+                fresh[key] = held
+        for part in _cut(list(fresh)):
+            index = {key: row for row, key in enumerate(part)}
+            outputs = self._compute_rows(index, places)
+            for key, row in index.items():
+                y = outputs.get(row)
+                distance = np.inf if y is None else measure_distance(y, self._small_actual)
+                held = fresh[key]
+                words = f"{key[1]}{name_places(label, held)}"
+                change = _repeat_change(key, held)
+                if key[0] == MODE and not self.program.training:  # it depends on all images
+                    distance = self._measure_whole(change)
+                yield distance, key[0], words, change
+
+    def _measure_whole(self, change: Callable[[Program], Steps]) -> float:
+        try:
+            y = self._whole.evaluate(change(self._whole), self.target)
+        except ImpossibleChange:
+            return np.inf
+        return measure_distance(y, self.actual)
+
+    @cached_property
+    def _whole(self) -> Program:
+        """All images, in the dtype of the screening."""
+        dtype = "float32" if self._off > 3e-4 else "float64"
+        return self.program.narrow(dtype, None)
+
+    def _compute_rows(self, index: Mapping[Key, int], places: list[str]) -> dict[int, Array]:
+        if not self.program.training:
+            sites = {place: self._make_site(place, index) for place in places}
+            try:
+                y = self._small.evaluate_rows(sites, len(index), self.target)
+            except ImpossibleChange:
+                return self._compute_each(index, places)
+            bad = [row for row in range(len(y)) if not np.isfinite(y[row]).all()]
+            if len(bad) < len(y) or len(bad) == 1:
+                return {row: y[row : row + 1] for row in range(len(y))}
+        return self._compute_each(index, places)
+
+    def _make_site(self, place: str, index: Mapping[Key, int]) -> Site:
+        spec = self._small.steps[place].spec
+
+        def run(inputs: Callable[[int], tuple[Array, ...]]) -> Iterator[tuple[int, Array]]:
+            for cause, words, changed in apply_causes(spec):
+                row = index.get((cause.name, words))
+                if row is not None:
+                    try:
+                        y = compute(changed, inputs(row))
+                    except (ValueError, IndexError):
+                        y = np.full((1,), np.nan)
+                    yield row, y
+
+        return run
+
+    def _compute_each(self, index: Mapping[Key, int], places: list[str]) -> dict[int, Array]:
+        found = {}
+        for key, row in index.items():
+            try:
+                changed = _repeat_change(key, places)(self._small)
+                found[row] = self._small.evaluate(changed, self.target)
+            except ImpossibleChange:
+                continue
+        return found
+
+    # Other connections, exchanges, pairs
+
+    @property
+    def _edits(self) -> Iterator[Edit]:
+        return list_edits(self.program, self.config)
+
+    @property
+    def _exchanges(self) -> Iterator[Edit]:
+        return list_exchanges(self.program, self.config, self._region)
+
+    @property
+    def _copies(self) -> Iterator[Edit]:
+        return list_copies(self.program, self._region)
+
+    def _screen_edits(self, edits: Iterable[Edit]) -> list[Tried]:
+        waiting: dict[str, list[tuple[Edit, Array]]] = {}
+        near: list[Tried] = []
+        region = set(self._region)
+        for edit in edits:
+            try:
+                changed = edit.change(self._small)
+                if not region & set(changed):
+                    continue
+                together = edit.join in region and not self.program.training
+                join = edit.join if together else self.target
+                y = self._small.evaluate(changed, join)
+            except (ImpossibleChange, KeyError):
+                continue
+            if join == self.target:
+                distance = measure_distance(y, self._small_actual)
+                near.append((distance, edit.cause, edit.words, edit.change))
+                continue
+            waiting.setdefault(join, []).append((edit, y))
+        for join, held in waiting.items():
+            near += self._finish(join, held)
+        return near
+
+    def _finish(self, join: str, held: list[tuple[Edit, Array]]) -> Iterator[Tried]:
+        """The target for edits of which one step was computed."""
+        for part in _cut(held):
+            given = [y for _, y in part]
+            if (
+                len({y.shape for y in given}) > 1
+                or given[0].shape != self._small.values[join].shape
+            ):
+                outputs = [self._follow(join, y) for y in given]
+            else:
+                sites = {join: lambda inputs, given=given: enumerate(given)}
+                outputs = list(self._small.evaluate_rows(sites, len(part), self.target)[:, None])
+            for (edit, _), y in zip(part, outputs, strict=True):
+                distance = measure_distance(y, self._small_actual)
+                yield distance, edit.cause, edit.words, edit.change
+
+    def _follow(self, join: str, y: Array) -> Array:
+        """The target if a step has that value."""
+        try:
+            values = {**self._small.values, "given": y}
+            step = Step(StageSpec("relu", {}, {"activation": "identity"}), ("given",))
+            steps = {**self._small.steps, "given": Step(StageSpec("input"), ())}
+            return replace(self._small, values=values, steps=steps).evaluate(
+                {join: step}, self.target
+            )
+        except ImpossibleChange:
+            return np.full(1, np.nan)
+
+    def _screen_pairs(self) -> Iterator[Tried]:
+        """Two common mistakes: of a block in any places, of a network everywhere."""
+        sets = [places for tier in list_sets(self._region, self.program) for _, places in tier]
+        common = [
+            each
+            for places in sorted(sets, key=lambda places: places != [IMAGE])
+            for each in self._find_able(places)
+            if each[0][0] in COMMON_MISTAKES
+        ]
+        common = [each for n, each in enumerate(common) if each not in common[:n]]
+        if not isinstance(self.config, BlockConfig):
+            common = [each for each in common if len(each[1]) > 4 or each[1] == [IMAGE]]
+        changes = {n: _repeat_change(*each)(self._small) for n, each in enumerate(common)}
+        for (n, (a, first)), (m, (b, second)) in combinations(enumerate(common), 2):
+            if a[0] == b[0] or set(changes[n]) & set(changes[m]):
+                continue
+            try:
+                y = self._small.evaluate({**changes[n], **changes[m]}, self.target)
+            except ImpossibleChange:
+                continue
+            words = "; ".join(
+                f"{key[1]}{name_places('', places)}" for key, places in ((a, first), (b, second))
+            )
+            change = _merge_changes(_repeat_change(a, first), _repeat_change(b, second))
+            yield measure_distance(y, self._small_actual), f"{a[0]} and {b[0]}", words, change
+
+    def _find_able(self, places: list[str]) -> list[tuple[Key, list[str]]]:
+        """The causes that several of the places can have, or the only one, with those places."""
+        able: dict[Key, list[str]] = {}
+        for place in places:
+            for key in self._keys[place]:
+                able.setdefault(key, []).append(place)
+        return [each for each in able.items() if (len(each[1]) > 1) == (len(places) > 1)]
+
+    def _fit(self) -> list[CauseExplanation]:
+        """Causes whose number is solved for."""
+        if self.program.training:
+            return []
+        self.progress("solve for numbers")
+        exact = self.program.narrow("float64", self._image)
+        sets = [each for tier in list_sets(self._region, self.program) for each in tier]
+        return self._verify(
+            (0.0, cause, words + name_places(label, places), change)
+            for label, cause, words, places, change in fit_numbers(
+                self._small, exact, sets, self.target, self._small_actual
+            )
+        )
+
+    # Exact checks
+
+    def _verify(self, tried: Iterable[Tried], most: int = 12) -> list[CauseExplanation]:
+        """The explanations among what came near, one for each cause."""
+        small_off = measure_distance(self._small.computed[self.target], self._small_actual)
+        bound = max(0.1 * small_off, 20 * self.limit(self.target))
+        near = []
+        for each in tried:
+            if each[1] == "reduced precision" and each[0] < 0.5 * small_off:
+                self._rough.append(each)
+            elif each[0] <= bound or (each[1] == "rounded output" and each[0] <= small_off):
+                near.append(each)
+        best: dict[str, tuple[tuple[int, int], int, CauseExplanation]] = {}
+        for _, cause, words, change in sorted(near, key=lambda each: each[0])[:most]:
+            found = self._check(cause, words, change)
+            if found is not None:
+                merit, size = self._count_consistent(change), len(change(self.program))
+                known = best.get(cause)
+                if known is None or (merit, -found.left) > (known[0], -known[2].left / 4):
+                    best[cause] = merit, size, found
+        top = max((merit for merit, _, _ in best.values()), default=(0, 0))
+        kept = [each for each in best.values() if each[0] == top]
+        return [found for _, _, found in sorted(kept, key=lambda each: (each[1], each[2].left))]
+
+    def _check(
+        self, cause: str, words: str, change: Callable[[Program], Steps]
+    ) -> CauseExplanation | None:
+        """A change as an explanation of the target; None if it explains too little."""
+        try:
+            changed = change(self.program)
+            y = self.program.evaluate(changed, self.target)
+        except ImpossibleChange:
+            return None
+        spec = changed[self.target].spec if self.target in changed else StageSpec("input")
+        left = measure_misfit(spec, y, self.actual, self.limit(self.target))
+        if left is None or left > self._off / 4:
+            return None
+        return CauseExplanation(cause, words, spec, left)
+
+    def _check_partly(
+        self, distance: float, cause: str, words: str, change: Callable[[Program], Steps]
+    ) -> CauseExplanation | None:
+        try:
+            y = self.program.evaluate(change(self.program), self.target)
+        except ImpossibleChange:
+            return None
+        left = measure_distance(y, self.actual)
+        if left >= 0.05 * self._off:
+            return None
+        words += (
+            f" (accounts for {1 - left / self._off:.0%} of it; rounding cannot be repeated exactly)"
+        )
+        return CauseExplanation(cause, words, StageSpec("input"), left)
+
+    def _count_consistent(self, change: Callable[[Program], Steps]) -> tuple[int, int]:
+        """How many other recorded stages a change contradicts (as a negative number), and how many
+        that differ it explains, too.
+        """
+        changed = change(self.program)
+        against = explained = 0
+        for name in self._find_affected(changed):
+            try:
+                y = self.program.evaluate(changed, name)
+            except ImpossibleChange:
+                return -len(self.recorded), 0
+            right, actual = self.program.computed[name], self.recorded[name]
+            limit = self.limit(name)
+            if measure_misfit(StageSpec("input"), y, actual, limit) is None:
+                against += 1
+            elif measure_misfit(StageSpec("input"), right, actual, limit) is None:
+                explained += 1
+        return -against, explained
+
+    def _find_affected(self, changed: Steps) -> list[str]:
+        """The other recorded stages that a change reaches before another recorded one."""
+        inputs = {name: step.inputs for name, step in {**self.program.steps, **changed}.items()}
+        readers: dict[str, list[str]] = {name: [] for name in inputs}
+        for name, sources in inputs.items():
+            for source in sources:
+                readers[source].append(name)
+        found, seen, waiting = [], set(changed), list(changed)
+        while waiting:
+            name = waiting.pop()
+            if name in self.program.fixed:
+                if name not in (self.target, IMAGE):
+                    found.append(name)
+                continue
+            fresh = [reader for reader in readers[name] if reader not in seen]
+            seen |= set(fresh)
+            waiting += fresh
+        return found
+
+
+def _cut(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), ROWS_AT_ONCE):
+        yield items[start : start + ROWS_AT_ONCE]
+
+
+def _repeat_change(key: Key, places: list[str]) -> Callable[[Program], Steps]:
+    """The change that a cause makes in these words, at some places."""
+    cause = next(cause for cause in CAUSES if cause.name == key[0])
+
+    def change(program: Program) -> Steps:
+        changed = {}
+        for place in places:
+            step = program.steps[place]
+            if step.spec.kind in cause.kinds:
+                found = (spec for words, spec in cause.vary(step.spec) if words == key[1])
+                spec = next(found, None)
+                if spec is not None:
+                    changed[place] = replace(step, spec=spec)
+        return changed
+
+    return change
+
+
+def _merge_changes(
+    first: Callable[[Program], Steps], second: Callable[[Program], Steps]
+) -> Callable[[Program], Steps]:
+    return lambda program: {**first(program), **second(program)}
