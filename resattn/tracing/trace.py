@@ -17,6 +17,7 @@ from resattn.oracle import evaluation as reference
 from resattn.oracle.node import backward
 from resattn.tracing.findings import MODE_NAMES, Finding, Trace, locate
 from resattn.tracing.judge import Judge, name_axes
+from resattn.tracing.received import adopt
 from weights import Difference, difference, export, schema
 from weights.checks import at_least, pair_of
 from weights.config import BlockConfig, Config
@@ -300,9 +301,10 @@ def _record_models(
     for name, model in sorted(models.items(), key=lambda item: not isinstance(item[1], Mapped)):
         progress(f"{mode}, run {name}")
         if isinstance(model, Recording):
-            recordings |= {name: model} if mode == "eval" else {}
+            recordings |= {name: adopt(model, x, target.config)} if mode == "eval" else {}
         elif isinstance(model, Mapped):
             found = _record_model(model.model, x, target, mode, model.stages)
+            found = adopt(found, x, target.config)
             # It may contain a block only, whose input is another than the model's.
             slopes = {stage: slope for stage, slope in found.slopes.items() if stage != IMAGE}
             recordings[name] = replace(found, slopes=slopes)
