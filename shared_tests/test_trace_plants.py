@@ -230,8 +230,8 @@ def test_a_right_flax_model(jax):
     assert found.ok, str(found)
 
 
-def keras_block(keras, arrays, size):
-    """Padded by layers, pooled without axes, gated by Dense layers."""
+def keras_block(keras, arrays, size, norms=None):
+    """Padded by layers, pooled without axes, gated by Dense layers. norms: classes of some."""
     layers = keras.layers
     inputs = keras.Input((*size, 4))
 
@@ -241,7 +241,8 @@ def keras_block(keras, arrays, size):
         return layers.Conv2D(4, kernel, stride, padding="valid", name=name)(x)
 
     def normalise(x, name):
-        return layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=name)(x)
+        kind = (norms or {}).get(name, layers.BatchNormalization)
+        return kind(epsilon=1e-5, momentum=0.9, name=name)(x)
 
     y = layers.ReLU()(normalise(convolve(inputs, "conv1", 2, 1), "bn1"))
     y = normalise(convolve(y, "conv2", 1, 1), "bn2")

@@ -2,7 +2,7 @@
 
 `python -m shared_tests.trace_plants` prints the outcome of every case and how many there are of
 each: explained, unexplained, false (a wrong cause or place), missed (no finding), refused (an error
-of our own). `python -m shared_tests.trace_plants WORD ...` runs the cases whose names contain a
+of our own), crashed (any other). `python -m shared_tests.trace_plants WORD ...` runs the cases whose names contain a
 word ("dilation", "@ alone") and prints what was found.
 
 A plant is explained if every explanation that is given names the mistake (the pattern `words`) at
@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -581,7 +582,7 @@ for _mode, _words in {
         replace_forward(block.conv1, pad_by(mode))
 
 
-@plant("SAME padding", r"SAME", "conv1 output", size=(16, 12))
+@plant("SAME padding", r"SAME", "conv1 conv2 output", size=(16, 12))
 def _(block):
     replace_forward(block.conv1, lambda c, x: pad_by("constant", (0, 1, 0, 1) if
                     x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0 else (1, 1, 1, 1))(c, x)
@@ -765,7 +766,7 @@ def standardise(x):
 
 
 IMAGES = {
-    "BGR": (r"BGR", flip),
+    "BGR": (r"BGR|input channels are in the order \(2, 1, 0\)", flip),
     "times 255": (r"255", lambda x: 255 * x),
     "divided by 255": (r"255", lambda x: x / 255),
     "divided by 255 twice": (r"255|65025|scaled by", lambda x: x / 255 / 255),
@@ -828,7 +829,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-VERDICTS = ("explained", "unexplained", "false", "missed", "refused")
+VERDICTS = ("explained", "unexplained", "false", "missed", "refused", "crashed")
 OTHER = {"words": r"eps 0\.001 instead", "stage": f"{FIRST}.bn2"}
 
 
@@ -874,6 +875,8 @@ def run_case(name, scope, dtype="float32"):
         )
     except ResattnError as error:
         return Outcome("refused", str(error), time.perf_counter() - started)
+    except Exception:
+        return Outcome("crashed", traceback.format_exc(), time.perf_counter() - started)
     verdict = judge(name, scope, found.findings)
     if verdict == "missed" and any("changes its input" in note for note in found.notes):
         verdict = "unexplained"
@@ -929,7 +932,7 @@ def main():
         counts[scope][outcome.verdict] += 1
         spent += outcome.seconds
         print(f"{outcome.verdict:12} {outcome.seconds:5.1f} s  {name} @ {scope}", flush=True)
-        if words or outcome.verdict == "false":
+        if words or outcome.verdict in ("false", "crashed"):
             print(outcome.text)
     for scope, found in counts.items():
         print(scope, *(f"{verdict} {found[verdict]}" for verdict in VERDICTS), sep="  ")
