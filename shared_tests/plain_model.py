@@ -164,6 +164,7 @@ def count_calls(model, x):
     """How often each module is called, by path."""
     calls = dict.fromkeys(dict(model.named_modules()), 0)
     hooks = []
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     for path, module in model.named_modules():
 
         def count(module, inputs, path=path):
@@ -174,6 +175,8 @@ def count_calls(model, x):
         model(x)
     for hook in hooks:
         hook.remove()
+    for buffer, value in before:
+        buffer.copy_(value)
     return calls
 
 

@@ -2,8 +2,8 @@
 
 `python -m shared_tests.trace_plants` prints the outcome of every case and how many there are of
 each: explained, unexplained, false (a wrong cause or place), missed (no finding), refused (an error
-of our own), crashed (any other). `python -m shared_tests.trace_plants WORD ...` runs the cases whose names contain a
-word ("dilation", "@ alone") and prints what was found.
+of our own), crashed (any other). `python -m shared_tests.trace_plants WORD ...` runs the cases
+whose names contain a word ("dilation", "@ alone") and prints what was found.
 
 A plant is explained if every explanation that is given names the mistake (the pattern `words`) at
 one of its places, and there is at least one.
@@ -68,6 +68,7 @@ class Plant:
     block: BlockConfig = BLOCK
     mode: str = "eval"
     size: tuple[int, int] | None = None
+    dtype: str = "float32"
     prepare: Callable = field(default=lambda x: x)
 
     def named_places(self, scope):
@@ -112,7 +113,8 @@ def replace_forward(module, forward):
 AROUND = "bn2 attention.global_average attention.fc1 attention.sigmoid attention sum output"
 
 
-@wired("relu before attention", r"(activation|relu).*(before|in front of|added|moved)", AROUND)
+@wired("relu before attention", r"(activation|relu).*(before|in front of|added|after .*bn2)",
+       AROUND)  # fmt: skip
 def _(block, x):
     y = block.bn2(block.conv2(block.act1(block.bn1(block.conv1(x)))))
     return block.act2(block.se(functional.relu(y)) + block.shorten(x))
@@ -176,7 +178,7 @@ def _(block, x):
     return block.se(block.act2(y + block.shorten(x)))
 
 
-@wired("no attention", r"attention.*(missing|not)|without.*attention", AROUND)
+@wired("no attention", r"attention.*(missing|not)|without.*attention|gate is not applied", AROUND)
 def _(block, x):
     y = block.bn2(block.conv2(block.act1(block.bn1(block.conv1(x)))))
     return block.act2(y + block.shorten(x))
@@ -482,14 +484,14 @@ def _(block):
     fold(block.conv1, block.bn1)
 
 
-@plant("norm folded twice", r"folded", "conv2 bn2 output")
+@plant("norm folded twice", r"folded|norm is missing", "conv2 bn2 output")
 def _(block):
     fold(block.conv2, block.bn2)
     fold(block.conv2, block.bn2)
     reset(block.bn2)
 
 
-@plant("norm folded without its mean", r"folded|mean", "conv1 bn1 output")
+@plant("norm folded without its mean", r"folded|mean|norm is missing", "conv1 bn1 output")
 def _(block):
     block.bn1.running_mean.zero_()
     fold(block.conv1, block.bn1)
@@ -594,7 +596,7 @@ def _(block):
     replace_forward(block.conv1, lambda c, x: pad_by("constant", (2, 0, 2, 0))(c, x))
 
 
-@plant("kernel of 1 x 1", r"1 ?x ?1|centre|center|kernel.*size", "conv2 output")
+@plant("kernel of 1 x 1", r"1 ?x ?1|centre|center|kernel.*size|dilation [4-9]", "conv2 output")
 def _(block):
     replace_forward(
         block.conv2, lambda c, x: functional.conv2d(x, c.weight[:, :, 1:2, 1:2], c.bias)
@@ -735,7 +737,8 @@ def _(block):
 
 
 @plant("fast variance", r"fast variance|mean of (the )?squares|E\[x", "bn1 bn1.running_var",
-       mode="train", scopes=(ALONE,), prepare=lambda x: x + 500)  # fmt: skip
+       mode="train", scopes=(ALONE,), prepare=lambda x: x + 1000,
+       dtype="float64")  # fmt: skip
 def _(block):
     def forward(norm, x):
         mean = x.mean((0, 2, 3), keepdim=True)
@@ -774,10 +777,16 @@ IMAGES = {
     "standardised": (r"ImageNet", standardise),
     "not standardised": (r"ImageNet", lambda x: x * STD + MEAN),
     "standardised twice": (r"ImageNet|scaled by", lambda x: standardise(standardise(x))),
-    "BGR and standardised": (r"BGR.*ImageNet|ImageNet.*BGR", lambda x: standardise(flip(x))),
-    "standardised and BGR": (r"BGR.*ImageNet|ImageNet.*BGR", lambda x: flip(standardise(x))),
-    "BGR and from -1 to 1": (r"BGR.*-1|-1.*BGR", lambda x: flip(2 * x - 1)),
-    "BGR and times 255": (r"BGR.*255|255.*BGR", lambda x: flip(255 * x)),
+    "BGR and standardised": (
+        r"(BGR|reversed).*ImageNet|ImageNet.*(BGR|reversed)",
+        lambda x: standardise(flip(x)),
+    ),
+    "standardised and BGR": (
+        r"(BGR|reversed).*ImageNet|ImageNet.*(BGR|reversed)",
+        lambda x: flip(standardise(x)),
+    ),
+    "BGR and from -1 to 1": (r"(BGR|reversed).*-1|-1.*(BGR|reversed)", lambda x: flip(2 * x - 1)),
+    "BGR and times 255": (r"(BGR|reversed).*255|255.*(BGR|reversed)", lambda x: flip(255 * x)),
     "standardised out of 255": (r"ImageNet|scaled by", lambda x: standardise(255 * x)),
     "as Caffe": (r"BGR.*(103|Caffe)|(103|Caffe).*BGR|Caffe", lambda x: flip(255 * x) - CAFFE),
     "scaled and shifted": (r"scaled by \(1\.7", lambda x: 1.7 * x + 0.25),
@@ -845,9 +854,10 @@ def pose(config, size, dtype="float32"):
     return random_arrays(config, dtype), x
 
 
-def make_case(name, scope, dtype="float32"):
-    """The models, the images, the config and the arrays of a case."""
+def make_case(name, scope):
+    """The model or recording, the images, the config and the arrays of a case."""
     each = PLANTS[name]
+    dtype = each.dtype
     whole = scope in IN_NETWORK
     config = NETWORK if whole else each.block
     arrays, x = pose(config, each.size or SIZES[type(config)], dtype)
@@ -866,9 +876,9 @@ def make_case(name, scope, dtype="float32"):
     return Mapped(model, stages), x, config, arrays
 
 
-def run_case(name, scope, dtype="float32"):
+def run_case(name, scope):
     started = time.perf_counter()
-    model, x, config, arrays = make_case(name, scope, dtype)
+    model, x, config, arrays = make_case(name, scope)
     try:
         found = trace(
             {"theirs": model}, x, config=config, arrays=arrays, modes=(PLANTS[name].mode,)
@@ -918,7 +928,8 @@ def at_place(finding, text, places):
     if "in the input" in text:
         return "input" in places
     named = {*NAME.findall(text), *AT.findall(text)}
-    return named <= places if named else finding.stage in places
+    known = {*places, *(place.rpartition(".")[2] for place in places)}
+    return named <= known if named else finding.stage in places
 
 
 def main():
