@@ -736,9 +736,9 @@ def _(block):
     replace_forward(block.bn1, lambda n, x: functional.group_norm(x, 1, n.weight, n.bias, n.eps))
 
 
-@plant("fast variance", r"fast variance|mean of (the )?squares|E\[x", "bn1 bn1.running_var",
-       mode="train", scopes=(ALONE,), prepare=lambda x: x + 1000,
-       dtype="float64")  # fmt: skip
+@plant("fast variance", r"fast variance|mean of (the )?squares|E\[x",
+       "shortcut.1 shortcut.1.running_var", mode="train", scopes=(ALONE,),
+       prepare=lambda x: x + 30)  # fmt: skip
 def _(block):
     def forward(norm, x):
         mean = x.mean((0, 2, 3), keepdim=True)
@@ -750,7 +750,7 @@ def _(block):
             norm.running_var.lerp_(variance.flatten() * count / (count - 1), 0.1)
         return y * norm.weight[:, None, None] + norm.bias[:, None, None]
 
-    replace_forward(block.bn1, forward)
+    replace_forward(block.down[1], forward)
 
 
 # Preprocessing and classes
