@@ -219,10 +219,40 @@ def test_frozen_by_jit():
 
 
 def test_a_stride_at_the_wrong_place():
-    """An answer, or an error that names the stage and both shapes."""
+    """Stages of another size are not compared; those after them are, and explain it."""
     model, stages = make_plain()
     model.conv1.stride, model.conv2.stride = (1, 1), (2, 2)
-    message = "theirs: conv1: expected (4, 4, 6, 5) (batch channel row col), got (4, 4, 12, 9)"
+    found = traced(model, stages)
+    assert found.notes == (
+        "theirs: conv1, bn1, relu: of another size than they should be, as with a stride at "
+        "another place; not compared",
+    )
+    assert {"the stride is at conv2 instead of conv1"} == {
+        each.words for finding in found.findings for each in finding.explanations
+    }
+
+
+def test_a_stride_by_slicing_is_right():
+    """A convolution without its stride, of which every second pixel is taken."""
+    model, stages = make_plain()
+    model.conv1.stride = (1, 1)
+    model.bn1 = torch.nn.Sequential(Slice(), model.bn1).eval()
+    stages["bn1"] = "bn1.1"
+    found = traced(model, stages)
+    assert found.ok, str(found)
+    assert "theirs: conv1: of another size" in found.notes[0]
+
+
+class Slice(torch.nn.Module):
+    def forward(self, x):
+        return x[:, :, ::2, ::2]
+
+
+def test_a_stage_of_any_other_size():
+    model, stages = make_plain()
+    model.conv1.padding = (2, 2)
+    model.down[0].padding = (1, 1)
+    message = "theirs: conv1: expected (4, 4, 6, 5) (batch channel row col), got (4, 4, 7, 6)"
     with pytest.raises(ArgumentError, match=re.escape(message)):
         traced(model, stages)
 

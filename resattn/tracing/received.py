@@ -1,5 +1,6 @@
-"""What a model of a user's own computed, as the oracle takes it: in at least float32, and without
-the padding that a layer of its own adds in front of the first convolution.
+"""What a model of a user's own computed, as the oracle takes it: in at least float32, without the
+padding that a layer of its own adds in front of the first convolution, and without the stages that
+another stride made larger or smaller.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from itertools import product
 import numpy as np
 
 from weights.config import BlockConfig, Config
+from weights.graph import IMAGE
 from weights.stages import Recording
 
 Offset = tuple[int, int]
@@ -106,3 +108,35 @@ def _first_size(config: Config, size: Offset) -> Offset:
     stride = config.stride if isinstance(config, BlockConfig) else config.stem_stride
     rows, cols = (-(-extent // step) for extent, step in zip(size, stride, strict=True))
     return rows, cols
+
+
+def leave_out_resized(
+    recording: Recording, right: Recording, config: Config
+) -> tuple[Recording, list[str]]:
+    """A recording without the stages whose size shows a stride of the config at another place, and
+    their names. If no other stage is left, the recording itself.
+    """
+    strides = {block.stride for block in config.blocks()} - {(1, 1)}
+    found = [
+        name
+        for name, array in recording.values.items()
+        if name in right.values and _is_resized(array.shape, right.values[name].shape, strides)
+    ]
+    if not set(recording.values) - {*found, IMAGE}:
+        return recording, []
+    values, slopes = (
+        {name: array for name, array in arrays.items() if name not in found}
+        for arrays in (recording.values, recording.slopes)
+    )
+    return replace(recording, values=values, slopes=slopes), found
+
+
+def _is_resized(actual: tuple[int, ...], right: tuple[int, ...], strides: set[Offset]) -> bool:
+    """Whether one of two maps is as large as the other becomes by one of the strides."""
+    if len(actual) != 4 or actual[:2] != right[:2] or actual == right:
+        return False
+    return any(
+        small[2:] == tuple(-(-side // step) for side, step in zip(large[2:], stride, strict=True))
+        for stride in strides
+        for small, large in ((actual, right), (right, actual))
+    )

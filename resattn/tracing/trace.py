@@ -17,7 +17,7 @@ from resattn.oracle import evaluation as reference
 from resattn.oracle.node import backward
 from resattn.tracing.findings import MODE_NAMES, Finding, Trace, locate
 from resattn.tracing.judge import Judge, name_axes
-from resattn.tracing.received import adopt
+from resattn.tracing.received import adopt, leave_out_resized
 from weights import Difference, difference, export, schema
 from weights.checks import at_least, pair_of
 from weights.config import BlockConfig, Config
@@ -63,13 +63,16 @@ class _Target:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The outcome for one model in one mode. margin: how near a value came to a kink."""
+    """The outcome for one model in one mode. margin: how near a value came to a kink. resized: the
+    stages of another size, which were not compared.
+    """
 
     model: str
     rows: list[Difference]
     findings: list[Finding]
     margin: float
     has_prefix: bool
+    resized: list[str]
 
 
 def trace(
@@ -113,6 +116,12 @@ def trace(
         for outcome in outcomes
         if outcome.has_prefix
     }
+    notes |= {
+        f"{outcome.model}: {', '.join(outcome.resized)}: of another size than they should be, as "
+        "with a stride at another place; not compared"
+        for outcome in outcomes
+        if outcome.resized
+    }
     if any(finding.backward for finding in findings):
         notes.add(near_kink(min(outcome.margin for outcome in outcomes), dtype))
     if not findings:
@@ -143,6 +152,7 @@ def _trace_mode(
         right, margin = known[key]
         recording = _reshape_recording(recording, right)
         strict = isinstance(models[model], (Mapped, Recording))
+        recording, resized = leave_out_resized(recording, right, target.config)
         _check_stages(model, recording, right, strict)
         rows = _compare_stages(model, mode, target.dtype, recording, right, recordings)
         judge = Judge(
@@ -160,7 +170,7 @@ def _trace_mode(
         )
         findings = list(judge.findings())
         findings = findings or _find_backward(model, mode, recording, right, rows)
-        yield _Outcome(model, rows, findings, margin, judge.has_prefix)
+        yield _Outcome(model, rows, findings, margin, judge.has_prefix, resized)
 
 
 def trace_frameworks(
