@@ -5,8 +5,8 @@ each: explained, unexplained, false (a wrong cause or place), missed (no finding
 of our own), crashed (any other). `python -m shared_tests.trace_plants WORD ...` runs the cases
 whose names contain a word ("dilation", "@ alone") and prints what was found.
 
-A plant is explained if every explanation that is given names the mistake (the pattern `words`) at
-one of its places, and there is at least one.
+A plant is explained if every finding has an explanation that names the mistake (the pattern
+`words`) at one of its places. A finding has several only if they compute the same values.
 """
 
 from __future__ import annotations
@@ -479,12 +479,12 @@ def reset(norm):
         norm.running_var.fill_(1 - norm.eps)
 
 
-@plant("norm folded and applied again", r"folded", "conv1 bn1 output")
+@plant("norm folded and applied again", r"folded|applied twice", "conv1 bn1 output")
 def _(block):
     fold(block.conv1, block.bn1)
 
 
-@plant("norm folded twice", r"folded|norm is missing", "conv2 bn2 output")
+@plant("norm folded twice", r"folded|norm is missing|applied twice", "conv2 bn2 output")
 def _(block):
     fold(block.conv2, block.bn2)
     fold(block.conv2, block.bn2)
@@ -901,23 +901,24 @@ def judge(name, scope, findings):
         right.append((OTHER["words"], {OTHER["stage"], *right[0][1]}))
     seen = set()
     for finding in findings:
-        for explanation in finding.explanations:
-            text = f"{explanation.cause}: {explanation.words}"
-            fits = {
-                number
-                for number, (words, places) in enumerate(right)
-                if re.search(words, text, re.IGNORECASE) and at_place(finding, text, places)
-            }
-            if not fits:
-                return "false"
-            seen |= fits
+        fits = {
+            number
+            for number, (words, places) in enumerate(right)
+            for text in (f"{each.cause}: {each.words}" for each in finding.explanations)
+            if re.search(words, text, re.IGNORECASE) and at_place(finding, text, places)
+        }
+        if finding.explanations and not fits:
+            return "false"
+        seen |= fits
     if not findings:
         return "missed"
     explained = seen >= set(range(len(right))) and all(each.explanations for each in findings)
     return "explained" if explained else "unexplained"
 
 
-NAME = re.compile(r"\b(?:(?:stages\.\d\.\d|stem|attention|shortcut)(?:\.\w+)+|conv\d|bn\d)\b")
+NAME = re.compile(
+    r"\b(?:stages\.\d\.\d(?:\.\w+)*|(?:stem|attention|shortcut)(?:\.\w+)+|conv\d|bn\d)\b"
+)
 AT = re.compile(r"\bat (relu|attention|sum|output|stem|global_average|classifier)\b")
 
 
@@ -929,6 +930,7 @@ def at_place(finding, text, places):
         return "input" in places
     named = {*NAME.findall(text), *AT.findall(text)}
     known = {*places, *(place.rpartition(".")[2] for place in places)}
+    known |= {".".join(place.split(".")[:3]) for place in places if place.startswith("stages")}
     return named <= known if named else finding.stage in places
 
 
