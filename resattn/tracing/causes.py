@@ -7,7 +7,7 @@ operations are connected are in `resattn.tracing.structure`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from resattn.oracle.node import Array
 from resattn.tracing import image_causes as image
@@ -66,10 +66,12 @@ CAUSES = (
 )
 
 
-def apply_causes(spec: StageSpec) -> Iterator[tuple[Cause, str, StageSpec]]:
-    """Every usual way in which each cause can change a stage."""
+def apply_causes(
+    spec: StageSpec, names: Collection[str] | None = None
+) -> Iterator[tuple[Cause, str, StageSpec]]:
+    """Every usual way in which each cause, or each of those names, can change a stage."""
     for cause in CAUSES:
-        if spec.kind in cause.kinds:
+        if spec.kind in cause.kinds and (names is None or cause.name in names):
             yield from ((cause, words, changed) for words, changed in cause.vary(spec))
 
 

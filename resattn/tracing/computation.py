@@ -61,6 +61,7 @@ def compute(spec: StageSpec, inputs: Inputs) -> Array:
 
 
 def _convolve(spec: StageSpec, x: Array) -> Array:
+    y: Array
     x, parameters = _lower(spec, _change_image(spec, x))
     weight, stride = parameters["weight"], spec["stride"]
     if spec["pool_before"]:
@@ -70,9 +71,10 @@ def _convolve(spec: StageSpec, x: Array) -> Array:
     margins = find_margins(spec, x.shape, weight.shape[2:])
     if any(size for pair in margins for size in pair):
         x = np.pad(x, ((0, 0), (0, 0), *margins), mode=spec["padding_mode"] or "constant")
-    y: Array = _correlate(x, weight, stride, spec["dilation"] or 1, spec["groups"] or 1)
+    y = _correlate(x, weight, stride, spec["dilation"] or 1, spec["groups"] or 1)
     bias: Array | None = parameters.get("bias")
-    y = y if bias is None else y + bias.reshape(-1, 1, 1)
+    if bias is not None:
+        y = y + bias.reshape(-1, 1, 1)
     return y
 
 
@@ -91,7 +93,7 @@ def _correlate(x: Array, weight: Array, stride: Pair, apart: int, groups: int) -
     kernel = weight.reshape(groups, outputs // groups, -1)
     if groups == 1 and height * width < 64:  # one large product instead of one for each image
         flat = patches[:, 0].transpose(1, 0, 2).reshape(patches.shape[2], -1)
-        y = (kernel[0] @ flat).reshape(outputs, batch, height, width).swapaxes(0, 1)
+        y: Array = (kernel[0] @ flat).reshape(outputs, batch, height, width).swapaxes(0, 1)
     else:
         y = (kernel @ patches).reshape(batch, outputs, height, width)
     return y
@@ -225,7 +227,9 @@ def _pool(spec: StageSpec, x: Array) -> Array:
     kernel, stride = spec["kernel"], spec["stride"]
     margins = list(find_margins(spec, x.shape, kernel))
     if spec["ceil"]:
-        margins = [(first, last + step - 1) for (first, last), step in zip(margins, stride)]  # noqa: B905
+        margins = [
+            (first, last + step - 1) for (first, last), step in zip(margins, stride, strict=True)
+        ]
     widths = ((0, 0), (0, 0), *margins)
 
     def windows(values: Array, outside: float) -> Array:
@@ -243,11 +247,11 @@ def _pool(spec: StageSpec, x: Array) -> Array:
 
 def _reduce(spec: StageSpec, x: Array) -> Array:
     axes = tuple(("channels", "rows", "cols").index(axis) + 1 for axis in spec["axes"])
-    reduced: Array = REDUCTIONS[spec["reduction"] or spec.kind](x, axes)
+    reduced: Array = REDUCE[spec["reduction"] or spec.kind](x, axes)
     return reduced
 
 
-REDUCTIONS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
+REDUCE: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
     "average": lambda x, axes: x.mean(axes, keepdims=True),
     "maximum": lambda x, axes: x.max(axes, keepdims=True),
     "sum": lambda x, axes: x.sum(axes, keepdims=True),

@@ -11,7 +11,7 @@ from resattn.oracle.node import Array
 from resattn.tracing.cause import NORMS
 from resattn.tracing.computation import StageSpec, compute
 from resattn.tracing.places import Sets
-from resattn.tracing.steps import ImpossibleChange, Program, Step, Steps
+from resattn.tracing.steps import ImpossibleChange, Program, Steps, TracedStep
 
 Fit = tuple[str, str, str, list[str], Callable[[Program], Steps]]  # label, cause, words, places
 
@@ -71,7 +71,7 @@ NUMBERS = (
 
 
 def fit_numbers(
-    small: Program, exact: Program, sets: Sets, target: str, actual: Array, most: int = 8
+    small: Program, exact: Program, sets: Sets, target: str, actual: Array, most: int = 4
 ) -> Iterator[Fit]:
     """Causes with numbers that bring the target near to what it is in one image, the nearest first.
 
@@ -86,7 +86,7 @@ def fit_numbers(
             if able and (number, frozenset(able)) not in seen:
                 seen.add((number, frozenset(able)))
                 distance, value = _start(small, each, able, target, actual)
-                if distance < 0.9 * before:
+                if distance < 0.7 * before:
                     tried.append((distance, number, value, label, able))
     for _, number, value, label, able in sorted(tried, key=lambda each: each[0])[:most]:
         each = NUMBERS[number]
@@ -101,7 +101,7 @@ def _make_number_change(
     number: Number, places: list[str], value: float
 ) -> Callable[[Program], Steps]:
     def change(program: Program) -> Steps:
-        found: dict[str, Step] = {}
+        found: dict[str, TracedStep] = {}
         for name in places:
             step = program.steps[name]
             found[name] = replace(step, spec=number.apply(step.spec, value))

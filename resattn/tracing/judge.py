@@ -24,7 +24,7 @@ from resattn.tracing.explanations import CauseExplanation, find_explanations
 from resattn.tracing.findings import Finding, locate
 from resattn.tracing.limits import rounding_limit
 from resattn.tracing.search import Search
-from resattn.tracing.steps import GIVEN, Program, Step
+from resattn.tracing.steps import GIVEN, Program, TracedStep
 from weights import Difference, difference
 from weights.config import Config
 from weights.graph import IMAGE
@@ -225,12 +225,12 @@ class Judge:
             known["channels"] = stage.computed.shape[1]
         return StageSpec(stage.kind, leaves, {**stage.settings, **known})
 
-    def _list_steps(self) -> dict[str, Step]:
+    def _list_steps(self) -> dict[str, TracedStep]:
         """The steps of the model that the oracle computes."""
-        steps = {GIVEN: Step(StageSpec("input"), ())}
+        steps = {GIVEN: TracedStep(StageSpec("input"), ())}
         for name, stage in self._evaluation.stages.items():
             inputs = stage.operation.inputs or ((GIVEN,) if name == IMAGE else ())
-            steps[name] = Step(self._specify(stage), inputs, stage.operation)
+            steps[name] = TracedStep(self._specify(stage), inputs, stage.operation)
         return steps
 
     @cached_property

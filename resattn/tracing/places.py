@@ -13,7 +13,7 @@ Sets = list[tuple[str, list[str]]]  # what the places have in common, and the pl
 
 
 def list_sets(region: list[str], program: Program) -> list[Sets]:
-    """All of the region and the image; parts of it; single places, the last first."""
+    """All of the region and the image; single places, the last first; parts of it."""
     if len(region) < 2:
         return [[("", region)]]
     parts: dict[str, list[str]] = {}
@@ -23,7 +23,7 @@ def list_sets(region: list[str], program: Program) -> list[Sets]:
     several = [(label, places) for label, places in parts.items() if 1 < len(places) < len(region)]
     single: Sets = [("", [name]) for name in reversed(region)]
     whole: Sets = [("", region), *(("", [name]) for name in region if name == IMAGE)]
-    return [whole, several, single]
+    return [whole, single, several]
 
 
 def _label(name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 Changes are screened on the image that differs most, many at once, in float32 where the difference
 is large enough; what comes near is computed exactly for all images. From likely to unlikely: one
-cause in all places, in a part of them, in one; other connections; exchanged parameters; a number
+cause in all places, in one, in a part of them; other connections; exchanged parameters; a number
 that is solved for; two common mistakes. The search ends with the first of these that explains the
 difference.
 """
@@ -28,7 +28,7 @@ from resattn.tracing.explanations import (
 )
 from resattn.tracing.fitting import fit_numbers
 from resattn.tracing.places import list_sets, name_places
-from resattn.tracing.steps import ImpossibleChange, Program, Site, Step, Steps
+from resattn.tracing.steps import ImpossibleChange, Program, Site, Steps, TracedStep
 from resattn.tracing.structure import Edit, list_copies, list_edits, list_exchanges
 from weights.config import BlockConfig, Config
 from weights.graph import IMAGE
@@ -133,7 +133,7 @@ class Search:
                 self.progress(f"try causes {name_places(label, places)}")
                 near += self._screen_set(label, places, seen)
             found = self._verify(near)
-            if tier is sets[-1]:
+            if tier is sets[1 % len(sets)]:
                 known = {each.cause for each in found}
                 found += [each for each in self._explain_last() if each.cause not in known]
             if found:
@@ -205,10 +205,10 @@ class Search:
         return self._compute_each(index, places)
 
     def _make_site(self, place: str, index: Mapping[Key, int]) -> Site:
-        spec = self._small.steps[place].spec
+        spec, names = self._small.steps[place].spec, {cause for cause, _ in index}
 
         def run(inputs: Callable[[int], tuple[Array, ...]]) -> Iterator[tuple[int, Array]]:
-            for cause, words, changed in apply_causes(spec):
+            for cause, words, changed in apply_causes(spec, names):
                 row = index.get((cause.name, words))
                 if row is not None:
                     try:
@@ -286,8 +286,8 @@ class Search:
         """The target if a step has that value."""
         try:
             values = {**self._small.values, "given": y}
-            step = Step(StageSpec("relu", {}, {"activation": "identity"}), ("given",))
-            steps = {**self._small.steps, "given": Step(StageSpec("input"), ())}
+            step = TracedStep(StageSpec("relu", {}, {"activation": "identity"}), ("given",))
+            steps = {**self._small.steps, "given": TracedStep(StageSpec("input"), ())}
             return replace(self._small, values=values, steps=steps).evaluate(
                 {join: step}, self.target
             )
@@ -296,7 +296,10 @@ class Search:
 
     def _screen_pairs(self) -> Iterator[Tried]:
         """Two common mistakes: of a block in any places, of a network everywhere."""
-        sets = [places for tier in list_sets(self._region, self.program) for _, places in tier]
+        tiers = list_sets(self._region, self.program)
+        if not isinstance(self.config, BlockConfig):
+            tiers = tiers[:1]
+        sets = [places for tier in tiers for _, places in tier]
         common = [
             each
             for places in sorted(sets, key=lambda places: places != [IMAGE])
@@ -304,8 +307,6 @@ class Search:
             if each[0][0] in COMMON_MISTAKES
         ]
         common = [each for n, each in enumerate(common) if each not in common[:n]]
-        if not isinstance(self.config, BlockConfig):
-            common = [each for each in common if len(each[1]) > 4 or each[1] == [IMAGE]]
         changes = {n: _repeat_change(*each)(self._small) for n, each in enumerate(common)}
         for (n, (a, first)), (m, (b, second)) in combinations(enumerate(common), 2):
             if a[0] == b[0] or set(changes[n]) & set(changes[m]):

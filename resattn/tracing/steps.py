@@ -26,7 +26,7 @@ class ImpossibleChange(Exception):  # noqa: N818  (not an error: the model canno
 
 
 @dataclass(frozen=True)
-class Step:
+class TracedStep:
     """One operation: what it computes from which values.
 
     operation: of the graph; None for a step that is not there.
@@ -50,7 +50,7 @@ class Step:
             raise ImpossibleChange(str(error)) from error
 
 
-Steps = Mapping[str, Step]
+Steps = Mapping[str, TracedStep]
 Rows = Iterable[tuple[int, Array]]
 Site = Callable[[Callable[[int], Inputs]], Rows]  # from each row's inputs to outputs of some rows
 
@@ -154,17 +154,21 @@ class Program:
             else:
                 y = np.repeat(base, count, axis=0)
             if name in sites:
-                y = np.array(y)
-                parts = inputs
-                for row, value in sites[name](lambda row: tuple(x[row : row + 1] for x in parts)):  # noqa: B023
-                    y[row] = value[0] if value.shape == base.shape else np.nan
+                y = _replace_rows(y, inputs, sites[name])
             moved[name] = y
         if target not in moved:
             raise ImpossibleChange("the target does not depend on it")
         return moved[target]
 
 
-def insert_after(name: str, step: Step, spec: StageSpec) -> Iterator[tuple[str, Step]]:
+def _replace_rows(y: Array, inputs: Inputs, site: Site) -> Array:
+    y = np.array(y)
+    for row, value in site(lambda row: tuple(x[row : row + 1] for x in inputs)):
+        y[row] = value[0] if value.shape[1:] == y.shape[1:] else np.nan
+    return y
+
+
+def insert_after(name: str, step: TracedStep, spec: StageSpec) -> Iterator[tuple[str, TracedStep]]:
     """One more step after another, under whose name readers find it."""
     yield f"{name} before", step
-    yield name, Step(spec, (f"{name} before",))
+    yield name, TracedStep(spec, (f"{name} before",))

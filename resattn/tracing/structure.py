@@ -8,7 +8,7 @@ from itertools import combinations
 
 from resattn.tracing.cause import NORMS, PRODUCTS
 from resattn.tracing.computation import StageSpec
-from resattn.tracing.steps import Program, Step, Steps, insert_after
+from resattn.tracing.steps import Program, Steps, TracedStep, insert_after
 from weights.config import Config
 from weights.operations import Operation
 
@@ -29,7 +29,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Place:
+class BlockParts:
     """The parts of one residual block: names of steps."""
 
     prefix: str
@@ -49,7 +49,7 @@ class Place:
         return f" in {self.prefix}" if self.prefix else ""
 
 
-def list_blocks(program: Program, config: Config) -> list[Place]:
+def list_blocks(program: Program, config: Config) -> list[BlockParts]:
     """The blocks of a model, in the order of execution."""
     found = []
     for prefix in config.named_blocks():
@@ -60,15 +60,15 @@ def list_blocks(program: Program, config: Config) -> list[Place]:
         x = program.steps[f"{path}conv1"].inputs[0]
         out = prefix or "output"
         whole = tuple(gate) if main in gate else ()
-        found.append(Place(prefix, x, main, short, total, out, inner, whole))
+        found.append(BlockParts(prefix, x, main, short, total, out, inner, whole))
     return found
 
 
-IDENTITY = StageSpec("relu", {}, {"activation": "identity"})
+UNCHANGED = StageSpec("relu", {}, {"activation": "identity"})
 RELU = StageSpec("relu")
 
 
-def redirect(program: Program, names: tuple[str, ...], old: str, new: str) -> dict[str, Step]:
+def redirect(program: Program, names: tuple[str, ...], old: str, new: str) -> dict[str, TracedStep]:
     """Steps that read another value."""
     return {
         name: replace(
@@ -95,7 +95,7 @@ def list_edits(program: Program, config: Config) -> Iterator[Edit]:
             yield from _fold_norm(program, name, step)
 
 
-def _repeat_everywhere(blocks: list[Place]) -> Iterator[Edit]:
+def _repeat_everywhere(blocks: list[BlockParts]) -> Iterator[Edit]:
     """The same in all blocks."""
     if len(blocks) < 2:
         return
@@ -109,7 +109,7 @@ def _repeat_everywhere(blocks: list[Place]) -> Iterator[Edit]:
         if len(edits) > 1:
 
             def change(program: Program, edits: list[Edit] = edits) -> Steps:
-                found: dict[str, Step] = {}
+                found: dict[str, TracedStep] = {}
                 for edit in edits:
                     found |= edit.change(program)
                 return found
@@ -120,14 +120,14 @@ def _repeat_everywhere(blocks: list[Place]) -> Iterator[Edit]:
 # Attention
 
 
-def _move_attention(place: Place) -> Iterator[Edit]:
+def _move_attention(place: BlockParts) -> Iterator[Edit]:
     if not place.gate:
         return
     main, inner, total, out = place.main, place.inner, place.total, place.out
     conv, where = place.path("conv2"), place.words
 
     def drop(program: Program) -> Steps:
-        return {main: Step(IDENTITY, (inner,))}
+        return {main: TracedStep(UNCHANGED, (inner,))}
 
     def before_norm(program: Program) -> Steps:
         steps = redirect(program, place.gate, inner, conv)
@@ -143,7 +143,7 @@ def _move_attention(place: Place) -> Iterator[Edit]:
         steps = redirect(program, place.gate, inner, f"{out} before")
         steps |= redirect(program, (total,), main, inner)
         last = program.steps[out]
-        return {**steps, f"{out} before": last, out: Step(IDENTITY, (main,))}
+        return {**steps, f"{out} before": last, out: TracedStep(UNCHANGED, (main,))}
 
     def around_norm(program: Program) -> Steps:
         return redirect(program, place.gate[:-1], inner, conv)
@@ -176,21 +176,24 @@ def _move_attention(place: Place) -> Iterator[Edit]:
 # Activations
 
 
-def _move_activations(place: Place) -> Iterator[Edit]:
+def _move_activations(place: BlockParts) -> Iterator[Edit]:
     inner, main, total, out, where = place.inner, place.main, place.total, place.out, place.words
     conv, norm, relu = place.path("conv1"), place.path("bn1"), place.path("relu")
     second, wide = place.path("conv2"), place.path("sum wide")
 
     def of_main_alone(program: Program) -> Steps:
-        steps = {f"{out} main": Step(program.steps[out].spec, (main,))}
+        steps = {f"{out} main": TracedStep(program.steps[out].spec, (main,))}
         steps |= redirect(program, (total,), main, f"{out} main")
-        return {**steps, out: Step(IDENTITY, (total,))}
+        return {**steps, out: TracedStep(UNCHANGED, (total,))}
 
     def of_both(program: Program) -> Steps:
         spec = program.steps[out].spec
-        steps = {f"{out} main": Step(spec, (main,)), f"{out} short": Step(spec, (place.short,))}
+        steps = {
+            f"{out} main": TracedStep(spec, (main,)),
+            f"{out} short": TracedStep(spec, (place.short,)),
+        }
         steps[total] = replace(program.steps[total], inputs=(f"{out} main", f"{out} short"))
-        return {**steps, out: Step(IDENTITY, (total,))}
+        return {**steps, out: TracedStep(UNCHANGED, (total,))}
 
     def before_norm(program: Program) -> Steps:
         steps = redirect(program, (relu,), norm, conv) | redirect(program, (norm,), conv, relu)
@@ -199,17 +202,21 @@ def _move_activations(place: Place) -> Iterator[Edit]:
     def move_forward(program: Program) -> Steps:
         """The activation before the attention instead of after the sum."""
         readers = (*place.gate, total)
-        steps = {wide: Step(program.steps[out].spec, (inner,))}
-        return {**steps, **redirect(program, readers, inner, wide), out: Step(IDENTITY, (total,))}
+        steps = {wide: TracedStep(program.steps[out].spec, (inner,))}
+        return {
+            **steps,
+            **redirect(program, readers, inner, wide),
+            out: TracedStep(UNCHANGED, (total,)),
+        }
 
     def pre_activation(program: Program) -> Steps:
         steps = {norm: replace(program.steps[norm], inputs=(place.x,))}
         steps |= redirect(program, (conv,), place.x, relu)
-        steps |= {f"{relu} second": Step(program.steps[relu].spec, (inner,))}
+        steps |= {f"{relu} second": TracedStep(program.steps[relu].spec, (inner,))}
         steps |= redirect(program, (inner,), second, conv)
         steps |= redirect(program, (second,), relu, f"{relu} second")
         steps |= redirect(program, (*place.gate, total), inner, second)
-        return {**steps, out: Step(IDENTITY, (total,))}
+        return {**steps, out: TracedStep(UNCHANGED, (total,))}
 
     words = f"the last activation is applied to the main path alone, before the sum{where}"
     yield Edit("moved activation", words, of_main_alone, out)
@@ -227,12 +234,12 @@ def _move_activations(place: Place) -> Iterator[Edit]:
 # Shortcuts and strides
 
 
-def _change_shortcut(place: Place) -> Iterator[Edit]:
+def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
     total, out, where = place.total, place.out, place.words
     first, second = place.path("conv1"), place.path("conv2")
 
     def skip(program: Program) -> Steps:
-        return {out: Step(IDENTITY, (place.x,))}
+        return {out: TracedStep(UNCHANGED, (place.x,))}
 
     def from_inside(program: Program) -> Steps:
         return redirect(program, (total,), place.short, place.path("relu"))
@@ -294,12 +301,12 @@ def _make_detour(name: str, spec: StageSpec) -> Callable[[Program], Steps]:
     def change(program: Program) -> Steps:
         added = f"{name} and {spec['activation'] or spec.kind}"
         steps = redirect(program, tuple(program.readers[name]), name, added)
-        return {added: Step(spec, (name,)), **steps}
+        return {added: TracedStep(spec, (name,)), **steps}
 
     return change
 
 
-def _fold_norm(program: Program, name: str, step: Step) -> Iterator[Edit]:
+def _fold_norm(program: Program, name: str, step: TracedStep) -> Iterator[Edit]:
     """The norm in the convolution before it: instead of being applied, or in addition."""
     conv = step.inputs[0]
     if step.spec.kind != "batch_norm" or program.steps[conv].spec.kind != "convolution":
@@ -313,15 +320,15 @@ def _fold_norm(program: Program, name: str, step: Step) -> Iterator[Edit]:
 def _fold_alone(
     fold: Callable[[Program], Steps], name: str, conv: str
 ) -> Callable[[Program], Steps]:
-    return lambda program: {**fold(program), name: Step(IDENTITY, (conv,))}
+    return lambda program: {**fold(program), name: TracedStep(UNCHANGED, (conv,))}
 
 
-def _drop(name: str, step: Step) -> Iterator[Edit]:
+def _drop(name: str, step: TracedStep) -> Iterator[Edit]:
     if step.spec.kind in ("convolution", "max_pool") and not name.endswith("shortcut.0"):
         words = f"{name} is missing"
 
         def change(program: Program) -> Steps:
-            return {name: Step(IDENTITY, program.steps[name].inputs)}
+            return {name: TracedStep(UNCHANGED, program.steps[name].inputs)}
 
         yield Edit("dropped operation", words, change, name)
 
