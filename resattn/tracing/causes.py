@@ -47,6 +47,7 @@ CAUSES = (
     Cause("scaled branch", ("sum",), terms.vary_factors, terms.solve_factors, paired=False),
     Cause("gate", ("product",), terms.vary_gate, terms.solve_gate),
     Cause("padding mode", ("convolution",), kernels.vary_padding_mode),
+    Cause("padding on one side", ("convolution",), kernels.vary_sides, paired=False),
     Cause("dilation", ("convolution",), kernels.vary_dilation),
     Cause("smaller kernel", ("convolution",), kernels.crop_kernel, paired=False),
     Cause("pooled shortcut", ("convolution",), kernels.pool_before, paired=False),

@@ -103,15 +103,18 @@ def find_margins(spec: StageSpec, shape: tuple[int, ...], kernel: tuple[int, ...
     """The padding of a convolution or a pooling: as set, or as TensorFlow and JAX call it SAME: the
     least that gives ceil(size / stride); an odd pixel goes to the end.
     """
+    if spec["margins"]:
+        margins: Margins = spec["margins"]
+        return margins
     if not spec["same"]:
         (top, left) = spec["padding"]
         return ((top, top), (left, left))
-    margins = []
+    sides = []
     for size, extent, stride in zip(shape[2:], kernel, spec["stride"], strict=True):
         reach = (spec["dilation"] or 1) * (extent - 1) + 1
         total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-        margins.append((total // 2, total - total // 2))
-    return (margins[0], margins[1])
+        sides.append((total // 2, total - total // 2))
+    return (sides[0], sides[1])
 
 
 def _multiply(spec: StageSpec, x: Array) -> Array:

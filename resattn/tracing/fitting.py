@@ -113,7 +113,7 @@ def _make_number_change(
 def _start(
     program: Program, number: Number, places: list[str], target: str, actual: Array
 ) -> tuple[float, float]:
-    """The best value of the grid, and how far from the target it is."""
+    """The value of the grid in whose direction the target is, and how far that leads past it."""
 
     def make_site(name: str) -> Callable[..., Iterator[tuple[int, Array]]]:
         spec = program.steps[name].spec
@@ -129,7 +129,12 @@ def _start(
         y = program.evaluate_rows(sites, len(number.grid), target)
     except ImpossibleChange:
         return np.inf, 0.0
-    apart = np.linalg.norm((y - actual).reshape(len(y), -1), axis=1)
+    base = program.computed[target]
+    steps, rest = (y - base).reshape(len(y), -1), (actual - base).ravel()
+    with np.errstate(all="ignore"):
+        size = (steps**2).sum(1)
+        along = np.clip((steps @ rest) / size, 0, 3)
+        apart = np.linalg.norm(along[:, None] * steps - rest, axis=1)
     best = int(np.nan_to_num(apart, nan=np.inf).argmin())
     return float(apart[best]), number.grid[best]
 

@@ -139,8 +139,9 @@ class Judge:
         else:
             inputs = tuple(node.value for node in stage.inputs)
             found = find_explanations(spec, inputs, actual, self._limit(name), pairs=False)
-            found = found or search.explain_connections()
+            found = search.explain_connections(found)
             found = found or find_explanations(spec, inputs, actual, self._limit(name))
+            found = found or search.solve_rest()
         yield self._make_finding(name, apart, actual, right, found, region)
 
     def _judge_statistics(self, stage: Stage) -> Iterator[Finding]:

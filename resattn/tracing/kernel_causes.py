@@ -14,12 +14,31 @@ from resattn.tracing.formats import PRODUCT_FORMATS, RESOLUTION, round_to, round
 
 
 def vary_padding(spec: StageSpec) -> Variants:
-    if max(spec["padding"]) > 0:
+    if _differs_from_same(spec):
         words = (
             "pads as SAME does in TensorFlow and JAX, with an odd pixel at the end, instead of "
             f"{spec['padding']} on both sides"
         )
         yield words, spec.with_settings(same=True)
+
+
+def _differs_from_same(spec: StageSpec) -> bool:
+    """At stride 1, SAME is the same as padding by half of an odd kernel."""
+    extent, apart = spec.parameters["weight"].shape[2:], spec["dilation"]
+    sides = zip(spec["padding"], extent, spec["stride"], strict=True)
+    return max(spec["padding"]) > 0 and any(
+        stride > 1 or 2 * margin != apart * (size - 1) for margin, size, stride in sides
+    )
+
+
+def vary_sides(spec: StageSpec) -> Variants:
+    rows, cols = (2 * size for size in spec["padding"])
+    if max(rows, cols) > 0:
+        words = f"pads only at the start, by {rows} and {cols}, instead of on both sides"
+        yield words, spec.with_settings(margins=((rows, 0), (cols, 0)))
+        if max(spec["stride"]) == 1:  # at another stride it is what SAME does
+            words = f"pads only at the end, by {rows} and {cols}, instead of on both sides"
+            yield words, spec.with_settings(margins=((0, rows), (0, cols)))
 
 
 def vary_output_format(spec: StageSpec) -> Variants:

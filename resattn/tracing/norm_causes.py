@@ -147,6 +147,7 @@ def vary_stored_variance(spec: StageSpec) -> Variants:
             "divides by the running variance instead of its root": variance**2,
             "the running variance holds its inverse": 1 / variance,
             "the running variance holds the inverse of the deviation": 1 / np.sqrt(variance),
+            "the running variance holds 1 / sqrt(variance + eps)": (variance + spec["eps"]) ** -0.5,
             "multiplies by the deviation instead of dividing by it": 1 / (variance + spec["eps"]),
         }
     for words, other in stored.items():

@@ -31,7 +31,8 @@ def _label(name: str) -> list[str]:
     if name == IMAGE:
         return []
     attention, shortcut = "attention" in name, "shortcut" in name
-    labels = [
+    labels = [] if name.startswith("stem") else ["outside of the stem"]
+    labels += [
         "in the attention modules" if attention else "outside of the attention modules",
         "in the shortcuts" if shortcut else "outside of the shortcuts",
     ]

@@ -28,6 +28,7 @@ from resattn.tracing.explanations import (
 )
 from resattn.tracing.fitting import fit_numbers
 from resattn.tracing.places import list_sets, name_places
+from resattn.tracing.solved import solve_target
 from resattn.tracing.steps import ImpossibleChange, Program, Site, Steps, TracedStep
 from resattn.tracing.structure import Edit, list_copies, list_edits, list_exchanges
 from weights.config import BlockConfig, Config
@@ -47,6 +48,7 @@ COMMON_MISTAKES = (
     "missing bias",
 )
 ROWS_AT_ONCE = 32
+FEW_STEPS = 20
 Item = TypeVar("Item")
 
 
@@ -69,17 +71,46 @@ class Search:
     def explain_many(self) -> list[CauseExplanation]:
         """Explanations of a target with steps before it that were not recorded."""
         found = self._explain_locally()
+        if len(self._region) <= FEW_STEPS and len(self.program.fixed) > 4:
+            found = self._prefer_consistent(found)
         found = found or self._verify(self._screen_edits(self._edits))
         found = found or self._verify(self._screen_edits(self._exchanges))
         found = found or self._verify(self._screen_edits(self._copies))
+        found = found or self._solve()
         found = found or self._fit()
         return found or self._verify(self._screen_pairs()) or self._partly
 
-    def explain_connections(self) -> list[CauseExplanation]:
-        """Explanations by other connections or parameters, where all steps were recorded."""
-        found = self._verify(self._screen_edits(self._edits))
+    def explain_connections(self, found: list[CauseExplanation]) -> list[CauseExplanation]:
+        """Explanations by other connections or parameters, where all steps were recorded.
+
+        found: those by a cause in the stage itself.
+        """
+        found = self._prefer_consistent(found)
         found = found or self._verify(self._screen_edits(self._exchanges))
         return found or self._verify(self._screen_edits(self._copies))
+
+    def solve_rest(self) -> list[CauseExplanation]:
+        """Explanations with many unknown numbers."""
+        return self._solve()
+
+    def _prefer_consistent(self, found: list[CauseExplanation]) -> list[CauseExplanation]:
+        """Other connections, if they explain more stages than this one; else what was found."""
+        if found and not self._others_differ:
+            return found
+        least = (0, 1) if found else (-len(self.recorded), 0)
+        return self._verify(self._screen_edits(self._edits), least=least) or found
+
+    @cached_property
+    def _others_differ(self) -> bool:
+        return any(
+            measure_distance(self.program.computed[name], actual) > self.limit(name)
+            for name, actual in self.recorded.items()
+            if name not in (self.target, IMAGE)
+        )
+
+    def _solve(self) -> list[CauseExplanation]:
+        limit = self.limit(self.target)
+        return list(solve_target(self.program, self.target, self.actual, limit))[:1]
 
     @cached_property
     def _region(self) -> list[str]:
@@ -345,8 +376,13 @@ class Search:
 
     # Exact checks
 
-    def _verify(self, tried: Iterable[Tried], most: int = 12) -> list[CauseExplanation]:
-        """The explanations among what came near, one for each cause."""
+    def _verify(
+        self, tried: Iterable[Tried], most: int = 12, least: tuple[int, int] = (-(10**6), 0)
+    ) -> list[CauseExplanation]:
+        """The explanations among what came near, one for each cause.
+
+        least: what `_count_consistent` must give at least.
+        """
         small_off = measure_distance(self._small.computed[self.target], self._small_actual)
         bound = max(0.1 * small_off, 20 * self.limit(self.target))
         near = []
@@ -364,7 +400,7 @@ class Search:
                 if known is None or (merit, -found.left) > (known[0], -known[2].left / 4):
                     best[cause] = merit, size, found
         top = max((merit for merit, _, _ in best.values()), default=(0, 0))
-        kept = [each for each in best.values() if each[0] == top]
+        kept = [each for each in best.values() if each[0] == top >= least]
         return [found for _, _, found in sorted(kept, key=lambda each: (each[1], each[2].left))]
 
     def _check(

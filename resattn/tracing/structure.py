@@ -316,6 +316,21 @@ def _fold_norm(program: Program, name: str, step: TracedStep) -> Iterator[Edit]:
     yield Edit("folded norm", f"{words}, and not applied again", _fold_alone(fold, name, conv))
     yield Edit("folded norm", f"{words}, and applied again", fold)
 
+    def fold_twice(program: Program) -> Steps:
+        source = f"{conv} itself"
+        return {
+            source: program.steps[conv],
+            f"{conv} before": TracedStep(step.spec, (source,)),
+            conv: TracedStep(step.spec, (f"{conv} before",)),
+            name: TracedStep(UNCHANGED, (conv,)),
+        }
+
+    yield Edit("folded norm", f"{name} is folded into {conv} twice", fold_twice)
+    bare = step.spec.with_parameters(running_mean=0 * step.spec.parameters["running_mean"])
+    fold = make_insertion(conv, bare)
+    words = f"{name} is folded into {conv} without its running mean"
+    yield Edit("folded norm", words, _fold_alone(fold, name, conv))
+
 
 def _fold_alone(
     fold: Callable[[Program], Steps], name: str, conv: str
@@ -342,7 +357,12 @@ def list_exchanges(program: Program, config: Config, places: list[str]) -> Itera
         if first in places or second in places:
             words = f"the parameters of {first} and {second} are exchanged"
             yield Edit("exchanged parameters", words, _make_exchange({first: second}))
-            if "bias" in program.steps[first].spec.parameters:
+            held = program.steps[first].spec.parameters
+            if "running_var" in held:
+                words = f"the running statistics of {first} and {second} are exchanged"
+                change = _make_exchange({first: second}, ("running_mean", "running_var"))
+                yield Edit("exchanged parameters", words, change)
+            if "bias" in held:
                 words = f"the {_name_main(program, first)} of {first} and {second} are exchanged"
                 change = _make_exchange({first: second}, ("weight",))
                 yield Edit("exchanged parameters", words, change)

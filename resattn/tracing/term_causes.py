@@ -111,14 +111,13 @@ def _resize_windows(spec: StageSpec) -> Variants:
         yield f"{words}{spec['padding']} on both sides", spec.with_settings(same=True)
         words = "does not pad, and looks beyond the end (ceil mode), instead of padding"
         yield words, spec.with_settings(padding=(0, 0), ceil=True)
-    for extent in (2, 3, 4, 5):
+    for extent in (1, 2, 3, 4, 5):
         if (extent, extent) != tuple(spec["kernel"]):
-            for margin in (0, 1, 2):
-                if margin <= extent // 2:
-                    words = f"pools {extent} x {extent} pixels, padded by {margin}, instead of "
-                    words += f"{' x '.join(map(str, spec['kernel']))}, padded by {spec['padding']}"
-                    changed = spec.with_settings(kernel=(extent, extent), padding=(margin, margin))
-                    yield words, changed
+            for margin in (0, 1, 2)[: 1 + extent // 2]:
+                words = f"pools {extent} x {extent} pixels, padded by {margin}, instead of "
+                words += f"{' x '.join(map(str, spec['kernel']))}, padded by {spec['padding']}"
+                changed = spec.with_settings(kernel=(extent, extent), padding=(margin, margin))
+                yield words, changed
 
 
 REDUCED = {
