@@ -18,7 +18,8 @@ from typing import TypeVar
 import numpy as np
 
 from resattn.oracle.node import Array
-from resattn.tracing.causes import CAUSES, apply_causes
+from resattn.tracing.causes import apply_causes
+from resattn.tracing.changes import Key, count_consistent, merge_changes, repeat_change
 from resattn.tracing.computation import StageSpec, compute
 from resattn.tracing.explanations import (
     CauseExplanation,
@@ -34,7 +35,6 @@ from resattn.tracing.structure import Edit, list_copies, list_edits, list_exchan
 from weights.config import BlockConfig, Config
 from weights.graph import IMAGE
 
-Key = tuple[str, str]  # the name of a cause and its words
 Tried = tuple[float, str, str, Callable[[Program], Steps]]  # distance, cause, words, change
 
 MODE = "train or evaluation mode"
@@ -205,7 +205,7 @@ class Search:
                 distance = np.inf if y is None else measure_distance(y, self._small_actual)
                 held = fresh[key]
                 words = f"{key[1]}{name_places(label, held)}"
-                change = _repeat_change(key, held)
+                change = repeat_change(key, held)
                 if key[0] == MODE and not self.program.training:  # it depends on all images
                     distance = self._measure_whole(change)
                 yield distance, key[0], words, change
@@ -254,7 +254,7 @@ class Search:
         found = {}
         for key, row in index.items():
             try:
-                changed = _repeat_change(key, places)(self._small)
+                changed = repeat_change(key, places)(self._small)
                 found[row] = self._small.evaluate(changed, self.target)
             except ImpossibleChange:
                 continue
@@ -338,7 +338,7 @@ class Search:
             if each[0][0] in COMMON_MISTAKES
         ]
         common = [each for n, each in enumerate(common) if each not in common[:n]]
-        changes = {n: _repeat_change(*each)(self._small) for n, each in enumerate(common)}
+        changes = {n: repeat_change(*each)(self._small) for n, each in enumerate(common)}
         for (n, (a, first)), (m, (b, second)) in combinations(enumerate(common), 2):
             if a[0] == b[0] or set(changes[n]) & set(changes[m]):
                 continue
@@ -349,7 +349,7 @@ class Search:
             words = "; ".join(
                 f"{key[1]}{name_places('', places)}" for key, places in ((a, first), (b, second))
             )
-            change = _merge_changes(_repeat_change(a, first), _repeat_change(b, second))
+            change = merge_changes(repeat_change(a, first), repeat_change(b, second))
             yield measure_distance(y, self._small_actual), f"{a[0]} and {b[0]}", words, change
 
     def _find_able(self, places: list[str]) -> list[tuple[Key, list[str]]]:
@@ -395,7 +395,9 @@ class Search:
         for _, cause, words, change in sorted(near, key=lambda each: each[0])[:most]:
             found = self._check(cause, words, change)
             if found is not None:
-                merit, size = self._count_consistent(change), len(change(self.program))
+                changed = change(self.program)
+                merit = self._count_consistent(changed)
+                size = len(changed)
                 known = best.get(cause)
                 if known is None or (merit, -found.left) > (known[0], -known[2].left / 4):
                     best[cause] = merit, size, found
@@ -433,69 +435,10 @@ class Search:
         )
         return CauseExplanation(cause, words, StageSpec("input"), left)
 
-    def _count_consistent(self, change: Callable[[Program], Steps]) -> tuple[int, int]:
-        """How many other recorded stages a change contradicts (as a negative number), and how many
-        that differ it explains, too.
-        """
-        changed = change(self.program)
-        against = explained = 0
-        for name in self._find_affected(changed):
-            try:
-                y = self.program.evaluate(changed, name)
-            except ImpossibleChange:
-                return -len(self.recorded), 0
-            right, actual = self.program.computed[name], self.recorded[name]
-            limit = self.limit(name)
-            if measure_misfit(StageSpec("input"), y, actual, limit) is None:
-                against += 1
-            elif measure_misfit(StageSpec("input"), right, actual, limit) is None:
-                explained += 1
-        return -against, explained
-
-    def _find_affected(self, changed: Steps) -> list[str]:
-        """The other recorded stages that a change reaches before another recorded one."""
-        inputs = {name: step.inputs for name, step in {**self.program.steps, **changed}.items()}
-        readers: dict[str, list[str]] = {name: [] for name in inputs}
-        for name, sources in inputs.items():
-            for source in sources:
-                readers[source].append(name)
-        found, seen, waiting = [], set(changed), list(changed)
-        while waiting:
-            name = waiting.pop()
-            if name in self.program.fixed:
-                if name not in (self.target, IMAGE):
-                    found.append(name)
-                continue
-            fresh = [reader for reader in readers[name] if reader not in seen]
-            seen |= set(fresh)
-            waiting += fresh
-        return found
+    def _count_consistent(self, changed: Steps) -> tuple[int, int]:
+        return count_consistent(self.program, changed, self.target, self.recorded, self.limit)
 
 
 def _cut(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     for start in range(0, len(items), ROWS_AT_ONCE):
         yield items[start : start + ROWS_AT_ONCE]
-
-
-def _repeat_change(key: Key, places: list[str]) -> Callable[[Program], Steps]:
-    """The change that a cause makes in these words, at some places."""
-    cause = next(cause for cause in CAUSES if cause.name == key[0])
-
-    def change(program: Program) -> Steps:
-        changed = {}
-        for place in places:
-            step = program.steps[place]
-            if step.spec.kind in cause.kinds:
-                found = (spec for words, spec in cause.vary(step.spec) if words == key[1])
-                spec = next(found, None)
-                if spec is not None:
-                    changed[place] = replace(step, spec=spec)
-        return changed
-
-    return change
-
-
-def _merge_changes(
-    first: Callable[[Program], Steps], second: Callable[[Program], Steps]
-) -> Callable[[Program], Steps]:
-    return lambda program: {**first(program), **second(program)}
