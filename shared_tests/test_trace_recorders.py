@@ -14,10 +14,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from resattn.tracing.trace import Mapped, trace
+from resattn.tracing.trace import Mapped, trace, trace_frameworks
 from shared_tests.plain_model import build_plain, map_plain
 from shared_tests.test_trace_plants import FLAT_STAGES, flax_block, keras_block
 from shared_tests.trace_plants import BLOCK, NETWORK, SIZES, pose
+from weights.convert import BFLOAT16
 from weights.errors import ArgumentError, ModelError
 
 
@@ -134,6 +135,20 @@ def test_half_precision(form):
     assert all(form in each.words for each in explained), str(found)
 
 
+@pytest.mark.parametrize("form", ["float16", "bfloat16"])
+def test_expected_outputs_in_half_precision(form):
+    """The outputs of a right model in the format are rounded outputs."""
+    arrays, x = pose(BLOCK, SIZES[type(BLOCK)])
+    model, _ = make_plain()
+    with torch.no_grad():
+        output = model(torch.tensor(x)).numpy().astype(BFLOAT16 if form == "bfloat16" else form)
+    found = trace_frameworks(
+        BLOCK, arrays, frameworks=("torch",), inputs=x, expected={"output": output}
+    )
+    assert {each.cause for each in found.first.explanations} == {"rounded output"}, str(found)
+    assert form in found.first.explanations[0].words
+
+
 def test_a_model_in_double_precision_is_right():
     model, stages = make_plain()
     assert traced(model.double(), stages, modes=("eval", "train")).ok
@@ -163,12 +178,12 @@ def mixed():
 FAILING = {
     "its own error": (
         lambda: Wrapped(make_plain()[0], raising(RuntimeError("out of order\nmore"))),
-        "Wrapped raised RuntimeError when it was called with the images alone, of the shape "
-        "(4, 4, 12, 9) (batch channel row col): out of order",
+        "Wrapped, called with the images alone, of the shape (4, 4, 12, 9) (batch channel row "
+        "col), raised RuntimeError: out of order",
     ),
-    "two arguments": (Two, "Two raised TypeError"),
-    "mixed formats": (mixed, "PlainBlock raised RuntimeError"),
-    "other channels": (lambda: make_plain(NETWORK)[0], "PlainNetwork raised RuntimeError"),
+    "two arguments": (Two, "raised TypeError: Two.forward() missing 1 required"),
+    "mixed formats": (mixed, "raised RuntimeError: Input type"),
+    "other channels": (lambda: make_plain(NETWORK)[0], "raised RuntimeError: Given groups=1"),
     "no values": (lambda: make_plain()[0].to("meta"), "its parameters have no values"),
 }
 
@@ -178,6 +193,27 @@ def test_models_that_fail(kind):
     make, message = FAILING[kind]
     with pytest.raises(ModelError, match=re.escape(message)):
         traced(make(), {})
+
+
+class Broken(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x + 0
+
+    @staticmethod
+    def backward(context, slope):
+        raise RuntimeError("no way back")
+
+
+def test_gradients_that_fail():
+    """What was computed forward is not lost."""
+    model, stages = make_plain()
+    model.bn2.eps = 1e-3
+    inside = {stage: f"model.{path}" for stage, path in stages.items()}
+    found = traced(Wrapped(model, Broken.apply), inside)
+    assert {row.quantity for row in found.rows} == {"eval forward"}
+    assert causes_of(found) == {("bn2", "batch norm eps")}
+    assert found.notes == ("theirs: no gradients, because they raised RuntimeError: no way back",)
 
 
 class Plain(torch.nn.Module):
@@ -371,13 +407,15 @@ def test_flax_models_that_fail(jax):
         def __call__(self, x):
             return x if x.sum() > 0 else -x  # not under jax.jit
 
-    with pytest.raises(ModelError, match="Model raised TracerBoolConversionError when it was"):
+    with pytest.raises(ModelError, match="raised TracerBoolConversionError: "):
         traced(Model(), {})
 
 
 def test_keras_models_that_fail(keras):
     model = keras.Sequential([keras.Input((12, 9, 7)), keras.layers.Conv2D(4, 1)])
-    with pytest.raises(ModelError, match="Sequential raised ValueError when it was called with"):
+    with pytest.raises(
+        ModelError, match=r"Sequential, called with the images.* raised ValueError: "
+    ):
         traced(model, {})
 
 

@@ -68,6 +68,21 @@ def _replace_part(value: Any, name: Any, array: Any) -> Any:
     return changed
 
 
+def attempt_gradients(
+    compute: Callable[[], Any], otherwise: Any, notes: list[str] | None = None
+) -> Any:
+    """The gradients that a function computes. If it raises an error, notes get it, and the result
+    is `otherwise`. notes: None for a model of ours, whose errors are bugs.
+    """
+    try:
+        return compute()
+    except Exception as error:
+        if notes is None:
+            raise
+        notes.append(f"no gradients, because they raised {_describe_error(error)}")
+        return otherwise
+
+
 @contextmanager
 def blame_model(model: Any, x: np.ndarray, ours: bool) -> Iterator[None]:
     """Within it, what a model of a user's own raises becomes a ModelError.
@@ -82,8 +97,13 @@ def blame_model(model: Any, x: np.ndarray, ours: bool) -> Iterator[None]:
     except Exception as error:
         if ours:
             raise
-        first = next(iter(str(error).strip().splitlines()), "")
         raise ModelError(
-            f"{type(model).__qualname__} raised {type(error).__name__} when it was called with the "
-            f"images alone, of the shape {x.shape} (batch channel row col): {first}"
+            f"{type(model).__qualname__}, called with the images alone, of the shape {x.shape} "
+            f"(batch channel row col), raised {_describe_error(error)}"
         ) from error
+
+
+def _describe_error(error: Exception) -> str:
+    """The kind of an error and the first line of its message."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first}"

@@ -91,13 +91,15 @@ class Recording:
     values: the outputs. slopes: the gradients of sum(output * cotangent) with respect to the
     values, for those stages on which the output depends. statistics: running statistics after the
     pass, by stage and leaf ("bn1.running_mean"). received: the input of the first stage, which is
-    not the model's input if the model only holds a block; None if not known.
+    not the model's input if the model only holds a block; None if not known. notes: what a report
+    should say about it.
     """
 
     values: Mapping[str, np.ndarray]
     slopes: Mapping[str, np.ndarray] = field(default_factory=dict)
     statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
     received: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Recorder:
@@ -130,6 +132,7 @@ class Recorder:
         self.numbers: dict[str, int] = {}
         self.maps: dict[str, bool] = {}
         self.received: Any = None
+        self.notes: list[str] = []
         # Inputs of functions that no stage gave. They may reach the output in other ways, which the
         # recorder does not see, so their slopes are not recorded.
         self.inputs: set[str] = set()

@@ -110,6 +110,7 @@ def _recording(
         },
         {name: np.asarray(value) for name, value in statistics.items()},
         None if received is None else to_canonical(received),
+        tuple(recorder.notes),
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pytorch_impl.bridge.native import to_canonical, to_native, to_numpy, training_mode
 from weights.errors import ArgumentError, ModelError
 from weights.frameworks import FRAMEWORKS
-from weights.outputs import blame_model
+from weights.outputs import attempt_gradients, blame_model
 from weights.stages import (
     Recorder,
     Recording,
@@ -67,7 +67,11 @@ def trace(
         statistics = {name: to_numpy(leaf).copy() for name, leaf in leaves.items()}
         output = recorder.values[last]
         values = {"input": image, **recorder.values}
-        slopes = _slopes(output, values, cotangent(tuple(output.shape)))
+        slopes = attempt_gradients(
+            lambda: _slopes(output, values, cotangent(tuple(output.shape))),
+            {},
+            None if ours else recorder.notes,
+        )
     return Recording(
         {name: to_canonical(value) for name, value in values.items()},
         {
@@ -77,6 +81,7 @@ def trace(
         },
         statistics,
         None if recorder.received is None else to_canonical(recorder.received),
+        tuple(recorder.notes),
     )
 
 

@@ -114,21 +114,26 @@ def leave_out_resized(
     recording: Recording, right: Recording, config: Config
 ) -> tuple[Recording, list[str]]:
     """A recording without the stages whose size shows a stride of the config at another place, and
-    their names. If no other stage is left, the recording itself.
+    its notes. If no other stage is left, the recording itself.
     """
+    notes = list(recording.notes)
     strides = {block.stride for block in config.blocks()} - {(1, 1)}
     found = [
         name
         for name, array in recording.values.items()
         if name in right.values and _is_resized(array.shape, right.values[name].shape, strides)
     ]
-    if not set(recording.values) - {*found, IMAGE}:
-        return recording, []
+    if not found or not set(recording.values) - {*found, IMAGE}:
+        return recording, notes
     values, slopes = (
         {name: array for name, array in arrays.items() if name not in found}
         for arrays in (recording.values, recording.slopes)
     )
-    return replace(recording, values=values, slopes=slopes), found
+    notes.append(
+        f"{', '.join(found)}: of another size than they should be, as with a stride at another "
+        "place; not compared"
+    )
+    return replace(recording, values=values, slopes=slopes), notes
 
 
 def _is_resized(actual: tuple[int, ...], right: tuple[int, ...], strides: set[Offset]) -> bool:

@@ -21,7 +21,7 @@ from resattn.tracing.received import adopt, leave_out_resized
 from weights import Difference, difference, export, schema
 from weights.checks import at_least, pair_of
 from weights.config import BlockConfig, Config
-from weights.convert import check
+from weights.convert import BFLOAT16, check
 from weights.errors import ArgumentError
 from weights.graph import IMAGE, probe_size
 from weights.live import framework_of, owner, part
@@ -44,7 +44,8 @@ class Mapped:
     model: any PyTorch module, Flax module or Keras layer. stages: for each stage that it has, the
     path of the module whose output it is: {"conv1": "layer1.0.conv1", "output": "layer1.0"}.
     Without "output" (of a network: "classifier") it is the output of the model. A path consists of
-    attributes and indices; in a functional Keras model also of layers' names.
+    attributes and indices; in a functional Keras model also of layers' names. In evaluation it runs
+    in the mode in which it is, as if you called it: a model left in training mode is a finding.
     """
 
     model: Any
@@ -63,8 +64,8 @@ class _Target:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The outcome for one model in one mode. margin: how near a value came to a kink. resized: the
-    stages of another size, which were not compared.
+    """The outcome for one model in one mode. margin: how near a value came to a kink. notes: what
+    could not be compared.
     """
 
     model: str
@@ -72,7 +73,7 @@ class _Outcome:
     findings: list[Finding]
     margin: float
     has_prefix: bool
-    resized: list[str]
+    notes: list[str]
 
 
 def trace(
@@ -116,12 +117,7 @@ def trace(
         for outcome in outcomes
         if outcome.has_prefix
     }
-    notes |= {
-        f"{outcome.model}: {', '.join(outcome.resized)}: of another size than they should be, as "
-        "with a stride at another place; not compared"
-        for outcome in outcomes
-        if outcome.resized
-    }
+    notes |= {f"{outcome.model}: {note}" for outcome in outcomes for note in outcome.notes}
     if any(finding.backward for finding in findings):
         notes.add(near_kink(min(outcome.margin for outcome in outcomes), dtype))
     if not findings:
@@ -152,7 +148,7 @@ def _trace_mode(
         right, margin = known[key]
         recording = _reshape_recording(recording, right)
         strict = isinstance(models[model], (Mapped, Recording))
-        recording, resized = leave_out_resized(recording, right, target.config)
+        recording, notes = leave_out_resized(recording, right, target.config)
         _check_stages(model, recording, right, strict)
         rows = _compare_stages(model, mode, target.dtype, recording, right, recordings)
         judge = Judge(
@@ -170,7 +166,7 @@ def _trace_mode(
         )
         findings = list(judge.findings())
         findings = findings or _find_backward(model, mode, recording, right, rows)
-        yield _Outcome(model, rows, findings, margin, judge.has_prefix, resized)
+        yield _Outcome(model, rows, findings, margin, judge.has_prefix, notes)
 
 
 def trace_frameworks(
@@ -246,7 +242,10 @@ def _record_expected(
             raise ArgumentError(
                 f"expected: there is no stage {name!r}; the stages are {', '.join(known)}"
             )
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        numbers = isinstance(array, np.ndarray) and (
+            array.dtype.kind in "fiu" or array.dtype == BFLOAT16
+        )
+        if not numbers:
             raise ArgumentError(
                 f"expected: {name}: expected an array of real numbers, got "
                 f"{getattr(array, 'dtype', type(array))}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from tf_impl.bridge.native import BACKEND, device_scope, to_canonical, to_native, to_numpy
 from weights.frameworks import FRAMEWORKS
-from weights.outputs import blame_model
+from weights.outputs import attempt_gradients, blame_model
 from weights.stages import (
     Recorder,
     Recording,
@@ -84,6 +84,7 @@ def trace(
         },
         statistics,
         None if recorder.received is None else to_canonical(recorder.received),
+        tuple(recorder.notes),
     )
 
 
@@ -95,7 +96,12 @@ def _tensorflow(
         tape.watch(images)
         recorder = run(images)
         output = recorder.values[last]
-    first, *slopes = tape.gradient(output, [images, *recorder.values.values()], slope_of(output))
+    sources = [images, *recorder.values.values()]
+    first, *slopes = attempt_gradients(
+        lambda: tape.gradient(output, sources, slope_of(output)),
+        [None] * len(sources),
+        None if recorder.every else recorder.notes,
+    )
     return recorder, slopes, first
 
 
@@ -107,7 +113,11 @@ def _torch(
     recorder = run(images)
     output = recorder.values[last]
     sources = [images, *recorder.values.values()]
-    first, *slopes = torch.autograd.grad(output, sources, slope_of(output), allow_unused=True)
+    first, *slopes = attempt_gradients(
+        lambda: torch.autograd.grad(output, sources, slope_of(output), allow_unused=True),
+        [None] * len(sources),
+        None if recorder.every else recorder.notes,
+    )
     return recorder, slopes, first
 
 
