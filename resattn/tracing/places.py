@@ -15,7 +15,7 @@ Sets = list[tuple[str, list[str]]]  # what the places have in common, and the pl
 def list_sets(region: list[str], program: Program) -> list[Sets]:
     """All of the region and the image; single places, the last first; parts of it."""
     if len(region) < 2:
-        return [[("", region)]]
+        return [[], [("", region)], []]
     parts: dict[str, list[str]] = {}
     for name in region:
         for label in _label(name):

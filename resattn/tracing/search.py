@@ -2,9 +2,9 @@
 
 Changes are screened on the image that differs most, many at once, in float32 where the difference
 is large enough; what comes near is computed exactly for all images. From likely to unlikely: one
-cause in all places, in one, in a part of them; other connections; exchanged parameters; a number
-that is solved for; two common mistakes. The search ends with the first of these that explains the
-difference.
+cause in all places, in one; other connections; exchanged parameters; one cause in a part of the
+places; a number that is solved for; two common mistakes. The search ends with the first of these
+that explains the difference.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from resattn.tracing.explanations import (
     measure_misfit,
 )
 from resattn.tracing.fitting import fit_numbers
-from resattn.tracing.places import list_sets, name_places
+from resattn.tracing.places import Sets, list_sets, name_places
 from resattn.tracing.solved import solve_target
 from resattn.tracing.steps import ImpossibleChange, Program, Site, Steps, TracedStep
 from resattn.tracing.structure import Edit, list_copies, list_edits, list_exchanges
@@ -70,11 +70,12 @@ class Search:
 
     def explain_many(self) -> list[CauseExplanation]:
         """Explanations of a target with steps before it that were not recorded."""
-        found = self._explain_locally()
+        found = self._explain_tier(0) or self._explain_tier(1)
         if len(self._region) <= FEW_STEPS and len(self.program.fixed) > 4:
             found = self._prefer_consistent(found)
         found = found or self._verify(self._screen_edits(self._edits))
         found = found or self._verify(self._screen_edits(self._exchanges))
+        found = found or self._explain_tier(2)
         found = found or self._verify(self._screen_edits(self._copies))
         found = found or self._solve()
         found = found or self._fit()
@@ -155,21 +156,26 @@ class Search:
 
     # Causes at one or more places
 
-    def _explain_locally(self) -> list[CauseExplanation]:
-        sets = list_sets(self._region, self.program)
-        seen: set[tuple[Key, frozenset[str]]] = set()
-        for tier in sets:
-            near: list[Tried] = []
-            for label, places in tier:
-                self.progress(f"try causes {name_places(label, places)}")
-                near += self._screen_set(label, places, seen)
-            found = self._verify(near)
-            if tier is sets[1 % len(sets)]:
-                known = {each.cause for each in found}
-                found += [each for each in self._explain_last() if each.cause not in known]
-            if found:
-                return found
-        return []
+    @cached_property
+    def _tiers(self) -> list[Sets]:
+        return list_sets(self._region, self.program)
+
+    @cached_property
+    def _seen(self) -> set[tuple[Key, frozenset[str]]]:
+        """The causes that were tried, with their places."""
+        return set()
+
+    def _explain_tier(self, number: int) -> list[CauseExplanation]:
+        """One cause at one or more places."""
+        near: list[Tried] = []
+        for label, places in self._tiers[number]:
+            self.progress(f"try causes{name_places(label, places)}")
+            near += self._screen_set(label, places)
+        found = self._verify(near)
+        if number == 1:
+            known = {each.cause for each in found}
+            found += [each for each in self._explain_last() if each.cause not in known]
+        return found
 
     def _explain_last(self) -> list[CauseExplanation]:
         """Causes of the target itself, also with numbers that are solved for."""
@@ -189,13 +195,11 @@ class Search:
             for name in self._region
         }
 
-    def _screen_set(
-        self, label: str, places: list[str], seen: set[tuple[Key, frozenset[str]]]
-    ) -> Iterator[Tried]:
+    def _screen_set(self, label: str, places: list[str]) -> Iterator[Tried]:
         fresh = {}
         for key, held in self._find_able(places):
-            if (key, frozenset(held)) not in seen:
-                seen.add((key, frozenset(held)))
+            if (key, frozenset(held)) not in self._seen:
+                self._seen.add((key, frozenset(held)))
                 fresh[key] = held
         for part in _cut(list(fresh)):
             index = {key: row for row, key in enumerate(part)}
@@ -327,9 +331,8 @@ class Search:
 
     def _screen_pairs(self) -> Iterator[Tried]:
         """Two common mistakes: of a block in any places, of a network everywhere."""
-        tiers = list_sets(self._region, self.program)
-        if not isinstance(self.config, BlockConfig):
-            tiers = tiers[:1]
+        whole = isinstance(self.config, BlockConfig)
+        tiers = self._tiers if whole else self._tiers[:1]
         sets = [places for tier in tiers for _, places in tier]
         common = [
             each
@@ -366,7 +369,7 @@ class Search:
             return []
         self.progress("solve for numbers")
         exact = self.program.narrow("float64", self._image)
-        sets = [each for tier in list_sets(self._region, self.program) for each in tier]
+        sets = [each for tier in self._tiers for each in tier]
         return self._verify(
             (0.0, cause, words + name_places(label, places), change)
             for label, cause, words, places, change in fit_numbers(
