@@ -685,13 +685,19 @@ def _(block, x):
 SIDES = r"height|width|rows?|transpos"
 
 
-@plant("height and width swapped", SIDES, "input stem.conv conv1 shortcut.0", at="",
+# Before an average over the whole map, that is the same as every kernel with its sides swapped.
+TURNED = "input conv1 conv2 shortcut.0 stem.conv " + " ".join(
+    f"{block}.{conv}" for block in (FIRST, SECOND, LAST) for conv in ("conv1", "conv2")
+)
+
+
+@plant("height and width swapped", SIDES + "|row col", TURNED, at="",
        size=(12, 12))  # fmt: skip
 def _(model):
     model.prepare.forward = lambda x: x.transpose(2, 3)
 
 
-@plant("height and width swapped, not square", SIDES, "input stem.conv conv1 shortcut.0", at="",
+@plant("height and width swapped, not square", SIDES + "|row col", TURNED, at="",
        scopes=(OUTPUT, FAR, INSIDE))  # fmt: skip
 def _(model):
     model.prepare.forward = lambda x: x.transpose(2, 3)
