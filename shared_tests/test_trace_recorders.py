@@ -384,6 +384,20 @@ def keras_stages():
     return stages
 
 
+def test_flax_models_keep_their_mode(jax):
+    from flax import nnx
+
+    arrays, _ = pose(BLOCK, SIZES[type(BLOCK)])
+    model = nnx.Sequential(flax_block(arrays), nnx.Dropout(0.3, rngs=nnx.Rngs(0)))
+    model.eval()
+    stages = {stage: f"layers.0.{path}" for stage, path in FLAT_STAGES.items()}
+    found = traced(model, stages, modes=("eval", "train"))
+    assert {finding.mode for finding in found.findings} == {"train"}
+    assert "output" in {finding.stage for finding in found.findings}
+    assert model.layers[1].deterministic
+    assert model.layers[0].bn1.use_running_average
+
+
 def test_flax_outputs_in_a_dictionary(jax):
     from flax import nnx
 
