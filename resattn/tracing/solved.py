@@ -202,18 +202,23 @@ def _solve_mask(
 def _solve_by_equations(
     matrix: Array, wanted: Array, given: Array, limit: float
 ) -> tuple[Array, float] | None:
-    if len(matrix) < matrix.shape[1] or np.linalg.matrix_rank(matrix) < matrix.shape[1]:
-        return None
-    masked: Array = np.linalg.lstsq(matrix, wanted.T, rcond=None)[0].T
+    """For each image the values that are not 0, by least squares; each must be 0 or all others
+    times one factor.
+    """
+    masked = np.zeros_like(given)
+    for row, (x, y) in enumerate(zip(given, wanted, strict=True)):
+        part = matrix[:, x != 0]
+        if len(part) < part.shape[1] or np.linalg.matrix_rank(part) < part.shape[1]:
+            return None
+        masked[row, x != 0] = np.linalg.lstsq(part, y, rcond=None)[0]
     live = np.abs(given) > 1e-3 * np.abs(given).max()
     ratios = masked[live] / given[live]
     kept = np.abs(ratios) > 0.5
     if not kept.any() or kept.all():
         return None
     factor = float(np.median(ratios[kept]))
-    clean = np.where((np.abs(masked) > 0.5 * np.abs(given)) & live, factor * given, 0)
-    clean = np.where(live, clean, masked)
-    return (clean, 1 - 1 / factor) if factor > 1.001 else None
+    clean = np.where(np.abs(masked) > 0.5 * np.abs(given), factor * given, 0)
+    return (np.where(live, clean, masked), 1 - 1 / factor) if factor > 1.001 else None
 
 
 def _solve_by_trial(

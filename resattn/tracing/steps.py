@@ -91,8 +91,17 @@ class Program:
                 waiting += self.steps[name].inputs
         return [name for name in self.steps if name in found]
 
+    @cached_property
+    def _narrowed(self) -> dict[tuple[str, int | None], Program]:
+        return {}
+
     def narrow(self, dtype: str, image: int | None) -> Program:
         """The same for one image alone, or for all, in a dtype."""
+        if (dtype, image) not in self._narrowed:
+            self._narrowed[dtype, image] = self._cast(dtype, image)
+        return self._narrowed[dtype, image]
+
+    def _cast(self, dtype: str, image: int | None) -> Program:
 
         def cast(arrays: Mapping[str, Array], part: slice = slice(None)) -> dict[str, Array]:
             return {name: array[part].astype(dtype) for name, array in arrays.items()}
