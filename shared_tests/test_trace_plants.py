@@ -31,7 +31,7 @@ from shared_tests.trace_plants import (
     reset,
     run_case,
 )
-from shared_tests.unexplained import UNEXPLAINED
+from shared_tests.unexplained import FALSE, UNEXPLAINED
 from weights.stages import Recording
 
 # AMONG contains what INSIDE does. `python -m shared_tests.trace_plants` runs the rest, which takes
@@ -55,7 +55,7 @@ def test_plants(name, scope):
 def test_what_is_listed_exists():
     listed = {
         (name, scope)
-        for table in UNEXPLAINED.values()
+        for table in (*UNEXPLAINED.values(), *FALSE.values())
         for name, scopes in table.items()
         for scope in scopes
     }

@@ -30,7 +30,7 @@ from resattn.checking.draws import random_arrays
 from resattn.tracing.formats import round_to
 from resattn.tracing.trace import Mapped, trace
 from shared_tests.plain_model import build_plain, count_calls, find_block, map_plain
-from shared_tests.unexplained import UNEXPLAINED
+from shared_tests.unexplained import FALSE, UNEXPLAINED
 from weights import BlockConfig
 from weights.config import NetworkConfig
 from weights.errors import ResattnError
@@ -867,13 +867,15 @@ def pose(config, size, dtype="float32"):
     return random_arrays(config, dtype), x
 
 
-def is_listed(name, scope):
+def is_listed(name, scope, tables=UNEXPLAINED):
     """Whether a case is known to stay unexplained."""
-    return any(scope in table.get(name, ()) for table in UNEXPLAINED.values())
+    return any(scope in table.get(name, ()) for table in tables.values())
 
 
 def contradicts_table(name, scope, verdict):
     """Whether a case is explained but listed, or the other way round."""
+    if is_listed(name, scope, FALSE):
+        return verdict != "false"
     return verdict not in (("unexplained", "refused") if is_listed(name, scope) else ("explained",))
 
 

@@ -2,6 +2,9 @@
 
 `test_trace_plants.py` fails when one of them becomes explained, and so does
 `python -m shared_tests.trace_plants`, which also runs the scope "far" and takes longer.
+
+`FALSE` lists those for which the trace names a wrong cause. Each is a defect of the trace, and this
+list should be empty.
 """
 
 EVERY_SCOPE = ("alone", "inside", "among", "output", "far")
@@ -32,5 +35,11 @@ UNEXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
         "shortcut takes odd pixels": EVERY_SCOPE,
         "shortcut of zeros and pixels": EVERY_SCOPE,
         "image as Caffe": EVERY_SCOPE,
+    },
+}
+
+FALSE: dict[str, dict[str, tuple[str, ...]]] = {
+    "solved._solve_norm calls the scale that a fast variance gives another checkpoint": {
+        "fast variance": ("alone",),
     },
 }
