@@ -21,7 +21,7 @@ UNEXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
     "more numbers are unknown than the output has": {
         "layer scale": ("far",),
         "dropout left on": ("far",),
-        "dropout left on inside": ("alone", "output", "far"),
+        "dropout left on inside": ("output", "far"),
     },
     "numbers that are solved for are sought at recorded stages only": {
         "image standardised twice": ONLY_OUTPUT,
