@@ -4,7 +4,7 @@
 each: explained, unexplained, false (a wrong cause or place), missed (no finding), refused (an error
 of our own), crashed (any other). `python -m shared_tests.trace_plants WORD ...` runs the cases
 whose names contain a word ("dilation", "@ alone") and prints what was found. The exit status is 1
-if an outcome is not as `UNEXPLAINED` says.
+if an outcome is not as `unexplained.py` says.
 
 A plant is explained if every finding has an explanation that names the mistake (the pattern
 `words`) at one of its places. A finding has several only if they compute the same values.
@@ -978,9 +978,10 @@ def main():
     for scope, found in counts.items():
         print(scope, *(f"{verdict} {found[verdict]}" for verdict in VERDICTS), sep="  ")
     total = sum(counts.values(), Counter())
-    print(
-        "all", *(f"{verdict} {total[verdict]}" for verdict in VERDICTS), f"{spent:.0f} s", sep="  "
-    )
+    for line in wrong:
+        print("not as listed:", line)
+    print("all", *(f"{each} {total[each]}" for each in VERDICTS), f"{spent:.0f} s", sep="  ")
+    sys.exit(bool(wrong))
 
 
 if __name__ == "__main__":
