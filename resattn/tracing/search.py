@@ -234,9 +234,9 @@ class Search:
                 y = self._small.evaluate_rows(sites, len(index), self.target)
             except ImpossibleChange:
                 return self._compute_each(index, places)
-            bad = [row for row in range(len(y)) if not np.isfinite(y[row]).all()]
-            if len(bad) < len(y) or len(bad) == 1:
-                return {row: y[row : row + 1] for row in range(len(y))}
+            found = {row: y[row : row + 1] for row in range(len(y)) if np.isfinite(y[row]).all()}
+            resized = {key: row for key, row in index.items() if row not in found}
+            return {**found, **self._compute_each(resized, places)}
         return self._compute_each(index, places)
 
     def _make_site(self, place: str, index: Mapping[Key, int]) -> Site:

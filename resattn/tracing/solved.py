@@ -248,7 +248,8 @@ def _solve_weights(program: Program, target: str, actual: Array, limit: float) -
         return
     inputs = tuple(program.values[name] for name in step.inputs)
     if spec.kind == "batch_norm":
-        yield from _solve_norm(inputs[0], actual, program.computed[target], limit)
+        solve = _solve_fast_variance if program.training else _solve_norm
+        yield from solve(spec, inputs[0], actual, limit)
     if (spec.kind == "convolution" and spec["groups"] == 1) or spec.kind == "linear":
         extent = spec.parameters["weight"].shape[2:]
         for more in (0, 2) if max(extent, default=1) > 1 else (0,):
@@ -280,11 +281,30 @@ def _describe_kernel(spec: StageSpec, kernel: Array, more: int) -> str:
     )
 
 
-def _solve_norm(x: Array, actual: Array, right: Array, limit: float) -> Solutions:
+def _solve_fast_variance(spec: StageSpec, x: Array, actual: Array, limit: float) -> Solutions:
+    """Variances that are off by no more than float32 rounds the mean of the squares."""
+    axes = (0, *POSITION_AXES)
+    gamma, beta = (spec.parameters[leaf].reshape(1, -1, 1, 1) for leaf in ("weight", "bias"))
+    mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    if not gamma.all() or not variance.all():
+        return
+    scale = ((x - mean) * (actual - beta)).sum(axes, keepdims=True) / variance / x[:, 0].size
+    left = _fits((x - mean) * scale + beta, actual, limit)
+    other = (gamma / scale) ** 2 - spec["eps"]
+    if left is not None and (np.abs(other - variance) <= 1e-6 * (mean**2 + variance)).all():
+        words = (
+            "the variance is computed as the mean of the squares minus the square of the mean "
+            "(fast variance), which loses digits where the mean is large"
+        )
+        yield CauseExplanation("fast variance", words, spec, left)
+
+
+def _solve_norm(spec: StageSpec, x: Array, actual: Array, limit: float) -> Solutions:
     """A scale and an offset for each channel, of the input."""
     if x[:, 0].size < 12 or x.shape[1] < 2:
         return
     axes = (0, *POSITION_AXES)
+    right = compute(spec, (x,))
     means = x.mean(axes, keepdims=True), actual.mean(axes, keepdims=True)
     centred = x - means[0]
     energy = (centred**2).sum(axes, keepdims=True)
@@ -297,7 +317,7 @@ def _solve_norm(x: Array, actual: Array, right: Array, limit: float) -> Solution
             f"another scale or offset, by {apart:.1%} of the output: from another checkpoint (such "
             "as EMA instead of raw weights), or changed"
         )
-        yield CauseExplanation("other weights", words, StageSpec("batch_norm"), left)
+        yield CauseExplanation("other weights", words, spec, left)
 
 
 def _fit_kernel(
