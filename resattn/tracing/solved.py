@@ -289,7 +289,10 @@ def _solve_fast_variance(spec: StageSpec, x: Array, actual: Array, limit: float)
     if not gamma.all() or not variance.all():
         return
     scale = ((x - mean) * (actual - beta)).sum(axes, keepdims=True) / variance / x[:, 0].size
-    left = _fits((x - mean) * scale + beta, actual, limit)
+    offset = actual.mean(axes, keepdims=True) - beta  # of a mean that is rounded as well
+    left = _fits((x - mean) * scale + beta + offset, actual, limit)
+    if (np.abs(offset) > 1e-6 * np.abs(mean * scale)).any():
+        return
     other = (gamma / scale) ** 2 - spec["eps"]
     if left is not None and (np.abs(other - variance) <= 1e-6 * (mean**2 + variance)).all():
         words = (
