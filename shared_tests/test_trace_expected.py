@@ -70,7 +70,9 @@ def test_expected_outputs(torch, posed, mistake):
         ("expected", "output")
     ]
     assert found.first.explanations[0].cause == cause, str(found)
-    assert "in all of" in found.first.explanations[0].words
+    words = found.first.explanations[0].words
+    # At stride 1 both paddings are the same, so conv1 alone can have it.
+    assert words.endswith(", at conv1") if mistake == "SAME" else "in all of" in words
 
 
 def test_expected_outputs_of_one_wrong_stage(torch, posed):

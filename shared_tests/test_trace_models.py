@@ -203,6 +203,7 @@ def test_a_flax_model_of_your_own(jax):
 
     arrays = random_arrays(PLAIN)
     model = Theirs()
+    model.eval()
     paths = ("first", "norms.0", "second", "norms.1", "down", "norms.2")
     stages = dict(zip(STAGES, paths, strict=True))
     ours = build(PLAIN, arrays, "jax")

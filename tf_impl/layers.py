@@ -138,12 +138,12 @@ class Conv2d(keras.layers.Conv2D):
             x = ops.pad(x, self.margins)
         if keras.backend.backend() == "torch":
             kernel = _make_contiguous(kernel)
-            # PyTorch 2.13 on CPU computes a wrong gradient of a 1x1 convolution with stride: it
-            # writes past its memory when image and kernel have Keras' layout. So it gets only the
-            # pixels that such a convolution reads. Not on JAX, which needs equal sizes here and
-            # cannot compare sizes that it does not know.
-            if self.kernel_size == (1, 1):
-                x, strides = x[:, :: strides[0], :: strides[1]], 1
+        # On CPU the gradient of a 1x1 convolution with stride writes past its memory: in PyTorch
+        # 2.13 when image and kernel have Keras' layout, in TensorFlow 2.21 for one image of even
+        # size, which may end the process. So it gets only the pixels that such a convolution reads.
+        # Not on JAX, which needs equal sizes here and cannot compare sizes that it does not know.
+        if self.kernel_size == (1, 1) and keras.backend.backend() != "jax":
+            x, strides = x[:, :: strides[0], :: strides[1]], 1
         return ops.conv(
             x,
             kernel,

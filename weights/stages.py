@@ -20,6 +20,7 @@ import numpy as np
 
 from weights.errors import ArgumentError
 from weights.frameworks import Framework
+from weights.outputs import find_array, is_array
 
 # The stages that take the input of the block or the network, also inside a larger model.
 FIRST_STAGES = ("conv1", "shortcut.0", "stem.conv")
@@ -90,13 +91,15 @@ class Recording:
     values: the outputs. slopes: the gradients of sum(output * cotangent) with respect to the
     values, for those stages on which the output depends. statistics: running statistics after the
     pass, by stage and leaf ("bn1.running_mean"). received: the input of the first stage, which is
-    not the model's input if the model only holds a block; None if not known.
+    not the model's input if the model only holds a block; None if not known. notes: what a report
+    should say about it.
     """
 
     values: Mapping[str, np.ndarray]
     slopes: Mapping[str, np.ndarray] = field(default_factory=dict)
     statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
     received: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Recorder:
@@ -106,7 +109,8 @@ class Recorder:
     the model's output. every: whether functions are stages, too. tap: takes the number of a stage,
     counted in the order of execution, and its value, and returns the value to go on with; a
     framework adds there what it needs for gradients. copy: makes a copy of a value that is safe
-    from the model, for a model of a user's own that may change values in place.
+    from the model, for a model of a user's own that may change values in place. is_array: whether
+    a value is an array of the framework.
     """
 
     def __init__(
@@ -116,16 +120,19 @@ class Recorder:
         every: bool = True,
         tap: Callable[[int, Any], Any] = lambda number, value: value,
         copy: Callable[[Any], Any] = lambda value: value,
+        is_array: Callable[[Any], bool] = is_array,
     ):
         self.names = names
         self.last = last
         self.every = every
         self.tap = tap
         self.copy = copy
+        self.is_array = is_array
         self.values: dict[str, Any] = {}
         self.numbers: dict[str, int] = {}
         self.maps: dict[str, bool] = {}
         self.received: Any = None
+        self.notes: list[str] = []
         # Inputs of functions that no stage gave. They may reach the output in other ways, which the
         # recorder does not see, so their slopes are not recorded.
         self.inputs: set[str] = set()
@@ -163,7 +170,7 @@ class Recorder:
         if self._whole is not None or any(running is module for running, _ in self._calls):
             name = None
         if self.received is None and name in FIRST_STAGES:
-            self.received = self.copy(argument)
+            self.received = self.copy(argument) if self.is_array(argument) else None
         self._calls.append((module, name))
         if name is not None and _mark(module) is not None:
             self._whole = module
@@ -238,7 +245,8 @@ class Recorder:
         If another module gave it, it stays that module's.
         """
         if not self.every:
-            return self._keep(name, value, is_map)
+            array, put_back = find_array(value, f"the output of {name}", self.is_array)
+            return put_back(self._keep(name, array, is_map))
         newest, of_function = self._newest
         if newest in self.values and value is self.values[newest] and of_function:
             del self.values[newest]
@@ -357,10 +365,8 @@ def find_modules(
     return found if last in found else {"": model, **found}
 
 
-def check_recorded(recorder: Recorder, last: str, stages: Mapping[str, str] | None) -> None:
-    """Raises ArgumentError when a mapped module was not called, or more than once, and when the
-    model gives no array.
-    """
+def check_recorded(recorder: Recorder, stages: Mapping[str, str] | None) -> None:
+    """Raises ArgumentError when a mapped module was not called, or more than once."""
     for stage in stages or ():
         if stage not in recorder.values:
             raise ArgumentError(
@@ -371,11 +377,6 @@ def check_recorded(recorder: Recorder, last: str, stages: Mapping[str, str] | No
                 f"stages: the model calls the module of {stage} more than once; map one that it "
                 "calls once"
             )
-    if not hasattr(recorder.values.get(last), "shape"):
-        raise ArgumentError(
-            "the model's output: expected one array, got "
-            f"{type(recorder.values.get(last)).__qualname__}"
-        )
 
 
 def resolve(model: Any, path: str, find: Callable[[Any, str], Any]) -> Any:

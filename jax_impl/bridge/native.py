@@ -15,7 +15,12 @@ from jax import Array
 @contextmanager
 def training_mode(model: nnx.Module, training: bool) -> Iterator[None]:
     """Within it, the model trains or infers. Restores the mode of every part on exit."""
-    before = modes(model)
+    before = [
+        (node, name, getattr(node, name))
+        for _, node in nnx.iter_graph(model)
+        for name in ("use_running_average", "deterministic")
+        if hasattr(node, name)
+    ]
     if training:
         model.train()
     else:
@@ -23,8 +28,8 @@ def training_mode(model: nnx.Module, training: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        for node, mode in before:
-            node.use_running_average = mode
+        for node, name, mode in before:
+            setattr(node, name, mode)
 
 
 def modes(model: nnx.Module) -> list[tuple[Any, bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from flax import nnx
 
 from jax_impl.bridge.native import to_canonical, to_native, training_mode
 from weights.frameworks import FRAMEWORKS
+from weights.outputs import blame_model
 from weights.stages import (
     Recorder,
     Recording,
@@ -42,10 +44,11 @@ def trace(
     model: ours, or with `stages` any module. stages: {stage: path of the module that computes it}.
     x: (batch, channels, height, width); the model gets it channels last. cotangent: makes the
         gradient of the output from its canonical shape.
+    training: sets the mode. A module of a user's own infers in the mode in which it is.
     last: the stage that is the model's own output.
-    Raises ValueError for a path that does not exist.
+    Raises ArgumentError for stages that do not exist or give no array, ModelError for a failure.
     """
-    with training_mode(model, training):
+    with training_mode(model, training) if stages is None or training else nullcontext():
         graph, state = nnx.split(model)
     _modules_by_stage(model, stages, last)  # raises its errors early
     images = _cast_like_parameters(to_native(model, x), state)
@@ -58,16 +61,16 @@ def trace(
         # A copy of the state, which this pass may change.
         merged = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state))
         modules = _modules_by_stage(merged, stages, last)
-        recorder = Recorder(
-            {id(module): name for name, module in modules.items()},
-            last,
-            every=stages is None,
-            tap=lambda number, value: value + zeros.get(number, 0),
-        )
+        names = {id(module): name for name, module in modules.items()}
+        recorder = Recorder(names, last, stages is None, lambda n, value: value + zeros.get(n, 0))
         recorder.know(images)
-        with activate(recorder), watch_calls(type(module) for module in modules.values()):
+        with (
+            activate(recorder),
+            watch_calls(type(module) for module in modules.values()),
+            blame_model(model, x, stages is None),
+        ):
             merged(images)
-        check_recorded(recorder, last, stages)
+        check_recorded(recorder, stages)
         recorders.append(recorder)
         statistics = {name: leaf[...] for name, leaf in norm_statistics(FRAMEWORK, modules).items()}
         values = {recorder.numbers[name]: value for name, value in recorder.values.items()}
@@ -107,6 +110,7 @@ def _recording(
         },
         {name: np.asarray(value) for name, value in statistics.items()},
         None if received is None else to_canonical(received),
+        tuple(recorder.notes),
     )
 
 

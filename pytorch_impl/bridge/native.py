@@ -16,7 +16,8 @@ from weights.convert import BFLOAT16
 @contextmanager
 def training_mode(model: nn.Module, training: bool) -> Iterator[None]:
     """Within it, the model trains or infers. Restores the mode of every part on exit."""
-    before = {module: module.training for module in model.modules()}
+    modes = {module: getattr(module, "training", None) for module in model.modules()}
+    before = {module: mode for module, mode in modes.items() if mode is not None}
     model.train(training)
     try:
         yield

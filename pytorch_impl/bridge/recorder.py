@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pytorch_impl.bridge.native import to_canonical, to_native, to_numpy, training_mode
+from weights.errors import ArgumentError, ModelError
 from weights.frameworks import FRAMEWORKS
+from weights.outputs import attempt_gradients, blame_model
 from weights.stages import (
     Recorder,
     Recording,
@@ -42,30 +44,34 @@ def trace(
 
     model: ours, or with `stages` any module. stages: {stage: path of the module that computes it}.
     x: (batch, channels, height, width). cotangent: makes the gradient of the output from its shape.
+    training: sets the mode. A module of a user's own infers in the mode in which it is.
     last: the stage that is the model's own output.
-    Raises ValueError for a path that does not exist.
+    Raises ArgumentError for stages that do not exist or give no array, ModelError for a failure.
     """
+    ours = stages is None
     modules = _modules_by_stage(model, stages, last)
-    names = {id(module): name for name, module in modules.items()}
-    # A user's model may change what was recorded in place, as nn.ReLU(inplace=True) does.
-    own: dict[str, Any] = {} if stages is None else {"copy": torch.clone}
-    recorder = Recorder(names, last, every=stages is None, **own)
+    recorder = _make_recorder(modules, last, ours)
     image = _cast_like_parameters(to_native(model, x), model).requires_grad_()
     recorder.know(image)
     with _restore_buffers(model), torch.enable_grad():
         with (
-            training_mode(model, training),
+            training_mode(model, training) if ours or training else nullcontext(),
             _without_compiled_code(),
             activate(recorder),
             _watch_modules(recorder, modules.values()),
+            blame_model(model, x, ours),
         ):
-            model(image if stages is None else image.clone())
-        check_recorded(recorder, last, stages)
+            model(image if ours else image.clone())
+        _check_calls(model, recorder, stages)
         leaves = norm_statistics(FRAMEWORK, modules)
         statistics = {name: to_numpy(leaf).copy() for name, leaf in leaves.items()}
         output = recorder.values[last]
         values = {"input": image, **recorder.values}
-        slopes = _slopes(output, values, cotangent(tuple(output.shape)))
+        slopes = attempt_gradients(
+            lambda: _slopes(output, values, cotangent(tuple(output.shape))),
+            {},
+            None if ours else recorder.notes,
+        )
     return Recording(
         {name: to_canonical(value) for name, value in values.items()},
         {
@@ -75,7 +81,26 @@ def trace(
         },
         statistics,
         None if recorder.received is None else to_canonical(recorder.received),
+        tuple(recorder.notes),
     )
+
+
+def _make_recorder(modules: Mapping[str, nn.Module], last: str, ours: bool) -> Recorder:
+    names = {id(module): name for name, module in modules.items()}
+    # A user's model may change what was recorded in place, as nn.ReLU(inplace=True) does.
+    copy: dict[str, Any] = {} if ours else {"copy": torch.clone}
+    return Recorder(names, last, every=ours, is_array=torch.is_tensor, **copy)
+
+
+def _check_calls(model: nn.Module, recorder: Recorder, stages: Mapping[str, str] | None) -> None:
+    """Raises ArgumentError when a mapped module was not called, or more than once."""
+    unseen = [stage for stage in stages or () if stage not in recorder.values]
+    if unseen and any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ArgumentError(
+            f"stages: {', '.join(unseen)}: the model was scripted or traced by torch.jit, which "
+            "does not call its parts as modules; map nothing inside it, or give the model itself"
+        )
+    check_recorded(recorder, stages)
 
 
 def _slopes(
@@ -133,8 +158,11 @@ def _restore_buffers(model: nn.Module) -> Iterator[None]:
 
 
 def _cast_like_parameters(image: Tensor, model: nn.Module) -> Tensor:
-    """An image in the dtype of the model's parameters."""
-    return image.to(next(model.parameters(), image).dtype)
+    """An image in the dtype of the model's parameters. Raises ModelError if they have no values."""
+    reference = next((each for each in model.parameters() if each.is_floating_point()), image)
+    if reference.is_meta:
+        raise ModelError("the model is on the device meta, so its parameters have no values")
+    return image.to(reference.dtype)
 
 
 def _modules_by_stage(

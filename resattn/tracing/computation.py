@@ -1,21 +1,24 @@
-"""What a stage computes, as data, and computing it in float64."""
+"""What a stage computes, as data, and computing it: in float64, or in the dtype of its inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from math import erf
 from typing import Any
 
 import numpy as np
 
-from resattn.oracle.layers import State, conv2d
-from resattn.oracle.node import Array, Node
+from resattn.oracle.node import Array
+from resattn.tracing.activations import ACTIVATIONS, ENDINGS
 from resattn.tracing.formats import round_to
+from resattn.tracing.layouts import INPUT_LAYOUTS, OUTPUT_LAYOUTS
+from weights.checks import Pair
 
 Inputs = tuple[Array, ...]
 
 ALL_BUT_CHANNELS = (0, 2, 3)
+POSITION_AXES = (2, 3)
+Margins = tuple[tuple[int, int], tuple[int, int]]  # before and after, of rows and columns
 
 
 @dataclass(frozen=True)
@@ -43,48 +46,93 @@ class StageSpec:
 
 
 def compute(spec: StageSpec, inputs: Inputs) -> Array:
-    """The output of a stage, in float64.
+    """The output of a stage.
 
     Raises KeyError for a kind that is not in `FORMULAS`.
     """
     with np.errstate(all="ignore"):
         y = round_to(FORMULAS[spec.kind](spec, *inputs), spec["output_format"])
+        if spec["again"]:
+            y = FORMULAS[spec.kind](spec, y)
     return OUTPUT_LAYOUTS[spec["output_layout"]](y) if spec["output_layout"] else y
 
 
-# Formulas of the kinds
+# Convolutions and products
 
 
 def _convolve(spec: StageSpec, x: Array) -> Array:
+    y: Array
     x, parameters = _lower(spec, _change_image(spec, x))
-    margins = [(size, size) for size in spec["padding"]]
-    if spec["same"]:
-        margins = _same_margins(spec, x.shape)
-    x = np.pad(x, ((0, 0), (0, 0), *margins))
-    state = State({f"conv.{leaf}": array for leaf, array in parameters.items()}, False)
-    y: Array = conv2d(
-        state, "conv", Node(x), spec["stride"], (0, 0), spec["dilation"], spec["groups"]
-    ).value
+    weight, stride = parameters["weight"], spec["stride"]
+    if spec["pool_before"]:
+        pooling = "present" if spec["pool_before"] == "average" else None
+        window = {"kernel": stride, "stride": stride, "padding": (0, 0), "ceil": True}
+        x, stride = _pool(StageSpec("max_pool", {}, {**window, "pooling": pooling}), x), (1, 1)
+    margins = find_margins(spec, x.shape, weight.shape[2:])
+    if any(size for pair in margins for size in pair):
+        x = np.pad(x, ((0, 0), (0, 0), *margins), mode=spec["padding_mode"] or "constant")
+    y = _correlate(x, weight, stride, spec["dilation"] or 1, spec["groups"] or 1)
+    bias: Array | None = parameters.get("bias")
+    if bias is not None:
+        y = y + bias.reshape(-1, 1, 1)
     return y
 
 
-def _same_margins(spec: StageSpec, shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """The padding that TensorFlow and JAX call SAME: the least that gives ceil(size / stride); an
-    odd pixel goes to the end.
+def _correlate(x: Array, weight: Array, stride: Pair, apart: int, groups: int) -> Array:
+    """The cross-correlation without padding. Rows of the matrix are runs of pixels, which NumPy
+    copies faster than the patches of the oracle.
     """
-    margins = []
-    kernel = spec.parameters["weight"].shape[2:]
+    outputs, each, rows, cols = weight.shape
+    reach = (apart * (rows - 1) + 1, apart * (cols - 1) + 1)
+    views = np.lib.stride_tricks.sliding_window_view(x, reach, axis=POSITION_AXES)
+    views = views[:, :, :: stride[0], :: stride[1], ::apart, ::apart]
+    batch, _, height, width = views.shape[:4]
+    patches = views.transpose(0, 1, 4, 5, 2, 3).reshape(
+        batch, groups, each * rows * cols, height * width
+    )
+    kernel = weight.reshape(groups, outputs // groups, -1)
+    if groups == 1 and height * width < 64:  # one large product instead of one for each image
+        flat = patches[:, 0].transpose(1, 0, 2).reshape(patches.shape[2], -1)
+        y: Array = (kernel[0] @ flat).reshape(outputs, batch, height, width).swapaxes(0, 1)
+    else:
+        y = (kernel @ patches).reshape(batch, outputs, height, width)
+    return y
+
+
+def find_margins(spec: StageSpec, shape: tuple[int, ...], kernel: tuple[int, ...]) -> Margins:
+    """The padding of a convolution or a pooling: as set, or as TensorFlow and JAX call it SAME: the
+    least that gives ceil(size / stride); an odd pixel goes to the end.
+    """
+    if spec["margins"]:
+        margins: Margins = spec["margins"]
+        return margins
+    if not spec["same"]:
+        (top, left) = spec["padding"]
+        return ((top, top), (left, left))
+    sides = []
     for size, extent, stride in zip(shape[2:], kernel, spec["stride"], strict=True):
-        reach = spec["dilation"] * (extent - 1) + 1
+        reach = (spec["dilation"] or 1) * (extent - 1) + 1
         total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-        margins.append((total // 2, total - total // 2))
-    return margins
+        sides.append((total // 2, total - total // 2))
+    return (sides[0], sides[1])
 
 
 def _multiply(spec: StageSpec, x: Array) -> Array:
-    x, parameters = _lower(spec, x)
+    x, parameters = _lower(spec, x.reshape(len(x), -1))
     y: Array = x @ parameters["weight"].T + parameters["bias"]
     return y
+
+
+def _lower(spec: StageSpec, x: Array) -> tuple[Array, Mapping[str, Array]]:
+    """The factors of a product, rounded to the format that a cause sets.
+
+    The bias is not rounded: it is added to the product.
+    """
+    weight = round_to(spec.parameters["weight"], spec["format"])
+    return round_to(x, spec["format"]), {**spec.parameters, "weight": weight}
+
+
+# Norms
 
 
 def _normalise_batch(spec: StageSpec, x: Array) -> Array:
@@ -92,28 +140,43 @@ def _normalise_batch(spec: StageSpec, x: Array) -> Array:
         spec.parameters[leaf].reshape(1, -1, 1, 1)
         for leaf in ("weight", "bias", "running_mean", "running_var")
     )
-    if spec["training"]:
-        mean = x.mean(ALL_BUT_CHANNELS, keepdims=True)
-        variance = x.var(ALL_BUT_CHANNELS, keepdims=True, ddof=1 if spec["unbiased"] else 0)
-    y: Array = (x - mean) / np.sqrt(variance + spec["eps"]) * weight + bias
+    if spec["norm"] == "identity":
+        return x
+    if spec["norm"]:
+        centred, variance = _measure_groups(x, spec["norm"])
+    else:
+        if spec["training"]:
+            mean = x.mean(ALL_BUT_CHANNELS, keepdims=True)
+            variance = x.var(ALL_BUT_CHANNELS, keepdims=True, ddof=1 if spec["unbiased"] else 0)
+        centred = x - mean
+    if spec["eps_outside"]:
+        deviation = np.sqrt(variance) + spec["eps"]
+    else:
+        deviation = np.sqrt(variance + spec["eps"])
+    y: Array = centred / deviation * weight + bias
     return y
+
+
+def _measure_groups(x: Array, groups: int | str) -> Inputs:
+    """x minus its mean, and the variance, by image over groups of channels; of "position" over the
+    channels of each position.
+    """
+    if groups == "position":
+        return x - x.mean(1, keepdims=True), x.var(1, keepdims=True)
+    count = x.shape[1] if groups == "instance" else int(groups)
+    split = x.reshape(len(x), count, -1)
+    centred = (split - split.mean(2, keepdims=True)).reshape(x.shape)
+    variance = split.var(2).repeat(x.shape[1] // count, axis=1)
+    return centred, variance[:, :, None, None]
 
 
 def _normalise_layer(spec: StageSpec, x: Array) -> Array:
+    if spec["norm"] == "identity":
+        return x
     weight, bias = (spec.parameters[leaf].reshape(1, -1, 1, 1) for leaf in ("weight", "bias"))
-    mean, variance = x.mean(1, keepdims=True), x.var(1, keepdims=True)
-    y: Array = (x - mean) / np.sqrt(variance + spec["eps"]) * weight + bias
+    centred, variance = _measure_groups(x, "position")
+    y: Array = centred / np.sqrt(variance + spec["eps"]) * weight + bias
     return y
-
-
-def _activate(spec: StageSpec, x: Array) -> Array:
-    return ACTIVATIONS[spec["activation"] or spec.kind](x)
-
-
-def _add(spec: StageSpec, *terms: Array) -> Array:
-    chosen = spec["terms"] or range(len(terms))
-    total: Array = np.sum([terms[index] for index in chosen], axis=0)
-    return total
 
 
 def _move_mean(spec: StageSpec, running: Array, batch: Array, n: Array) -> Array:
@@ -128,24 +191,94 @@ def _move_variance(spec: StageSpec, running: Array, batch: Array, n: Array) -> A
     return moved
 
 
+# Value by value
+
+
+def _activate(spec: StageSpec, x: Array) -> Array:
+    if spec["slope"] is not None:
+        return np.where(x > 0, x, spec["slope"] * x)
+    return {**ACTIVATIONS, **ENDINGS}[spec["activation"] or spec.kind](x)
+
+
+def _add(spec: StageSpec, *terms: Array) -> Array:
+    factors = spec["factors"] or (1,) * len(terms)
+    total: Array = sum(factor * term for factor, term in zip(factors, terms, strict=True) if factor)
+    return np.broadcast_to(total, np.broadcast_shapes(*(term.shape for term in terms)))
+
+
+def _gate(spec: StageSpec, x: Array, gate: Array) -> Array:
+    y = PRODUCTS_OF_TWO[spec["formula"] or "x g"](x, gate)
+    return y if spec["factor"] is None else y * spec["factor"]
+
+
+PRODUCTS_OF_TWO: dict[str, Callable[[Array, Array], Array]] = {
+    "x g": lambda x, g: x * g,
+    "x (1 + g)": lambda x, g: x * (1 + g),
+    "x + g": lambda x, g: x + g,
+    "2 x g": lambda x, g: 2 * x * g,
+    "x": lambda x, g: x,
+    "g": lambda x, g: np.broadcast_to(g, np.broadcast_shapes(x.shape, g.shape)),
+    "x g g": lambda x, g: x * g * g,
+    "x (1 - g)": lambda x, g: x * (1 - g),
+}
+
+
+# Pooling
+
+
+def _pool(spec: StageSpec, x: Array) -> Array:
+    kernel, stride = spec["kernel"], spec["stride"]
+    margins = list(find_margins(spec, x.shape, kernel))
+    if spec["ceil"]:
+        margins = [
+            (first, last + step - 1) for (first, last), step in zip(margins, stride, strict=True)
+        ]
+    widths = ((0, 0), (0, 0), *margins)
+
+    def windows(values: Array, outside: float) -> Array:
+        padded = np.pad(values, widths, constant_values=outside)
+        views = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=POSITION_AXES)
+        return views[:, :, :: stride[0], :: stride[1]]
+
+    if spec["pooling"] is None:
+        y: Array = windows(x, -np.inf).max(axis=(4, 5))
+    else:
+        count = windows(np.ones_like(x[:1, :1]), 1 if spec["pooling"] == "counting" else 0)
+        y = windows(x, 0).sum(axis=(4, 5)) / count.sum(axis=(4, 5))
+    return y
+
+
+def _reduce(spec: StageSpec, x: Array) -> Array:
+    axes = tuple(("channels", "rows", "cols").index(axis) + 1 for axis in spec["axes"])
+    reduced: Array = REDUCE[spec["reduction"] or spec.kind](x, axes)
+    return reduced
+
+
+REDUCE: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
+    "average": lambda x, axes: x.mean(axes, keepdims=True),
+    "maximum": lambda x, axes: x.max(axes, keepdims=True),
+    "sum": lambda x, axes: x.sum(axes, keepdims=True),
+    "deviation": lambda x, axes: x.std(axes, keepdims=True),
+    "average and maximum": lambda x, axes: x.mean(axes, keepdims=True) + x.max(axes, keepdims=True),
+    "middle": lambda x, axes: (x.mean(axes, keepdims=True) + x.max(axes, keepdims=True)) / 2,
+}
+
+
+# The image
+
+
 def _change_image(spec: StageSpec, x: Array) -> Array:
     """The image as a cause changes it: its layout, the order of its channels, scale and offset."""
     if spec["input_layout"]:
         x = INPUT_LAYOUTS[spec["input_layout"]](x)
-    if spec["order"]:
+    if spec["order"] is not None:
         x = x[:, list(spec["order"])]
     if spec["scale"] is not None:
-        x = x * np.reshape(spec["scale"], (1, -1, 1, 1)) + np.reshape(spec["offset"], (1, -1, 1, 1))
+        scale, offset = (
+            np.reshape(spec[name], (1, -1, 1, 1)).astype(x.dtype) for name in ("scale", "offset")
+        )
+        x = x * scale + offset
     return x
-
-
-def _lower(spec: StageSpec, x: Array) -> tuple[Array, Mapping[str, Array]]:
-    """The factors of a product, rounded to the format that a cause sets.
-
-    The bias is not rounded: it is added to the product.
-    """
-    weight = round_to(spec.parameters["weight"], spec["format"])
-    return round_to(x, spec["format"]), {**spec.parameters, "weight": weight}
 
 
 FORMULAS: dict[str, Callable[..., Array]] = {
@@ -159,86 +292,10 @@ FORMULAS: dict[str, Callable[..., Array]] = {
     "hard_sigmoid": _activate,
     "hard_swish": _activate,
     "sum": _add,
+    "product": _gate,
+    "max_pool": _pool,
+    "average": _reduce,
+    "maximum": _reduce,
     "running mean": _move_mean,
     "running variance": _move_variance,
-}
-
-
-# Activations
-
-
-def _leak(slope: float) -> Callable[[Array], Array]:
-    return lambda x: np.where(x > 0, x, slope * x)
-
-
-def _elu(x: Array) -> Array:
-    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
-
-
-def _selu(x: Array) -> Array:
-    scale, alpha = 1.0507009873554805, 1.6732632423543772
-    y: Array = scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
-    return y
-
-
-def _gelu(x: Array) -> Array:
-    y: Array = x * (1 + np.vectorize(erf)(x / 2**0.5)) / 2
-    return y
-
-
-def _gelu_tanh(x: Array) -> Array:
-    y: Array = x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2
-    return y
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda x: np.maximum(x, 0),
-    "identity": lambda x: x,
-    "relu6": lambda x: np.clip(x, 0, 6),
-    "leaky relu 0.01": _leak(0.01),
-    "leaky relu 0.1": _leak(0.1),
-    "leaky relu 0.2": _leak(0.2),
-    "leaky relu 0.3": _leak(0.3),
-    "elu": _elu,
-    "selu": _selu,
-    "gelu (erf)": _gelu,
-    "gelu (tanh)": _gelu_tanh,
-    "silu": lambda x: x / (1 + np.exp(-x)),
-    "softplus": lambda x: np.logaddexp(x, 0),
-    "mish": lambda x: x * np.tanh(np.logaddexp(x, 0)),
-    "tanh": np.tanh,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
-    "hard_sigmoid (0.2 x + 0.5)": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
-    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
-}
-
-
-# Layouts: x is always (batch, channels, height, width)
-
-
-def _read_last_as_first(x: Array) -> Array:
-    """Values in the order (batch, height, width, channels), in the shape of x."""
-    return np.moveaxis(x, 1, -1).reshape(x.shape)
-
-
-def _read_first_as_last(x: Array) -> Array:
-    """Values of x read as (batch, height, width, channels), with the channels moved to the
-    front.
-    """
-    batch, channels, *sizes = x.shape
-    return np.moveaxis(x.reshape(batch, *sizes, channels), -1, 1)
-
-
-def _move_channels_last(x: Array) -> Array:
-    return np.moveaxis(x, 1, -1)
-
-
-INPUT_LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "last as first": _read_last_as_first,
-    "first as last": _read_first_as_last,
-}
-OUTPUT_LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "last as first": _read_last_as_first,
-    "last": _move_channels_last,
 }

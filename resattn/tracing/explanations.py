@@ -9,7 +9,7 @@ import numpy as np
 
 from resattn.checking.tolerances import tolerance
 from resattn.oracle.node import Array
-from resattn.tracing.causes import CAUSES, RUNNING, apply_causes
+from resattn.tracing.causes import CAUSES, RUNNING, apply_causes, solve_causes
 from resattn.tracing.computation import FORMULAS, Inputs, StageSpec, compute
 from resattn.tracing.formats import RESOLUTION
 
@@ -41,19 +41,20 @@ def find_explanations(
     """
     if spec.kind not in FORMULAS:
         return []
-    before = _measure_distance(compute(spec, inputs), actual)
-    single = (
-        (cause.name, words, changed) for cause, words, changed in apply_causes(spec, inputs, actual)
-    )
-    tried = _try_candidates(inputs, actual, limit, single)
-    found = [each for each in tried if _improves(each, before)]
+    before = measure_distance(compute(spec, inputs), actual)
+    found: list[CauseExplanation] = []
+    for ways in (apply_causes(spec), solve_causes(spec, inputs, actual)):
+        single = ((cause.name, words, changed) for cause, words, changed in ways)
+        tried = _try_candidates(inputs, actual, limit, single)
+        found = found or [each for each in tried if _improves(each, before)]
     if found or not pairs:
         return found
     both = (
         (f"{first.name} and {second.name}", f"{words} and {more}", changed)
         for first, words, halfway in apply_causes(spec)
+        if first.paired
         for second, more, changed in apply_causes(halfway)
-        if CAUSES.index(second) > CAUSES.index(first)
+        if second.paired and CAUSES.index(second) > CAUSES.index(first)
     )
     tried = _try_candidates(inputs, actual, limit, both, screen=True)
     return [each for each in tried if _improves(each, before)]
@@ -93,7 +94,7 @@ def _improves(explanation: CauseExplanation, before: float) -> bool:
     return explanation.left <= before / 4 or explanation.spec["output_format"] == "float32"
 
 
-def _measure_distance(computed: Array, actual: Array) -> float:
+def measure_distance(computed: Array, actual: Array) -> float:
     """The greatest difference relative to the greatest magnitude; infinite if a value is not
     finite or the shapes differ.
     """

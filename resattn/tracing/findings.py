@@ -22,8 +22,9 @@ class Finding:
 
     mode: "eval" or "train". agrees: the last stage before it that is within its tolerance, with its
     relative difference. difference: from what the oracle computes from the same inputs. where: in
-    which part of the tensor. explanations: the causes that explain it, the best first. backward:
-    whether everything computed forward agrees, and only the gradient of the stage differs.
+    which part of the tensor. explanations: the causes that explain it, the best first. bound: the
+    smallest part of the model that holds the difference. backward: whether everything computed
+    forward agrees, and only the gradient of the stage differs.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Finding:
     difference: Difference
     where: str
     explanations: tuple[CauseExplanation, ...] = ()
+    bound: str = ""
     backward: bool = False
 
     def lines(self, modes: str) -> list[str]:
@@ -45,9 +47,10 @@ class Finding:
             f"({row.axes})"
         )
         explained = [f"    {each} (leaves {each.left:.0e})" for each in self.explanations]
+        bound = f"; {self.bound}" if self.bound else ""
         return [
             f"{head}, {self.where}",
-            *(explained or ["    unexplained: no known cause computes this"]),
+            *(explained or [f"    unexplained: no known cause computes this{bound}"]),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,6 +63,7 @@ class Finding:
             "agrees_up_to": self.agrees,
             "difference": _to_plain(self.difference),
             "where": self.where,
+            "bound": self.bound,
             "explanations": [
                 {"cause": each.cause, "words": each.words, "left": each.left}
                 for each in self.explanations

@@ -9,40 +9,26 @@ oracle computes them too, and the error can be in any stage between two recorded
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from resattn.checking.crosscheck import ORACLE
-from resattn.checking.tolerances import tolerance
 from resattn.oracle import evaluation as reference
 from resattn.oracle.evaluation import Evaluation, Stage
 from resattn.oracle.node import Array
-from resattn.tracing.causes import CAUSES, apply_causes
-from resattn.tracing.computation import ALL_BUT_CHANNELS, FORMULAS, Inputs, StageSpec, compute
-from resattn.tracing.explanations import CauseExplanation, find_explanations, measure_misfit
+from resattn.tracing.computation import ALL_BUT_CHANNELS, Inputs, StageSpec, compute
+from resattn.tracing.explanations import CauseExplanation, find_explanations
 from resattn.tracing.findings import Finding, locate
+from resattn.tracing.limits import rounding_limit
+from resattn.tracing.search import Search
+from resattn.tracing.steps import GIVEN, Program, TracedStep
 from weights import Difference, difference
-from weights.config import BlockConfig, Config
+from weights.config import Config
 from weights.graph import IMAGE
 from weights.stages import Recording
-
-Change = Callable[[StageSpec], StageSpec | None]
-Changes = Mapping[str, Change]  # by stage
-Candidate = tuple[str, str, Changes]  # the cause's name, its words, and what it changes
-
-# Mistakes that people make together. Only these are tried in pairs where stages were not recorded.
-COMMON_MISTAKES = (
-    "SAME padding",
-    "batch norm eps",
-    "train or evaluation mode",
-    "channel order of the image",
-    "gamma and beta swapped",
-    "missing bias",
-)
 
 
 @dataclass(frozen=True)
@@ -89,9 +75,10 @@ class Judge:
     def _training(self) -> bool:
         return self.mode == "train"
 
-    @property
-    def _limit(self) -> float:
-        return tolerance(self.dtype, "eval output")
+    def _limit(self, name: str = "") -> float:
+        """Of a recorded stage: it grows with the number of steps since the recorded ones."""
+        steps = len(self._program.reach(name)) if name else 1
+        return rounding_limit(self.dtype, "eval output", steps)
 
     @cached_property
     def _values(self) -> dict[str, Array]:
@@ -130,10 +117,9 @@ class Judge:
         if self.given.shape != self.x.shape:
             return []
         spec, x = StageSpec(IMAGE, {}, {"channels": self.x.shape[1]}), self.x.astype(np.float64)
-        return list(self._judge_output(IMAGE, spec, (x,), self.given, x, self._limit))
+        return list(self._judge_output(IMAGE, spec, (x,), self.given, x, self._limit()))
 
     def _judge_stage(self, name: str, stage: Stage) -> Iterator[Finding]:
-        unrecorded = self._find_unrecorded(name)
         spec = self._specify(stage)
         actual, right = self._values[name], stage.computed.value
         # A stage is not to blame for a NaN that comes from its inputs or that the oracle has, too.
@@ -142,16 +128,21 @@ class Judge:
         if all(np.isfinite(array).all() for array in read):
             undefined = ~np.isfinite(actual) & ~np.isfinite(right)
         actual, right = (np.where(undefined, 0, array) for array in (actual, right))
-        if not unrecorded:
-            inputs = tuple(node.value for node in stage.inputs)
-            yield from self._judge_output(name, spec, inputs, actual, right, self._limit)
+        apart = self._compare(name, actual, right, self._limit(name))
+        if apart.ok:
             return
-        apart = self._compare(name, actual, right, self._limit)
-        if not apart.ok:
-            self.progress(f"{self.model}: try causes in {len(unrecorded) + 1} stages up to {name}")
-            yield self._make_finding(
-                name, apart, actual, right, self._explain_group(name, unrecorded)
-            )
+        self.progress(f"{self.model}: try causes at {name}")
+        region = self._program.reach(name)
+        search = self._search(name, actual)
+        if len(region) > 1:
+            found = search.explain_many()
+        else:
+            inputs = tuple(node.value for node in stage.inputs)
+            found = find_explanations(spec, inputs, actual, self._limit(name), pairs=False)
+            found = search.explain_connections(found)
+            found = found or find_explanations(spec, inputs, actual, self._limit(name))
+            found = found or search.solve_rest()
+        yield self._make_finding(name, apart, actual, right, found, region)
 
     def _judge_statistics(self, stage: Stage) -> Iterator[Finding]:
         """The running statistics of a batch norm, from its input in the model."""
@@ -166,7 +157,7 @@ class Judge:
                 spec = StageSpec(kind, {}, {"decay": stage.settings["decay"]})
                 inputs = (self.arrays[name].astype(np.float64), batch, count)
                 actual, right = self.recording.statistics[name], compute(spec, inputs)
-                limit = tolerance(self.dtype, "train statistics")
+                limit = rounding_limit(self.dtype, "train statistics")
                 yield from self._judge_output(name, spec, inputs, actual, right, limit)
 
     def _judge_output(
@@ -191,6 +182,7 @@ class Judge:
         actual: Array,
         right: Array,
         found: Iterable[CauseExplanation],
+        region: Sequence[str] = (),
     ) -> Finding:
         agrees = None
         for row in self.rows if name != IMAGE else ():
@@ -198,7 +190,20 @@ class Judge:
                 break
             agrees = (row.tensor, row.relative) if row.ok else agrees
         part = locate(actual, right, apart.tolerance)
-        return Finding(self.model, self.mode, name, agrees, apart, part, tuple(found))
+        return Finding(
+            self.model, self.mode, name, agrees, apart, part, tuple(found), self._bound(region)
+        )
+
+    def _bound(self, region: Sequence[str]) -> str:
+        """The smallest part of the model that holds a difference."""
+        if not region:
+            return ""
+        steps = self._program.steps
+        before = {x for name in region for x in steps[name].inputs if x not in region}
+        ends = ", ".join(name for name in steps if name in before and name != GIVEN) or "the image"
+        if len(region) == 1:
+            return f"its inputs ({ends}) are those of the model, so it is in {region[0]} itself"
+        return f"it is in one or more of the {len(region)} steps between {ends} and {region[-1]}"
 
     def _compare(self, name: str, actual: Array, right: Array, limit: float) -> Difference:
         quantity = f"{self.mode} forward"
@@ -221,175 +226,38 @@ class Judge:
             known["channels"] = stage.computed.shape[1]
         return StageSpec(stage.kind, leaves, {**stage.settings, **known})
 
-    def _find_unrecorded(self, name: str) -> list[str]:
-        """The stages between a stage and the recorded ones before it, in the order of execution."""
-        found: set[str] = set()
-        seen: set[int] = set()
-        waiting = [source for source, _ in self._evaluation.stages[name].computed.sources]
-        while waiting:
-            node = waiting.pop()
-            stage = self._stage_names.get(id(node))
-            known_image = stage == IMAGE and self.recording.received is not None
-            if id(node) in seen or stage in self._values or known_image:
-                continue
-            seen.add(id(node))
-            if stage and self._evaluation.stages[stage].kind in FORMULAS:
-                found.add(stage)
-            waiting += [source for source, _ in node.sources]
-        return [stage for stage in self._evaluation.stages if stage in found]
-
-    # Where only the last of several stages was recorded
-
-    def _explain_group(self, name: str, unrecorded: list[str]) -> list[CauseExplanation]:
-        """Causes in all of the stages that can have them, or in one of them; pairs of common
-        causes if no single one explains the difference.
-        """
-        everywhere, somewhere = self._list_candidates([*unrecorded, name])
-        found = self._try_candidates(name, everywhere) or self._try_candidates(name, somewhere)
-        if unrecorded == [IMAGE]:
-            stage = self._evaluation.stages[name]
-            inputs = tuple(node.value for node in stage.inputs)
-            known = {each.cause for each in found}
-            spec = self._specify(stage)
-            here = find_explanations(spec, inputs, self._values[name], self._limit)
-            found += [each for each in here if each.cause not in known]
-        if not found and isinstance(self.config, BlockConfig):
-            common = [each for each in (*everywhere, *somewhere) if each[0] in COMMON_MISTAKES]
-            pairs = (
-                (f"{a[0]} and {b[0]}", f"{a[1]}; {b[1]}", {**a[2], **b[2]})
-                for a, b in combinations(common, 2)
-                if a[0] != b[0] and not set(a[2]) & set(b[2])
-            )
-            found = self._try_candidates(name, pairs)
-        return found
-
-    def _list_candidates(self, stages: list[str]) -> tuple[list[Candidate], list[Candidate]]:
-        """The causes that the stages can have: each in all of its stages, and each in one."""
-        offered: dict[tuple[str, str], list[str]] = {}
-        for name in stages:
-            for cause, words, _ in apply_causes(self._specify(self._evaluation.stages[name])):
-                offered.setdefault((cause.name, words), []).append(name)
-        everywhere: list[Candidate] = []
-        somewhere: list[Candidate] = []
-        for (known, words), places in offered.items():
-            change = _repeat_change(known, words)
-            if places == [IMAGE]:
-                everywhere.append((known, f"{words}, in the input", {IMAGE: change}))
-                continue
-            if len(places) > 1:
-                words_for_all = f"{words}, in all of {_join_places(places)}"
-                everywhere.append((known, words_for_all, dict.fromkeys(places, change)))
-            somewhere += [(known, f"{words}, at {place}", {place: change}) for place in places]
-        return everywhere, somewhere
-
-    def _try_candidates(self, name: str, candidates: Iterable[Candidate]) -> list[CauseExplanation]:
-        best: dict[str, CauseExplanation] = {}
-        screen = self._on_one_image if len(self._values[name]) > 1 and not self._training else None
-        for number, (cause, words, changes) in enumerate(candidates):
-            if number % 20 == 19:
-                self.progress(f"{self.model}: {number + 1} causes tried up to {name}")
-            if screen is not None and "mode" not in cause and not screen.may_explain(name, changes):
-                continue
-            found = self._explain(name, cause, words, changes)
-            if found is not None and (cause not in best or found.left < best[cause].left / 4):
-                best[cause] = found
-        return sorted(best.values(), key=lambda each: each.left)
-
-    def _explain(
-        self, name: str, cause: str, words: str, changes: Changes
-    ) -> CauseExplanation | None:
-        """Changes as an explanation of what a stage computed; None if they explain too little."""
-        outcome = self._apply_changes(name, changes)
-        if outcome is None:
-            return None
-        actual = self._values[name]
-        off = _relative_difference(self._evaluation.stages[name].computed.value, actual)
-        spec, y = outcome
-        plain = spec if name in changes else StageSpec(spec.kind)
-        left = measure_misfit(plain, y, actual, self._limit)
-        if left is not None and left > off / 4:
-            return None
-        if left is None:
-            left = _relative_difference(y, actual)
-            if not spec["format"] or left >= 0.05 * off:
-                return None
-            words += (
-                f" (accounts for {1 - left / off:.0%} of it; rounding cannot be repeated exactly)"
-            )
-        return CauseExplanation(cause, words, spec, left)
+    def _list_steps(self) -> dict[str, TracedStep]:
+        """The steps of the model that the oracle computes."""
+        steps = {GIVEN: TracedStep(StageSpec("input"), ())}
+        for name, stage in self._evaluation.stages.items():
+            inputs = stage.operation.inputs or ((GIVEN,) if name == IMAGE else ())
+            steps[name] = TracedStep(self._specify(stage), inputs, stage.operation)
+        return steps
 
     @cached_property
-    def _on_one_image(self) -> Judge:
-        """The same for the first image alone, which in evaluation shows whether a cause can
-        explain the difference.
-        """
-        values = {name: array[:1] for name, array in self.recording.values.items()}
-        received = None if self.recording.received is None else self.recording.received[:1]
-        return replace(self, recording=Recording(values, received=received), given=self.given[:1])
+    def _program(self) -> Program:
+        made = self._evaluation.stages
+        known = {IMAGE} if self.recording.received is not None else set()
+        given = {GIVEN: self.given.astype(np.float64)}
+        return Program(
+            steps=self._list_steps(),
+            values={**given, **{name: stage.output.value for name, stage in made.items()}},
+            computed={**given, **{name: stage.computed.value for name, stage in made.items()}},
+            fixed=frozenset((*self._values, GIVEN, *known)),
+            arrays={name: array.astype(np.float64) for name, array in self.arrays.items()},
+            training=self._training,
+        )
 
-    def may_explain(self, name: str, changes: Changes) -> bool:
-        """Whether changes bring the output of a stage near to the recorded one."""
-        outcome = self._apply_changes(name, changes)
-        if outcome is None:
-            return False
-        spec, y = outcome
-        actual = self._values[name]
-        off = _relative_difference(self._evaluation.stages[name].computed.value, actual)
-        near = measure_misfit(spec, y, actual, 4 * self._limit) is not None
-        return near or _relative_difference(y, actual) < 0.5 * off
-
-    def _apply_changes(self, name: str, changes: Changes) -> tuple[StageSpec, Array] | None:
-        """The last changed specification, and the output of a stage after all changes; None if one
-        of them is impossible.
-        """
-        specs: list[StageSpec] = []
-
-        def compute_changed(name: str, inputs: Inputs) -> Array:
-            spec = changes[name](self._specify(self._evaluation.stages[name]))
-            if spec is None:
-                raise _ImpossibleChange
-            specs.append(spec)
-            return compute(spec, inputs)
-
-        def alter(stage: Stage) -> Array:
-            y = compute_changed(stage.name, tuple(node.value for node in stage.inputs))
-            if y.shape != stage.computed.shape:
-                raise _ImpossibleChange
-            return y
-
-        image = self.given.astype(np.float64)
-        others = {stage: alter for stage in changes if stage != IMAGE}
-        try:
-            if IMAGE in changes:
-                image = compute_changed(IMAGE, (image,))
-            y = self._follow(image, others, skip=name).stages[name].output.value
-        except _ImpossibleChange:
-            return None
-        return specs[-1], y
-
-
-class _ImpossibleChange(Exception):  # noqa: N818  (not an error: a stage cannot have the cause)
-    """A change that a stage cannot have."""
-
-
-def _join_places(places: list[str], most: int = 4) -> str:
-    if len(places) <= most:
-        return ", ".join(places)
-    return f"the {len(places)} that can have it ({places[0]} to {places[-1]})"
-
-
-def _repeat_change(cause: str, words: str) -> Change:
-    """The change that a cause makes in these words, for any stage; None where it has none."""
-    vary = next(each for each in CAUSES if each.name == cause).vary
-
-    def change(spec: StageSpec) -> StageSpec | None:
-        return next((changed for found, changed in vary(spec) if found == words), None)
-
-    return change
-
-
-def _relative_difference(y: Array, actual: Array) -> float:
-    return difference(y, actual, tolerance=0).relative
+    def _search(self, name: str, actual: Array) -> Search:
+        return Search(
+            program=self._program,
+            config=self.config,
+            target=name,
+            actual=actual,
+            limit=self._limit,
+            recorded=self._values,
+            progress=lambda line: self.progress(f"{self.model}: {line}"),
+        )
 
 
 def name_axes(shape: tuple[int, ...]) -> str:

@@ -18,10 +18,11 @@ from resattn.oracle import evaluation as reference
 from resattn.oracle.node import backward
 from resattn.tracing.findings import Finding, Trace, locate
 from resattn.tracing.judge import Judge, name_axes
+from resattn.tracing.received import adopt, leave_out_resized
 from weights import Difference, difference, export, schema
 from weights.checks import at_least, pair_of
 from weights.config import BlockConfig, Config
-from weights.convert import check
+from weights.convert import BFLOAT16, check
 from weights.errors import ArgumentError
 from weights.graph import IMAGE, probe_size
 from weights.live import framework_of, owner, part
@@ -43,7 +44,8 @@ class Mapped:
     model: any PyTorch module, Flax module or Keras layer. stages: for each stage that it has, the
     path of the module whose output it is: {"conv1": "layer1.0.conv1", "output": "layer1.0"}.
     Without "output" (of a network: "classifier") it is the output of the model. A path consists of
-    attributes and indices; in a functional Keras model also of layers' names.
+    attributes and indices; in a functional Keras model also of layers' names. In evaluation it runs
+    in the mode in which it is, as if you called it: a model left in training mode is a finding.
     """
 
     model: Any
@@ -62,13 +64,16 @@ class _Target:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The outcome for one model in one mode. margin: how near a value came to a kink."""
+    """The outcome for one model in one mode. margin: how near a value came to a kink. notes: what
+    could not be compared.
+    """
 
     model: str
     rows: list[Difference]
     findings: list[Finding]
     margin: float
     has_prefix: bool
+    notes: list[str]
 
 
 def trace(
@@ -112,17 +117,24 @@ def trace(
         for outcome in outcomes
         if outcome.has_prefix
     }
-    margin = min((outcome.margin for outcome in outcomes), default=np.inf)
-    if any(finding.backward for finding in findings) and margin < 32 * np.finfo(dtype).eps:
-        notes.add(
-            f"a relu or maximum comes within {margin:.0e} of its kink, relative to its tensor: "
-            f"{dtype} rounding may put it on the other side, and gradients differ for that alone"
-        )
+    notes |= {f"{outcome.model}: {note}" for outcome in outcomes for note in outcome.notes}
+    if any(finding.backward for finding in findings):
+        notes.add(_near_kink(min(outcome.margin for outcome in outcomes), dtype))
     if not findings:
         notes.add(_describe_rounding(rows))
     title = f"trace of {config.describe()} in {dtype}, input {' x '.join(map(str, x.shape))}"
     return Trace(
         title, tuple(rows), tuple(findings), notes=tuple(sorted(note for note in notes if note))
+    )
+
+
+def _near_kink(margin: float, dtype: str) -> str:
+    """What to say of gradients where a value comes that near to its kink; "" if it is clear."""
+    if margin >= 32 * np.finfo(dtype).eps:
+        return ""
+    return (
+        f"a relu or maximum comes within {margin:.0e} of its kink, relative to its tensor: "
+        f"{dtype} rounding may put it on the other side, and gradients differ for that alone"
     )
 
 
@@ -146,6 +158,7 @@ def _trace_mode(
         right, margin = known[key]
         recording = _reshape_recording(recording, right)
         strict = isinstance(models[model], (Mapped, Recording))
+        recording, notes = leave_out_resized(recording, right, target.config)
         _check_stages(model, recording, right, strict)
         rows = _compare_stages(model, mode, target.dtype, recording, right, recordings)
         judge = Judge(
@@ -163,7 +176,7 @@ def _trace_mode(
         )
         findings = list(judge.findings())
         findings = findings or _find_backward(model, mode, recording, right, rows)
-        yield _Outcome(model, rows, findings, margin, judge.has_prefix)
+        yield _Outcome(model, rows, findings, margin, judge.has_prefix, notes)
 
 
 def trace_frameworks(
@@ -239,7 +252,10 @@ def _record_expected(
             raise ArgumentError(
                 f"expected: there is no stage {name!r}; the stages are {', '.join(known)}"
             )
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        numbers = isinstance(array, np.ndarray) and (
+            array.dtype.kind in "fiu" or array.dtype == BFLOAT16
+        )
+        if not numbers:
             raise ArgumentError(
                 f"expected: {name}: expected an array of real numbers, got "
                 f"{getattr(array, 'dtype', type(array))}"
@@ -304,9 +320,10 @@ def _record_models(
     for name, model in sorted(models.items(), key=lambda item: not isinstance(item[1], Mapped)):
         progress(f"{mode}, run {name}")
         if isinstance(model, Recording):
-            recordings |= {name: model} if mode == "eval" else {}
+            recordings |= {name: adopt(model, x, target.config)} if mode == "eval" else {}
         elif isinstance(model, Mapped):
             found = _record_model(model.model, x, target, mode, model.stages)
+            found = adopt(found, x, target.config)
             # It may contain a block only, whose input is another than the model's.
             slopes = {stage: slope for stage, slope in found.slopes.items() if stage != IMAGE}
             recordings[name] = replace(found, slopes=slopes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from tf_impl.bridge.native import BACKEND, device_scope, to_canonical, to_native, to_numpy
 from weights.frameworks import FRAMEWORKS
+from weights.outputs import attempt_gradients, blame_model
 from weights.stages import (
     Recorder,
     Recording,
@@ -43,25 +44,28 @@ def trace(
         path of attributes, indices or, in a functional model, names of layers.
     x: (batch, channels, height, width); the model gets it channels last. cotangent: makes the
         gradient of the output from its canonical shape.
+    training: sets the mode. A layer of a user's own infers as it does when called without one.
     last: the stage that is the model's own output.
-    Raises ValueError for a path that does not exist.
+    Raises ArgumentError for stages that do not exist or give no array, ModelError for a failure.
     """
+    ours = stages is None
     layers = _layers_by_stage(model, stages, last)
     names = {id(layer): name for name, layer in layers.items()}
 
     def run(images: Any, tap: Callable[[int, Any], Any] = lambda number, value: value) -> Recorder:
-        recorder = Recorder(names, last, every=stages is None, tap=tap)
+        recorder = Recorder(names, last, every=ours, tap=tap)
         recorder.know(images)
-        with activate(recorder), watch_calls([keras.layers.Layer]):
-            model(images, training=training)
-        check_recorded(recorder, last, stages)
+        mode = {"training": training} if ours or training else {}
+        with activate(recorder), watch_calls([keras.layers.Layer]), blame_model(model, x, ours):
+            model(images, **mode)
+        check_recorded(recorder, stages)
         return recorder
 
     def slope_of(output: Any) -> Any:
         shape = (output.shape[0], output.shape[-1], *output.shape[1:-1])
         return keras.ops.cast(to_native(model, cotangent(shape)), output.dtype)
 
-    with device_scope(model), _restore_statistics(model):
+    with device_scope(model), _restore_statistics(model), _without_strides_of_one_pixel(model):
         differentiate = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[BACKEND]
         recorder, slopes, first = differentiate(model, run, to_native(model, x), slope_of, last)
         leaves = norm_statistics(FRAMEWORK, layers)
@@ -80,6 +84,7 @@ def trace(
         },
         statistics,
         None if recorder.received is None else to_canonical(recorder.received),
+        tuple(recorder.notes),
     )
 
 
@@ -91,7 +96,12 @@ def _tensorflow(
         tape.watch(images)
         recorder = run(images)
         output = recorder.values[last]
-    first, *slopes = tape.gradient(output, [images, *recorder.values.values()], slope_of(output))
+    sources = [images, *recorder.values.values()]
+    first, *slopes = attempt_gradients(
+        lambda: tape.gradient(output, sources, slope_of(output)),
+        [None] * len(sources),
+        None if recorder.every else recorder.notes,
+    )
     return recorder, slopes, first
 
 
@@ -103,7 +113,11 @@ def _torch(
     recorder = run(images)
     output = recorder.values[last]
     sources = [images, *recorder.values.values()]
-    first, *slopes = torch.autograd.grad(output, sources, slope_of(output), allow_unused=True)
+    first, *slopes = attempt_gradients(
+        lambda: torch.autograd.grad(output, sources, slope_of(output), allow_unused=True),
+        [None] * len(sources),
+        None if recorder.every else recorder.notes,
+    )
     return recorder, slopes, first
 
 
@@ -148,6 +162,33 @@ def _restore_statistics(model: keras.layers.Layer) -> Iterator[None]:
     finally:
         for variable, value in before:
             variable.assign(value)
+
+
+@contextmanager
+def _without_strides_of_one_pixel(model: keras.layers.Layer) -> Iterator[None]:
+    """Within it, 1x1 convolutions with a stride get only the pixels that they read.
+
+    The gradient of such a convolution writes outside of its memory in TensorFlow 2.21 on CPU with
+    oneDNN, and may end the process. Ours need no help.
+    """
+
+    def convolve(layer: Any) -> Callable[[Any, Any], Any]:
+        rows, cols = layer.strides
+        return lambda x, kernel: keras.ops.conv(
+            x[:, ::rows, ::cols], kernel, 1, "valid", layer.data_format
+        )
+
+    with ExitStack() as stack:
+        for layer in model._flatten_layers() if BACKEND == "tensorflow" else ():
+            if (
+                type(layer) is keras.layers.Conv2D
+                and layer.kernel_size == (1, 1)
+                and layer.strides != (1, 1)
+                and layer.data_format == "channels_last"
+            ):
+                layer.convolution_op = convolve(layer)
+                stack.callback(delattr, layer, "convolution_op")
+        yield
 
 
 def _layers_by_stage(model: Any, stages: Mapping[str, str] | None, last: str) -> dict[str, Any]:

@@ -1,0 +1,422 @@
+"""Mistakes in how the operations of a model are connected: added, dropped, moved, exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from resattn.tracing.cause import NORMS, PRODUCTS
+from resattn.tracing.computation import StageSpec
+from resattn.tracing.steps import Program, Steps, TracedStep, insert_after
+from weights.config import Config
+from weights.operations import Operation
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One way in which a model can be another than it should be.
+
+    cause, words: as those of an explanation. change: the steps that are other ones, of a program.
+    join: the step after which the model goes on as it should; "" if unknown. Two edits at one
+    join are evaluated together.
+    """
+
+    cause: str
+    words: str
+    change: Callable[[Program], Steps]
+    join: str = ""
+
+
+@dataclass(frozen=True)
+class BlockParts:
+    """The parts of one residual block: names of steps."""
+
+    prefix: str
+    x: str
+    main: str
+    short: str
+    total: str
+    out: str
+    inner: str  # the input of the attention module
+    gate: tuple[str, ...]  # its steps, the output last
+
+    def path(self, name: str) -> str:
+        return f"{self.prefix}.{name}".strip(".")
+
+    @property
+    def words(self) -> str:
+        return f" in {self.prefix}" if self.prefix else ""
+
+
+def list_blocks(program: Program, config: Config) -> list[BlockParts]:
+    """The blocks of a model, in the order of execution."""
+    found = []
+    for prefix in config.named_blocks():
+        path = f"{prefix}.".lstrip(".")
+        total, inner = f"{path}sum", f"{path}bn2"
+        main, short = program.steps[total].inputs
+        gate = [name for name in program.steps if f"{name}.".startswith(f"{path}attention.")]
+        x = program.steps[f"{path}conv1"].inputs[0]
+        out = prefix or "output"
+        whole = tuple(gate) if main in gate else ()
+        found.append(BlockParts(prefix, x, main, short, total, out, inner, whole))
+    return found
+
+
+UNCHANGED = StageSpec("relu", {}, {"activation": "identity"})
+RELU = StageSpec("relu")
+
+
+def redirect(program: Program, names: tuple[str, ...], old: str, new: str) -> dict[str, TracedStep]:
+    """Steps that read another value."""
+    return {
+        name: replace(
+            program.steps[name],
+            inputs=tuple(new if x == old else x for x in program.steps[name].inputs),
+        )
+        for name in names
+        if old in program.steps[name].inputs
+    }
+
+
+def list_edits(program: Program, config: Config) -> Iterator[Edit]:
+    """All of them, by blocks, the usual ones first."""
+    blocks = list_blocks(program, config)
+    for place in blocks:
+        yield from _move_attention(place)
+        yield from _move_activations(place)
+        yield from _change_shortcut(place)
+    yield from _repeat_everywhere(blocks)
+    for name, step in program.steps.items():
+        if step.operation is not None:
+            yield from _add_after(program, name, step.operation)
+            yield from _drop(name, step)
+            yield from _fold_norm(program, name, step)
+
+
+def _repeat_everywhere(blocks: list[BlockParts]) -> Iterator[Edit]:
+    """The same in all blocks."""
+    if len(blocks) < 2:
+        return
+    ways: dict[tuple[str, str], list[Edit]] = {}
+    for place in blocks:
+        for make in (_move_attention, _move_activations, _change_shortcut):
+            for edit in make(place):
+                words = edit.words.removesuffix(place.words)
+                ways.setdefault((edit.cause, words), []).append(edit)
+    for (cause, words), edits in ways.items():
+        if len(edits) > 1:
+
+            def change(program: Program, edits: list[Edit] = edits) -> Steps:
+                found: dict[str, TracedStep] = {}
+                for edit in edits:
+                    found |= edit.change(program)
+                return found
+
+            yield Edit(cause, f"{words} in all {len(edits)} blocks that can have it", change)
+
+
+# Attention
+
+
+def _move_attention(place: BlockParts) -> Iterator[Edit]:
+    if not place.gate:
+        return
+    main, inner, total, out = place.main, place.inner, place.total, place.out
+    conv, where = place.path("conv2"), place.words
+
+    def drop(program: Program) -> Steps:
+        return {main: TracedStep(UNCHANGED, (inner,))}
+
+    def before_norm(program: Program) -> Steps:
+        steps = redirect(program, place.gate, inner, conv)
+        steps |= redirect(program, (inner,), conv, main)
+        return steps | redirect(program, (total,), main, inner)
+
+    def after_sum(program: Program) -> Steps:
+        steps = redirect(program, place.gate, inner, total)
+        steps |= redirect(program, (total,), main, inner)
+        return steps | redirect(program, (out,), total, main)
+
+    def after_output(program: Program) -> Steps:
+        steps = redirect(program, place.gate, inner, f"{out} before")
+        steps |= redirect(program, (total,), main, inner)
+        last = program.steps[out]
+        return {**steps, f"{out} before": last, out: TracedStep(UNCHANGED, (main,))}
+
+    def around_norm(program: Program) -> Steps:
+        return redirect(program, place.gate[:-1], inner, conv)
+
+    def of_input(program: Program) -> Steps:
+        return redirect(program, place.gate[:-1], inner, place.x)
+
+    def on_shortcut(program: Program) -> Steps:
+        steps = redirect(program, place.gate, inner, place.short)
+        steps |= redirect(program, (total,), main, inner)
+        return (
+            steps
+            | redirect(program, (total,), place.short, main)
+            | {total: replace(program.steps[total], inputs=(inner, main))}
+        )
+
+    yield Edit("dropped attention", f"the attention is missing{where}", drop, main)
+    yield Edit("moved attention", f"the attention comes before bn2{where}", before_norm, total)
+    yield Edit("moved attention", f"the attention comes after the sum{where}", after_sum, out)
+    words = f"the attention comes after the last activation{where}"
+    yield Edit("moved attention", words, after_output, out)
+    words = f"the gate is computed from the output of conv2 instead of bn2{where}"
+    yield Edit("moved attention", words, around_norm, main)
+    words = f"the gate is computed from the block's input{where}"
+    yield Edit("moved attention", words, of_input, main)
+    words = f"the attention is applied to the shortcut instead of the main path{where}"
+    yield Edit("moved attention", words, on_shortcut, total)
+
+
+# Activations
+
+
+def _move_activations(place: BlockParts) -> Iterator[Edit]:
+    inner, main, total, out, where = place.inner, place.main, place.total, place.out, place.words
+    conv, norm, relu = place.path("conv1"), place.path("bn1"), place.path("relu")
+    second, wide = place.path("conv2"), place.path("sum wide")
+
+    def of_main_alone(program: Program) -> Steps:
+        steps = {f"{out} main": TracedStep(program.steps[out].spec, (main,))}
+        steps |= redirect(program, (total,), main, f"{out} main")
+        return {**steps, out: TracedStep(UNCHANGED, (total,))}
+
+    def of_both(program: Program) -> Steps:
+        spec = program.steps[out].spec
+        steps = {
+            f"{out} main": TracedStep(spec, (main,)),
+            f"{out} short": TracedStep(spec, (place.short,)),
+        }
+        steps[total] = replace(program.steps[total], inputs=(f"{out} main", f"{out} short"))
+        return {**steps, out: TracedStep(UNCHANGED, (total,))}
+
+    def before_norm(program: Program) -> Steps:
+        steps = redirect(program, (relu,), norm, conv) | redirect(program, (norm,), conv, relu)
+        return steps | redirect(program, (second,), relu, norm)
+
+    def move_forward(program: Program) -> Steps:
+        """The activation before the attention instead of after the sum."""
+        readers = (*place.gate, total)
+        steps = {wide: TracedStep(program.steps[out].spec, (inner,))}
+        return {
+            **steps,
+            **redirect(program, readers, inner, wide),
+            out: TracedStep(UNCHANGED, (total,)),
+        }
+
+    def pre_activation(program: Program) -> Steps:
+        steps = {norm: replace(program.steps[norm], inputs=(place.x,))}
+        steps |= redirect(program, (conv,), place.x, relu)
+        steps |= {f"{relu} second": TracedStep(program.steps[relu].spec, (inner,))}
+        steps |= redirect(program, (inner,), second, conv)
+        steps |= redirect(program, (second,), relu, f"{relu} second")
+        steps |= redirect(program, (*place.gate, total), inner, second)
+        return {**steps, out: TracedStep(UNCHANGED, (total,))}
+
+    words = f"the last activation is applied to the main path alone, before the sum{where}"
+    yield Edit("moved activation", words, of_main_alone, out)
+    words = f"the last activation is applied to each path, before the sum{where}"
+    yield Edit("moved activation", words, of_both, out)
+    words = f"the activation comes before bn1 instead of after it{where}"
+    yield Edit("moved activation", words, before_norm, second)
+    if place.gate:
+        words = f"the last activation comes before the attention instead of after the sum{where}"
+        yield Edit("moved activation", words, move_forward, out)
+    words = f"norm and activation come before each convolution (pre-activation){where}"
+    yield Edit("pre-activation", words, pre_activation, out)
+
+
+# Shortcuts and strides
+
+
+def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
+    total, out, where = place.total, place.out, place.words
+    first, second = place.path("conv1"), place.path("conv2")
+
+    def skip(program: Program) -> Steps:
+        return {out: TracedStep(UNCHANGED, (place.x,))}
+
+    def from_inside(program: Program) -> Steps:
+        return redirect(program, (total,), place.short, place.path("relu"))
+
+    def second_stride(program: Program) -> Steps:
+        stride = program.steps[first].spec["stride"]
+        found = {}
+        for name, step in ((first, (1, 1)), (second, stride)):
+            spec = program.steps[name].spec.with_settings(stride=step)
+            found[name] = replace(program.steps[name], spec=spec)
+        return found if max(stride) > 1 else {}
+
+    def no_stride(program: Program) -> Steps:
+        found = {}
+        for name in (first, place.path("shortcut.0")):
+            if name in program.steps and max(program.steps[name].spec["stride"]) > 1:
+                spec = program.steps[name].spec.with_settings(stride=(1, 1))
+                found[name] = replace(program.steps[name], spec=spec)
+        return found
+
+    words = f"the stride is at conv2 instead of conv1{where}"
+    yield Edit("stride at another place", words, second_stride, second)
+    yield Edit("missing stride", f"the stride is 1{where}", no_stride)
+    yield Edit("dropped block", f"the block is skipped{where}", skip, out)
+    words = f"the shortcut starts after the first activation{where}"
+    yield Edit("moved shortcut", words, from_inside, total)
+
+
+# One operation more or less
+
+
+def _add_after(program: Program, name: str, operation: Operation) -> Iterator[Edit]:
+    added = {"relu": RELU}
+    readers = program.readers[name]
+    if not readers:
+        added |= {
+            kind: StageSpec("relu", {}, {"activation": kind})
+            for kind in ("softmax", "log softmax", "sigmoid")
+        }
+    following = {program.steps[reader].spec.kind for reader in readers}
+    if operation.kind not in (*PRODUCTS, *NORMS, "product", "sum"):
+        added.pop("relu")
+    for kind, spec in added.items():
+        if following != {kind}:
+            words = f"there is a {kind} after {name}"
+            yield Edit("added activation", words, make_insertion(name, spec), name)
+            if name in program.fixed and readers:
+                yield Edit("added activation", words, _make_detour(name, spec))
+
+
+def make_insertion(name: str, spec: StageSpec) -> Callable[[Program], Steps]:
+    """One more step, whose output is taken for that of the step `name`."""
+    return lambda program: dict(insert_after(name, program.steps[name], spec))
+
+
+def _make_detour(name: str, spec: StageSpec) -> Callable[[Program], Steps]:
+    """One more step between a recorded one and its readers."""
+
+    def change(program: Program) -> Steps:
+        added = f"{name} and {spec['activation'] or spec.kind}"
+        steps = redirect(program, tuple(program.readers[name]), name, added)
+        return {added: TracedStep(spec, (name,)), **steps}
+
+    return change
+
+
+def _fold_norm(program: Program, name: str, step: TracedStep) -> Iterator[Edit]:
+    """The norm in the convolution before it: instead of being applied, or in addition."""
+    conv = step.inputs[0]
+    if step.spec.kind != "batch_norm" or program.steps[conv].spec.kind != "convolution":
+        return
+    fold = make_insertion(conv, step.spec)
+    words = f"{name} is folded into {conv} already"
+    yield Edit("folded norm", f"{words}, and not applied again", _fold_alone(fold, name, conv))
+    yield Edit("folded norm", f"{words}, and applied again", fold)
+
+    def fold_twice(program: Program) -> Steps:
+        source = f"{conv} itself"
+        return {
+            source: program.steps[conv],
+            f"{conv} before": TracedStep(step.spec, (source,)),
+            conv: TracedStep(step.spec, (f"{conv} before",)),
+            name: TracedStep(UNCHANGED, (conv,)),
+        }
+
+    yield Edit("folded norm", f"{name} is folded into {conv} twice", fold_twice)
+    bare = step.spec.with_parameters(running_mean=0 * step.spec.parameters["running_mean"])
+    fold = make_insertion(conv, bare)
+    words = f"{name} is folded into {conv} without its running mean"
+    yield Edit("folded norm", words, _fold_alone(fold, name, conv))
+
+
+def _fold_alone(
+    fold: Callable[[Program], Steps], name: str, conv: str
+) -> Callable[[Program], Steps]:
+    return lambda program: {**fold(program), name: TracedStep(UNCHANGED, (conv,))}
+
+
+def _drop(name: str, step: TracedStep) -> Iterator[Edit]:
+    if step.spec.kind in ("convolution", "max_pool") and not name.endswith("shortcut.0"):
+        words = f"{name} is missing"
+
+        def change(program: Program) -> Steps:
+            return {name: TracedStep(UNCHANGED, program.steps[name].inputs)}
+
+        yield Edit("dropped operation", words, change, name)
+
+
+# Parameters of other places
+
+
+def list_exchanges(program: Program, config: Config, places: list[str]) -> Iterator[Edit]:
+    """Parameters exchanged between two places of equal shape, one of them in `places`."""
+    for first, second in _pair_places(program):
+        if first in places or second in places:
+            words = f"the parameters of {first} and {second} are exchanged"
+            yield Edit("exchanged parameters", words, _make_exchange({first: second}))
+            held = program.steps[first].spec.parameters
+            if "running_var" in held:
+                words = f"the running statistics of {first} and {second} are exchanged"
+                change = _make_exchange({first: second}, ("running_mean", "running_var"))
+                yield Edit("exchanged parameters", words, change)
+            if "bias" in held:
+                words = f"the {_name_main(program, first)} of {first} and {second} are exchanged"
+                change = _make_exchange({first: second}, ("weight",))
+                yield Edit("exchanged parameters", words, change)
+    blocks = config.named_blocks()
+    for one, other in combinations(blocks, 2):
+        if blocks[one] == blocks[other]:
+            pairs = {
+                name: f"{other}{name.removeprefix(one)}"
+                for name, step in program.steps.items()
+                if name.startswith(f"{one}.") and step.spec.parameters
+            }
+            words = f"the parameters of the blocks {one} and {other} are exchanged"
+            yield Edit("exchanged parameters", words, _make_exchange(pairs))
+
+
+def list_copies(program: Program, places: list[str]) -> Iterator[Edit]:
+    """Parameters of another place of equal shape, which itself has its own."""
+    for first, second in _pair_places(program):
+        for name, other in ((first, second), (second, first)):
+            if name in places:
+                words = f"{name} has the parameters of {other}"
+                change = _make_exchange({name: other}, both=False)
+                yield Edit("parameters of another place", words, change, name)
+
+
+def _name_main(program: Program, name: str) -> str:
+    return "kernels" if program.steps[name].spec.kind in ("convolution", "linear") else "scales"
+
+
+def _pair_places(program: Program, most: int = 12) -> Iterator[tuple[str, str]]:
+    """Places of equal kind and shapes; of more than `most` places, only near ones."""
+    alike: dict[object, list[str]] = {}
+    for name, step in program.steps.items():
+        held = step.spec.parameters
+        if held:
+            shapes = tuple(sorted((leaf, array.shape) for leaf, array in held.items()))
+            alike.setdefault((step.spec.kind, shapes), []).append(name)
+    for names in alike.values():
+        for first, second in combinations(range(len(names)), 2):
+            if len(names) <= most or second - first <= 3:
+                yield names[first], names[second]
+
+
+def _make_exchange(
+    pairs: Mapping[str, str], leaves: tuple[str, ...] = (), both: bool = True
+) -> Callable[[Program], Steps]:
+    def change(program: Program) -> Steps:
+        found = {}
+        for first, second in pairs.items():
+            for name, other in ((first, second), (second, first))[: 2 if both else 1]:
+                theirs = program.steps[other].spec.parameters
+                taken = {leaf: theirs[leaf] for leaf in leaves or theirs}
+                spec = program.steps[name].spec.with_parameters(**taken)
+                found[name] = replace(program.steps[name], spec=spec)
+        return found
+
+    return change
