@@ -22,7 +22,7 @@ from resattn.checking.cases import KINDS_AND_OPTIONS, attention_block
 from resattn.checking.crosscheck import EXACT_FORMATS, LIMIT, ORACLE, compare
 from resattn.checking.draws import random_arrays, random_input
 from resattn.checking.problem import Problem, pose
-from resattn.checking.rounding import Exact, Key, list_tensors
+from resattn.checking.rounding import Exact, TensorKey, list_tensors
 from resattn.oracle.evaluation import stages
 from weights import BlockConfig, Difference, read
 from weights.config import PRESETS, Config, preset
@@ -183,7 +183,7 @@ def _judge(problem: Problem, outcome: Quantities, name: str) -> list[Difference]
 
 def _measure_effect(wrong: Exact, problem: Problem) -> float:
     """The greatest effect of a mistake in the oracle, in units of what rounding explains."""
-    expected: dict[Key, np.ndarray] = dict(list_tensors(problem.expected))
+    expected: dict[TensorKey, np.ndarray] = dict(list_tensors(problem.expected))
     greatest = 0.0
     for key, array in list_tensors(wrong.quantities):
         explained = problem.rounding.explained.get(key, 0.0)

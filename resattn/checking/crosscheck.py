@@ -14,7 +14,7 @@ import numpy as np
 from resattn.checking.backends import Backend, Quantities, backends, measure, precise
 from resattn.checking.draws import random_arrays, random_input
 from resattn.checking.problem import Problem, checked_inputs, pose
-from resattn.checking.rounding import MODE_NAMES, MODES, Key, list_tensors
+from resattn.checking.rounding import MODE_NAMES, MODES, TensorKey, list_tensors
 from resattn.checking.tolerances import QUANTITIES
 from resattn.oracle.evaluation import Stage, stages
 from resattn.oracle.stand_in import framework_of_kind
@@ -216,7 +216,7 @@ def compare_all(
     decides: whether these rows decide. If not, an outcome may also be `LIMIT_BY_PEERS` times as far
     from the oracle as the nearest other one; NumPy is the other one of a single outcome.
     """
-    peers: dict[str, dict[Key, float]] = {}
+    peers: dict[str, dict[TensorKey, float]] = {}
     if not decides:
         distances = {name: _distances(problem, outcome) for name, outcome in outcomes.items()}
         if len(distances) == 1:
@@ -237,7 +237,7 @@ def compare_all(
     return rows
 
 
-def _distances(problem: Problem, outcome: Quantities) -> dict[Key, float]:
+def _distances(problem: Problem, outcome: Quantities) -> dict[TensorKey, float]:
     """The root mean square difference from the oracle, absolute."""
     with np.errstate(invalid="ignore", over="ignore"):
         return {
@@ -254,7 +254,7 @@ def compare(
     names: tuple[str, str],
     *,
     sides: int = 1,
-    nearest: Mapping[Key, float] | None = None,
+    nearest: Mapping[TensorKey, float] | None = None,
 ) -> list[Difference]:
     """One row for every tensor of every quantity. Weights must be equal to the last bit.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from resattn.checking.backends import Quantities
 from resattn.checking.draws import random_cotangent, random_input
-from resattn.checking.rounding import FORMATS, Exact, Format, Key, Rounding
+from resattn.checking.rounding import FORMATS, Exact, Format, Rounding, TensorKey
 from weights.config import Config
 from weights.convert import LOW
 from weights.errors import ArgumentError
@@ -61,7 +61,7 @@ class Problem:
         return self.exact.quantities
 
     @property
-    def scales(self) -> Mapping[Key, float]:
+    def scales(self) -> Mapping[TensorKey, float]:
         return self.exact.scales
 
     @cached_property

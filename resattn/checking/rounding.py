@@ -25,7 +25,7 @@ from weights.config import BlockConfig
 from weights.convert import LOW
 from weights.graph import Graph
 
-Key = tuple[str, str]  # quantity and tensor
+TensorKey = tuple[str, str]  # quantity and tensor
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Exact:
     arrays: Mapping[str, Array]
     x: Array
     cotangent: Array
-    stored: tuple[Quantities, Mapping[Key, float]] | None = None
+    stored: tuple[Quantities, Mapping[TensorKey, float]] | None = None
 
     def run(self, mode: str, kinks: Kinks | None = None) -> Pass:
         """A pass, forward and backward."""
@@ -128,7 +128,7 @@ class Exact:
         return {"weights": dict(self.arrays), **list_quantities(self.passes)}
 
     @cached_property
-    def scales(self) -> Mapping[Key, float]:
+    def scales(self) -> Mapping[TensorKey, float]:
         """What relative differences are relative to: the greatest magnitude of the tensor.
 
         Of gradients that cancel, or are exactly zero: the sum of the magnitudes that cancel.
@@ -142,7 +142,7 @@ class Exact:
 
     def measure_rounding(self, dtype: str, seed: int = 0) -> Rounding:
         """What the rounding of a format of `FORMATS` explains."""
-        errors: dict[Key, list[Array]] = {}
+        errors: dict[TensorKey, list[Array]] = {}
         expected = dict(list_tensors(list_quantities(self.passes)))
         undecided = dict.fromkeys(MODES, 0)
         runs = RUNS if isinstance(self.graph.config, BlockConfig) else NETWORK_RUNS
@@ -177,7 +177,7 @@ class Rounding:
     make. undecided: for each mode, how many relus and maxima rounding puts on either side.
     """
 
-    explained: Mapping[Key, float] = field(default_factory=dict)
+    explained: Mapping[TensorKey, float] = field(default_factory=dict)
     undecided: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -193,7 +193,7 @@ def list_quantities(passes: Mapping[str, Pass]) -> Quantities:
     }
 
 
-def list_tensors(quantities: Quantities) -> Iterator[tuple[Key, Array]]:
+def list_tensors(quantities: Quantities) -> Iterator[tuple[TensorKey, Array]]:
     """Every tensor with its quantity and its name."""
     for quantity, tensors in quantities.items():
         for tensor, array in tensors.items():
@@ -215,9 +215,9 @@ def _upper_end(errors: list[Array]) -> float:
     if square == 0:
         return 0.0
     cosines = [
-        float(one @ other) ** 2 / (first * second)
+        float(one @ other / np.sqrt(first) / np.sqrt(second)) ** 2
         for (one, first), (other, second) in combinations(zip(errors, squares, strict=True), 2)
-        if first * second > 0
+        if first > 0 < second
     ]
     alike = max(float(np.mean(cosines)) if cosines else 1.0, 1 / INDEPENDENT)
     freedom = len(errors) / alike

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from resattn.checking.rounding import MODE_NAMES
 from resattn.oracle.node import Array
 from resattn.tracing.explanations import CauseExplanation
 from weights import Difference
-from weights.compare import columns
+from weights.compare import columns, plain_values
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Finding:
             "stage": self.stage,
             "backward": self.backward,
             "agrees_up_to": self.agrees,
-            "difference": _to_plain(self.difference),
+            "difference": plain_values(self.difference),
             "where": self.where,
             "bound": self.bound,
             "explanations": [
@@ -104,7 +104,7 @@ class Trace:
             "ok": self.ok,
             "environment": list(self.environment),
             "notes": list(self.notes),
-            "rows": [_to_plain(row) for row in self.rows],
+            "rows": [plain_values(row) for row in self.rows],
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
@@ -237,16 +237,6 @@ def _order_stages(rows: tuple[Difference, ...], mode: str) -> list[str]:
 
 def _format_cell(row: Difference | None) -> str:
     return "" if row is None else f"{row.relative:.1e}{'' if row.expected == ORACLE else '*'}"
-
-
-def _to_plain(row: Difference) -> dict[str, Any]:
-    """A row as plain values; infinities, which JSON does not have, as strings."""
-    values = {**asdict(row), "ok": row.ok}
-    return values | {
-        name: str(values[name])
-        for name in ("absolute", "relative")
-        if not np.isfinite(values[name])
-    }
 
 
 def locate(actual: Array, right: Array, tolerance: float) -> str:

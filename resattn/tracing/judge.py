@@ -18,11 +18,12 @@ import numpy as np
 from resattn.checking.crosscheck import ORACLE
 from resattn.oracle import evaluation as reference
 from resattn.oracle.evaluation import Evaluation, Stage
+from resattn.oracle.kinks import Kinks
 from resattn.oracle.node import Array
 from resattn.tracing.computation import ALL_BUT_CHANNELS, Inputs, StageSpec, compute
 from resattn.tracing.explanations import CauseExplanation, find_explanations
 from resattn.tracing.findings import Finding, locate
-from resattn.tracing.limits import rounding_limit
+from resattn.tracing.limits import Spread, measure_spread, rounding_limit
 from resattn.tracing.search import Search
 from resattn.tracing.steps import GIVEN, Program, TracedStep
 from weights import Difference, difference
@@ -76,9 +77,19 @@ class Judge:
         return self.mode == "train"
 
     def _limit(self, name: str = "") -> float:
-        """Of a recorded stage: it grows with the number of steps since the recorded ones."""
-        steps = len(self._program.reach(name)) if name else 1
-        return rounding_limit(self.dtype, "eval output", steps)
+        """Of a recorded stage: what rounding explains since the recorded ones before it."""
+        return rounding_limit(self.dtype, "eval output", self._spread[name] if name else 0.0)
+
+    @cached_property
+    def _spread(self) -> Spread:
+        made = self._evaluation
+        right = {name: stage.computed.value for name, stage in made.stages.items()}
+
+        def run(kinks: Kinks) -> dict[str, Array]:
+            moved = self._follow(self.given, {}, kinks=kinks).stages
+            return {name: stage.computed.value for name, stage in moved.items()}
+
+        return measure_spread(right, made.state.kinks.distances, self.dtype, run)
 
     @cached_property
     def _values(self) -> dict[str, Array]:
@@ -100,12 +111,21 @@ class Judge:
         return {id(stage.output): name for name, stage in self._evaluation.stages.items()}
 
     def _follow(
-        self, image: Array, altered: Mapping[str, Callable[[Stage], Array]], skip: str = ""
+        self,
+        image: Array,
+        altered: Mapping[str, Callable[[Stage], Array]],
+        skip: str = "",
+        kinks: Kinks | None = None,
     ) -> Evaluation:
         """A pass of the oracle that takes the recorded values, except that of the stage `skip`."""
         taken = {name: self._take_recorded for name in self._values if name not in (skip, IMAGE)}
         return reference.stages(
-            self.config, self.arrays, image, training=self._training, altered={**taken, **altered}
+            self.config,
+            self.arrays,
+            image,
+            training=self._training,
+            altered={**taken, **altered},
+            kinks=kinks,
         )
 
     def _take_recorded(self, stage: Stage) -> Array:

@@ -1,12 +1,49 @@
-"""How far rounding may move a stage: the one place where the trace takes a tolerance from."""
+"""How far rounding may move a stage: the one place where the trace takes its limits from."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from resattn.checking.crosscheck import LIMIT
+from resattn.checking.rounding import FORMATS
 from resattn.checking.tolerances import tolerance
+from resattn.oracle.kinks import Kinks
+from resattn.oracle.node import Array, disturbed
+
+Spread = Mapping[str, float]  # by stage, relative to its greatest magnitude
+RUNS = 2
 
 
-def rounding_limit(dtype: str, quantity: str, steps: int = 1) -> float:
+def measure_spread(
+    right: Mapping[str, Array],
+    distances: list[Array],
+    dtype: str,
+    run: Callable[[Kinks], Mapping[str, Array]],
+) -> dict[str, float]:
+    """How far the rounding of a format can move each of some arrays.
+
+    right: without rounding errors. distances: from the kinks, in the same pass. run: makes the pass
+    and returns the arrays, with errors.
+    """
+    found: dict[str, float] = {}
+    for number in range(RUNS):
+        kinks = Kinks(distances, np.random.default_rng(5), inverted=number == 1)
+        noise = FORMATS[dtype].noise(np.random.default_rng([6, number]))
+        with disturbed(noise), np.errstate(all="ignore"):
+            moved = run(kinks)
+            for name, array in moved.items():
+                apart = float(np.abs(array - right[name]).max(initial=0))
+                apart /= float(np.abs(right[name]).max(initial=0)) or 1.0
+                found[name] = max(found.get(name, 0.0), apart)
+    return found
+
+
+def rounding_limit(dtype: str, quantity: str, explained: float = 0.0) -> float:
     """The limit for a stage's relative difference from the oracle.
 
-    quantity: of `resattn.checking.tolerances`. steps: how many operations were computed since the
-    last value that both have in common.
+    quantity: of `resattn.checking.tolerances`, for a single stage. explained: what rounding
+    explains, if more was computed since the last values that both have in common.
     """
-    return tolerance(dtype, quantity) * max(1.0, steps / 10)
+    return max(tolerance(dtype, quantity), LIMIT * explained if np.isfinite(explained) else 0.0)

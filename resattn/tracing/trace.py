@@ -15,11 +15,11 @@ from resattn.checking.problem import checked_inputs, draw_problem
 from resattn.checking.rounding import MODES
 from resattn.checking.tolerances import tolerance
 from resattn.oracle import evaluation as reference
-from resattn.oracle.node import backward
+from resattn.tracing.comparison import Right, Target, compare_stages, record_oracle
 from resattn.tracing.findings import Finding, Trace, locate
 from resattn.tracing.judge import Judge, name_axes
 from resattn.tracing.received import adopt, leave_out_resized
-from weights import Difference, difference, export, schema
+from weights import Difference, export, schema
 from weights.checks import at_least, pair_of
 from weights.config import BlockConfig, Config
 from weights.convert import BFLOAT16, check
@@ -27,13 +27,6 @@ from weights.errors import ArgumentError
 from weights.graph import IMAGE, probe_size
 from weights.live import framework_of, owner, part
 from weights.stages import Recording
-
-# For each way, the quantity in the table of tolerances.
-TOLERANCE_QUANTITIES = {
-    "forward": "eval output",
-    "backward": "eval gradient",
-    "statistics": "train statistics",
-}
 
 
 @dataclass(frozen=True)
@@ -50,16 +43,6 @@ class Mapped:
 
     model: Any
     stages: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class _Target:
-    """What the models should be. seed: of the cotangent of the output."""
-
-    config: Config
-    arrays: Mapping[str, np.ndarray]
-    dtype: str
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -106,7 +89,7 @@ def trace(
     dtype = min((array.dtype for array in arrays.values()), key=lambda kind: kind.itemsize).name
     tolerance(dtype, "eval output")  # refuses other dtypes
     x = checked_inputs(inputs, None if _may_hold_blocks(models) else config, dtype)
-    target = _Target(config, arrays, dtype, seed)
+    target = Target(config, arrays, dtype, seed)
     outcomes = [
         outcome for mode in modes for outcome in _trace_mode(models, x, target, mode, progress)
     ]
@@ -141,26 +124,26 @@ def _near_kink(margin: float, dtype: str) -> str:
 def _trace_mode(
     models: Mapping[str, Any],
     x: np.ndarray,
-    target: _Target,
+    target: Target,
     mode: str,
     progress: Callable[[str], None],
 ) -> Iterator[_Outcome]:
     """The outcome of each model in one mode."""
     recordings = _record_models(models, x, target, mode, progress)
-    known: dict[tuple[Any, ...], tuple[Recording, float]] = {}  # most models have the same input
+    known: dict[tuple[Any, ...], Right] = {}  # most models have the same input
     for model, recording in recordings.items():
         given = x if recording.received is None else recording.received
         if not np.isfinite(given).all():
             raise ArgumentError(f"{model}: the input of its first stage is not finite everywhere")
         key = (given.shape, given.tobytes())
         if key not in known:
-            known[key] = _record_oracle(target, given, mode)
-        right, margin = known[key]
+            known[key] = record_oracle(target, given, mode)
+        right, margin = known[key].recording, known[key].margin
         recording = _reshape_recording(recording, right)
         strict = isinstance(models[model], (Mapped, Recording))
         recording, notes = leave_out_resized(recording, right, target.config)
         _check_stages(model, recording, right, strict)
-        rows = _compare_stages(model, mode, target.dtype, recording, right, recordings)
+        rows = compare_stages(model, mode, target.dtype, recording, known[key], recordings)
         judge = Judge(
             model=model,
             mode=mode,
@@ -308,7 +291,7 @@ def _may_hold_blocks(models: Mapping[str, Any]) -> bool:
 def _record_models(
     models: Mapping[str, Any],
     x: np.ndarray,
-    target: _Target,
+    target: Target,
     mode: str,
     progress: Callable[[str], None],
 ) -> dict[str, Recording]:
@@ -334,7 +317,7 @@ def _record_models(
 
 
 def _record_model(
-    live: Any, x: np.ndarray, target: _Target, mode: str, stages: Mapping[str, str] | None
+    live: Any, x: np.ndarray, target: Target, mode: str, stages: Mapping[str, str] | None
 ) -> Recording:
     recording: Recording = part(owner(live), "bridge.recorder").trace(
         live,
@@ -345,17 +328,6 @@ def _record_model(
         stages=stages,
     )
     return recording
-
-
-def _record_oracle(target: _Target, x: np.ndarray, mode: str) -> tuple[Recording, float]:
-    """The oracle's own recording, and how near it came to a kink."""
-    made = reference.stages(target.config, target.arrays, x, training=mode == "train")
-    cotangent = random_cotangent(made.output.shape, target.dtype, target.seed)
-    backward(made.output, cotangent.astype(np.float64))
-    nodes = {name: stage.computed for name, stage in made.stages.items()}
-    slopes = {name: node.slope for name, node in nodes.items() if node.slope is not None}
-    values = {name: node.value for name, node in nodes.items()}
-    return Recording(values, slopes, made.state.statistics), made.state.kinks.margin
 
 
 def _reshape_recording(recording: Recording, right: Recording) -> Recording:
@@ -393,46 +365,6 @@ def _check_stages(model: str, recording: Recording, right: Recording, strict: bo
                 f"{model}: {name}: expected {shape} ({name_axes(shape)}), got {array.shape}: its "
                 "stride, padding or channels differ, or it is not the stage of that name"
             )
-
-
-def _compare_stages(
-    model: str,
-    mode: str,
-    dtype: str,
-    recording: Recording,
-    right: Recording,
-    others: Mapping[str, Recording],
-) -> list[Difference]:
-    """One row for each stage: the difference from the oracle or, if that has no such stage, from
-    the first model that has it.
-    """
-    rows = []
-    for way, kind in (("forward", "values"), ("statistics", "statistics"), ("backward", "slopes")):
-        if way == "statistics" and mode != "train":
-            continue
-        sources = {
-            ORACLE: getattr(right, kind),
-            **{name: getattr(other, kind) for name, other in others.items()},
-        }
-        for stage, array in getattr(recording, kind).items():
-            first = next(
-                name
-                for name, held in sources.items()
-                if stage in held and held[stage].shape == array.shape
-            )
-            if first != model and array.size and (stage, way) != (IMAGE, "forward"):
-                rows.append(
-                    difference(
-                        array,
-                        sources[first][stage],
-                        tolerance=tolerance(dtype, TOLERANCE_QUANTITIES[way]),
-                        quantity=f"{mode} {way}",
-                        tensor=stage,
-                        names=(model, first),
-                        axes=name_axes(array.shape),
-                    )
-                )
-    return rows
 
 
 def _find_backward(
