@@ -102,7 +102,11 @@ def widened() -> Iterator[None]:
     if not _noises:
         yield
         return
-    with disturbed(replace(_noises[-1], unit=_noises[-1].sum_unit)):
+    noise = _noises[-1]
+    float32 = np.finfo(np.float32)
+    greatest = max(noise.greatest, float(float32.max))
+    tiny = min(noise.tiny, float(float32.tiny))
+    with disturbed(replace(noise, unit=noise.sum_unit, greatest=greatest, tiny=tiny)):
         yield
 
 
