@@ -324,11 +324,11 @@ def test_what_a_format_cannot_decide_is_said(torch):
     # rounding errors.
     made = stages(config, arrays, x, training=False).stages
     hidden = made["stages.0.0.attention.fc1"].computed.value
-    arrays["stages.0.0.attention.fc1.bias"] -= np.float32(hidden.max() - 1e-6)
+    arrays["stages.0.0.attention.fc1.bias"] -= np.float32(hidden.max() - 1e-7)
     assert not any(pose(config, arrays, x, dtype="float64").rounding.undecided.values())
     report = crosscheck(config, arrays, frameworks="torch", inputs=x)
     assert report.ok, str(report)
     notes = "\n".join(report.notes)
     assert "float32 cannot decide the side of" in notes
-    assert "float32 cannot determine eval gradient stages.0.0.attention.fc" in notes
+    assert "float32 cannot determine eval gradient" in notes
     assert "float64" not in notes

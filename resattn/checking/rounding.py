@@ -150,8 +150,9 @@ class Exact:
             moved: dict[str, Pass] = {}
             for number, mode in enumerate(MODES):
                 coin = np.random.default_rng([seed, 5, run // 2, number])
-                kinks = Kinks(self.passes[mode].kinks.distances, coin, inverted=run % 2 == 1)
                 noise = FORMATS[dtype].noise(np.random.default_rng([seed, 6, run, number]))
+                distances = self.passes[mode].kinks.distances
+                kinks = Kinks(distances, coin, inverted=run % 2 == 1, unit=noise.unit)
                 with disturbed(noise), np.errstate(all="ignore"):
                     moved[mode] = self.run(mode, kinks)
                 undecided[mode] = max(undecided[mode], kinks.undecided)

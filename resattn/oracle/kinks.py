@@ -23,12 +23,14 @@ class Kinks:
 
     distances: of the exact pass, in the order of execution. coin: None in the exact pass.
     inverted: whether to take the other side of each coin, for a pass that complements another one
-    with the same coin. undecided: how many values were decided by the coin.
+    with the same coin. unit: the relative error of one rounding; no tensor has a smaller error.
+    undecided: how many values were decided by the coin.
     """
 
     distances: list[Array] = field(default_factory=list)
     coin: np.random.Generator | None = None
     inverted: bool = False
+    unit: float = 0.0
     undecided: int = 0
     _next: int = 0
 
@@ -40,7 +42,7 @@ class Kinks:
             return above
         exact = self.distances[self._next]
         self._next += 1
-        near = _near(exact, distance)
+        near = _near(exact, distance, self.unit)
         self.undecided += int(near.sum())
         side = (self.coin.random(exact.shape) < 0.5) != self.inverted
         return np.where(near, side, exact > 0)
@@ -52,7 +54,7 @@ class Kinks:
         return min((float(each.min() / each.max()) for each in found if each.size), default=np.inf)
 
 
-def _near(exact: Array, distance: Array) -> Array:
+def _near(exact: Array, distance: Array, unit: float) -> Array:
     """Where noise, as large as the difference between two passes, can change the side."""
     with np.errstate(invalid="ignore"):
         error = distance - exact
@@ -60,6 +62,7 @@ def _near(exact: Array, distance: Array) -> Array:
         axes = (0, *range(2, exact.ndim))
         by_channel = exact.ndim == 4 and exact.size // exact.shape[1] >= FEWEST
         mean = squares.mean(axis=axes, keepdims=True) if by_channel else squares.mean()
+        mean = np.maximum(mean, unit**2 * np.square(exact).mean())
         # Where there is no error at all, as between zeros of a relu, nothing is undecided.
         near: Array = (np.abs(exact) <= REACH * np.sqrt(mean)) & (error != 0)
     return near

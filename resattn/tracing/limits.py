@@ -29,8 +29,9 @@ def measure_spread(
     """
     found: dict[str, float] = {}
     for number in range(RUNS):
-        kinks = Kinks(distances, np.random.default_rng(5), inverted=number == 1)
         noise = FORMATS[dtype].noise(np.random.default_rng([6, number]))
+        coin = np.random.default_rng(5)
+        kinks = Kinks(distances, coin, inverted=number == 1, unit=noise.unit)
         with disturbed(noise), np.errstate(all="ignore"):
             moved = run(kinks)
             for name, array in moved.items():
