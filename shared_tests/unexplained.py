@@ -34,11 +34,6 @@ UNEXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
     "the norm is explained, but the running variance that it leaves is not": {
         "fast variance": ("alone",),
     },
-    "not a cause yet": {
-        "shortcut takes odd pixels": EVERY_SCOPE,
-        "shortcut of zeros and pixels": EVERY_SCOPE,
-        "image as Caffe": EVERY_SCOPE,
-    },
 }
 
 FALSE: dict[str, dict[str, tuple[str, ...]]] = {}

@@ -50,7 +50,7 @@ CAUSES = (
     Cause("padding on one side", ("convolution",), kernels.vary_sides, paired=False),
     Cause("dilation", ("convolution",), kernels.vary_dilation),
     Cause("smaller kernel", ("convolution",), kernels.crop_kernel, paired=False),
-    Cause("pooled shortcut", ("convolution",), kernels.pool_before, paired=False),
+    Cause("pixels of a strided kernel", ("convolution",), kernels.pool_before, paired=False),
     Cause("pooling", ("max_pool",), terms.vary_pooling),
     Cause("global pooling", ("average", "maximum"), terms.vary_reduction),
     Cause("stored variance", ("batch_norm",), norms.vary_stored_variance),

@@ -68,6 +68,9 @@ def _convolve(spec: StageSpec, x: Array) -> Array:
         pooling = "present" if spec["pool_before"] == "average" else None
         window = {"kernel": stride, "stride": stride, "padding": (0, 0), "ceil": True}
         x, stride = _pool(StageSpec("max_pool", {}, {**window, "pooling": pooling}), x), (1, 1)
+    if spec["first_pixel"]:
+        top, left = spec["first_pixel"]
+        x = x[:, :, top:, left:]
     margins = find_margins(spec, x.shape, weight.shape[2:])
     if any(size for pair in margins for size in pair):
         x = np.pad(x, ((0, 0), (0, 0), *margins), mode=spec["padding_mode"] or "constant")
@@ -264,6 +267,14 @@ REDUCE: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
 }
 
 
+def _pad_channels(spec: StageSpec, x: Array) -> Array:
+    """Every stride-th pixel, and zeros for the channels that x does not have."""
+    step, leap = spec["stride"]
+    missing = spec["channels"] - x.shape[1]
+    front = missing // 2 if spec["centred"] else 0
+    return np.pad(x[:, :, ::step, ::leap], ((0, 0), (front, missing - front), (0, 0), (0, 0)))
+
+
 # The image
 
 
@@ -296,6 +307,7 @@ FORMULAS: dict[str, Callable[..., Array]] = {
     "max_pool": _pool,
     "average": _reduce,
     "maximum": _reduce,
+    "padded channels": _pad_channels,
     "running mean": _move_mean,
     "running variance": _move_variance,
 }

@@ -53,11 +53,15 @@ PREPARATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "scaled to [-1, 1]": ((0.5,), (0.5,)),
     "normalised for ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "normalised for CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "left in [0, 255] minus the mean of ImageNet, as in Caffe": (
-        (0.485, 0.456, 0.406),
+    "left in [0, 255] minus (123.68, 116.779, 103.939), as in Caffe": (
+        (123.68 / 255, 116.779 / 255, 103.939 / 255),
         (1 / 255,),
     ),
     "divided by 255 twice": ((0.0,), (255.0,)),
+    "normalised for ImageNet twice": (  # (x - m) / s, then minus m and divided by s
+        (0.485 * 1.229, 0.456 * 1.224, 0.406 * 1.225),
+        (0.229**2, 0.224**2, 0.225**2),
+    ),
     "normalised for ImageNet without dividing by 255": (
         (0.485 / 255, 0.456 / 255, 0.406 / 255),
         (0.229 / 255, 0.224 / 255, 0.225 / 255),

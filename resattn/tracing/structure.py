@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 
 from resattn.tracing.cause import NORMS, PRODUCTS
@@ -87,7 +88,7 @@ def list_edits(program: Program, config: Config) -> Iterator[Edit]:
         yield from _move_attention(place)
         yield from _move_activations(place)
         yield from _change_shortcut(place)
-    yield from _repeat_everywhere(blocks)
+    yield from _repeat_everywhere(program, blocks)
     for name, step in program.steps.items():
         if step.operation is not None:
             yield from _add_after(program, name, step.operation)
@@ -95,14 +96,14 @@ def list_edits(program: Program, config: Config) -> Iterator[Edit]:
             yield from _fold_norm(program, name, step)
 
 
-def _repeat_everywhere(blocks: list[BlockParts]) -> Iterator[Edit]:
-    """The same in all blocks."""
+def _repeat_everywhere(program: Program, blocks: list[BlockParts]) -> Iterator[Edit]:
+    """The same in all blocks that it changes."""
     if len(blocks) < 2:
         return
     ways: dict[tuple[str, str], list[Edit]] = {}
     for place in blocks:
         for make in (_move_attention, _move_activations, _change_shortcut):
-            for edit in make(place):
+            for edit in (edit for edit in make(place) if edit.change(program)):
                 words = edit.words.removesuffix(place.words)
                 ways.setdefault((edit.cause, words), []).append(edit)
     for (cause, words), edits in ways.items():
@@ -260,6 +261,20 @@ def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
                 found[name] = replace(program.steps[name], spec=spec)
         return found
 
+    def pad_channels(program: Program, centred: bool) -> Steps:
+        """The shortcut A of He et al. 2015, section 3.3."""
+        if place.path("shortcut.0") not in program.steps:
+            return {}
+        channels = len(program.steps[second].spec.parameters["weight"])
+        settings = {"stride": program.steps[first].spec["stride"], "channels": channels}
+        spec = StageSpec("padded channels", {}, {**settings, "centred": centred})
+        name = f"{total} shortcut"
+        steps = {name: TracedStep(spec, (place.x,))}
+        return steps | redirect(program, (total,), place.short, name)
+
+    for centred, ends in ((False, "after"), (True, "before and after")):
+        words = f"the shortcut is every second pixel with zeros {ends} its channels{where}"
+        yield Edit("another shortcut", words, partial(pad_channels, centred=centred), total)
     words = f"the stride is at conv2 instead of conv1{where}"
     yield Edit("stride at another place", words, second_stride, second)
     yield Edit("missing stride", f"the stride is 1{where}", no_stride)
