@@ -8,8 +8,6 @@ list should be empty.
 """
 
 EVERY_SCOPE = ("alone", "inside", "among", "output", "far")
-RECORDED = ("alone", "inside", "among")
-ONLY_OUTPUT = ("output", "far")
 IN_NETWORKS = ("inside", "among", "far")
 
 UNEXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
@@ -23,10 +21,9 @@ UNEXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
         "dropout left on": ("far",),
         "dropout left on inside": ("output", "far"),
     },
-    "numbers that are solved for are sought at recorded stages only": {
-        "image standardised twice": ONLY_OUTPUT,
-        "image scaled and shifted": ONLY_OUTPUT,
-        "image channels with deviations apart": ONLY_OUTPUT,
+    "too few outputs for that many numbers": {
+        "image scaled and shifted": ("far",),
+        "image channels with deviations apart": ("far",),
     },
     "the sizes of what it gives are swapped, too": {
         "height and width swapped, not square": ("inside", "output"),

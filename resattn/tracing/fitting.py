@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from resattn.oracle.node import Array
-from resattn.tracing.cause import NORMS
+from resattn.tracing.cause import NORMS, shorten_list
 from resattn.tracing.computation import StageSpec, compute
 from resattn.tracing.places import Sets
 from resattn.tracing.steps import ImpossibleChange, Program, Steps, TracedStep
+from weights.graph import IMAGE
 
 Fit = tuple[str, str, str, list[str], Callable[[Program], Steps]]  # label, cause, words, places
 
@@ -95,6 +96,62 @@ def fit_numbers(
             rounded = float(f"{solved:.{digits}g}")
             words = each.describe(small.steps[able[0]].spec, rounded)
             yield label, each.cause, words, able, _make_number_change(each, able, rounded)
+
+
+def fit_image(program: Program, target: str, actual: Array) -> list[Fit]:
+    """A scale and an offset for each channel of the image, by the method of Levenberg and Marquardt
+    on the target; none if it has too few values. program: in float64.
+    """
+    spec = program.steps[IMAGE].spec
+    channels = spec["channels"]
+    if actual.size < 2 * channels:
+        return []
+
+    def change_to(numbers: Array) -> Callable[[Program], Steps]:
+        scale, offset = np.split(numbers, 2)
+        changed = spec.with_settings(scale=scale, offset=offset)
+        return lambda program: {IMAGE: replace(program.steps[IMAGE], spec=changed)}
+
+    def evaluate(numbers: Array) -> Array:
+        return program.evaluate(change_to(numbers)(program), target).ravel()
+
+    start = np.concatenate([np.ones(channels), np.zeros(channels)])
+    solved = minimise(lambda numbers: evaluate(numbers) - actual.ravel(), start)
+    found: list[Fit] = []
+    for digits in (2, 3, 5, 7):
+        rounded = np.array([float(f"{number:.{digits}g}") for number in solved])
+        scale, offset = np.split(rounded, 2)
+        words = (
+            f"the image is scaled by {shorten_list(map(float, scale))} and shifted by "
+            f"{shorten_list(map(float, offset))}"
+        )
+        found.append(("", "normalisation of the image", words, [IMAGE], change_to(rounded)))
+    return found
+
+
+def minimise(residual: Callable[[Array], Array], start: Array, rounds: int = 40) -> Array:
+    """The numbers at which the sum of the squares of the residuals is least (Marquardt 1963)."""
+    at, damping, step = start, 1e-2, 1e-6
+    off = residual(at)
+    for _ in range(rounds):
+        slopes = np.stack(
+            [(residual(at + step * axis) - off) / step for axis in np.eye(len(at))], axis=1
+        )
+        normal = slopes.T @ slopes
+        scale = np.diag(np.diag(normal) + 1e-12)
+        for _ in range(8):
+            moved = at - np.linalg.solve(normal + damping * scale, slopes.T @ off)
+            there = residual(moved)
+            if there @ there < off @ off:
+                break
+            damping *= 4
+        else:
+            return at
+        gained = off @ off - there @ there
+        at, off, damping = moved, there, damping / 9
+        if gained <= 1e-12 * (off @ off) or off @ off < 1e-24:
+            break
+    return at
 
 
 def _make_number_change(

@@ -27,7 +27,7 @@ from resattn.tracing.explanations import (
     measure_distance,
     measure_misfit,
 )
-from resattn.tracing.fitting import fit_numbers
+from resattn.tracing.fitting import fit_image, fit_numbers
 from resattn.tracing.places import Sets, list_sets, name_places
 from resattn.tracing.solved import solve_target
 from resattn.tracing.steps import ImpossibleChange, Program, Site, Steps, TracedStep
@@ -370,11 +370,14 @@ class Search:
         self.progress("solve for numbers")
         exact = self.program.narrow("float64", self._image)
         sets = [each for tier in self._tiers for each in tier]
+        fits = [*fit_numbers(self._small, exact, sets, self.target, self._small_actual)]
+        if IMAGE in self._region:
+            fits += fit_image(exact, self.target, self._small_actual) or fit_image(
+                self.program, self.target, self.actual
+            )
         return self._verify(
             (0.0, cause, words + name_places(label, places), change)
-            for label, cause, words, places, change in fit_numbers(
-                self._small, exact, sets, self.target, self._small_actual
-            )
+            for label, cause, words, places, change in fits
         )
 
     # Exact checks
