@@ -347,9 +347,10 @@ def explain_rounding(problem: Problem) -> list[str]:
     notes, dtype = [], problem.dtype
     for mode, count in problem.rounding.undecided.items():
         if count:
+            values = "value" if count == 1 else "values"
             notes.append(
-                f"{dtype} cannot decide the side of {count:,} relus and maxima in "
-                f"{MODE_NAMES[mode]}: they are that near to their kinks. Gradients may jump there"
+                f"{dtype} cannot decide the side of {count:,} {values} at the kink of a relu or "
+                f"maximum in {MODE_NAMES[mode]}; gradients may jump there"
             )
     lost, overflown = [], []
     for (quantity, tensor), explained in problem.rounding.explained.items():

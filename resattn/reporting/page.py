@@ -121,7 +121,10 @@ class Page:
         if not self._rows():
             parts.append('<p class="lead">Nothing was compared.</p>')
         parts += [
-            f"<p>{escape(note)}</p>" for report in self.reports.values() for note in report.notes
+            f"<p>{escape(note)}</p>"
+            for report in self.reports.values()
+            if not report.ok
+            for note in report.notes
         ]
         return "".join([*parts, "</section>"])
 
