@@ -58,13 +58,15 @@ class Case:
 class Tally:
     """What the cases showed, by family and format.
 
-    low: planted mistakes whose effect is below `MUST_BE_FOUND`. times: of the right models.
+    low, below: planted mistakes whose effect is below `MUST_BE_FOUND`, and a line for each. times:
+    of the right models.
     """
 
     models: Counter[tuple[str, str]] = field(default_factory=Counter)
     alarms: list[str] = field(default_factory=list)
     planted: Counter[tuple[str, str]] = field(default_factory=Counter)
     low: Counter[tuple[str, str]] = field(default_factory=Counter)
+    below: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
@@ -169,6 +171,7 @@ def check_case(case: Case, frameworks: tuple[str, ...], tally: Tally) -> None:
             tally.alarms += [f"{case.name}: {row}" for row in right if not row.ok]
             if effect < MUST_BE_FOUND:
                 tally.low[key] += 1
+                tally.below.append(f"{case.name}, {dtype}: {words}, {effect:.2g} times")
                 continue
             tally.planted[key] += 1
             if all(row.ok for row in other):
@@ -222,15 +225,18 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000, help="number of models")
     parser.add_argument("--start", type=int, default=0, help="number of the first")
     parser.add_argument("--frameworks", default="torch", help="as in torch,jax")
+    parser.add_argument("--below", action="store_true", help="list mistakes too small to be found")
     given = parser.parse_args()
     tally = Tally()
     for number in range(given.start, given.start + given.count):
-        before = len(tally.alarms), len(tally.missed)
+        before = len(tally.alarms), len(tally.missed), len(tally.below)
         check_case(draw_case(number), tuple(given.frameworks.split(",")), tally)
         for line in tally.alarms[before[0] :]:
             print(f"FALSE ALARM {line}", flush=True)
         for line in tally.missed[before[1] :]:
             print(f"MISSED {line}", flush=True)
+        for line in tally.below[before[2] :] if given.below else ():
+            print(f"BELOW {line}", flush=True)
         if number % 50 == 49:
             print("\n".join([f"up to {number}", *list_results(tally)]), flush=True)
     print("\n".join(list_results(tally)))
