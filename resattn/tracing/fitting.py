@@ -129,8 +129,11 @@ def fit_image(program: Program, target: str, actual: Array) -> list[Fit]:
     return found
 
 
-def minimise(residual: Callable[[Array], Array], start: Array, rounds: int = 40) -> Array:
-    """The numbers at which the sum of the squares of the residuals is least (Marquardt 1963)."""
+def minimise(residual: Callable[[Array], Array], start: Array, rounds: int = 15) -> Array:
+    """The numbers at which the sum of the squares of the residuals is least (Marquardt 1963).
+
+    It ends where a round gains little: at the least, or where it leads nowhere.
+    """
     at, damping, step = start, 1e-2, 1e-6
     off = residual(at)
     for _ in range(rounds):
@@ -149,7 +152,7 @@ def minimise(residual: Callable[[Array], Array], start: Array, rounds: int = 40)
             return at
         gained = off @ off - there @ there
         at, off, damping = moved, there, damping / 9
-        if gained <= 1e-12 * (off @ off) or off @ off < 1e-24:
+        if gained <= 1e-2 * (off @ off) or off @ off < 1e-24:
             break
     return at
 
