@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -68,10 +68,6 @@ class Problem:
     def rounding(self) -> Rounding:
         """What the rounding of the format explains."""
         return self.exact.measure_rounding(self.dtype, self.seed)
-
-    def widened(self) -> Problem:
-        """The same numbers, to be computed in float64."""
-        return replace(self, dtype="float64")
 
 
 def graph_for(config: Config | Graph, x: np.ndarray) -> Graph:
