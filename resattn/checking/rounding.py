@@ -8,7 +8,7 @@ network, for this input and tensor by tensor. No tolerance is chosen for it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -178,8 +178,8 @@ class Rounding:
     make. undecided: for each mode, how many relus and maxima rounding puts on either side.
     """
 
-    explained: Mapping[TensorKey, float] = field(default_factory=dict)
-    undecided: Mapping[str, int] = field(default_factory=dict)
+    explained: Mapping[TensorKey, float]
+    undecided: Mapping[str, int]
 
 
 def list_quantities(passes: Mapping[str, Pass]) -> Quantities:
@@ -218,7 +218,7 @@ def _upper_end(errors: list[Array]) -> float:
     cosines = [
         float(one @ other / np.sqrt(first) / np.sqrt(second)) ** 2
         for (one, first), (other, second) in combinations(zip(errors, squares, strict=True), 2)
-        if first > 0 < second
+        if min(first, second) > 0
     ]
     alike = max(float(np.mean(cosines)) if cosines else 1.0, 1 / INDEPENDENT)
     freedom = len(errors) / alike

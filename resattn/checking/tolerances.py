@@ -1,4 +1,6 @@
-"""How far a framework may be from the oracle, and from another framework: the one table.
+"""Fixed tolerances, for the tests of single blocks, single stages of a trace and the demo.
+
+The cross-check has none: see `resattn.checking.rounding`.
 
 Relative to the greatest magnitude of the oracle's tensor. Why these: a float64 convolution and its
 batch norm end within a few hundred units in the last place (1e-16 each), a float32 one within a few
