@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from resattn.checking.backends import Quantities, backends, measure, precise
+from resattn.checking.backends import Quantities, backends
 from resattn.checking.cases import KINDS_AND_OPTIONS, attention_block
 from resattn.checking.crosscheck import EXACT_FORMATS, LIMIT, ORACLE, compare
 from resattn.checking.draws import random_arrays, random_input
@@ -160,12 +160,7 @@ def check_case(case: Case, frameworks: tuple[str, ...], tally: Tally) -> None:
         effect = _measure_effect(effect_of, posed)
         for backend in backends(frameworks, ("cpu",)):
             tally.models[key] += 1
-            outcomes = []
-            for arrays in (case.arrays, wrong):
-                held = {name: array.astype(dtype) for name, array in arrays.items()}
-                with precise((backend.framework,), dtype):
-                    live = backend.build_live(case.config, held)
-                    outcomes.append(measure(live, posed.x, posed.cotangent))
+            outcomes = [posed.measure(backend, arrays) for arrays in (case.arrays, wrong)]
             right, other = (_judge(posed, outcome, backend.name) for outcome in outcomes)
             tally.times += [row.times for row in right]
             tally.alarms += [f"{case.name}: {row}" for row in right if not row.ok]

@@ -137,9 +137,7 @@ def _computes_in(backend: Backend, dtype: str) -> bool:
 
 def _measure(backend: Backend, problem: Problem, tell: Callable[[str], None]) -> Quantities:
     tell(f"{backend.name}, {problem.dtype}")
-    with precise((backend.framework,), problem.dtype):
-        live = backend.build_live(problem.config, problem.arrays)
-        return measure(live, problem.x, problem.cotangent)
+    return problem.measure(backend)
 
 
 def distribute(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from resattn.checking.backends import Backend, backends, measure, precise
+from resattn.checking.backends import Backend, backends
 from resattn.checking.crosscheck import (
     LIMIT,
     ORACLE,
@@ -90,12 +90,7 @@ def precision(
 
 def measure_format(backend: Backend, problem: Problem) -> list[Difference]:
     """The rows of a framework against the oracle, in the format of the problem."""
-    form = problem.format
-    with precise((backend.framework,), form.sums):
-        compute = form.name if form.mixed else None
-        live = backend.build_live(problem.config, problem.arrays, compute)
-        outcome = measure(live, problem.x, problem.cotangent)
-    rows = compare(problem, outcome, problem.expected, (backend.name, ORACLE))
+    rows = compare(problem, problem.measure(backend), problem.expected, (backend.name, ORACLE))
     return [row for row in rows if row.quantity != "weights"]
 
 

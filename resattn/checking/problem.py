@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from resattn.checking.backends import Quantities
+from resattn.checking.backends import Backend, Quantities, measure, precise
 from resattn.checking.draws import random_cotangent, random_input
 from resattn.checking.rounding import FORMATS, Exact, Format, Rounding, TensorKey
 from weights.config import Config
@@ -63,6 +63,16 @@ class Problem:
     @property
     def scales(self) -> Mapping[TensorKey, float]:
         return self.exact.scales
+
+    def measure(
+        self, backend: Backend, arrays: Mapping[str, np.ndarray] | None = None
+    ) -> Quantities:
+        """What a framework computes, in the format. arrays: other weights than those given."""
+        form = self.format
+        held = self.arrays if arrays is None else form.hold(self.graph, arrays)
+        with precise((backend.framework,), form.sums):
+            live = backend.build_live(self.config, held, form.name if form.mixed else None)
+            return measure(live, self.x, self.cotangent)
 
     @cached_property
     def rounding(self) -> Rounding:
