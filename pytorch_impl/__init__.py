@@ -21,8 +21,10 @@ from pytorch_impl.attention import (
     Triplet,
 )
 from pytorch_impl.block import ResidualBlockWithAttention
+from pytorch_impl.bottleneck import ResidualBottleneckWithAttention
 from pytorch_impl.network import ResidualAttentionNetwork
-from pytorch_impl.normalization import BatchNorm, LayerNorm
+from pytorch_impl.normalization import BatchNorm, GroupNorm, LayerNorm
+from pytorch_impl.variant import ResidualBlockVariant, build_block
 
 __all__ = [
     "ATTENTION",
@@ -36,13 +38,17 @@ __all__ = [
     "EfficientChannel",
     "GatherExcite",
     "GlobalContext",
+    "GroupNorm",
     "Identity",
     "LayerNorm",
     "MultiHeadSelfAttention",
     "NonLocal",
     "ResidualAttentionNetwork",
+    "ResidualBlockVariant",
     "ResidualBlockWithAttention",
+    "ResidualBottleneckWithAttention",
     "SimAM",
     "SqueezeExcite",
     "Triplet",
+    "build_block",
 ]

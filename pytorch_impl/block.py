@@ -78,8 +78,11 @@ class ResidualBlockWithAttention(nn.Module):
 
     @classmethod
     def from_config(cls, config: BlockConfig, **options: Any) -> ResidualBlockWithAttention:
-        """The block of a config. options: dtype and device."""
-        return cls(**vars(config), **options)
+        """The block of a config. options: dtype and device.
+
+        Raises ValueError for options of published networks, see `build_block`.
+        """
+        return cls(**config.plain, **options)
 
     def forward(self, x: Maps) -> NewMaps:
         check_images(x, self.in_channels)

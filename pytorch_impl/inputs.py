@@ -6,8 +6,8 @@ import torch
 from torch import fx
 
 from pytorch_impl import axes
-from pytorch_impl.shapes import Maps
-from weights.checks import check_input, check_map, check_statistics
+from pytorch_impl.shapes import Maps, NewMaps
+from weights.checks import check_input, check_map, check_statistics, check_sum
 
 # torch.jit.script and torch.fx.symbolic_trace know no sizes, so what they make checks none. The
 # first does not read the body of `if not torch.jit.is_scripting()`, but it reads a whole condition.
@@ -30,6 +30,13 @@ def check_maps(
     if not torch.jit.is_scripting():  # noqa: SIM102
         if not isinstance(x, fx.Proxy):
             check_map(kind, x.shape[axes.ROWS], x.shape[axes.COLS], size=size, least=least)
+
+
+def check_paths(main: NewMaps, shortcut: NewMaps) -> None:
+    """Raises ValueError where main path and shortcut of a block end at different sizes."""
+    if not torch.jit.is_scripting():  # noqa: SIM102
+        if not isinstance(main, fx.Proxy):
+            check_sum(main.shape[axes.ROWS :], shortcut.shape[axes.ROWS :])
 
 
 def check_batch(x: Maps) -> None:

@@ -68,6 +68,7 @@ class Conv2d(nn.Conv2d):
         stride + 1, ...).
     kernel_size, stride, padding: (height, width). dilation: the distance between the kernel's
         values, (height, width). The kernel above is then dilation (kernel_size - 1) + 1.
+    groups: of channels that it keeps apart.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Conv2d(nn.Conv2d):
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
         dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
         *,
         bias: bool = True,
         dtype: torch.dtype | None = None,
@@ -90,6 +92,7 @@ class Conv2d(nn.Conv2d):
             stride,
             padding,
             dilation,
+            groups,
             bias=bias,
             dtype=dtype,
             device=device,
@@ -214,21 +217,6 @@ class Bottleneck(nn.Module):
 
 
 @stage
-def max_pool(x: Maps) -> ResizedMaps:
-    """3x3 maximum with stride 2 and padding 1 of -inf on all four sides.
-
-    He et al. 2015, table 1, with PyTorch's padding.
-    """
-    return functional.max_pool2d(x, kernel_size=3, stride=2, padding=1)
-
-
-@stage
-def max_pool_2x2(x: Maps) -> ResizedMaps:
-    """2x2 maximum with stride 2. An odd last row or column is dropped."""
-    return functional.max_pool2d(x, kernel_size=2, stride=2)
-
-
-@stage
 def average(x: AnyValues, over: list[int]) -> AnyValues:
     """The mean over some axes, which keep size 1."""
     return x.mean(dim=over, keepdim=True)
@@ -290,15 +278,6 @@ def count_positions(x: Maps) -> int:
 def global_average(x: Maps) -> ChannelValues:
     """The mean over all positions."""
     return average(x, [axes.ROWS, axes.COLS])
-
-
-@stage
-def average_around(x: Maps, extent: int) -> ResizedMaps:
-    """At every extent-th pixel, the mean of the pixels less than `extent` rows and columns away.
-
-    Only pixels inside the image count.
-    """
-    return functional.avg_pool2d(x, 2 * extent - 1, extent, extent - 1, count_include_pad=False)
 
 
 @stage

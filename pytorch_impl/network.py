@@ -7,43 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytorch_impl.block import ResidualBlockWithAttention
 from pytorch_impl.inputs import check_images
-from pytorch_impl.layers import Conv2d, Linear, global_average, max_pool, relu
-from pytorch_impl.normalization import BatchNorm
-from pytorch_impl.shapes import Logits, Maps, NewMaps
+from pytorch_impl.layers import Linear, global_average
+from pytorch_impl.shapes import Logits, Maps
+from pytorch_impl.stem import Stem
+from pytorch_impl.variant import build_block
 from weights.config import NetworkConfig
-
-
-class Stem(nn.Module):
-    """The layers before the blocks: convolution, batch norm, relu and an optional 3x3 max pooling.
-
-    x: (batch, in_channels, height, width) -> (batch, stem_channels, ...), sizes divided by the
-        strides and rounded up.
-    """
-
-    def __init__(self, config: NetworkConfig, **options: Any):
-        super().__init__()
-        sizes: Any = config  # complete, and all sizes are pairs
-        kernel, channels = sizes.stem_kernel_size, sizes.stem_channels
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        self.conv = Conv2d(
-            config.in_channels,
-            channels,
-            kernel,
-            sizes.stem_stride,
-            padding,
-            bias=config.conv_bias,
-            **options,
-        )
-        self.bn = BatchNorm(channels, config.bn_eps, config.bn_decay, **options)
-        self.pools = config.stem_pool
-
-    def forward(self, x: Maps) -> NewMaps:
-        y = self.conv(x)
-        y = self.bn(y)
-        y = relu(y)
-        return max_pool(y) if self.pools else y
 
 
 class ResidualAttentionNetwork(nn.Module):
@@ -70,13 +39,16 @@ class ResidualAttentionNetwork(nn.Module):
         self.stem = Stem(config, **options)
         self.stages = nn.Sequential(
             *(
-                nn.Sequential(
-                    *(ResidualBlockWithAttention.from_config(block, **options) for block in blocks)
-                )
+                nn.Sequential(*(build_block(block, **options) for block in blocks))
                 for blocks in config.stages()
             )
         )
-        self.classifier = Linear(config.widths[-1], config.classes, **options)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.classifier: nn.Module = (
+            Linear(config.widths[-1], config.classes, **options)
+            if config.classes
+            else nn.Identity()
+        )
 
     @classmethod
     def from_config(cls, config: NetworkConfig, **options: Any) -> ResidualAttentionNetwork:
@@ -88,4 +60,16 @@ class ResidualAttentionNetwork(nn.Module):
         y = self.stem(x)
         y = self.stages(y)
         y = global_average(y).flatten(1)
+        y = self.dropout(y)
         return self.classifier(y)
+
+    def features(self, x: Maps) -> list[Maps]:
+        """The outputs of the stem and of every stage, for detectors and segmenters.
+
+        x: (batch, in_channels, height, width) -> maps of (batch, channels, rows, cols).
+        """
+        check_images(x, self.in_channels)
+        found = [self.stem(x)]
+        for stage in self.stages:
+            found.append(stage(found[-1]))
+        return found

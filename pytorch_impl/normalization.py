@@ -1,9 +1,9 @@
-"""Batch norm and layer norm with the semantics that the three implementations share."""
+"""Norms with the semantics that the three implementations share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from pytorch_impl import axes
 from pytorch_impl.inputs import check_batch
-from pytorch_impl.layers import swap_axes, widen
+from pytorch_impl.layers import cast_like, swap_axes, widen
 from pytorch_impl.shapes import Maps
+from weights.config import Config
 from weights.stages import stage
 
 
@@ -79,6 +80,54 @@ class BatchNorm(nn.BatchNorm2d):
             if new.itemsize < torch.float32.itemsize:
                 setattr(self, name, statistic.to(new.device, torch.float32))
         return self
+
+
+@stage
+class GroupNorm(nn.GroupNorm):
+    """Group normalization over the positions and channels of each group (Wu & He 2018, equations 1,
+    2 and 7).
+
+    x: (batch, channels, height, width) -> the same shape and dtype: (x - mean) /
+        sqrt(variance + eps) * weight + bias, with the mean and the biased variance of the group.
+        Computed in float32 at least.
+    initial_scale: the initial value of the weight.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int = 32,
+        eps: float = 1e-5,
+        initial_scale: float = 1,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        self.initial_scale = initial_scale  # before the constructor calls reset_parameters
+        super().__init__(groups, channels, eps=eps, dtype=dtype, device=device)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.constant_(self.weight, self.initial_scale)
+
+    def forward(self, x: Maps) -> Maps:
+        wide, weight, bias = widen(x), widen(self.weight), widen(self.bias)
+        return cast_like(functional.group_norm(wide, self.num_groups, weight, bias, self.eps), x)
+
+
+def make_norm(
+    config: Config,
+    channels: int,
+    initial_scale: float = 1,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> nn.Module:
+    """The norm that a config asks for."""
+    options: dict[str, Any] = {"dtype": dtype, "device": device}
+    if config.norm == "group":
+        return GroupNorm(channels, config.norm_groups, config.bn_eps, initial_scale, **options)
+    return BatchNorm(channels, config.bn_eps, config.bn_decay, initial_scale, **options)
 
 
 @stage

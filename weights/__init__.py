@@ -6,12 +6,13 @@ Imports NumPy, ml_dtypes (NumPy's bfloat16) and safetensors, never a framework.
 
 from weights.attention import register_attention
 from weights.compare import Difference, Report, difference
-from weights.config import BlockConfig, NetworkConfig, preset
+from weights.config import BlockConfig, BottleneckConfig, NetworkConfig
 from weights.errors import MissingFramework, ResattnError, WeightsError
 from weights.files.formats import read, save, write
 from weights.files.training import TrainingState, read_training, write_training
 from weights.frameworks import register_role
 from weights.live import export, load, port
+from weights.presets import preset
 from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe, Step
 from weights.schema import schema
 
@@ -20,6 +21,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "BlockConfig",
+    "BottleneckConfig",
     "Constant",
     "Cosine",
     "Difference",

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 from weights.errors import ArgumentError
 
 Pair = tuple[int, int]
+SAME = "same"  # the padding of TensorFlow and JAX that depends on the size of the image
 
 
 def is_integer(value: object) -> TypeGuard[int]:
@@ -128,6 +129,21 @@ def check_input(shape: Sequence[int | None], axes: str, channels: int) -> None:
     if len(shape) != len(names) or shape[names.index("channels")] not in (channels, None):
         expected = ", ".join(str(channels) if name == "channels" else name for name in names)
         raise ArgumentError(f"input: expected ({expected}), got {tuple(shape)}")
+
+
+def check_sum(main: Sequence[Any], shortcut: Sequence[Any]) -> None:
+    """Raises ArgumentError where main path and shortcut of a block end at different sizes.
+
+    main, shortcut: (height, width); None, or a tensor, is a size that is not known yet.
+    """
+    for one, other in zip(main, shortcut, strict=True):
+        if isinstance(one, int) and isinstance(other, int) and one != other:
+            raise ArgumentError(
+                f"input: the main path of a block ends at {main[0]} x {main[1]} (height x width), "
+                f"its shortcut at {shortcut[0]} x {shortcut[1]}; a 2x2 average pooling drops an "
+                "odd last row or column, so use images whose sizes are multiples of what the "
+                "network divides them by"
+            )
 
 
 def check_statistics(count: int) -> None:

@@ -1,33 +1,55 @@
-"""What is built: the configuration of a block and of a network. Frozen, validated, JSON."""
+"""What is built: the configuration of a network. Frozen, validated, JSON."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from weights.attention import ATTENTION, attention_parameters, plain_options
-from weights.checks import Pair, at_least, decay_of, pair_of, positive, truth
+from weights.attention import ATTENTION
+from weights.block_config import (
+    ANTIALIASES,
+    NORMS,
+    SHORTCUTS,
+    STRIDE_PLACES,
+    BlockConfig,
+    BottleneckConfig,
+    Model,
+    attention_words,
+    choice,
+    count,
+    input_size,
+    odd_kernel,
+    optional,
+    options_of,
+)
+from weights.checks import (
+    SAME,
+    Pair,
+    decay_of,
+    fraction,
+    is_integer,
+    one_of,
+    pair_of,
+    positive,
+    truth,
+)
 from weights.errors import ArgumentError
-from weights.fields import Checked, Options, Plain, parse_json
+from weights.fields import Checked, Options, parse_json
 
-_count = partial(at_least, least=1)
+__all__ = [
+    "STEM_POOLS",
+    "BlockConfig",
+    "BottleneckConfig",
+    "Config",
+    "NetworkConfig",
+    "bottleneck_widths",
+    "config_from_json",
+    "own_kinds",
+]
 
+FORMS = ("basic", "bottleneck")
+STEM_POOLS = ("max", "max_ceil", "max_same", "max_blur", "average", "convolution")
 
-def _odd_kernel(name: str, value: object) -> Pair:
-    kernel_size = pair_of(name, value)
-    if any(size % 2 == 0 for size in kernel_size):
-        odd = tuple(size + 1 - size % 2 for size in kernel_size)
-        raise ArgumentError(
-            f"{name}: expected odd sizes, got {value!r}: no padding lets an even kernel keep the "
-            f"size of its input, so main path and shortcut would differ. Use {odd} with padding "
-            f"{tuple(size // 2 for size in odd)}"
-        )
-    return kernel_size
-
-
-def _margin(name: str, value: object) -> Pair | None:
-    return None if value is None else pair_of(name, value, least=0)
+Widths = tuple[int | tuple[int, ...], ...]
 
 
 def _one_a_stage(name: str, value: object) -> tuple[object, ...]:
@@ -39,19 +61,50 @@ def _one_a_stage(name: str, value: object) -> tuple[object, ...]:
 
 
 def _counts(name: str, value: object) -> tuple[int, ...]:
-    return tuple(_count(name, each) for each in _one_a_stage(name, value))
+    return tuple(count(name, each) for each in _one_a_stage(name, value))
 
 
 def _strides(name: str, value: object) -> tuple[Pair, ...] | None:
     return None if value is None else tuple(pair_of(name, v) for v in _one_a_stage(name, value))
 
 
-def _optional_count(name: str, value: object) -> int | None:
-    return None if value is None else _count(name, value)
+def _stem_channels(name: str, value: object) -> int | tuple[int, ...] | None:
+    if isinstance(value, (tuple, list)):
+        channels = tuple(count(name, each) for each in value)
+        if len(channels) < 2:
+            raise ArgumentError(f"{name}: expected a number, or two or more of them, got {value!r}")
+        return channels
+    return None if value is None else count(name, value)
 
 
-def _options(name: str, value: object) -> Options:
-    return Options(plain_options(value))
+def _stem_pool(name: str, value: object) -> str | None:
+    """True and False are from the time when there was one pooling."""
+    if value is None or value is False:
+        return None
+    return "max" if value is True else one_of(name, value, STEM_POOLS)
+
+
+def _hidden(name: str, value: object) -> Widths | None:
+    if value is None:
+        return None
+    return tuple(
+        _counts(name, each) if isinstance(each, (tuple, list)) else count(name, each)
+        for each in _one_a_stage(name, value)
+    )
+
+
+def _padding(name: str, value: object) -> str | None:
+    return None if value is None else one_of(name, value, (SAME,))
+
+
+def _classes(name: str, value: object) -> int:
+    if is_integer(value) and int(value) == 0:
+        return 0
+    return count(name, value)
+
+
+def _output_stride(name: str, value: object) -> int | None:
+    return None if value is None else count(name, value)
 
 
 def _kinds(name: str, value: Any) -> Any:
@@ -60,136 +113,69 @@ def _kinds(name: str, value: Any) -> Any:
 
 def _options_a_stage(name: str, value: object) -> Options | tuple[Options, ...]:
     if isinstance(value, (tuple, list)):
-        return tuple(_options(name, each) for each in value)
-    return _options(name, value)
-
-
-class _Model(Plain):
-    """A config of a model. JSON holds it with the name of the model that it describes."""
-
-    model = ""
-
-    def to_json(self) -> str:
-        return json.dumps({"model": self.model, **self.to_dict()})
-
-
-def _attention_words(attention: str, options: Mapping[str, Any]) -> str:
-    values = ", ".join(f"{name} {value}" for name, value in options.items())
-    return attention + (f" ({values})" if values else "")
+        return tuple(options_of(name, each) for each in value)
+    return options_of(name, value)
 
 
 @dataclass(frozen=True)
-class BlockConfig(_Model):
-    """A residual block with attention: conv1 bn1 relu conv2 bn2 attention, plus shortcut, relu.
-
-    in_channels, out_channels: channels of the input and the output.
-    kernel_size, stride, padding: an int or a (height, width) pair, in pixels; kept as pairs. conv1
-        has the stride, conv2 stride 1 (He et al. 2015, section 3.3). padding None means kernel_size
-        // 2, the only padding with which both paths end at the same size.
-    attention, attention_options: a kind of `weights.attention.ATTENTION` and its options.
-    conv_bias: whether convolutions have a bias (those inside attention follow their own
-        definition).
-    bn_eps: added to the variance. bn_decay: the part of the running statistics that is kept at each
-        training step.
-    Raises ArgumentError, naming the field, what was expected and what came.
-    """
-
-    model = "ResidualBlockWithAttention"
-
-    in_channels: Checked[int, int] = Checked(_count)
-    out_channels: Checked[int, int] = Checked(_count)
-    kernel_size: Checked[int | Pair, Pair] = Checked(_odd_kernel, 3)
-    stride: Checked[int | Pair, Pair] = Checked(pair_of, 1)
-    padding: Checked[int | Pair | None, Pair] = Checked(_margin, None)  # type: ignore[arg-type]
-    attention: str = "se"
-    attention_options: Checked[Mapping[str, Any] | None, Options] = Checked(_options, None)
-    conv_bias: Checked[bool, bool] = Checked(truth, True)
-    bn_eps: Checked[float, float] = Checked(positive, 1e-5)
-    bn_decay: Checked[float, float] = Checked(decay_of, 0.9)
-
-    def __post_init__(self) -> None:
-        keeping = (self.kernel_size[0] // 2, self.kernel_size[1] // 2)
-        if self.padding not in (None, keeping):
-            raise ArgumentError(
-                f"padding: {_short(self.padding)} with kernel_size {_short(self.kernel_size)} "
-                f"makes main path and shortcut differ in size; the padding that works is {keeping} "
-                "(kernel_size // 2), or leave it out"
-            )
-        self._set(padding=keeping)
-        attention_parameters(self.attention, self.out_channels, self.attention_options)
-
-    @property
-    def projects(self) -> bool:
-        """Whether the shortcut is a 1x1 convolution and a batch norm, or else the identity."""
-        return self.in_channels != self.out_channels or self.stride != (1, 1)
-
-    def blocks(self) -> "tuple[BlockConfig, ...]":
-        """Itself: what a network has several of."""
-        return (self,)
-
-    def named_blocks(self) -> "dict[str, BlockConfig]":
-        """Itself, under the name "": what a network has several of."""
-        return {"": self}
-
-    @property
-    def has_fixed_size(self) -> bool:
-        """Whether its attention was made for maps of one size."""
-        built_in = ATTENTION[self.attention].built_in
-        return built_in and self.attention_options.get("size") is not None
-
-    @property
-    def input_size(self) -> Pair | None:
-        """The size (height, width) of images where attention takes maps of one size, else None."""
-        return _input_size([(self, self.stride)])
-
-    def describe(self) -> str:
-        """One line for people."""
-        kernel, stride = (" x ".join(map(str, pair)) for pair in (self.kernel_size, self.stride))
-        channels = f"{self.in_channels} to {self.out_channels} channels"
-        attention = _attention_words(self.attention, self.attention_options)
-        return f"a block, {channels}, kernel {kernel}, stride {stride}, attention {attention}"
-
-
-def _short(pair: Pair) -> str:
-    return str(pair[0] if pair[0] == pair[1] else pair)
-
-
-@dataclass(frozen=True)
-class NetworkConfig(_Model):
+class NetworkConfig(Model):
     """A residual network of such blocks: stem, stages, global average pooling, classifier.
 
     He et al. 2015, table 1 (ImageNet) and section 4.2 (CIFAR).
 
-    in_channels: channels of the image. classes: outputs of the classifier.
-    widths, depths, strides: for each stage its channels, its number of blocks and the stride of its
-        first block; strides None means 1 for the first stage and 2 for the others.
+    in_channels: channels of the image. classes: outputs of the classifier; 0: no classifier, the
+        output are the averages of the last stage.
+    widths, depths, strides: for each stage the channels of its output, its number of blocks and the
+        stride of its first block; strides None means 1 for the first stage and 2 for the others.
     stem_channels (None: the first width), stem_kernel_size, stem_stride: the first convolution.
-    stem_pool: whether a 3x3 maximum pooling with stride 2 and padding 1 follows it.
+        Several channels, as in (32, 32, 64), are as many convolutions with norm and relu; the first
+        has the stride.
+    stem_pool: what follows the stem: None; "max" (or True), 3x3 with stride 2 and padding 1;
+        "max_ceil", the same without padding, a last window may reach over the edge; "max_same", the
+        same with the padding of TensorFlow; "max_blur", 3x3 without stride, then a 3x3 binomial
+        filter with stride 2; "average", 2x2 with stride 2; "convolution", 3x3 with stride 2, norm
+        and relu (Bello et al. 2021, ResNet-RS).
+    stem_padding: of the stem's convolutions, None or "same", as in `BlockConfig`.
     kernel_size, conv_bias, bn_eps, bn_decay: of every block, as in `BlockConfig`; the last three
         also of the stem.
     attention, attention_options: of every block, or a tuple of one for each stage, as in ("none",
         "none", "none", "mhsa").
+
+    What follows is for published networks.
+
+    form: of the blocks, "basic" or "bottleneck".
+    hidden_widths, first_widths: of bottlenecks, `BottleneckConfig`'s hidden_channels and
+        first_channels: for each stage one number, or one for each of its blocks (pruned networks).
+    groups, stride_at: of bottlenecks.
+    padding, shortcut, shortcut_kernel_size, antialias, relu_before_attention, norm, norm_groups,
+        zero_init: of every block; norm also of the stem. projects_first: `BlockConfig`'s
+        projects_always, for the first block of each stage.
+    output_stride: None, or how many times smaller than the image maps become at most; stages that
+        would make them smaller have dilated kernels instead (Chen et al. 2017, DeepLab v3).
+    drop_path: of the last block; those before it have a share that grows linearly from 0. dropout:
+        probability that training sets an average before the classifier to 0. Both draw their own
+        random numbers in each framework, so training with them differs between frameworks.
     Raises ArgumentError, naming the field, what was expected and what came.
     """
 
     model = "ResidualAttentionNetwork"
 
-    in_channels: Checked[int, int] = Checked(_count, 3)
-    classes: Checked[int, int] = Checked(_count, 1000)
+    in_channels: Checked[int, int] = Checked(count, 3)
+    classes: Checked[int, int] = Checked(_classes, 1000)
     widths: Checked[tuple[int, ...], tuple[int, ...]] = Checked(_counts, (64, 128, 256, 512))
     depths: Checked[tuple[int, ...], tuple[int, ...]] = Checked(_counts, (2, 2, 2, 2))
     strides: Checked[tuple[int | Pair, ...] | None, tuple[Pair, ...]] = Checked(
         _strides,  # type: ignore[arg-type]
         None,
     )
-    stem_channels: Checked[int | None, int] = Checked(
-        _optional_count,  # type: ignore[arg-type]
+    stem_channels: Checked[int | tuple[int, ...] | None, int | tuple[int, ...]] = Checked(
+        _stem_channels,  # type: ignore[arg-type]
         None,
     )
-    stem_kernel_size: Checked[int | Pair, Pair] = Checked(_odd_kernel, 3)
+    stem_kernel_size: Checked[int | Pair, Pair] = Checked(odd_kernel, 3)
     stem_stride: Checked[int | Pair, Pair] = Checked(pair_of, 1)
-    stem_pool: Checked[bool, bool] = Checked(truth, False)
-    kernel_size: Checked[int | Pair, Pair] = Checked(_odd_kernel, 3)
+    stem_pool: Checked[str | bool | None, str | None] = Checked(_stem_pool, None)
+    kernel_size: Checked[int | Pair, Pair] = Checked(odd_kernel, 3)
     attention: Checked[str | tuple[str, ...], str | tuple[str, ...]] = Checked(_kinds, "se")
     attention_options: Checked[
         Mapping[str, Any] | tuple[Mapping[str, Any] | None, ...] | None,
@@ -198,6 +184,24 @@ class NetworkConfig(_Model):
     conv_bias: Checked[bool, bool] = Checked(truth, False)
     bn_eps: Checked[float, float] = Checked(positive, 1e-5)
     bn_decay: Checked[float, float] = Checked(decay_of, 0.9)
+    form: Checked[str, str] = choice(FORMS, "basic")
+    hidden_widths: Checked[Widths | None, Widths | None] = optional(_hidden, None)
+    first_widths: Checked[Widths | None, Widths | None] = optional(_hidden, None)
+    groups: Checked[int, int] = optional(count, 1)
+    stride_at: Checked[str, str] = choice(STRIDE_PLACES, "conv2")
+    stem_padding: Checked[str | None, str | None] = optional(_padding, None)
+    padding: Checked[str | None, str | None] = optional(_padding, None)
+    shortcut: Checked[str, str] = choice(SHORTCUTS, "convolution")
+    shortcut_kernel_size: Checked[int | Pair, Pair] = optional(odd_kernel, 1)
+    projects_first: Checked[bool, bool] = optional(truth, False)
+    antialias: Checked[str, str] = choice(ANTIALIASES, "none")
+    relu_before_attention: Checked[bool, bool] = optional(truth, False)
+    norm: Checked[str, str] = choice(NORMS, "batch")
+    norm_groups: Checked[int, int] = optional(count, 32)
+    zero_init: Checked[bool, bool] = optional(truth, False)
+    output_stride: Checked[int | None, int | None] = optional(_output_stride, None)
+    drop_path: Checked[float, float] = optional(fraction, 0.0)
+    dropout: Checked[float, float] = optional(fraction, 0.0)
 
     def __post_init__(self) -> None:
         if self.strides is None:
@@ -211,8 +215,51 @@ class NetworkConfig(_Model):
                 f"{lengths[0]}, {lengths[1]} and {lengths[2]}"
             )
         self._check_attention()
+        self._check_hidden()
+        if self.norm == "group":
+            for channels in self.stem_widths:
+                if channels % self.norm_groups:
+                    raise ArgumentError(
+                        f"norm_groups: {self.norm_groups} groups do not divide the {channels} "
+                        "channels of the stem"
+                    )
         self.stages()  # each block checks its own
         _ = self.input_size  # refuses sizes that no image gives to all
+
+    def _check_hidden(self) -> None:
+        """Refuses widths of bottlenecks that are not one for each stage or block."""
+        for name in ("hidden_widths", "first_widths"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.form != "bottleneck":
+                raise ArgumentError(f"{name}: only bottlenecks have them; set form='bottleneck'")
+            lengths = [
+                len(each) if isinstance(each, tuple) else depth
+                for each, depth in zip(value, self.depths, strict=False)
+            ]
+            if len(value) != len(self.depths) or lengths != list(self.depths):
+                raise ArgumentError(
+                    f"{name}: expected for each of the {len(self.depths)} stages one number, or "
+                    f"one for each of its {self.depths} blocks, got {value}"
+                )
+        if self.form != "bottleneck" and (self.groups != 1 or self.stride_at != "conv2"):
+            raise ArgumentError(
+                "groups, stride_at: only bottlenecks have them; set form='bottleneck'"
+            )
+
+    @property
+    def stem_widths(self) -> tuple[int, ...]:
+        """The channels of each of the stem's convolutions."""
+        channels = self.stem_channels
+        return channels if isinstance(channels, tuple) else (channels,)
+
+    @property
+    def stem_names(self) -> tuple[tuple[str, str], ...]:
+        """The names of each of the stem's convolutions and of its norm."""
+        if len(self.stem_widths) == 1:
+            return (("conv", "bn"),)
+        return tuple((f"conv{i}", f"bn{i}") for i in range(1, len(self.stem_widths) + 1))
 
     def _check_attention(self) -> None:
         """Refuses tuples that do not have one value for each stage."""
@@ -231,27 +278,51 @@ class NetworkConfig(_Model):
 
     def stages(self) -> tuple[tuple[BlockConfig, ...], ...]:
         """The blocks, stage by stage."""
-        found, channels = [], self.stem_channels
+        found, channels, number = [], self.stem_widths[-1], 0
+        total = sum(self.depths)
+        pool = 2 if self.stem_pool else 1
+        steps = max(self.stem_stride) * pool
+        dilation = 1
         for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
+            stride, before = self.strides[stage], dilation
+            if self.output_stride is not None and steps >= self.output_stride:
+                stride, dilation = (1, 1), dilation * max(stride)
+            steps *= max(stride)
             blocks = []
             for position in range(depth):
-                blocks.append(self._block(stage, channels, width, first=position == 0))
-                channels = width
+                place = {
+                    "in_channels": channels,
+                    "out_channels": width,
+                    "stride": stride if position == 0 else 1,
+                    "dilation": (before if position == 0 else dilation, dilation),
+                    "projects_always": self.projects_first and position == 0,
+                    "drop_path": self.drop_path * number / max(1, total - 1),
+                }
+                blocks.append(self._block(stage, position, place))
+                channels, number = width, number + 1
             found.append(tuple(blocks))
         return tuple(found)
 
-    def _block(self, stage: int, channels: int, width: int, first: bool) -> BlockConfig:
+    def _block(self, stage: int, position: int, place: Mapping[str, Any]) -> BlockConfig:
         attention, options = self.attention, self.attention_options
-        return BlockConfig(
-            channels,
-            width,
-            self.kernel_size,
-            self.strides[stage] if first else 1,
-            attention=attention[stage] if isinstance(attention, tuple) else attention,
-            attention_options=options[stage] if isinstance(options, tuple) else options,
-            conv_bias=self.conv_bias,
-            bn_eps=self.bn_eps,
-            bn_decay=self.bn_decay,
+        names = (
+            "kernel_size padding conv_bias bn_eps bn_decay shortcut shortcut_kernel_size antialias "
+            "relu_before_attention norm norm_groups zero_init"
+        )
+        fields = {
+            **{name: getattr(self, name) for name in names.split()},
+            "attention": attention[stage] if isinstance(attention, tuple) else attention,
+            "attention_options": options[stage] if isinstance(options, tuple) else options,
+            **place,
+        }
+        if self.form == "basic":
+            return BlockConfig(**fields)
+        return BottleneckConfig(
+            **fields,
+            hidden_channels=_at(self.hidden_widths, stage, position),
+            first_channels=_at(self.first_widths, stage, position),
+            groups=self.groups,
+            stride_at=self.stride_at,
         )
 
     def blocks(self) -> tuple[BlockConfig, ...]:
@@ -278,45 +349,38 @@ class NetworkConfig(_Model):
         for block in self.blocks():
             rows, cols = rows * block.stride[0], cols * block.stride[1]
             blocks.append((block, (rows, cols)))
-        return _input_size(blocks)
+        return input_size(blocks)
 
     def describe(self) -> str:
         """One line for people."""
         widths = ", ".join(map(str, self.widths))
         firsts = [blocks[0] for blocks in self.stages()]
-        words = [_attention_words(each.attention, each.attention_options) for each in firsts]
+        words = [attention_words(each.attention, each.attention_options) for each in firsts]
         attention = words[0] if len(set(words)) == 1 else ", ".join(words)
-        return f"a network of {sum(self.depths)} blocks, widths {widths}, attention {attention}"
+        form = "bottlenecks" if self.form == "bottleneck" else "blocks"
+        return f"a network of {sum(self.depths)} {form}, widths {widths}, attention {attention}"
 
 
-def _input_size(blocks: list[tuple[BlockConfig, Pair]]) -> Pair | None:
-    """The greatest image of which every block with a map of fixed size gets that size.
-
-    blocks: each with how many times smaller than the image its map is; odd kernels that are padded
-    by half make that ceil(size / times).
-    """
-    fixed = [
-        (pair_of("size", block.attention_options["size"]), times)
-        for block, times in blocks
-        if block.has_fixed_size
-    ]
-    if not fixed:
+def _at(widths: Widths | None, stage: int, position: int) -> int | None:
+    """The width of a block."""
+    if widths is None:
         return None
-    greatest = [min(size[axis] * times[axis] for size, times in fixed) for axis in (0, 1)]
-    least = [max((size[axis] - 1) * times[axis] + 1 for size, times in fixed) for axis in (0, 1)]
-    if least[0] > greatest[0] or least[1] > greatest[1]:
-        wanted = ", ".join(
-            f"{size[0]} x {size[1]} where maps are 1/{times[0]} x 1/{times[1]}"
-            for size, times in fixed
-        )
-        raise ArgumentError(
-            f"attention_options: no image gives every stage a map of its size: {wanted}; give each "
-            "stage its own size, or another attention"
-        )
-    return greatest[0], greatest[1]
+    of_stage = widths[stage]
+    return of_stage[position] if isinstance(of_stage, tuple) else of_stage
 
 
-Config = BlockConfig | NetworkConfig
+def bottleneck_widths(
+    widths: tuple[int, ...], groups: int = 1, base_width: int = 64
+) -> tuple[int, ...]:
+    """The hidden widths of stages of bottlenecks, as ResNeXt and Wide ResNet count them.
+
+    widths: of the outputs, 4 times the "planes". groups: "cardinality". base_width: of a group in
+    the first stage of 64 planes: floor(planes * base_width / 64) * groups.
+    """
+    return tuple(width // 4 * base_width // 64 * groups for width in widths)
+
+
+Config = BlockConfig | NetworkConfig  # a BottleneckConfig is a BlockConfig
 
 
 def own_kinds(config: Config) -> tuple[str, ...]:
@@ -325,36 +389,10 @@ def own_kinds(config: Config) -> tuple[str, ...]:
     return tuple(kind for kind in kinds if not ATTENTION[kind].built_in)
 
 
-_IMAGENET: dict[str, Any] = {"stem_kernel_size": 7, "stem_stride": 2, "stem_pool": True}
-_CIFAR: dict[str, Any] = {"widths": (16, 32, 64), "classes": 10}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "resnet18": {**_IMAGENET, "depths": (2, 2, 2, 2), "attention": "none"},
-    "resnet34": {**_IMAGENET, "depths": (3, 4, 6, 3), "attention": "none"},
-    "se-resnet18": {**_IMAGENET, "depths": (2, 2, 2, 2), "attention": "se"},
-    "se-resnet34": {**_IMAGENET, "depths": (3, 4, 6, 3), "attention": "se"},
-    "resnet20": {**_CIFAR, "depths": (3, 3, 3), "attention": "none"},
-    "se-resnet20": {**_CIFAR, "depths": (3, 3, 3), "attention": "se"},
-}
-
-
-def preset(name: str, **changes: Any) -> NetworkConfig:
-    """A well-known network by name, with fields changed: `preset("resnet18", classes=10)`.
-
-    resnet18 and resnet34: He et al. 2015, table 1; se-resnet18 and se-resnet34: the same with
-    squeeze-and-excitation; resnet20 and se-resnet20: the CIFAR network of He et al. 2015, section
-    4.2, with projection shortcuts.
-    Raises ArgumentError for a name that does not exist.
-    """
-    if name not in PRESETS:
-        raise ArgumentError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
-    return NetworkConfig.from_dict({**PRESETS[name], **changes})
-
-
 def config_from_json(text: str, source: str = "the config") -> Config:
     """The config that `to_json` wrote. source: what to call it in an error."""
     models: dict[str, type[BlockConfig] | type[NetworkConfig]] = {
-        kind.model: kind for kind in (BlockConfig, NetworkConfig)
+        kind.model: kind for kind in (BlockConfig, BottleneckConfig, NetworkConfig)
     }
     values = parse_json(text, source)
     found = values.pop("model", None) if isinstance(values, dict) else values

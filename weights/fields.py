@@ -1,5 +1,6 @@
 """Fields of frozen dataclasses that are checked and converted when they are set, and their JSON."""
 
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
@@ -15,12 +16,20 @@ class Checked(Generic[Given, Stored]):
     """A field of a dataclass that takes a `Given` and holds a `Stored`.
 
     convert: (name of the field, value) -> what is held; it raises ArgumentError. default: what is
-    taken where nothing is given; without one the field must be given.
+    taken where nothing is given; without one the field must be given. mentioned: whether the plain
+    values hold it where it has its default.
     """
 
-    def __init__(self, convert: Callable[[str, Any], Stored], default: Any = MISSING):
+    def __init__(
+        self,
+        convert: Callable[[str, Any], Stored],
+        default: Any = MISSING,
+        *,
+        mentioned: bool = True,
+    ):
         self.convert = convert
         self.default = default
+        self.mentioned = mentioned
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -74,8 +83,18 @@ class Plain:
             object.__setattr__(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values (pairs as lists, options as a dict)."""
-        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        """The constructor's arguments as plain values (pairs as lists, options as a dict).
+
+        Options that are not mentioned at their default are left out.
+        """
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: _plain(value) for name, value in values.items() if self._mentions(name)}
+
+    def _mentions(self, name: str) -> bool:
+        field = inspect.getattr_static(type(self), name)
+        if not isinstance(field, Checked) or field.mentioned:
+            return True
+        return bool(getattr(self, name) != field.convert(name, field.default))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

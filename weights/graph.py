@@ -12,8 +12,8 @@ from math import prod
 from typing import Any
 
 from weights.attention import ATTENTION, attention_parameters
-from weights.checks import Pair, pair_of
-from weights.config import BlockConfig, Config, NetworkConfig
+from weights.checks import SAME, Pair, check_sum, pair_of
+from weights.config import BlockConfig, BottleneckConfig, Config, NetworkConfig
 from weights.errors import ArgumentError
 from weights.operations import Builder, Extent, Operation, by_module, fixed
 from weights.parameters import Parameters, within
@@ -114,36 +114,121 @@ def attention_operations(
 
 def _network(build: Builder, config: NetworkConfig, x: str, opened: bool) -> str:
     """He et al. 2015, table 1 and section 4.2: stem, stages, global average pooling, classifier."""
-    stem = build.within("stem")
-    rows, cols = config.stem_kernel_size
-    y = stem.convolution("conv", x, config.stem_stride, (rows // 2, cols // 2))
-    y = stem.batch_norm("bn", y, config.bn_eps, config.bn_decay)
-    y = stem.activation("relu", y, name="relu" if config.stem_pool else "")
-    if config.stem_pool:
-        y = stem.max_pool("", y, (3, 3), (2, 2), (1, 1))
+    y = _stem(build.within("stem"), config, x)
     for stage, blocks in enumerate(config.stages()):
         for position, block in enumerate(blocks):
             y = _block(build.within(f"stages.{stage}.{position}"), block, y, opened)
     y = build.global_average(y)
+    if not config.classes:
+        return build.add("classifier", "flatten", y, shape=build.shape(y)[:1])
     return build.linear("classifier", y)
 
 
+def _stem(build: Builder, config: NetworkConfig, x: str) -> str:
+    """Convolutions with norm and relu, and a pooling."""
+    rows, cols = config.stem_kernel_size
+    padding = config.stem_padding or (rows // 2, cols // 2)
+    pool = config.stem_pool
+    for number, (conv, norm) in enumerate(config.stem_names, start=1):
+        x = build.convolution(conv, x, config.stem_stride if number == 1 else (1, 1), padding)
+        x = _norm(build, config, norm, x)
+        last = number == len(config.stem_names)
+        x = build.activation("relu", x, name="" if last and not pool else "relu")
+    if pool == "max":
+        return build.max_pool("", x, (3, 3), (2, 2), (1, 1))
+    if pool == "max_same":
+        return build.max_pool_same("", x, (3, 3), (2, 2))
+    if pool == "max_ceil":
+        return build.max_pool_ceil("", x, (3, 3), (2, 2))
+    if pool == "average":
+        return build.average_pool("", x, (2, 2), ceil=False)
+    if pool == "max_blur":
+        x = build.max_pool("max_pool", x, (3, 3), (1, 1), (1, 1))
+        return build.blur_pool("", x, (2, 2))
+    if pool == "convolution":
+        x = build.convolution("pool.0", x, (2, 2), (1, 1))
+        x = _norm(build, config, "pool.1", x)
+        return build.activation("relu", x, name="")
+    return x
+
+
+def _norm(build: Builder, config: Config, module: str, x: str) -> str:
+    if config.norm == "group":
+        return build.group_norm(module, x, config.norm_groups, config.bn_eps)
+    return build.batch_norm(module, x, config.bn_eps, config.bn_decay)
+
+
 def _block(build: Builder, config: BlockConfig, x: str, opened: bool) -> str:
-    """He et al. 2015, figure 2 and section 3.3, with attention in front of the sum (Hu et al. 2018,
-    figure 3).
+    """He et al. 2015, figures 2 and 5 and section 3.3, with attention in front of the sum (Hu et
+    al. 2018, figure 3).
     """
-    y = build.convolution("conv1", x, config.stride, config.padding)
-    y = build.batch_norm("bn1", y, config.bn_eps, config.bn_decay)
-    y = build.activation("relu", y)
-    y = build.convolution("conv2", y, (1, 1), config.padding)
-    y = build.batch_norm("bn2", y, config.bn_eps, config.bn_decay)
+    main = _bottleneck if isinstance(config, BottleneckConfig) else _basic
+    y = main(build, config, x)
+    if config.relu_before_attention:
+        y = build.activation("relu", y)
     y = _attention(build.within("attention"), config, y, opened)
-    if config.projects:
-        shortcut = build.within("shortcut")
-        x = shortcut.convolution("0", x, config.stride)
-        x = shortcut.batch_norm("1", x, config.bn_eps, config.bn_decay)
+    x = _shortcut(build, config, x)
+    check_sum(_sides(build, y), _sides(build, x))
     y = build.add("sum", "sum", y, x)
     return build.activation("relu", y, name="" if build.scope else "output")
+
+
+def _basic(build: Builder, config: BlockConfig, x: str) -> str:
+    first, others = config.dilation
+    y = build.convolution("conv1", x, config.main_stride["conv1"], _dilated(config, first), first)
+    y = _norm(build, config, "bn1", y)
+    y = build.activation("relu", y)
+    y = _antialias(build, config, y)
+    y = build.convolution("conv2", y, (1, 1), _dilated(config, others), others)
+    return _norm(build, config, "bn2", y)
+
+
+def _bottleneck(build: Builder, config: BottleneckConfig, x: str) -> str:
+    first, _ = config.dilation
+    steps = config.main_stride
+    y = build.convolution("conv1", x, steps["conv1"])
+    y = _norm(build, config, "bn1", y)
+    y = build.activation("relu", y)
+    padding = _dilated(config, first)
+    y = build.convolution("conv2", y, steps["conv2"], padding, first, config.groups)
+    y = _norm(build, config, "bn2", y)
+    y = build.activation("relu", y)
+    y = _antialias(build, config, y)
+    y = build.convolution("conv3", y)
+    return _norm(build, config, "bn3", y)
+
+
+def _dilated(config: BlockConfig, dilation: int) -> Pair | str:
+    """The padding of a kernel with that dilation."""
+    if config.padding == SAME:
+        return SAME
+    rows, cols = config.padding
+    return rows * dilation, cols * dilation
+
+
+def _antialias(build: Builder, config: BlockConfig, x: str) -> str:
+    if not config.pools:
+        return x
+    if config.antialias == "average":
+        return build.average_pool("average_pool", x, config.stride, ceil=False)
+    return build.blur_pool("blur_pool", x, config.stride)
+
+
+def _shortcut(build: Builder, config: BlockConfig, x: str) -> str:
+    if config.shortcut == "subsample" and config.changes:
+        return build.subsample("shortcut", x, config.stride, config.out_channels)
+    if not config.projects:
+        return x
+    shortcut = build.within("shortcut")
+    stride, (rows, cols) = config.stride, config.shortcut_kernel
+    first, _ = config.dilation
+    if config.shortcut == "average" and stride != (1, 1):
+        x = shortcut.average_pool("average_pool", x, stride, ceil=True)
+        stride = (1, 1)
+    dilation = first if (rows, cols) != (1, 1) else 1
+    padding = (rows // 2 * dilation, cols // 2 * dilation)
+    x = shortcut.convolution("0", x, stride, padding, dilation)
+    return _norm(shortcut, config, "1", x)
 
 
 def _attention(build: Builder, config: BlockConfig, x: str, opened: bool) -> str:
@@ -195,15 +280,17 @@ def probe_size(config: Config) -> Pair:
         pool = 2 if config.stem_pool else 1
         steps = [config.stem_stride, *config.strides]
         rows, cols = (pool * prod(step[axis] for step in steps) for axis in (0, 1))
+    if config.antialias == "average":  # drops odd pixels
+        return (3 if rows > 4 else 5) * rows, (2 if cols > 4 else 4) * cols
     return max(9, 2 * rows + 1), max(8, 2 * cols)
 
 
 def output_shape(config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of the output for images of (batch, channels, height, width)."""
     if isinstance(config, NetworkConfig):
-        return shape[0], config.classes
-    rows, cols = (-(-size // stride) for size, stride in zip(shape[2:], config.stride, strict=True))
-    return shape[0], config.out_channels, rows, cols
+        return shape[0], config.classes or config.widths[-1]
+    found = graph(config, (shape[2], shape[3]), opened=False)
+    return shape[0], *(extent.size for extent in found.operations[-1].shape)
 
 
 def check_size(config: Config, size: Pair) -> None:
@@ -212,7 +299,7 @@ def check_size(config: Config, size: Pair) -> None:
     """
     found = graph(config, size, opened=False)
     for name, block in config.named_blocks().items():
-        _, rows, cols = found[f"{name}.bn2".lstrip(".")].shape
+        _, rows, cols = found[f"{name}.{block.last_norm}".lstrip(".")].shape
         try:
             ATTENTION[block.attention].check_map(rows.size, cols.size, block.attention_options)
         except ArgumentError as error:

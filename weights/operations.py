@@ -10,13 +10,19 @@ language asked for. `resattn.oracle` computes each kind, `resattn.explaining` te
 | convolution | kernel, stride, padding, dilation, groups, bias | |
 | convolution_1d | kernel, padding (zero, circular) | over the channels of a 1 x 1 map |
 | linear | bias | |
+| pad | before, after | zeros around the map, (height, width) |
 | batch_norm | eps, decay | |
+| group_norm | groups, eps | over the positions and channels of each group |
 | layer_norm | eps | over the channels of each position |
+| flatten | | the channels of a 1 x 1 map |
 | relu, sigmoid, hard_sigmoid, hard_swish, square | | value by value |
 | softmax | | over the last axis |
 | average, maximum | axes | the axes stay with size 1 |
 | average_around | extent | the mean of the pixels less than extent away, those that are there |
-| max_pool | kernel, stride, padding | |
+| max_pool | kernel, stride, padding, after | after: padding at the end, where it differs |
+| average_pool | kernel, stride, after | of the pixels that are there |
+| blur_pool | stride | 3x3 binomial filter, the image reflected at its edges |
+| subsample | stride, before, after | every stride-th pixel; channels of zeros before and after |
 | nearest | | row r of n reads row floor(r m / n) of m |
 | concatenate | axis | |
 | slice | axis, start | as long as the output's axis |
@@ -38,7 +44,7 @@ from dataclasses import dataclass, field
 from math import ceil, prod
 from typing import Any
 
-from weights.checks import Pair
+from weights.checks import SAME, Pair
 from weights.parameters import Parameter, Parameters
 from weights.stages import numbered
 
@@ -66,6 +72,14 @@ class Extent:
         known = name in ("H", "W")
         return Extent(f"⌈{name}/{int(by or 1) * stride}⌉" if known else str(size), size)
 
+    def floored(self, stride: int) -> "Extent":
+        """Divided by a stride and rounded down."""
+        if stride == 1:
+            return self
+        size = self.size // stride
+        known = not self.formula.isdigit()
+        return Extent(f"⌊{self.formula}/{stride}⌋" if known else str(size), size)
+
     def plus(self, other: "Extent") -> "Extent":
         return Extent(f"{self.formula} + {other.formula}", self.size + other.size)
 
@@ -73,6 +87,17 @@ class Extent:
         if self.formula == "1" == other.formula:
             return fixed(self.size * other.size)
         return Extent(f"{self.formula}·{other.formula}", self.size * other.size)
+
+
+def same_padding(size: int, reach: int, stride: int) -> Pair:
+    """The padding before and after an axis by TensorFlow's rule SAME: as many windows as size /
+    stride, rounded up; of an odd number of pixels the last is after it.
+
+    size: of the axis. reach: of the window, dilation included. Source: TensorFlow's documentation
+    of tf.nn, "Notes on padding".
+    """
+    total = max((ceil(size / stride) - 1) * stride + reach - size, 0)
+    return total // 2, total - total // 2
 
 
 def fixed(size: int) -> Extent:
@@ -183,16 +208,22 @@ class Builder:
         module: str,
         x: str,
         stride: Pair = (1, 1),
-        padding: Pair = (0, 0),
+        padding: Pair | str = (0, 0),
         dilation: int = 1,
         groups: int = 1,
     ) -> str:
+        """padding: "same" pads in an operation of its own, by what TensorFlow's rule says."""
         kernel = self.held(module)[0].shape
         _, rows, cols = self.shape(x)
+        padded = padding == SAME
+        if padded:
+            x = self.pad_same(module, x, kernel[2:], stride, dilation)
+            padding = (0, 0)
         sides = []
         rest = zip((rows, cols), kernel[2:], stride, padding, strict=True)
         for extent, size, step, margin in rest:
-            whole = margin == 0 and dilation * (size - 1) + 1 == extent.size > 1
+            reach = dilation * (size - 1) + 1
+            whole = margin == 0 and reach == extent.size > 1 and not padded
             sides.append(fixed(1) if whole else extent.strided(step))
         shape = (fixed(kernel[0]), *sides)
         settings: dict[str, Any] = {"kernel": kernel[2:], "stride": stride, "padding": padding}
@@ -207,6 +238,22 @@ class Builder:
             multiply_adds=products,
             **settings,
         )
+
+    def pad_same(self, module: str, x: str, kernel: Pair, stride: Pair, dilation: int = 1) -> str:
+        """Zeros, as many as `same_padding` says."""
+        channels, rows, cols = self.shape(x)
+        reach = [dilation * (size - 1) + 1 for size in kernel]
+        margins = [
+            same_padding(extent.size, size, step)
+            for extent, size, step in zip((rows, cols), reach, stride, strict=True)
+        ]
+        before, after = zip(*margins, strict=True)
+        sides = (
+            fixed(extent.size + sum(margin)) if any(margin) else extent
+            for extent, margin in zip((rows, cols), margins, strict=True)
+        )
+        name = f"{module}.pad_same"
+        return self.add(name, "pad", x, shape=(channels, *sides), before=before, after=after)
 
     def convolution_1d(self, module: str, x: str, padding: str) -> str:
         kernel = self.held(module)[0].shape[-1:]
@@ -230,6 +277,9 @@ class Builder:
 
     def batch_norm(self, module: str, x: str, eps: float, decay: float) -> str:
         return self.add(module, "batch_norm", x, module=module, eps=eps, decay=decay)
+
+    def group_norm(self, module: str, x: str, groups: int, eps: float) -> str:
+        return self.add(module, "group_norm", x, module=module, groups=groups, eps=eps)
 
     def layer_norm(self, module: str, x: str, eps: float) -> str:
         return self.add(module, "layer_norm", x, module=module, eps=eps)
@@ -255,15 +305,83 @@ class Builder:
         )
         return self.add(kind if name is None else name, kind, x, shape=shape, axes=axes)
 
-    def max_pool(self, name: str, x: str, kernel: Pair, stride: Pair, padding: Pair) -> str:
-        """Sizes are divided by the stride: rounded up where the map is padded, else down."""
+    def max_pool(
+        self,
+        name: str,
+        x: str,
+        kernel: Pair,
+        stride: Pair,
+        padding: Pair,
+        after: Pair | None = None,
+        rounds_up: bool | None = None,
+    ) -> str:
+        """Sizes are divided by the stride: rounded up where the map is padded, else down.
+
+        after: the padding at the end, where it is another than at the start.
+        """
         channels, rows, cols = self.shape(x)
-        sides = (
-            extent.strided(step) if margin else _floored(extent, step)
-            for extent, step, margin in zip((rows, cols), stride, padding, strict=True)
-        )
         settings: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding}
+        if after not in (None, padding):
+            settings["after"] = after
+        rounds_up = any(padding) if rounds_up is None else rounds_up
+        sides = (
+            extent.strided(step) if rounds_up else extent.floored(step)
+            for extent, step in zip((rows, cols), stride, strict=True)
+        )
         return self.add(name, "max_pool", x, shape=(channels, *sides), **settings)
+
+    def max_pool_same(self, name: str, x: str, kernel: Pair, stride: Pair) -> str:
+        """Padded by TensorFlow's rule, see `same_padding`."""
+        _, *sides = self.shape(x)
+        margins = zip(sides, kernel, stride, strict=True)
+        before, after = zip(*(same_padding(each.size, k, s) for each, k, s in margins), strict=True)
+        return self.max_pool(name, x, kernel, stride, before, after, rounds_up=True)
+
+    def max_pool_ceil(self, name: str, x: str, kernel: Pair, stride: Pair) -> str:
+        """Without padding at the start; a last window may reach over the edge."""
+        _, *sides = self.shape(x)
+        margins = zip(sides, kernel, stride, strict=True)
+        rows, cols = (-(each.size - k) % s for each, k, s in margins)
+        return self.max_pool(name, x, kernel, stride, (0, 0), (rows, cols), rounds_up=False)
+
+    def average_pool(self, name: str, x: str, stride: Pair, ceil: bool) -> str:
+        """2x2. ceil: whether an odd last row or column has a window of its own, with what is there
+        of it; else it is dropped.
+        """
+        channels, rows, cols = self.shape(x)
+        sides = zip((rows, cols), stride, strict=True)
+        after = [(extent.size % step) if ceil else 0 for extent, step in sides]
+        kernel = stride
+        shape = (
+            channels,
+            *(
+                extent.strided(step) if ceil else extent.floored(step)
+                for extent, step in zip((rows, cols), stride, strict=True)
+            ),
+        )
+        return self.add(
+            name, "average_pool", x, shape=shape, kernel=kernel, stride=stride, after=tuple(after)
+        )
+
+    def blur_pool(self, name: str, x: str, stride: Pair) -> str:
+        channels, rows, cols = self.shape(x)
+        sides = (extent.strided(step) for extent, step in zip((rows, cols), stride, strict=True))
+        return self.add(name, "blur_pool", x, shape=(channels, *sides), stride=stride)
+
+    def subsample(self, name: str, x: str, stride: Pair, channels: int) -> str:
+        """channels: of the output; zeros are added on both sides, one more after if odd."""
+        held, rows, cols = self.shape(x)
+        added = channels - held.size
+        sides = (extent.strided(step) for extent, step in zip((rows, cols), stride, strict=True))
+        return self.add(
+            name,
+            "subsample",
+            x,
+            shape=(fixed(channels), *sides),
+            stride=stride,
+            before=added // 2,
+            after=added - added // 2,
+        )
 
     def softmax(self, x: str, shape: Shape | None = None) -> str:
         """Over the last axis. shape: of the output, where the positions of a map are to be one
@@ -303,10 +421,6 @@ class Builder:
     def affine(self, name: str, x: str, factor: float = 1, offset: float = 0) -> str:
         """factor x + offset."""
         return self.add(name, "affine", x, factor=factor, offset=offset)
-
-
-def _floored(extent: Extent, stride: int) -> Extent:
-    return Extent(f"⌊{extent.formula}/{stride}⌋", extent.size // stride)
 
 
 def by_module(parameters: Parameters) -> dict[str, Parameters]:

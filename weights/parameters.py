@@ -89,8 +89,11 @@ def convolution(
     out_channels: int,
     kernel_size: tuple[int, int] = (1, 1),
     bias: bool = True,
+    groups: int = 1,
 ) -> Parameters:
-    kernel = Parameter(module, "convolution kernel", (out_channels, in_channels, *kernel_size))
+    """groups: of channels that are kept apart; the kernel's "in" axis is that of one group."""
+    shape = (out_channels, in_channels // groups, *kernel_size)
+    kernel = Parameter(module, "convolution kernel", shape)
     return (kernel, Parameter(module, "convolution bias", (out_channels,))) if bias else (kernel,)
 
 
@@ -111,6 +114,10 @@ def batch_norm(module: str, channels: int) -> Parameters:
         Parameter(module, role, (channels,))
         for role in ("norm scale", "norm offset", "norm mean", "norm variance")
     )
+
+
+def group_norm(module: str, channels: int) -> Parameters:
+    return tuple(Parameter(module, role, (channels,)) for role in ("norm scale", "norm offset"))
 
 
 def layer_norm(module: str, channels: int) -> Parameters:

@@ -23,7 +23,7 @@ from weights.frameworks import Framework
 from weights.outputs import find_array, is_array
 
 # The stages that take the input of the block or the network, also inside a larger model.
-FIRST_STAGES = ("conv1", "shortcut.0", "stem.conv")
+FIRST_STAGES = ("conv1", "shortcut.0", "stem.conv", "stem.conv1")
 NORM_ROLES = ("norm mean", "norm variance")
 
 Marked = TypeVar("Marked", bound=Callable[..., Any])

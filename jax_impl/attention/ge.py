@@ -13,7 +13,6 @@ from jax_impl.inputs import check_maps
 from jax_impl.layers import (
     Bottleneck,
     DepthwiseConv2d,
-    average_around,
     global_average,
     nearest,
     relu,
@@ -21,6 +20,7 @@ from jax_impl.layers import (
     sigmoid,
 )
 from jax_impl.normalization import BatchNorm
+from jax_impl.pooling import average_around
 from jax_impl.shapes import Maps, ResizedMaps
 from weights.attention import attention_parameters, gathered_steps, hidden_width
 from weights.checks import Pair, pair_of

@@ -13,12 +13,12 @@ from jax_impl.inputs import check_maps
 from jax_impl.layers import (
     Conv2d,
     flatten_positions,
-    max_pool_2x2,
     softmax,
     swap_axes,
     unflatten_positions,
 )
 from jax_impl.normalization import BatchNorm
+from jax_impl.pooling import max_pool_2x2
 from jax_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
 

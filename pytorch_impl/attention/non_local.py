@@ -12,12 +12,12 @@ from pytorch_impl.inputs import check_maps
 from pytorch_impl.layers import (
     Conv2d,
     flatten_positions,
-    max_pool_2x2,
     softmax,
     swap_axes,
     unflatten_positions,
 )
 from pytorch_impl.normalization import BatchNorm
+from pytorch_impl.pooling import max_pool_2x2
 from pytorch_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from pytorch_impl.block import ResidualBlockWithAttention
 from pytorch_impl.bridge.native import (
     from_numpy,
     to_canonical,
@@ -24,6 +23,7 @@ from pytorch_impl.bridge.native import (
 )
 from pytorch_impl.bridge.native import to_numpy as to_numpy
 from pytorch_impl.network import ResidualAttentionNetwork
+from pytorch_impl.variant import build_block
 from weights.config import BlockConfig, Config
 
 FLOAT64_HELP = "PyTorch needs no setting for it"
@@ -68,10 +68,10 @@ def create(
 
     compute: a lower dtype to compute in, by autocast.
     """
-    kind: Any = (
-        ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
+    make: Any = (
+        build_block if isinstance(config, BlockConfig) else ResidualAttentionNetwork.from_config
     )
-    model = kind.from_config(config, dtype=getattr(torch, dtype), device=device)
+    model: nn.Module = make(config, dtype=getattr(torch, dtype), device=device)
     if compute is not None:
         model.forward = torch.autocast(
             next(model.parameters()).device.type, getattr(torch, compute)

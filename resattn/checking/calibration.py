@@ -25,10 +25,11 @@ from resattn.checking.problem import Problem, pose
 from resattn.checking.rounding import Exact, TensorKey, list_tensors
 from resattn.oracle.evaluation import stages
 from weights import BlockConfig, Difference, read
-from weights.config import PRESETS, Config, preset
+from weights.config import Config
 from weights.convert import Arrays
 from weights.errors import ArgumentError
 from weights.graph import probe_size
+from weights.presets import PRESETS, preset
 
 DIGITS = Path(__file__).parent.parent.parent / "weights/pretrained/se-digits.safetensors"
 MUST_BE_FOUND = 8  # times what rounding explains

@@ -13,10 +13,11 @@ from resattn.drawing.mermaid import markdown, mermaid
 from resattn.drawing.scene import Scene, scene
 from resattn.drawing.svg import svg
 from weights.checks import Pair
-from weights.config import BlockConfig, Config, preset
+from weights.config import BlockConfig, Config
 from weights.errors import ArgumentError, MissingFramework
 from weights.files.atomic import write_atomically
 from weights.graph import check_size, graph
+from weights.presets import preset
 
 SUFFIXES = (".svg", ".png", ".mmd", ".md")
 DEFAULT_SIZE = (224, 224)  # of the image; the formulas of H and W hold for other sizes, too

@@ -75,4 +75,4 @@ def _hands_on(user: Operation, name: str) -> bool:
         # Keys: the same for all places that are weighed. Values: the weights add up to 1.
         return user.inputs[-1] == name
     scales = user.kind == "affine" and not user.settings["offset"]
-    return user.kind == "max_pool" or bool(scales)
+    return user.kind in ("max_pool", "average_pool", "blur_pool") or bool(scales)

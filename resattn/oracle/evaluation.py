@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from resattn.oracle import layers
+from resattn.oracle import layers, pooling
 from resattn.oracle.cancellation import cancelling_weights, idle_biases
 from resattn.oracle.kinks import Kinks
 from resattn.oracle.layers import State
@@ -236,8 +236,12 @@ def _axes(operation: Operation) -> list[int]:
 
 
 def _max_pool(state: State, operation: Operation, x: Node) -> Node:
-    settings = operation.settings
-    return layers.max_pool(state, x, settings["kernel"], settings["stride"], settings["padding"])
+    return pooling.max_pool(state, x, **operation.settings)
+
+
+def _group_norm(state: State, operation: Operation, x: Node) -> Node:
+    groups, eps = operation.settings["groups"], operation.settings["eps"]
+    return layers.apply_group_norm(state, operation.module, x, groups, eps)
 
 
 def _average_around(state: State, operation: Operation, x: Node) -> Node:
@@ -342,8 +346,11 @@ COMPUTE: dict[str, Computation] = {
     "convolution": _convolution,
     "convolution_1d": _convolution_1d,
     "linear": _linear,
+    "pad": lambda s, o, x: pooling.pad(x, **o.settings),
     "batch_norm": _batch_norm,
+    "group_norm": _group_norm,
     "layer_norm": lambda s, o, x: layers.apply_layer_norm(s, o.module, x, o.settings["eps"]),
+    "flatten": lambda s, o, x: _shaped(x, o),
     "relu": lambda s, o, x: layers.relu(s, x),
     "sigmoid": lambda s, o, x: layers.sigmoid(x),
     "hard_sigmoid": lambda s, o, x: layers.hard_sigmoid(s, x),
@@ -354,6 +361,9 @@ COMPUTE: dict[str, Computation] = {
     "maximum": lambda s, o, x: layers.maximum(s, x, *_axes(o)),
     "average_around": _average_around,
     "max_pool": _max_pool,
+    "average_pool": lambda s, o, x: pooling.average_pool(x, **o.settings),
+    "blur_pool": lambda s, o, x: pooling.blur_pool(x, **o.settings),
+    "subsample": lambda s, o, x: pooling.subsample(x, **o.settings),
     "nearest": _nearest,
     "concatenate": _concatenate,
     "slice": _slice,

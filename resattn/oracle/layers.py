@@ -298,6 +298,18 @@ def apply_batch_norm(state: State, name: str, x: Node, eps: float, decay: float)
     return scaled + bias
 
 
+def apply_group_norm(state: State, name: str, x: Node, groups: int, eps: float) -> Node:
+    """Wu & He 2018, equations 1, 2 and 7: over the positions and channels of each group."""
+    weight, bias = (_by_channel(state.parameter(f"{name}.{leaf}")) for leaf in ("weight", "bias"))
+    x = boundary(x)
+    with widened():
+        grouped = reshape(x, len(x.value), groups, -1)
+        centred = grouped - average(grouped, 2)
+        spread = _variance(grouped, centred.value, 2)
+        scaled = reshape(centred * power(spread + eps, -0.5), *x.shape) * weight
+    return scaled + bias
+
+
 def apply_layer_norm(state: State, name: str, x: Node, eps: float) -> Node:
     """Ba et al. 2016, equation 3, over the channels of each position."""
     weight, bias = (_by_channel(state.parameter(f"{name}.{leaf}")) for leaf in ("weight", "bias"))
@@ -392,7 +404,7 @@ def maximum(state: State, x: Node, *axes: int) -> Node:
     kept = [axis for axis in range(x.value.ndim) if axis not in axes]
     last = transpose(x, *kept, *axes)
     flat = reshape(last, *(x.shape[axis] for axis in kept), -1)
-    first = _greatest(state, flat.value.real)
+    first = greatest_index(state, flat.value.real)
 
     def pull(slope: Array) -> Array:
         spread = np.zeros(flat.shape, slope.dtype)
@@ -403,7 +415,7 @@ def maximum(state: State, x: Node, *axes: int) -> Node:
     return reshape(y, *(1 if axis in axes else size for axis, size in enumerate(x.shape)))
 
 
-def _greatest(state: State, values: Array) -> Array:
+def greatest_index(state: State, values: Array) -> Array:
     """The place of the greatest along the last axis, which stays with size 1: the first of equals.
 
     Where noise could make the second the greatest, a coin decides.
@@ -426,25 +438,3 @@ def greater(state: State, parts: Iterable[Node]) -> Node:
     held = list(parts)
     stacked = concatenate([reshape(part, 1, *part.shape) for part in held], 0)
     return reshape(maximum(state, stacked, 0), *held[0].shape)
-
-
-def max_pool(state: State, x: Node, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Node:
-    """The greatest of each window, with -inf around the image; the slope goes to the first
-    greatest.
-    """
-    (top, left), (step, leap) = padding, stride
-    padded = np.pad(x.value, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=-np.inf)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=POSITIONS)
-    windows = windows[:, :, ::step, ::leap]
-    flat = windows.reshape(*windows.shape[:4], kernel[0] * kernel[1])
-    first = _greatest(state, flat.real)
-    y = np.take_along_axis(flat, first, axis=-1)[..., 0]
-
-    def pull(slope: Array) -> Array:
-        spread = np.zeros(padded.shape, slope.dtype)
-        batch, channel, row, col = np.indices(y.shape)
-        down, right = np.divmod(first[..., 0], kernel[1])
-        np.add.at(spread, (batch, channel, step * row + down, leap * col + right), slope)
-        return spread[:, :, top : top + x.shape[2], left : left + x.shape[3]]
-
-    return Node(y, (x, pull), moved=True)

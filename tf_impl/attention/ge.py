@@ -12,7 +12,6 @@ from tf_impl.inputs import check_maps
 from tf_impl.layers import (
     Bottleneck,
     DepthwiseConv2d,
-    average_around,
     global_average,
     nearest,
     relu,
@@ -20,6 +19,7 @@ from tf_impl.layers import (
     sigmoid,
 )
 from tf_impl.normalization import BatchNorm
+from tf_impl.pooling import average_around
 from tf_impl.shapes import Maps, ResizedMaps
 from weights.attention import attention_parameters, gathered_steps, hidden_width
 from weights.checks import Pair, pair_of

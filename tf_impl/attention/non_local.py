@@ -12,12 +12,12 @@ from tf_impl.inputs import check_maps
 from tf_impl.layers import (
     Conv2d,
     flatten_positions,
-    max_pool_2x2,
     softmax,
     swap_axes,
     unflatten_positions,
 )
 from tf_impl.normalization import BatchNorm
+from tf_impl.pooling import max_pool_2x2
 from tf_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
 
