@@ -226,7 +226,7 @@ class BlockConfig(Model):
     @property
     def main_stride(self) -> dict[str, Pair]:
         """The stride of conv1 and of conv2."""
-        found = {place: (1, 1) for place in STRIDE_PLACES}
+        found = dict.fromkeys(STRIDE_PLACES, (1, 1))
         if not self.pools:
             found[self._stride_place] = self.stride
         return found
