@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from pytorch_impl.layers import Conv2d
@@ -17,7 +19,8 @@ class SameConv2d(Conv2d):
     """
 
     def forward(self, x: Maps) -> NewMaps:
-        y = pad_same(x, self.kernel_size, self.stride, self.dilation)
+        sizes: Any = self  # its pairs
+        y = pad_same(x, sizes.kernel_size, sizes.stride, sizes.dilation)
         return super().forward(y)
 
 

@@ -46,7 +46,7 @@ class ResidualBlockVariant(nn.Module):
         first, others = config.dilation
         options: dict[str, Any] = {"dtype": dtype, "device": device}
         conv_options = {**options, "bias": config.conv_bias}
-        self.config = config
+        self.config: Any = config
         self.in_channels = config.in_channels
         self.conv1 = make_convolution(
             channels, width, kernel, stride["conv1"], padding, first, **conv_options

@@ -1,9 +1,12 @@
 """The ordered list of parameters of a config: the only place that knows names and shapes."""
 
+from typing import Any
+
 from weights.attention import attention_parameters
 from weights.config import BlockConfig, BottleneckConfig, Config, NetworkConfig
 from weights.errors import ModelError
 from weights.parameters import (
+    Parameter,
     Parameters,
     batch_norm,
     convolution,
@@ -57,7 +60,7 @@ def _basic(config: BlockConfig) -> Parameters:
     )
 
 
-def _bottleneck(config: BottleneckConfig) -> Parameters:
+def _bottleneck(config: Any) -> Parameters:
     first, hidden, bias = config.first_channels, config.hidden_channels, config.conv_bias
     return (
         *convolution("conv1", config.in_channels, first, (1, 1), bias),
@@ -70,7 +73,8 @@ def _bottleneck(config: BottleneckConfig) -> Parameters:
 
 
 def _stem(config: NetworkConfig) -> Parameters:
-    found, channels = [], config.in_channels
+    found: list[Parameter] = []
+    channels = config.in_channels
     for (conv, norm), width in zip(config.stem_names, config.stem_widths, strict=True):
         kernel = config.stem_kernel_size
         found += convolution(conv, channels, width, kernel, config.conv_bias)

@@ -1,6 +1,6 @@
-"""Poolings of the oracle, and what pads and drops pixels. Maps are (batch, channels, height, width).
+"""Poolings of the oracle, and what pads and drops pixels.
 
-The rest: `resattn.oracle.layers`.
+Maps are (batch, channels, height, width). The rest: `resattn.oracle.layers`.
 """
 
 from __future__ import annotations
