@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from weights.attention import ATTENTION
@@ -93,6 +94,13 @@ def _hidden(name: str, value: object) -> Widths | None:
     )
 
 
+def _forms(name: str, value: object) -> str | tuple[str, ...]:
+    """One for all stages, or one for each."""
+    if isinstance(value, (tuple, list)):
+        return tuple(one_of(name, each, FORMS) for each in value)
+    return one_of(name, value, FORMS)
+
+
 def _padding(name: str, value: object) -> str | None:
     return None if value is None else one_of(name, value, (SAME,))
 
@@ -143,7 +151,7 @@ class NetworkConfig(Model):
 
     What follows is for published networks.
 
-    form: of the blocks, "basic" or "bottleneck".
+    form: of the blocks, "basic" or "bottleneck", or a tuple of one for each stage.
     hidden_widths, first_widths: of bottlenecks, `BottleneckConfig`'s hidden_channels and
         first_channels: for each stage one number, or one for each of its blocks (pruned networks).
     groups, stride_at: of bottlenecks.
@@ -184,7 +192,7 @@ class NetworkConfig(Model):
     conv_bias: Checked[bool, bool] = Checked(truth, False)
     bn_eps: Checked[float, float] = Checked(positive, 1e-5)
     bn_decay: Checked[float, float] = Checked(decay_of, 0.9)
-    form: Checked[str, str] = choice(FORMS, "basic")
+    form: Checked[str | tuple[str, ...], str | tuple[str, ...]] = optional(_forms, "basic")
     hidden_widths: Checked[Widths | None, Widths | None] = optional(_hidden, None)
     first_widths: Checked[Widths | None, Widths | None] = optional(_hidden, None)
     groups: Checked[int, int] = optional(count, 1)
@@ -214,6 +222,7 @@ class NetworkConfig(Model):
                 "widths, depths, strides: expected as many values in each, one a stage, got "
                 f"{lengths[0]}, {lengths[1]} and {lengths[2]}"
             )
+        self._check_forms()
         self._check_attention()
         self._check_hidden()
         if self.norm == "group":
@@ -226,13 +235,19 @@ class NetworkConfig(Model):
         self.stages()  # each block checks its own
         _ = self.input_size  # refuses sizes that no image gives to all
 
+    def _check_forms(self) -> None:
+        if len(self.forms) != len(self.depths):
+            raise ArgumentError(
+                f"form: expected one for each of the {len(self.depths)} stages, got {self.form}"
+            )
+
     def _check_hidden(self) -> None:
         """Refuses widths of bottlenecks that are not one for each stage or block."""
         for name in ("hidden_widths", "first_widths"):
             value = getattr(self, name)
             if value is None:
                 continue
-            if self.form != "bottleneck":
+            if "bottleneck" not in self.forms:
                 raise ArgumentError(f"{name}: only bottlenecks have them; set form='bottleneck'")
             lengths = [
                 len(each) if isinstance(each, tuple) else depth
@@ -243,10 +258,15 @@ class NetworkConfig(Model):
                     f"{name}: expected for each of the {len(self.depths)} stages one number, or "
                     f"one for each of its {self.depths} blocks, got {value}"
                 )
-        if self.form != "bottleneck" and (self.groups != 1 or self.stride_at != "conv2"):
+        if "bottleneck" not in self.forms and (self.groups != 1 or self.stride_at != "conv2"):
             raise ArgumentError(
                 "groups, stride_at: only bottlenecks have them; set form='bottleneck'"
             )
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The form of the blocks of each stage."""
+        return self.form if isinstance(self.form, tuple) else (self.form,) * len(self.depths)
 
     @property
     def stem_widths(self) -> tuple[int, ...]:
@@ -278,7 +298,11 @@ class NetworkConfig(Model):
 
     def stages(self) -> tuple[tuple[BlockConfig, ...], ...]:
         """The blocks, stage by stage."""
+        return _stages(self)
+
+    def _make_stages(self) -> tuple[tuple[BlockConfig, ...], ...]:
         found, channels, number = [], self.stem_widths[-1], 0
+        made: dict[tuple[Any, ...], BlockConfig] = {}
         total = sum(self.depths)
         pool = 2 if self.stem_pool else 1
         steps = max(self.stem_stride) * pool
@@ -298,7 +322,13 @@ class NetworkConfig(Model):
                     "projects_always": self.projects_first and position == 0,
                     "drop_path": self.drop_path * number / max(1, total - 1),
                 }
-                blocks.append(self._block(stage, position, place))
+                widths = [
+                    _at(each, stage, position) for each in (self.hidden_widths, self.first_widths)
+                ]
+                key = (stage, *place.values(), *widths)
+                if key not in made:  # most blocks of a stage are equal
+                    made[key] = self._block(stage, position, place)
+                blocks.append(made[key])
                 channels, number = width, number + 1
             found.append(tuple(blocks))
         return tuple(found)
@@ -315,7 +345,7 @@ class NetworkConfig(Model):
             "attention_options": options[stage] if isinstance(options, tuple) else options,
             **place,
         }
-        if self.form == "basic":
+        if self.forms[stage] == "basic":
             return BlockConfig(**fields)
         return BottleneckConfig(
             **fields,
@@ -357,8 +387,14 @@ class NetworkConfig(Model):
         firsts = [blocks[0] for blocks in self.stages()]
         words = [attention_words(each.attention, each.attention_options) for each in firsts]
         attention = words[0] if len(set(words)) == 1 else ", ".join(words)
-        form = "bottlenecks" if self.form == "bottleneck" else "blocks"
+        form = "bottlenecks" if "basic" not in self.forms else "blocks"
         return f"a network of {sum(self.depths)} {form}, widths {widths}, attention {attention}"
+
+
+@lru_cache(maxsize=64)
+def _stages(config: NetworkConfig) -> tuple[tuple[BlockConfig, ...], ...]:
+    """Kept: making and checking 200 blocks takes longer than whatever they are asked for."""
+    return config._make_stages()
 
 
 def _at(widths: Widths | None, stage: int, position: int) -> int | None:

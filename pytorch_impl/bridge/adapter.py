@@ -25,6 +25,7 @@ from pytorch_impl.bridge.native import to_numpy as to_numpy
 from pytorch_impl.network import ResidualAttentionNetwork
 from pytorch_impl.variant import build_block
 from weights.config import BlockConfig, Config
+from weights.frameworks import FRAMEWORKS
 
 FLOAT64_HELP = "PyTorch needs no setting for it"
 
@@ -133,27 +134,45 @@ def gradients(
     return to_canonical(y), first, dict(zip(leaves, rest, strict=True))
 
 
-def read_file(path: Path) -> tuple[str | None, dict[str, np.ndarray]]:
-    """The config (JSON, or None) and the arrays of a file of torch.save. Runs no code in it."""
+def read_file(path: Path) -> dict[str, Any]:
+    """The content of a file of torch.save, its tensors as NumPy arrays. Runs no code in it."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, Mapping):
         raise TypeError(f"expected a mapping of names to tensors, got {type(content).__name__}")
-    state = content.get("state_dict", content)
-    if not isinstance(state, Mapping):
-        raise TypeError(f"expected a mapping of names to tensors, got {type(state).__name__}")
-    config = content.get("config")
-    return (
-        config if isinstance(config, str) else None,
-        {name: to_numpy(value) for name, value in state.items() if isinstance(value, torch.Tensor)},
-    )
+    return _without_tensors(content)
 
 
-def write_file(path: Path, config: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes config (JSON) and arrays for torch.load(path, weights_only=True)["state_dict"]."""
-    torch.save(
-        {
-            "config": config,
-            "state_dict": {name: from_numpy(array) for name, array in arrays.items()},
-        },
-        path,
-    )
+def _without_tensors(content: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        name: _without_tensors(value)
+        if isinstance(value, Mapping)
+        else to_numpy(value)
+        if isinstance(value, torch.Tensor)
+        else value
+        for name, value in content.items()
+    }
+
+
+def write_file(path: Path, said: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays for torch.load(path, weights_only=True): a plain state dict, or, with something
+    said about it, that and the state dict under "state_dict".
+    """
+    state = {name: from_numpy(array) for name, array in arrays.items()}
+    torch.save({**said, "state_dict": state} if said else state, path)
+
+
+def foreign_arrays(model: nn.Module) -> dict[str, np.ndarray]:
+    """The parameters and statistics of any model, by its own names."""
+    return {name: to_numpy(value) for name, value in model.state_dict().items()}
+
+
+def assign_foreign(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """Loads arrays into any model by its own names, strictly but for counters."""
+    state = {name: from_numpy(array) for name, array in arrays.items()}
+    held = model.state_dict()
+    counters = {
+        name: value
+        for name, value in held.items()
+        if name.rpartition(".")[2] in FRAMEWORKS["torch"].unread and name not in state
+    }
+    model.load_state_dict({**state, **counters}, strict=True)

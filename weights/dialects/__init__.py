@@ -1,30 +1,32 @@
-"""Checkpoints of other libraries: their names -> canonical names, one naming a file."""
+"""Checkpoints of other libraries: which network they are, and their names <-> ours.
 
-from collections.abc import Mapping
+One dialect a file. `recognise` finds the dialect and the architecture from the set of names and
+shapes.
+"""
 
-import numpy as np
-
-from weights.config import Config
-from weights.convert import Arrays
-from weights.dialects import cifar_resnet, torchvision
-from weights.dialects.names import Naming, canonical_names
+from weights.dialects import (
+    cifar_resnet,
+    keras_applications,
+    keras_hub,
+    legacy_senet,
+    timm,
+    torchvision,
+)
+from weights.dialects.dialect import Dialect
 from weights.errors import ArgumentError
 
-NAMINGS: dict[str, Naming] = {
-    "torchvision": torchvision.NAMING,
-    "cifar-resnet": cifar_resnet.NAMING,
+DIALECTS: dict[str, Dialect] = {
+    "torchvision": torchvision.DIALECT,
+    "timm": timm.DIALECT,
+    "legacy-senet": legacy_senet.DIALECT,
+    "cifar-resnet": cifar_resnet.DIALECT,
+    "keras-applications": keras_applications.DIALECT,
+    "keras-hub": keras_hub.DIALECT,
 }
 
 
-def to_canonical_names(
-    naming: str, config: Config, arrays: Mapping[str, np.ndarray], source: str = "the file"
-) -> Arrays:
-    """The arrays of another library's checkpoint of the network that `config` describes.
-
-    naming: one of `NAMINGS`.
-    Raises ArgumentError for a naming that does not exist or a config it cannot name, WeightsError
-    with every missing and unexpected name.
-    """
-    if naming not in NAMINGS:
-        raise ArgumentError(f"naming: expected one of {', '.join(NAMINGS)}, got {naming!r}")
-    return canonical_names(naming, NAMINGS[naming], config, arrays, source)
+def dialect_named(name: str) -> Dialect:
+    """A dialect. Raises ArgumentError for one that is not known."""
+    if name not in DIALECTS:
+        raise ArgumentError(f"dialect: expected one of {', '.join(DIALECTS)}, got {name!r}")
+    return DIALECTS[name]

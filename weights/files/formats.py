@@ -12,17 +12,21 @@ Nothing in a file is ever executed. A file is moved into place once it is comple
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from weights.config import Config, config_from_json
+from weights.config import BlockConfig, Config, NetworkConfig, config_from_json
 from weights.convert import Arrays, check, reorder
-from weights.dialects import NAMINGS, to_canonical_names
+from weights.dialects import DIALECTS, dialect_named
+from weights.dialects.recognise import recognise, to_canonical_names, to_dialect_names
 from weights.errors import ArgumentError
 from weights.files import keras, npz, pytorch, safetensors
 from weights.files.atomic import existing
+from weights.files.content import Content
+from weights.files.origin import find_origin, origin_from_json, origin_to_json
 from weights.frameworks import FRAMEWORKS
 from weights.live import LiveModel
 from weights.parameters import Parameters
@@ -48,12 +52,21 @@ def save(path: str | os.PathLike[str], model: Any) -> None:
     write(path, model.config, live.export())
 
 
-def write(path: str | os.PathLike[str], config: Config, arrays: Mapping[str, np.ndarray]) -> None:
+def write(
+    path: str | os.PathLike[str],
+    config: Config,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    origin: Mapping[str, Any] | None = None,
+    dialect: str | None = None,
+) -> None:
     """Writes canonical arrays to a file, with their config inside. The suffix says the format.
 
+    origin: where the weights came from. dialect: one of `weights.dialects.DIALECTS`: with that
+        library's names and axis orders instead, and without a config, as it loads them strictly.
     Raises WeightsError when the arrays do not fit the config, ArgumentError for a suffix that
-    cannot be written, FileError where the system refuses. If anything fails, the file that was at
-    `path` before is still there.
+    cannot be written and a dialect without such networks, FileError where the system refuses. If
+    anything fails, the file that was at `path` before is still there.
     """
     target = Path(path)
     suffix = _suffix(target, WRITABLE, "write")
@@ -61,50 +74,114 @@ def write(path: str | os.PathLike[str], config: Config, arrays: Mapping[str, np.
     headline = f"{target.name} was not written: the arrays do not fit the config"
     check(parameters, arrays, headline=headline)
     arrays = {each.name: reorder(arrays[each.name], each.axes, each.axes) for each in parameters}
+    text: str | None = config.to_json()
+    if dialect is not None:
+        spoken = dialect_named(dialect)
+        if suffix == ".keras" or not isinstance(config, NetworkConfig):
+            raise ArgumentError(
+                f"dialect: {spoken.title} has networks, in files of {', '.join(READABLE)}"
+            )
+        text, arrays = None, to_dialect_names(spoken, config, arrays)
     if suffix == ".keras":
         keras.write(target, config, arrays)
     else:
-        FILE_FORMATS[suffix].write(target, config.to_json(), arrays)
+        FILE_FORMATS[suffix].write(target, text, arrays, origin_to_json(origin))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read: a config and canonical arrays.
+
+    origin: where the weights came from, as far as it is known. notes: what was done to read them
+        and which network they were found to be, one line each, for people.
+    """
+
+    config: Config
+    arrays: Arrays
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read(
-    path: str | os.PathLike[str], config: Config | None = None, naming: str | None = None
+    path: str | os.PathLike[str],
+    config: Config | None = None,
+    architecture: str | None = None,
+    part: str | None = None,
 ) -> tuple[Config, Arrays]:
-    """The config and the canonical arrays of a file.
+    """The config and the canonical arrays of a file, as `read_checkpoint` reads it."""
+    found = read_checkpoint(path, config, architecture, part)
+    return found.config, found.arrays
 
-    config: for a file that holds none; must be the file's own if it does.
-    naming: the naming of the library that wrote the file, one of `weights.dialects.NAMINGS`;
-        without it names must be canonical.
-    Raises MissingFileError, WeightsError for a file that cannot be read safely or does not fit its
-    config, ArgumentError for a suffix or naming that is not known and for a config that is missing
-    or another than the file's.
+
+def read_checkpoint(
+    path: str | os.PathLike[str],
+    config: Config | None = None,
+    architecture: str | None = None,
+    part: str | None = None,
+) -> Checkpoint:
+    """Reads a file of ours, or one of another library, which is recognised from its names and
+    shapes.
+
+    config: for a file that holds none; must be the file's own if it does. architecture: the
+        published network that the file holds, where names and shapes fit several; by default what a
+        config.json beside the file says. part: which network to take where the file holds several.
+    Raises MissingFileError, WeightsError for a file that cannot be read safely, is not recognised
+    or does not fit its config, ArgumentError for a suffix that is not known, for a config that is
+    another than the file's, and where it is not clear which network it is.
     """
     source = Path(path)
     suffix = _suffix(source, READABLE, "read")
-    text, arrays = FILE_FORMATS[suffix].read(existing(source))
-    if text is not None:
-        held = config_from_json(text, f"the config in {source.name}")
+    content = FILE_FORMATS[suffix].read(existing(source), part)
+    if content.config is not None:
+        held = config_from_json(content.config, f"the config in {source.name}")
         if config is not None and config != held:
             raise ArgumentError(
                 f"{source.name}: holds a config of its own that is another than the one given: "
                 f"{held}"
             )
         config = held
+    elif not _is_canonical(content.arrays):
+        return _recognised(source, content, config, architecture)
     if config is None:
         raise ArgumentError(
             f"{source.name}: holds no config, so it does not say what it is; pass "
             'config=BlockConfig(...), NetworkConfig(...) or preset("resnet18") (on the command '
             "line: --config)"
         )
-    if naming is not None:
-        arrays = to_canonical_names(naming, config, arrays, source.name)
     parameters = schema(config)
     unread = _unread(parameters)
-    arrays = {name: array for name, array in arrays.items() if name not in unread}
-    hint = f" (written by another library? pass naming=, one of {', '.join(NAMINGS)})"
-    headline = f"{source.name} does not fit its config{'' if naming else hint}"
-    check(parameters, arrays, headline=headline)
-    return config, {parameter.name: arrays[parameter.name] for parameter in parameters}
+    arrays = {name: array for name, array in content.arrays.items() if name not in unread}
+    check(parameters, arrays, headline=f"{source.name} does not fit its config")
+    origin = origin_from_json(content.origin, f"the origin in {source.name}")
+    ordered = {parameter.name: arrays[parameter.name] for parameter in parameters}
+    return Checkpoint(config, ordered, origin, content.notes)
+
+
+def _is_canonical(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether names are ours: those of a block, or of a network."""
+    ours = ("conv1.weight", "attention.", "shortcut.", "stem.", "stages.")
+    block = "conv1.weight" in arrays and "conv2.weight" in arrays
+    return block or any(name.startswith(ours[3:]) for name in arrays)
+
+
+def _recognised(
+    source: Path, content: Content, config: Config | None, architecture: str | None
+) -> Checkpoint:
+    """A file of another library."""
+    if isinstance(config, BlockConfig):
+        raise ArgumentError(
+            f"{source.name}: holds a network of another library, but the config is of a "
+            f"{config.model}"
+        )
+    origin = find_origin(source)
+    reason = None
+    if architecture is None and config is None and "architecture" in origin:
+        architecture, reason = origin["architecture"], "its config.json says so"
+    found = recognise(DIALECTS, content.arrays, source.name, architecture, config, reason)
+    arrays = to_canonical_names(found, content.arrays, source.name)
+    check(schema(found.config), arrays, headline=f"{source.name} does not fit its config")
+    origin |= {"architecture": found.architectures[0], "library": found.dialect.title}
+    return Checkpoint(found.config, arrays, origin, (*content.notes, found.describe()))
 
 
 def _suffix(path: Path, known: tuple[str, ...], verb: str) -> str:

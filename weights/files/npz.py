@@ -9,22 +9,31 @@ import numpy as np
 from weights.convert import BFLOAT16, Arrays
 from weights.errors import WeightsError
 from weights.files.atomic import write_atomically
+from weights.files.content import Content, strip_prefix
 
 CONFIG = "resattn"  # the entry that holds the config
+ORIGIN = "resattn.origin"  # the entry that says where weights came from
 BITS = "resattn.bfloat16"  # the entry that names the arrays whose uint16 are the bits of bfloat16
 
 
-def write(path: Path, text: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """text: the config's JSON."""
-    held: dict[str, Any] = {CONFIG: np.array(text), **_bits(arrays)}
+def write(
+    path: Path, text: str | None, arrays: Mapping[str, np.ndarray], origin: str | None = None
+) -> None:
+    """text: the config's JSON; None for a file of another library. origin: where they came from,
+    JSON.
+    """
+    held: dict[str, Any] = {} if text is None else {CONFIG: np.array(text)}
+    held |= {} if origin is None else {ORIGIN: np.array(origin)}
+    held |= _bits(arrays)
     write_atomically(path, lambda temporary: np.savez(temporary, **held))
 
 
-def read(path: Path) -> tuple[str | None, Arrays]:
-    """The config (JSON text, or None) and the arrays. Raises what `read_all` raises."""
+def read(path: Path, part: str | None = None) -> Content:
+    """The config and the arrays. part: as in `strip_prefix`. Raises what `read_all` raises."""
     arrays = read_all(path)
-    text = arrays.pop(CONFIG, None)
-    return (None if text is None else str(text)), arrays
+    text, origin = (arrays.pop(entry, None) for entry in (CONFIG, ORIGIN))
+    said = [None if each is None else str(each) for each in (text, origin)]
+    return strip_prefix(Content(said[0], arrays, said[1]), path.name, part)
 
 
 def read_all(path: Path) -> Arrays:

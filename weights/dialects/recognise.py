@@ -1,0 +1,314 @@
+"""Which published network a checkpoint is: from the set of its names and shapes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from weights.config import NetworkConfig
+from weights.convert import Arrays, reorder
+from weights.dialects.derive import UNSAID, derive
+from weights.dialects.dialect import UNREAD, Dialect, Shape
+from weights.dialects.refused import refuse_known
+from weights.errors import ArgumentError, WeightsError
+from weights.frameworks import FRAMEWORKS
+from weights.schema import schema
+
+SHOWN = 6  # differences that an error lists
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a checkpoint was found to be.
+
+    dialect, architectures: whose names it has, and every architecture that it can be; they have the
+        same config. config: of our network. reason: how it is known, for people.
+    """
+
+    dialect: Dialect
+    architectures: tuple[str, ...]
+    config: NetworkConfig
+    reason: str
+
+    def describe(self) -> str:
+        """One line for people: family, widths, attention, stem, shortcut, how sure and why."""
+        return f"{' or '.join(self.architectures)} of {self.dialect.title} ({self.reason}): " + (
+            describe_network(self.config)
+        )
+
+
+def describe_network(config: NetworkConfig) -> str:
+    """What distinguishes a network from others, in a few words."""
+    stem = "-".join(map(str, config.stem_widths))
+    kernel = "x".join(map(str, config.stem_kernel_size))
+    pool = config.stem_pool or "no"
+    words = [
+        f"{' and '.join(dict.fromkeys(config.forms))} blocks {'-'.join(map(str, config.depths))}",
+        f"widths {'-'.join(map(str, config.widths))}",
+        f"attention {config.attention}",
+        f"stem {kernel} {stem}, {pool} pooling",
+        f"shortcut {config.shortcut}",
+    ]
+    words += [f"{config.groups} groups"] if config.groups > 1 else []
+    words += ["stride in conv1"] if config.stride_at == "conv1" else []
+    words += ["relu before attention"] if config.relu_before_attention else []
+    words += [f"antialias {config.antialias}"] if config.antialias != "none" else []
+    words += [f"{config.norm} norm"] if config.norm != "batch" else []
+    head = f"{config.classes} classes" if config.classes else "no classifier"
+    return "; ".join([*words, head])
+
+
+def recognise(
+    dialects: Mapping[str, Dialect],
+    arrays: Mapping[str, np.ndarray],
+    source: str,
+    architecture: str | None = None,
+    config: NetworkConfig | None = None,
+    reason: str | None = None,
+) -> Recognised:
+    """What a checkpoint is.
+
+    arrays: by their names, in their axis order. source: what to call them in an error.
+    architecture: what the user, or a file beside it, says that it is. config: what the user says
+    that the network is. reason: where the architecture was said.
+    Raises WeightsError for a checkpoint of no dialect, or of none of its architectures;
+    ArgumentError where it can be several, and for an architecture that does not exist or fit.
+    """
+    shapes = {name: array.shape for name, array in arrays.items() if not _is_unread(name)}
+    refuse_known(shapes, source)
+    found = _dialects_of(dialects, shapes)
+    if not found:
+        raise WeightsError(
+            f"{source}: its names are neither ours nor those of "
+            f"{', '.join(each.title for each in dialects.values())}; its first names are "
+            f"{', '.join(sorted(shapes)[:4])}",
+            [],
+        )
+    if config is not None:
+        return _as_config(found, shapes, config, source)
+    renamed = dict(found[0].recognise(shapes).values())
+    _refuse_strangers(found[0], shapes, source)
+    derived = derive(renamed)
+    matches = [
+        (dialect, name, made)
+        for dialect in found
+        for name in dialect.architectures
+        if (made := fit(dialect, name, derived, renamed)) is not None
+    ]
+    if architecture is not None:
+        said = architecture.split(".")[0]  # timm's names of weights have a tag after the dot
+        chosen = [match for match in matches if match[1] == said]
+        if not chosen:
+            _refuse_architecture(dialects, found, said, matches, derived, renamed, source)
+        dialect, name, made = chosen[0]
+        return Recognised(dialect, (name,), made, reason or "as asked for")
+    if not matches:
+        _refuse_unknown(found, derived, renamed, source)
+    configs = dict.fromkeys(made for _, _, made in matches)
+    if len(configs) > 1:
+        raise ArgumentError(_ambiguous(source, matches))
+    names = tuple(dict.fromkeys(name for _, name, _ in matches))
+    why = "no other network that we know has these names and shapes"
+    return Recognised(matches[0][0], names, matches[0][2], why)
+
+
+def to_canonical_names(found: Recognised, arrays: Mapping[str, np.ndarray], source: str) -> Arrays:
+    """The arrays of a recognised checkpoint under canonical names, in canonical axis order.
+
+    Raises WeightsError with every missing and unexpected name.
+    """
+    names = found.dialect.names(found.config)
+    missing = [f"{name}: missing" for name in set(names) - set(arrays)]
+    strange = [f"{name}: unexpected" for name in set(arrays) - set(names) if not _is_unread(name)]
+    if missing or strange:
+        title = f"{source} is not a {found.architectures[0]} of {found.dialect.title}:"
+        raise WeightsError(title, missing + strange)
+    row = FRAMEWORKS[found.dialect.framework]
+    return {
+        parameter.name: reorder(arrays[name], row.axes(parameter), parameter.axes)
+        if arrays[name].ndim == len(parameter.shape)
+        else arrays[name]
+        for name, parameter in names.items()
+    }
+
+
+def to_dialect_names(
+    dialect: Dialect, config: NetworkConfig, arrays: Mapping[str, np.ndarray]
+) -> Arrays:
+    """Canonical arrays -> the names and axis orders of another library."""
+    row = FRAMEWORKS[dialect.framework]
+    return {
+        name: reorder(arrays[parameter.name], parameter.axes, row.axes(parameter))
+        for name, parameter in dialect.names(config).items()
+    }
+
+
+def fit(
+    dialect: Dialect, name: str, derived: NetworkConfig, shapes: Mapping[str, Shape]
+) -> NetworkConfig | None:
+    """The config of an architecture, with the classes and the stages of a checkpoint; None if its
+    shapes are others.
+    """
+    made = dialect.architecture(name)
+    count = len(derived.depths)
+    if made.forms[:count] != derived.forms or made.depths[:count] != derived.depths:
+        return None
+    made = adapt(made, derived)
+    if name in dialect.pruned:
+        if made.attention != derived.attention:
+            return None
+        made = _prune(made, derived)
+    held = {each.name: each.shape for each in schema(made)}
+    return made if held == dict(shapes) else None
+
+
+def adapt(made: NetworkConfig, derived: NetworkConfig) -> NetworkConfig:
+    """A config with the image channels, the classes and the number of stages of another one."""
+    count = len(derived.depths)
+    fields: dict[str, object] = {
+        "in_channels": derived.in_channels,
+        "classes": derived.classes,
+    }
+    if count < len(made.depths):
+        for name in ("widths", "depths", "strides", "hidden_widths", "first_widths"):
+            value = getattr(made, name)
+            fields[name] = value and value[:count]
+        for name in ("attention", "attention_options", "form"):
+            value = getattr(made, name)
+            fields[name] = value[:count] if isinstance(value, tuple) else value
+    return replace(made, **fields)
+
+
+def _prune(made: NetworkConfig, derived: NetworkConfig) -> NetworkConfig:
+    names = ("widths", "hidden_widths", "first_widths", "stem_channels", "attention_options")
+    return replace(made, **{name: getattr(derived, name) for name in names})
+
+
+def _dialects_of(dialects: Mapping[str, Dialect], shapes: Mapping[str, Shape]) -> list[Dialect]:
+    """The dialects that know the names, those that know most of them first."""
+    known = {name: len(each.recognise(shapes)) for name, each in dialects.items()}
+    most = max(known.values(), default=0)
+    return [dialects[name] for name, count in known.items() if count == most and count > 4]
+
+
+def _refuse_strangers(dialect: Dialect, shapes: Mapping[str, Shape], source: str) -> None:
+    known = dialect.recognise(shapes)
+    strange = sorted(set(shapes) - set(known))
+    if strange:
+        raise WeightsError(
+            f"{source}: most of its names are those of {dialect.title}, but {len(strange)} are "
+            "not, so it may compute something else:",
+            [f"{name}: {shapes[name]}" for name in strange[:SHOWN]],
+        )
+
+
+def _as_config(
+    found: list[Dialect], shapes: Mapping[str, Shape], config: NetworkConfig, source: str
+) -> Recognised:
+    """The dialect that has a name for every parameter of a config."""
+    errors = []
+    for dialect in found:
+        try:
+            names = dialect.names(config)
+        except ArgumentError as error:
+            errors.append(error)
+            continue
+        if set(names) == set(shapes):
+            return Recognised(dialect, ("a network",), config, "by the config given")
+        faults = [f"{name}: missing" for name in set(names) - set(shapes)]
+        faults += [f"{name}: unexpected" for name in set(shapes) - set(names)]
+        title = f"{source} does not fit the config given, by the names of {dialect.title}:"
+        errors.append(WeightsError(title, faults))
+    raise errors[0]
+
+
+def _ambiguous(source: str, matches: Iterable[tuple[Dialect, str, NetworkConfig]]) -> str:
+    by_config: dict[NetworkConfig, list[str]] = {}
+    for _, name, config in matches:
+        names = by_config.setdefault(config, [])
+        if name not in names:
+            names.append(name)
+    lines = []
+    first, *_ = by_config
+    for config, names in by_config.items():
+        unlike = differences(first, config) or differences(config, next(reversed(by_config)))
+        lines.append(f"  {' or '.join(names)}: {unlike}")
+    return (
+        f"{source}: {len(by_config)} networks have these names and shapes but compute different "
+        "things, so the file alone does not say which one it is; say it with --as (in Python: "
+        "architecture=):\n" + "\n".join(lines)
+    )
+
+
+def differences(one: NetworkConfig, other: NetworkConfig) -> str:
+    """The fields in which the second config differs, with its values."""
+    names = [
+        name for name in one.__dataclass_fields__ if getattr(one, name) != getattr(other, name)
+    ]
+    return ", ".join(f"{name} {getattr(other, name)!r}" for name in names)
+
+
+def _refuse_architecture(
+    dialects: Mapping[str, Dialect],
+    found: list[Dialect],
+    said: str,
+    matches: list[tuple[Dialect, str, NetworkConfig]],
+    derived: NetworkConfig,
+    shapes: Mapping[str, Shape],
+    source: str,
+) -> None:
+    owners = [each for each in dialects.values() if said in each.architectures]
+    if not owners:
+        known = [name for each in found for name in each.architectures]
+        raise ArgumentError(
+            f"architecture: {said!r} is none that we know; of {found[0].title} we know "
+            f"{', '.join(known)}"
+        )
+    fitting = ", ".join(dict.fromkeys(name for _, name, _ in matches))
+    hint = f"; what fits is {fitting}" if fitting else ""
+    if owners[0] not in found:
+        raise ArgumentError(
+            f"{source}: {said!r} has the names of {owners[0].title}, but the file has those of "
+            f"{found[0].title}{hint}"
+        )
+    made = adapt(owners[0].architecture(said), derived)
+    raise WeightsError(f"{source} is not a {said}{hint}:", _unlike(made, shapes))
+
+
+def _refuse_unknown(
+    found: list[Dialect], derived: NetworkConfig, shapes: Mapping[str, Shape], source: str
+) -> None:
+    """Names the nearest architecture, and in what the checkpoint differs from it."""
+    near = []
+    for dialect in found:
+        for name in dialect.architectures:
+            made = dialect.architecture(name)
+            if made.forms[: len(derived.forms)] == derived.forms:
+                faults = _unlike(adapt(made, derived), shapes)
+                near.append((len(faults), name, dialect.title, faults))
+    if not near:
+        raise WeightsError(f"{source}: no network of {found[0].title} is like it", [])
+    count, name, title, faults = min(near, key=lambda each: each[:2])
+    rest = f" (the first {SHOWN} of {count})" if count > SHOWN else ""
+    raise WeightsError(
+        f"{source}: none of the networks that we know; the nearest is {name} of {title}. If it is "
+        f"a network of your own, describe it with --config (in Python: config=): "
+        f"{describe_network(derived)}; shapes do not say {', '.join(UNSAID)}. Differences from "
+        f"{name}{rest}:",
+        faults[:SHOWN],
+    )
+
+
+def _unlike(made: NetworkConfig, shapes: Mapping[str, Shape]) -> list[str]:
+    held = {each.name: each.shape for each in schema(made)}
+    faults = [f"{name}: expected {held[name]}, missing" for name in sorted(set(held) - set(shapes))]
+    faults += [f"{name}: {shapes[name]}, unexpected" for name in sorted(set(shapes) - set(held))]
+    return faults + [
+        f"{name}: expected {held[name]}, got {shapes[name]}"
+        for name in held
+        if name in shapes and held[name] != shapes[name]
+    ]
+
+
+def _is_unread(name: str) -> bool:
+    return name.rpartition(".")[2] in UNREAD

@@ -1,0 +1,147 @@
+"""What a file of weights holds, before anybody knows which network it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from weights.convert import Arrays
+from weights.errors import ArgumentError, WeightsError
+
+# What the name of a first convolution of the blocks ends with, in any dialect.
+ANCHORS = (
+    "layer1.0.conv1.weight",
+    "stages.0.0.conv1.weight",
+    "stack0_block0_1_conv/kernel",
+    "conv2_block1_1_conv/kernel",
+)
+SHOWN = 6  # names that an error lists
+
+
+@dataclass(frozen=True)
+class Content:
+    """config, origin: JSON, None if the file has none. arrays: by the names in the file.
+
+    notes: what was done to find them, for people.
+    """
+
+    config: str | None
+    arrays: Arrays
+    origin: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def unwrap(content: Mapping[str, Any], source: str, part: str | None = None) -> Content:
+    """The arrays of one network in what a trainer saved, however it wrapped them.
+
+    content: names to arrays, or to mappings such as a state dict, an optimizer's state, ...
+    part: which mapping, or which prefix of the names, to take where there are several.
+    Raises ArgumentError where it is not clear which one is meant, WeightsError where there is none.
+    """
+    config = content.get("config")
+    text = config if isinstance(config, str) else None
+    notes: list[str] = []
+    found = dict(_mappings(content))
+    if not found:
+        raise WeightsError(f"{source}: holds no arrays", [])
+    chosen, rest = _choose(found, part, source)
+    if chosen:
+        others = [name for name in content if name != chosen.split("/")[0] and name != "config"]
+        beside = f"; beside it, and left out: {', '.join(map(str, others))}" if others else ""
+        if text is None:
+            notes.append(f"took {chosen!r} out of the file{beside}")
+    arrays = {name: value for name, value in found[chosen].items() if isinstance(value, np.ndarray)}
+    arrays, stripped = _strip(arrays, rest, source)
+    return Content(text, arrays, None, (*notes, *stripped))
+
+
+def strip_prefix(content: Content, source: str, part: str | None) -> Content:
+    """The same without a prefix that all names have, such as "module."."""
+    arrays, notes = _strip(content.arrays, part, source)
+    return Content(content.config, arrays, content.origin, (*content.notes, *notes))
+
+
+def _mappings(
+    content: Mapping[str, Any], path: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The mappings of names to arrays, each by the keys that lead there, as "a/b"."""
+    named = {name: value for name, value in content.items() if isinstance(name, str)}
+    if any(isinstance(value, np.ndarray) for value in named.values()):
+        yield path, named
+        return
+    for name, value in named.items():
+        if isinstance(value, Mapping) and "param_groups" not in value:
+            yield from _mappings(value, f"{path}/{name}".strip("/"))
+
+
+def _choose(
+    found: Mapping[str, Mapping[str, Any]], part: str | None, source: str
+) -> tuple[str, str | None]:
+    """One of the mappings, and what of `part` is left for a prefix."""
+    if part is not None:
+        for name in found:
+            if part == name:
+                return name, None
+            if name and part.startswith(f"{name}/"):
+                return name, part.removeprefix(f"{name}/")
+    if len(found) == 1:
+        return next(iter(found)), part
+    networks = [name for name, arrays in found.items() if _prefixes(arrays)]
+    if len(networks) == 1 and part is None:
+        return networks[0], None
+    raise ArgumentError(
+        f"{source}: holds several networks: {', '.join(networks or found)}; say which one with "
+        "--part (in Python: part=)"
+    )
+
+
+def _prefixes(arrays: Mapping[str, Any]) -> list[str]:
+    """What is in front of the names of each network."""
+    found = {}
+    for name in arrays:
+        for anchor in ANCHORS:
+            before = name.removesuffix(anchor)
+            if before != name and (not before or before[-1] in "./"):
+                found[before] = True
+    return list(found)
+
+
+def _strip(
+    arrays: Mapping[str, np.ndarray], part: str | None, source: str
+) -> tuple[Arrays, tuple[str, ...]]:
+    """The arrays of one network, without the prefix of their names, and notes."""
+    prefixes = _prefixes(arrays)
+    if part is not None:
+        wanted = [each for each in prefixes if each.rstrip("./") == part.rstrip("./")]
+        if not wanted:
+            known = ", ".join(each.rstrip("./") for each in prefixes if each) or "none"
+            raise ArgumentError(f"{source}: has no part {part!r}; its parts are: {known}")
+        prefixes = wanted
+    if len(prefixes) > 1:
+        names = ", ".join(each.rstrip("./") or "(no prefix)" for each in prefixes)
+        raise ArgumentError(
+            f"{source}: holds several networks, by the prefixes of their names: {names}; say which "
+            "one with --part (in Python: part=)"
+        )
+    if not prefixes or not prefixes[0]:
+        return dict(arrays), ()
+    prefix = prefixes[0]
+    outside = sorted(name for name in arrays if not name.startswith(prefix))
+    if outside and part is None:
+        raise ArgumentError(
+            f"{source}: {len(outside)} arrays are outside of {prefix.rstrip('./')!r}, such as "
+            f"{', '.join(outside[:SHOWN])}; to take the network and leave them out, pass "
+            f"--part {prefix.rstrip('./')} (in Python: part=)"
+        )
+    kept = {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+    notes = [f"took the prefix {prefix!r} off all names"]
+    if outside:
+        notes.append(f"left out {len(outside)} arrays outside of it: {', '.join(outside[:SHOWN])}")
+    return kept, tuple(notes)
