@@ -8,8 +8,9 @@ from weights.attention import register_attention
 from weights.compare import Difference, Report, difference
 from weights.config import BlockConfig, BottleneckConfig, NetworkConfig
 from weights.errors import MissingFramework, ResattnError, WeightsError
-from weights.files.formats import read, save, write
+from weights.files.formats import Checkpoint, read, read_checkpoint, save, write
 from weights.files.training import TrainingState, read_training, write_training
+from weights.foreign import adopt, load_into
 from weights.frameworks import register_role
 from weights.live import export, load, port
 from weights.presets import preset
@@ -22,6 +23,7 @@ __all__ = [
     "AdamW",
     "BlockConfig",
     "BottleneckConfig",
+    "Checkpoint",
     "Constant",
     "Cosine",
     "Difference",
@@ -33,12 +35,15 @@ __all__ = [
     "Step",
     "TrainingState",
     "WeightsError",
+    "adopt",
     "difference",
     "export",
     "load",
+    "load_into",
     "port",
     "preset",
     "read",
+    "read_checkpoint",
     "read_training",
     "register_attention",
     "register_role",

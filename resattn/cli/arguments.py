@@ -19,17 +19,33 @@ ConfigOption = Annotated[
     str | None,
     typer.Option(
         "--config",
-        help="The block or network, for a file that holds no config: a preset (resnet18, resnet34 "
-        "or resnet20, each also with se- in front for squeeze-and-excitation), a JSON file, "
-        "or JSON text.",
+        help="The block or network, for a file that holds no config: a preset (resnet18, 34, 50, "
+        "101, 152 or 20, some also with se- in front for squeeze-and-excitation), a JSON file, or "
+        "JSON text.",
     ),
 ]
-NamingOption = Annotated[
+ArchitectureOption = Annotated[
     str | None,
     typer.Option(
-        "--naming",
-        help="The library that named the parameters in the file, if the names are not ours: "
-        "torchvision or cifar-resnet.",
+        "--as",
+        help="The published network that the file holds, as timm, torchvision or Keras call it, "
+        "where its names and shapes fit several: resnet50, resnetblur50, ...",
+    ),
+]
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        help="Which network to take where the file holds several: a key, such as model_ema, or a "
+        "prefix of names, such as backbone.",
+    ),
+]
+DialectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--to-dialect",
+        help="Write the names and axis orders of another library, which then loads the file "
+        "strictly: timm, torchvision, legacy-senet, cifar-resnet, keras-applications or keras-hub.",
     ),
 ]
 FrameworksOption = Annotated[
@@ -143,9 +159,12 @@ def read_config(text: str | None) -> Config | None:
 
 
 def read_model(
-    file: Path | None, config: str | None, naming: str | None = None
+    file: Path | None,
+    config: str | None,
+    architecture: str | None = None,
+    part: str | None = None,
 ) -> tuple[Config | None, dict[str, np.ndarray] | None]:
-    """The config and the arrays of FILE, read with --config and --naming.
+    """The config and the arrays of FILE, read with --config, --as and --part.
 
     Without FILE there are no arrays; without FILE and --config there is no config.
     """
@@ -154,21 +173,25 @@ def read_model(
 
     described = read_config(config)
     if file is None:
-        if naming is not None:
-            raise ArgumentError(
-                "--naming: names what is in a file, so it needs FILE, which was not given"
-            )
+        for option, value in (("--as", architecture), ("--part", part)):
+            if value is not None:
+                raise ArgumentError(
+                    f"{option}: says what is in a file, so it needs FILE, which was not given"
+                )
         return described, None
-    return read(file, described, naming)
+    return read(file, described, architecture, part)
 
 
 def read_model_or_block(
-    file: Path | None, config: str | None, naming: str | None
+    file: Path | None,
+    config: str | None,
+    architecture: str | None = None,
+    part: str | None = None,
 ) -> tuple[Config, dict[str, np.ndarray] | None]:
     """As `read_model`. Without FILE and --config: the block from 64 to 128 channels, stride 2."""
     from weights import BlockConfig
 
-    described, arrays = read_model(file, config, naming)
+    described, arrays = read_model(file, config, architecture, part)
     return described or BlockConfig(64, 128, 3, 2), arrays
 
 

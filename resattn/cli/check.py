@@ -11,6 +11,7 @@ import typer
 
 from resattn.cli.arguments import (
     AllOption,
+    ArchitectureOption,
     CheckBatchOption,
     CheckDtypeOption,
     CheckedFileArgument,
@@ -22,7 +23,7 @@ from resattn.cli.arguments import (
     GoldenOption,
     GridOption,
     InputsOption,
-    NamingOption,
+    PartOption,
     ReportHtmlOption,
     ReportJsonOption,
     SeedOption,
@@ -52,10 +53,10 @@ if TYPE_CHECKING:
 
 EXACT = ("float32", "float64")
 NOT_WITH_GOLDEN = (
-    *("FILE", "--config", "--naming", "--size", "--batch", "--seed", "--inputs"),
+    *("FILE", "--config", "--as", "--part", "--size", "--batch", "--seed", "--inputs"),
     *("--trace", "--expected", "--grid", "--html"),
 )
-NOT_WITH_GRID = ("FILE", "--naming", "--size", "--inputs", "--trace", "--expected")
+NOT_WITH_GRID = ("FILE", "--as", "--part", "--size", "--inputs", "--trace", "--expected")
 NOT_WITH_LOW = ("--trace", "--expected", "--grid", "--html")
 
 
@@ -63,7 +64,8 @@ def check(
     context: typer.Context,
     file: CheckedFileArgument = None,
     config: ConfigOption = None,
-    naming: NamingOption = None,
+    architecture: ArchitectureOption = None,
+    part: PartOption = None,
     frameworks: FrameworksOption = None,
     devices: DevicesOption = "cpu",
     dtype: CheckDtypeOption = None,
@@ -94,7 +96,7 @@ def check(
             True,
         )
         return
-    described, arrays = read_model_or_block(file, config, naming)
+    described, arrays = read_model_or_block(file, config, architecture, part)
     options = {
         "frameworks": parse_frameworks(frameworks, described),
         "devices": parse_names("--devices", devices),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resattn.cli.arguments import (
+    ArchitectureOption,
     ConfigOption,
     ForceOption,
-    NamingOption,
+    PartOption,
     parse_size,
     read_model_or_block,
 )
@@ -46,7 +47,8 @@ def draw(
         typer.Argument(metavar="FILE", help="A weights file. Its config is drawn."),
     ] = None,
     config: ConfigOption = None,
-    naming: NamingOption = None,
+    architecture: ArchitectureOption = None,
+    part: PartOption = None,
     block: Annotated[
         str | None, typer.Option(help="Draw one block of a network, as in stages.1.0.")
     ] = None,
@@ -73,7 +75,7 @@ def draw(
     from weights import BlockConfig
     from weights.errors import ArgumentError
 
-    shown, _ = read_model_or_block(file, config, naming)
+    shown, _ = read_model_or_block(file, config, architecture, part)
     sides = None if size is None else parse_size(size)
     if block is not None:
         shown, sides = block_of(shown, block, sides)

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from resattn.cli.arguments import (
+    ArchitectureOption,
     ConfigOption,
-    NamingOption,
+    PartOption,
     parse_size,
     read_model_or_block,
     write_json,
@@ -23,7 +24,8 @@ def explain(
         Path | None, typer.Argument(metavar="FILE", help="A weights file. Its config is explained.")
     ] = None,
     config: ConfigOption = None,
-    naming: NamingOption = None,
+    architecture: ArchitectureOption = None,
+    part: PartOption = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -56,7 +58,7 @@ def explain(
     """
     from resattn.explaining import explanation
 
-    described, _ = read_model_or_block(file, config, naming)
+    described, _ = read_model_or_block(file, config, architecture, part)
     sides = None if size is None else parse_size(size)
     explained = explanation.explain(described, sides, batch, dtype, code)
     for line, style in explained.lines(get_terminal_size().columns, language):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resattn.cli.arguments import ConfigOption, NamingOption, read_config
+from resattn.cli.arguments import ArchitectureOption, ConfigOption, PartOption, read_config
 from resattn.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -21,15 +21,22 @@ def inspect(
         Path, typer.Argument(metavar="FILE", help="A .safetensors, .npz, .pt, .pth or .th file.")
     ],
     config: ConfigOption = None,
-    naming: NamingOption = None,
+    architecture: ArchitectureOption = None,
+    part: PartOption = None,
 ) -> None:
     """Show a weights file: its config, and the shape, dtype and range of each parameter."""
     from weights.compare import columns
-    from weights.files.formats import read
+    from weights.files.formats import read_checkpoint
     from weights.schema import schema
 
-    described, arrays = read(file, read_config(config), naming)
+    found = read_checkpoint(file, read_config(config), architecture, part)
+    described, arrays = found.config, found.arrays
     typer.echo(f"{file.name}: {summarize(described, arrays)}")
+    for note in found.notes:
+        typer.echo(note)
+    for key, value in found.origin.items():
+        if isinstance(value, (str, int, float)):
+            typer.echo(f"origin: {key} {value}")
     typer.echo(f"config: {described.to_json()}\n")
     table = [("parameter", "shape", "axes", "dtype", "least", "greatest", "mean")]
     doubts = []

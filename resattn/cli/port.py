@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from resattn.cli.arguments import (
+    ArchitectureOption,
     ConfigOption,
+    DialectOption,
     ForceOption,
-    NamingOption,
+    PartOption,
     read_config,
 )
 from resattn.cli.inspect import summarize
@@ -29,21 +31,28 @@ def port(
         ),
     ],
     config: ConfigOption = None,
-    naming: NamingOption = None,
+    architecture: ArchitectureOption = None,
+    part: PartOption = None,
+    dialect: DialectOption = None,
     force: ForceOption = False,
 ) -> None:
     """Convert a weights file to another format, bit for bit.
 
-    The suffix of TARGET names the format.
+    The suffix of TARGET names the format. Files of timm, torchvision, Keras and the CIFAR ResNets
+    are recognised from the names and shapes in them.
     """
     from weights.errors import ArgumentError
-    from weights.files.formats import read, write
+    from weights.files.formats import read_checkpoint, write
 
     if target.exists() and not force:
         raise ArgumentError(f"{target}: exists already; pass --force to replace it")
-    described, arrays = read(source, read_config(config), naming)
+    found = read_checkpoint(source, read_config(config), architecture, part)
+    for note in found.notes:
+        typer.echo(f"{source.name}: {note}")
     with status(f"writing {target.name}"):
-        write(target, described, arrays)
-    typer.echo(f"{source.name} -> {target.name}: {summarize(described, arrays)}")
-    if target.suffix != ".keras":
+        write(target, found.config, found.arrays, origin=found.origin, dialect=dialect)
+    named = f", with the names of {dialect}" if dialect else ""
+    summary = summarize(found.config, found.arrays)
+    typer.echo(f"{source.name} -> {target.name}{named}: {summary}")
+    if target.suffix != ".keras" and dialect is None:
         typer.echo(f"Next: resattn check {target}")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from weights.config import NetworkConfig
 from weights.errors import ArgumentError
@@ -111,7 +111,7 @@ class Dialect:
         return tuple(sizes[axis] for axis in ROLES[role].axes.split())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _architecture(make: Callable[[], NetworkConfig]) -> NetworkConfig:
     return make()
 

@@ -1,0 +1,70 @@
+"""Live models of other libraries: timm's, torchvision's and Keras' residual networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from weights.config import NetworkConfig
+from weights.convert import check
+from weights.dialects import DIALECTS
+from weights.dialects.recognise import Recognised, recognise, to_canonical_names, to_dialect_names
+from weights.errors import ModelError
+from weights.files.formats import Checkpoint
+from weights.live import adapter, owner
+from weights.schema import schema
+
+
+def adopt(
+    model: Any, architecture: str | None = None, config: NetworkConfig | None = None
+) -> Checkpoint:
+    """The weights of a live model of another library, as ours.
+
+    model: a torch.nn.Module or a keras.Model with the names and shapes of a published ResNet, such
+        as timm.create_model("seresnet50") or keras.applications.ResNet50(). A softmax at its end is
+        left out: the output of our network are logits.
+    architecture: its name, where names and shapes fit several; config: what the network is, for one
+        that was never published.
+    Raises what `weights.read` raises for a file with such names.
+    """
+    found, arrays, source = _look(model, architecture, config)
+    canonical = to_canonical_names(found, arrays, source)
+    check(schema(found.config), canonical, headline=f"{source} does not fit its config")
+    origin = {"architecture": found.architectures[0], "library": found.dialect.title}
+    return Checkpoint(found.config, canonical, origin, (found.describe(),))
+
+
+def load_into(
+    model: Any,
+    config: NetworkConfig,
+    arrays: Mapping[str, np.ndarray],
+    architecture: str | None = None,
+) -> None:
+    """Puts canonical arrays into a live model of another library, strictly.
+
+    model, architecture: as for `adopt`. config: of the arrays; it must be what the model computes.
+    Raises ModelError where the model is another network than the config's, WeightsError for arrays
+    that do not fit.
+    """
+    check(schema(config), arrays)
+    found, _, source = _look(model, architecture, None if architecture else config)
+    if architecture is not None and schema(found.config) != schema(config):
+        raise ModelError(
+            f"{source}: is a {found.architectures[0]}, but the config is of {config.describe()}"
+        )
+    adapter(owner(model)).assign_foreign(model, to_dialect_names(found.dialect, config, arrays))
+
+
+def _look(
+    model: Any, architecture: str | None, config: NetworkConfig | None
+) -> tuple[Recognised, dict[str, np.ndarray], str]:
+    framework = owner(model)
+    source = f"{type(model).__module__}.{type(model).__qualname__}"
+    arrays = adapter(framework).foreign_arrays(model)
+    if architecture is None and config is None:
+        said = getattr(model, "default_cfg", None)  # timm's models know what they are
+        architecture = said.get("architecture") if isinstance(said, Mapping) else None
+    found = recognise(DIALECTS, arrays, source, architecture, config, "the model says so")
+    return found, arrays, source
