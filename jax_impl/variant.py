@@ -86,7 +86,10 @@ class ResidualBlockVariant(nnx.Module):
 
 
 def build_block(config: BlockConfig, **options: Any) -> nnx.Module:
-    """The block of any config: plain, with options, or a bottleneck. options: dtype, param_dtype and rngs."""
+    """The block of any config: plain, with options, or a bottleneck.
+
+    options: dtype, param_dtype and rngs.
+    """
     if isinstance(config, BottleneckConfig):
         return ResidualBottleneckWithAttention.from_config(config, **options)
     if config.is_plain:

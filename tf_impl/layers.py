@@ -147,20 +147,25 @@ class Conv2d(keras.layers.Conv2D):
         # Not on JAX, which needs equal sizes here and cannot compare sizes that it does not know.
         if self.kernel_size == (1, 1) and keras.backend.backend() != "jax":
             x, strides = x[:, :: strides[0], :: strides[1]], 1
-        return ops.conv(
-            x,
-            kernel,
-            strides,
-            padding="valid",
-            data_format="channels_last",
-            dilation_rate=self.dilation_rate,
-        )
+        # TensorFlow has no gradient of a convolution with groups on CPU. Keras compiles it by XLA,
+        # and outside of a tf.function does so again at each call.
+        parts = self.groups if keras.backend.backend() == "tensorflow" else 1
+        pairs = zip(_split(x, parts), _split(kernel, parts), strict=True)
+        settings = {"padding": "valid", "data_format": "channels_last"}
+        y = [
+            ops.conv(*pair, strides, **settings, dilation_rate=self.dilation_rate) for pair in pairs
+        ]
+        return y[0] if parts == 1 else ops.concatenate(y, axis=axes.CHANNELS)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         sizes = zip(input_shape, self.margins, strict=True)
         return super().compute_output_shape(
             tuple(size and size + sum(margin) for size, margin in sizes)
         )
+
+
+def _split(x: AnyValues, parts: int) -> list[AnyValues]:
+    return [x] if parts == 1 else ops.split(x, parts, axis=-1)
 
 
 def _make_contiguous(kernel: AnyValues) -> AnyValues:

@@ -128,7 +128,7 @@ def forward(model: nnx.Module, x: np.ndarray, *, training: bool = False) -> np.n
     Running statistics change if training. The model's mode stays as it is.
     """
     with training_mode(model, training):
-        parts: Any = nnx.split(model, nnx.Param, _MOVING, ...)
+        parts: Any = nnx.split(model, nnx.Param, MOVING, ...)
         graph, parameters, statistics, rest = parts
         y, statistics = _forward(graph, parameters, statistics, rest, to_native(model, x))
         nnx.update(model, statistics)
@@ -145,7 +145,7 @@ def gradients(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """The output, and the gradients of sum(output * cotangent) for the input and for each leaf."""
     with training_mode(model, training):
-        parts: Any = nnx.split(model, nnx.Param, _MOVING, ...)
+        parts: Any = nnx.split(model, nnx.Param, MOVING, ...)
         graph, parameters, statistics, rest = parts
         images, slopes = to_native(model, x), to_native(model, cotangent)
         y, statistics, image_slope, parameter_slopes = _gradients(
@@ -160,7 +160,7 @@ def gradients(
 
 
 # What a pass changes: running statistics, and the counters of random numbers.
-_MOVING = nnx.Any(nnx.BatchStat, nnx.RngState)
+MOVING = nnx.Any(nnx.BatchStat, nnx.RngState)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -168,7 +168,7 @@ def _forward(
     graph: nnx.GraphDef[Any], parameters: Any, statistics: Any, rest: Any, x: jax.Array
 ) -> tuple[Any, ...]:
     model = nnx.merge(graph, parameters, statistics, rest)
-    return model(x), nnx.state(model, _MOVING)
+    return model(x), nnx.state(model, MOVING)
 
 
 @partial(jax.jit, static_argnums=0)
