@@ -261,7 +261,9 @@ def randomize_keras(model: Any, seed: int) -> None:
 def _run_keras(model: Any, outputs: list[Any], x: np.ndarray) -> list[np.ndarray]:
     keras = import_library("keras")
     part = keras.Model(model.inputs, outputs)
-    found = [np.array(each) for each in part(np.moveaxis(x, 1, -1), training=False)]
+    outcome = part(np.moveaxis(x, 1, -1), training=False)
+    outcome = outcome if isinstance(outcome, (list, tuple)) else [outcome]
+    found = [np.array(each) for each in outcome]
     return [np.moveaxis(each, -1, 1) if each.ndim == 4 else each for each in found]
 
 
@@ -320,6 +322,6 @@ def _keras_hub(name: str, seed: int, **options: Any) -> Theirs:
     def run(x: np.ndarray) -> list[np.ndarray]:
         with _float64():
             maps = _run_keras(backbone, list(backbone.pyramid_outputs.values()), x)
-            return [*_run_keras(model, [model.output], x), *maps]
+            return [*_run_keras(model, [model.outputs[0]], x), *maps]
 
     return Theirs(model, lambda: keras_arrays(model), run, lambda arrays: load_keras(model, arrays))
