@@ -94,9 +94,9 @@ class Dialect:
         modules = {name.rpartition(self.separator)[0] for name in names}
         plain, average = self.modules(Traits()), self.modules(Traits(average=True))
         second = self.modules(Traits(deep=True)).get("stem.conv2")
-        moved = _pattern(average["shortcut.1"]) if "shortcut.1" in average else None
-        pooled = average.get("shortcut.1") != plain.get("shortcut.1") and moved is not None
-        return Traits(second in modules, pooled and any(map(moved.fullmatch, modules)))
+        moved = average["shortcut.1"]
+        pooled = moved != plain["shortcut.1"] and any(map(_pattern(moved).fullmatch, modules))
+        return Traits(second in modules, pooled)
 
     def _role(self, leaf: str, shape: Shape) -> str | None:
         """The role of a parameter with that leaf. Roles of a leaf differ in their axes."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -165,7 +166,7 @@ def fit(
 def adapt(made: NetworkConfig, derived: NetworkConfig) -> NetworkConfig:
     """A config with the image channels, the classes and the number of stages of another one."""
     count = len(derived.depths)
-    fields: dict[str, object] = {
+    fields: dict[str, Any] = {
         "in_channels": derived.in_channels,
         "classes": derived.classes,
     }
@@ -206,7 +207,7 @@ def _as_config(
     found: list[Dialect], shapes: Mapping[str, Shape], config: NetworkConfig, source: str
 ) -> Recognised:
     """The dialect that has a name for every parameter of a config."""
-    errors = []
+    errors: list[Exception] = []
     for dialect in found:
         try:
             names = dialect.names(config)
