@@ -1,7 +1,7 @@
 """What is built: the configuration of a network. Frozen, validated, JSON."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -45,6 +45,7 @@ __all__ = [
     "bottleneck_widths",
     "config_from_json",
     "own_kinds",
+    "without_chance",
 ]
 
 FORMS = ("basic", "bottleneck")
@@ -417,6 +418,14 @@ def bottleneck_widths(
 
 
 Config = BlockConfig | NetworkConfig  # a BottleneckConfig is a BlockConfig
+
+
+def without_chance(config: Config) -> Config:
+    """The same network without stochastic depth and dropout: what training computes of it does not
+    depend on random numbers.
+    """
+    changes = {name: 0.0 for name in ("drop_path", "dropout") if getattr(config, name, 0.0)}
+    return replace(config, **changes) if changes else config
 
 
 def own_kinds(config: Config) -> tuple[str, ...]:
