@@ -21,7 +21,7 @@ from resattn.oracle.stand_in import framework_of_kind
 from weights import Difference, Report, difference, schema
 from weights.attention import ATTENTION
 from weights.checks import at_least, one_of, pair_of
-from weights.config import BlockConfig, Config, NetworkConfig, own_kinds
+from weights.config import BlockConfig, Config, NetworkConfig, own_kinds, without_chance
 from weights.convert import check
 from weights.distribution import Agreement, Distribution, agree, describe_errors
 from weights.errors import ArgumentError
