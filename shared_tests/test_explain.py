@@ -18,7 +18,6 @@ from resattn.explaining import words_en
 from resattn.explaining.attention import BY_FILE
 from resattn.explaining.entries import FoldedBlock
 from resattn.explaining.explanation import explain
-from resattn.explaining.facts import same_padding
 from resattn.explaining.reasons import COMMON_REASONS
 from resattn.explaining.words import WORDS
 from resattn.explaining.wrapping import wrap
@@ -36,6 +35,7 @@ from weights import (
 )
 from weights.frameworks import FRAMEWORKS
 from weights.graph import graph
+from weights.operations import same_padding
 from weights.parameters import Parameter
 
 CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS

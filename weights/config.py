@@ -8,7 +8,7 @@ from typing import Any
 from weights.attention import ATTENTION
 from weights.block_config import (
     ANTIALIASES,
-    NORMS,
+    NORM_KINDS,
     SHORTCUTS,
     STRIDE_PLACES,
     BlockConfig,
@@ -48,7 +48,7 @@ __all__ = [
     "without_chance",
 ]
 
-FORMS = ("basic", "bottleneck")
+BLOCK_FORMS = ("basic", "bottleneck")
 STEM_POOLS = ("max", "max_ceil", "max_same", "max_blur", "average", "convolution")
 
 Widths = tuple[int | tuple[int, ...], ...]
@@ -98,8 +98,8 @@ def _hidden(name: str, value: object) -> Widths | None:
 def _forms(name: str, value: object) -> str | tuple[str, ...]:
     """One for all stages, or one for each."""
     if isinstance(value, (tuple, list)):
-        return tuple(one_of(name, each, FORMS) for each in value)
-    return one_of(name, value, FORMS)
+        return tuple(one_of(name, each, BLOCK_FORMS) for each in value)
+    return one_of(name, value, BLOCK_FORMS)
 
 
 def _padding(name: str, value: object) -> str | None:
@@ -205,7 +205,7 @@ class NetworkConfig(Model):
     projects_first: Checked[bool, bool] = optional(truth, False)
     antialias: Checked[str, str] = choice(ANTIALIASES, "none")
     relu_before_attention: Checked[bool, bool] = optional(truth, False)
-    norm: Checked[str, str] = choice(NORMS, "batch")
+    norm: Checked[str, str] = choice(NORM_KINDS, "batch")
     norm_groups: Checked[int, int] = optional(count, 32)
     zero_init: Checked[bool, bool] = optional(truth, False)
     output_stride: Checked[int | None, int | None] = optional(_output_stride, None)

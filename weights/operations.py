@@ -350,7 +350,7 @@ class Builder:
         """
         channels, rows, cols = self.shape(x)
         sides = zip((rows, cols), stride, strict=True)
-        after = [(extent.size % step) if ceil else 0 for extent, step in sides]
+        after = [-extent.size % step if ceil else 0 for extent, step in sides]
         kernel = stride
         shape = (
             channels,

@@ -5,7 +5,7 @@ Computed from its graph, its schema and the layouts of the frameworks.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import ceil, prod
+from math import prod
 from typing import Any
 
 from resattn.explaining.analysis import biases, window
@@ -16,7 +16,7 @@ from weights.checks import pair_of
 from weights.config import BlockConfig, NetworkConfig
 from weights.frameworks import FRAMEWORKS
 from weights.graph import Graph
-from weights.operations import Operation
+from weights.operations import Operation, same_padding
 from weights.parameters import ROLES, Parameter
 from weights.schema import schema
 
@@ -57,12 +57,6 @@ def facts(found: Graph, batch: int) -> tuple[Fact, ...]:
         _always,
     )
     return tuple(fact for maker in makers for fact in maker(found, batch))
-
-
-def same_padding(size: int, reach: int, stride: int) -> tuple[int, int]:
-    """What SAME in TensorFlow and JAX pads, before and after: ceil(size / stride) outputs."""
-    total = max((ceil(size / stride) - 1) * stride + reach - size, 0)
-    return total // 2, total - total // 2
 
 
 def _paddings(
