@@ -23,6 +23,7 @@ from jax_impl.attention import (
 from jax_impl.block import ResidualBlockWithAttention
 from jax_impl.network import ResidualAttentionNetwork
 from jax_impl.normalization import BatchNorm, LayerNorm
+from jax_impl.preprocessing import preprocess
 
 __all__ = [
     "ATTENTION",
@@ -45,4 +46,5 @@ __all__ = [
     "SimAM",
     "SqueezeExcite",
     "Triplet",
+    "preprocess",
 ]

@@ -23,6 +23,7 @@ from pytorch_impl.attention import (
 from pytorch_impl.block import ResidualBlockWithAttention
 from pytorch_impl.network import ResidualAttentionNetwork
 from pytorch_impl.normalization import BatchNorm, LayerNorm
+from pytorch_impl.preprocessing import preprocess
 
 __all__ = [
     "ATTENTION",
@@ -45,4 +46,5 @@ __all__ = [
     "SimAM",
     "SqueezeExcite",
     "Triplet",
+    "preprocess",
 ]

@@ -23,6 +23,7 @@ from tf_impl.attention import (
 from tf_impl.block import ResidualBlockWithAttention
 from tf_impl.network import ResidualAttentionNetwork
 from tf_impl.normalization import BatchNorm, LayerNorm
+from tf_impl.preprocessing import preprocess
 
 __all__ = [
     "ATTENTION",
@@ -45,4 +46,5 @@ __all__ = [
     "SimAM",
     "SqueezeExcite",
     "Triplet",
+    "preprocess",
 ]

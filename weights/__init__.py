@@ -12,6 +12,7 @@ from weights.files.formats import read, save, write
 from weights.files.training import TrainingState, read_training, write_training
 from weights.frameworks import register_role
 from weights.live import export, load, port
+from weights.preprocessing import Preprocessing
 from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe, Step
 from weights.schema import schema
 
@@ -25,6 +26,7 @@ __all__ = [
     "Difference",
     "MissingFramework",
     "NetworkConfig",
+    "Preprocessing",
     "Recipe",
     "Report",
     "ResattnError",
