@@ -12,7 +12,7 @@ from jax import Array
 from jax_impl import axes
 from jax_impl.shapes import Maps
 from weights.preprocessing import Preprocessing
-from weights.resize import BITS, Taps, check_one_size, plan
+from weights.resize import FRACTION_BITS, Taps, check_one_size, plan
 
 
 def preprocess(images: Array | np.ndarray | Sequence[Any], preprocessing: Preprocessing) -> Maps:
@@ -36,8 +36,8 @@ def preprocess(images: Array | np.ndarray | Sequence[Any], preprocessing: Prepro
 
 def _resample(x: Array, along: Taps, axis: int) -> Array:
     """Sums the taps one by one, as all three do."""
-    total = jnp.full((), 1 << (BITS - 1), jnp.int32)
+    total = jnp.full((), 1 << (FRACTION_BITS - 1), jnp.int32)
     for position, weight in zip(along.positions, along.weights, strict=True):
         shape = (-1,) + (1,) * (x.ndim - axis - 1)
         total = total + jnp.take(x, position, axis) * weight.reshape(shape)
-    return jnp.clip(total >> BITS, 0, 255)
+    return jnp.clip(total >> FRACTION_BITS, 0, 255)

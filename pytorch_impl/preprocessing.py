@@ -12,7 +12,7 @@ from torch import Tensor
 from pytorch_impl import axes
 from pytorch_impl.shapes import Maps
 from weights.preprocessing import Preprocessing
-from weights.resize import BITS, Taps, check_one_size, plan
+from weights.resize import FRACTION_BITS, Taps, check_one_size, plan
 
 
 def preprocess(images: Tensor | np.ndarray | Sequence[Any], preprocessing: Preprocessing) -> Maps:
@@ -38,11 +38,11 @@ def preprocess(images: Tensor | np.ndarray | Sequence[Any], preprocessing: Prepr
 def _resample(x: Tensor, along: Taps, axis: int) -> Tensor:
     """Sums the taps one by one: a product of integer matrices has no kernel on CUDA."""
     positions, weights = _constant(along.positions, x), _constant(along.weights, x)
-    total = torch.full((), 1 << (BITS - 1), dtype=torch.int32, device=x.device)
+    total = torch.full((), 1 << (FRACTION_BITS - 1), dtype=torch.int32, device=x.device)
     for position, weight in zip(positions, weights, strict=True):
         shape = (-1,) + (1,) * (x.ndim - axis - 1)
         total = total + x.index_select(axis, position) * weight.reshape(shape)
-    return (total >> BITS).clamp(0, 255)
+    return (total >> FRACTION_BITS).clamp(0, 255)
 
 
 def _constant(values: np.ndarray, like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from keras import KerasTensor, ops
 from tf_impl import axes
 from tf_impl.shapes import Maps
 from weights.preprocessing import Preprocessing
-from weights.resize import BITS, Taps, check_one_size, plan
+from weights.resize import FRACTION_BITS, Taps, check_one_size, plan
 
 
 def preprocess(
@@ -37,8 +37,8 @@ def preprocess(
 
 def _resample(x: KerasTensor, along: Taps, axis: int) -> KerasTensor:
     """Sums the taps one by one: products of integer matrices depend on backend and device."""
-    total = ops.full((), 1 << (BITS - 1), "int32")
+    total = ops.full((), 1 << (FRACTION_BITS - 1), "int32")
     for position, weight in zip(along.positions, along.weights, strict=True):
         shape = (-1,) + (1,) * (len(x.shape) - axis - 1)
         total = total + ops.take(x, position, axis) * weight.reshape(shape)
-    return ops.clip(ops.right_shift(total, BITS), 0, 255)
+    return ops.clip(ops.right_shift(total, FRACTION_BITS), 0, 255)

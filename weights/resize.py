@@ -19,7 +19,7 @@ from weights.convert import reorder
 from weights.errors import ArgumentError
 from weights.preprocessing import Preprocessing
 
-BITS = 22  # of a weight behind the point: 32, less 8 of a byte and 2 of overshooting
+FRACTION_BITS = 22  # of a weight behind the point: 32, less 8 of a byte and 2 of overshooting
 
 
 def _bilinear(x: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
 class Taps:
     """What each position along an axis of the result is the sum of.
 
-    positions, weights: (taps, positions of the result), int32. A weight of 1 is 1 << BITS.
+    positions, weights: (taps, positions of the result), int32. A weight of 1 is 1 << FRACTION_BITS.
     """
 
     positions: np.ndarray
@@ -84,14 +84,14 @@ def taps(interpolation: str, length: int, resized: int) -> Taps:
     weights = kernel((positions - centres + 0.5) * (1.0 / widening))
     weights = np.where(positions < ends, weights, 0.0)
     sums = np.add.accumulate(weights)[-1]  # in the order of Pillow
-    weights = weights / np.where(sums == 0, 1.0, sums) * (1 << BITS)
+    weights = weights / np.where(sums == 0, 1.0, sums) * (1 << FRACTION_BITS)
     whole = (weights + np.where(weights < 0, -0.5, 0.5)).astype(np.int32)
     used = whole.any(axis=1)
     return Taps(np.minimum(positions, length - 1).astype(np.int32)[used], whole[used])
 
 
 def _ones(count: int) -> np.ndarray:
-    return np.full((1, count), 1 << BITS, np.int32)
+    return np.full((1, count), 1 << FRACTION_BITS, np.int32)
 
 
 def _nearest(length: int, resized: int) -> Taps:
@@ -189,11 +189,11 @@ def normalisation_table(preprocessing: Preprocessing) -> np.ndarray:
 
 def resample(x: np.ndarray, along: Taps, axis: int) -> np.ndarray:
     """Resizes an axis of bytes held as int32."""
-    total = np.int32(1 << (BITS - 1))
+    total = np.int32(1 << (FRACTION_BITS - 1))
     for position, weight in zip(along.positions, along.weights, strict=True):
         shape = (-1,) + (1,) * (x.ndim - axis - 1)
         total = total + x.take(position, axis) * weight.reshape(shape)
-    return np.clip(total >> BITS, 0, 255)
+    return np.clip(total >> FRACTION_BITS, 0, 255)
 
 
 def prepare_bytes(images: np.ndarray, steps: Plan) -> np.ndarray:
