@@ -96,18 +96,19 @@ def from_timm(pretrained_cfg: Mapping[str, Any]) -> Preprocessing:
     values = pretrained_cfg.get("pretrained_cfg", pretrained_cfg)
     if not isinstance(values, Mapping):
         raise ArgumentError(f"pretrained_cfg: expected a mapping of its fields, got {values!r}")
-    channels, *size = _image_shape(values.get("input_size") or (3, 224, 224))
+    channels, height, width = _image_shape(values.get("input_size") or (3, 224, 224))
     if channels != 3:
         raise ArgumentError(f"input_size: expected an image of 3 channels, got {channels}")
     names = {"crop": "crop_pct", "crop_mode": "crop_mode", "interpolation": "interpolation"}
     names |= {"mean": "mean", "std": "std"}
     given = {ours: values[theirs] for ours, theirs in names.items() if values.get(theirs)}
-    return Preprocessing(size=tuple(size), **given)
+    return Preprocessing(size=(height, width), **given)
 
 
-def _image_shape(value: object) -> tuple[int, ...]:
+def _image_shape(value: object) -> tuple[int, int, int]:
     if isinstance(value, (tuple, list)) and len(value) == 3 and all(map(is_integer, value)):
-        return tuple(value)
+        channels, height, width = value
+        return channels, height, width
     raise ArgumentError(f"input_size: expected (channels, height, width), got {value!r}")
 
 
@@ -123,16 +124,18 @@ def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:
             f"{preprocessing.channels}; reverse the input channels of the first convolution, mean "
             "and std, and say RGB"
         )
-    to_unit = preprocessing.scale * 255
-    scaled = {"mean": preprocessing.mean, "std": preprocessing.std}
-    if to_unit != 1:
-        scaled = {name: tuple(each / to_unit for each in part) for name, part in scaled.items()}
+    unit = preprocessing.scale * 255
+    mean, std = (
+        [each / unit if unit != 1 else each for each in part]
+        for part in (preprocessing.mean, preprocessing.std)
+    )
     return {
         "input_size": [3, *preprocessing.size],
         "interpolation": preprocessing.interpolation,
         "crop_pct": preprocessing.crop,
         "crop_mode": preprocessing.crop_mode,
-        **{name: list(part) for name, part in scaled.items()},
+        "mean": mean,
+        "std": std,
     }
 
 

@@ -23,7 +23,8 @@ FRACTION_BITS = 22  # of a weight behind the point: 32, less 8 of a byte and 2 o
 
 
 def _bilinear(x: np.ndarray) -> np.ndarray:
-    return np.maximum(1.0 - np.abs(x), 0.0)
+    weights: np.ndarray = np.maximum(1.0 - np.abs(x), 0.0)
+    return weights
 
 
 def _bicubic(x: np.ndarray) -> np.ndarray:
@@ -35,7 +36,8 @@ def cubic(x: np.ndarray, a: float) -> np.ndarray:
     x = np.abs(x)
     near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
-    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
+    within: np.ndarray = np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
+    return within
 
 
 def _lanczos(x: np.ndarray) -> np.ndarray:
@@ -189,11 +191,12 @@ def normalisation_table(preprocessing: Preprocessing) -> np.ndarray:
 
 def resample(x: np.ndarray, along: Taps, axis: int) -> np.ndarray:
     """Resizes an axis of bytes held as int32."""
-    total = np.int32(1 << (FRACTION_BITS - 1))
+    total: np.ndarray = np.array(1 << (FRACTION_BITS - 1), np.int32)
     for position, weight in zip(along.positions, along.weights, strict=True):
         shape = (-1,) + (1,) * (x.ndim - axis - 1)
         total = total + x.take(position, axis) * weight.reshape(shape)
-    return np.clip(total >> FRACTION_BITS, 0, 255)
+    rounded: np.ndarray = np.clip(total >> FRACTION_BITS, 0, 255)
+    return rounded
 
 
 def prepare_bytes(images: np.ndarray, steps: Plan) -> np.ndarray:
