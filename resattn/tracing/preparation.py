@@ -166,41 +166,51 @@ def fit_channels(levels: Array, actual: Array, p: Preprocessing) -> Fit:
     return Fit(order, slopes, offsets, float(np.abs(rest).max()), float(np.sqrt((rest**2).mean())))
 
 
+def is_alike(fit: Fit, slopes: Array, offsets: Array, limit: float) -> bool:
+    """Whether a fit has these numbers, but for `limit` levels in any byte."""
+    darkest = fit.offsets - offsets
+    brightest = darkest + 255 * (fit.slopes - slopes)
+    return bool((np.maximum(abs(darkest), abs(brightest)) <= limit * abs(slopes)).all())
+
+
 def name_values(fit: Fit, p: Preprocessing, limit: float) -> tuple[str, ...]:
     """What was done to the values, if not what should have been. limit: in levels."""
-
-    def is_like(mean: Any, std: Any, scale: float = p.scale, turn: bool = False) -> bool:
-        mean, std = (np.broadcast_to(np.asarray(each, float), 3) for each in (mean, std))
-        slopes, offsets = (part[::-1] if turn else part for part in (scale / std, -mean / std))
-        darkest = fit.offsets - offsets
-        brightest = darkest + 255 * (fit.slopes - slopes)
-        return bool((np.maximum(abs(darkest), abs(brightest)) <= limit * abs(slopes)).all())
-
     right, mean, std = order_of(p), np.array(p.mean), np.array(p.std)
+    slopes, offsets = p.scale / std, -mean / std
     names = "".join("RGB"[channel] for channel in fit.order)
     order = () if fit.order == right else (f"the channels are {names}, not {p.channels}",)
-    if is_like(mean, std):
+    if is_alike(fit, slopes, offsets, limit):
         return order
-    if fit.order == right[::-1] and is_like(mean, std, turn=True):
+    if fit.order == right[::-1] and is_alike(fit, slopes[::-1], offsets[::-1], limit):
         return ("the channels were reversed after the normalisation",)
-    known: dict[str, tuple[Any, ...]] = {
-        "the numbers of mean and std are in the reverse order": (mean[::-1], std[::-1]),
-        "mean was not subtracted": (0, std),
-        "the values were not divided by std": (mean, 1),
-        f"the values were not multiplied by {p.scale:.6g}": (mean, std, 1.0),
-        f"the values were multiplied by {p.scale:.6g} twice": (mean, std, p.scale**2),
-        "the values were normalised twice": (mean + mean * std, std * std),
+    known = {
+        "mean and std are in the reverse order": (slopes[::-1], offsets[::-1]),
+        "mean was not subtracted": (slopes, 0 * offsets),
+        "the values were not divided by std": (0 * slopes + p.scale, -mean),
+        f"the values were not multiplied by {p.scale:.6g}": (slopes / p.scale, offsets),
+        f"the values were multiplied by {p.scale:.6g} twice": (slopes * p.scale, offsets),
+        "the values were normalised twice": (slopes / std, (offsets - mean) / std),
     }
     for words, numbers in known.items():
-        if is_like(*numbers):
+        if is_alike(fit, *numbers, limit):
             return (*order, words)
-    expected = f"normalised with mean {shorten_list(p.mean)} and std {shorten_list(p.std)}"
-    for words, (usual_mean, usual_std) in PREPARATIONS.items():
-        unit = [np.broadcast_to(each, 3)[list(fit.order)] for each in (usual_mean, usual_std)]
-        if is_like(unit[0], unit[1], 1 / 255):
-            return (*order, f"the image is {words}, not {expected}")
-    slopes, offsets = (shorten_list(map(float, part)) for part in (fit.slopes, fit.offsets))
-    return (*order, f"the bytes are scaled by {slopes} and shifted by {offsets}, not {expected}")
+    wrong = _name_numbers(fit, limit) or _formula(fit.slopes, fit.offsets)
+    meant = _name_numbers(Fit(right, slopes, offsets, 0.0, 0.0)) or _formula(slopes, offsets)
+    return (*order, f"the image is {wrong}, not {meant}")
+
+
+def _name_numbers(fit: Fit, limit: float = EXACT) -> str | None:
+    """The usual name of what a fit says was done."""
+    for words, usual in PREPARATIONS.items():
+        mean, std = (np.broadcast_to(each, 3)[list(fit.order)] for each in usual)
+        if is_alike(fit, 1 / 255 / std, -mean / std, limit):
+            return words
+    return None
+
+
+def _formula(slopes: Array, offsets: Array) -> str:
+    numbers = (shorten_list(map(float, part)) for part in (slopes, offsets))
+    return "{} times its bytes plus {}".format(*numbers)
 
 
 class Change(NamedTuple):

@@ -95,7 +95,7 @@ def round_levels(x: Array) -> Array:
     return rounded
 
 
-def choose_sample(count: int, bands: int = 5, width: int = 6) -> Array:
+def choose_sample(count: int, bands: int = 4, width: int = 4) -> Array:
     """Positions in a few bands, among them the first and the last."""
     if count <= bands * width:
         return np.arange(count)
