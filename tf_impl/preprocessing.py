@@ -32,7 +32,7 @@ def preprocess(
     for axis, along in steps.passes:
         x = _resample(x, along, {"row": axes.ROWS, "col": axes.COLS}[axis])
     x = ops.take(x, steps.order, axes.CHANNELS)
-    return ops.take(steps.table, x + steps.offsets)
+    return ops.take(steps.table, x + ops.convert_to_tensor(steps.offsets))
 
 
 def _resample(x: KerasTensor, along: Taps, axis: int) -> KerasTensor:
@@ -40,5 +40,6 @@ def _resample(x: KerasTensor, along: Taps, axis: int) -> KerasTensor:
     total = ops.full((), 1 << (FRACTION_BITS - 1), "int32")
     for position, weight in zip(along.positions, along.weights, strict=True):
         shape = (-1,) + (1,) * (len(x.shape) - axis - 1)
-        total = total + ops.take(x, position, axis) * weight.reshape(shape)
+        factor = ops.convert_to_tensor(weight.reshape(shape))
+        total = total + ops.take(x, position, axis) * factor
     return ops.clip(ops.right_shift(total, FRACTION_BITS), 0, 255)

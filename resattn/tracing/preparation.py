@@ -82,8 +82,9 @@ def explain_preparation(
     difference = float(np.abs(base - plain).max()) if base.shape == plain.shape else None
     kind = np.asarray(actual).dtype
     coarseness = float(np.finfo(kind).eps if kind.kind == "f" else 0) * float(np.abs(base).max())
-    levels = coarseness * 255 / (float(np.ptp(base)) or np.inf)
-    found = Search(list(images), readings, preprocessing, levels).run()
+    widest = 255 * preprocessing.scale / min(preprocessing.std)
+    levels = coarseness * 255 / (float(np.ptp(base)) or widest)
+    found = PreparationSearch(list(images), readings, preprocessing, levels).run()
     return replace(found, difference=difference)
 
 
@@ -312,7 +313,7 @@ THREE = ("interpolation", "crop", "mode")  # what libraries' defaults differ in
 Way = tuple[tuple[str, ...], Resizing]
 
 
-class Search:
+class PreparationSearch:
     """Looks for the fewest changes that explain a tensor."""
 
     def __init__(
