@@ -29,8 +29,8 @@ from weights.errors import ArgumentError
 from weights.preprocessing import Preprocessing
 from weights.resize import preprocess
 
-EXACT = 0.02  # levels; float32 takes 0.001
-NEAR = 1.01  # levels; what another library's rounding of the same resize can take
+EXACT_LEVELS = 0.02  # levels; float32 takes 0.001
+NEAR_LEVELS = 1.01  # levels; what another library's rounding of the same resize can take
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class PreparationVerdict:
 
     def __str__(self) -> str:
         most = "" if self.difference is None else f"; the greatest difference is {_brief(self)}"
-        if self.right and self.rest <= EXACT:
+        if self.right and self.rest <= EXACT_LEVELS:
             return f"The tensor is right{most}."
         if self.right:
             return f"The tensor is right up to rounding: {self.rest:.2g} of 255 levels{most}."
         if not self.changes:
             return f"The tensor is wrong, and no known mistake explains it{most}."
-        rounding = f", up to {self.rest:.2g} of 255 levels" if self.rest > EXACT else ""
+        rounding = f", up to {self.rest:.2g} of 255 levels" if self.rest > EXACT_LEVELS else ""
         return f"The tensor is wrong: {', and '.join(self.changes)}{rounding}."
 
 
@@ -127,7 +127,7 @@ def read_axes(actual: Array, count: int) -> Iterator[Reading]:
         yield Reading((FIRST_AS_LAST,), np.moveaxis(mixed, 1, -1))
 
 
-class Fit(NamedTuple):
+class ChannelFit(NamedTuple):
     """tensor = slopes * bytes[order] + offsets. rest, spread: the greatest difference left and the
     root of the mean square, in levels.
     """
@@ -144,7 +144,7 @@ def order_of(p: Preprocessing) -> tuple[int, ...]:
     return (0, 1, 2) if p.channels == "RGB" else (2, 1, 0)
 
 
-def fit_channels(levels: Array, actual: Array, p: Preprocessing) -> Fit:
+def fit_channels(levels: Array, actual: Array, p: Preprocessing) -> ChannelFit:
     """The order of channels, and their scales and offsets, that fit best."""
     x, y = levels.reshape(-1, 3), actual.reshape(-1, 3)
     x_mean, y_mean = x.mean(0), y.mean(0)
@@ -163,18 +163,20 @@ def fit_channels(levels: Array, actual: Array, p: Preprocessing) -> Fit:
     offsets = y_mean - slopes * x_mean[list(order)]
     rest = (y - slopes * x[:, order] - offsets) / np.where(slopes == 0, 1.0, slopes)
     if (slopes == 0).any():
-        return Fit(order, slopes, offsets, np.inf, np.inf)
-    return Fit(order, slopes, offsets, float(np.abs(rest).max()), float(np.sqrt((rest**2).mean())))
+        return ChannelFit(order, slopes, offsets, np.inf, np.inf)
+    return ChannelFit(
+        order, slopes, offsets, float(np.abs(rest).max()), float(np.sqrt((rest**2).mean()))
+    )
 
 
-def is_alike(fit: Fit, slopes: Array, offsets: Array, limit: float) -> bool:
+def is_alike(fit: ChannelFit, slopes: Array, offsets: Array, limit: float) -> bool:
     """Whether a fit has these numbers, but for `limit` levels in any byte."""
     darkest = fit.offsets - offsets
     brightest = darkest + 255 * (fit.slopes - slopes)
     return bool((np.maximum(abs(darkest), abs(brightest)) <= limit * abs(slopes)).all())
 
 
-def name_values(fit: Fit, p: Preprocessing, limit: float) -> tuple[str, ...]:
+def name_values(fit: ChannelFit, p: Preprocessing, limit: float) -> tuple[str, ...]:
     """What was done to the values, if not what should have been. limit: in levels."""
     right, mean, std = order_of(p), np.array(p.mean), np.array(p.std)
     slopes, offsets = p.scale / std, -mean / std
@@ -196,11 +198,11 @@ def name_values(fit: Fit, p: Preprocessing, limit: float) -> tuple[str, ...]:
         if is_alike(fit, *numbers, limit):
             return (*order, words)
     wrong = _name_numbers(fit, limit) or _formula(fit.slopes, fit.offsets)
-    meant = _name_numbers(Fit(right, slopes, offsets, 0.0, 0.0)) or _formula(slopes, offsets)
+    meant = _name_numbers(ChannelFit(right, slopes, offsets, 0.0, 0.0)) or _formula(slopes, offsets)
     return (*order, f"the image is {wrong}, not {meant}")
 
 
-def _name_numbers(fit: Fit, limit: float = EXACT) -> str | None:
+def _name_numbers(fit: ChannelFit, limit: float = EXACT_LEVELS) -> str | None:
     """The usual name of what a fit says was done."""
     for words, usual in PREPARATIONS.items():
         mean, std = (np.broadcast_to(each, 3)[list(fit.order)] for each in usual)
@@ -227,7 +229,7 @@ NO_ANTIALIAS = (
     "the image was resized without antialiasing, as OpenCV, TensorFlow and F.interpolate do by "
     "default"
 )
-CORNERS = "the image was resized with its corners aligned (align_corners=True)"
+ALIGNED_CORNERS = "the image was resized with its corners aligned (align_corners=True)"
 EDGES = "the image was resized without half a pixel's offset (half_pixel_centers=False)"
 NEAREST_EDGES = (
     "the nearest pixel was taken without half a pixel's offset, as PyTorch and OpenCV do"
@@ -252,7 +254,7 @@ def list_changes(p: Preprocessing) -> Iterator[Change]:
         for rounding in ("never", "once"):
             plain = {"antialias": False, "rounding": rounding, "slope": slope}
             yield Change("sampling", NO_ANTIALIAS, plain)
-            yield Change("sampling", CORNERS, {**plain, "grid": "corners"})
+            yield Change("sampling", ALIGNED_CORNERS, {**plain, "grid": "corners"})
             edges = NEAREST_EDGES if p.interpolation == "nearest" else EDGES
             yield Change("sampling", edges, {**plain, "grid": "edges"})
     yield Change("sampling", UNROUNDED, {"rounding": "never"})
@@ -295,10 +297,10 @@ def list_targets(p: Preprocessing) -> Iterator[Change]:
         yield Change("crop", words, {"crop": side / (target + 0.25) if target > side else 1.0})
 
 
-class Match(NamedTuple):
+class PreparationMatch(NamedTuple):
     """A way to make the tensor.
 
-    changes: all of them, in words; resizing: those of how. rest, spread: of `Fit`.
+    changes: all of them, in words; resizing: those of how. rest, spread: of `ChannelFit`.
     """
 
     changes: tuple[str, ...]
@@ -325,14 +327,14 @@ class PreparationSearch:
     ):
         self.images, self.readings, self.p = images, readings, p
         self.right = resizing_of(p)
-        self.limit = max(EXACT, precision)
+        self.limit = max(EXACT_LEVELS, precision)
 
     def run(self) -> PreparationVerdict:
         changes = list(list_changes(self.p))
         plain = self._measure((), self.right, self.readings[0], sample=False)
         if plain.rest <= self.limit and not plain.changes:
             return PreparationVerdict(True, (), None, plain.rest)
-        near: list[Match] = [plain]
+        near: list[PreparationMatch] = [plain]
         singles = [((change.words,), replace(self.right, **change.fields)) for change in changes]
         targets = [
             ((change.words,), replace(self.right, **change.fields))
@@ -349,10 +351,10 @@ class PreparationSearch:
             if exact := self._confirm(matches, self.limit):
                 return PreparationVerdict(False, exact.changes, None, exact.rest)
             near += sorted(matches, key=_rank)[:3]
-            if number == 1 and not plain.changes and plain.rest <= NEAR:
+            if number == 1 and not plain.changes and plain.rest <= NEAR_LEVELS:
                 return PreparationVerdict(True, (), None, plain.rest)
         near = [match for match in near if match.spread < plain.spread / 3]
-        if found := self._confirm(near, NEAR):
+        if found := self._confirm(near, NEAR_LEVELS):
             return PreparationVerdict(False, found.changes, None, found.rest)
         return PreparationVerdict(False, (), None, plain.rest)
 
@@ -366,7 +368,7 @@ class PreparationSearch:
                     how = replace(how, **change.fields)
                 yield tuple(change.words for change in several), how
 
-    def _confirm(self, matches: list[Match], limit: float) -> Match | None:
+    def _confirm(self, matches: list[PreparationMatch], limit: float) -> PreparationMatch | None:
         """The match with the fewest changes that also fits where no sample was taken."""
         for match in sorted((each for each in matches if each.rest <= limit), key=_rank):
             whole = self._measure(match.resizing, match.how, match.reading, sample=False)
@@ -376,7 +378,7 @@ class PreparationSearch:
 
     def _measure(
         self, words: tuple[str, ...], how: Resizing, reading: Reading, sample: bool = True
-    ) -> Match:
+    ) -> PreparationMatch:
         how = replace(how, size=reading.size)
         size = " x ".join(map(str, reading.size)), " x ".join(map(str, self.p.size))
         other = () if reading.size == self.p.size else (f"the size is {size[0]}, not {size[1]}",)
@@ -386,12 +388,12 @@ class PreparationSearch:
             rows, cols = (choose_sample(side) for side in reading.size)
             actual = actual[:, rows[:, None], cols]
         fit = fit_channels(levels, actual, self.p)
-        close = fit.rest <= NEAR
+        close = fit.rest <= NEAR_LEVELS
         limit = max(self.limit, min(fit.rest, 0.5))
         values = name_values(fit, self.p, limit) if close else ()
         changes = (*words, *other, *reading.words, *values)
-        return Match(changes, words, fit.rest, fit.spread, how, reading)
+        return PreparationMatch(changes, words, fit.rest, fit.spread, how, reading)
 
 
-def _rank(match: Match) -> tuple[bool, int, float]:
-    return match.rest > EXACT, len(match.changes), match.spread
+def _rank(match: PreparationMatch) -> tuple[bool, int, float]:
+    return match.rest > EXACT_LEVELS, len(match.changes), match.spread
