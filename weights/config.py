@@ -35,6 +35,7 @@ from weights.checks import (
 )
 from weights.errors import ArgumentError
 from weights.fields import Checked, Options, parse_json
+from weights.preprocessing import Preprocessing
 
 __all__ = [
     "STEM_POOLS",
@@ -106,6 +107,14 @@ def _padding(name: str, value: object) -> str | None:
     return None if value is None else one_of(name, value, (SAME,))
 
 
+def _preprocessing(name: str, value: object) -> Preprocessing | None:
+    if isinstance(value, Mapping):
+        return Preprocessing.from_dict(value)
+    if value is None or isinstance(value, Preprocessing):
+        return value
+    raise ArgumentError(f"{name}: expected a weights.Preprocessing or its fields, got {value!r}")
+
+
 def _classes(name: str, value: object) -> int:
     if is_integer(value) and int(value) == 0:
         return 0
@@ -164,6 +173,8 @@ class NetworkConfig(Model):
     drop_path: of the last block; those before it have a share that grows linearly from 0. dropout:
         probability that training sets an average before the classifier to 0. Both draw their own
         random numbers in each framework, so training with them differs between frameworks.
+    preprocessing: how images become the input, a `weights.Preprocessing`; None: not known. Nothing
+        that the network computes depends on it.
     Raises ArgumentError, naming the field, what was expected and what came.
     """
 
@@ -211,6 +222,9 @@ class NetworkConfig(Model):
     output_stride: Checked[int | None, int | None] = optional(_output_stride, None)
     drop_path: Checked[float, float] = optional(fraction, 0.0)
     dropout: Checked[float, float] = optional(fraction, 0.0)
+    preprocessing: Checked[Preprocessing | Mapping[str, Any] | None, Preprocessing | None] = (
+        optional(_preprocessing, None)
+    )
 
     def __post_init__(self) -> None:
         if self.strides is None:

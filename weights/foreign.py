@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,13 @@ import numpy as np
 from weights.config import NetworkConfig
 from weights.convert import check
 from weights.dialects import DIALECTS
-from weights.dialects.recognise import Recognised, recognise, to_canonical_names, to_dialect_names
+from weights.dialects.recognise import (
+    Recognised,
+    prepare_as_said,
+    recognise,
+    to_canonical_names,
+    to_dialect_names,
+)
 from weights.errors import ModelError
 from weights.files.formats import Checkpoint
 from weights.live import adapter, owner
@@ -67,4 +74,9 @@ def _look(
         said = getattr(model, "default_cfg", None)  # timm's models know what they are
         architecture = said.get("architecture") if isinstance(said, Mapping) else None
     found = recognise(DIALECTS, arrays, source, architecture, config, "the model says so")
+    if found.dialect.preprocessing is not None and config is None:
+        prepared = replace(found.config, preprocessing=found.dialect.preprocessing)
+        found = replace(found, config=prepared)
+    said = getattr(model, "pretrained_cfg", None)
+    found = prepare_as_said(found, said if isinstance(said, Mapping) and config is None else None)
     return found, arrays, source

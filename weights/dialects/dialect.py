@@ -9,6 +9,7 @@ from weights.config import NetworkConfig
 from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS
 from weights.parameters import ROLES, Parameter
+from weights.preprocessing import Preprocessing
 from weights.schema import schema
 
 Shape = tuple[int, ...]
@@ -40,6 +41,7 @@ class Dialect:
         counted from 0, and {i1}, {i2}, {j1} from 1 and 2.
     architectures: the networks, by the library's name.
     pruned: those of them whose widths are in their file alone.
+    preprocessing: of all of them, if it is one.
     """
 
     title: str
@@ -48,6 +50,7 @@ class Dialect:
     modules: Callable[[Traits], Mapping[str, str]]
     architectures: Architectures
     pruned: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
     @property
     def separator(self) -> str:

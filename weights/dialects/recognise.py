@@ -13,6 +13,7 @@ from weights.dialects.dialect import UNREAD, Dialect, Shape
 from weights.dialects.refused import refuse_known
 from weights.errors import ArgumentError, WeightsError
 from weights.frameworks import FRAMEWORKS
+from weights.preprocessing import from_timm
 from weights.schema import schema
 
 SHOWN = 6  # differences that an error lists
@@ -111,6 +112,14 @@ def recognise(
     names = tuple(dict.fromkeys(name for _, name, _ in matches))
     why = "no other network that we know has these names and shapes"
     return Recognised(matches[0][0], names, matches[0][2], why)
+
+
+def prepare_as_said(found: Recognised, pretrained_cfg: Mapping[str, Any] | None) -> Recognised:
+    """With the preprocessing that timm's `pretrained_cfg` says, where there is one."""
+    if not pretrained_cfg or found.config.in_channels != 3:
+        return found
+    prepared = replace(found.config, preprocessing=from_timm(pretrained_cfg))
+    return replace(found, config=prepared)
 
 
 def to_canonical_names(found: Recognised, arrays: Mapping[str, np.ndarray], source: str) -> Arrays:
