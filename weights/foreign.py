@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from weights.dialects.recognise import (
 )
 from weights.errors import ModelError
 from weights.files.formats import Checkpoint
-from weights.live import adapter, owner
+from weights.live import owner, part
 from weights.schema import schema
 
 
@@ -61,7 +60,9 @@ def load_into(
         raise ModelError(
             f"{source}: is a {found.architectures[0]}, but the config is of {config.describe()}"
         )
-    adapter(owner(model)).assign_foreign(model, to_dialect_names(found.dialect, config, arrays))
+    part(owner(model), "bridge.foreign").assign_foreign(
+        model, to_dialect_names(found.dialect, config, arrays)
+    )
 
 
 def _look(
@@ -69,14 +70,12 @@ def _look(
 ) -> tuple[Recognised, dict[str, np.ndarray], str]:
     framework = owner(model)
     source = f"{type(model).__module__}.{type(model).__qualname__}"
-    arrays = adapter(framework).foreign_arrays(model)
+    arrays = part(framework, "bridge.foreign").foreign_arrays(model)
     if architecture is None and config is None:
         said = getattr(model, "default_cfg", None)  # timm's models know what they are
         architecture = said.get("architecture") if isinstance(said, Mapping) else None
     found = recognise(DIALECTS, arrays, source, architecture, config, "the model says so")
-    if found.dialect.preprocessing is not None and config is None:
-        prepared = replace(found.config, preprocessing=found.dialect.preprocessing)
-        found = replace(found, config=prepared)
     said = getattr(model, "pretrained_cfg", None)
-    found = prepare_as_said(found, said if isinstance(said, Mapping) and config is None else None)
+    if config is None:
+        found = prepare_as_said(found, said if isinstance(said, Mapping) else None)
     return found, arrays, source

@@ -115,11 +115,11 @@ def recognise(
 
 
 def prepare_as_said(found: Recognised, pretrained_cfg: Mapping[str, Any] | None) -> Recognised:
-    """With the preprocessing that timm's `pretrained_cfg` says, where there is one."""
-    if not pretrained_cfg or found.config.in_channels != 3:
+    """With the preprocessing that timm's `pretrained_cfg` says, or else that of the library."""
+    said = from_timm(pretrained_cfg) if pretrained_cfg else found.dialect.preprocessing
+    if said is None or found.config.preprocessing is not None or found.config.in_channels != 3:
         return found
-    prepared = replace(found.config, preprocessing=from_timm(pretrained_cfg))
-    return replace(found, config=prepared)
+    return replace(found, config=replace(found.config, preprocessing=said))
 
 
 def to_canonical_names(found: Recognised, arrays: Mapping[str, np.ndarray], source: str) -> Arrays:

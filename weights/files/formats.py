@@ -183,7 +183,8 @@ def _recognised(
     if architecture is None and config is None and "architecture" in origin:
         architecture, reason = origin["architecture"], "its config.json says so"
     found = recognise(DIALECTS, content.arrays, source.name, architecture, config, reason)
-    found = prepare_as_said(found, origin.pop("pretrained_cfg", None))
+    said = origin.pop("pretrained_cfg", None)
+    found = found if config is not None else prepare_as_said(found, said)
     arrays = to_canonical_names(found, content.arrays, source.name)
     check(schema(found.config), arrays, headline=f"{source.name} does not fit its config")
     origin |= {"architecture": found.architectures[0], "library": found.dialect.title}
