@@ -15,6 +15,7 @@ from weights.operations import AXES, CHANNELS, Operation
 
 ROWS, COLS = 1, 2
 BLUR = (3, 3)  # the filter of blur_pool
+NOWHERE = 2**40  # the first row that a place of padding sees; the last is -1
 WINDOWS = (
     "convolution",
     "max_pool",
@@ -121,20 +122,18 @@ def _reduces(operation: Operation, axis: int) -> bool:
 
 
 def _through_window(sight: Sight, operation: Operation, size: int) -> Sight:
-    """What a window sees that moves over a map of that size. Outside the map it sees nothing, or
-    (of a reflected map and of padding) what the nearest place on the map sees.
+    """What a window sees that moves over a map of that size. Outside the map it sees nothing; a
+    reflected edge shows it what it sees anyway.
     """
     reach, step, margin = window(operation, sight.axis or 0)
     count = operation.shape[sight.axis or 0].size
-    starts = np.arange(count) * step - margin
-    if operation.kind == "pad":
-        nearest = np.clip(starts, 0, size - 1)
-        return Sight(sight.axis, sight.low[nearest], sight.high[nearest])
-    dilation = operation.settings.get("dilation", 1)
-    # The first and the last tap on the map.
-    first = starts + -(np.minimum(starts, 0) // dilation) * dilation
-    last = starts + np.minimum((size - 1 - starts) // dilation * dilation, reach - 1)
-    return Sight(sight.axis, sight.low[first], sight.high[last])
+    low, high = np.full(count, NOWHERE), np.full(count, -1)
+    for tap in range(0, reach, operation.settings.get("dilation", 1)):
+        places = np.arange(count) * step - margin + tap
+        inside = (places >= 0) & (places < size)
+        low[inside] = np.minimum(low[inside], sight.low[places[inside]])
+        high[inside] = np.maximum(high[inside], sight.high[places[inside]])
+    return Sight(sight.axis, low, high)
 
 
 def window(operation: Operation, axis: int) -> tuple[int, int, int]:
