@@ -169,7 +169,7 @@ def _shortcuts(found: Graph, batch: int) -> Iterator[Fact]:
         return
     named = config.named_blocks()
     projecting = [name for name, block in named.items() if block.projects]
-    thinned = [each.name for each in found if each.kind == "subsample"]
+    thinned = [each.name.removesuffix(".shortcut") for each in found if each.kind == "subsample"]
     if thinned:
         yield Fact(
             "shortcut.network.subsample", {"names": thinned, "others": len(named) - len(thinned)}

@@ -163,9 +163,9 @@ EN = {
         'one group, and its axis "out" holds the groups one after the other, in all three.'
     ),
     "fact.shortcut.network.subsample": (
-        "No shortcut has parameters. {names} drop positions and add channels of zeros, half of "
-        "them before the others (one more after them if odd). The other blocks ({others}) add "
-        "their input as it is."
+        "No shortcut has parameters. In {names} it drops positions and adds channels of zeros, "
+        "half of them before the others (one more after them if odd). The other blocks ({others}) "
+        "add their input as it is."
     ),
     "fact.group_norm": (
         "{names}: group norm with {groups} groups and eps {eps} (defaults: {defaults}), by the "
@@ -319,8 +319,8 @@ ZH = {
         "框架都是如此。"
     ),
     "fact.shortcut.network.subsample": (
-        "所有捷径都没有参数。{names} 按步幅抽取位置并补零通道，前后各一半（总数为奇数时后面多一个）"
-        "；其余各块（共 {others} 个）直接加上输入本身。"
+        "所有捷径都没有参数。{names} 的捷径按步幅抽取位置并补零通道，前后各一半（总数为奇数时后面多"
+        "一个）；其余各块（共 {others} 个）直接加上输入本身。"
     ),
     "fact.group_norm": (
         "{names}：组归一化，分 {groups} 组，eps {eps}（默认值：{defaults}），用每张图像的有偏方差。"

@@ -9,6 +9,7 @@ from resattn.explaining.code.members import (
     Members,
     attribute_pattern,
     dictionary,
+    is_call_of_super,
     last_name,
 )
 from resattn.explaining.code.source import Definition, Forward, Function
@@ -137,11 +138,14 @@ class _Reader:
 
     def read_call(self, node: ast.Call, file: str) -> Iterator[Call]:
         function, member = node.func, attribute_pattern(node.func)
-        if isinstance(function, ast.Attribute) and not member:
+        inherited = isinstance(function, ast.Attribute) and is_call_of_super(function.value)
+        if isinstance(function, ast.Attribute) and not member and not inherited:
             yield from self.read(function.value, file)
         for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
             yield from self.read(argument, file)
-        if member in self.methods:
+        if inherited and self.members.package.is_container(self.owner):
+            yield from self.repeat(lambda: iter([Call(self.line, ANY)]))
+        elif member in self.methods:
             yield from self.follow(*self.methods[member])
         elif member:
             yield from self.call_member(member)
