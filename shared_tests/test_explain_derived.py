@@ -16,17 +16,20 @@ from resattn.explaining.code.alignment import align, align_package
 from resattn.explaining.code.source import ROOT, Package, package_of
 from resattn.oracle import evaluation as reference
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
+from shared_tests.published_cases import PUBLISHED
 from weights import BlockConfig, NetworkConfig, preset, register_attention
 from weights.frameworks import FRAMEWORKS
 from weights.graph import graph
 from weights.parameters import convolution
 from weights.stages import Recorder
 
-CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
+CASES = [*ATTENTION_VARIANTS, *REPRESENTATIVE, *NETWORKS, *PUBLISHED.values()]
 cases = pytest.mark.parametrize(("config", "size"), CASES, ids=name_of)
 # What a framework is run with.
 executed = pytest.mark.parametrize(
-    ("config", "size"), [*ATTENTION_VARIANTS, *REPRESENTATIVE[:3], *NETWORKS], ids=name_of
+    ("config", "size"),
+    [*ATTENTION_VARIANTS, *REPRESENTATIVE[:3], *NETWORKS, *PUBLISHED.values()],
+    ids=name_of,
 )
 frameworks = pytest.mark.parametrize("framework", FRAMEWORKS)
 BLOCK, SIZE = BlockConfig(4, 6, 3, 2), (9, 8)
@@ -151,7 +154,7 @@ def test_lines_compute_what_runs(config, size, one_thread, monkeypatch):
     monkeypatch.setattr(Recorder, "_put", watch)
     is_block = isinstance(config, BlockConfig)
     model = (
-        pytorch_impl.ResidualBlockWithAttention.from_config(config)
+        pytorch_impl.build_block(config)
         if is_block
         else pytorch_impl.ResidualAttentionNetwork(config)
     )
@@ -287,7 +290,7 @@ def test_what_backward_reads_is_what_pytorch_keeps(config, size, one_thread):
     import pytorch_impl
 
     model = (
-        pytorch_impl.ResidualBlockWithAttention.from_config(config)
+        pytorch_impl.build_block(config)
         if isinstance(config, BlockConfig)
         else pytorch_impl.ResidualAttentionNetwork(config)
     )

@@ -149,7 +149,7 @@ class _Aligner:
             _, made = self.match(chosen.definition, path, operations)
             if operations or not made.calls:  # a method that computes something has operations
                 self.open(chosen.definition, path, operations, place)
-        elif isinstance(chosen, Container):
+        elif isinstance(chosen, Container) and self.fit(chosen, path, operations)[0]:
             names = dict.fromkeys(_first_part(each.name, path) for each in operations)
             for name in names:
                 own = [each for each in operations if _first_part(each.name, path) == name]
