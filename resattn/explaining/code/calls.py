@@ -3,16 +3,19 @@
 import ast
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from resattn.explaining.code.members import (
     ANY,
     Members,
     attribute_pattern,
     dictionary,
+    evaluate,
     is_call_of_super,
     last_name,
 )
 from resattn.explaining.code.source import Definition, Forward, Function
+from weights.config import Config
 
 # The kinds of operations that an operator can be.
 OPERATOR_KINDS: dict[type[ast.operator], frozenset[str]] = {
@@ -54,13 +57,15 @@ def calls(
     forward: Forward,
     known: Collection[str],
     turns: int,
+    scope: str = "",
 ) -> list[Call]:
-    """The calls of a forward method, those of all branches included.
+    """The calls of a forward method, those of all branches included between which more than the
+    config decides.
 
-    owner: its class. known: the kinds and the names of the stages that are looked for. A function
+    owner: its class. scope: the path of the module. known: the kinds and the names of the stages that are looked for. A function
     with another name is followed: its body is read in its place. turns: how often a loop runs.
     """
-    reader = _Reader(members, owner, forward, known, turns)
+    reader = _Reader(members, owner, forward, known, turns, members.config_of(scope))
     return list(reader.read_all(forward.statements, forward.file))
 
 
@@ -74,8 +79,10 @@ class _Reader:
         forward: Forward,
         known: Collection[str],
         turns: int,
+        config: Config,
     ):
         self.members = members
+        self.config = config
         self.package = members.package
         self.owner = owner
         self.forward = forward
@@ -104,7 +111,9 @@ class _Reader:
             inner = [*node.generators[0].ifs, *node.generators[1:], node.elt]
             yield from self.repeat(lambda: self.read_all(inner, file))
         elif isinstance(node, ast.IfExp):
-            yield from self.read_all([node.test, node.body, node.orelse], file)
+            yield from self.read_all([node.test, *self.branches(node, [node.body])], file)
+        elif isinstance(node, ast.If):
+            yield from self.read_all([node.test, *self.branches(node, node.body)], file)
         elif isinstance(node, ast.Call):
             yield from self.read_call(node, file)
         elif isinstance(node, ast.BinOp):
@@ -131,6 +140,12 @@ class _Reader:
             self.line = line
             yield from (replace(call, again=True) for call in read())
         self.turns = turns
+
+    def branches(self, node: ast.If | ast.IfExp, body: list[Any]) -> list[Any]:
+        """Those of a condition that are read: only one where the config decides."""
+        other = node.orelse if isinstance(node.orelse, list) else [node.orelse]
+        chosen = evaluate(node.test, self.config) if not self.following else None
+        return [*(body if chosen is not False else ()), *(other if chosen is not True else ())]
 
     def operator(self, operator: ast.operator) -> Iterator[Call]:
         if type(operator) in OPERATOR_KINDS:

@@ -166,12 +166,22 @@ class Members:
 
 
 def evaluate(test: ast.expr, config: Config) -> bool | None:
-    """A condition on a config; None if it is about anything else."""
-    code = compile(ast.fix_missing_locations(ast.Expression(test)), "condition", "eval")
+    """A condition on config or self.config; None if it is about anything else."""
+    named = _OwnConfig().visit(copy.deepcopy(test))
+    code = compile(ast.fix_missing_locations(ast.Expression(named)), "condition", "eval")
     try:
         return bool(eval(code, {**CONDITION_NAMES, "__builtins__": {}, "config": config}))
     except (NameError, AttributeError):
         return None
+
+
+class _OwnConfig(ast.NodeTransformer):
+    """self.config -> config"""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802  (ast's name)
+        if node.attr == "config" and is_self(node.value):
+            return ast.copy_location(ast.Name("config", ast.Load()), node)
+        return self.generic_visit(node)
 
 
 def _list_results(
@@ -214,7 +224,7 @@ def _replace_names(node: ast.expr, variables: dict[str, ast.expr]) -> ast.expr:
     """An expression in which the variables of a function are what they were assigned."""
 
     class Replace(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.AST:
+        def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802  (ast's name)
             return copy.deepcopy(variables.get(node.id, node))
 
     replaced: ast.expr = Replace().visit(copy.deepcopy(node))
