@@ -124,9 +124,9 @@ ReportHtmlOption = Annotated[
 def read_config(text: str | None) -> Config | None:
     """The value of --config, a preset's name, a JSON file or JSON text -> the config."""
     from weights.config import config_from_json
-    from weights.presets import PRESETS, preset
     from weights.errors import ArgumentError
     from weights.files.formats import config_file
+    from weights.presets import PRESETS, preset
 
     if text is None:
         return None

@@ -1,4 +1,6 @@
-"""Poolings of the oracle, and what pads and drops pixels. Maps are (batch, channels, height, width).
+"""Poolings of the oracle, and what pads and drops pixels.
+
+Maps are (batch, channels, height, width).
 
 The rest: `resattn.oracle.layers`.
 """

@@ -62,8 +62,9 @@ def calls(
     """The calls of a forward method, those of all branches included between which more than the
     config decides.
 
-    owner: its class. scope: the path of the module. known: the kinds and the names of the stages that are looked for. A function
-    with another name is followed: its body is read in its place. turns: how often a loop runs.
+    owner: its class. scope: the path of the module. known: the kinds and the names of the stages
+    that are looked for. A function with another name is followed: its body is read in its place.
+    turns: how often a loop runs.
     """
     reader = _Reader(members, owner, forward, known, turns, members.config_of(scope))
     return list(reader.read_all(forward.statements, forward.file))

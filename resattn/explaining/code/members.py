@@ -178,7 +178,7 @@ def evaluate(test: ast.expr, config: Config) -> bool | None:
 class _OwnConfig(ast.NodeTransformer):
     """self.config -> config"""
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802  (ast's name)
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         if node.attr == "config" and is_self(node.value):
             return ast.copy_location(ast.Name("config", ast.Load()), node)
         return self.generic_visit(node)
@@ -224,7 +224,7 @@ def _replace_names(node: ast.expr, variables: dict[str, ast.expr]) -> ast.expr:
     """An expression in which the variables of a function are what they were assigned."""
 
     class Replace(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802  (ast's name)
+        def visit_Name(self, node: ast.Name) -> ast.AST:
             return copy.deepcopy(variables.get(node.id, node))
 
     replaced: ast.expr = Replace().visit(copy.deepcopy(node))
