@@ -34,9 +34,9 @@ from weights import (
     schema,
     write,
 )
-from weights.operations import same_padding
 from weights.frameworks import FRAMEWORKS
 from weights.graph import graph
+from weights.operations import same_padding
 from weights.parameters import Parameter
 
 CASES = [*ATTENTION_VARIANTS, *REPRESENTATIVE, *NETWORKS, *PUBLISHED.values()]

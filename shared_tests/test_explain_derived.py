@@ -287,7 +287,7 @@ class Own(nn.Module):
 
 
 def copies(found, batch):
-    """What PyTorch also keeps: padded copies (eca, blur, SAME maxima) and what it reflects, filters,
+    """What PyTorch also keeps: padded copies (eca, blur, SAME maxima), what it reflects, filters,
     means and deviations (layer and group norms).
     """
     count = sum(2 * batch for operation in found if operation.kind == "layer_norm")
