@@ -24,6 +24,7 @@ from jax_impl.block import ResidualBlockWithAttention
 from jax_impl.bottleneck import ResidualBottleneckWithAttention
 from jax_impl.network import ResidualAttentionNetwork
 from jax_impl.normalization import BatchNorm, GroupNorm, LayerNorm
+from jax_impl.preprocessing import preprocess
 from jax_impl.variant import ResidualBlockVariant, build_block
 
 __all__ = [
@@ -51,4 +52,5 @@ __all__ = [
     "SqueezeExcite",
     "Triplet",
     "build_block",
+    "preprocess",
 ]

@@ -24,6 +24,7 @@ from pytorch_impl.block import ResidualBlockWithAttention
 from pytorch_impl.bottleneck import ResidualBottleneckWithAttention
 from pytorch_impl.network import ResidualAttentionNetwork
 from pytorch_impl.normalization import BatchNorm, GroupNorm, LayerNorm
+from pytorch_impl.preprocessing import preprocess
 from pytorch_impl.variant import ResidualBlockVariant, build_block
 
 __all__ = [
@@ -51,4 +52,5 @@ __all__ = [
     "SqueezeExcite",
     "Triplet",
     "build_block",
+    "preprocess",
 ]

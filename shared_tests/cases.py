@@ -103,6 +103,15 @@ def marked_like(original: Callable[..., Any], function: Callable[..., Any]) -> C
     return stage(is_map=original.__name__ != "softmax")(replacement)
 
 
+def _name_options(case: BlockConfig | NetworkConfig) -> str:
+    """The options of published networks, where they are not their defaults."""
+    names = list(case.to_dict())
+    extra = names[names.index("bn_decay") + 1 :]
+    values = (getattr(case, name) for name in extra)
+    found = [f"{name}={value}".replace(" ", "") for name, value in zip(extra, values, strict=True)]
+    return "".join(f"-{each}" for each in found)
+
+
 def name_of(case: object) -> str:
     """A readable test id for a config or a size."""
     if isinstance(case, BlockConfig):
@@ -112,8 +121,9 @@ def name_of(case: object) -> str:
             f"-{name}={value}".replace(" ", "") for name, value in case.attention_options.items()
         )
         block = f"{case.in_channels}to{case.out_channels}-k{kernel}-s{stride}"
-        return f"{block}-{case.attention}{options}-{bias}"
+        return f"{block}-{case.attention}{options}-{bias}{_name_options(case)}"
     if isinstance(case, NetworkConfig):
         kinds = case.attention if isinstance(case.attention, str) else "-".join(case.attention)
-        return f"network{len(case.widths)}-{kinds}" + ("-pool" if case.stem_pool else "")
+        pool = "-pool" if case.stem_pool else ""
+        return f"network{len(case.widths)}-{kinds}{pool}{_name_options(case)}"
     return "x".join(map(str, case)) if isinstance(case, tuple) else str(case)

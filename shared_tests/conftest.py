@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -26,11 +28,67 @@ from weights.live import adapter
 from weights.parameters import ROLES
 
 
+def _no_png() -> str | None:
+    """Why no PNG can be drawn here, or None."""
+    try:
+        check_png()
+    except ResattnError as error:
+        return str(error)
+    return None
+
+
+def _no_images() -> str | None:
+    """Why no image can be read here, or None."""
+    try:
+        importlib.import_module("PIL.Image")
+    except ImportError:
+        return 'Pillow is not installed; install it with: pip install "resattn[images]"'
+    return None
+
+
+def _no_timm() -> str | None:
+    """Why timm's transforms cannot be used here, or None."""
+    try:
+        _import_torchvision()
+        importlib.import_module("timm.data")
+    except (ImportError, RuntimeError) as error:
+        return f"timm and torchvision cannot be imported ({error}); pip install timm torchvision"
+    return None
+
+
+def _import_torchvision() -> None:
+    """Imports torchvision, also one that was built for CUDA beside a PyTorch that was not.
+
+    Such a one cannot load its operators, but registers functions for two of them. Its transforms
+    use neither, so that it is enough that the two are declared.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            importlib.import_module("torchvision.transforms")
+        except RuntimeError:
+            import torch
+
+            for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+                del sys.modules[name]
+            library = torch.library.Library("torchvision", "DEF")
+            library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            DECLARED.append(library)
+            importlib.import_module("torchvision.transforms")
+
+
+DECLARED: list[object] = []  # what PyTorch forgets with the object
+# Libraries that some tests need, and the functions that say why one is missing.
+LIBRARIES = {"png": _no_png, "images": _no_images, "timm": _no_timm}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require",
         default="",
-        help="Frameworks (torch,jax,tf), cuda, browser and png: fail, not skip, without them.",
+        help="Frameworks (torch,jax,tf), cuda, browser, png, images (Pillow) and timm (with "
+        "torchvision): fail, not skip, without them.",
     )
     parser.addoption(
         "--frameworks",
@@ -41,11 +99,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _words(config: pytest.Config, option: str) -> list[str]:
     words = [word.strip() for word in config.getoption(option).split(",") if word.strip()]
-    unknown = set(words) - {*FRAMEWORKS, "cuda", "browser", "png"}
+    known = (*FRAMEWORKS, "cuda", "browser", *LIBRARIES)
+    unknown = set(words) - set(known)
     if unknown:
         raise pytest.UsageError(
-            f"{option}: expected some of {', '.join(FRAMEWORKS)}, cuda, browser, png; got "
-            f"{', '.join(sorted(unknown))}"
+            f"{option}: expected some of {', '.join(known)}; got {', '.join(sorted(unknown))}"
         )
     return words
 
@@ -60,8 +118,9 @@ def pytest_configure(config: pytest.Config) -> None:
         ]
     if "browser" in required and _browser() is None:
         absent.append("no Chromium was found")
-    if "png" in required and (reason := _no_png()):
-        absent.append(reason)
+    for name in LIBRARIES:
+        if name in required and (reason := LIBRARIES[name]()):
+            absent.append(reason)
     if absent:
         pytest.exit(f"--require: {'; '.join(absent)}", returncode=1)
 
@@ -146,20 +205,25 @@ def _browser() -> str | None:
     return next((path for path in found if path), None)
 
 
-def _no_png() -> str | None:
-    """Why no PNG can be drawn here, or None."""
-    try:
-        check_png()
-    except ResattnError as error:
-        return str(error)
-    return None
-
-
 @pytest.fixture
 def png() -> None:
     """For tests that draw a PNG."""
     if reason := _no_png():
         pytest.skip(reason)
+
+
+@pytest.fixture
+def images() -> None:
+    """For tests that read images with Pillow, or resize them with it."""
+    if reason := _no_images():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def timm(torch: object, images: None) -> object:
+    if reason := _no_timm():
+        pytest.skip(reason)
+    return importlib.import_module("timm")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ anything else.
 
 import random
 import re
+from dataclasses import replace
 from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
@@ -19,15 +20,22 @@ from resattn.drawing.scene import FORMS, TIMES, Edge, Scene, SceneNode, fold_blo
 from resattn.drawing.sizes import measure_nodes, measure_text
 from resattn.drawing.svg import svg
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
-from weights import BlockConfig, preset
+from shared_tests.published_cases import PUBLISHED_BLOCKS, PUBLISHED_NETWORKS
+from weights import BlockConfig, BottleneckConfig, preset
 from weights.graph import graph
 
-BLOCKS = ATTENTION_VARIANTS + REPRESENTATIVE
+BLOCKS = [*ATTENTION_VARIANTS, *REPRESENTATIVE, *PUBLISHED_BLOCKS.values()]
 OPENED = pytest.mark.parametrize("opened", [True, False], ids=["opened", "closed"])
 EVERY_BLOCK = pytest.mark.parametrize(("config", "size"), BLOCKS, ids=name_of)
 EVERY_NETWORK = pytest.mark.parametrize(
     ("config", "size"),
-    [*NETWORKS, (preset("resnet20"), (32, 32)), (preset("se-resnet34"), (224, 224))],
+    [
+        *NETWORKS,
+        *PUBLISHED_NETWORKS.values(),
+        (preset("resnet20"), (32, 32)),
+        (preset("se-resnet34"), (224, 224)),
+        (preset("resnet50"), (224, 224)),
+    ],
     ids=name_of,
 )
 
@@ -72,13 +80,15 @@ def test_networks_are_folded(config, size):
     assert covered == [
         f"stages.{s}.{p}" for s, depth in enumerate(config.depths) for p in range(depth)
     ]
-    blocks = dict(zip(covered, config.blocks(), strict=True))
+    same = [replace(block, drop_path=0.0) for block in config.blocks()]
+    blocks = dict(zip(covered, same, strict=True))
     for node in shown.nodes:
         assert len({blocks[scope] for scope in node.covers}) <= 1
-        assert all(
-            node.shortcut == ("projected" if blocks[scope].projects else "identity")
-            for scope in node.covers
-        )
+        for block in (blocks[scope] for scope in node.covers):
+            changed = "padded" if block.shortcut == "subsample" else "projected"
+            assert node.shortcut == (
+                changed if block.projects or (block.changes and changed == "padded") else "identity"
+            )
     for before, after in pairwise([node for node in shown.nodes if node.covers]):
         same_stage = before.name.split(".")[1] == after.name.split(".")[1]
         assert not same_stage or blocks[before.name] != blocks[after.name]
@@ -157,40 +167,53 @@ def find_lanes(left: str, ascii_only: bool) -> list[int]:
     ]
 
 
+def graph_names(config, size):
+    return [operation.name for operation in graph(config, size, False)]
+
+
 @EVERY_BLOCK
 def test_what_a_block_draws(config, size):
     """Two paths from x to one sum, a relu on each side of it, and the right shortcut."""
     shown = scene(graph(config, size, False))
     paths = {(edge.source, edge.target) for edge in shown.edges if edge.path == "shortcut"}
-    ways = {("input", "shortcut.0"), ("shortcut.0", "shortcut.1"), ("shortcut.1", "sum")}
-    assert paths == (ways if config.projects else {("input", "sum")})
+    names = [name for name in graph_names(config, size) if name.split(".")[0] == "shortcut"]
+    layers = ["shortcut.0", "shortcut.1"] if config.projects else []
+    before = {"average": ["shortcut.average_pool"], "subsample": ["shortcut"]}
+    added = before.get(config.shortcut, []) if config.stride != (1, 1) else []
+    assert names == [*added, *layers]
+    assert paths == set(pairwise(["input", *names, "sum"]))
     assert [node.name for node in shown.nodes if node.form == "sum"] == ["sum"]
-    assert [node.name for node in shown.nodes if node.lines == ("relu",)] == ["relu", "output"]
+    bottleneck = isinstance(config, BottleneckConfig)
+    count = 1 + bottleneck + config.relu_before_attention
+    relus = [node.name for node in shown.nodes if node.lines == ("relu",)]
+    assert relus == [*["relu", "relu 2", "relu 3"][:count], "output"]
     assert shown.nodes[-1].name == "output"
     text = svg(shown)
-    assert (">identity<" in text) != config.projects
+    assert (">identity<" in text) != bool(names)
     assert (f"attention: {config.attention}" in text) == (config.attention != "none")
     assert text.count('class="shortcut" d=') == len(paths) + 1  # and the tip
 
 
 def test_every_operation_has_a_form():
     """Only these kinds are plain boxes."""
-    kinds = {
-        operation.kind for config, size in BLOCKS + NETWORKS for operation in graph(config, size)
-    }
+    cases = [*BLOCKS, *NETWORKS, *PUBLISHED_NETWORKS.values()]
+    kinds = {operation.kind for config, size in cases for operation in graph(config, size)}
     plain = {kind for kind in kinds if kind not in FORMS}
     assert plain == {
         "affine",
         "bessel",
         "concatenate",
         "difference",
+        "flatten",
         "greater",
         "head_part",
         "matrix_product",
         "nearest",
+        "pad",
         "quotient",
         "slice",
         "square",
+        "subsample",
         "swap_axes",
     }
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from resattn.checking.cases import KINDS_AND_OPTIONS
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.cli.app import app
-from resattn.explaining import words_en
+from resattn.explaining import words_en, words_published
 from resattn.explaining.attention import BY_FILE
 from resattn.explaining.entries import FoldedBlock
 from resattn.explaining.explanation import explain
@@ -24,6 +24,7 @@ from resattn.explaining.wrapping import wrap
 from resattn.oracle import evaluation as reference
 from resattn.oracle.cancellation import idle_biases
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
+from shared_tests.published_cases import PUBLISHED
 from weights import (
     BlockConfig,
     NetworkConfig,
@@ -38,14 +39,14 @@ from weights.graph import graph
 from weights.operations import same_padding
 from weights.parameters import Parameter
 
-CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
+CASES = [*ATTENTION_VARIANTS, *REPRESENTATIVE, *NETWORKS, *PUBLISHED.values()]
 cases = pytest.mark.parametrize(("config", "size"), CASES, ids=name_of)
 # Every kind with its defaults, a block that does not project, networks.
 SHORT = [
     next(case for case in ATTENTION_VARIANTS if case[0].attention == kind)
     for kind in KINDS_AND_OPTIONS
 ]
-SHORT += [REPRESENTATIVE[0], *NETWORKS]
+SHORT += [REPRESENTATIVE[0], *NETWORKS, *PUBLISHED.values()]
 short = pytest.mark.parametrize(("config", "size"), SHORT, ids=name_of)
 BLOCK = BlockConfig(64, 128, 3, 2)
 CLOSING = tuple("，。；：、）！？”")
@@ -64,6 +65,7 @@ def facts_of(config, size=None, batch=8):
 
 def test_both_languages_have_the_same_words():
     assert not set(words_en.WORDS) & {key for words in BY_FILE.values() for key in words.en}
+    assert not set(words_en.WORDS) & set(words_published.EN)
     assert set(WORDS["en"]) == set(WORDS["zh"])
     for key, sentence in WORDS["en"].items():
         assert sorted(set(re.findall(r"{\w+}", sentence))) == sorted(
@@ -290,6 +292,8 @@ def test_shortcuts():
         "in": 4,
         "out": 6,
         "stride": "1",
+        "kernel": "1×1",
+        "norm": "norm.batch",
     }
     network = facts_of(preset("resnet18"))["shortcut.network"].values
     assert network == {"names": ["stages.1.0", "stages.2.0", "stages.3.0"], "others": 5}

@@ -11,22 +11,31 @@ import numpy as np
 import pytest
 
 from resattn.checking.draws import random_arrays, random_input
-from resattn.explaining.analysis import find_sights, receptive_fields, training_numbers
+from resattn.explaining.analysis import (
+    find_sights,
+    list_kept,
+    margins,
+    receptive_fields,
+    training_numbers,
+)
 from resattn.explaining.code.alignment import align, align_package
 from resattn.explaining.code.source import ROOT, Package, package_of
 from resattn.oracle import evaluation as reference
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
+from shared_tests.published_cases import PUBLISHED
 from weights import BlockConfig, NetworkConfig, preset, register_attention
 from weights.frameworks import FRAMEWORKS
 from weights.graph import graph
 from weights.parameters import convolution
 from weights.stages import Recorder
 
-CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
+CASES = [*ATTENTION_VARIANTS, *REPRESENTATIVE, *NETWORKS, *PUBLISHED.values()]
 cases = pytest.mark.parametrize(("config", "size"), CASES, ids=name_of)
 # What a framework is run with.
 executed = pytest.mark.parametrize(
-    ("config", "size"), [*ATTENTION_VARIANTS, *REPRESENTATIVE[:3], *NETWORKS], ids=name_of
+    ("config", "size"),
+    [*ATTENTION_VARIANTS, *REPRESENTATIVE[:3], *NETWORKS, *PUBLISHED.values()],
+    ids=name_of,
 )
 frameworks = pytest.mark.parametrize("framework", FRAMEWORKS)
 BLOCK, SIZE = BlockConfig(4, 6, 3, 2), (9, 8)
@@ -83,7 +92,8 @@ def test_every_call_computes_something_in_some_case(framework):
         aligned = align(graph(config, size), framework)
         for scope, texts in aligned.lines.items():
             for number, text in enumerate(texts):
-                if re.search(rf"self\.\w+\(|{function}", text) and not text.startswith("for "):
+                idle = text.startswith("for ") or "self.drop" in text  # training alone drops
+                if re.search(rf"self\.\w+\(|{function}", text) and not idle:
                     calling[aligned.classes[scope], number] = text
         computing |= {(aligned.classes[scope], number) for scope, number in aligned.computed}
     assert [text for key, text in calling.items() if key not in computing] == []
@@ -144,14 +154,15 @@ def test_lines_compute_what_runs(config, size, one_thread, monkeypatch):
         frame = sys._getframe(1)
         while frame is not None:
             owner = self.names.get(id(frame.f_locals.get("self")))
-            if frame.f_code.co_name == "forward" and owner is not None:
+            ours = "pytorch_impl" in frame.f_code.co_filename
+            if frame.f_code.co_name == "forward" and owner is not None and ours:
                 seen.append((self._newest[0], owner, frame.f_lineno))
             frame = frame.f_back
 
     monkeypatch.setattr(Recorder, "_put", watch)
     is_block = isinstance(config, BlockConfig)
     model = (
-        pytorch_impl.ResidualBlockWithAttention.from_config(config)
+        pytorch_impl.build_block(config)
         if is_block
         else pytorch_impl.ResidualAttentionNetwork(config)
     )
@@ -276,8 +287,22 @@ class Own(nn.Module):
 
 
 def copies(found, batch):
-    """What PyTorch also keeps: a padded copy (eca), means and deviations (layer norms)."""
+    """What PyTorch also keeps: padded copies (eca, blur, SAME maxima), what it reflects, filters,
+    means and deviations (layer and group norms).
+    """
     count = sum(2 * batch for operation in found if operation.kind == "layer_norm")
+    groups = [each.settings["groups"] for each in found if each.kind == "group_norm"]
+    count += sum(2 * batch * each for each in groups)
+    for operation in found:
+        if operation.kind == "blur_pool":
+            channels, rows, cols = (x.size for x in found[operation.inputs[0]].shape)
+            count += batch * channels * (rows + 2) * (cols + 2) + 9
+            kept = operation.inputs[0] in list_kept(found)
+            count += 0 if kept else batch * channels * rows * cols
+        if operation.kind == "max_pool" and getattr(found.config, "stem_pool", "") == "max_same":
+            channels, rows, cols = (x.size for x in found[operation.inputs[0]].shape)
+            sides = [sum(margins(operation, axis)) for axis in (1, 2)]
+            count += batch * channels * (rows + sides[0]) * (cols + sides[1])
     convs = [operation for operation in found if operation.kind == "convolution_1d"]
     return count + sum(batch * 2 * (operation.settings["kernel"][0] // 2) for operation in convs)
 
@@ -286,8 +311,10 @@ def copies(found, batch):
 def test_what_backward_reads_is_what_pytorch_keeps(config, size, one_thread):
     import pytorch_impl
 
+    config = replace(config, drop_path=0.0)  # random factors are no operations
+    config = config if isinstance(config, BlockConfig) else replace(config, dropout=0.0)
     model = (
-        pytorch_impl.ResidualBlockWithAttention.from_config(config)
+        pytorch_impl.build_block(config)
         if isinstance(config, BlockConfig)
         else pytorch_impl.ResidualAttentionNetwork(config)
     )
@@ -326,6 +353,11 @@ def positive(config):
     }
 
 
+PUBLISHED_LOCAL = [
+    (replace(config, attention="none", attention_options=None), size)
+    for config, size in PUBLISHED.values()
+    if config.norm == "batch"
+]
 LOCAL = [
     (BlockConfig(2, 3, 3, 2, attention="none"), (13, 12)),
     (BlockConfig(2, 2, (5, 3), attention="none"), (9, 14)),
@@ -345,6 +377,7 @@ LOCAL = [
         ),
         (40, 33),
     ),
+    *PUBLISHED_LOCAL,
     *(
         (replace(config, out_channels=3), (17, 16))
         for config, _ in ATTENTION_VARIANTS
@@ -383,7 +416,8 @@ def test_receptive_fields_against_changed_images(config, size, along):
     for name in compared:
         noticed = np.array(changed[name])
         expected = (lines >= seen[name].low) & (lines <= seen[name].high)
-        if config.attention == "bam":  # dilated kernels leave lines out
+        # Dilated kernels leave lines out, and so do 1x1 kernels with a stride.
+        if config.attention == "bam" or config in [each for each, _ in PUBLISHED_LOCAL]:
             noticed = (
                 np.logical_or.accumulate(noticed) & np.logical_or.accumulate(noticed[::-1])[::-1]
             )
@@ -391,13 +425,15 @@ def test_receptive_fields_against_changed_images(config, size, along):
 
 
 @pytest.mark.parametrize(
-    ("name", "field"), [("resnet18", 435), ("resnet34", 899), ("resnet20", 81)]
+    ("name", "field"), [("resnet18", 435), ("resnet34", 899), ("resnet20", 81), ("resnet50", 427)]
 )
 def test_receptive_fields_of_networks(name, field):
     """1 + the sum of (kernel - 1) x the strides before it, along the main path."""
     config = preset(name)
     kernels = [(7, 2), (3, 2)] if config.stem_pool else [(3, 1)]
-    kernels += [each for block in config.blocks() for each in ((3, block.stride[0]), (3, 1))]
+    second = [] if config.form == "bottleneck" else [(3, 1)]
+    for block in config.blocks():
+        kernels += [(3, block.stride[0]), *second]
     total, jump = 1, 1
     for kernel, stride in kernels:
         total, jump = total + (kernel - 1) * jump, jump * stride

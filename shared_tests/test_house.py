@@ -41,6 +41,7 @@ SAME_MEANING = {
     "resattn/tracing/trace.py": {"trace"},
     "weights/convert.py": {"to_native", "to_canonical"},  # of arrays, there of live parameters
     "weights/operations.py": {"GATES"},
+    "weights/resize.py": {"preprocess"},  # of NumPy, there of a framework
     "weights/attention/kinds.py": {"ATTENTION"},
 }  # fmt: skip
 

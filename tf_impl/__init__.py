@@ -24,6 +24,7 @@ from tf_impl.block import ResidualBlockWithAttention
 from tf_impl.bottleneck import ResidualBottleneckWithAttention
 from tf_impl.network import ResidualAttentionNetwork
 from tf_impl.normalization import BatchNorm, GroupNorm, LayerNorm
+from tf_impl.preprocessing import preprocess
 from tf_impl.variant import ResidualBlockVariant, build_block
 
 __all__ = [
@@ -51,4 +52,5 @@ __all__ = [
     "SqueezeExcite",
     "Triplet",
     "build_block",
+    "preprocess",
 ]

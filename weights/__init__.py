@@ -13,6 +13,7 @@ from weights.files.training import TrainingState, read_training, write_training
 from weights.foreign import adopt, load_into
 from weights.frameworks import register_role
 from weights.live import export, load, port
+from weights.preprocessing import Preprocessing
 from weights.presets import preset
 from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe, Step
 from weights.schema import schema
@@ -29,6 +30,7 @@ __all__ = [
     "Difference",
     "MissingFramework",
     "NetworkConfig",
+    "Preprocessing",
     "Recipe",
     "Report",
     "ResattnError",

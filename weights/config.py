@@ -1,7 +1,7 @@
 """What is built: the configuration of a network. Frozen, validated, JSON."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +35,7 @@ from weights.checks import (
 )
 from weights.errors import ArgumentError
 from weights.fields import Checked, Options, parse_json
+from weights.preprocessing import Preprocessing
 
 __all__ = [
     "STEM_POOLS",
@@ -45,6 +46,7 @@ __all__ = [
     "bottleneck_widths",
     "config_from_json",
     "own_kinds",
+    "without_chance",
 ]
 
 BLOCK_FORMS = ("basic", "bottleneck")
@@ -105,6 +107,14 @@ def _padding(name: str, value: object) -> str | None:
     return None if value is None else one_of(name, value, (SAME,))
 
 
+def _preprocessing(name: str, value: object) -> Preprocessing | None:
+    if isinstance(value, Mapping):
+        return Preprocessing.from_dict(value)
+    if value is None or isinstance(value, Preprocessing):
+        return value
+    raise ArgumentError(f"{name}: expected a weights.Preprocessing or its fields, got {value!r}")
+
+
 def _classes(name: str, value: object) -> int:
     if is_integer(value) and int(value) == 0:
         return 0
@@ -163,6 +173,8 @@ class NetworkConfig(Model):
     drop_path: of the last block; those before it have a share that grows linearly from 0. dropout:
         probability that training sets an average before the classifier to 0. Both draw their own
         random numbers in each framework, so training with them differs between frameworks.
+    preprocessing: how images become the input, a `weights.Preprocessing`; None: not known. Nothing
+        that the network computes depends on it.
     Raises ArgumentError, naming the field, what was expected and what came.
     """
 
@@ -210,6 +222,9 @@ class NetworkConfig(Model):
     output_stride: Checked[int | None, int | None] = optional(_output_stride, None)
     drop_path: Checked[float, float] = optional(fraction, 0.0)
     dropout: Checked[float, float] = optional(fraction, 0.0)
+    preprocessing: Checked[Preprocessing | Mapping[str, Any] | None, Preprocessing | None] = (
+        optional(_preprocessing, None)
+    )
 
     def __post_init__(self) -> None:
         if self.strides is None:
@@ -417,6 +432,14 @@ def bottleneck_widths(
 
 
 Config = BlockConfig | NetworkConfig  # a BottleneckConfig is a BlockConfig
+
+
+def without_chance(config: Config) -> Config:
+    """The same network without stochastic depth and dropout: what training computes of it does not
+    depend on random numbers.
+    """
+    changes = {name: 0.0 for name in ("drop_path", "dropout") if getattr(config, name, 0.0)}
+    return replace(config, **changes) if changes else config
 
 
 def own_kinds(config: Config) -> tuple[str, ...]:

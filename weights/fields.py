@@ -118,6 +118,8 @@ class Plain:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Plain):
+        return value.to_dict()
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Options):

@@ -10,10 +10,16 @@ import numpy as np
 from weights.config import NetworkConfig
 from weights.convert import check
 from weights.dialects import DIALECTS
-from weights.dialects.recognise import Recognised, recognise, to_canonical_names, to_dialect_names
+from weights.dialects.recognise import (
+    Recognised,
+    prepare_as_said,
+    recognise,
+    to_canonical_names,
+    to_dialect_names,
+)
 from weights.errors import ModelError
 from weights.files.formats import Checkpoint
-from weights.live import adapter, owner
+from weights.live import owner, part
 from weights.schema import schema
 
 
@@ -54,7 +60,9 @@ def load_into(
         raise ModelError(
             f"{source}: is a {found.architectures[0]}, but the config is of {config.describe()}"
         )
-    adapter(owner(model)).assign_foreign(model, to_dialect_names(found.dialect, config, arrays))
+    part(owner(model), "bridge.foreign").assign_foreign(
+        model, to_dialect_names(found.dialect, config, arrays)
+    )
 
 
 def _look(
@@ -62,9 +70,12 @@ def _look(
 ) -> tuple[Recognised, dict[str, np.ndarray], str]:
     framework = owner(model)
     source = f"{type(model).__module__}.{type(model).__qualname__}"
-    arrays = adapter(framework).foreign_arrays(model)
+    arrays = part(framework, "bridge.foreign").foreign_arrays(model)
     if architecture is None and config is None:
         said = getattr(model, "default_cfg", None)  # timm's models know what they are
         architecture = said.get("architecture") if isinstance(said, Mapping) else None
     found = recognise(DIALECTS, arrays, source, architecture, config, "the model says so")
+    said = getattr(model, "pretrained_cfg", None)
+    if config is None:
+        found = prepare_as_said(found, said if isinstance(said, Mapping) else None)
     return found, arrays, source

@@ -18,7 +18,7 @@ class Framework:
         computes.
     leaves: for each role, the name of the leaf and the order of its axes.
     batch_norm: eps and the part of the running statistics that is kept, where nobody says.
-    layer_norm: eps, where nobody says.
+    layer_norm: eps of layer and group norms, where nobody says.
     sequence: the attribute in which a sequential container keeps its items; "" where items are
         attributes named by their number.
     unread: leaves that the framework adds and no computation of ours reads.

@@ -65,20 +65,14 @@ class Extent:
         if stride == 1:
             return self
         size = ceil(self.size / stride)
-        if self.formula.isdigit():
-            return Extent(str(size), size)
-        # ceil(ceil(n / a) / b) is ceil(n / (a b)).
-        name, _, by = self.formula.strip("⌈⌉").partition("/")
-        known = name in ("H", "W")
-        return Extent(f"⌈{name}/{int(by or 1) * stride}⌉" if known else str(size), size)
+        return Extent(_divide(self.formula, stride, "⌈⌉", size), size)
 
     def floored(self, stride: int) -> "Extent":
         """Divided by a stride and rounded down."""
         if stride == 1:
             return self
         size = self.size // stride
-        known = not self.formula.isdigit()
-        return Extent(f"⌊{self.formula}/{stride}⌋" if known else str(size), size)
+        return Extent(_divide(self.formula, stride, "⌊⌋", size), size)
 
     def plus(self, other: "Extent") -> "Extent":
         return Extent(f"{self.formula} + {other.formula}", self.size + other.size)
@@ -87,6 +81,17 @@ class Extent:
         if self.formula == "1" == other.formula:
             return fixed(self.size * other.size)
         return Extent(f"{self.formula}·{other.formula}", self.size * other.size)
+
+
+def _divide(formula: str, stride: int, brackets: str, size: int) -> str:
+    """A formula divided and rounded. brackets: those of the rounding. size: of the result."""
+    if formula.isdigit() or " " in formula:  # sums are not written as quotients
+        return str(size)
+    name, _, by = formula[1:-1].rpartition("/")
+    if formula[0] + formula[-1] == brackets and by.isdigit():
+        # ceil(ceil(n / a) / b) is ceil(n / (a b)), and so with floor.
+        formula, stride = name, int(by) * stride
+    return f"{brackets[0]}{formula}/{stride}{brackets[1]}"
 
 
 def same_padding(size: int, reach: int, stride: int) -> Pair:

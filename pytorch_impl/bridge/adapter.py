@@ -25,7 +25,6 @@ from pytorch_impl.bridge.native import to_numpy as to_numpy
 from pytorch_impl.network import ResidualAttentionNetwork
 from pytorch_impl.variant import build_block
 from weights.config import BlockConfig, Config
-from weights.frameworks import FRAMEWORKS
 
 FLOAT64_HELP = "PyTorch needs no setting for it"
 
@@ -159,20 +158,3 @@ def write_file(path: Path, said: Mapping[str, str], arrays: Mapping[str, np.ndar
     """
     state = {name: from_numpy(array) for name, array in arrays.items()}
     torch.save({**said, "state_dict": state} if said else state, path)
-
-
-def foreign_arrays(model: nn.Module) -> dict[str, np.ndarray]:
-    """The parameters and statistics of any model, by its own names."""
-    return {name: to_numpy(value) for name, value in model.state_dict().items()}
-
-
-def assign_foreign(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """Loads arrays into any model by its own names, strictly but for counters."""
-    state = {name: from_numpy(array) for name, array in arrays.items()}
-    held = model.state_dict()
-    counters = {
-        name: value
-        for name, value in held.items()
-        if name.rpartition(".")[2] in FRAMEWORKS["torch"].unread and name not in state
-    }
-    model.load_state_dict({**state, **counters}, strict=True)

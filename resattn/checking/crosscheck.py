@@ -21,7 +21,7 @@ from resattn.oracle.stand_in import framework_of_kind
 from weights import Difference, Report, difference, schema
 from weights.attention import ATTENTION
 from weights.checks import at_least, one_of, pair_of
-from weights.config import BlockConfig, Config, NetworkConfig, own_kinds
+from weights.config import BlockConfig, Config, NetworkConfig, own_kinds, without_chance
 from weights.convert import check
 from weights.distribution import Agreement, Distribution, agree, describe_errors
 from weights.errors import ArgumentError
@@ -72,6 +72,7 @@ def crosscheck(
     """
     tell = progress or (lambda line: None)
     frameworks, devices = _names("frameworks", frameworks), _names("devices", devices)
+    given, config = config, without_chance(config)
     arrays, own = _arrays(config, arrays, dtype, seed)
     used = backends(frameworks, devices)
     problem = pose(config, arrays, choose_inputs(config, inputs, size, batch, own, seed), seed)
@@ -94,7 +95,7 @@ def crosscheck(
         title=f"cross-check of {config.describe()} in {' and '.join(formats)}, input {shape}",
         rows=tuple(row for part in parts for row in part.rows),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
-        notes=(*_notes(config), *(note for part in parts for note in part.notes)),
+        notes=(*_notes(given), *(note for part in parts for note in part.notes)),
         undefined=undefined,
         distributions=tuple(each for part in parts for each in part.distributions),
         agreements=tuple(each for part in parts for each in part.agreements),
@@ -199,7 +200,12 @@ def _notes(config: Config) -> list[str]:
     """What the oracle is not."""
     unknown = [kind for kind in own_kinds(config) if ATTENTION[kind].graph is None]
     labels = {kind: FRAMEWORKS[framework_of_kind(kind)].label for kind in unknown}
-    return [
+    chance = (
+        ["training is compared without drop_path and dropout, whose random numbers differ"]
+        if without_chance(config) != config
+        else []
+    )
+    return chance + [
         f"attention {kind!r} has no graph of its own: its {label} module, in float64, stands in "
         "for it"
         for kind, label in labels.items()

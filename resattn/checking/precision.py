@@ -29,7 +29,7 @@ from resattn.checking.problem import Problem, pose
 from weights import Difference, Report, schema
 from weights.checks import one_of
 from weights.compare import columns, format_times
-from weights.config import Config
+from weights.config import Config, without_chance
 from weights.convert import LOW, check
 from weights.frameworks import FRAMEWORKS
 
@@ -64,6 +64,7 @@ def precision(
         one_of("formats", form, LOW)
     for regime in regimes:
         one_of("regimes", regime, REGIMES)
+    config = without_chance(config)
     used = backends(frameworks, devices)
     arrays = random_arrays(config, "float32", seed) if arrays is None else arrays
     check(schema(config), arrays)

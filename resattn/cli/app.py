@@ -24,6 +24,7 @@ from resattn.cli.drift import drift
 from resattn.cli.explain import explain
 from resattn.cli.inspect import inspect
 from resattn.cli.port import port
+from resattn.cli.prepare import prepare
 from resattn.cli.terminal import shorten
 
 
@@ -40,7 +41,7 @@ app = typer.Typer(
     help="Residual blocks with attention. Move weights between PyTorch, Flax and Keras, and "
     "check that all three compute the same.",
 )
-for command in (port, inspect, check, drift, attention, explain, draw, demo):
+for command in (port, inspect, prepare, check, drift, attention, explain, draw, demo):
     app.command(help=help_of(command.__doc__ or ""))(command)
 
 

@@ -6,11 +6,12 @@ equal blocks of a network are one node; see `fold_blocks`. `resattn.drawing.svg`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resattn.explaining.formulas import affine
 from weights.attention import ATTENTION
-from weights.config import BlockConfig, NetworkConfig
+from weights.checks import SAME
+from weights.config import BlockConfig, BottleneckConfig, NetworkConfig
 from weights.graph import IMAGE, Graph
 from weights.operations import AXES, Extent, Operation, Shape
 
@@ -30,6 +31,7 @@ FORMS = {
     "relative_positions": "convolution",
     "batch_norm": "normalization",
     "layer_norm": "normalization",
+    "group_norm": "normalization",
     "relu": "activation",
     "sigmoid": "activation",
     "hard_sigmoid": "activation",
@@ -39,20 +41,27 @@ FORMS = {
     "average_around": "average",
     "maximum": "average",
     "max_pool": "average",
+    "average_pool": "average",
+    "blur_pool": "average",
     "sum": "sum",
     "product": "product",
     "attention": "attention",
 }
+POOLINGS = ("max_pool", "average_pool", "blur_pool")
 OPERATORS = {"difference": MINUS, "quotient": DIVIDED}
 # The labels of kinds that are not their own names.
 KIND_LABELS = {
     "average_around": "average around",
+    "average_pool": "average pooling",
+    "blur_pool": "blur",
     "bessel": f"{TIMES} n / (n {MINUS} 1)",
     "hard_sigmoid": "hard sigmoid",
     "hard_swish": "hard swish",
     "matrix_product": "matrix product",
     "max_pool": "maximum pooling",
     "nearest": "stretch",
+    "pad": "zero padding",
+    "subsample": "dropped pixels",
     "swap_axes": "swap axes",
 }
 
@@ -64,8 +73,8 @@ class SceneNode:
 
     form: decides outline and colour. shape: of its output, if it differs from that of the first
         input, else "".
-    covers: the blocks that a folded node represents. shortcut: "identity" or "projected", of those
-        blocks.
+    covers: the blocks that a folded node represents. shortcut: "identity", "projected" or "padded"
+        (without parameters), of those blocks.
     """
 
     name: str
@@ -164,38 +173,60 @@ def _make_block(graph: Graph, config: BlockConfig, numbers: bool) -> Scene:
         nodes=nodes,
         edges=edges,
         frames=(Frame(title, inside, "attention"),) if len(inside) > 1 else (),
-        trunk=_find_trunk(graph),
-        aside=tuple(node.name for node in nodes if node.name.startswith("shortcut.")),
+        trunk=_find_trunk(graph, config.last_norm),
+        aside=tuple(node.name for node in nodes if _is_aside(node.name)),
         output=format_shape(graph.operations[-1].shape, numbers),
     )
 
 
 def _find_path(source: str, target: str) -> str:
     """The shortcut consists of the edges between the input, its own stages and the sum."""
-    aside = source.startswith("shortcut.") or target.startswith("shortcut.")
-    return "shortcut" if aside or (source, target) == (IMAGE, "sum") else "main"
+    aside = _is_aside(source) or _is_aside(target) or (source, target) == (IMAGE, "sum")
+    return "shortcut" if aside else "main"
 
 
-def _find_trunk(graph: Graph) -> tuple[str, ...]:
-    """The main path; in the attention module the shortest path, which is that of the map which the
-    module changes.
+def _is_aside(name: str) -> bool:
+    return name.split(".")[0] == "shortcut"
+
+
+def _find_trunk(graph: Graph, norm: str) -> tuple[str, ...]:
+    """The main path; in the attention module, after the last norm, the shortest path, which is that
+    of the map which the module changes.
     """
     names = [operation.name for operation in graph]
-    shortest = {"bn2": ["bn2"]}
+    shortest = {norm: [norm]}
     for operation in graph:
         reached = [shortest[source] for source in operation.inputs if source in shortest]
         if reached:
             shortest[operation.name] = [*min(reached, key=len), operation.name]
-    return (*names[: names.index("bn2")], *shortest["sum"], graph.output)
+    return (*names[: names.index(norm)], *shortest["sum"], graph.output)
 
 
 def _list_formulas(config: BlockConfig) -> tuple[str, ...]:
-    second = "bn2(conv2(y))" if config.attention == "none" else "attention(bn2(conv2(y)))"
+    last = "conv3" if isinstance(config, BottleneckConfig) else "conv2"
+    pooled = f"{config.antialias}_pool(y)" if config.pools else "y"
+    y = f"{config.last_norm}({last}({pooled}))"
+    y = f"relu({y})" if config.relu_before_attention else y
+    y = y if config.attention == "none" else f"attention({y})"
+    between = ("y = relu(bn2(conv2(y)))",) if isinstance(config, BottleneckConfig) else ()
+    identity = _find_shortcut(config) == "identity"
     return (
         "y = relu(bn1(conv1(x)))",
-        f"y = {second}",
-        f"out = relu(y + {'shortcut(x)' if config.projects else 'x'})",
+        *between,
+        f"y = {y}",
+        f"out = relu(y + {'x' if identity else 'shortcut(x)'})",
     )
+
+
+def _find_shortcut(config: BlockConfig) -> str:
+    """As `SceneNode` has it."""
+    if config.shortcut == "subsample" and config.changes:
+        return "padded"
+    return "projected" if config.projects else "identity"
+
+
+def _pools_shortcut(config: BlockConfig) -> bool:
+    return config.shortcut == "average" and config.stride != (1, 1)
 
 
 def _describe(graph: Graph, config: BlockConfig, numbers: bool) -> str:
@@ -203,7 +234,15 @@ def _describe(graph: Graph, config: BlockConfig, numbers: bool) -> str:
         format_shape(operation.shape, numbers)
         for operation in (graph.operations[0], graph.operations[-1])
     )
-    shortcut = f"a 1{TIMES}1 convolution and batch norm" if config.projects else "the identity"
+    kernel = TIMES.join(map(str, config.shortcut_kernel))
+    projection = f"a {kernel} convolution and {config.norm} norm"
+    if _pools_shortcut(config):
+        projection = f"an average pooling, {projection}"
+    shortcut = {
+        "identity": "the identity",
+        "padded": "every pixel on which the stride lands, with channels of zeros",
+        "projected": projection,
+    }[_find_shortcut(config)]
     formulas = "; ".join(_list_formulas(config))
     return f"x of shape {before}; {formulas}, of shape {after}. The shortcut is {shortcut}."
 
@@ -215,8 +254,9 @@ def _make_node(graph: Graph, operation: Operation, numbers: bool) -> SceneNode:
     form = FORMS.get(operation.kind, "operation")
     new = not operation.inputs or operation.shape != graph[operation.inputs[0]].shape
     new = new and operation.name != graph.output  # its shape is beside "out"
+    new = new and (numbers or operation.kind != "pad")  # no formula says how much SAME pads
     shape = format_shape(operation.shape, numbers) if new else ""
-    lines = (_find_label(operation), *_list_details(graph, operation))
+    lines = (_find_label(operation), *_list_details(graph, operation, numbers))
     return SceneNode(operation.name, form, lines, shape)
 
 
@@ -237,10 +277,16 @@ def _find_label(operation: Operation) -> str:
     return KIND_LABELS.get(operation.kind, operation.kind)
 
 
-def _list_details(graph: Graph, operation: Operation) -> tuple[str, ...]:
+def _list_details(graph: Graph, operation: Operation, numbers: bool) -> tuple[str, ...]:
     settings, kind = operation.settings, operation.kind
     first = graph[operation.inputs[0]] if operation.inputs else operation
-    if kind in ("convolution", "convolution_1d", "max_pool"):
+    if kind == "pad" and not numbers:
+        return ("SAME",)
+    if kind in ("pad", "subsample"):
+        return _describe_zeros(operation)
+    if kind == "group_norm":
+        return (f"group norm, {settings['groups']} groups",)
+    if kind in ("convolution", "convolution_1d", *POOLINGS):
         channels = f"{first.shape[0].formula} {ARROW} {operation.shape[0].formula}"
         return _describe_window(operation, channels)
     if kind == "linear":
@@ -276,13 +322,15 @@ def _name_axis(extent: Extent) -> str:
 
 def _describe_window(operation: Operation, channels: str) -> tuple[str, ...]:
     settings = operation.settings
-    kernel = TIMES.join(map(str, settings["kernel"]))
-    if operation.kind == "max_pool":
+    kernel = TIMES.join(map(str, settings.get("kernel", (3, 3))))  # that of blur_pool
+    if operation.kind in POOLINGS:
         return (f"{kernel}, stride {_format_pair(settings['stride'])}",)
     if operation.kind == "convolution_1d":
         circular = (f"{settings['padding']} padding",) if settings["padding"] != "zero" else ()
         return (f"1-d conv, kernel {kernel}", "over channels", *circular)
     parts = [f"{kernel} {'depthwise' if operation.depthwise else 'conv'}", channels]
+    groups = settings["groups"]
+    parts += [f"{groups} groups"] if groups > 1 and not operation.depthwise else []
     parts += [f"stride {_format_pair(settings['stride'])}"] if settings["stride"] != (1, 1) else []
     parts += [f"dilation {settings['dilation']}"] if settings["dilation"] != 1 else []
     parts += [] if settings["bias"] else ["no bias"]
@@ -291,6 +339,19 @@ def _describe_window(operation: Operation, channels: str) -> tuple[str, ...]:
         lines = [", ".join(parts[:2]) + ",", ", ".join(parts[2:])]
     # A module that is used twice holds its parameters in the first operation.
     return tuple(lines) if operation.parameters else (*lines, "the same weights")
+
+
+def _describe_zeros(operation: Operation) -> tuple[str, ...]:
+    """Where zeros are added, and which pixels stay."""
+    settings = operation.settings
+    if operation.kind == "pad":
+        sides = zip(settings["before"], settings["after"], strict=True)
+        rows, cols = (f"{before} + {after}" for before, after in sides)
+        return (f"{rows} rows, {cols} columns",)
+    lines = [f"stride {_format_pair(settings['stride'])}"]
+    if settings["before"] + settings["after"]:
+        lines.append(f"{settings['before']} + {settings['after']} channels of zeros")
+    return tuple(lines)
 
 
 def _format_pair(pair: Sequence[int]) -> str:
@@ -311,11 +372,16 @@ def fold_blocks(graph: Graph) -> dict[str, str]:
     firsts: dict[str, str] = {}
     for stage, blocks in enumerate(graph.config.stages()):
         for position, block in enumerate(blocks):
-            equal = position > 0 and block == blocks[position - 1]
+            equal = position > 0 and is_same_block(block, blocks[position - 1])
             scope = f"stages.{stage}.{position}"
             firsts[scope] = firsts[f"stages.{stage}.{position - 1}"] if equal else scope
     scopes = {operation.name: ".".join(operation.name.split(".")[:3]) for operation in graph}
     return {name: firsts.get(scope, name) for name, scope in scopes.items()}
+
+
+def is_same_block(block: BlockConfig, other: BlockConfig) -> bool:
+    """Whether two blocks compute the same but for what training leaves out at random."""
+    return replace(block, drop_path=0.0) == replace(other, drop_path=0.0)
 
 
 def _make_network(graph: Graph, config: NetworkConfig, numbers: bool) -> Scene:
@@ -368,13 +434,52 @@ def _make_folded(
         return _make_node(graph, graph[name], numbers)
     covers = tuple(scope for scope in blocks if node_of[scope] == name)
     config = blocks[name]
-    many = f"{len(covers)} {TIMES} block" if len(covers) > 1 else "block"
-    stride = f", stride {_format_pair(config.stride)}" if config.stride != (1, 1) else ""
+    form = "bottleneck" if isinstance(config, BottleneckConfig) else "block"
+    many = f"{len(covers)} {TIMES} {form}" if len(covers) > 1 else form
     kernel = TIMES.join(map(str, config.kernel_size))
-    channels = f"{config.in_channels} {ARROW} {config.out_channels}"
-    shortcut = "projected" if config.projects else "identity"
+    shortcut = _find_shortcut(config)
     attention = "" if config.attention == "none" else f"{config.attention} attention, "
-    lines = (many, f"{kernel}, {channels}{stride}", f"{attention}{shortcut} shortcut")
+    lines = (
+        many,
+        f"{kernel}, {_list_widths(config)}{_describe_stride(config)}",
+        *_list_options(config),
+        f"{attention}{'pooled and ' if _pools_shortcut(config) else ''}{shortcut} shortcut",
+    )
     given, made = graph[graph[f"{name}.conv1"].inputs[0]].shape, graph[covers[-1]].shape
     shape = format_shape(made, numbers) if made != given else ""
     return SceneNode(name, "block", lines, shape, covers, shortcut)
+
+
+def _list_widths(config: BlockConfig) -> str:
+    """The channels between the convolutions of the main path; equal neighbours of a bottleneck
+    once.
+    """
+    widths = [config.in_channels, config.out_channels]
+    if isinstance(config, BottleneckConfig):
+        inner = dict.fromkeys((config.first_channels, config.hidden_channels))
+        widths = [config.in_channels, *inner, config.out_channels]
+    return f" {ARROW} ".join(map(str, widths))
+
+
+def _describe_stride(config: BlockConfig) -> str:
+    if config.stride == (1, 1):
+        return ""
+    early = isinstance(config, BottleneckConfig) and config.stride_at == "conv1"
+    return f", stride {_format_pair(config.stride)}{' in conv1' if early else ''}"
+
+
+def _list_options(config: BlockConfig) -> tuple[str, ...]:
+    """What is not usual, in one line or none."""
+    groups = config.groups if isinstance(config, BottleneckConfig) else 1
+    kernel = config.shortcut_kernel
+    words = {
+        f"{groups} groups": groups > 1,
+        f"dilation {config.dilation[1]}": config.dilation != (1, 1),
+        {"blur": "blur", "average": "average pooling"}.get(config.antialias, ""): config.pools,
+        "SAME padding": config.padding == SAME,
+        f"group norm of {config.norm_groups}": config.norm == "group",
+        "relu before attention": config.relu_before_attention,
+        f"{TIMES.join(map(str, kernel))} shortcut": config.projects and kernel != (1, 1),
+    }
+    found = [word for word, is_set in words.items() if is_set]
+    return (", ".join(found),) if found else ()

@@ -96,7 +96,7 @@ def _draw_glyph(canvas: Canvas, shortcut: str, at: Position, height: float) -> N
     canvas.line(bend, "shortcut", tip=False)
     canvas.line([(x + out, y - reach - 4), (x + out, y + reach + 4)], tip=False)
     canvas.mark("circle", "operation", cx=x + out, cy=y + reach, r=3)
-    if shortcut == "projected":
+    if shortcut != "identity":
         side = 2 * half
         canvas.mark("rect", "convolution", x=x - 4 - half, y=y - half, width=side, height=side)
 

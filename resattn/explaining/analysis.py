@@ -8,12 +8,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from weights.checks import Pair
 from weights.config import BlockConfig
 from weights.graph import Graph, graph
 from weights.operations import AXES, CHANNELS, Operation
 
 ROWS, COLS = 1, 2
-WINDOWS = ("convolution", "max_pool", "average_around")
+BLUR = (3, 3)  # the filter of blur_pool
+NOWHERE = 2**40  # the first row that a place of padding sees; the last is -1
+WINDOWS = (
+    "convolution",
+    "max_pool",
+    "average_pool",
+    "blur_pool",
+    "subsample",
+    "pad",
+    "average_around",
+)
 # Every output of these sees the whole image. A module that is not opened may do so, too.
 EVERYWHERE = ("matrix_product", "softmax", "relative_positions", "linear", "attention")
 
@@ -111,15 +122,18 @@ def _reduces(operation: Operation, axis: int) -> bool:
 
 
 def _through_window(sight: Sight, operation: Operation, size: int) -> Sight:
-    """What a window sees that moves over a map of that size. Outside the map it sees nothing."""
+    """What a window sees that moves over a map of that size. Outside the map it sees nothing; a
+    reflected edge shows it what it sees anyway.
+    """
     reach, step, margin = window(operation, sight.axis or 0)
     count = operation.shape[sight.axis or 0].size
-    starts = np.arange(count) * step - margin
-    dilation = operation.settings.get("dilation", 1)
-    # The first and the last tap on the map.
-    first = starts + -(np.minimum(starts, 0) // dilation) * dilation
-    last = starts + np.minimum((size - 1 - starts) // dilation * dilation, reach - 1)
-    return Sight(sight.axis, sight.low[first], sight.high[last])
+    low, high = np.full(count, NOWHERE), np.full(count, -1)
+    for tap in range(0, reach, operation.settings.get("dilation", 1)):
+        places = np.arange(count) * step - margin + tap
+        inside = (places >= 0) & (places < size)
+        low[inside] = np.minimum(low[inside], sight.low[places[inside]])
+        high[inside] = np.maximum(high[inside], sight.high[places[inside]])
+    return Sight(sight.axis, low, high)
 
 
 def window(operation: Operation, axis: int) -> tuple[int, int, int]:
@@ -133,10 +147,30 @@ def window(operation: Operation, axis: int) -> tuple[int, int, int]:
         return 2 * extent - 1, extent, extent - 1
     dilation = settings.get("dilation", 1)
     return (
-        dilation * (settings["kernel"][side] - 1) + 1,
-        settings["stride"][side],
-        settings["padding"][side],
+        dilation * (_kernel(operation)[side] - 1) + 1,
+        settings.get("stride", (1, 1))[side],
+        margins(operation, axis)[0],
     )
+
+
+def _kernel(operation: Operation) -> Pair:
+    """That of the operation; of one that only moves or drops pixels 1 x 1."""
+    fixed = BLUR if operation.kind == "blur_pool" else (1, 1)
+    kernel: Pair = operation.settings.get("kernel", fixed)
+    return kernel
+
+
+def margins(operation: Operation, axis: int) -> Pair:
+    """What a window operation pads before and after an axis (1: rows, 2: columns), in pixels."""
+    settings, side = operation.settings, axis - ROWS
+    if operation.kind == "pad":
+        return settings["before"][side], settings["after"][side]
+    if operation.kind == "blur_pool":
+        return 1, 1
+    if operation.kind == "subsample":  # its settings before and after count channels
+        return 0, 0
+    before = settings.get("padding", (0, 0))
+    return before[side], settings.get("after", before)[side]
 
 
 def _unite(inputs: list[Sight], whole: Sight) -> Sight:
@@ -190,6 +224,7 @@ KEPT_FOR = {
     "linear": "first",
     "relative_positions": "first",
     "batch_norm": "first",
+    "group_norm": "first",
     "layer_norm": "first",
     "hard_sigmoid": "first",
     "hard_swish": "first",

@@ -69,12 +69,20 @@ def _block_of(operation: Operation, named: Mapping[str, BlockConfig]) -> str:
     return next(holding, "")
 
 
+# Fields that change neither the operations of a block nor what is said about them. Of the two that
+# decide whether a shortcut has layers, `projects` is asked.
+UNSAID = (
+    "in_channels",
+    "out_channels",
+    "hidden_channels",
+    "first_channels",
+    "projects_always",
+    "drop_path",
+    "zero_init",
+)
+
+
 def _form_of(block: BlockConfig) -> tuple[Any, ...]:
     """What decides which operations a block has, apart from the channels."""
-    return (
-        block.kernel_size,
-        block.projects,
-        block.attention,
-        repr(block.attention_options),
-        block.conv_bias,
-    )
+    fields = {name: value for name, value in block.to_dict().items() if name not in UNSAID}
+    return block.model, block.projects, block.changes, repr(fields)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from resattn.explaining.analysis import biases, window
+from resattn.explaining.analysis import biases, margins, window
 from resattn.explaining.attention import words_of
 from resattn.oracle.cancellation import idle_biases
 from weights.attention import ATTENTION, hidden_width
-from weights.checks import pair_of
-from weights.config import BlockConfig, NetworkConfig
+from weights.checks import Pair, pair_of
+from weights.config import BlockConfig, BottleneckConfig, NetworkConfig
 from weights.frameworks import FRAMEWORKS
 from weights.graph import Graph
 from weights.operations import Operation, same_padding
@@ -46,35 +46,55 @@ def facts(found: Graph, batch: int) -> tuple[Fact, ...]:
         _padding,
         _pooling,
         _shortcuts,
+        _strides,
+        _groups,
         _biases,
         _norms,
         _variance,
         _counts,
         _layer_norms,
+        _group_norms,
         _attention,
         _size,
         _layouts,
+        _random,
         _always,
     )
     return tuple(fact for maker in makers for fact in maker(found, batch))
 
 
-def _paddings(
-    found: Graph,
-) -> Iterator[tuple[Operation, list[tuple[int, int]], list[tuple[int, int]]]]:
+def _paddings(found: Graph) -> Iterator[tuple[Operation, list[Pair], list[Pair]]]:
     """Every operation that pads, its padding and that of SAME, along rows and along columns."""
     for operation in found:
         if "padding" not in operation.settings or operation.kind == "convolution_1d":
             continue
+        if _pads_same(found, operation):
+            continue
         shape = found[operation.inputs[0]].shape
-        windows = [window(operation, axis) for axis in (1, 2)]
-        if any(margin for _, _, margin in windows):
-            ours = [(margin, margin) for _, _, margin in windows]
+        ours = [margins(operation, axis) for axis in (1, 2)]
+        ceil = operation.kind == "max_pool" and not any(operation.settings["padding"])
+        if ceil or any(map(any, ours)):
+            windows = [window(operation, axis) for axis in (1, 2)]
             same = [same_padding(shape[axis].size, *windows[axis - 1][:2]) for axis in (1, 2)]
             yield operation, ours, same
 
 
+def _pads_same(found: Graph, operation: Operation) -> bool:
+    """Whether its padding is that of SAME by the config, whatever the size of the image."""
+    if operation.kind == "max_pool":
+        config = found.config
+        return isinstance(config, NetworkConfig) and config.stem_pool == "max_same"
+    return found[operation.inputs[0]].kind == "pad"
+
+
 def _padding(found: Graph, batch: int) -> Iterator[Fact]:
+    same = [
+        each.name
+        for each in found
+        if each.kind in ("convolution", "max_pool") and _pads_same(found, each)
+    ]
+    if same:
+        yield Fact("padding.same", {"names": same})
     every = list(_paddings(found))
     agreeing = [operation.name for operation, ours, same in every if ours == same]
     differing = [_difference(found, *each) for each in every if each[1] != each[2]]
@@ -95,15 +115,12 @@ def _padding(found: Graph, batch: int) -> Iterator[Fact]:
         yield Fact("padding.many", {}, (heads, *rows))
     if agreeing:
         yield Fact("padding.agree" if differing else "padding.agree.all", {"names": agreeing})
-    if not every:
+    if not every and not same:
         yield Fact("padding.none")
 
 
 def _difference(
-    found: Graph,
-    operation: Operation,
-    ours: list[tuple[int, int]],
-    same: list[tuple[int, int]],
+    found: Graph, operation: Operation, ours: list[Pair], same: list[Pair]
 ) -> dict[str, str]:
     rows, cols = (extent.size for extent in found[operation.inputs[0]].shape[1:])
     sides = {"same": same[0], "same_cols": same[1], "ours": ours[0], "ours_cols": ours[1]}
@@ -125,34 +142,86 @@ def _times(pair: tuple[int, int]) -> str:
 
 
 def _pooling(found: Graph, batch: int) -> Iterator[Fact]:
-    padded = [
-        each.name for each in found if each.kind == "max_pool" and any(each.settings["padding"])
-    ]
-    if padded:
+    pooled = [each for each in found if each.kind == "max_pool"]
+    ceil = isinstance(found.config, NetworkConfig) and found.config.stem_pool == "max_ceil"
+    padded = [each.name for each in pooled if any(each.settings["padding"])]
+    if pooled and ceil:
+        yield Fact("pooling.ceil", {"names": [each.name for each in pooled]})
+    elif padded:
         yield Fact("pooling", {"names": padded})
+    averages = [each.name for each in found if each.kind == "average_pool"]
+    # Only shortcuts have windows that reach over the edge, as their main path has.
+    beside = [name for name in averages if "shortcut" in name.split(".")]
+    if beside:
+        yield Fact("average_pool.ceil", {"names": beside})
+    if set(averages) - set(beside):
+        rest = [name for name in averages if name not in beside]
+        yield Fact("average_pool.floor", {"names": rest})
+    blurred = [each.name for each in found if each.kind == "blur_pool"]
+    if blurred:
+        yield Fact("blur_pool", {"names": blurred})
 
 
 def _shortcuts(found: Graph, batch: int) -> Iterator[Fact]:
     config = found.config
     if isinstance(config, BlockConfig):
-        if config.projects:
-            values = {
-                "in": config.in_channels,
-                "out": config.out_channels,
-                "stride": _times(config.stride),
-            }
-            yield Fact("shortcut.projection", values)
-        else:
-            yield Fact("shortcut.identity", {"channels": config.out_channels})
+        yield _shortcut(config)
         return
     named = config.named_blocks()
     projecting = [name for name, block in named.items() if block.projects]
-    if projecting:
+    thinned = [each.name.removesuffix(".shortcut") for each in found if each.kind == "subsample"]
+    if thinned:
+        yield Fact(
+            "shortcut.network.subsample", {"names": thinned, "others": len(named) - len(thinned)}
+        )
+    elif projecting:
         yield Fact(
             "shortcut.network", {"names": projecting, "others": len(named) - len(projecting)}
         )
     else:
         yield Fact("shortcut.network.none", {"count": len(named)})
+
+
+def _shortcut(config: BlockConfig) -> Fact:
+    values = {"in": config.in_channels, "out": config.out_channels, "stride": _times(config.stride)}
+    if config.shortcut == "subsample" and config.changes:
+        added = config.out_channels - config.in_channels
+        return Fact(
+            "shortcut.subsample", {**values, "before": added // 2, "after": added - added // 2}
+        )
+    if not config.projects:
+        return Fact("shortcut.identity", {"channels": config.out_channels})
+    pooled = config.shortcut == "average" and config.stride != (1, 1)
+    kernel = "×".join(map(str, config.shortcut_kernel))
+    values |= {"kernel": kernel, "norm": f"norm.{config.norm}"}
+    return Fact("shortcut.average" if pooled else "shortcut.projection", values)
+
+
+def _strides(found: Graph, batch: int) -> Iterator[Fact]:
+    """Where the main paths that make the map smaller do so."""
+    strided = [block for block in found.config.blocks() if block.stride != (1, 1)]
+    if not strided:
+        return
+    block = strided[0]
+    if block.pools:
+        yield Fact(f"stride.{block.antialias}")
+    elif isinstance(block, BottleneckConfig):
+        yield Fact(f"stride.{block.stride_at}")
+    else:
+        yield Fact("stride.basic")
+
+
+def _groups(found: Graph, batch: int) -> Iterator[Fact]:
+    grouped = [
+        each
+        for each in found
+        if each.kind == "convolution" and each.settings["groups"] > 1 and not each.depthwise
+    ]
+    if grouped:
+        yield Fact(
+            "groups",
+            {"names": [each.name for each in grouped], "groups": grouped[0].settings["groups"]},
+        )
 
 
 def _biases(found: Graph, batch: int) -> Iterator[Fact]:
@@ -225,6 +294,8 @@ def _counts(found: Graph, batch: int) -> Iterator[Fact]:
             counts.setdefault(
                 batch * prod(extent.size for extent in operation.shape[1:]), []
             ).append(operation.name)
+    if not counts:
+        return
     least = min(counts)
     if least == 1:
         yield Fact("count.error", {"names": counts[1], "batch": batch})
@@ -255,6 +326,22 @@ def _layer_norms(found: Graph, batch: int) -> Iterator[Fact]:
                 "names": [each.name for each in norms],
                 "eps": _number(norms[0].settings["eps"]),
                 "defaults": defaults,
+            },
+        )
+
+
+def _group_norms(found: Graph, batch: int) -> Iterator[Fact]:
+    norms = [operation for operation in found if operation.kind == "group_norm"]
+    if norms:
+        rows = FRAMEWORKS.values()
+        settings = norms[0].settings
+        yield Fact(
+            "group_norm",
+            {
+                "names": [each.name for each in norms],
+                "groups": settings["groups"],
+                "eps": _number(settings["eps"]),
+                "defaults": [f"{row.label} {_number(row.layer_norm)}" for row in rows],
             },
         )
 
@@ -345,8 +432,17 @@ def _layouts(found: Graph, batch: int) -> Iterator[Fact]:
         names = {name: row.path(numbered) for name, row in FRAMEWORKS.items()}
         yield Fact("sequence", names)
     yield Fact("unread", {"names": FRAMEWORKS["torch"].unread})
-    if isinstance(found.config, NetworkConfig):
+    if isinstance(found.config, NetworkConfig) and found.config.classes:
         yield Fact("flatten", {"width": found.config.widths[-1]})
+
+
+def _random(found: Graph, batch: int) -> Iterator[Fact]:
+    """What training leaves out at random."""
+    rate = max(block.drop_path for block in found.config.blocks())
+    if rate:
+        yield Fact("drop_path", {"rate": f"{rate:g}"})
+    if isinstance(found.config, NetworkConfig) and found.config.dropout:
+        yield Fact("dropout", {"rate": f"{found.config.dropout:g}"})
 
 
 def _always(found: Graph, batch: int) -> Iterator[Fact]:

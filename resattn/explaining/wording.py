@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from resattn.explaining.analysis import Field, field_without_attention
+from resattn.explaining.analysis import WINDOWS, Field, field_without_attention, margins
 from resattn.explaining.entries import Entry
 from resattn.explaining.facts import Fact
 from resattn.explaining.formulas import affine
 from resattn.explaining.words import WORDS
 from resattn.explaining.wrapping import close_gaps, tie
 from weights.checks import Pair
-from weights.config import BlockConfig
+from weights.config import BlockConfig, BottleneckConfig
 from weights.errors import ArgumentError
 from weights.operations import AXES, Operation, Shape
 
@@ -54,14 +54,25 @@ class Wording:
         if isinstance(config, BlockConfig):
             kernel = "×".join(map(str, config.kernel_size))
             values = {"kernel": kernel, "kind": describe_attention(config)}
+            if isinstance(config, BottleneckConfig):
+                values |= {"first": config.first_channels, "hidden": config.hidden_channels}
+                values["groups"] = self.groups(config.groups)
+                return self.say("what.bottleneck", **self.block_values(config), **values)
             return self.say("what.block", **self.block_values(config), **values)
         kinds = list(dict.fromkeys(describe_attention(block) for block in config.blocks()))
         widths = [str(width) for width in config.widths]
-        return self.say("what.network", count=sum(config.depths), widths=widths, kind=kinds)
+        key = "what.network" if config.form == "basic" else "what.network.bottleneck"
+        groups = self.groups(config.groups)
+        return self.say(key, count=sum(config.depths), widths=widths, kind=kinds, groups=groups)
+
+    def groups(self, groups: int) -> str:
+        """A part of a list that names the groups; "" if there is one."""
+        return self.words["comma"] + self.say("set.groups", value=groups) if groups > 1 else ""
 
     def block_values(self, block: BlockConfig) -> dict[str, Any]:
         """The values in the sentences about a block."""
-        shortcut = self.words["shortcut.projection" if block.projects else "shortcut.identity"]
+        kernel = "×".join(map(str, block.shortcut_kernel))
+        shortcut = self.say(f"shortcut.{shortcut_of(block)}", kernel=kernel)
         stride = format_pair(block.stride)
         values = {"in": block.in_channels, "out": block.out_channels}
         return {**values, "stride": stride, "shortcut": shortcut}
@@ -76,6 +87,8 @@ class Wording:
         """What it computes, and how."""
         settings, kind = operation.settings, operation.kind
         values: dict[str, Any] = {**settings, "kernel": format_kernel(operation)}
+        if kind == "pad":
+            values["rows"], values["cols"] = (str(margins(operation, axis)) for axis in (1, 2))
         if kind == "convolution_1d":
             values["length"] = settings["kernel"][0]
         if "axes" in settings and kind != "swap_axes":
@@ -153,6 +166,8 @@ class Wording:
         }
         if "batch" in values:
             values["images"] = self.images()
+        if "norm" in values:
+            values["norm"] = self.words[values["norm"]]
         if "eps_defaults" in values:
             others = [
                 self.say(f"norm.default.{name}", names=values.pop(f"{name}_defaults"))
@@ -176,6 +191,16 @@ def describe_attention(block: BlockConfig) -> str:
     return f"{block.attention} ({options})" if options else block.attention
 
 
+def shortcut_of(block: BlockConfig) -> str:
+    """The kind of its shortcut, as a key."""
+    if block.shortcut == "subsample" and block.changes:
+        return "subsample"
+    if not block.projects:
+        return "identity"
+    pools = block.shortcut == "average" and block.stride != (1, 1)
+    return "average" if pools else "projection"
+
+
 def form_of(operation: Operation) -> str:
     """The kind of an operation, and the form where forms have different names."""
     if operation.kind == "slice":
@@ -186,13 +211,22 @@ def form_of(operation: Operation) -> str:
 def list_settings(operation: Operation) -> Iterator[tuple[str, str]]:
     """The settings worth saying: (key, value)."""
     settings = operation.settings
+    if operation.kind in WINDOWS and settings.get("stride", (1, 1)) != (1, 1):
+        yield "stride", format_pair(settings["stride"])
     if operation.kind in ("convolution", "max_pool"):
-        if settings["stride"] != (1, 1):
-            yield "stride", format_pair(settings["stride"])
-        if settings["padding"] != (0, 0):
+        sides = [margins(operation, axis) for axis in (1, 2)]
+        if any(before != after for before, after in sides):
+            yield "padding.sides", ", ".join(map(str, sides))
+        elif settings["padding"] != (0, 0):
             yield "padding", format_pair(settings["padding"])
         if settings.get("dilation", 1) != 1:
             yield "dilation", str(settings["dilation"])
+        if settings.get("groups", 1) > 1 and not operation.depthwise:
+            yield "groups", str(settings["groups"])
+    if operation.kind == "group_norm":
+        yield "groups", str(settings["groups"])
+    if operation.kind == "subsample" and settings["before"] + settings["after"]:
+        yield "channels", f"({settings['before']}, {settings['after']})"
     if "bias" in settings:
         yield ("bias" if settings["bias"] else "no bias"), ""
     if operation.kind == "convolution_1d":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from resattn.explaining import words_en, words_zh
+from resattn.explaining import words_en, words_published, words_zh
 from resattn.explaining.attention import BY_FILE
 from weights.attention import ATTENTION
 
@@ -14,8 +14,8 @@ def _summaries() -> dict[str, str]:
 
 
 WORDS: dict[str, Mapping[str, str]] = {
-    "en": {**words_en.WORDS, **_summaries()},
-    "zh": words_zh.WORDS,
+    "en": {**words_en.WORDS, **words_published.EN, **_summaries()},
+    "zh": {**words_zh.WORDS, **words_published.ZH},
 }
 for _words in BY_FILE.values():
     WORDS["en"] = {**WORDS["en"], **_words.en}

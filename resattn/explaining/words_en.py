@@ -28,7 +28,7 @@ WORDS = {
     "group.head": "Head: from feature maps to classes",
     "group.totals": "Totals",
     "group.facts": "What a port of this configuration must get right",
-    "shortcut.projection": "shortcut by a 1×1 convolution",
+    "shortcut.projection": "shortcut by a {kernel} convolution",
     "shortcut.identity": "identity shortcut",
     "fold": "{name}: as {like}",
     "fold.detail": "{count} operations, {in} → {out} channels, stride {stride}",
@@ -126,7 +126,7 @@ WORDS = {
         "Reads the neighbours once more, at stride 1. With a stride here, too, this path would end "
         "smaller than the shortcut, and the addition would fail."
     ),
-    "why.bn2": (
+    "why.last_norm": (
         "Normalises the residual before the addition. No ReLU comes in between, so the residual "
         "can be negative."
     ),
@@ -147,8 +147,8 @@ WORDS = {
         "earlier blocks unweakened."
     ),
     "why.sum.projection": (
-        "Adds the main path and the projected input. Gradients have a short way past the two "
-        "convolutions."
+        "Adds the main path and the projected input. Gradients have a short way past the "
+        "convolutions of the main path."
     ),
     "why.output": (
         "The only ReLU on the path of the shortcut. It follows the addition, as in the original "
@@ -262,17 +262,16 @@ WORDS = {
         "border are negative."
     ),
     "fact.shortcut.projection": (
-        "The shortcut is a 1×1 convolution with stride {stride} ({in} → {out} channels) and a "
-        "batch norm: shortcut.0 and shortcut.1 exist. The stride of the main path is that of "
-        "conv1; conv2 has stride 1."
+        "The shortcut is a {kernel} convolution with stride {stride} ({in} → {out} channels) and a "
+        "{norm}: shortcut.0 and shortcut.1 exist."
     ),
     "fact.shortcut.identity": (
         "The shortcut is the identity: {channels} channels in and out, stride 1. There are no "
         "parameters named shortcut, and a port must not look for any."
     ),
     "fact.shortcut.network": (
-        "A shortcut convolution and its batch norm exist in {names}. The other blocks ({others}) "
-        "add their input as it is."
+        "A shortcut convolution and its norm exist in {names}. The other blocks ({others}) add "
+        "their input as it is."
     ),
     "fact.shortcut.network.none": (
         "None of the {count} blocks has a shortcut convolution: all add their input as it is."

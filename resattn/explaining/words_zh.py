@@ -24,7 +24,7 @@ WORDS = {
     "group.head": "分类头：从特征图到类别",
     "group.totals": "合计",
     "group.facts": "移植这一配置必须注意的事项",
-    "shortcut.projection": "捷径为 1×1 卷积",
+    "shortcut.projection": "捷径为 {kernel} 卷积",
     "shortcut.identity": "恒等捷径",
     "fold": "{name}：结构同 {like}",
     "fold.detail": "{count} 步运算，{in} → {out} 通道，步幅 {stride}",
@@ -113,14 +113,14 @@ WORDS = {
         "再看一遍邻域，步幅固定为 1：如果这里也带步幅，主路径的输出就会小于捷径的输出，两者无法相"
         "加。"
     ),
-    "why.bn2": "对即将相加的残差做归一化。相加之前不再接 ReLU，残差因此可正可负。",
+    "why.last_norm": "对即将相加的残差做归一化。相加之前不再接 ReLU，残差因此可正可负。",
     "why.shortcut.0": "用可学习的线性组合把输入变为 {out} 个通道，两路才能相加。",
     "why.shortcut.0.strided": (
         "把输入变成与主路径相同的形状：通道数变为 {out}，位置则按步幅抽取。1×1 的核不需要填充。"
     ),
     "why.shortcut.1": "投影结果与主路径一样做归一化，汇合时两路尺度才相当。",
     "why.sum.identity": "直接加上输入本身：残差块只需学习与输入的差，梯度也能原样传回前面的层。",
-    "why.sum.projection": "主路径与投影后的输入相加，梯度因此有一条绕过两个卷积的近路。",
+    "why.sum.projection": "主路径与投影后的输入相加，梯度因此有一条绕过主路径卷积的近路。",
     "why.output": "捷径经过的唯一一个 ReLU，放在相加之后（原版 ResNet 的顺序，而非预激活版本）。",
     "why.global_average": (
         "每个通道化为一个数，不管特征出现在哪里；因此任意尺寸的图像都得到同样多的特征。"
@@ -212,15 +212,15 @@ WORDS = {
     "fact.padding.none": "填充：没有。所有卷积核都是 1×1，SAME 与 VALID 没有区别。",
     "fact.pooling": "{names}：最大池化用 -inf 填充；若用 0 填充，边缘处的值全为负时结果就是错的。",
     "fact.shortcut.projection": (
-        "捷径是步幅为 {stride} 的 1×1 卷积（{in} → {out} 通道）加批归一化，即参数 shortcut.0 和 "
-        "shortcut.1 存在。主路径的步幅在 conv1 上，conv2 的步幅为 1。"
+        "捷径是步幅为 {stride} 的 {kernel} 卷积（{in} → {out} 通道）加{norm}，即参数 shortcut.0 和 "
+        "shortcut.1 存在。"
     ),
     "fact.shortcut.identity": (
         "捷径是恒等映射：输入、输出都是 {channels} 个通道，步幅为 1。不存在名为 shortcut 的参数，也"
         "不要去找。"
     ),
     "fact.shortcut.network": (
-        "只有 {names} 的捷径带 1×1 卷积和批归一化；其余各块（共 {others} 个）直接加上输入本身。"
+        "只有 {names} 的捷径带卷积和归一化；其余各块（共 {others} 个）直接加上输入本身。"
     ),
     "fact.shortcut.network.none": "{count} 个残差块都没有捷径卷积，一律直接加上输入本身。",
     "fact.bias.on": "卷积带偏置（{names}）。许多 ImageNet 预训练权重的卷积不带偏置。",

@@ -89,6 +89,10 @@ class Windows:
 
     def of(self, x: Array) -> tuple[Array, Pair]:
         """(batch, groups, places, values under the kernel), and the places as rows and cols."""
+        if self.is_pointwise:  # no windows, and at stride 1 no copy
+            x = x[:, :, :: self.stride[0], :: self.stride[1]]
+            places = (x.shape[2], x.shape[3])
+            return x.reshape(len(x), self.groups, -1, x[0, 0].size).swapaxes(2, 3), places
         top, left = self.padding
         padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
         reach = (self.dilation * (self.rows - 1) + 1, self.dilation * (self.cols - 1) + 1)
@@ -102,9 +106,21 @@ class Windows:
         shape = (batch, self.groups, height * width, each * self.rows * self.cols)
         return values.reshape(shape), (height, width)
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether it looks at one pixel at a time, of those on the map."""
+        return (self.rows, self.cols, *self.padding) == (1, 1, 0, 0)
+
     def scatter(self, values: Array, places: Pair, shape: tuple[int, ...]) -> Array:
         """Adds the values under the kernel up where they came from: the transpose of `of`."""
         batch, channels, height, width = shape
+        if self.is_pointwise:
+            kept = values.swapaxes(2, 3).reshape(batch, channels, *places)
+            if self.stride == (1, 1):
+                return kept
+            spread = np.zeros(shape, values.dtype)
+            spread[:, :, :: self.stride[0], :: self.stride[1]] = kept
+            return spread
         (top, left), (step, leap) = self.padding, self.stride
         padded = np.zeros((batch, channels, height + 2 * top, width + 2 * left), values.dtype)
         split = (batch, self.groups, *places, channels // self.groups, self.rows, self.cols)
@@ -192,7 +208,7 @@ def conv2d(
             magnitude = np.abs(by_group(slope) * values.swapaxes(2, 3))
             state.remember(f"{name}.weight", magnitude.sum(axis=(0, 3)))
         slopes = by_group(slope)
-        summed: Array = (slopes @ values).sum(axis=0)
+        summed = _over_images(slopes, values)
         terms = len(slope) * places[0] * places[1]
         summed = accumulated(summed, lambda: _squares_to_weight(slopes, values), terms)
         return summed.reshape(weight.shape)
@@ -209,6 +225,17 @@ def conv2d(
         y = y + bias.value[:, None, None]
         sources.append((bias, to_bias))
     return Node(y, *sources)
+
+
+def _over_images(slopes: Array, values: Array) -> Array:
+    """slopes: (batch, groups, out, places); values: (batch, groups, places, under the kernel)."""
+    if slopes.shape[1] > 1 or slopes.shape[3] > 256:
+        summed: Array = (slopes @ values).sum(axis=0)
+        return summed
+    # One product instead of one large kernel for each image.
+    rows = slopes[:, 0].transpose(1, 0, 2).reshape(slopes.shape[2], -1)
+    product: Array = rows @ values[:, 0].reshape(rows.shape[1], -1)
+    return product[None]
 
 
 def _places_last(y: Array, places: Pair) -> Array:

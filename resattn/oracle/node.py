@@ -58,12 +58,14 @@ class Noise:
         size *= self.unit
         size += self.tiny * (value != 0)
         size *= self._uniform(value.shape)
-        noisy: Array = value + size
-        return noisy
+        size += value
+        return size
 
     def _uniform(self, shape: tuple[int, ...]) -> Array:
         """Random numbers between -1 and 1."""
-        numbers: Array = 2 * self.rng.random(shape, dtype=np.float32) - 1
+        numbers: Array = self.rng.random(shape, dtype=np.float32)
+        numbers *= 2
+        numbers -= 1
         return numbers
 
     def sum(self, value: Array, squares: Array | float, terms: int) -> Array:
@@ -75,11 +77,14 @@ class Noise:
         """
         block = min(SUM_BLOCK, terms)
         blocks = terms / block
-        random = squares * (block / 6 + block / 3 * (1 - 1 / blocks) + blocks / 6)
-        coherent = np.square(value) * (block / blocks + blocks) / 3
-        size: Array = self.sum_unit * np.sqrt(random + coherent)
-        noisy: Array = value + size * self._uniform(value.shape)
-        return noisy
+        size: Array = np.square(value)  # of the known sum: coherent
+        size *= (block / blocks + blocks) / 3
+        size += squares * (block / 6 + block / 3 * (1 - 1 / blocks) + blocks / 6)
+        size = np.sqrt(size)
+        size *= self.sum_unit
+        size *= self._uniform(value.shape)
+        size += value
+        return size
 
 
 @contextmanager

@@ -85,10 +85,20 @@ def _correlate(x: Array, weight: Array, stride: Pair, apart: int, groups: int) -
     """The cross-correlation without padding. Rows of the matrix are runs of pixels, which NumPy
     copies faster than the patches of the oracle.
     """
-    outputs, each, rows, cols = weight.shape
+    rows, cols = weight.shape[2:]
+    if (rows, cols) == (1, 1):
+        views = x[:, :, :: stride[0], :: stride[1], None, None]
+        return _multiply_patches(views, weight, groups)
     reach = (apart * (rows - 1) + 1, apart * (cols - 1) + 1)
     views = np.lib.stride_tricks.sliding_window_view(x, reach, axis=POSITION_AXES)
-    views = views[:, :, :: stride[0], :: stride[1], ::apart, ::apart]
+    return _multiply_patches(
+        views[:, :, :: stride[0], :: stride[1], ::apart, ::apart], weight, groups
+    )
+
+
+def _multiply_patches(views: Array, weight: Array, groups: int) -> Array:
+    """views: (batch, channels, row, col, row under the kernel, col under the kernel)."""
+    outputs, each, rows, cols = weight.shape
     batch, _, height, width = views.shape[:4]
     patches = views.transpose(0, 1, 4, 5, 2, 3).reshape(
         batch, groups, each * rows * cols, height * width

@@ -16,7 +16,7 @@ from resattn.oracle.training import ReferenceTrainer
 from resattn.training.trainer import Trainer
 from weights import difference, schema
 from weights.compare import columns
-from weights.config import Config
+from weights.config import Config, without_chance
 from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS
 from weights.recipe import Recipe, batch
@@ -212,12 +212,15 @@ def drift(
     learning rate. Such a bias changes no output in training. So the bias, its moments and the
     running mean that it is part of have a quantity of their own, "free", which is not judged.
 
+    Stochastic depth and dropout are left out: their random numbers differ between frameworks.
+
     arrays: canonical. dtype: "float32" or "float64", to compute in. images: (examples, channels,
     height, width). labels: (examples,). every: the number of steps between two comparisons.
     progress: called with the number of each compared step.
     Raises MissingFramework, WeightsError for arrays that do not fit, ValueError for data and
     devices.
     """
+    config = without_chance(config)
     used = backends(tuple(frameworks), (device,))
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
     images = images.astype(dtype)

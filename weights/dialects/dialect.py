@@ -9,6 +9,7 @@ from weights.config import NetworkConfig
 from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS
 from weights.parameters import ROLES, Parameter
+from weights.preprocessing import Preprocessing
 from weights.schema import schema
 
 Shape = tuple[int, ...]
@@ -40,6 +41,7 @@ class Dialect:
         counted from 0, and {i1}, {i2}, {j1} from 1 and 2.
     architectures: the networks, by the library's name.
     pruned: those of them whose widths are in their file alone.
+    preprocessing: of all of them, if it is one.
     """
 
     title: str
@@ -48,6 +50,7 @@ class Dialect:
     modules: Callable[[Traits], Mapping[str, str]]
     architectures: Architectures
     pruned: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
     @property
     def separator(self) -> str:
@@ -94,9 +97,9 @@ class Dialect:
         modules = {name.rpartition(self.separator)[0] for name in names}
         plain, average = self.modules(Traits()), self.modules(Traits(average=True))
         second = self.modules(Traits(deep=True)).get("stem.conv2")
-        moved = _pattern(average["shortcut.1"]) if "shortcut.1" in average else None
-        pooled = average.get("shortcut.1") != plain.get("shortcut.1") and moved is not None
-        return Traits(second in modules, pooled and any(map(moved.fullmatch, modules)))
+        moved = average["shortcut.1"]
+        pooled = moved != plain["shortcut.1"] and any(map(_pattern(moved).fullmatch, modules))
+        return Traits(second in modules, pooled)
 
     def _role(self, leaf: str, shape: Shape) -> str | None:
         """The role of a parameter with that leaf. Roles of a leaf differ in their axes."""

@@ -9,6 +9,7 @@ from functools import partial
 from weights.config import NetworkConfig
 from weights.dialects.architectures import make_resnet
 from weights.dialects.dialect import Dialect, Traits
+from weights.preprocessing import from_keras
 
 _PLACE = "conv{i2}_block{j1}_"
 
@@ -48,4 +49,5 @@ DIALECT = Dialect(
         "ResNet101": _net((3, 4, 23, 3)),
         "ResNet152": _net((3, 8, 36, 3)),
     },
+    preprocessing=from_keras("caffe"),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from weights.dialects.dialect import UNREAD, Dialect, Shape
 from weights.dialects.refused import refuse_known
 from weights.errors import ArgumentError, WeightsError
 from weights.frameworks import FRAMEWORKS
+from weights.preprocessing import from_timm
 from weights.schema import schema
 
 SHOWN = 6  # differences that an error lists
@@ -112,6 +114,14 @@ def recognise(
     return Recognised(matches[0][0], names, matches[0][2], why)
 
 
+def prepare_as_said(found: Recognised, pretrained_cfg: Mapping[str, Any] | None) -> Recognised:
+    """With the preprocessing that timm's `pretrained_cfg` says, or else that of the library."""
+    said = from_timm(pretrained_cfg) if pretrained_cfg else found.dialect.preprocessing
+    if said is None or found.config.preprocessing is not None or found.config.in_channels != 3:
+        return found
+    return replace(found, config=replace(found.config, preprocessing=said))
+
+
 def to_canonical_names(found: Recognised, arrays: Mapping[str, np.ndarray], source: str) -> Arrays:
     """The arrays of a recognised checkpoint under canonical names, in canonical axis order.
 
@@ -165,7 +175,7 @@ def fit(
 def adapt(made: NetworkConfig, derived: NetworkConfig) -> NetworkConfig:
     """A config with the image channels, the classes and the number of stages of another one."""
     count = len(derived.depths)
-    fields: dict[str, object] = {
+    fields: dict[str, Any] = {
         "in_channels": derived.in_channels,
         "classes": derived.classes,
     }
@@ -206,7 +216,7 @@ def _as_config(
     found: list[Dialect], shapes: Mapping[str, Shape], config: NetworkConfig, source: str
 ) -> Recognised:
     """The dialect that has a name for every parameter of a config."""
-    errors = []
+    errors: list[Exception] = []
     for dialect in found:
         try:
             names = dialect.names(config)

@@ -7,7 +7,7 @@ from typing import Any
 from weights.config import NetworkConfig
 from weights.dialects.architectures import make_resnet
 from weights.dialects.blocks import in_layers, stem
-from weights.dialects.dialect import Dialect, Traits
+from weights.dialects.dialect import Architectures, Dialect, Traits
 
 _PLACE = "layer{i1}.{j}."
 
@@ -26,15 +26,15 @@ def name_modules(traits: Traits) -> dict[str, str]:
 
 
 # The letters in timm's names: stem and shortcut.
-_C = {"stem": (32, 32, 64)}
-_S = {"stem": (64, 64, 128)}
-_D = {**_C, "shortcut": "average"}
-_T = {"stem": (24, 32, 64), "shortcut": "average"}
-_AVERAGED = {"antialias": "average", "stem_pool": "average"}
-_BLURRED = {"antialias": "blur", "stem_pool": "max_blur"}
-_SE = {"attention": "se", "attention_options": {"divisor": 8}}
-_ECA = {"attention": "eca"}
-_RS = {
+_C: dict[str, Any] = {"stem": (32, 32, 64)}
+_S: dict[str, Any] = {"stem": (64, 64, 128)}
+_D: dict[str, Any] = {**_C, "shortcut": "average"}
+_T: dict[str, Any] = {"stem": (24, 32, 64), "shortcut": "average"}
+_AVERAGED: dict[str, Any] = {"antialias": "average", "stem_pool": "average"}
+_BLURRED: dict[str, Any] = {"antialias": "blur", "stem_pool": "max_blur"}
+_SE: dict[str, Any] = {"attention": "se", "attention_options": {"divisor": 8}}
+_ECA: dict[str, Any] = {"attention": "eca"}
+_RS: dict[str, Any] = {
     **_D,
     "stem_pool": "convolution",
     "attention": "se",
@@ -71,7 +71,7 @@ def _grouped(groups: int, base_width: int) -> dict[str, int]:
     return {"groups": groups, "base_width": base_width}
 
 
-_PLAIN = {
+_PLAIN: Architectures = {
     "resnet10t": _basic(10, **_T),
     "resnet14t": _net(14, **_T),
     "resnet18": _basic(18),
@@ -101,7 +101,7 @@ _PLAIN = {
     ),
 }
 
-_RESNEXT = {
+_RESNEXT: Architectures = {
     "resnext50_32x4d": _net(50, **_grouped(32, 4)),
     "resnext50d_32x4d": _net(50, **_grouped(32, 4), **_D),
     "resnext101_32x4d": _net(101, **_grouped(32, 4)),
@@ -111,7 +111,7 @@ _RESNEXT = {
     "resnext101_64x4d": _net(101, **_grouped(64, 4)),
 }
 
-_ECA_NETS = {
+_ECA_NETS: Architectures = {
     "ecaresnet26t": _net(26, **_T, **_ECA),
     "ecaresnet50d": _net(50, **_D, **_ECA),
     "ecaresnet50d_pruned": _net(50, **_D, **_ECA),
@@ -125,7 +125,7 @@ _ECA_NETS = {
     "ecaresnext50t_32x4d": _net(50, **_grouped(32, 4), **_T, **_ECA),
 }
 
-_SE_NETS = {
+_SE_NETS: Architectures = {
     "seresnet18": _basic(18, **_SE),
     "seresnet34": _basic(34, **_SE),
     "seresnet50": _net(50, **_SE),
@@ -147,7 +147,7 @@ _SE_NETS = {
     ),
 }
 
-_ANTIALIASED = {
+_ANTIALIASED: Architectures = {
     "resnetblur18": _basic(18, **_BLURRED),
     "resnetblur50": _net(50, **_BLURRED),
     "resnetblur50d": _net(50, **_BLURRED, **_D),
@@ -163,7 +163,7 @@ _ANTIALIASED = {
     ),
 }
 
-_RESNET_RS = {
+_RESNET_RS: Architectures = {
     f"resnetrs{number}": _net(depths, **_RS)
     for number, depths in {
         50: (3, 4, 6, 3),

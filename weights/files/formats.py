@@ -21,7 +21,12 @@ import numpy as np
 from weights.config import BlockConfig, Config, NetworkConfig, config_from_json
 from weights.convert import Arrays, check, reorder
 from weights.dialects import DIALECTS, dialect_named
-from weights.dialects.recognise import recognise, to_canonical_names, to_dialect_names
+from weights.dialects.recognise import (
+    prepare_as_said,
+    recognise,
+    to_canonical_names,
+    to_dialect_names,
+)
 from weights.errors import ArgumentError
 from weights.files import keras, npz, pytorch, safetensors
 from weights.files.atomic import existing
@@ -178,6 +183,8 @@ def _recognised(
     if architecture is None and config is None and "architecture" in origin:
         architecture, reason = origin["architecture"], "its config.json says so"
     found = recognise(DIALECTS, content.arrays, source.name, architecture, config, reason)
+    said = origin.pop("pretrained_cfg", None)
+    found = found if config is not None else prepare_as_said(found, said)
     arrays = to_canonical_names(found, content.arrays, source.name)
     check(schema(found.config), arrays, headline=f"{source.name} does not fit its config")
     origin |= {"architecture": found.architectures[0], "library": found.dialect.title}

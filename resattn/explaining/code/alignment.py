@@ -12,8 +12,10 @@ from resattn.explaining.code.matching import Match, Operations, match
 from resattn.explaining.code.members import Absent, Container, Member, Members, Opened
 from resattn.explaining.code.source import Definition, Forward, Package, package_of
 from resattn.explaining.names import name_within
+from weights.config import Config, NetworkConfig
 from weights.graph import Graph
 
+BUILDER = ("variant.py", "build_block")  # makes the block of any config
 UNCOMPUTED = ("input", "parameter")  # the kinds of operations that no line computes
 
 
@@ -73,13 +75,13 @@ def align_package(found: Graph, package: Package) -> Alignment:
     """The lines of a package that compute a graph."""
     blocks = found.config.named_blocks()
 
-    def kind_of(path: str) -> str:
-        around = (name for name in blocks if not name or f"{path}.".startswith(f"{name}."))
-        return blocks[max(around, key=len)].attention
+    def config_of(path: str) -> Config:
+        around = [name for name in blocks if not name or f"{path}.".startswith(f"{name}.")]
+        return blocks[max(around, key=len)] if around else found.config
 
-    aligner = _Aligner(package, Members(package, kind_of))
+    aligner = _Aligner(package, Members(package, config_of))
     operations = [each for each in found if each.kind not in UNCOMPUTED]
-    aligner.open(package.find_class(found.config.model), "", operations, found.output)
+    aligner.open(aligner.find_model(found.config, operations), "", operations, found.output)
     return aligner.alignment
 
 
@@ -90,6 +92,14 @@ class _Aligner:
         self.package = package
         self.members = members
         self.alignment = Alignment()
+
+    def find_model(self, config: Config, operations: Operations) -> Definition:
+        """The class of a config's model: of a block, the one that `BUILDER` makes."""
+        builder = self.package.find(*BUILDER)
+        if isinstance(config, NetworkConfig) or builder is None:
+            return self.package.find_class(config.model)
+        classes = [each for each in self.members.results(builder, "") if isinstance(each, Opened)]
+        return max(classes, key=lambda each: self.fit(each, "", operations)).definition
 
     def open(self, owner: Definition, scope: str, operations: Operations, place: str) -> None:
         """Aligns the forward method of the class `owner` with the operations of a module.
@@ -139,15 +149,20 @@ class _Aligner:
             _, made = self.match(chosen.definition, path, operations)
             if operations or not made.calls:  # a method that computes something has operations
                 self.open(chosen.definition, path, operations, place)
-        elif isinstance(chosen, Container):
+        elif isinstance(chosen, Container) and self.fit(chosen, path, operations)[0]:
             names = dict.fromkeys(_first_part(each.name, path) for each in operations)
             for name in names:
                 own = [each for each in operations if _first_part(each.name, path) == name]
-                self.open_best(chosen.item(name), f"{path}.{name}", own, place)
+                items = self.members.items(chosen, f"{path}.{name}")
+                self.open_best(items, f"{path}.{name}", own, place)
 
     def fit(self, candidate: Member, path: str, operations: Operations) -> tuple[int, int]:
         """How many operations a candidate computes, and minus the number of its idle calls."""
         if isinstance(candidate, Absent):
+            return 0, 0
+        if isinstance(candidate, Container) and not all(
+            _first_part(each.name, path).isdigit() for each in operations
+        ):
             return 0, 0
         if not isinstance(candidate, Opened):
             return len(operations), -(not operations)

@@ -3,15 +3,19 @@
 import ast
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from resattn.explaining.code.members import (
     ANY,
     Members,
     attribute_pattern,
     dictionary,
+    evaluate,
+    is_call_of_super,
     last_name,
 )
 from resattn.explaining.code.source import Definition, Forward, Function
+from weights.config import Config
 
 # The kinds of operations that an operator can be.
 OPERATOR_KINDS: dict[type[ast.operator], frozenset[str]] = {
@@ -53,13 +57,16 @@ def calls(
     forward: Forward,
     known: Collection[str],
     turns: int,
+    scope: str = "",
 ) -> list[Call]:
-    """The calls of a forward method, those of all branches included.
+    """The calls of a forward method, those of all branches included between which more than the
+    config decides.
 
-    owner: its class. known: the kinds and the names of the stages that are looked for. A function
-    with another name is followed: its body is read in its place. turns: how often a loop runs.
+    owner: its class. scope: the path of the module. known: the kinds and the names of the stages
+    that are looked for. A function with another name is followed: its body is read in its place.
+    turns: how often a loop runs.
     """
-    reader = _Reader(members, owner, forward, known, turns)
+    reader = _Reader(members, owner, forward, known, turns, members.config_of(scope))
     return list(reader.read_all(forward.statements, forward.file))
 
 
@@ -73,8 +80,10 @@ class _Reader:
         forward: Forward,
         known: Collection[str],
         turns: int,
+        config: Config,
     ):
         self.members = members
+        self.config = config
         self.package = members.package
         self.owner = owner
         self.forward = forward
@@ -103,7 +112,9 @@ class _Reader:
             inner = [*node.generators[0].ifs, *node.generators[1:], node.elt]
             yield from self.repeat(lambda: self.read_all(inner, file))
         elif isinstance(node, ast.IfExp):
-            yield from self.read_all([node.test, node.body, node.orelse], file)
+            yield from self.read_all([node.test, *self.branches(node, [node.body])], file)
+        elif isinstance(node, ast.If):
+            yield from self.read_all([node.test, *self.branches(node, node.body)], file)
         elif isinstance(node, ast.Call):
             yield from self.read_call(node, file)
         elif isinstance(node, ast.BinOp):
@@ -131,17 +142,26 @@ class _Reader:
             yield from (replace(call, again=True) for call in read())
         self.turns = turns
 
+    def branches(self, node: ast.If | ast.IfExp, body: list[Any]) -> list[Any]:
+        """Those of a condition that are read: only one where the config decides."""
+        other = node.orelse if isinstance(node.orelse, list) else [node.orelse]
+        chosen = evaluate(node.test, self.config) if not self.following else None
+        return [*(body if chosen is not False else ()), *(other if chosen is not True else ())]
+
     def operator(self, operator: ast.operator) -> Iterator[Call]:
         if type(operator) in OPERATOR_KINDS:
             yield Call(self.line, names=OPERATOR_KINDS[type(operator)])
 
     def read_call(self, node: ast.Call, file: str) -> Iterator[Call]:
         function, member = node.func, attribute_pattern(node.func)
-        if isinstance(function, ast.Attribute) and not member:
+        inherited = isinstance(function, ast.Attribute) and is_call_of_super(function.value)
+        if isinstance(function, ast.Attribute) and not member and not inherited:
             yield from self.read(function.value, file)
         for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
             yield from self.read(argument, file)
-        if member in self.methods:
+        if inherited and self.members.package.is_container(self.owner):
+            yield from self.repeat(lambda: iter([Call(self.line, ANY)]))
+        elif member in self.methods:
             yield from self.follow(*self.methods[member])
         elif member:
             yield from self.call_member(member)

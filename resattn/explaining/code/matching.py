@@ -38,7 +38,7 @@ def match(
     """
 
     def read(known: set[str]) -> list[Call]:
-        return calls(members, owner, forward, known, len(operations))
+        return calls(members, owner, forward, known, len(operations), scope)
 
     patterns = {call.member for call in read(set()) if call.member}
     holders = find_holders(operations, scope, patterns)
@@ -49,6 +49,12 @@ def match(
     )
 
     def computes(call: Call, number: int) -> bool:
+        """A pattern is for the first operation of a module; its others continue the call."""
+        held = holders[number]
+        inside = number > 0 and held == holders[number - 1]
+        return not (call.member and call.member != held and inside) and fits(call, number)
+
+    def fits(call: Call, number: int) -> bool:
         held = holders[number]
         if call.member:  # a pattern means any module that is not called by its name
             by_pattern = held not in patterns and re.fullmatch(call.member, held)
@@ -57,10 +63,10 @@ def match(
 
     def continues(call: Call, number: int) -> bool:
         if call.member:
-            return holders[number] == holders[number - 1] and computes(call, number)
+            return holders[number] == holders[number - 1] and fits(call, number)
         before, operation = operations[number - 1 : number + 1]
         is_part = operation.kind in PARTS and operation.kind == before.kind
-        return is_part and computes(call, number)
+        return is_part and fits(call, number)
 
     return Match(tuple(made), tuple(pair(made, len(operations), computes, continues)))
 

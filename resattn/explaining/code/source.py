@@ -14,7 +14,8 @@ from weights.frameworks import FRAMEWORKS
 
 ROOT = Path(__file__).parent.parent.parent.parent
 # The files of each package that define layers. All others are made of layers.
-LAYER_FILES = ("layers.py", "normalization.py")
+LAYER_FILES = ("layers.py", "normalization.py", "pooling.py")
+CONTAINER = "Sequential"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -102,6 +103,11 @@ class Package:
                 if isinstance(node, Function):
                     found[node.name] = (definition.file, node)
         return found
+
+    def is_container(self, definition: Definition) -> bool:
+        """Whether a class of the package is a sequential container of the framework."""
+        bases = getattr(definition.node, "bases", ())
+        return any(getattr(base, "attr", getattr(base, "id", "")) == CONTAINER for base in bases)
 
     def forward(self, definition: Definition) -> Forward | None:
         """The forward method of a class, or None if only the framework defines it."""

@@ -1,0 +1,36 @@
+"""Models that are not ours <-> NumPy, by their own names and in their own axis orders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jax_impl.bridge.native import to_numpy
+from weights.errors import WeightsError
+
+
+def foreign_arrays(model: nnx.Module) -> dict[str, np.ndarray]:
+    """The parameters and statistics of any model, by its own names."""
+    return {name: to_numpy(leaf) for name, leaf in _leaves(model).items()}
+
+
+def assign_foreign(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """Loads arrays into any model by its own names, strictly."""
+    leaves = _leaves(model)
+    missing = [f"{name}: missing" for name in set(leaves) - set(arrays)]
+    strange = [f"{name}: unexpected" for name in set(arrays) - set(leaves)]
+    if missing or strange:
+        raise WeightsError("the arrays do not fit the model:", missing + strange)
+    for name, leaf in leaves.items():
+        leaf[...] = jax.device_put(arrays[name], leaf[...].sharding)
+
+
+def _leaves(model: nnx.Module) -> dict[str, nnx.Variable]:
+    return {
+        ".".join(map(str, path)): node
+        for path, node in nnx.iter_graph(model)
+        if isinstance(node, nnx.Variable) and not isinstance(node, nnx.RngState)
+    }

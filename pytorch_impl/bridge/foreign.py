@@ -1,0 +1,28 @@
+"""Models that are not ours <-> NumPy, by their own names and in their own axis orders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch import nn
+
+from pytorch_impl.bridge.native import from_numpy, to_numpy
+from weights.frameworks import FRAMEWORKS
+
+
+def foreign_arrays(model: nn.Module) -> dict[str, np.ndarray]:
+    """The parameters and statistics of any model, by its own names."""
+    return {name: to_numpy(value) for name, value in model.state_dict().items()}
+
+
+def assign_foreign(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """Loads arrays into any model by its own names, strictly but for counters."""
+    state = {name: from_numpy(array) for name, array in arrays.items()}
+    held = model.state_dict()
+    counters = {
+        name: value
+        for name, value in held.items()
+        if name.rpartition(".")[2] in FRAMEWORKS["torch"].unread and name not in state
+    }
+    model.load_state_dict({**state, **counters}, strict=True)

@@ -1,0 +1,50 @@
+"""Models that are not ours <-> NumPy, by their own names and in their own axis orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import keras
+import numpy as np
+
+from tf_impl.bridge.native import to_numpy
+from weights.errors import ModelError, WeightsError
+
+
+def foreign_arrays(model: keras.layers.Layer) -> dict[str, np.ndarray]:
+    """The parameters and statistics of any model, by its own names: "conv1_conv/kernel"."""
+    return {name: to_numpy(leaf) for name, leaf in _leaves(model).items()}
+
+
+def assign_foreign(model: keras.layers.Layer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Loads arrays into any model by its own names, strictly."""
+    leaves = _leaves(model)
+    missing = [f"{name}: missing" for name in set(leaves) - set(arrays)]
+    strange = [f"{name}: unexpected" for name in set(arrays) - set(leaves)]
+    if missing or strange:
+        raise WeightsError("the arrays do not fit the model:", missing + strange)
+    for name, leaf in leaves.items():
+        leaf.assign(arrays[name])
+
+
+def _leaves(model: keras.layers.Layer) -> dict[str, keras.Variable]:
+    """By the name of the innermost layer. Raises ModelError for two of one name."""
+    found: dict[str, keras.Variable] = {}
+    for layer in _layers(model):
+        for variable in layer.weights:
+            name = f"{layer.name}/{variable.name}"
+            if name in found:
+                raise ModelError(
+                    f"the model has two variables called {name}; name its layers apart"
+                )
+            found[name] = variable
+    return found
+
+
+def _layers(model: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    inner = getattr(model, "layers", None)
+    if not inner:
+        yield model
+        return
+    for layer in inner:
+        yield from _layers(layer)
