@@ -7,6 +7,7 @@ a definition of our own.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,8 +28,6 @@ PACKAGES = {
     "keras-applications": "keras",
     "keras-hub": "keras_hub",
 }
-# What each of the packages must also find.
-FRAMEWORK = {"timm": "torch", "torchvision": "torch", "keras": "tensorflow", "keras_hub": "tensorflow"}
 
 
 @cache
@@ -48,16 +47,20 @@ def import_library(package: str) -> Any:
     The registry's wheel has them for CUDA alone; beside a PyTorch without CUDA they do not load,
     and the import fails. Their schemas suffice, since no network here calls them.
     """
-    import_module("torch")  # in front of TensorFlow, whose libraries it does not bear before it
-    try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_module("torch")  # in front of TensorFlow, whose libraries it does not bear
+        try:
+            return import_module(package)
+        except RuntimeError as error:
+            if "torchvision::" not in str(error):
+                raise
+        for name in [
+            name for name in sys.modules if name.split(".")[0] in (package, "torchvision")
+        ]:
+            del sys.modules[name]
+        _declare_operators()
         return import_module(package)
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-    for name in [name for name in sys.modules if name.split(".")[0] in (package, "torchvision")]:
-        del sys.modules[name]
-    _declare_operators()
-    return import_module(package)
 
 
 @cache
@@ -86,7 +89,7 @@ class Theirs:
 def make(dialect: str, name: str, seed: int = 0, **options: Any) -> Theirs:
     """One of a library's architectures with random weights. options: of its constructor."""
     if dialect == "keras-applications":
-        return KerasApplication.make(name, seed, **options)
+        return _keras_application(name, seed, **options)
     if dialect == "keras-hub":
         return _keras_hub(name, seed, **options)
     if dialect == "cifar-resnet":
@@ -267,32 +270,29 @@ def _run_keras(model: Any, outputs: list[Any], x: np.ndarray) -> list[np.ndarray
     return [np.moveaxis(each, -1, 1) if each.ndim == 4 else each for each in found]
 
 
-class KerasApplication:
-    """A network of Keras Applications, which with a classifier has images of one size."""
+def _keras_application(name: str, seed: int, **options: Any) -> Theirs:
+    """With a classifier these networks have images of one size, so each size has a copy."""
 
-    @staticmethod
-    def make(name: str, seed: int, **options: Any) -> Theirs:
-        def create(size: tuple[int, ...]) -> Any:
-            with _float64() as keras:
-                return getattr(keras.applications, name)(
-                    weights=None, input_shape=(*size, 3), classifier_activation=None, **options
-                )
+    def create(size: tuple[int, ...]) -> Any:
+        with _float64() as keras:
+            return getattr(keras.applications, name)(
+                weights=None, input_shape=(*size, 3), classifier_activation=None, **options
+            )
 
-        model = create((64, 96))
-        randomize_keras(model, seed)
+    model = create((64, 96))
+    randomize_keras(model, seed)
 
-        def run(x: np.ndarray) -> list[np.ndarray]:
-            same = create(x.shape[2:])
-            same.set_weights(model.get_weights())
-            last: dict[str, Any] = {}
-            for layer in same.layers:
-                if layer.name.endswith("_out"):
-                    last[layer.name.split("_")[0]] = layer.output
-            return _run_keras(same, [same.output, *last.values()], x)
+    def run(x: np.ndarray) -> list[np.ndarray]:
+        same = create(x.shape[2:])
+        same.set_weights(model.get_weights())
+        last: dict[str, Any] = {}
+        for layer in same.layers:
+            if layer.name.endswith("_out"):
+                last[layer.name.split("_")[0]] = layer.output
+        with _float64():
+            return _run_keras(same, [same.outputs[0], *last.values()], x)
 
-        return Theirs(
-            model, lambda: keras_arrays(model), run, lambda arrays: load_keras(model, arrays)
-        )
+    return Theirs(model, lambda: keras_arrays(model), run, lambda arrays: load_keras(model, arrays))
 
 
 def _keras_hub(name: str, seed: int, **options: Any) -> Theirs:
