@@ -8,15 +8,15 @@ import numpy as np
 
 from weights.config import NetworkConfig
 from weights.convert import Arrays, reorder
-from weights.dialects.derive import UNSAID, derive
-from weights.dialects.dialect import UNREAD, Dialect, Shape
+from weights.dialects.derive import NOT_IN_SHAPES, derive
+from weights.dialects.dialect import UNREAD, Dialect, Sizes
 from weights.dialects.refused import refuse_known
 from weights.errors import ArgumentError, WeightsError
 from weights.frameworks import FRAMEWORKS
 from weights.preprocessing import from_timm
 from weights.schema import schema
 
-SHOWN = 6  # differences that an error lists
+_SHOWN = 6  # differences that an error lists
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def to_dialect_names(
 
 
 def fit(
-    dialect: Dialect, name: str, derived: NetworkConfig, shapes: Mapping[str, Shape]
+    dialect: Dialect, name: str, derived: NetworkConfig, shapes: Mapping[str, Sizes]
 ) -> NetworkConfig | None:
     """The config of an architecture, with the classes and the stages of a checkpoint; None if its
     shapes are others.
@@ -194,26 +194,26 @@ def _prune(made: NetworkConfig, derived: NetworkConfig) -> NetworkConfig:
     return replace(made, **{name: getattr(derived, name) for name in names})
 
 
-def _dialects_of(dialects: Mapping[str, Dialect], shapes: Mapping[str, Shape]) -> list[Dialect]:
+def _dialects_of(dialects: Mapping[str, Dialect], shapes: Mapping[str, Sizes]) -> list[Dialect]:
     """The dialects that know the names, those that know most of them first."""
     known = {name: len(each.recognise(shapes)) for name, each in dialects.items()}
     most = max(known.values(), default=0)
     return [dialects[name] for name, count in known.items() if count == most and count > 4]
 
 
-def _refuse_strangers(dialect: Dialect, shapes: Mapping[str, Shape], source: str) -> None:
+def _refuse_strangers(dialect: Dialect, shapes: Mapping[str, Sizes], source: str) -> None:
     known = dialect.recognise(shapes)
     strange = sorted(set(shapes) - set(known))
     if strange:
         raise WeightsError(
             f"{source}: most of its names are those of {dialect.title}, but {len(strange)} are "
             "not, so it may compute something else:",
-            [f"{name}: {shapes[name]}" for name in strange[:SHOWN]],
+            [f"{name}: {shapes[name]}" for name in strange[:_SHOWN]],
         )
 
 
 def _as_config(
-    found: list[Dialect], shapes: Mapping[str, Shape], config: NetworkConfig, source: str
+    found: list[Dialect], shapes: Mapping[str, Sizes], config: NetworkConfig, source: str
 ) -> Recognised:
     """The dialect that has a name for every parameter of a config."""
     errors: list[Exception] = []
@@ -264,7 +264,7 @@ def _refuse_architecture(
     said: str,
     matches: list[tuple[Dialect, str, NetworkConfig]],
     derived: NetworkConfig,
-    shapes: Mapping[str, Shape],
+    shapes: Mapping[str, Sizes],
     source: str,
 ) -> None:
     owners = [each for each in dialects.values() if said in each.architectures]
@@ -286,7 +286,7 @@ def _refuse_architecture(
 
 
 def _refuse_unknown(
-    found: list[Dialect], derived: NetworkConfig, shapes: Mapping[str, Shape], source: str
+    found: list[Dialect], derived: NetworkConfig, shapes: Mapping[str, Sizes], source: str
 ) -> None:
     """Names the nearest architecture, and in what the checkpoint differs from it."""
     near = []
@@ -299,17 +299,17 @@ def _refuse_unknown(
     if not near:
         raise WeightsError(f"{source}: no network of {found[0].title} is like it", [])
     count, name, title, faults = min(near, key=lambda each: each[:2])
-    rest = f" (the first {SHOWN} of {count})" if count > SHOWN else ""
+    rest = f" (the first {_SHOWN} of {count})" if count > _SHOWN else ""
     raise WeightsError(
         f"{source}: none of the networks that we know; the nearest is {name} of {title}. If it is "
         f"a network of your own, describe it with --config (in Python: config=): "
-        f"{describe_network(derived)}; shapes do not say {', '.join(UNSAID)}. Differences from "
+        f"{describe_network(derived)}; shapes do not say {', '.join(NOT_IN_SHAPES)}. Differences from "
         f"{name}{rest}:",
-        faults[:SHOWN],
+        faults[:_SHOWN],
     )
 
 
-def _unlike(made: NetworkConfig, shapes: Mapping[str, Shape]) -> list[str]:
+def _unlike(made: NetworkConfig, shapes: Mapping[str, Sizes]) -> list[str]:
     held = {each.name: each.shape for each in schema(made)}
     faults = [f"{name}: expected {held[name]}, missing" for name in sorted(set(held) - set(shapes))]
     faults += [f"{name}: {shapes[name]}, unexpected" for name in sorted(set(shapes) - set(held))]
