@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weights.attention.kinds import Kind, hidden_width
+from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import at_least, batch_norm_numbers, one_of
 from weights.operations import Builder
 from weights.parameters import Parameters, batch_norm, convolution, within
@@ -75,6 +75,15 @@ def graph(
     return build.product("", x, gate)
 
 
+def start(channels: int, fusion: str, **options: Any) -> Start:
+    """1 + sigmoid(0) = 3/2. No gate that still learns makes 1 + gate a power of 2, so this is as
+    near as rounding allows. Two zeros have a product without gradient: there one is a 1.
+    """
+    layers = ("channel_att.fc_final", "spatial_att.conv_final")
+    biases = ((layers[1], 1.0),) if fusion == "product" else ()
+    return Start(layers, factor=2 / 3, exact=False, biases=biases)
+
+
 KIND = Kind(
     title="bottleneck attention module",
     source="Park et al. 2018, BAM: Bottleneck Attention Module",
@@ -84,4 +93,5 @@ KIND = Kind(
     ),
     parameters=bam,
     graph=graph,
+    start=start,
 )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weights.attention.kinds import Kind, hidden_width
+from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import Pair, at_least, batch_norm_numbers, check_map, one_of, pair_of, truth
 from weights.errors import ArgumentError
 from weights.operations import Builder
@@ -125,6 +125,19 @@ def check(rows: int, cols: int, size: int | Pair | None, **options: Any) -> None
     check_map("ge", rows, cols, size=None if size is None else pair_of("size", size))
 
 
+def start(channels: int, gather: str, extent: int | None, mlp: bool, **options: Any) -> Start:
+    """sigmoid(0) = 1/2, by the last layer or by the scale of the last norm."""
+    if mlp:
+        return Start(("mlp.fc2",), factor=2, relus=("mlp.fc1",))
+    if gather == "average":
+        raise ArgumentError(
+            "with gather='average' and mlp=False it has no parameters, so its gates change the "
+            "output from the start and nothing can be trained; give it mlp=True, or "
+            "gather='convolution' and an extent"
+        )
+    return Start((f"gather.norm{max(1, gathered_steps(gather, extent))}",), factor=2)
+
+
 KIND = Kind(
     title="gather-excite",
     source="Hu et al. 2018, Gather-Excite: Exploiting Feature Context",
@@ -135,4 +148,5 @@ KIND = Kind(
     parameters=gather_excite,
     graph=graph,
     check=check,
+    start=start,
 )
