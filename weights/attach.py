@@ -131,8 +131,8 @@ def _check_free(places: tuple[str, ...], held: tuple[str, ...], kinds: tuple[str
     ]
     if taken:
         raise ArgumentError(
-            f"attention: {', '.join(taken)} has attention already; attach to stages without any "
-            "(on the command line: --stages)"
+            f"attention: expected 'none' where one is to be attached, got {', '.join(taken)}; name "
+            "only stages without attention (on the command line: --stages)"
         )
 
 
@@ -226,7 +226,8 @@ def _first_value(
     logits = dict(start.logits)
     if module in logits:
         return kernel * (logits[module] * power**-0.5)
-    kernel *= (2 / np.prod(shape[1:])) ** 0.5  # He et al. 2015, Delving Deep into Rectifiers
     if module in start.relus:
         kernel[kernel[:, :, 0, 0] @ mean < 0] *= -1  # else a relu may never let a gradient through
-    return kernel
+        return kernel * (2 / power) ** 0.5
+    # He et al. 2015, Delving Deep into Rectifiers; most have a norm after them, which undoes it
+    return kernel * (2 / np.prod(shape[1:])) ** 0.5

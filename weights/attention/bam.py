@@ -77,11 +77,12 @@ def graph(
 
 def start(channels: int, fusion: str, **options: Any) -> Start:
     """1 + sigmoid(0) = 3/2. No gate that still learns makes 1 + gate a power of 2, so this is as
-    near as rounding allows. Two zeros have a product without gradient: there one is a 1.
+    near as rounding allows. In a product one factor is 0: two would have no gradient.
     """
-    layers = ("channel_att.fc_final", "spatial_att.conv_final")
-    biases = ((layers[1], 1.0),) if fusion == "product" else ()
-    return Start(layers, factor=2 / 3, exact=False, biases=biases)
+    channel, spatial = "channel_att.fc_final", "spatial_att.conv_final"
+    if fusion == "product":
+        return Start((channel,), factor=2 / 3, exact=False, biases=((spatial, 1.0),))
+    return Start((channel, spatial), factor=2 / 3, exact=False)
 
 
 KIND = Kind(

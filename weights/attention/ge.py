@@ -126,16 +126,22 @@ def check(rows: int, cols: int, size: int | Pair | None, **options: Any) -> None
 
 
 def start(channels: int, gather: str, extent: int | None, mlp: bool, **options: Any) -> Start:
-    """sigmoid(0) = 1/2, by the last layer or by the scale of the last norm."""
+    """sigmoid(0) = 1/2, by the last layer or by the scale of the last norm.
+
+    The offset of a norm before a relu begins at 1/2: at 0 the norm after it would undo its scale.
+    """
+    steps = max(1, gathered_steps(gather, extent))
+    biases = tuple((f"gather.norm{step}", 0.5) for step in range(1, steps))
     if mlp:
-        return Start(("mlp.fc2",), factor=2, relus=("mlp.fc1",))
+        relus = ("mlp.fc1",) if gather == "average" else ()
+        return Start(("mlp.fc2",), factor=2, relus=relus, biases=biases)
     if gather == "average":
         raise ArgumentError(
             "with gather='average' and mlp=False it has no parameters, so its gates change the "
             "output from the start and nothing can be trained; give it mlp=True, or "
             "gather='convolution' and an extent"
         )
-    return Start((f"gather.norm{max(1, gathered_steps(gather, extent))}",), factor=2)
+    return Start((f"gather.norm{steps}",), factor=2, biases=biases)
 
 
 KIND = Kind(

@@ -19,9 +19,10 @@ class Start:
     zero: its layers whose weights and biases begin at 0. factor: what the norm before it must be
         multiplied by, so that the output of the block does not change.
     exact: whether nothing is rounded, in any binary format; it takes a power of 2 for that.
-    relus: layers of which a relu follows; they begin with outputs over 0 at the average input.
-    logits: layers whose outputs go through a softmax, and the deviation those begin with.
-    biases: of layers that begin with one, its value.
+    relus: layers between the input, or its averages, and a relu; they begin with outputs of about
+        1, over 0 at the average input.
+    logits: layers between the input and a softmax, and the deviation those begin with.
+    biases: of layers that begin with another than 0, its value.
     """
 
     zero: tuple[str, ...]
