@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import ml_dtypes
@@ -30,8 +31,10 @@ one_thread, short = training_cases.one_thread, training_cases.short
 
 CHECKPOINT = Path(__file__).parent.parent.parent / "shared" / "checkpoints" / "resnet20-12fca82f.th"
 FACTORS = {
-    **{"se": 2, "ese": 2, "eca": 2, "cbam": 4, "bam": 2 / 3, "scse": 1, "ge": 2, "gc": 1},
-    **{"coordinate": 4, "triplet": 2, "nonlocal": 1},
+    **dict.fromkeys(("se", "ese", "eca", "ge", "triplet"), 2),
+    **dict.fromkeys(("cbam", "coordinate"), 4),
+    **dict.fromkeys(("scse", "gc", "nonlocal"), 1),
+    "bam": 2 / 3,
 }
 REFUSED = ("none", "simam", "mhsa")
 
@@ -142,7 +145,9 @@ def test_lower_formats(kind, dtype):
         (NETWORK, arrays), (config, found), random_input(NETWORK, (9, 8), 2, "float64"), False
     )
     unit = float(ml_dtypes.finfo(dtype).eps)
-    assert difference == 0 if kind == "cbam" else difference < (2 * unit if kind == "bam" else 1e-14)
+    assert (
+        difference == 0 if kind == "cbam" else difference < (2 * unit if kind == "bam" else 1e-14)
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -440,3 +445,10 @@ def test_a_real_checkpoint(torch, tmp_path, kind):
     x = random_input(preset("resnet20"), (33, 32), 2, "float64")
     difference = largest_difference(read(CHECKPOINT), read(target), x, False)
     assert difference == 0 if is_exact(kind, {}) else difference < 1e-6
+
+
+def test_the_example_in_the_documentation(torch, capsys):
+    page = (Path(__file__).parent.parent / "docs" / "attach.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(snippet, "docs/attach.md", "exec"), {})
+    assert capsys.readouterr().out == "81 new arrays, 98 of 107 as they were\n"

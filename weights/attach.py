@@ -184,9 +184,7 @@ def _scaled(name: str, array: np.ndarray, factor: float) -> np.ndarray:
 def _first_values(each: Attached, arrays: Arrays, random: np.random.RandomState) -> Arrays:
     """The arrays of the attention of a block. arrays: those of the network, norms scaled."""
     block = each.block
-    weight, bias = (
-        arrays[f"{each.norm}.{leaf}"].astype(np.float64) for leaf in ("weight", "bias")
-    )
+    weight, bias = (arrays[f"{each.norm}.{leaf}"].astype(np.float64) for leaf in ("weight", "bias"))
     # What a norm gives out has this mean and this mean square, roughly, for each channel.
     mean = np.maximum(bias, 0) + 0.4 * np.abs(weight) if block.relu_before_attention else bias
     power = float(np.sum(weight**2 + bias**2)) or float(block.out_channels)
