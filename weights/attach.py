@@ -7,6 +7,7 @@ is rounded, in evaluation as in training: the output is the same, bit for bit.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -220,12 +221,12 @@ def _first_value(
         return np.full(shape, dict(start.biases).get(module, 0.0))
     if role == "norm scale":
         return np.ones(shape)
-    kernel = random.normal(0, 1, shape)
+    kernel: np.ndarray = random.normal(0, 1, shape)
     logits = dict(start.logits)
     if module in logits:
-        return kernel * (logits[module] * power**-0.5)
+        return kernel * (logits[module] / sqrt(power))
     if module in start.relus:
         kernel[kernel[:, :, 0, 0] @ mean < 0] *= -1  # else a relu may never let a gradient through
-        return kernel * (2 / power) ** 0.5
+        return kernel * sqrt(2 / power)
     # He et al. 2015, Delving Deep into Rectifiers; most have a norm after them, which undoes it
-    return kernel * (2 / np.prod(shape[1:])) ** 0.5
+    return kernel * sqrt(2 / prod(shape[1:]))

@@ -29,6 +29,25 @@ if TYPE_CHECKING:
     Model = tuple[Config, dict[str, np.ndarray]]
 
 
+KindOption = Annotated[
+    str, typer.Option("--attention", help="The attention kind; see `resattn attention`.")
+]
+OptionsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Options of the kind as JSON, as in '{\"reduction\": 8}', or a list of one object "
+        "for each stage."
+    ),
+]
+StagesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The stages that get attention, as in 2,3, counted from 0 as in the names of the "
+        "parameters. Default: all of them."
+    ),
+]
+
+
 def attach(
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help="A .safetensors, .npz, .pt, .pth or .th file.")
@@ -40,23 +59,9 @@ def attach(
             help="The file to write: .safetensors, .npz, .pt, .pth, .th or .keras.",
         ),
     ],
-    kind: Annotated[
-        str, typer.Option("--attention", help="The attention kind; see `resattn attention`.")
-    ],
-    options: Annotated[
-        str | None,
-        typer.Option(
-            help="Options of the kind as JSON, as in '{\"reduction\": 8}', or a list of one object "
-            "for each stage."
-        ),
-    ] = None,
-    stages: Annotated[
-        str | None,
-        typer.Option(
-            help="The stages that get attention, as in 2,3, counted from 0 as in the names of the "
-            "parameters. Default: all of them."
-        ),
-    ] = None,
+    kind: KindOption,
+    options: OptionsOption = None,
+    stages: StagesOption = None,
     config: ConfigOption = None,
     architecture: ArchitectureOption = None,
     part: PartOption = None,
