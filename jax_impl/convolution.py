@@ -19,7 +19,7 @@ class SameConv2d(Conv2d):
     """
 
     def __call__(self, x: Maps) -> NewMaps:  # type: ignore[override]
-        y = pad_same(x, self.kernel_size, self.strides, self.kernel_dilation)
+        y = pad_same(x, self.kernel_size, self.strides, self.kernel_dilation)  # type: ignore[arg-type]
         return super().__call__(y)
 
 

@@ -217,7 +217,7 @@ class Builder:
         _, rows, cols = self.shape(x)
         padded = padding == SAME
         if padded:
-            x = self.pad_same(module, x, kernel[2:], stride, dilation)
+            x = self.pad_same(module, x, (kernel[2], kernel[3]), stride, dilation)
             padding = (0, 0)
         sides = []
         rest = zip((rows, cols), kernel[2:], stride, padding, strict=True)
