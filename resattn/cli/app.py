@@ -42,18 +42,8 @@ app = typer.Typer(
     help="Residual blocks with attention. Move weights between PyTorch, Flax and Keras, and "
     "check that all three compute the same.",
 )
-for command in (
-    port,
-    inspect,
-    check,
-    drift,
-    attention,
-    attach,
-    explain,
-    draw,
-    prepare,
-    demo,
-):
+COMMANDS = (port, attach, inspect, prepare, check, drift, attention, explain, draw, demo)
+for command in COMMANDS:
     app.command(help=help_of(command.__doc__ or ""))(command)
 
 
