@@ -28,10 +28,11 @@ from resattn.tracing.explanations import (
     measure_misfit,
 )
 from resattn.tracing.fitting import fit_image, fit_numbers
+from resattn.tracing.parts import Edit
 from resattn.tracing.places import Sets, list_sets, name_places
 from resattn.tracing.solved import solve_target
 from resattn.tracing.steps import ImpossibleChange, Program, Site, Steps, TracedStep
-from resattn.tracing.structure import Edit, list_copies, list_edits, list_exchanges
+from resattn.tracing.structure import list_copies, list_edits, list_exchanges
 from weights.config import BlockConfig, Config
 from weights.graph import IMAGE
 
