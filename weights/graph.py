@@ -143,7 +143,7 @@ def _stem(build: Builder, config: NetworkConfig, x: str) -> str:
     if pool == "average":
         return build.average_pool("", x, (2, 2), ceil=False)
     if pool == "max_blur":
-        x = build.max_pool("max_pool", x, (3, 3), (1, 1), (1, 1))
+        x = build.max_pool("max_pool_dense", x, (3, 3), (1, 1), (1, 1))
         return build.blur_pool("", x, (2, 2))
     if pool == "convolution":
         x = build.convolution("pool.0", x, (2, 2), (1, 1))

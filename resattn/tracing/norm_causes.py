@@ -185,12 +185,8 @@ def vary_norm(spec: StageSpec) -> Variants:
 def _vary_groups(spec: StageSpec) -> Variants:
     """Other numbers of groups, and the norms that these are."""
     channels, groups = len(spec.parameters["weight"]), spec["groups"]
-    for count in (1, 2, 4, 8, 16, 32, 64):
+    for count in range(1, min(channels, 64) + 1):
         if count != groups and channels % count == 0:
-            yield f"{count} groups instead of {groups}", spec.with_settings(norm=count)
-    for size in (16, 8, 4, 2):
-        count = channels // size
-        if channels % size == 0 and count not in (0, groups, 1, 2, 4, 8, 16, 32, 64):
             yield f"{count} groups instead of {groups}", spec.with_settings(norm=count)
     if groups != channels:
         yield "an instance norm instead of a group norm", spec.with_settings(norm="instance")

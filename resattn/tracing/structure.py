@@ -22,9 +22,11 @@ def list_edits(program: Program, config: Config) -> Iterator[Edit]:
     for place in blocks:
         yield from _move_attention(place)
         yield from _move_activations(place)
+        yield from _move_stride(place)
         yield from _change_shortcut(place)
         yield from change_variant(place)
-    yield from _repeat_everywhere(program, blocks)
+    makers = (_move_attention, _move_activations, _move_stride, _change_shortcut, change_variant)
+    yield from _repeat_everywhere(program, blocks, makers)
     for name, step in program.steps.items():
         if step.operation is not None:
             yield from _add_after(program, name, step.operation)
@@ -32,13 +34,27 @@ def list_edits(program: Program, config: Config) -> Iterator[Edit]:
             yield from _fold_norm(program, name, step)
 
 
-def _repeat_everywhere(program: Program, blocks: list[BlockParts]) -> Iterator[Edit]:
+def list_stride_edits(program: Program, config: Config) -> Iterator[Edit]:
+    """The stride of main paths at another place. A stride before a kernel computes what a dilated
+    kernel does, so these come before other causes.
+    """
+    blocks = list_blocks(program, config)
+    for place in blocks:
+        yield from _move_stride(place)
+    yield from _repeat_everywhere(program, blocks, (_move_stride,))
+
+
+def _repeat_everywhere(
+    program: Program,
+    blocks: list[BlockParts],
+    makers: tuple[Callable[[BlockParts], Iterator[Edit]], ...],
+) -> Iterator[Edit]:
     """The same in all blocks that it changes."""
     if len(blocks) < 2:
         return
     ways: dict[tuple[str, str], list[Edit]] = {}
     for place in blocks:
-        for make in (_move_attention, _move_activations, _change_shortcut, change_variant):
+        for make in makers:
             for edit in (edit for edit in make(place) if edit.change(program)):
                 words = edit.words.removesuffix(place.words)
                 ways.setdefault((edit.cause, words), []).append(edit)
@@ -175,6 +191,22 @@ def _move_activations(place: BlockParts) -> Iterator[Edit]:
 # Shortcuts and strides
 
 
+def _move_stride(place: BlockParts) -> Iterator[Edit]:
+    first, second = place.path("conv1"), place.path("conv2")
+
+    def exchange_strides(program: Program) -> Steps:
+        strides = [program.steps[name].spec["stride"] for name in (first, second)]
+        found = {}
+        for name, step in zip((second, first), strides, strict=True):
+            spec = program.steps[name].spec.with_settings(stride=step)
+            found[name] = replace(program.steps[name], spec=spec)
+        return found if strides[0] != strides[1] else {}
+
+    if place.stride_place:
+        words = f"the stride is at {place.other_stride} instead of {place.stride_place}"
+        yield Edit("stride at another place", words + place.words, exchange_strides, second)
+
+
 def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
     total, out, where = place.total, place.out, place.words
     first, second = place.path("conv1"), place.path("conv2")
@@ -185,14 +217,6 @@ def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
 
     def from_inside(program: Program) -> Steps:
         return redirect(program, (total,), place.short, place.path("relu"))
-
-    def exchange_strides(program: Program) -> Steps:
-        strides = [program.steps[name].spec["stride"] for name in (first, second)]
-        found = {}
-        for name, step in zip((second, first), strides, strict=True):
-            spec = program.steps[name].spec.with_settings(stride=step)
-            found[name] = replace(program.steps[name], spec=spec)
-        return found if strides[0] != strides[1] else {}
 
     def no_stride(program: Program) -> Steps:
         found = {}
@@ -216,9 +240,6 @@ def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
     for centred, ends in ((False, "after"), (True, "before and after")):
         words = f"the shortcut is every second pixel with zeros {ends} its channels{where}"
         yield Edit("another shortcut", words, partial(pad_channels, centred=centred), total)
-    words = f"the stride is at {place.other_stride} instead of {place.stride_place}{where}"
-    if place.stride_place:
-        yield Edit("stride at another place", words, exchange_strides, second)
     yield Edit("missing stride", f"the stride is 1{where}", no_stride)
     yield Edit("dropped block", f"the block is skipped{where}", skip, out)
     words = f"the shortcut starts after the first activation{where}"

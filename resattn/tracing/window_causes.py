@@ -77,6 +77,9 @@ def vary_groups(spec: StageSpec) -> Variants:
         shuffled = inputs.reshape(each, groups).T.ravel()
         words = f"group g of {groups} has the input channels g, g + {groups}, ... (interleaved)"
         yield words, spec.with_settings(group_order=shuffled)
+        dealt = inputs.reshape(groups, each).T.ravel()
+        words = f"its input channels are dealt out to the {groups} groups, one of each in turn"
+        yield words, spec.with_settings(group_order=dealt)
     words = f"its {groups} groups have the input channels in reverse order of the groups"
     turned = inputs.reshape(groups, each)[::-1].ravel()
     yield words, spec.with_settings(group_order=turned)
