@@ -21,8 +21,10 @@ from jax_impl.attention import (
     Triplet,
 )
 from jax_impl.block import ResidualBlockWithAttention
+from jax_impl.bottleneck import ResidualBottleneckWithAttention
 from jax_impl.network import ResidualAttentionNetwork
-from jax_impl.normalization import BatchNorm, LayerNorm
+from jax_impl.normalization import BatchNorm, GroupNorm, LayerNorm
+from jax_impl.variant import ResidualBlockVariant, build_block
 
 __all__ = [
     "ATTENTION",
@@ -36,13 +38,17 @@ __all__ = [
     "EfficientChannel",
     "GatherExcite",
     "GlobalContext",
+    "GroupNorm",
     "Identity",
     "LayerNorm",
     "MultiHeadSelfAttention",
     "NonLocal",
     "ResidualAttentionNetwork",
+    "ResidualBlockVariant",
     "ResidualBlockWithAttention",
+    "ResidualBottleneckWithAttention",
     "SimAM",
     "SqueezeExcite",
     "Triplet",
+    "build_block",
 ]

@@ -81,8 +81,11 @@ class ResidualBlockWithAttention(nnx.Module):
 
     @classmethod
     def from_config(cls, config: BlockConfig, **options: Any) -> ResidualBlockWithAttention:
-        """The block of a config. options: dtype, param_dtype and rngs."""
-        return cls(**vars(config), **options)
+        """The block of a config. options: dtype, param_dtype and rngs.
+
+        Raises ValueError for options of published networks, see `build_block`.
+        """
+        return cls(**config.plain, **options)
 
     def __call__(self, x: Maps) -> NewMaps:
         check_images(x, self.in_channels)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jax_impl import axes
-from jax_impl.shapes import Maps
-from weights.checks import check_input, check_map, check_statistics
+from jax_impl.shapes import Maps, NewMaps
+from weights.checks import check_input, check_map, check_statistics, check_sum
 
 
 def check_images(x: Maps, channels: int) -> None:
@@ -20,6 +20,13 @@ def check_maps(
     size: the only size it can use. least: how many (rows or columns, positions) it needs.
     """
     check_map(kind, x.shape[axes.ROWS], x.shape[axes.COLS], size=size, least=least)
+
+
+def check_paths(main: NewMaps, shortcut: NewMaps) -> None:
+    """Raises ValueError where main path and shortcut of a block end at different sizes."""
+    rows, cols = axes.ROWS, axes.COLS
+    sizes = (main.shape[rows], main.shape[cols]), (shortcut.shape[rows], shortcut.shape[cols])
+    check_sum(*sizes)
 
 
 def check_batch(x: Maps) -> None:

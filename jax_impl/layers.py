@@ -99,6 +99,7 @@ class Conv2d(nnx.Conv):
         ..., out_channels).
     kernel_size, stride, padding: (height, width). dilation: the distance between the kernel's
         values, (height, width). The kernel above is then dilation (kernel_size - 1) + 1.
+    groups: of channels that it keeps apart.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Conv2d(nnx.Conv):
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
         dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
         *,
         bias: bool = True,
         dtype: DTypeLike = jnp.float32,
@@ -122,6 +124,7 @@ class Conv2d(nnx.Conv):
             stride,
             padding=tuple((size, size) for size in padding),
             kernel_dilation=dilation,
+            feature_group_count=groups,
             use_bias=bias,
             dtype=dtype,
             param_dtype=check_dtype(param_dtype or dtype),
@@ -262,21 +265,6 @@ class Bottleneck(nnx.Module):
 
 
 @stage
-def max_pool(x: Maps) -> ResizedMaps:
-    """3x3 maximum with stride 2 and padding 1 of -inf on all four sides.
-
-    He et al. 2015, table 1, with PyTorch's padding.
-    """
-    return nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-
-
-@stage
-def max_pool_2x2(x: Maps) -> ResizedMaps:
-    """2x2 maximum with stride 2. An odd last row or column is dropped."""
-    return nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2), padding="VALID")
-
-
-@stage
 def average(x: AnyValues, over: list[int]) -> AnyValues:
     """The mean over some axes, which keep size 1.
 
@@ -345,17 +333,6 @@ def count_positions(x: Maps) -> int:
 def global_average(x: Maps) -> ChannelValues:
     """The mean over all positions."""
     return average(x, [axes.ROWS, axes.COLS])
-
-
-@stage
-def average_around(x: Maps, extent: int) -> ResizedMaps:
-    """At every extent-th pixel, the mean of the pixels less than `extent` rows and columns away.
-
-    Only pixels inside the image count.
-    """
-    window, margin = (2 * extent - 1, 2 * extent - 1), (extent - 1, extent - 1)
-    y = nnx.avg_pool(widen(x), window, (extent, extent), (margin, margin), count_include_pad=False)
-    return cast_like(y, x)
 
 
 @stage

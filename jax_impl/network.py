@@ -8,42 +8,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from jax_impl.block import ResidualBlockWithAttention
 from jax_impl.inputs import check_images
-from jax_impl.layers import Conv2d, Linear, global_average, max_pool, relu
-from jax_impl.normalization import BatchNorm
-from jax_impl.shapes import Logits, Maps, NewMaps
+from jax_impl.layers import Linear, global_average
+from jax_impl.shapes import Logits, Maps
+from jax_impl.stem import Stem
+from jax_impl.variant import build_block
 from weights.config import NetworkConfig
-
-
-class Stem(nnx.Module):
-    """The layers before the blocks: convolution, batch norm, relu and an optional 3x3 max pooling.
-
-    x: (batch, height, width, in_channels) -> (batch, ..., stem_channels), sizes divided by the
-        strides and rounded up.
-    """
-
-    def __init__(self, config: NetworkConfig, **options: Any):
-        sizes: Any = config  # complete, and all sizes are pairs
-        kernel, channels = sizes.stem_kernel_size, sizes.stem_channels
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        self.conv = Conv2d(
-            config.in_channels,
-            channels,
-            kernel,
-            sizes.stem_stride,
-            padding,
-            bias=config.conv_bias,
-            **options,
-        )
-        self.bn = BatchNorm(channels, config.bn_eps, config.bn_decay, **options)
-        self.pools = config.stem_pool
-
-    def __call__(self, x: Maps) -> NewMaps:
-        y = self.conv(x)
-        y = self.bn(y)
-        y = relu(y)
-        return max_pool(y) if self.pools else y
 
 
 class ResidualAttentionNetwork(nnx.Module):
@@ -54,7 +24,7 @@ class ResidualAttentionNetwork(nnx.Module):
     x: (batch, height, width, in_channels) -> (batch, classes), logits.
     dtype: to compute in, and of the output. param_dtype: of the parameters, dtype by default.
         Statistics are float32 at least.
-    rngs: the source of initial values, as usual in Flax: nnx.Rngs(0).
+    rngs: the source of initial values and of dropout, as usual in Flax: nnx.Rngs(0).
     Raises ValueError for inputs of another rank or number of channels, and for float64
         where JAX is not set up for it.
     """
@@ -73,13 +43,19 @@ class ResidualAttentionNetwork(nnx.Module):
         self.stem = Stem(config, **options)
         self.stages = nnx.Sequential(
             *(
-                nnx.Sequential(
-                    *(ResidualBlockWithAttention.from_config(block, **options) for block in blocks)
-                )
+                nnx.Sequential(*(build_block(block, **options) for block in blocks))
                 for blocks in config.stages()
             )
         )
-        self.classifier = Linear(config.widths[-1], config.classes, **options)
+        # A Sequential without layers returns its input.
+        self.dropout = (
+            nnx.Dropout(config.dropout, rngs=rngs) if config.dropout else nnx.Sequential()
+        )
+        self.classifier: nnx.Module = (
+            Linear(config.widths[-1], config.classes, **options)
+            if config.classes
+            else nnx.Sequential()
+        )
 
     @classmethod
     def from_config(cls, config: NetworkConfig, **options: Any) -> ResidualAttentionNetwork:
@@ -90,5 +66,17 @@ class ResidualAttentionNetwork(nnx.Module):
         check_images(x, self.in_channels)
         y = self.stem(x)
         y = self.stages(y)
-        y = jnp.squeeze(global_average(y), axis=(1, 2))
-        return self.classifier(y)
+        y = global_average(y)
+        y = self.dropout(y)
+        return self.classifier(jnp.squeeze(y, axis=(1, 2)))
+
+    def features(self, x: Maps) -> list[Maps]:
+        """The outputs of the stem and of every stage, for detectors and segmenters.
+
+        x: (batch, height, width, in_channels) -> maps of (batch, rows, cols, channels).
+        """
+        check_images(x, self.in_channels)
+        found = [self.stem(x)]
+        for stage in self.stages.layers:
+            found.append(stage(found[-1]))
+        return found

@@ -1,6 +1,8 @@
-"""Batch norm and layer norm with the semantics that the three implementations share."""
+"""Norms with the semantics that the three implementations share."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from jax_impl import axes
 from jax_impl.inputs import check_batch
 from jax_impl.layers import average, cast_like, check_dtype, widen
 from jax_impl.shapes import ChannelVector, Maps
+from weights.config import Config
 from weights.stages import stage
 
 
@@ -80,6 +83,63 @@ def unbias_variance(variance: ChannelVector, n: int) -> ChannelVector:
     PyTorch keeps the unbiased variance, Flax and Keras the biased one.
     """
     return variance * (n / (n - 1))
+
+
+@stage
+class GroupNorm(nnx.Module):
+    """Group normalization over the positions and channels of each group (Wu & He 2018, equations 1,
+    2 and 7).
+
+    x: (batch, height, width, channels) -> the same shape and dtype: (x - mean) /
+        sqrt(variance + eps) * scale + bias, with the mean and the biased variance of the group.
+        Computed in float32 at least.
+    initial_scale: the initial value of the scale.
+    param_dtype: of the parameters, dtype by default.
+
+    Not nnx.GroupNorm: it computes the variance as E[x^2] - E[x]^2 by default.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int = 32,
+        eps: float = 1e-5,
+        initial_scale: float = 1,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike | None = None,
+        rngs: nnx.Rngs | None = None,
+    ):
+        dtype = check_dtype(param_dtype or dtype)
+        self.groups = groups
+        self.eps = eps
+        self.scale = nnx.Param(jnp.full(channels, initial_scale, dtype))
+        self.bias = nnx.Param(jnp.zeros(channels, dtype))
+
+    def __call__(self, x: Maps) -> Maps:
+        *sizes, channels = x.shape
+        grouped = widen(x).reshape(*sizes, self.groups, channels // self.groups)
+        over = [axes.ROWS, axes.COLS, axes.CHANNELS + 1]  # channels are two axes now
+        centred = grouped - average(grouped, over)
+        variance = average(jnp.square(centred), over)  # two passes: exact for large means
+        y = (centred / jnp.sqrt(variance + self.eps)).reshape(x.shape)
+        return cast_like(y * self.scale[...] + self.bias[...], x)
+
+
+def make_norm(
+    config: Config,
+    channels: int,
+    initial_scale: float = 1,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike | None = None,
+    rngs: nnx.Rngs,
+) -> nnx.Module:
+    """The norm that a config asks for."""
+    options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+    if config.norm == "group":
+        return GroupNorm(channels, config.norm_groups, config.bn_eps, initial_scale, **options)
+    return BatchNorm(channels, config.bn_eps, config.bn_decay, initial_scale, **options)
 
 
 @stage

@@ -17,7 +17,7 @@ class SameConv2d(Conv2d):
     """
 
     def forward(self, x: Maps) -> NewMaps:
-        y = pad_same(x, self.kernel_size, self.stride, self.dilation)
+        y = pad_same(x, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
         return super().forward(y)
 
 

@@ -59,9 +59,9 @@ class ResidualAttentionNetwork(nn.Module):
         check_images(x, self.in_channels)
         y = self.stem(x)
         y = self.stages(y)
-        y = global_average(y).flatten(1)
+        y = global_average(y)
         y = self.dropout(y)
-        return self.classifier(y)
+        return self.classifier(y.flatten(1))
 
     def features(self, x: Maps) -> list[Maps]:
         """The outputs of the stem and of every stage, for detectors and segmenters.

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from pytorch_impl import axes
+from pytorch_impl.inputs import check_maps
 from pytorch_impl.shapes import Maps, NewMaps, ResizedMaps
 from weights.checks import Pair
 from weights.operations import same_padding
@@ -75,6 +76,7 @@ def blur_pool(x: Maps, stride: Pair) -> ResizedMaps:
     """A 3x3 binomial filter at every stride-th pixel (Zhang 2019, Making Convolutional Networks
     Shift-Invariant Again, section 3.2). At its edges the image is reflected.
     """
+    check_maps(x, "blur_pool", least=(2, 4))
     channels = x.shape[axes.CHANNELS]
     row = x.new_tensor([1.0, 2.0, 1.0]) / 4
     kernel = (row[:, None] * row).expand(channels, 1, 3, 3)

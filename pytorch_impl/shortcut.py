@@ -9,6 +9,7 @@ from torch import nn
 
 from pytorch_impl.attention import Identity
 from pytorch_impl.convolution import make_convolution
+from pytorch_impl.layers import scale, widen
 from pytorch_impl.normalization import make_norm
 from pytorch_impl.pooling import average_pool, blur_pool, subsample
 from pytorch_impl.shapes import Maps, NewMaps, ResizedMaps
@@ -47,7 +48,7 @@ class Subsample(nn.Module):
         return subsample(x, self.stride, self.channels)
 
 
-class DropPath(nn.Module):
+class DropPath(nn.Dropout):
     """Stochastic depth: in training, each image's map becomes 0 with probability `rate` and is else
     divided by 1 - rate (Huang et al. 2016, Deep Networks with Stochastic Depth).
 
@@ -55,14 +56,13 @@ class DropPath(nn.Module):
     """
 
     def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
+        super().__init__(rate)
 
     def forward(self, x: Maps) -> Maps:
         if not self.training:
             return x
-        kept = torch.rand((len(x), 1, 1, 1), dtype=torch.float32, device=x.device) >= self.rate
-        return x * kept.to(x.dtype) / (1 - self.rate)
+        kept = super().forward(widen(x.new_ones((len(x), 1, 1, 1))))  # 0 or 1 / (1 - rate)
+        return scale(x, kept)
 
 
 def make_shortcut(

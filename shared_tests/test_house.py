@@ -34,7 +34,8 @@ SAME_MEANING = {
     "resattn/cli/": {"check", "draw", "drift", "explain", "port"},
     "resattn/oracle/": {
         "relu", "sigmoid", "hard_sigmoid", "max_pool", "average", "average_around", "maximum",
-        "greater", "global_average", "concatenate", "softmax", "cross_entropy",
+        "greater", "global_average", "concatenate", "softmax", "cross_entropy", "average_pool",
+        "blur_pool", "subsample",
     },  # as in layers.py and training.py of the three packages
     "resattn/checking/backends.py": {"precise", "flags"},  # of any framework, by its adapter
     "resattn/tracing/trace.py": {"trace"},

@@ -21,8 +21,10 @@ from tf_impl.attention import (
     Triplet,
 )
 from tf_impl.block import ResidualBlockWithAttention
+from tf_impl.bottleneck import ResidualBottleneckWithAttention
 from tf_impl.network import ResidualAttentionNetwork
-from tf_impl.normalization import BatchNorm, LayerNorm
+from tf_impl.normalization import BatchNorm, GroupNorm, LayerNorm
+from tf_impl.variant import ResidualBlockVariant, build_block
 
 __all__ = [
     "ATTENTION",
@@ -36,13 +38,17 @@ __all__ = [
     "EfficientChannel",
     "GatherExcite",
     "GlobalContext",
+    "GroupNorm",
     "Identity",
     "LayerNorm",
     "MultiHeadSelfAttention",
     "NonLocal",
     "ResidualAttentionNetwork",
+    "ResidualBlockVariant",
     "ResidualBlockWithAttention",
+    "ResidualBottleneckWithAttention",
     "SimAM",
     "SqueezeExcite",
     "Triplet",
+    "build_block",
 ]

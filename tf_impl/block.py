@@ -89,9 +89,12 @@ class ResidualBlockWithAttention(keras.layers.Layer):
     def from_config(
         cls, config: BlockConfig | dict[str, Any], **options: Any
     ) -> ResidualBlockWithAttention:
-        """The block of a config, a BlockConfig or what Keras saved. options: dtype and name."""
+        """The block of a config, a BlockConfig or what Keras saved. options: dtype and name.
+
+        Raises ValueError for options of published networks, see `build_block`.
+        """
         if isinstance(config, BlockConfig):
-            return cls(**vars(config), **options)
+            return cls(**config.plain, **options)
         return super().from_config(config)
 
     def get_config(self) -> dict[str, Any]:

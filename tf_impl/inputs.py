@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from tf_impl import axes
-from tf_impl.shapes import Maps
-from weights.checks import check_input, check_map, check_statistics
+from tf_impl.shapes import Maps, NewMaps
+from weights.checks import check_input, check_map, check_statistics, check_sum
 
 # A size of a graph is None where it is not known before the graph runs, and is not checked then.
 
@@ -24,6 +24,13 @@ def check_maps(
     size: the only size it can use. least: how many (rows or columns, positions) it needs.
     """
     check_map(kind, x.shape[axes.ROWS], x.shape[axes.COLS], size=size, least=least)
+
+
+def check_paths(main: NewMaps, shortcut: NewMaps) -> None:
+    """Raises ValueError where main path and shortcut of a block end at different sizes."""
+    rows, cols = axes.ROWS, axes.COLS
+    sizes = (main.shape[rows], main.shape[cols]), (shortcut.shape[rows], shortcut.shape[cols])
+    check_sum(*sizes)
 
 
 def check_batch(x: Maps) -> None:

@@ -86,6 +86,7 @@ class Conv2d(keras.layers.Conv2D):
         ..., out_channels).
     kernel_size, stride, padding: (height, width). dilation: the distance between the kernel's
         values, (height, width). The kernel above is then dilation (kernel_size - 1) + 1.
+    groups: of channels that it keeps apart.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Conv2d(keras.layers.Conv2D):
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
         dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
         *,
         bias: bool = True,
         dtype: Any = None,
@@ -109,6 +111,7 @@ class Conv2d(keras.layers.Conv2D):
             padding="valid",
             data_format="channels_last",
             dilation_rate=dilation,
+            groups=groups,
             use_bias=bias,
             kernel_initializer=keras.initializers.VarianceScaling(
                 2.0, "fan_out", "untruncated_normal"
@@ -144,20 +147,25 @@ class Conv2d(keras.layers.Conv2D):
         # Not on JAX, which needs equal sizes here and cannot compare sizes that it does not know.
         if self.kernel_size == (1, 1) and keras.backend.backend() != "jax":
             x, strides = x[:, :: strides[0], :: strides[1]], 1
-        return ops.conv(
-            x,
-            kernel,
-            strides,
-            padding="valid",
-            data_format="channels_last",
-            dilation_rate=self.dilation_rate,
-        )
+        # TensorFlow has no gradient of a convolution with groups on CPU. Keras compiles it by XLA,
+        # and outside of a tf.function does so again at each call.
+        parts = self.groups if keras.backend.backend() == "tensorflow" else 1
+        pairs = zip(_split(x, parts), _split(kernel, parts), strict=True)
+        settings = {"padding": "valid", "data_format": "channels_last"}
+        y = [
+            ops.conv(*pair, strides, **settings, dilation_rate=self.dilation_rate) for pair in pairs
+        ]
+        return y[0] if parts == 1 else ops.concatenate(y, axis=axes.CHANNELS)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         sizes = zip(input_shape, self.margins, strict=True)
         return super().compute_output_shape(
             tuple(size and size + sum(margin) for size, margin in sizes)
         )
+
+
+def _split(x: AnyValues, parts: int) -> list[AnyValues]:
+    return [x] if parts == 1 else ops.split(x, parts, axis=-1)
 
 
 def _make_contiguous(kernel: AnyValues) -> AnyValues:
@@ -341,22 +349,6 @@ class Sequential(keras.layers.Layer):
 
 
 @stage
-def max_pool(x: Maps) -> ResizedMaps:
-    """3x3 maximum with stride 2 and padding 1 of -inf on all four sides.
-
-    He et al. 2015, table 1, with PyTorch's padding.
-    """
-    x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=float("-inf"))
-    return ops.max_pool(x, (3, 3), (2, 2), padding="valid", data_format="channels_last")
-
-
-@stage
-def max_pool_2x2(x: Maps) -> ResizedMaps:
-    """2x2 maximum with stride 2. An odd last row or column is dropped."""
-    return ops.max_pool(x, (2, 2), (2, 2), padding="valid", data_format="channels_last")
-
-
-@stage
 def average(x: AnyValues, over: list[int]) -> AnyValues:
     """The mean over some axes, which keep size 1.
 
@@ -425,25 +417,6 @@ def count_positions(x: Maps) -> Any:
 def global_average(x: Maps) -> ChannelValues:
     """The mean over all positions."""
     return average(x, [axes.ROWS, axes.COLS])
-
-
-@stage
-def average_around(x: Maps, extent: int) -> ResizedMaps:
-    """At every extent-th pixel, the mean of the pixels less than `extent` rows and columns away.
-
-    Only pixels inside the image count. Keras' pooling pads as TensorFlow does, so this pads by
-    itself and divides by the share of the window that is inside.
-    """
-    margins = ((0, 0), (extent - 1, extent - 1), (extent - 1, extent - 1), (0, 0))
-    window: dict[str, Any] = {
-        "pool_size": 2 * extent - 1,
-        "strides": extent,
-        "padding": "valid",
-        "data_format": "channels_last",
-    }
-    wide = widen(x)
-    share = ops.average_pool(ops.pad(ops.ones_like(wide[:1, :, :, :1]), margins), **window)
-    return cast_like(ops.average_pool(ops.pad(wide, margins), **window) / share, x)
 
 
 @stage

@@ -7,45 +7,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from tf_impl.block import ResidualBlockWithAttention
 from tf_impl.inputs import check_images
-from tf_impl.layers import Conv2d, Linear, Sequential, global_average, max_pool, relu
-from tf_impl.normalization import BatchNorm
-from tf_impl.shapes import Logits, Maps, NewMaps
+from tf_impl.layers import Linear, Sequential, global_average
+from tf_impl.shapes import Logits, Maps
+from tf_impl.stem import Stem
+from tf_impl.variant import build_block
 from weights.config import NetworkConfig
-
-
-class Stem(keras.layers.Layer):
-    """The layers before the blocks: convolution, batch norm, relu and an optional 3x3 max pooling.
-
-    x: (batch, height, width, in_channels) -> (batch, ..., stem_channels), sizes divided by the
-        strides and rounded up.
-    """
-
-    def __init__(self, config: NetworkConfig, **keras_options: Any):
-        super().__init__(**keras_options)
-        sizes: Any = config  # complete, and all sizes are pairs
-        kernel, channels = sizes.stem_kernel_size, sizes.stem_channels
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        self.conv = Conv2d(
-            config.in_channels,
-            channels,
-            kernel,
-            sizes.stem_stride,
-            padding,
-            bias=config.conv_bias,
-            **options,
-        )
-        self.bn = BatchNorm(channels, config.bn_eps, config.bn_decay, **options)
-        self.pools = config.stem_pool
-        self.built = True
-
-    def call(self, x: Maps, training: bool | None = None) -> NewMaps:
-        y = self.conv(x)
-        y = self.bn(y, training=training)
-        y = relu(y)
-        return max_pool(y) if self.pools else y
 
 
 @keras.saving.register_keras_serializable("resattn")
@@ -76,16 +43,23 @@ class ResidualAttentionNetwork(keras.Model):
         self.stem = Stem(config, **options, name="stem")
         self.stages = Sequential(
             *(
-                Sequential(
-                    *(ResidualBlockWithAttention.from_config(block, **options) for block in blocks),
-                    **options,
-                )
+                Sequential(*(build_block(block, **options) for block in blocks), **options)
                 for blocks in config.stages()
             ),
             **options,
             name="stages",
         )
-        self.classifier = Linear(config.widths[-1], config.classes, **options, name="classifier")
+        # A Sequential without layers returns its input.
+        self.dropout = (
+            keras.layers.Dropout(config.dropout, **options, name="dropout")
+            if config.dropout
+            else Sequential(**options, name="dropout")
+        )
+        self.classifier: keras.layers.Layer = (
+            Linear(config.widths[-1], config.classes, **options, name="classifier")
+            if config.classes
+            else Sequential(**options, name="classifier")
+        )
         self.built = True  # every weight exists
 
     @classmethod
@@ -104,5 +78,17 @@ class ResidualAttentionNetwork(keras.Model):
         check_images(x, self.in_channels)
         y = self.stem(x, training=training)
         y = self.stages(y, training=training)
-        y = ops.squeeze(global_average(y), axis=(1, 2))
-        return self.classifier(y)
+        y = global_average(y)
+        y = self.dropout(y, training=training)
+        return self.classifier(ops.squeeze(y, axis=(1, 2)))
+
+    def features(self, x: Maps, training: bool | None = None) -> list[Maps]:
+        """The outputs of the stem and of every stage, for detectors and segmenters.
+
+        x: (batch, height, width, in_channels) -> maps of (batch, rows, cols, channels).
+        """
+        check_images(x, self.in_channels)
+        found = [self.stem(x, training=training)]
+        for stage in self.stages.layers:
+            found.append(stage(found[-1], training=training))
+        return found

@@ -1,4 +1,4 @@
-"""Batch norm and layer norm with the semantics that the three implementations share."""
+"""Norms with the semantics that the three implementations share."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tf_impl import axes
 from tf_impl.inputs import check_batch
 from tf_impl.layers import average, check_dtype, widen
 from tf_impl.shapes import ChannelVector, Maps
+from weights.config import Config
 from weights.stages import stage
 
 
@@ -122,6 +123,77 @@ def _count_values(x: Maps) -> Any:
     if None in x.shape:
         return ops.cast(ops.size(x), x.dtype) / channels
     return math.prod(x.shape) // channels
+
+
+@stage
+@keras.saving.register_keras_serializable("resattn")
+class GroupNorm(keras.layers.Layer):
+    """Group normalization over the positions and channels of each group (Wu & He 2018, equations 1,
+    2 and 7).
+
+    x: (batch, height, width, channels) -> the same shape and dtype: (x - mean) /
+        sqrt(variance + eps) * gamma + beta, with the mean and the biased variance of the group.
+        Computed in float32 at least.
+    initial_scale: the initial value of gamma.
+
+    Not keras.layers.GroupNormalization: it computes x * scale + shift, multiplied out.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int = 32,
+        eps: float = 1e-5,
+        initial_scale: float = 1,
+        *,
+        dtype: Any = None,
+        name: str | None = None,
+        **keras_options: Any,
+    ):
+        super().__init__(dtype=dtype, name=name, autocast=False, **keras_options)
+        self.arguments = {
+            "channels": channels,
+            "groups": groups,
+            "eps": eps,
+            "initial_scale": initial_scale,
+        }
+        self.groups = groups
+        self.eps = eps
+        start = keras.initializers.Constant(initial_scale)
+        self.gamma = self.add_weight(shape=(channels,), initializer=start, name="gamma")
+        self.beta = self.add_weight(shape=(channels,), initializer="zeros", name="beta")
+        self.built = True
+        check_dtype(self.gamma)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.arguments}
+
+    def call(self, x: Maps) -> Maps:
+        x = widen(x)
+        gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
+        *sizes, channels = ops.shape(x)
+        grouped = ops.reshape(x, (*sizes, self.groups, channels // self.groups))
+        over = [axes.ROWS, axes.COLS, axes.CHANNELS + 1]  # channels are two axes now
+        centred = grouped - average(grouped, over)
+        variance = average(ops.square(centred), over)  # two passes: exact for large means
+        y = ops.reshape(centred / ops.sqrt(variance + self.eps), (*sizes, channels))
+        return ops.cast(y * gamma + beta, self.compute_dtype)
+
+
+def make_norm(
+    config: Config,
+    channels: int,
+    initial_scale: float = 1,
+    *,
+    dtype: Any = None,
+    name: str | None = None,
+    **keras_options: Any,
+) -> keras.layers.Layer:
+    """The norm that a config asks for."""
+    options: dict[str, Any] = {"dtype": dtype, "name": name, **keras_options}
+    if config.norm == "group":
+        return GroupNorm(channels, config.norm_groups, config.bn_eps, initial_scale, **options)
+    return BatchNorm(channels, config.bn_eps, config.bn_decay, initial_scale, **options)
 
 
 @stage

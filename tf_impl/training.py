@@ -302,7 +302,7 @@ def _update(
 def frozen(model: keras.layers.Layer) -> list[str]:
     """The parameters that an optimizer does not change, by the framework's own names."""
     statistics = ("moving_mean", "moving_variance")
-    return [each.path for each in model.non_trainable_variables if each.name not in statistics]
+    return [each.path for each in model.non_trainable_weights if each.name not in statistics]
 
 
 def steps_taken(optimizer: Optimizer) -> int:

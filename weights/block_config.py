@@ -21,7 +21,7 @@ from weights.checks import (
 from weights.errors import ArgumentError
 from weights.fields import Checked, Options, Plain
 
-NORMS = ("batch", "group")
+NORM_KINDS = ("batch", "group")
 ANTIALIASES = ("none", "average", "blur")
 SHORTCUTS = ("convolution", "average", "subsample")
 STRIDE_PLACES = ("conv1", "conv2")
@@ -133,7 +133,7 @@ class BlockConfig(Model):
     projects_always: Checked[bool, bool] = optional(truth, False)
     antialias: Checked[str, str] = choice(ANTIALIASES, "none")
     relu_before_attention: Checked[bool, bool] = optional(truth, False)
-    norm: Checked[str, str] = choice(NORMS, "batch")
+    norm: Checked[str, str] = choice(NORM_KINDS, "batch")
     norm_groups: Checked[int, int] = optional(count, 32)
     dilation: Checked[int | Pair, Pair] = optional(pair_of, 1)
     drop_path: Checked[float, float] = optional(fraction, 0.0)
@@ -226,7 +226,7 @@ class BlockConfig(Model):
     @property
     def main_stride(self) -> dict[str, Pair]:
         """The stride of conv1 and of conv2."""
-        found = {place: (1, 1) for place in STRIDE_PLACES}
+        found = dict.fromkeys(STRIDE_PLACES, (1, 1))
         if not self.pools:
             found[self._stride_place] = self.stride
         return found

@@ -7,7 +7,7 @@ from typing import Any
 from weights.attention import ATTENTION
 from weights.block_config import (
     ANTIALIASES,
-    NORMS,
+    NORM_KINDS,
     SHORTCUTS,
     STRIDE_PLACES,
     BlockConfig,
@@ -46,7 +46,7 @@ __all__ = [
     "own_kinds",
 ]
 
-FORMS = ("basic", "bottleneck")
+BLOCK_FORMS = ("basic", "bottleneck")
 STEM_POOLS = ("max", "max_ceil", "max_same", "max_blur", "average", "convolution")
 
 Widths = tuple[int | tuple[int, ...], ...]
@@ -184,7 +184,7 @@ class NetworkConfig(Model):
     conv_bias: Checked[bool, bool] = Checked(truth, False)
     bn_eps: Checked[float, float] = Checked(positive, 1e-5)
     bn_decay: Checked[float, float] = Checked(decay_of, 0.9)
-    form: Checked[str, str] = choice(FORMS, "basic")
+    form: Checked[str, str] = choice(BLOCK_FORMS, "basic")
     hidden_widths: Checked[Widths | None, Widths | None] = optional(_hidden, None)
     first_widths: Checked[Widths | None, Widths | None] = optional(_hidden, None)
     groups: Checked[int, int] = optional(count, 1)
@@ -196,7 +196,7 @@ class NetworkConfig(Model):
     projects_first: Checked[bool, bool] = optional(truth, False)
     antialias: Checked[str, str] = choice(ANTIALIASES, "none")
     relu_before_attention: Checked[bool, bool] = optional(truth, False)
-    norm: Checked[str, str] = choice(NORMS, "batch")
+    norm: Checked[str, str] = choice(NORM_KINDS, "batch")
     norm_groups: Checked[int, int] = optional(count, 32)
     zero_init: Checked[bool, bool] = optional(truth, False)
     output_stride: Checked[int | None, int | None] = optional(_output_stride, None)

@@ -162,8 +162,10 @@ def _block(build: Builder, config: BlockConfig, x: str, opened: bool) -> str:
     """He et al. 2015, figures 2 and 5 and section 3.3, with attention in front of the sum (Hu et
     al. 2018, figure 3).
     """
-    main = _bottleneck if isinstance(config, BottleneckConfig) else _basic
-    y = main(build, config, x)
+    if isinstance(config, BottleneckConfig):
+        y = _bottleneck(build, config, x)
+    else:
+        y = _basic(build, config, x)
     if config.relu_before_attention:
         y = build.activation("relu", y)
     y = _attention(build.within("attention"), config, y, opened)
@@ -184,7 +186,8 @@ def _basic(build: Builder, config: BlockConfig, x: str) -> str:
 
 
 def _bottleneck(build: Builder, config: BottleneckConfig, x: str) -> str:
-    first, _ = config.dilation
+    sizes: Any = config  # complete, and all sizes are pairs
+    first, _ = sizes.dilation
     steps = config.main_stride
     y = build.convolution("conv1", x, steps["conv1"])
     y = _norm(build, config, "bn1", y)

@@ -222,7 +222,7 @@ class Builder:
         _, rows, cols = self.shape(x)
         padded = padding == SAME
         if padded:
-            x = self.pad_same(module, x, kernel[2:], stride, dilation)
+            x = self.pad_same(module, x, (kernel[2], kernel[3]), stride, dilation)
             padding = (0, 0)
         sides = []
         rest = zip((rows, cols), kernel[2:], stride, padding, strict=True)
@@ -355,7 +355,7 @@ class Builder:
         """
         channels, rows, cols = self.shape(x)
         sides = zip((rows, cols), stride, strict=True)
-        after = [(extent.size % step) if ceil else 0 for extent, step in sides]
+        after = [-extent.size % step if ceil else 0 for extent, step in sides]
         kernel = stride
         shape = (
             channels,

@@ -32,8 +32,8 @@ def preset(name: str, **changes: Any) -> NetworkConfig:
     """A well-known network by name, with fields changed: `preset("resnet18", classes=10)`.
 
     resnet18, 34, 50, 101 and 152: He et al. 2015, table 1, the stride of bottlenecks in the 3x3
-    convolution; se-resnet18, 34 and 50: the same with squeeze-and-excitation; resnet20 and se-resnet20: the CIFAR network of He et al. 2015, section
-    4.2, with projection shortcuts.
+    convolution; se-resnet18, 34 and 50: the same with squeeze-and-excitation; resnet20 and
+    se-resnet20: the CIFAR network of He et al. 2015, section 4.2, with projection shortcuts.
     Raises ArgumentError for a name that does not exist.
     """
     if name not in PRESETS:

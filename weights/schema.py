@@ -1,9 +1,12 @@
 """The ordered list of parameters of a config: the only place that knows names and shapes."""
 
+from typing import Any
+
 from weights.attention import attention_parameters
 from weights.config import BlockConfig, BottleneckConfig, Config, NetworkConfig
 from weights.errors import ModelError
 from weights.parameters import (
+    Parameter,
     Parameters,
     batch_norm,
     convolution,
@@ -59,10 +62,11 @@ def _basic(config: BlockConfig) -> Parameters:
 
 def _bottleneck(config: BottleneckConfig) -> Parameters:
     first, hidden, bias = config.first_channels, config.hidden_channels, config.conv_bias
+    kernel: Any = config.kernel_size  # always a pair
     return (
         *convolution("conv1", config.in_channels, first, (1, 1), bias),
         *_norm(config, "bn1", first),
-        *convolution("conv2", first, hidden, config.kernel_size, bias, config.groups),
+        *convolution("conv2", first, hidden, kernel, bias, config.groups),
         *_norm(config, "bn2", hidden),
         *convolution("conv3", hidden, config.out_channels, (1, 1), bias),
         *_norm(config, "bn3", config.out_channels),
@@ -70,7 +74,8 @@ def _bottleneck(config: BottleneckConfig) -> Parameters:
 
 
 def _stem(config: NetworkConfig) -> Parameters:
-    found, channels = [], config.in_channels
+    found: list[Parameter] = []
+    channels = config.in_channels
     for (conv, norm), width in zip(config.stem_names, config.stem_widths, strict=True):
         kernel = config.stem_kernel_size
         found += convolution(conv, channels, width, kernel, config.conv_bias)

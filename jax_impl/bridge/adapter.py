@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jax_impl.block import ResidualBlockWithAttention
 from jax_impl.bridge.native import modes, to_canonical, to_native, training_mode
 from jax_impl.bridge.native import to_numpy as to_numpy
 from jax_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from jax_impl.network import ResidualAttentionNetwork
+from jax_impl.variant import build_block
 from weights.config import BlockConfig, Config, own_kinds
 
 
@@ -66,29 +66,36 @@ def create(
 
     compute: a lower dtype to compute in.
     """
-    kind: Any = (
-        ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
+    make: Any = (
+        build_block if isinstance(config, BlockConfig) else ResidualAttentionNetwork.from_config
     )
     dtypes = {"dtype": dtype} if compute is None else {"dtype": compute, "param_dtype": dtype}
     with nullcontext() if device is None else jax.default_device(jax.devices(device)[0]):
         if own_kinds(config):  # a module of a user's own may have arrays besides its parameters
-            return kind.from_config(config, **dtypes, rngs=nnx.Rngs(0))
+            return make(config, **dtypes, rngs=nnx.Rngs(0))
         # No initial values: to draw them JAX compiles for each shape, 14 s for a ResNet-20.
-        graph, state = nnx.split(
-            nnx.eval_shape(lambda: kind.from_config(config, **dtypes, rngs=nnx.Rngs(0)))
-        )
-        return nnx.merge(
-            graph,
-            jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), state),
-        )
+        graph, state = nnx.split(nnx.eval_shape(lambda: make(config, **dtypes, rngs=nnx.Rngs(0))))
+        leaves, structure = jax.tree.flatten(state)
+        values = [_initial_value(leaf, number) for number, leaf in enumerate(leaves)]
+        return nnx.merge(graph, jax.tree.unflatten(structure, values))
+
+
+def _initial_value(leaf: Any, number: int) -> jax.Array:
+    """Zeros, or for the random numbers of dropout a key that no other leaf has."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.key(number)
+    return jax.device_put(np.zeros(leaf.shape, leaf.dtype))
 
 
 def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
-    """All parameters and statistics of the model, by the framework's own names."""
+    """All parameters and statistics of the model, by the framework's own names.
+
+    The keys and counters of the random numbers of dropout are neither.
+    """
     return {
         ".".join(map(str, path)): node
         for path, node in nnx.iter_graph(model)
-        if isinstance(node, nnx.Variable)
+        if isinstance(node, nnx.Variable) and not isinstance(node, nnx.RngState)
     }
 
 
@@ -104,7 +111,7 @@ def assign(leaf: nnx.Variable, array: np.ndarray) -> None:
 
 def is_training(model: nnx.Module) -> bool:
     """Whether the model is in training mode."""
-    return any(not mode for _, mode in modes(model))
+    return any(not infers for *_, infers in modes(model))
 
 
 def set_training(model: nnx.Module, training: bool) -> None:
@@ -121,7 +128,7 @@ def forward(model: nnx.Module, x: np.ndarray, *, training: bool = False) -> np.n
     Running statistics change if training. The model's mode stays as it is.
     """
     with training_mode(model, training):
-        parts: Any = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
+        parts: Any = nnx.split(model, nnx.Param, MOVING, ...)
         graph, parameters, statistics, rest = parts
         y, statistics = _forward(graph, parameters, statistics, rest, to_native(model, x))
         nnx.update(model, statistics)
@@ -138,7 +145,7 @@ def gradients(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """The output, and the gradients of sum(output * cotangent) for the input and for each leaf."""
     with training_mode(model, training):
-        parts: Any = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
+        parts: Any = nnx.split(model, nnx.Param, MOVING, ...)
         graph, parameters, statistics, rest = parts
         images, slopes = to_native(model, x), to_native(model, cotangent)
         y, statistics, image_slope, parameter_slopes = _gradients(
@@ -152,12 +159,16 @@ def gradients(
     return to_canonical(y), to_canonical(image_slope), {name: by_path[name] for name in leaves}
 
 
+# What a pass changes: running statistics, and the counters of random numbers.
+MOVING = nnx.Any(nnx.BatchStat, nnx.RngState)
+
+
 @partial(jax.jit, static_argnums=0)
 def _forward(
     graph: nnx.GraphDef[Any], parameters: Any, statistics: Any, rest: Any, x: jax.Array
 ) -> tuple[Any, ...]:
     model = nnx.merge(graph, parameters, statistics, rest)
-    return model(x), nnx.state(model, nnx.BatchStat)
+    return model(x), nnx.state(model, MOVING)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -15,12 +15,7 @@ from jax import Array
 @contextmanager
 def training_mode(model: nnx.Module, training: bool) -> Iterator[None]:
     """Within it, the model trains or infers. Restores the mode of every part on exit."""
-    before = [
-        (node, name, getattr(node, name))
-        for _, node in nnx.iter_graph(model)
-        for name in ("use_running_average", "deterministic")
-        if hasattr(node, name)
-    ]
+    before = modes(model)
     if training:
         model.train()
     else:
@@ -32,12 +27,13 @@ def training_mode(model: nnx.Module, training: bool) -> Iterator[None]:
             setattr(node, name, mode)
 
 
-def modes(model: nnx.Module) -> list[tuple[Any, bool]]:
-    """Every part that has a mode (batch norms, ours or Flax'), and whether it infers."""
+def modes(model: nnx.Module) -> list[tuple[Any, str, Any]]:
+    """Every part that has a mode (batch norms, dropout), the mode's name, and whether it infers."""
     return [
-        (node, node.use_running_average)
+        (node, name, getattr(node, name))
         for _, node in nnx.iter_graph(model)
-        if hasattr(node, "use_running_average")
+        for name in ("use_running_average", "deterministic")
+        if hasattr(node, name)
     ]
 
 

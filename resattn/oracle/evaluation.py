@@ -346,7 +346,7 @@ COMPUTE: dict[str, Computation] = {
     "convolution": _convolution,
     "convolution_1d": _convolution_1d,
     "linear": _linear,
-    "pad": lambda s, o, x: pooling.pad(x, **o.settings),
+    "pad": lambda s, o, x: pooling.pad_zeros(x, **o.settings),
     "batch_norm": _batch_norm,
     "group_norm": _group_norm,
     "layer_norm": lambda s, o, x: layers.apply_layer_norm(s, o.module, x, o.settings["eps"]),

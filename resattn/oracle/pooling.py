@@ -1,8 +1,6 @@
 """Poolings of the oracle, and what pads and drops pixels.
 
-Maps are (batch, channels, height, width).
-
-The rest: `resattn.oracle.layers`.
+Maps are (batch, channels, height, width). The rest: `resattn.oracle.layers`.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from weights.checks import Pair
 BINOMIAL = (1, 2, 1)  # a 3x3 filter is the product of two of them, over 16
 
 
-def pad(x: Node, before: Pair, after: Pair) -> Node:
+def pad_zeros(x: Node, before: Pair, after: Pair) -> Node:
     """Zeros around a map."""
     (top, left), (bottom, right) = before, after
     y = np.pad(x.value, ((0, 0), (0, 0), (top, bottom), (left, right)))
@@ -70,7 +68,11 @@ def average_pool(x: Node, kernel: Pair, stride: Pair, after: Pair) -> Node:
     inside = np.ones((1, 1, rows, cols))
     filled = [_slices(each, kernel, stride, after) for each in (x.value, inside)]
     total, count = (np.sum(list(parts), axis=0) for parts in filled)
-    squares = lambda: np.sum(list(_slices(np.square(x.value), kernel, stride, after)), 0)  # noqa: E731
+
+    def squares() -> Array:
+        summed: Array = np.sum(list(_slices(np.square(x.value), kernel, stride, after)), axis=0)
+        return summed
+
     y = accumulated(total, squares, kernel[0] * kernel[1]) / count
 
     def pull(slope: Array) -> Array:

@@ -15,7 +15,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_impl.block import ResidualBlockWithAttention
 from tf_impl.bridge.native import BACKEND as BACKEND
 from tf_impl.bridge.native import (
     device_scope,
@@ -27,6 +26,7 @@ from tf_impl.bridge.native import (
 from tf_impl.bridge.native import to_numpy as to_numpy
 from tf_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from tf_impl.network import ResidualAttentionNetwork
+from tf_impl.variant import build_block
 from weights.config import BlockConfig, Config
 from weights.errors import ArgumentError
 
@@ -103,15 +103,18 @@ def create(
             f"compute: Keras computes in {compute} with parameters in float32, got parameters in "
             f"{dtype}"
         )
-    kind: Any = (
-        ResidualBlockWithAttention if isinstance(config, BlockConfig) else ResidualAttentionNetwork
+    make: Any = (
+        build_block if isinstance(config, BlockConfig) else ResidualAttentionNetwork.from_config
     )
     with nullcontext() if device is None else keras.device(keras_device(device)):
-        return kind.from_config(config, dtype=dtype if compute is None else f"mixed_{compute}")
+        return make(config, dtype=dtype if compute is None else f"mixed_{compute}")
 
 
 def variables(model: keras.layers.Layer) -> dict[str, keras.Variable]:
-    """All parameters and statistics of the model, by the framework's own names."""
+    """All parameters and statistics of the model, by the framework's own names.
+
+    `weights` has no seeds of dropout, which `variables` of a Keras model has.
+    """
     return {
         f"{position} {variable.path}": variable for position, variable in enumerate(model.weights)
     }
