@@ -256,16 +256,8 @@ class Recorder:
             self._put(name, self.numbers.pop(newest), value, self.maps.pop(newest))
             return value
         if id(value) in self._known:
-            if name == self.last and name not in self.values:  # nothing is computed after it
-                self._rename(value, name)
             return value
         return self._keep(name, value, is_map)
-
-    def _rename(self, value: Any, name: str) -> None:
-        """Another name for the stage that gave a value."""
-        for old in [old for old, each in self.values.items() if each is value]:
-            del self.values[old]
-            self._put(name, self.numbers.pop(old), value, self.maps.pop(old))
 
 
 def _mark(module: Any) -> Mark | None:
