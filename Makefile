@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 REQUIRE ?= torch,jax,tf
 ENVIRONMENT := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: demo test backends lint bench golden picture pretrained gpu clean
+.PHONY: demo test backends lint bench golden picture pretrained interop gpu clean
 
 demo: $(READY)
 	@$(BIN)/resattn demo
@@ -39,6 +39,10 @@ gpu:
 	$(ENVIRONMENT) XLA_FLAGS= python -m pytest -q --require $(FRAMEWORKS),cuda --frameworks $(FRAMEWORKS) \
 	  $(addprefix shared_tests/test_,golden.py attention.py gradients.py forward.py sensitivity.py own_kinds.py precision.py trace*.py training*.py)
 
+# Every published network at full width against the original library's: NETWORKS, by default all that docs/checkpoints.md lacks.
+interop: $(READY)
+	$(ENVIRONMENT) $(BIN)/python -W ignore -m shared_tests.interop $(NETWORKS)
+
 bench: $(READY)
 	@$(ENVIRONMENT) $(BIN)/python -m resattn.benchmarks.bench
 
@@ -51,10 +55,12 @@ picture: $(READY)
 pretrained: $(READY)
 	$(BIN)/python -m resattn.training.train_digits --output weights/pretrained/se-digits.safetensors
 
-# The frameworks are installed with exact versions: looser ones can bring gigabytes of CUDA packages with them.
+# The frameworks are installed with exact versions: looser ones can bring gigabytes of CUDA packages with them. KerasHub asks for
+# tensorflow-text, which brings another TensorFlow; its ResNets need none of that, but to import it needs the other two.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev,interop]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps keras-hub regex tokenizers
 	@touch $(READY)
 
 clean:

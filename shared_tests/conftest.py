@@ -6,8 +6,8 @@ import importlib
 import os
 import shutil
 import sys
-import warnings
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -21,6 +21,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from resattn.checking.backends import Backend
 from resattn.drawing.pictures import check_png
+from shared_tests.libraries import PACKAGES, absence, import_library
 from weights.attention import ATTENTION
 from weights.errors import MissingFramework, ResattnError
 from weights.frameworks import FRAMEWORKS
@@ -46,49 +47,28 @@ def _no_images() -> str | None:
     return None
 
 
-def _no_timm() -> str | None:
-    """Why timm's transforms cannot be used here, or None."""
-    try:
-        _import_torchvision()
-        importlib.import_module("timm.data")
-    except (ImportError, RuntimeError) as error:
-        return f"timm and torchvision cannot be imported ({error}); pip install timm torchvision"
-    return None
+def _no_interop() -> str | None:
+    """Why the networks of another library cannot be made here, or None."""
+    packages = dict.fromkeys(package for package in PACKAGES.values() if package)
+    return next((reason for each in packages if (reason := absence(each))), None)
 
 
-def _import_torchvision() -> None:
-    """Imports torchvision, also one that was built for CUDA beside a PyTorch that was not.
-
-    Such a one cannot load its operators, but registers functions for two of them. Its transforms
-    use neither, so that it is enough that the two are declared.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            importlib.import_module("torchvision.transforms")
-        except RuntimeError:
-            import torch
-
-            for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-                del sys.modules[name]
-            library = torch.library.Library("torchvision", "DEF")
-            library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            DECLARED.append(library)
-            importlib.import_module("torchvision.transforms")
-
-
-DECLARED: list[object] = []  # what PyTorch forgets with the object
 # Libraries that some tests need, and the functions that say why one is missing.
-LIBRARIES = {"png": _no_png, "images": _no_images, "timm": _no_timm}
+LIBRARIES = {
+    "png": _no_png,
+    "images": _no_images,
+    "timm": partial(absence, "timm"),
+    "interop": _no_interop,
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require",
         default="",
-        help="Frameworks (torch,jax,tf), cuda, browser, png, images (Pillow) and timm (with "
-        "torchvision): fail, not skip, without them.",
+        help="Frameworks (torch,jax,tf), cuda, browser, png, images (Pillow), timm (with "
+        "torchvision) and interop (timm, torchvision, Keras, KerasHub): fail, not skip, without "
+        "them.",
     )
     parser.addoption(
         "--frameworks",
@@ -220,18 +200,29 @@ def images() -> None:
 
 
 @pytest.fixture
-def timm(torch: object, images: None) -> object:
-    if reason := _no_timm():
-        pytest.skip(reason)
-    return importlib.import_module("timm")
-
-
-@pytest.fixture
 def browser() -> str:
     found = _browser()
     if found is None:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
     return found
+
+
+@pytest.fixture
+def timm(torch: object, images: None) -> object:
+    """timm, which comes with the extra `interop`."""
+    return _library("timm")
+
+
+@pytest.fixture
+def torchvision(torch: object) -> object:
+    """torchvision, which comes with the extra `interop`."""
+    return _library("torchvision")
+
+
+def _library(package: str) -> object:
+    if reason := absence(package):
+        pytest.skip(reason)
+    return import_library(package)
 
 
 @pytest.fixture

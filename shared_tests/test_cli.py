@@ -468,10 +468,10 @@ def test_check_options(block):
     )
     fails(
         ArgumentError,
-        "--naming: names what is in a file, so it needs FILE",
+        "--as: says what is in a file, so it needs FILE, which was not given",
         "check",
-        "--naming",
-        "torchvision",
+        "--as",
+        "resnet50",
     )
     fails(
         ArgumentError,

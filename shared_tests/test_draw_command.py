@@ -149,7 +149,8 @@ def test_what_cannot_be_drawn(tmp_path):
     fails(FileNotFoundError, "does not exist", "--to", tmp_path / "none" / "picture.svg")
     fails(ValueError, "--open, --closed: are for one block", "--config", "resnet18", "--open")
     fails(ValueError, "--size: expected HEIGHTxWIDTH", "--size", "9")
-    fails(ValueError, "--naming: names what is in a file", "--naming", "torchvision")
+    fails(ValueError, "--as: says what is in a file", "--as", "resnet50")
+    fails(ValueError, "--part: says what is in a file", "--part", "model_ema")
     mhsa = attention_block("mhsa", {"heads": 1, "size": None}).to_json()
     message = (
         "size: images of 9 x 9 do not fit attention: mhsa: was made for maps of 5 x 4 (height x "

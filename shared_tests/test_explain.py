@@ -459,7 +459,7 @@ def block_of(kind, **options):
      "simam: expected maps of 2 or more positions, got 1 x 1"),
     ((*block_of("nonlocal", subsample=True), "--size", "1x9"),
      "nonlocal with subsample: expected 2 or more along each axis, got 1 x 9"),
-    (("--naming", "torchvision"), "--naming: names what is in a file"),
+    (("--as", "resnet50"), "--as: says what is in a file"),
 ])  # fmt: skip
 def test_errors(options, message):
     result = run("explain", *options)

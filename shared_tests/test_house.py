@@ -24,7 +24,7 @@ ENTRY_POINTS = {"main"}
 # Names that files of one kind share because they are called through it.
 PROTOCOLS = {
     "weights/attention/": {"KIND", "parameters", "graph", "check", "start"},
-    "weights/dialects/": {"NAMING"},
+    "weights/dialects/": {"DIALECT", "name_modules"},
     "weights/files/": {"read", "read_all", "write"},
     "resattn/explaining/": {"WORDS"},
     "resattn/reading/": {"PRIMITIVES"},
