@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -18,8 +20,12 @@ class SameConv2d(Conv2d):
     x: (batch, height, width, in_channels) -> (batch, ceil(height / stride), ..., out_channels).
     """
 
+    @property
+    def _pairs(self) -> Any:
+        return self.kernel_size, self.strides, self.kernel_dilation
+
     def __call__(self, x: Maps) -> NewMaps:  # type: ignore[override]
-        y = pad_same(x, self.kernel_size, self.strides, self.kernel_dilation)
+        y = pad_same(x, *self._pairs)
         return super().__call__(y)
 
 

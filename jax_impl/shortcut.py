@@ -26,7 +26,7 @@ class AverageShortcut(nnx.Sequential):
     """
 
     def __init__(self, stride: Pair, *layers: nnx.Module):
-        super().__init__(*layers)  # type: ignore[arg-type]
+        super().__init__(*layers)
         self.stride = stride
 
     def __call__(self, x: Maps) -> NewMaps:  # type: ignore[override]

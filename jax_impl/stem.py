@@ -43,7 +43,7 @@ class Stem(nnx.Module):
         if config.stem_pool == "convolution":
             self.pool = nnx.Sequential(
                 make_convolution(channels, channels, (3, 3), (2, 2), (1, 1), **conv_options),
-                make_norm(config, channels, **options),  # type: ignore[arg-type]
+                make_norm(config, channels, **options),
             )
 
     def __call__(self, x: Maps) -> NewMaps:

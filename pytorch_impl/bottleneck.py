@@ -51,7 +51,7 @@ class ResidualBottleneckWithAttention(nn.Module):
         stride, kernel, dilation = config.main_stride, sizes.kernel_size, sizes.dilation[0]
         options: dict[str, Any] = {"dtype": dtype, "device": device}
         conv_options = {**options, "bias": config.conv_bias}
-        self.config: Any = config
+        self.config = sizes
         self.in_channels = config.in_channels
         self.conv1 = make_convolution(channels, first, (1, 1), stride["conv1"], **conv_options)
         self.bn1 = make_norm(config, first, **options)

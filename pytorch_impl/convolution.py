@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from pytorch_impl.layers import Conv2d
@@ -19,8 +17,7 @@ class SameConv2d(Conv2d):
     """
 
     def forward(self, x: Maps) -> NewMaps:
-        sizes: Any = self  # its pairs
-        y = pad_same(x, sizes.kernel_size, sizes.stride, sizes.dilation)
+        y = pad_same(x, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
         return super().forward(y)
 
 

@@ -23,7 +23,7 @@ FILE_LINES, FUNCTION_LINES, COLUMNS, MEDIAN_LINES = 500, 60, 100, 7
 ENTRY_POINTS = {"main"}
 # Names that files of one kind share because they are called through it.
 PROTOCOLS = {
-    "weights/attention/": {"KIND", "parameters", "graph", "check"},
+    "weights/attention/": {"KIND", "parameters", "graph", "check", "start"},
     "weights/dialects/": {"DIALECT", "name_modules"},
     "weights/files/": {"read", "read_all", "write"},
     "resattn/explaining/": {"WORDS"},
@@ -31,7 +31,7 @@ PROTOCOLS = {
 }
 # A function of the library, and the command or the part of a model that offers the same.
 SAME_MEANING = {
-    "resattn/cli/": {"check", "draw", "drift", "explain", "port"},
+    "resattn/cli/": {"attach", "check", "draw", "drift", "explain", "port"},
     "resattn/oracle/": {
         "relu", "sigmoid", "hard_sigmoid", "max_pool", "average", "average_around", "maximum",
         "greater", "global_average", "concatenate", "softmax", "cross_entropy", "average_pool",

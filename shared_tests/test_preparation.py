@@ -17,7 +17,7 @@ from weights.errors import ArgumentError, FileError, MissingFileError, MissingFr
 from weights.preprocessing import INTERPOLATIONS, KERAS_MODES, from_keras
 from weights.resize import preprocess, resample, taps
 
-BASE = Preprocessing(96)
+BASE = Preprocessing(64)
 BILINEAR = replace(BASE, interpolation="bilinear")
 
 
@@ -30,7 +30,7 @@ def draw_image(height, width, seed):
     return np.clip(coarse[0] + rng.integers(-8, 9, coarse.shape[1:]), 0, 255).astype(np.uint8)
 
 
-IMAGES = [draw_image(187, 251, 0), draw_image(240, 163, 1)]
+IMAGES = [draw_image(121, 163, 0), draw_image(157, 105, 1)]
 
 
 def prepare(preprocessing, images=IMAGES):
@@ -50,11 +50,11 @@ OTHER = [
     ({"interpolation": "lanczos"}, "was resized with lanczos interpolation, not bicubic"),
     ({"crop": 1.0}, "the crop keeps 1 of the resized image, not 0.875"),
     ({"crop": 0.95}, "the crop keeps 0.95 of the resized image, not 0.875"),
-    ({"crop": 0.8}, "the shorter side was resized to 120 before the crop, not 109"),
-    ({"crop_mode": "squash", "crop": 1.0}, "squashed to 96 x 96 instead of cropped"),
+    ({"crop": 0.8}, "the shorter side was resized to 80 before the crop, not 73"),
+    ({"crop_mode": "squash", "crop": 1.0}, "squashed to 64 x 64 instead of cropped"),
     ({"crop_mode": "squash"}, "both sides were resized, not the shorter one, before the crop"),
-    ({"size": 100}, "the size is 100 x 100, not 96 x 96"),
-    ({"size": (96, 80)}, "the size is 96 x 80, not 96 x 96"),
+    ({"size": 70}, "the size is 70 x 70, not 64 x 64"),
+    ({"size": (64, 60)}, "the size is 64 x 60, not 64 x 64"),
     ({"channels": "BGR"}, "the channels are BGR, not RGB"),
     ({"mean": 0.0, "std": 1.0}, "the image is left in [0, 1], not normalised for ImageNet"),
     ({"mean": 0.5, "std": 0.5}, "the image is scaled to [-1, 1], not normalised for ImageNet"),
@@ -83,7 +83,7 @@ def test_another_preprocessing(fields, words):
     [
         ({"interpolation": "bilinear", "crop": 1.0}, ("bilinear", "the crop keeps 1 ")),
         ({"interpolation": "nearest", "channels": "BGR"}, ("nearest", "the channels are BGR")),
-        ({"size": 88, "crop_mode": "squash", "crop": 1.0}, ("squashed", "the size is 88 x 88")),
+        ({"size": 59, "crop_mode": "squash", "crop": 1.0}, ("squashed", "the size is 59 x 59")),
         ({"interpolation": "lanczos", "mean": 0.0}, ("lanczos", "mean was not subtracted")),
         (KERAS_MODES["caffe"], ("the channels are BGR", "as in Caffe, not normalised")),
         ({"interpolation": "bilinear", "crop_mode": "squash", "crop": 1.0, "mean": 0.5,
@@ -99,10 +99,10 @@ def test_several_changes(fields, words):
 
 
 def test_what_timm_does_where_keras_was_meant():
-    found = explain(RIGHT, from_keras("torch", 96))
+    found = explain(RIGHT, from_keras("torch", 64))
     assert len(found.changes) == 3
     assert "bicubic interpolation, not nearest" in str(found)
-    assert "the shorter side was resized and the centre cropped, not squashed to 96 x 96" in str(
+    assert "the shorter side was resized and the centre cropped, not squashed to 64 x 64" in str(
         found
     )
 
@@ -115,7 +115,7 @@ LAYOUTS = {
     "turned by 90 degrees to the right": np.rot90(RIGHT, -1, (2, 3)),
     "turned by 90 degrees to the left": np.rot90(RIGHT, 1, (2, 3)),
     "(height, width, channels) values are read": np.moveaxis(RIGHT, 1, -1).reshape(RIGHT.shape),
-    "(channels, height, width) values are read": RIGHT.reshape(2, 96, 96, 3),
+    "(channels, height, width) values are read": RIGHT.reshape(2, 64, 64, 3),
     "the channels were reversed after the normalisation": RIGHT[:, ::-1],
     "the channels are GRB, not RGB": prepare(replace(BASE, mean=0.4, std=0.2))[:, [1, 0, 2]],
 }
@@ -140,12 +140,12 @@ def with_torch(torch, interpolation, rounded=False, **options):
     made = []
     for image in IMAGES:
         height, width = image.shape[:2]
-        size = (109, int(109 * width / height)) if height <= width else (109 * height // width, 109)
+        size = (73, int(73 * width / height)) if height <= width else (73 * height // width, 73)
         x = torch.tensor(image).permute(2, 0, 1)[None].float()
         x = torch.nn.functional.interpolate(x, size, mode=interpolation, **options)
         x = x.clamp(0, 255).round() if rounded else x
-        top, left = (round((side - 96) / 2) for side in size)
-        made.append(x[0, :, top : top + 96, left : left + 96].permute(1, 2, 0).numpy())
+        top, left = (round((side - 64) / 2) for side in size)
+        made.append(x[0, :, top : top + 64, left : left + 64].permute(1, 2, 0).numpy())
     return normalise(np.stack(made).astype(np.float64))
 
 
@@ -217,7 +217,7 @@ def test_an_older_pillow():
     other = resize_image(tall[0], replace(resizing_of(p), swapped=True))
     found = explain(normalise(other[None], p), p, tall)
     assert found.changes == (
-        "height and width were resized in the other order (Pillow before or since version 13)",
+        "width and height were resized in the other order, as Pillow before version 13 may do",
     )
 
 
@@ -251,7 +251,7 @@ RIGHTS = [
     Preprocessing(40, 1.0, "squash", "nearest"),
     replace(BASE, **KERAS_MODES["caffe"]),
     from_keras("tf", (61, 40), "bicubic"),
-    Preprocessing(300, 0.8, "squash"),
+    Preprocessing(200, 0.8, "squash"),
 ]
 FLAT = [np.full((90, 70, 3), 200, np.uint8)]
 GREY = [IMAGES[0][..., :1].repeat(3, axis=2)]

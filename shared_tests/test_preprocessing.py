@@ -260,6 +260,17 @@ def test_compiled_by_jax(jax):
         assert (actual == preprocess(drawn, preprocessing)).all()
 
 
+def test_in_a_model_of_keras(keras):
+    """Whose batch is not known before it runs."""
+    import tf_impl
+
+    drawn = draw_images(40, 33, count=2)
+    inputs = keras.Input((40, 33, 3), dtype="uint8")
+    model = keras.Model(inputs, tf_impl.preprocess(inputs, EXAMPLES[0]))
+    actual = np.moveaxis(np.asarray(model(drawn)), -1, 1)
+    assert (actual == preprocess(drawn, EXAMPLES[0])).all()
+
+
 # Data
 
 

@@ -16,6 +16,7 @@ from resattn.reading.compare import first_difference
 from resattn.reading.drawn import read_drawing
 from resattn.reading.models import read_operations
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
+from shared_tests.published_cases import PUBLISHED
 from shared_tests.test_graph import DRAWN_LIES, EXECUTED_LIES, PLAIN, lying_block
 from weights import NetworkConfig
 from weights.config import Config
@@ -23,6 +24,7 @@ from weights.graph import graph
 from weights.live import adapter
 
 CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
+PUBLISHED_CASES = [*PUBLISHED.values()]
 
 
 @cache
@@ -38,13 +40,19 @@ def test_what_is_drawn_is_read(framework, config, size):
     assert first_difference(framework, steps(framework, config, size), expected) is None
 
 
+@pytest.mark.parametrize(("config", "size"), PUBLISHED_CASES, ids=name_of)
+def test_what_published_networks_draw_is_read(torch, config, size):
+    expected = read_drawing(graph(config, size))
+    assert first_difference("torch", steps("torch", config, size), expected) is None
+
+
 def test_every_operation_is_compared():
     """Nothing but parts of one operation and what only moves values is gone from the form."""
-    for config, size in CASES:
+    for config, size in [*CASES, *PUBLISHED_CASES]:
         operations = graph(config, size)
         kept = {step.name for step in read_drawing(operations)}
         gone = {operation.kind for operation in operations if operation.name not in kept}
-        assert gone <= {"swap_axes", "nearest", "bessel", "affine"}
+        assert gone <= {"swap_axes", "nearest", "bessel", "affine", "pad", "flatten", "subsample"}
 
 
 def test_a_deep_network_is_read():

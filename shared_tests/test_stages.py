@@ -69,11 +69,18 @@ def test_a_mark_changes_nothing_without_a_recorder():
 
 
 def test_every_stage_function_is_marked_where_it_is_defined(framework):
-    layers = import_module(f"{FRAMEWORKS[framework].package}.layers")
-    marked = {name for name, value in vars(layers).items() if hasattr(value, "__wrapped__")}
+    package = FRAMEWORKS[framework].package
+    files = [import_module(f"{package}.{name}") for name in ("layers", "pooling")]
+    marked = {
+        name
+        for file in files
+        for name, value in vars(file).items()
+        if hasattr(value, "__wrapped__")
+    }
     assert {"relu", "sigmoid", "hard_sigmoid", "hard_swish", "max_pool", "max_pool_2x2"} < marked
     assert {"average", "global_average", "average_around", "maximum", "greater"} < marked
-    assert {"nearest", "concatenate", "softmax"} < marked
+    assert {"nearest", "concatenate", "softmax", "pad_same", "max_pool_dense"} < marked
+    assert {"max_pool_ceil", "max_pool_same", "average_pool", "blur_pool", "subsample"} < marked
     assert not {"widen", "cast_like", "scale", "add", "split_at", "swap_axes"} & marked
 
 

@@ -50,17 +50,18 @@ class ResidualBottleneckWithAttention(keras.layers.Layer):
         super().__init__(dtype=dtype, name=name, **keras_options)
         channels, width = config.in_channels, config.out_channels
         first, hidden = config.first_channels, config.hidden_channels
-        stride, kernel, dilation = config.main_stride, config.kernel_size, config.dilation[0]
+        sizes: Any = config  # complete, and all sizes are pairs
+        stride, kernel, dilation = config.main_stride, sizes.kernel_size, sizes.dilation[0]
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         conv_options = {**options, "bias": config.conv_bias}
-        self.config = config
+        self.config = sizes
         self.in_channels = config.in_channels
         self.conv1 = make_convolution(
             channels, first, (1, 1), stride["conv1"], **conv_options, name="conv1"
         )
         self.bn1 = make_norm(config, first, **options, name="bn1")
         self.conv2 = make_convolution(
-            first, hidden, kernel, stride["conv2"], config.padding, dilation, config.groups,
+            first, hidden, kernel, stride["conv2"], sizes.padding, dilation, config.groups,
             **conv_options, name="conv2",
         )  # fmt: skip
         self.bn2 = make_norm(config, hidden, **options, name="bn2")

@@ -342,7 +342,7 @@ class Sequential(keras.layers.Layer):
         self.layers = list(layers)
         self.built = True
 
-    def call(self, x: Maps, training: bool | None = None) -> AnyValues:
+    def call(self, x: AnyValues, training: bool | None = None) -> AnyValues:
         for layer in self.layers:
             x = layer(x, training=training)
         return x

@@ -4,6 +4,7 @@ comparison.
 Imports NumPy, ml_dtypes (NumPy's bfloat16) and safetensors, never a framework.
 """
 
+from weights.attach import attach
 from weights.attention import register_attention
 from weights.compare import Difference, Report, difference
 from weights.config import BlockConfig, BottleneckConfig, NetworkConfig
@@ -38,6 +39,7 @@ __all__ = [
     "TrainingState",
     "WeightsError",
     "adopt",
+    "attach",
     "difference",
     "export",
     "load",

@@ -186,7 +186,7 @@ def _basic(build: Builder, config: BlockConfig, x: str) -> str:
 
 
 def _bottleneck(build: Builder, config: BottleneckConfig, x: str) -> str:
-    sizes: Any = config
+    sizes: Any = config  # complete, and all sizes are pairs
     first, _ = sizes.dilation
     steps = config.main_stride
     y = build.convolution("conv1", x, steps["conv1"])
@@ -224,8 +224,7 @@ def _shortcut(build: Builder, config: BlockConfig, x: str) -> str:
         return x
     shortcut = build.within("shortcut")
     stride, (rows, cols) = config.stride, config.shortcut_kernel
-    sizes: Any = config
-    first, _ = sizes.dilation
+    first, _ = config.dilation
     if config.shortcut == "average" and stride != (1, 1):
         x = shortcut.average_pool("average_pool", x, stride, ceil=True)
         stride = (1, 1)

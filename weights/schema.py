@@ -62,10 +62,11 @@ def _basic(config: BlockConfig) -> Parameters:
 
 def _bottleneck(config: Any) -> Parameters:
     first, hidden, bias = config.first_channels, config.hidden_channels, config.conv_bias
+    kernel: Any = config.kernel_size  # always a pair
     return (
         *convolution("conv1", config.in_channels, first, (1, 1), bias),
         *_norm(config, "bn1", first),
-        *convolution("conv2", first, hidden, config.kernel_size, bias, config.groups),
+        *convolution("conv2", first, hidden, kernel, bias, config.groups),
         *_norm(config, "bn2", hidden),
         *convolution("conv3", hidden, config.out_channels, (1, 1), bias),
         *_norm(config, "bn3", config.out_channels),

@@ -136,8 +136,8 @@ class Recorder:
         # Inputs of functions that no stage gave. They may reach the output in other ways, which the
         # recorder does not see, so their slopes are not recorded.
         self.inputs: set[str] = set()
-        # The modules that are running, each with its stage, or None if it is none.
-        self._calls: list[tuple[Any, str | None]] = []
+        # The modules that are running, each with its stage, or None if it is none, and argument.
+        self._calls: list[tuple[Any, str | None, Any]] = []
         # Values that a stage gave or that came from outside, kept so that no id comes twice.
         self._known: dict[int, Any] = {}
         # The last stage, and whether a function gave it.
@@ -167,18 +167,21 @@ class Recorder:
     def enter(self, module: Any, argument: Any) -> None:
         """Takes note that a module is called. `leave` must follow. argument: its first one."""
         name = self.names.get(id(module))
-        if self._whole is not None or any(running is module for running, _ in self._calls):
+        if self._whole is not None or any(running is module for running, *_ in self._calls):
             name = None
         if self.received is None and name in FIRST_STAGES:
             self.received = self.copy(argument) if self.is_array(argument) else None
-        self._calls.append((module, name))
+        self._calls.append((module, name, argument))
         if name is not None and _mark(module) is not None:
             self._whole = module
 
     def leave(self, module: Any, value: Any) -> Any:
-        """Records the output of a module, and returns the value to go on with."""
-        name = self._pop(module)
-        if name is None:
+        """Records the output of a module, and returns the value to go on with.
+
+        A module of ours that returns its argument is no stage: it computes nothing.
+        """
+        name, argument = self._pop(module)
+        if name is None or (self.every and value is argument):
             return value
         mark = _mark(module)
         return self._leave(name or self.last, value, mark is None or mark.is_map)
@@ -211,18 +214,18 @@ class Recorder:
         self._newest = (self._newest[0], True)
         return value
 
-    def _pop(self, module: Any) -> str | None:
-        """The stage of a module, which no longer runs."""
-        running, name = None, None
+    def _pop(self, module: Any) -> tuple[str | None, Any]:
+        """The stage and the argument of a module, which no longer runs."""
+        running, name, argument = None, None, None
         while running is not module:  # those inside it have raised an error
-            running, name = self._calls.pop()
+            running, name, argument = self._calls.pop()
             self._whole = None if running is self._whole else self._whole
-        return name
+        return name, argument
 
     @property
     def _scope(self) -> str | None:
         """The stage of the innermost module that is running and is one."""
-        return next((name for _, name in reversed(self._calls) if name is not None), None)
+        return next((name for _, name, _ in reversed(self._calls) if name is not None), None)
 
     def _within(self, name: str) -> str:
         return f"{self._scope}.{name}".lstrip(".")
@@ -253,16 +256,8 @@ class Recorder:
             self._put(name, self.numbers.pop(newest), value, self.maps.pop(newest))
             return value
         if id(value) in self._known:
-            if name == self.last and name not in self.values:  # nothing is computed after it
-                self._rename(value, name)
             return value
         return self._keep(name, value, is_map)
-
-    def _rename(self, value: Any, name: str) -> None:
-        """Another name for the stage that gave a value."""
-        for old in [old for old, each in self.values.items() if each is value]:
-            del self.values[old]
-            self._put(name, self.numbers.pop(old), value, self.maps.pop(old))
 
 
 def _mark(module: Any) -> Mark | None:

@@ -82,7 +82,7 @@ def create(
 
 def _initial_value(leaf: Any, number: int) -> jax.Array:
     """Zeros, or for the random numbers of dropout a key that no other leaf has."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key(number)
     return jax.device_put(np.zeros(leaf.shape, leaf.dtype))
 

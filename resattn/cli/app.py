@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from resattn.cli.attach import attach
 from resattn.cli.attention import attention
 from resattn.cli.check import check
 from resattn.cli.demo import demo
@@ -41,7 +42,8 @@ app = typer.Typer(
     help="Residual blocks with attention. Move weights between PyTorch, Flax and Keras, and "
     "check that all three compute the same.",
 )
-for command in (port, inspect, prepare, check, drift, attention, explain, draw, demo):
+COMMANDS = (port, attach, inspect, prepare, check, drift, attention, explain, draw, demo)
+for command in COMMANDS:
     app.command(help=help_of(command.__doc__ or ""))(command)
 
 

@@ -16,11 +16,12 @@ import numpy as np
 from resattn.reading.form import BATCH, CHANNELS_FIRST, Held, ImageValues, axes_of, constant
 from resattn.reading.machine import Machine
 from resattn.reading.steps import CommonStep, normalize
-from resattn.reading.windows import Window, pooling, symmetric
+from resattn.reading.windows import BINOMIAL, REFLECTED, Window, pooling, symmetric
 from weights import schema
 from weights.graph import Graph
 from weights.operations import AXES, ELEMENTWISE, ROWS, Operation
 
+NO_PADDING = ((0, 0), (0, 0))
 SPATIAL = (2, 3)  # the dims of rows and cols
 NAMES = CHANNELS_FIRST[1:]  # of the axes of an operation, which leave out the batch
 UNNAMED = ("", "", "")
@@ -106,9 +107,38 @@ def _reduction(kind: str) -> OperationReader:
 
 
 def _read_max_pool(d: _Drawing, o: Operation, x: ImageValues) -> Any:
-    padding = symmetric(o.settings["padding"])
+    before = o.settings["padding"]
+    padding = list(zip(before, o.settings.get("after", before), strict=True))
     window = pooling(SPATIAL, o.settings["kernel"], o.settings["stride"], padding)
     return d.machine.pool(x, "max_pool", window)
+
+
+def _read_average_pool(d: _Drawing, o: Operation, x: ImageValues) -> Any:
+    """The mean of the pixels that are there."""
+    after = o.settings["after"]
+    padding = [(0, side) for side in after]
+    window = pooling(SPATIAL, o.settings["kernel"], o.settings["stride"], padding)
+    return d.machine.pool(x, "average_around" if any(after) else "window average", window)
+
+
+def _read_blur_pool(d: _Drawing, o: Operation, x: ImageValues) -> Any:
+    stride = o.settings["stride"]
+    wide: Any = d.machine.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), REFLECTED)
+    return d.machine.filter(wide, constant(BINOMIAL), pooling(SPATIAL, (3, 3), stride, NO_PADDING))
+
+
+def _read_pad(d: _Drawing, o: Operation, x: ImageValues) -> Any:
+    sides = zip(o.settings["before"], o.settings["after"], strict=True)
+    return d.machine.pad(x, ((0, 0), (0, 0), *sides), 0.0)
+
+
+def _read_subsample(d: _Drawing, o: Operation, x: ImageValues) -> Any:
+    _, rows, cols = _sizes(o)
+    kept: Any = d.machine.cut(
+        x, (0, 0, 0, 0), (*x.shape[:2], rows, cols), (1, 1, *o.settings["stride"])
+    )
+    margin = (o.settings["before"], o.settings["after"])
+    return d.machine.pad(kept, ((0, 0), margin, (0, 0), (0, 0)), 0.0)
 
 
 def _read_average_around(d: _Drawing, o: Operation, x: ImageValues) -> Any:
@@ -198,6 +228,9 @@ MODULES: dict[str, OperationReader] = {
     "convolution": _read_convolution,
     "convolution_1d": _read_convolution_1d,
     "batch_norm": _norm("batch_norm"),
+    "group_norm": lambda d, o, x: d.machine.norm(
+        x, "group_norm", d.held[o.module], o.settings["eps"], o.settings["groups"]
+    ),
     "layer_norm": _norm("layer_norm"),
     "linear": _read_linear,
     "relative_positions": _read_linear,
@@ -208,6 +241,11 @@ KINDS: dict[str, OperationReader] = {
     "maximum": _reduction("maximum"),
     "max_pool": _read_max_pool,
     "average_around": _read_average_around,
+    "average_pool": _read_average_pool,
+    "blur_pool": _read_blur_pool,
+    "pad": _read_pad,
+    "subsample": _read_subsample,
+    "flatten": lambda d, o, x: d.machine.reshape(x, (BATCH, *_sizes(o))),
     "concatenate": _read_concatenate,
     "swap_axes": _read_swap,
     "slice": _read_slice,

@@ -42,7 +42,7 @@ from resattn.reading.form import (
     size_of,
 )
 from resattn.reading.functions import FUNCTIONS, skip_identity
-from resattn.reading.windows import Window, average_by, pool_array, wrap_around
+from resattn.reading.windows import BINOMIAL, Window, average_by, pool_array, wrap_around
 
 
 class Machine:
@@ -81,7 +81,13 @@ class Machine:
         """Records margins and strides that no convolution or pooling takes as an operation."""
         if not x.margins and not x.strides:
             return x
-        producer = self._record("padding or thinning out", (x.producer,))
+        moves = [
+            f"{label_of(axis) or 'one'}: {x.margins.get(dim, '')} every {x.strides.get(dim, 1)}"
+            for dim, axis in enumerate(x.axes)
+            if dim in x.margins or dim in x.strides
+        ]
+        settings = {"moves": "; ".join(sorted(moves))}
+        producer = self._record("padding or thinning out", (x.producer,), settings=settings)
         return ImageValues(producer, tuple(axis_of("", size) for size in x.shape))
 
     def image(self, shape: Sequence[int], names: Sequence[str]) -> ImageValues:
@@ -313,9 +319,12 @@ class Machine:
     def softmax(self, x: ImageValues) -> ImageValues:
         return replace(x, producer=self.compute("softmax", [x]))
 
-    def norm(self, x: ImageValues, kind: str, held: Held, eps: float) -> ImageValues:
-        """A "batch_norm" or "layer_norm" that is one primitive."""
-        producer = self.compute(kind, [x], replace(held, numbers=frozenset([eps])))
+    def norm(
+        self, x: ImageValues, kind: str, held: Held, eps: float, groups: int | None = None
+    ) -> ImageValues:
+        """A "batch_norm", "group_norm" or "layer_norm" that is one primitive."""
+        numbers = frozenset([eps] if groups is None else [eps, float(groups)])
+        producer = self.compute(kind, [x], replace(held, numbers=numbers))
         return replace(x, producer=producer)
 
     def matrix_product(self, x: Operand, y: Operand, shape: Sequence[int]) -> ImageValues:
@@ -349,6 +358,16 @@ class Machine:
         op = "depthwise convolution" if depthwise else "convolution"
         producer = self._record(op, (x.producer,), kernel, settings={"window": window})
         return ImageValues(producer, tuple(axes))
+
+    def filter(self, x: ImageValues, kernel: FixedArray, window: Window) -> ImageValues:
+        """Each channel by the same fixed kernel."""
+        along = [label_of(x.axes[dim]) for dim in window.dims if x.axes[dim]]
+        window = replace(window.absorb(x), along=along)
+        value = kernel.value
+        same = value is not None and np.allclose(np.squeeze(value[..., :, :]), BINOMIAL)
+        op = "binomial filter" if same else "filter with fixed numbers"
+        producer = self._record(op, (x.producer,), settings={"window": window})
+        return ImageValues(producer, tuple(window.slide(x.axes)))
 
     def pool(self, x: Operand, kind: str, window: Window) -> Operand:
         """kind: "max_pool", "window total", "window average" or "average_around".

@@ -25,6 +25,7 @@ MODULE_KINDS = {
     "convolution": "convolution",
     "depthwise convolution": "depthwise convolution",
     "batch_norm": "batch_norm",
+    "group_norm": "group_norm",
     "layer_norm": "layer_norm",
     "matrix_product": "linear",
 }
@@ -197,6 +198,7 @@ class _Normalizer:
 
 def _describe_settings(settings: Mapping[str, Any]) -> str:
     window = settings["window"].describe() if "window" in settings else ""
+    window += f" ({settings['moves']})" if "moves" in settings else ""
     return window + (" (of axes that do not belong together)" if settings.get("crossed") else "")
 
 

@@ -7,10 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from resattn.reading.form import Held, ImageValues, Operand, constant, held_or_unknown
+from resattn.reading.form import (
+    FixedArray,
+    Held,
+    ImageValues,
+    Operand,
+    constant,
+    held_or_unknown,
+)
 from resattn.reading.machine import Machine
 from resattn.reading.tables import Table, elementwise, same
-from resattn.reading.windows import Window, pooling, symmetric
+from resattn.reading.windows import REFLECTED, Window, pooling, symmetric
 
 
 def read_export(
@@ -83,6 +90,8 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Operand:
+    if isinstance(kernel, FixedArray):
+        return _filter(m, x, kernel, stride, padding)
     outputs, _, *size = kernel.shape
     stride, padding, dilation = (_each(one, len(size)) for one in (stride, padding, dilation))
     window = Window(range(2, 2 + len(size)), size, stride, symmetric(padding), dilation)
@@ -90,6 +99,28 @@ def _convolution(
     if bias is None:
         return y
     return m.elementwise("sum", y, m.reshape(bias, (outputs, *(1 for _ in size))))
+
+
+def _filter(m: Machine, x: ImageValues, kernel: FixedArray, stride: Any, padding: Any) -> Operand:
+    """A convolution with numbers that are no parameter, the same for every channel."""
+    (rows, cols), value = kernel.shape[2:], kernel.value
+    first = None if value is None or not np.all(value == value[:1]) else value[0, 0]
+    stride, padding = (_each(one, 2) for one in (stride, padding))
+    window = pooling((2, 3), (rows, cols), stride, symmetric(padding))
+    return m.filter(x, FixedArray(first, (rows, cols)), window)
+
+
+def _group_norm(
+    m: Machine,
+    node: Any,
+    x: ImageValues,
+    groups: int,
+    weight: Held,
+    bias: Held,
+    eps: float,
+    *_: Any,
+) -> Operand:
+    return m.norm(x, "group_norm", Held(weight.names | bias.names), eps, groups)
 
 
 def _batch_norm(m: Machine, node: Any, x: ImageValues, *rest: Any) -> Operand:
@@ -112,10 +143,25 @@ def _linear(
 
 
 def _maximum_pooling(
-    m: Machine, node: Any, x: ImageValues, size: Any, stride: Any, padding: Any = 0, *_: Any
+    m: Machine, node: Any, x: ImageValues, size: Any, stride: Any, padding: Any = 0, *rest: Any
 ) -> Operand:
     size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
-    return m.pool(x, "max_pool", pooling((2, 3), size, stride, symmetric(padding)))
+    sides = symmetric(padding)
+    if rest[1:2] == (True,):
+        sides = _reach_over(x, node, size, stride, padding)
+    return m.pool(x, "max_pool", pooling((2, 3), size, stride, sides))
+
+
+def _reach_over(
+    x: ImageValues, node: Any, size: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> list[tuple[int, int]]:
+    """The padding of a pooling whose last window may reach over the edge (ceil_mode)."""
+    sides = []
+    for place, margin in enumerate(padding):
+        count = _shape(node)[2 + place]
+        reach = (count - 1) * stride[place] + size[place]
+        sides.append((margin, max(reach - x.shape[2 + place] - margin, margin)))
+    return sides
 
 
 def _average_pooling(
@@ -130,8 +176,9 @@ def _average_pooling(
 ) -> Operand:
     """of_all: whether the average is that of all pixels, those of the padding included."""
     size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
-    kind = "window average" if of_all or not any(padding) else "average_around"
-    return m.pool(x, kind, pooling((2, 3), size, stride, symmetric(padding)))
+    sides = _reach_over(x, node, size, stride, padding) if ceil else symmetric(padding)
+    kind = "window average" if of_all or not any(map(any, sides)) else "average_around"
+    return m.pool(x, kind, pooling((2, 3), size, stride, sides))
 
 
 # Moves
@@ -158,7 +205,8 @@ def _pad(
     margins = [(0, 0)] * len(x.shape)
     for number in range(len(sides) // 2):
         margins[-1 - number] = (sides[2 * number], sides[2 * number + 1])
-    return m.pad(x, margins, "around" if mode == "circular" else float(value or 0))
+    fills = {"circular": "around", "reflect": REFLECTED}
+    return m.pad(x, margins, fills.get(mode, float(value or 0)))
 
 
 def _index(m: Machine, node: Any, x: Operand, positions: Sequence[Any]) -> Operand:
@@ -209,6 +257,7 @@ PRIMITIVES: Table = {
     "conv2d": _convolution,
     "conv1d": _convolution,
     "batch_norm": _batch_norm,
+    "group_norm": _group_norm,
     "layer_norm": _layer_norm,
     "linear": _linear,
     "max_pool2d": _maximum_pooling,
@@ -238,7 +287,8 @@ PRIMITIVES: Table = {
     "_assert_tensor_metadata": lambda m, node, *_: None,
     "promote_types": lambda m, node, *_: None,
     **dict.fromkeys(("transpose", "mT", "swapaxes"), _transpose),
-    **dict.fromkeys(("to", "alias", "clone", "detach", "lift_fresh_copy"), same),
+    **dict.fromkeys(("to", "alias", "clone", "detach", "detach_", "lift_fresh_copy"), same),
+    "dropout": lambda m, node, x, *_: x,  # in evaluation
     **dict.fromkeys(
         ("reshape", "view", "flatten", "ravel", "unsqueeze", "squeeze", "contiguous"), _reshape
     ),

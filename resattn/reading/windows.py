@@ -19,6 +19,8 @@ from resattn.reading.form import (
     size_of,
 )
 
+REFLECTED = "the image reflected"  # what a map is padded with
+BINOMIAL = np.outer((1, 2, 1), (1, 2, 1)) / 16
 REDUCTIONS: dict[str, Callable[..., Any]] = {"window total": np.sum, "window average": np.mean}
 
 

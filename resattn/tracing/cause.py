@@ -12,7 +12,7 @@ from resattn.tracing.computation import Inputs, StageSpec
 
 Variants = Iterable[tuple[str, StageSpec]]
 PRODUCTS = ("convolution", "linear")
-NORMS = ("batch_norm", "layer_norm")
+NORMS = ("batch_norm", "group_norm", "layer_norm")
 
 
 @dataclass(frozen=True)

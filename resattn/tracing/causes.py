@@ -14,6 +14,7 @@ from resattn.tracing import image_causes as image
 from resattn.tracing import kernel_causes as kernels
 from resattn.tracing import norm_causes as norms
 from resattn.tracing import term_causes as terms
+from resattn.tracing import window_causes as windows
 from resattn.tracing.cause import NORMS, PRODUCTS, Cause
 from resattn.tracing.computation import FORMULAS, Inputs, StageSpec
 
@@ -22,6 +23,7 @@ RUNNING = ("running mean", "running variance")
 
 CAUSES = (
     Cause("SAME padding", ("convolution",), kernels.vary_padding),
+    Cause("padding instead of SAME", ("pad",), windows.vary_same),
     Cause("batch norm eps", NORMS, norms.vary_eps, norms.solve_eps),
     Cause("train or evaluation mode", ("batch_norm",), norms.switch_mode),
     Cause("biased or unbiased variance", ("batch_norm", "running variance"), norms.vary_variance),
@@ -52,6 +54,10 @@ CAUSES = (
     Cause("smaller kernel", ("convolution",), kernels.crop_kernel, paired=False),
     Cause("pixels of a strided kernel", ("convolution",), kernels.pool_before, paired=False),
     Cause("pooling", ("max_pool",), terms.vary_pooling),
+    Cause("average pooling", ("average_pool",), windows.vary_average),
+    Cause("filter", ("blur_pool",), windows.vary_blur),
+    Cause("another shortcut", ("subsample",), windows.vary_subsample),
+    Cause("groups", ("convolution",), windows.vary_groups, paired=False),
     Cause("global pooling", ("average", "maximum"), terms.vary_reduction),
     Cause("stored variance", ("batch_norm",), norms.vary_stored_variance),
     Cause("scale of a norm", NORMS, norms.vary_gamma, paired=False),

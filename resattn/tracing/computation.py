@@ -65,7 +65,7 @@ def _convolve(spec: StageSpec, x: Array) -> Array:
     x, parameters = _lower(spec, _change_image(spec, x))
     weight, stride = parameters["weight"], spec["stride"]
     if spec["pool_before"]:
-        pooling = "present" if spec["pool_before"] == "average" else None
+        pooling = {"average": "present", "maximum": None}.get(spec["pool_before"], "counting")
         window = {"kernel": stride, "stride": stride, "padding": (0, 0), "ceil": True}
         x, stride = _pool(StageSpec("max_pool", {}, {**window, "pooling": pooling}), x), (1, 1)
     if spec["first_pixel"]:
@@ -74,6 +74,8 @@ def _convolve(spec: StageSpec, x: Array) -> Array:
     margins = find_margins(spec, x.shape, weight.shape[2:])
     if any(size for pair in margins for size in pair):
         x = np.pad(x, ((0, 0), (0, 0), *margins), mode=spec["padding_mode"] or "constant")
+    if spec["group_order"] is not None:
+        x = x[:, spec["group_order"]]
     y = _correlate(x, weight, stride, spec["dilation"] or 1, spec["groups"] or 1)
     bias: Array | None = parameters.get("bias")
     if bias is not None:
@@ -120,8 +122,9 @@ def find_margins(spec: StageSpec, shape: tuple[int, ...], kernel: tuple[int, ...
         margins: Margins = spec["margins"]
         return margins
     if not spec["same"]:
-        (top, left) = spec["padding"]
-        return ((top, top), (left, left))
+        (top, left) = spec["padding"] or (0, 0)
+        bottom, right = spec["after"] or (top, left)
+        return ((top, bottom), (left, right))
     sides = []
     for size, extent, stride in zip(shape[2:], kernel, spec["stride"], strict=True):
         reach = (spec["dilation"] or 1) * (extent - 1) + 1
@@ -174,6 +177,9 @@ def _measure_groups(x: Array, groups: int | str) -> Inputs:
     """x minus its mean, and the variance, by image over groups of channels; of "position" over the
     channels of each position.
     """
+    if groups == "batch":
+        axes = ALL_BUT_CHANNELS
+        return x - x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
     if groups == "position":
         return x - x.mean(1, keepdims=True), x.var(1, keepdims=True)
     count = x.shape[1] if groups == "instance" else int(groups)
@@ -189,6 +195,19 @@ def _normalise_layer(spec: StageSpec, x: Array) -> Array:
     weight, bias = (spec.parameters[leaf].reshape(1, -1, 1, 1) for leaf in ("weight", "bias"))
     centred, variance = _measure_groups(x, "position")
     y: Array = centred / np.sqrt(variance + spec["eps"]) * weight + bias
+    return y
+
+
+def _normalise_group(spec: StageSpec, x: Array) -> Array:
+    if spec["norm"] == "identity":
+        return x
+    weight, bias = (spec.parameters[leaf].reshape(1, -1, 1, 1) for leaf in ("weight", "bias"))
+    centred, variance = _measure_groups(x, spec["norm"] or spec["groups"])
+    if spec["eps_outside"]:
+        deviation = np.sqrt(variance) + spec["eps"]
+    else:
+        deviation = np.sqrt(variance + spec["eps"])
+    y: Array = centred / deviation * weight + bias
     return y
 
 
@@ -253,12 +272,46 @@ def _pool(spec: StageSpec, x: Array) -> Array:
         views = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=POSITION_AXES)
         return views[:, :, :: stride[0], :: stride[1]]
 
-    if spec["pooling"] is None:
+    if spec["pooling"] in (None, "maximum"):
         y: Array = windows(x, -np.inf).max(axis=(4, 5))
     else:
         count = windows(np.ones_like(x[:1, :1]), 1 if spec["pooling"] == "counting" else 0)
         y = windows(x, 0).sum(axis=(4, 5)) / count.sum(axis=(4, 5))
     return y
+
+
+def _pool_average(spec: StageSpec, x: Array) -> Array:
+    return _pool(spec if spec["pooling"] else spec.with_settings(pooling="present"), x)
+
+
+def _blur(spec: StageSpec, x: Array) -> Array:
+    """A 3x3 filter over the map, which is reflected at its edges unless a cause says otherwise."""
+    step, leap = spec["stride"]
+    row = np.asarray(spec["filter"] or (1, 2, 1), x.dtype)
+    row = row / row.sum()
+    wide = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode=spec["padding_mode"] or "reflect")
+    _, _, rows, cols = x.shape
+    down = sum(weight * wide[:, :, u : u + rows] for u, weight in enumerate(row))
+    y: Array = sum(weight * down[..., v : v + cols] for v, weight in enumerate(row))
+    return y[:, :, ::step, ::leap]
+
+
+def _pad(spec: StageSpec, x: Array) -> Array:
+    (top, left), (bottom, right) = spec["before"], spec["after"]
+    mode = spec["padding_mode"] or "constant"
+    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), mode=mode)
+
+
+def _subsample(spec: StageSpec, x: Array) -> Array:
+    """Every stride-th pixel, or the mean of as many, and channels of zeros."""
+    step, leap = spec["stride"]
+    if spec["mean"]:
+        window = {"kernel": (step, leap), "stride": (step, leap), "padding": (0, 0), "ceil": True}
+        kept = _pool(StageSpec("average_pool", {}, {**window, "pooling": "present"}), x)
+    else:
+        top, left = spec["first_pixel"] or (0, 0)
+        kept = x[:, :, top::step, left::leap]
+    return np.pad(kept, ((0, 0), (spec["before"], spec["after"]), (0, 0), (0, 0)))
 
 
 def _reduce(spec: StageSpec, x: Array) -> Array:
@@ -306,7 +359,10 @@ FORMULAS: dict[str, Callable[..., Array]] = {
     "input": _change_image,
     "convolution": _convolve,
     "linear": _multiply,
+    "pad": _pad,
+    "flatten": lambda spec, x: x.reshape(len(x), -1),
     "batch_norm": _normalise_batch,
+    "group_norm": _normalise_group,
     "layer_norm": _normalise_layer,
     "relu": _activate,
     "sigmoid": _activate,
@@ -315,6 +371,9 @@ FORMULAS: dict[str, Callable[..., Array]] = {
     "sum": _add,
     "product": _gate,
     "max_pool": _pool,
+    "average_pool": _pool_average,
+    "blur_pool": _blur,
+    "subsample": _subsample,
     "average": _reduce,
     "maximum": _reduce,
     "padded channels": _pad_channels,

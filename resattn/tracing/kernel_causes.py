@@ -198,6 +198,11 @@ def pool_before(spec: StageSpec) -> Variants:
         for kind in ("average", "maximum"):
             words = f"takes the {kind} of {steps} pixels before the kernel instead of every second"
             yield words, spec.with_settings(pool_before=kind)
+        words = (
+            f"takes the average of {steps} pixels before the kernel, zeros beyond the edge among "
+        )
+        words += "them, instead of every second"
+        yield words, spec.with_settings(pool_before="counting")
         first = tuple(min(1, step - 1) for step in spec["stride"])
         words = "reads pixels 1, 3, ... instead of 0, 2, ..."
         yield words, spec.with_settings(first_pixel=first)

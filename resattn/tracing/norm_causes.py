@@ -159,7 +159,7 @@ def vary_gamma(spec: StageSpec) -> Variants:
     weight = spec.parameters["weight"]
     yield "multiplies by 1 + gamma instead of gamma", spec.with_parameters(weight=weight + 1)
     yield "multiplies by gamma - 1 instead of gamma", spec.with_parameters(weight=weight - 1)
-    if spec.kind == "batch_norm":
+    if spec.kind in ("batch_norm", "group_norm"):
         words = "adds eps to the deviation instead of the variance"
         yield words, spec.with_settings(eps_outside=True)
 
@@ -167,6 +167,8 @@ def vary_gamma(spec: StageSpec) -> Variants:
 def vary_norm(spec: StageSpec) -> Variants:
     yield "the norm is missing", spec.with_settings(norm="identity")
     yield "the norm is applied twice", spec.with_settings(again=True)
+    if spec.kind == "group_norm":
+        yield from _vary_groups(spec)
     if spec.kind == "batch_norm":
         channels = len(spec.parameters["weight"])
         yield "an instance norm instead of a batch norm", spec.with_settings(norm="instance")
@@ -178,3 +180,17 @@ def vary_norm(spec: StageSpec) -> Variants:
             if groups < channels and channels % groups == 0:
                 words = f"a group norm of {groups} groups instead of a batch norm"
                 yield words, spec.with_settings(norm=groups)
+
+
+def _vary_groups(spec: StageSpec) -> Variants:
+    """Other numbers of groups, and the norms that these are."""
+    channels, groups = len(spec.parameters["weight"]), spec["groups"]
+    for count in range(1, min(channels, 64) + 1):
+        if count != groups and channels % count == 0:
+            yield f"{count} groups instead of {groups}", spec.with_settings(norm=count)
+    if groups != channels:
+        yield "an instance norm instead of a group norm", spec.with_settings(norm="instance")
+    words = "a layer norm of each position instead of a group norm"
+    yield words, spec.with_settings(norm="position")
+    words = "the statistics of the batch (a batch norm) instead of a group norm"
+    yield words, spec.with_settings(norm="batch")

@@ -238,7 +238,7 @@ NEAREST_EDGES = (
 )
 UNROUNDED = "the image was resized as floats, not rounded to bytes"
 ROUNDED_ONCE = "the resized image was rounded once, not after each axis"
-SWAPPED = "height and width were resized in the other order (Pillow before or since version 13)"
+SWAPPED = "width and height were resized in the other order, as Pillow before version 13 may do"
 USUAL_CROPS = (1.0, 0.875, 0.9, 0.95, 0.96, 0.965)
 
 
@@ -252,6 +252,9 @@ def list_changes(p: Preprocessing) -> Iterator[Change]:
     words = f"the image was averaged over areas (OpenCV's INTER_AREA), not {p.interpolation}"
     for rounding in ("never", "once"):
         yield Change("interpolation", words, {"interpolation": "area", "rounding": rounding})
+    yield Change("sampling", UNROUNDED, {"rounding": "never"})
+    yield Change("sampling", ROUNDED_ONCE, {"rounding": "once"})
+    yield Change("sampling", SWAPPED, {"swapped": True})
     for slope in (-0.5, -0.75):
         for rounding in ("never", "once"):
             plain = {"antialias": False, "rounding": rounding, "slope": slope}
@@ -259,9 +262,6 @@ def list_changes(p: Preprocessing) -> Iterator[Change]:
             yield Change("sampling", ALIGNED_CORNERS, {**plain, "grid": "corners"})
             edges = NEAREST_EDGES if p.interpolation == "nearest" else EDGES
             yield Change("sampling", edges, {**plain, "grid": "edges"})
-    yield Change("sampling", UNROUNDED, {"rounding": "never"})
-    yield Change("sampling", ROUNDED_ONCE, {"rounding": "once"})
-    yield Change("sampling", SWAPPED, {"swapped": True})
     for crop in (usual for usual in USUAL_CROPS if usual != p.crop):
         words = f"the crop keeps {crop:g} of the resized image, not {p.crop:g}"
         yield Change("crop", words, {"crop": crop})
@@ -334,6 +334,7 @@ class PreparationSearch:
         self.images, self.readings, self.p = images, readings, p
         self.right = resizing_of(p)
         self.limit = max(EXACT_LEVELS, precision)
+        self.samples: dict[Resizing, Array] = {}
 
     def run(self) -> PreparationVerdict:
         usual = list(list_changes(self.p))
@@ -387,13 +388,24 @@ class PreparationSearch:
                 yield tuple(change.words for change in several), how
 
     def _find_exact(self, matches: list[PreparationMatch]) -> PreparationMatch | None:
-        """The match with the fewest changes that is exact, also where no sample was taken."""
+        """The match with the fewest changes that is exact, also where no sample was taken. Of
+        equal ones, the first of `list_changes`.
+        """
         exact = [each for each in matches if each.rest <= self.limit]
-        for match in sorted(exact, key=lambda each: (len(each.changes), each.spread)):
+        for match in sorted(exact, key=lambda each: (len(each.changes), round(each.spread, 3))):
             whole = self._measure(match.resizing, match.how, match.reading, sample=False)
             if whole.rest <= self.limit and whole.changes:
                 return whole
         return None
+
+    def _resize(self, how: Resizing, sample: bool) -> Array:
+        """The images after resizing, or samples of them, which are kept for the other readings."""
+        if sample and how in self.samples:
+            return self.samples[how]
+        levels = np.stack([resize_image(image, how, sample) for image in self.images])
+        if sample:
+            self.samples[how] = levels
+        return levels
 
     def _measure(
         self, words: tuple[str, ...], how: Resizing, reading: Reading, sample: bool = True
@@ -401,7 +413,7 @@ class PreparationSearch:
         how = replace(how, size=reading.size)
         size = " x ".join(map(str, reading.size)), " x ".join(map(str, self.p.size))
         other = () if reading.size == self.p.size else (f"the size is {size[0]}, not {size[1]}",)
-        levels = np.stack([resize_image(image, how, sample) for image in self.images])
+        levels = self._resize(how, sample)
         actual = reading.array
         if sample:
             rows, cols = (choose_sample(side) for side in reading.size)

@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from weights.config import BlockConfig, Config
+from weights.config import BlockConfig, BottleneckConfig, Config
 from weights.graph import IMAGE
 from weights.stages import Recording
 
@@ -59,7 +59,7 @@ def _strip_padding(
     for offset in inside:  # the model also changed the images
         if _is_framed(received, offset, x.shape):
             return _crop(received, offset, x.shape)
-    stage = "conv1" if isinstance(config, BlockConfig) else "stem.conv"
+    stage = "conv1" if isinstance(config, BlockConfig) else f"stem.{config.stem_names[0][0]}"
     margin, output = _first_padding(config), recording.values.get(stage)
     height, width = received.shape[2] - 2 * margin[0], received.shape[3] - 2 * margin[1]
     shape = (*received.shape[:2], height, width)
@@ -100,12 +100,15 @@ def _first_padding(config: Config) -> Offset:
 
 
 def _first_kernel(config: Config) -> Offset:
+    if isinstance(config, BottleneckConfig):
+        return 1, 1
     return config.kernel_size if isinstance(config, BlockConfig) else config.stem_kernel_size
 
 
 def _first_size(config: Config, size: Offset) -> Offset:
     """The size of the first convolution's output."""
-    stride = config.stride if isinstance(config, BlockConfig) else config.stem_stride
+    block = isinstance(config, BlockConfig)
+    stride = config.main_stride["conv1"] if block else config.stem_stride
     rows, cols = (-(-extent // step) for extent, step in zip(size, stride, strict=True))
     return rows, cols
 

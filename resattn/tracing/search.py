@@ -28,10 +28,16 @@ from resattn.tracing.explanations import (
     measure_misfit,
 )
 from resattn.tracing.fitting import fit_image, fit_numbers
+from resattn.tracing.parts import Edit
 from resattn.tracing.places import Sets, list_sets, name_places
 from resattn.tracing.solved import solve_target
 from resattn.tracing.steps import ImpossibleChange, Program, Site, Steps, TracedStep
-from resattn.tracing.structure import Edit, list_copies, list_edits, list_exchanges
+from resattn.tracing.structure import (
+    list_copies,
+    list_edits,
+    list_exchanges,
+    list_stride_edits,
+)
 from weights.config import BlockConfig, Config
 from weights.graph import IMAGE
 
@@ -70,7 +76,8 @@ class Search:
 
     def explain_many(self) -> list[CauseExplanation]:
         """Explanations of a target with steps before it that were not recorded."""
-        found = self._explain_tier(0) or self._explain_tier(1)
+        found = self._verify(self._screen_edits(list_stride_edits(self.program, self.config)))
+        found = found or self._explain_tier(0) or self._explain_tier(1)
         if len(self._region) <= FEW_STEPS and len(self.program.fixed) > 4:
             found = self._prefer_consistent(found)
         found = found or self._verify(self._screen_edits(self._edits))

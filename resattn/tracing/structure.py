@@ -3,82 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 
 from resattn.tracing.cause import NORMS, PRODUCTS
 from resattn.tracing.computation import StageSpec
+from resattn.tracing.parts import RELU, UNCHANGED, BlockParts, Edit, list_blocks, redirect
 from resattn.tracing.steps import Program, Steps, TracedStep, insert_after
+from resattn.tracing.variant_edits import change_variant
 from weights.config import Config
 from weights.operations import Operation
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One way in which a model can be another than it should be.
-
-    cause, words: as those of an explanation. change: the steps that are other ones, of a program.
-    join: the step after which the model goes on as it should; "" if unknown. Two edits at one
-    join are evaluated together.
-    """
-
-    cause: str
-    words: str
-    change: Callable[[Program], Steps]
-    join: str = ""
-
-
-@dataclass(frozen=True)
-class BlockParts:
-    """The parts of one residual block: names of steps."""
-
-    prefix: str
-    x: str
-    main: str
-    short: str
-    total: str
-    out: str
-    inner: str  # the input of the attention module
-    gate: tuple[str, ...]  # its steps, the output last
-
-    def path(self, name: str) -> str:
-        return f"{self.prefix}.{name}".strip(".")
-
-    @property
-    def words(self) -> str:
-        return f" in {self.prefix}" if self.prefix else ""
-
-
-def list_blocks(program: Program, config: Config) -> list[BlockParts]:
-    """The blocks of a model, in the order of execution."""
-    found = []
-    for prefix in config.named_blocks():
-        path = f"{prefix}.".lstrip(".")
-        total, inner = f"{path}sum", f"{path}bn2"
-        main, short = program.steps[total].inputs
-        gate = [name for name in program.steps if f"{name}.".startswith(f"{path}attention.")]
-        x = program.steps[f"{path}conv1"].inputs[0]
-        out = prefix or "output"
-        whole = tuple(gate) if main in gate else ()
-        found.append(BlockParts(prefix, x, main, short, total, out, inner, whole))
-    return found
-
-
-UNCHANGED = StageSpec("relu", {}, {"activation": "identity"})
-RELU = StageSpec("relu")
-
-
-def redirect(program: Program, names: tuple[str, ...], old: str, new: str) -> dict[str, TracedStep]:
-    """Steps that read another value."""
-    return {
-        name: replace(
-            program.steps[name],
-            inputs=tuple(new if x == old else x for x in program.steps[name].inputs),
-        )
-        for name in names
-        if old in program.steps[name].inputs
-    }
 
 
 def list_edits(program: Program, config: Config) -> Iterator[Edit]:
@@ -87,8 +22,11 @@ def list_edits(program: Program, config: Config) -> Iterator[Edit]:
     for place in blocks:
         yield from _move_attention(place)
         yield from _move_activations(place)
+        yield from _move_stride(place)
         yield from _change_shortcut(place)
-    yield from _repeat_everywhere(program, blocks)
+        yield from change_variant(place)
+    makers = (_move_attention, _move_activations, _move_stride, _change_shortcut, change_variant)
+    yield from _repeat_everywhere(program, blocks, makers)
     for name, step in program.steps.items():
         if step.operation is not None:
             yield from _add_after(program, name, step.operation)
@@ -96,13 +34,27 @@ def list_edits(program: Program, config: Config) -> Iterator[Edit]:
             yield from _fold_norm(program, name, step)
 
 
-def _repeat_everywhere(program: Program, blocks: list[BlockParts]) -> Iterator[Edit]:
+def list_stride_edits(program: Program, config: Config) -> Iterator[Edit]:
+    """The stride of main paths at another place. A stride before a kernel computes what a dilated
+    kernel does, so these come before other causes.
+    """
+    blocks = list_blocks(program, config)
+    for place in blocks:
+        yield from _move_stride(place)
+    yield from _repeat_everywhere(program, blocks, (_move_stride,))
+
+
+def _repeat_everywhere(
+    program: Program,
+    blocks: list[BlockParts],
+    makers: tuple[Callable[[BlockParts], Iterator[Edit]], ...],
+) -> Iterator[Edit]:
     """The same in all blocks that it changes."""
     if len(blocks) < 2:
         return
     ways: dict[tuple[str, str], list[Edit]] = {}
     for place in blocks:
-        for make in (_move_attention, _move_activations, _change_shortcut):
+        for make in makers:
             for edit in (edit for edit in make(place) if edit.change(program)):
                 words = edit.words.removesuffix(place.words)
                 ways.setdefault((edit.cause, words), []).append(edit)
@@ -125,14 +77,14 @@ def _move_attention(place: BlockParts) -> Iterator[Edit]:
     if not place.gate:
         return
     main, inner, total, out = place.main, place.inner, place.total, place.out
-    conv, where = place.path("conv2"), place.words
+    norm, conv, where = place.norm, place.convolutions[-1], place.words
 
     def drop(program: Program) -> Steps:
         return {main: TracedStep(UNCHANGED, (inner,))}
 
     def before_norm(program: Program) -> Steps:
         steps = redirect(program, place.gate, inner, conv)
-        steps |= redirect(program, (inner,), conv, main)
+        steps |= redirect(program, (norm,), conv, main)
         return steps | redirect(program, (total,), main, inner)
 
     def after_sum(program: Program) -> Steps:
@@ -161,12 +113,15 @@ def _move_attention(place: BlockParts) -> Iterator[Edit]:
             | {total: replace(program.steps[total], inputs=(inner, main))}
         )
 
+    norm_name, conv_name = (name.rpartition(".")[2] for name in (norm, conv))
     yield Edit("dropped attention", f"the attention is missing{where}", drop, main)
-    yield Edit("moved attention", f"the attention comes before bn2{where}", before_norm, total)
+    yield Edit(
+        "moved attention", f"the attention comes before {norm_name}{where}", before_norm, total
+    )
     yield Edit("moved attention", f"the attention comes after the sum{where}", after_sum, out)
     words = f"the attention comes after the last activation{where}"
     yield Edit("moved attention", words, after_output, out)
-    words = f"the gate is computed from the output of conv2 instead of bn2{where}"
+    words = f"the gate is computed from the output of {conv_name} instead of {norm_name}{where}"
     yield Edit("moved attention", words, around_norm, main)
     words = f"the gate is computed from the block's input{where}"
     yield Edit("moved attention", words, of_input, main)
@@ -180,7 +135,7 @@ def _move_attention(place: BlockParts) -> Iterator[Edit]:
 def _move_activations(place: BlockParts) -> Iterator[Edit]:
     inner, main, total, out, where = place.inner, place.main, place.total, place.out, place.words
     conv, norm, relu = place.path("conv1"), place.path("bn1"), place.path("relu")
-    second, wide = place.path("conv2"), place.path("sum wide")
+    second, last, wide = place.path("conv2"), place.norm, place.path("sum wide")
 
     def of_main_alone(program: Program) -> Steps:
         steps = {f"{out} main": TracedStep(program.steps[out].spec, (main,))}
@@ -198,7 +153,7 @@ def _move_activations(place: BlockParts) -> Iterator[Edit]:
 
     def before_norm(program: Program) -> Steps:
         steps = redirect(program, (relu,), norm, conv) | redirect(program, (norm,), conv, relu)
-        return steps | redirect(program, (second,), relu, norm)
+        return steps | redirect(program, tuple(program.readers[relu]), relu, norm)
 
     def move_forward(program: Program) -> Steps:
         """The activation before the attention instead of after the sum."""
@@ -213,8 +168,8 @@ def _move_activations(place: BlockParts) -> Iterator[Edit]:
     def pre_activation(program: Program) -> Steps:
         steps = {norm: replace(program.steps[norm], inputs=(place.x,))}
         steps |= redirect(program, (conv,), place.x, relu)
-        steps |= {f"{relu} second": TracedStep(program.steps[relu].spec, (inner,))}
-        steps |= redirect(program, (inner,), second, conv)
+        steps |= {f"{relu} second": TracedStep(program.steps[relu].spec, (last,))}
+        steps |= redirect(program, (last,), second, conv)
         steps |= redirect(program, (second,), relu, f"{relu} second")
         steps |= redirect(program, (*place.gate, total), inner, second)
         return {**steps, out: TracedStep(UNCHANGED, (total,))}
@@ -229,15 +184,33 @@ def _move_activations(place: BlockParts) -> Iterator[Edit]:
         words = f"the last activation comes before the attention instead of after the sum{where}"
         yield Edit("moved activation", words, move_forward, out)
     words = f"norm and activation come before each convolution (pre-activation){where}"
-    yield Edit("pre-activation", words, pre_activation, out)
+    if len(place.convolutions) == 2 and inner == last and not place.pool:
+        yield Edit("pre-activation", words, pre_activation, out)
 
 
 # Shortcuts and strides
 
 
+def _move_stride(place: BlockParts) -> Iterator[Edit]:
+    first, second = place.path("conv1"), place.path("conv2")
+
+    def exchange_strides(program: Program) -> Steps:
+        strides = [program.steps[name].spec["stride"] for name in (first, second)]
+        found = {}
+        for name, step in zip((second, first), strides, strict=True):
+            spec = program.steps[name].spec.with_settings(stride=step)
+            found[name] = replace(program.steps[name], spec=spec)
+        return found if strides[0] != strides[1] else {}
+
+    if place.stride_place:
+        words = f"the stride is at {place.other_stride} instead of {place.stride_place}"
+        yield Edit("stride at another place", words + place.words, exchange_strides, second)
+
+
 def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
     total, out, where = place.total, place.out, place.words
     first, second = place.path("conv1"), place.path("conv2")
+    last = place.convolutions[-1]
 
     def skip(program: Program) -> Steps:
         return {out: TracedStep(UNCHANGED, (place.x,))}
@@ -245,17 +218,9 @@ def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
     def from_inside(program: Program) -> Steps:
         return redirect(program, (total,), place.short, place.path("relu"))
 
-    def second_stride(program: Program) -> Steps:
-        stride = program.steps[first].spec["stride"]
-        found = {}
-        for name, step in ((first, (1, 1)), (second, stride)):
-            spec = program.steps[name].spec.with_settings(stride=step)
-            found[name] = replace(program.steps[name], spec=spec)
-        return found if max(stride) > 1 else {}
-
     def no_stride(program: Program) -> Steps:
         found = {}
-        for name in (first, place.path("shortcut.0")):
+        for name in (first, second, place.path("shortcut.0")):
             if name in program.steps and max(program.steps[name].spec["stride"]) > 1:
                 spec = program.steps[name].spec.with_settings(stride=(1, 1))
                 found[name] = replace(program.steps[name], spec=spec)
@@ -265,8 +230,8 @@ def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
         """The shortcut A of He et al. 2015, section 3.3."""
         if place.path("shortcut.0") not in program.steps:
             return {}
-        channels = len(program.steps[second].spec.parameters["weight"])
-        settings = {"stride": program.steps[first].spec["stride"], "channels": channels}
+        channels = len(program.steps[last].spec.parameters["weight"])
+        settings = {"stride": place.stride, "channels": channels}
         spec = StageSpec("padded channels", {}, {**settings, "centred": centred})
         name = f"{total} shortcut"
         steps = {name: TracedStep(spec, (place.x,))}
@@ -275,8 +240,6 @@ def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
     for centred, ends in ((False, "after"), (True, "before and after")):
         words = f"the shortcut is every second pixel with zeros {ends} its channels{where}"
         yield Edit("another shortcut", words, partial(pad_channels, centred=centred), total)
-    words = f"the stride is at conv2 instead of conv1{where}"
-    yield Edit("stride at another place", words, second_stride, second)
     yield Edit("missing stride", f"the stride is 1{where}", no_stride)
     yield Edit("dropped block", f"the block is skipped{where}", skip, out)
     words = f"the shortcut starts after the first activation{where}"
@@ -354,7 +317,8 @@ def _fold_alone(
 
 
 def _drop(name: str, step: TracedStep) -> Iterator[Edit]:
-    if step.spec.kind in ("convolution", "max_pool") and not name.endswith("shortcut.0"):
+    droppable = ("convolution", "max_pool", "average_pool", "blur_pool")
+    if step.spec.kind in droppable and not name.endswith("shortcut.0"):
         words = f"{name} is missing"
 
         def change(program: Program) -> Steps:

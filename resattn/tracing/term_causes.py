@@ -91,7 +91,7 @@ def solve_gate(spec: StageSpec, inputs: Inputs, actual: Array) -> Variants:
 
 
 def vary_pooling(spec: StageSpec) -> Variants:
-    kernel, padding = spec["kernel"], spec["padding"]
+    kernel, padding = spec["kernel"], (*spec["padding"], *(spec["after"] or ()))
     size = " x ".join(map(str, kernel))
     words = f"the average of {size} pixels instead of their maximum"
     if max(padding) > 0:
@@ -106,18 +106,23 @@ def vary_pooling(spec: StageSpec) -> Variants:
 
 
 def _resize_windows(spec: StageSpec) -> Variants:
-    if max(spec["padding"]) > 0:
+    after = spec["after"]
+    if max(spec["padding"]) > 0 and not after:
         words = "pads as SAME does in TensorFlow and JAX, with an odd pixel at the end, instead of "
         yield f"{words}{spec['padding']} on both sides", spec.with_settings(same=True)
+    if max(spec["padding"]) > 0:
         words = "does not pad, and looks beyond the end (ceil mode), instead of padding"
-        yield words, spec.with_settings(padding=(0, 0), ceil=True)
+        yield words, spec.with_settings(padding=(0, 0), after=None, ceil=True)
+    usual = f"{spec['padding']} before and {after} after" if after else spec["padding"]
     for extent in (1, 2, 3, 4, 5):
-        if (extent, extent) != tuple(spec["kernel"]):
-            for margin in (0, 1, 2)[: 1 + extent // 2]:
-                words = f"pools {extent} x {extent} pixels, padded by {margin}, instead of "
-                words += f"{' x '.join(map(str, spec['kernel']))}, padded by {spec['padding']}"
-                changed = spec.with_settings(kernel=(extent, extent), padding=(margin, margin))
-                yield words, changed
+        for margin in (0, 1, 2)[: 1 + extent // 2]:
+            same = (extent, extent) == tuple(spec["kernel"])
+            if same and ((margin, margin) == tuple(spec["padding"]) or not after):
+                continue
+            words = f"pools {extent} x {extent} pixels, padded by {margin}, instead of "
+            words += f"{' x '.join(map(str, spec['kernel']))}, padded by {usual}"
+            window = {"kernel": (extent, extent), "padding": (margin, margin), "after": None}
+            yield words, spec.with_settings(**window)
 
 
 REDUCED = {

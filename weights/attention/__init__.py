@@ -25,6 +25,7 @@ from weights.attention.ge import gathered_steps
 from weights.attention.kinds import (
     ATTENTION,
     Kind,
+    Start,
     attention_parameters,
     hidden_width,
     plain_options,
@@ -53,6 +54,7 @@ ATTENTION |= {
 __all__ = [
     "ATTENTION",
     "Kind",
+    "Start",
     "attention_parameters",
     "eca_kernel_size",
     "gathered_steps",

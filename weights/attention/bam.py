@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weights.attention.kinds import Kind, hidden_width
+from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import at_least, batch_norm_numbers, one_of
 from weights.operations import Builder
 from weights.parameters import Parameters, batch_norm, convolution, within
@@ -75,6 +75,16 @@ def graph(
     return build.product("", x, gate)
 
 
+def start(channels: int, fusion: str, **options: Any) -> Start:
+    """1 + sigmoid(0) = 3/2. No gate that still learns makes 1 + gate a power of 2, so this is as
+    near as rounding allows. In a product one factor is 0: two would have no gradient.
+    """
+    channel, spatial = "channel_att.fc_final", "spatial_att.conv_final"
+    if fusion == "product":
+        return Start((channel,), factor=2 / 3, exact=False, biases=((spatial, 1.0),))
+    return Start((channel, spatial), factor=2 / 3, exact=False)
+
+
 KIND = Kind(
     title="bottleneck attention module",
     source="Park et al. 2018, BAM: Bottleneck Attention Module",
@@ -84,4 +94,5 @@ KIND = Kind(
     ),
     parameters=bam,
     graph=graph,
+    start=start,
 )

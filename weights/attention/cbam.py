@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weights.attention.kinds import Kind, hidden_width
+from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import batch_norm_numbers, odd, truth
 from weights.operations import CHANNELS, COLS, ROWS, Builder, fixed
 from weights.parameters import Parameters, batch_norm, convolution
@@ -65,6 +65,13 @@ def spatial_gate(build: Builder, x: str, kernel_size: int, eps: float, decay: fl
     return build.activation("sigmoid", y, name="")
 
 
+def start(channels: int, **options: Any) -> Start:
+    """Two gates of sigmoid(0) = 1/2, one after the other. The scale of the norm is 0, not its
+    convolution: a norm of a constant has no gradient that is of any use.
+    """
+    return Start(("channel.fc2", "spatial.bn"), factor=4, relus=("channel.fc1",))
+
+
 KIND = Kind(
     title="convolutional block attention module",
     source="Woo et al. 2018, CBAM: Convolutional Block Attention Module",
@@ -74,4 +81,5 @@ KIND = Kind(
     ),
     parameters=cbam,
     graph=graph,
+    start=start,
 )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weights.attention.kinds import Kind, hidden_width
+from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import batch_norm_numbers
 from weights.operations import COLS, ROWS, Builder, fixed
 from weights.parameters import Parameters, batch_norm, convolution
@@ -50,6 +50,11 @@ def graph(build: Builder, x: str, bn_eps: float, bn_decay: float, **width: Any) 
     return build.product("", x, gate_rows)
 
 
+def start(channels: int, **options: Any) -> Start:
+    """Two gates of sigmoid(0) = 1/2."""
+    return Start(("conv_h", "conv_w"), factor=4)
+
+
 KIND = Kind(
     title="coordinate attention",
     source="Hou et al. 2021, Coordinate Attention for Efficient Mobile Network Design",
@@ -60,4 +65,5 @@ KIND = Kind(
     parameters=coordinate,
     graph=graph,
     reduction=(32, 1),
+    start=start,
 )

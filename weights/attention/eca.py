@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from weights.attention.kinds import Kind
+from weights.attention.kinds import Kind, Start
 from weights.checks import is_number, odd, one_of, positive
 from weights.errors import ArgumentError
 from weights.operations import Builder
@@ -54,6 +54,11 @@ def graph(build: Builder, x: str, padding: str, **adaptive: Any) -> str:
     return build.product("", x, y)
 
 
+def start(channels: int, **options: Any) -> Start:
+    """sigmoid(0) = 1/2; the one layer learns at once."""
+    return Start(("conv",), factor=2)
+
+
 KIND = Kind(
     title="efficient channel attention",
     source="Wang et al. 2020, ECA-Net: Efficient Channel Attention",
@@ -63,4 +68,5 @@ KIND = Kind(
     ),
     parameters=efficient_channel,
     graph=graph,
+    start=start,
 )

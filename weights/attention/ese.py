@@ -1,6 +1,8 @@
 """Effective squeeze-and-excitation."""
 
-from weights.attention.kinds import Kind
+from typing import Any
+
+from weights.attention.kinds import Kind, Start
 from weights.checks import one_of
 from weights.operations import GATES, Builder
 from weights.parameters import Parameters, convolution
@@ -22,6 +24,11 @@ def graph(build: Builder, x: str, gate: str) -> str:
     return build.product("", x, y)
 
 
+def start(channels: int, **options: Any) -> Start:
+    """Either gate is 1/2 at 0; the one layer learns at once."""
+    return Start(("fc",), factor=2)
+
+
 KIND = Kind(
     title="effective squeeze-and-excitation",
     source="Lee & Park 2020, CenterMask (effective squeeze-excitation)",
@@ -31,4 +38,5 @@ KIND = Kind(
     ),
     parameters=effective_squeeze_excite,
     graph=graph,
+    start=start,
 )

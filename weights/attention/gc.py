@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weights.attention.kinds import Kind, hidden_width
+from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import one_of, positive
 from weights.operations import Builder, fixed
 from weights.parameters import Parameters, convolution, layer_norm, within
@@ -67,6 +67,14 @@ def graph(build: Builder, x: str, pooling: str, fusion: str, ln_eps: float, **wi
     return x if fusion == "scale" else build.add("", "sum", x, transform(build.within("mlp_add")))
 
 
+def start(channels: int, pooling: str, fusion: str, **options: Any) -> Start:
+    """x + 0, and a gate of sigmoid(0) = 1/2 where there is one."""
+    branches = {"add": ("mlp_add",), "scale": ("mlp_scale",)}.get(fusion, ("mlp_scale", "mlp_add"))
+    logits = (("conv_attn", 1.0),) if pooling == "attention" else ()
+    factor = 1 if fusion == "add" else 2
+    return Start(tuple(f"{branch}.fc2" for branch in branches), factor=factor, logits=logits)
+
+
 KIND = Kind(
     title="global context",
     source="Cao et al. 2019, GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond",
@@ -77,4 +85,5 @@ KIND = Kind(
     parameters=global_context,
     graph=graph,
     reduction=(16, 2),
+    start=start,
 )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weights.attention.kinds import Kind, hidden_width
+from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import Pair, at_least, batch_norm_numbers, check_map, one_of, pair_of, truth
 from weights.errors import ArgumentError
 from weights.operations import Builder
@@ -125,6 +125,25 @@ def check(rows: int, cols: int, size: int | Pair | None, **options: Any) -> None
     check_map("ge", rows, cols, size=None if size is None else pair_of("size", size))
 
 
+def start(channels: int, gather: str, extent: int | None, mlp: bool, **options: Any) -> Start:
+    """sigmoid(0) = 1/2, by the last layer or by the scale of the last norm.
+
+    The offset of a norm before a relu begins at 1/2: at 0 the norm after it would undo its scale.
+    """
+    steps = max(1, gathered_steps(gather, extent))
+    biases = tuple((f"gather.norm{step}", 0.5) for step in range(1, steps))
+    if mlp:
+        relus = ("mlp.fc1",) if gather == "average" else ()
+        return Start(("mlp.fc2",), factor=2, relus=relus, biases=biases)
+    if gather == "average":
+        raise ArgumentError(
+            "with gather='average' and mlp=False it has no parameters, so its gates change the "
+            "output from the start and nothing can be trained; give it mlp=True, or "
+            "gather='convolution' and an extent"
+        )
+    return Start((f"gather.norm{steps}",), factor=2, biases=biases)
+
+
 KIND = Kind(
     title="gather-excite",
     source="Hu et al. 2018, Gather-Excite: Exploiting Feature Context",
@@ -135,4 +154,5 @@ KIND = Kind(
     parameters=gather_excite,
     graph=graph,
     check=check,
+    start=start,
 )

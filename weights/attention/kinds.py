@@ -12,6 +12,28 @@ from weights.parameters import Parameter, Parameters
 
 
 @dataclass(frozen=True)
+class Start:
+    """How a module begins that is attached to a trained network: its output is its input divided by
+    `factor`, whatever the input.
+
+    zero: its layers whose weights and biases begin at 0. factor: what the norm before it must be
+        multiplied by, so that the output of the block does not change.
+    exact: whether nothing is rounded, in any binary format; it takes a power of 2 for that.
+    relus: layers between the input, or its averages, and a relu; they begin with outputs of about
+        1, over 0 at the average input.
+    logits: layers between the input and a softmax, and the deviation those begin with.
+    biases: of layers that begin with another than 0, its value.
+    """
+
+    zero: tuple[str, ...]
+    factor: float = 1
+    exact: bool = True
+    relus: tuple[str, ...] = ()
+    logits: tuple[tuple[str, float], ...] = ()
+    biases: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Kind:
     """An attention kind.
 
@@ -22,6 +44,8 @@ class Kind:
         for a kind of your own.
     check: (rows, cols, **options) raises ArgumentError for maps that it cannot use.
     reduction: channels / hidden width where nobody says, and the fewest hidden channels.
+    start: (channels, **options) -> how it begins in a trained network, see `weights.attach`;
+        ArgumentError for options with which it cannot begin so. refusal: why it never can.
     modules: of a kind of your own, by framework, see `register_attention`.
     """
 
@@ -32,6 +56,8 @@ class Kind:
     graph: Callable[..., str] | None = None
     check: Callable[..., None] | None = None
     reduction: tuple[int, int] = (16, 1)
+    start: Callable[..., Start] | None = None
+    refusal: str = "it does not say how it begins without changing the output"
     modules: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -115,4 +115,9 @@ KIND = Kind(
     parameters=multi_head_self_attention,
     graph=graph,
     check=check,
+    refusal=(
+        "it replaces each position by a mean over all of them and has no path past "
+        "that, so the output can only be kept where each position attends to itself alone: by "
+        "saturated weights, which have no gradient"
+    ),
 )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weights.attention.kinds import Kind, hidden_width
+from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import batch_norm_numbers, check_map, truth
 from weights.operations import Builder
 from weights.parameters import Parameters, batch_norm, convolution
@@ -85,6 +85,17 @@ def check(rows: int, cols: int, subsample: bool, **options: Any) -> None:
         check_map("nonlocal with subsample", rows, cols, least=(2, 1))
 
 
+def start(
+    channels: int, reduction: int | None, hidden_channels: int | None, scale: bool, **options: Any
+) -> Start:
+    """x + 0, as the paper has it. The logits, products of queries and keys, begin with a deviation
+    of about 1.
+    """
+    hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
+    deviation = 1.0 if scale else hidden**-0.25
+    return Start(("bn",), logits=(("theta", deviation), ("phi", deviation)))
+
+
 KIND = Kind(
     title="non-local",
     source="Wang et al. 2018, Non-local Neural Networks",
@@ -96,4 +107,5 @@ KIND = Kind(
     graph=graph,
     reduction=(2, 1),
     check=check,
+    start=start,
 )

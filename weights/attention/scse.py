@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weights.attention.kinds import Kind, hidden_width
+from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import one_of
 from weights.operations import Builder
 from weights.parameters import Parameters, convolution
@@ -39,6 +39,12 @@ def graph(build: Builder, x: str, fusion: str, **width: Any) -> str:
     return build.add("", "sum" if fusion == "sum" else "greater", by_channel, by_position)
 
 
+def start(channels: int, fusion: str, **options: Any) -> Start:
+    """x/2 + x/2, or the greater of both."""
+    factor = 1 if fusion == "sum" else 2
+    return Start(("cSE.fc2", "sSE.conv"), factor=factor, relus=("cSE.fc1",))
+
+
 KIND = Kind(
     title="concurrent squeeze-and-excitation",
     source="Roy et al. 2018, Concurrent Spatial and Channel Squeeze & Excitation",
@@ -49,4 +55,5 @@ KIND = Kind(
     parameters=concurrent_squeeze_excite,
     graph=graph,
     reduction=(2, 1),
+    start=start,
 )

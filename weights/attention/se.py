@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weights.attention.kinds import Kind, hidden_width
+from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import one_of
 from weights.operations import GATES, Builder
 from weights.parameters import Parameters, convolution
@@ -35,6 +35,11 @@ def graph(build: Builder, x: str, gate: str, **width: Any) -> str:
     return build.product("", x, y)
 
 
+def start(channels: int, **options: Any) -> Start:
+    """Either gate is 1/2 at 0."""
+    return Start(("fc2",), factor=2, relus=("fc1",))
+
+
 KIND = Kind(
     title="squeeze-and-excitation",
     source="Hu et al. 2018, Squeeze-and-Excitation Networks",
@@ -44,4 +49,5 @@ KIND = Kind(
     ),
     parameters=squeeze_excite,
     graph=graph,
+    start=start,
 )

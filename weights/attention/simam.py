@@ -48,4 +48,8 @@ KIND = Kind(
     parameters=simam,
     graph=graph,
     check=check,
+    refusal=(
+        "it has no parameters: its gates, from 0.62 to 1 by the data, change the "
+        "output from the start, no factor undoes that, and nothing could be trained"
+    ),
 )

@@ -1,7 +1,9 @@
 """Triplet attention."""
 
+from typing import Any
+
 from weights.attention.cbam import pool_channels, spatial_gate
-from weights.attention.kinds import Kind
+from weights.attention.kinds import Kind, Start
 from weights.checks import batch_norm_numbers, odd, truth
 from weights.operations import CHANNELS, COLS, ROWS, Builder
 from weights.parameters import Parameters, batch_norm, convolution, within
@@ -59,6 +61,14 @@ def graph(
     return build.affine("", total, factor=1 / len(branches))
 
 
+def start(channels: int, spatial: bool, **options: Any) -> Start:
+    """Gates of sigmoid(0) = 1/2 by the scales of the norms, as in `cbam`. The mean of two is exact;
+    that of three is a product with 1/3, which is rounded.
+    """
+    branches = ("cw.bn", "hc.bn", "hw.bn") if spatial else ("cw.bn", "hc.bn")
+    return Start(branches, factor=2, exact=not spatial)
+
+
 KIND = Kind(
     title="triplet attention",
     source="Misra et al. 2021, Rotate to Attend: Convolutional Triplet Attention Module",
@@ -68,4 +78,5 @@ KIND = Kind(
     ),
     parameters=triplet,
     graph=graph,
+    start=start,
 )

@@ -238,24 +238,21 @@ def _ambiguous(source: str, matches: Iterable[tuple[Dialect, str, NetworkConfig]
         names = by_config.setdefault(config, [])
         if name not in names:
             names.append(name)
-    lines = []
-    first, *_ = by_config
-    for config, names in by_config.items():
-        unlike = differences(first, config) or differences(config, next(reversed(by_config)))
-        lines.append(f"  {' or '.join(names)}: {unlike}")
+    fields = [
+        name
+        for name in NetworkConfig.__dataclass_fields__
+        if len({getattr(config, name) for config in by_config}) > 1
+    ]
+    lines = [
+        f"  {' or '.join(names)}: "
+        + ", ".join(f"{name} {getattr(config, name)}" for name in fields)
+        for config, names in by_config.items()
+    ]
     return (
         f"{source}: {len(by_config)} networks have these names and shapes but compute different "
         "things, so the file alone does not say which one it is; say it with --as (in Python: "
         "architecture=):\n" + "\n".join(lines)
     )
-
-
-def differences(one: NetworkConfig, other: NetworkConfig) -> str:
-    """The fields in which the second config differs, with its values."""
-    names = [
-        name for name in one.__dataclass_fields__ if getattr(one, name) != getattr(other, name)
-    ]
-    return ", ".join(f"{name} {getattr(other, name)!r}" for name in names)
 
 
 def _refuse_architecture(
