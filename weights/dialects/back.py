@@ -1,14 +1,16 @@
 """Writing back: which networks of another library compute what a config of ours computes."""
 
 from weights.config import NetworkConfig
+from weights.dialects.derive import NOT_IN_SHAPES
 from weights.dialects.dialect import Dialect
 from weights.dialects.recognise import fit
 from weights.errors import ArgumentError
 from weights.schema import schema
 
-# Fields that do not change what a trained network computes from an image of a fixed size, or that
-# are arguments of theirs whatever the architecture.
-APART = ("bn_decay", "zero_init", "drop_path", "dropout", "output_stride", "preprocessing")
+# Fields that names and shapes do not say, and that change what a trained network computes.
+DECISIVE = tuple(name for name in NOT_IN_SHAPES if name != "bn_decay")
+# Options of attention that only decide shapes.
+WIDTHS = ("reduction", "divisor", "hidden_channels", "kernel_size")
 
 
 def find_architectures(dialect: Dialect, config: NetworkConfig) -> tuple[str, ...]:
@@ -36,9 +38,25 @@ def find_architectures(dialect: Dialect, config: NetworkConfig) -> tuple[str, ..
 
 
 def list_differences(theirs: NetworkConfig, ours: NetworkConfig) -> str:
-    """The fields in which two configs compute something else: "stem_pool max, here max_ceil"."""
+    """In what two networks of the same names and shapes compute something else.
+
+    For people: "stem_pool max, here max_ceil".
+    """
+    named = {name: (getattr(theirs, name), getattr(ours, name)) for name in DECISIVE}
+    if theirs.norm == "batch":
+        del named["norm_groups"]
+    named["attention"] = (_describe_attention(theirs), _describe_attention(ours))
     return ", ".join(
-        f"{name} {getattr(theirs, name)}, here {getattr(ours, name)}"
-        for name in theirs.__dataclass_fields__
-        if name not in APART and getattr(theirs, name) != getattr(ours, name)
+        f"{name} {one}, here {two}" for name, (one, two) in named.items() if one != two
     )
+
+
+def _describe_attention(config: NetworkConfig) -> str:
+    """The kinds of the stages with the options that are not in shapes."""
+    words = []
+    for blocks in config.stages():
+        options = {
+            name: value for name, value in blocks[0].attention_options.items() if name not in WIDTHS
+        }
+        words.append(f"{blocks[0].attention} {options or ''}".strip())
+    return ", ".join(dict.fromkeys(words))

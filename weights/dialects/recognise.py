@@ -256,7 +256,7 @@ def _ambiguous(source: str, matches: Iterable[tuple[Dialect, str, NetworkConfig]
     return (
         f"{source}: {len(by_config)} networks have these names and shapes but compute different "
         "things, so the file alone does not say which one it is; say it, as in --as "
-        f"{by_config[first][0]} (in Python: architecture=):\n" + "\n".join(lines)
+        f"{next(iter(by_config.values()))[0]} (in Python: architecture=):\n" + "\n".join(lines)
     )
 
 
