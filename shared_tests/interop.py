@@ -218,9 +218,10 @@ def read_table(text: str) -> dict[tuple[str, str], Row]:
 def write_tables(rows: dict[tuple[str, str], Row]) -> None:
     """Puts the results in the order of the dialects, and the collisions; leaves the rest."""
     order = [(DIALECTS[dialect].title, f"`{name}`") for dialect, name in list_networks([])]
+    collisions = list_collisions()
     text = TABLE.read_text(encoding="utf-8")
     text = write_rows(text, NETWORKS, HEADER, [rows[key] for key in order if key in rows])
-    text = write_rows(text, COLLISIONS, ("networks", "differ in"), list_collisions())
+    text = write_rows(text, COLLISIONS, ("networks", "differ in"), collisions)
     TABLE.write_text(text, encoding="utf-8")
 
 

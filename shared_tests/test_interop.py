@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from resattn.checking.backends import precise
+from resattn.checking.crosscheck import LIMIT as VERDICT
+from resattn.checking.problem import Problem, pose
 from shared_tests.interop import LIMIT, compare_outputs, draw_images, run_ours
 from shared_tests.libraries import (
     Theirs,
@@ -26,10 +28,12 @@ from shared_tests.libraries import (
     make_small_backbone,
     wrap_torch,
 )
-from weights import Checkpoint, NetworkConfig, adopt, load_into
+from weights import Checkpoint, NetworkConfig, adopt, difference, load_into
 from weights.dialects import DIALECTS
+from weights.errors import ModelError
+from weights.live import adapter
 
-SIZES = ((32, 48), (33, 47))
+SIZES = ((32, 40), (33, 39))
 HALVED = ((32, 64), (63, 95))  # where average pooling needs maps of even sizes
 WIDTHS, DEPTHS = (8, 12, 16, 20), (1, 2, 1, 1)
 
@@ -207,7 +211,7 @@ def adopted(name: str) -> tuple[Checkpoint, list[tuple[np.ndarray, list[np.ndarr
     """A network of theirs as ours, and images with their logits and stages."""
     case = CASES[name]
     theirs = case.make(0)
-    images = [draw_images(size, count=2) for size in case.sizes]
+    images = [draw_images(size, count=1) for size in case.sizes]
     return adopt(theirs.model, config=case.config), [(x, theirs.run(x)) for x in images]
 
 
@@ -235,3 +239,51 @@ def test_the_way_back(name):
     assert not np.array_equal(other.run(x)[0], expected[0])
     load_into(other.model, found.config, found.arrays)
     assert all(map(np.array_equal, other.run(x), expected))
+
+
+@cache
+def rounded(name: str) -> tuple[Problem, np.ndarray]:
+    """The weights and images of a case in float32 as a problem, and their logits in float64."""
+    found, answers = adopted(name)
+    arrays = {key: each.astype("float32") for key, each in found.arrays.items()}
+    x = answers[1][0].astype("float32")
+    theirs = CASES[name].make(1)
+    wide = {key: each.astype("float64") for key, each in arrays.items()}
+    load_into(theirs.model, found.config, wide)
+    return pose(found.config, arrays, x), theirs.run(x.astype("float64"))[0]
+
+
+@pytest.mark.parametrize("name", ["blur basic", "se", "rs", "grouped", "cifar a"])
+def test_float32(backend, name):
+    """By what rounding explains, as the cross-check judges."""
+    if reason := absence(CASES[name].package):
+        pytest.skip(reason)
+    problem, logits = rounded(name)
+    key = ("eval output", "output")
+    with precise((backend.framework,), "float32"):
+        arrays = {each: value.astype("float32") for each, value in problem.arrays.items()}
+        model = backend.build(problem.config, arrays)
+        ours = adapter(backend.framework).forward(model, problem.x.astype("float32"))
+    row = difference(
+        ours, logits, scale=problem.scales[key], quantity=key[0], tensor=key[1],
+        names=("ours", "theirs"), axes="batch class", tolerance=VERDICT, dtype="float32",
+        explained=problem.rounding.explained[key],
+    )  # fmt: skip
+    assert row.ok, row
+
+
+def test_a_model_that_computes_something_else(timm):
+    """The names and shapes fit, so it would load them strictly."""
+    model = timm.create_model("resnet10t")
+    found = adopt(model)
+    assert found.notes[0].startswith("resnet10t of timm (the model says so): basic blocks 1-1-1-1;")
+    other = replace(found.config, stem_pool="max_ceil")
+    message = "is a resnet10t, which computes something else than the config: stem_pool max, here"
+    with pytest.raises(ModelError, match=message):
+        load_into(model, other, found.arrays)
+    with pytest.raises(ModelError, match=message):
+        load_into(model, other, found.arrays, "resnet10t")
+    message = "is no cifar_resnet20; it has the names of timm"
+    with pytest.raises(ModelError, match=message):
+        load_into(model, found.config, found.arrays, "cifar_resnet20")
+    load_into(model, replace(found.config, bn_decay=0.5), found.arrays)
