@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from weights.config import NetworkConfig
-from weights.dialects.dialect import Shape
+from weights.dialects.dialect import Sizes
 from weights.errors import ArgumentError, WeightsError
 
 # Shapes do not say these: a derived config has their defaults.
-UNSAID = (
+NOT_IN_SHAPES = (
     "strides", "stem_stride", "stem_pool", "stem_padding", "padding", "stride_at", "antialias",
     "shortcut", "relu_before_attention", "norm_groups", "bn_eps", "bn_decay",
 )  # fmt: skip
 
 
-def derive(shapes: Mapping[str, Shape]) -> NetworkConfig:
+def derive(shapes: Mapping[str, Sizes]) -> NetworkConfig:
     """shapes: by our names, in our axis order.
 
     Raises WeightsError where they are not those of a residual network.
@@ -31,7 +31,7 @@ def derive(shapes: Mapping[str, Shape]) -> NetworkConfig:
         ) from None
 
 
-def _fields(shapes: Mapping[str, Shape]) -> dict[str, Any]:
+def _fields(shapes: Mapping[str, Sizes]) -> dict[str, Any]:
     stages = _blocks(shapes)
     if not stages:
         raise KeyError("stages.0.0.conv1.weight")
@@ -62,14 +62,14 @@ def _fields(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     return fields
 
 
-def _last(block: Mapping[str, Shape]) -> Shape:
+def _last(block: Mapping[str, Sizes]) -> Sizes:
     """The shape of the last kernel of a block's main path."""
     return block.get("conv3.weight", block["conv2.weight"])
 
 
-def _blocks(shapes: Mapping[str, Shape]) -> list[list[dict[str, Shape]]]:
+def _blocks(shapes: Mapping[str, Sizes]) -> list[list[dict[str, Sizes]]]:
     """The shapes of each block, stage by stage."""
-    found: dict[int, dict[int, dict[str, Shape]]] = {}
+    found: dict[int, dict[int, dict[str, Sizes]]] = {}
     for name, shape in shapes.items():
         place = re.fullmatch(r"stages\.(\d+)\.(\d+)\.(.*)", name)
         if place is not None:
@@ -78,14 +78,14 @@ def _blocks(shapes: Mapping[str, Shape]) -> list[list[dict[str, Shape]]]:
     return [[blocks[j] for j in sorted(blocks)] for _, blocks in sorted(found.items())]
 
 
-def _stem(shapes: Mapping[str, Shape]) -> list[str]:
+def _stem(shapes: Mapping[str, Sizes]) -> list[str]:
     if "stem.conv.weight" in shapes:
         return ["conv"]
     found = [f"conv{n}" for n in range(1, 10) if f"stem.conv{n}.weight" in shapes]
     return found or ["conv"]
 
 
-def _hidden(stages: list[list[dict[str, Shape]]]) -> dict[str, Any]:
+def _hidden(stages: list[list[dict[str, Sizes]]]) -> dict[str, Any]:
     """What only bottlenecks have. Widths that are one in a stage are one number."""
     first, hidden = (
         [tuple(block[f"{conv}.weight"][0] for block in blocks) for blocks in stages]
@@ -102,7 +102,7 @@ def _hidden(stages: list[list[dict[str, Shape]]]) -> dict[str, Any]:
     }
 
 
-def _attention(stages: list[list[dict[str, Shape]]]) -> dict[str, Any]:
+def _attention(stages: list[list[dict[str, Sizes]]]) -> dict[str, Any]:
     kinds, options = [], []
     for blocks in stages:
         held = blocks[0]
@@ -119,7 +119,7 @@ def _attention(stages: list[list[dict[str, Shape]]]) -> dict[str, Any]:
     return {"attention": kind, "attention_options": tuple(options)}
 
 
-def _shortcut(stages: list[list[dict[str, Shape]]]) -> dict[str, Any]:
+def _shortcut(stages: list[list[dict[str, Sizes]]]) -> dict[str, Any]:
     kernels = {blocks[0]["shortcut.0.weight"][2:] for blocks in stages[1:]
                if "shortcut.0.weight" in blocks[0]}  # fmt: skip
     first = stages[0][0]

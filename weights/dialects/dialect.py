@@ -12,7 +12,7 @@ from weights.parameters import ROLES, Parameter
 from weights.preprocessing import Preprocessing
 from weights.schema import schema
 
-Shape = tuple[int, ...]
+Sizes = tuple[int, ...]
 Architectures = Mapping[str, Callable[[], NetworkConfig]]
 
 # Leaves that libraries keep beside parameters and that no network reads.
@@ -80,7 +80,7 @@ class Dialect:
             found[f"{module}{self.separator}{leaves[parameter.role][0]}"] = parameter
         return found
 
-    def recognise(self, shapes: Mapping[str, Shape]) -> dict[str, tuple[str, Shape]]:
+    def recognise(self, shapes: Mapping[str, Sizes]) -> dict[str, tuple[str, Sizes]]:
         """Their names -> our name and the shape in our order, for the names that it knows."""
         table = self.modules(self._traits(shapes))
         patterns = [(_pattern(theirs), ours) for ours, theirs in table.items()]
@@ -101,7 +101,7 @@ class Dialect:
         pooled = moved != plain["shortcut.1"] and any(map(_pattern(moved).fullmatch, modules))
         return Traits(second in modules, pooled)
 
-    def _role(self, leaf: str, shape: Shape) -> str | None:
+    def _role(self, leaf: str, shape: Sizes) -> str | None:
         """The role of a parameter with that leaf. Roles of a leaf differ in their axes."""
         for role, (name, axes) in FRAMEWORKS[self.framework].leaves.items():
             built_in = role in BUILT_IN_ROLES
@@ -109,7 +109,7 @@ class Dialect:
                 return role
         return None
 
-    def _reorder(self, role: str, shape: Shape) -> Shape:
+    def _reorder(self, role: str, shape: Sizes) -> Sizes:
         sizes = dict(zip(FRAMEWORKS[self.framework].leaves[role][1].split(), shape, strict=True))
         return tuple(sizes[axis] for axis in ROLES[role].axes.split())
 

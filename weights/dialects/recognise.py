@@ -8,8 +8,8 @@ import numpy as np
 
 from weights.config import NetworkConfig
 from weights.convert import Arrays, reorder
-from weights.dialects.derive import UNSAID, derive
-from weights.dialects.dialect import UNREAD, Dialect, Shape
+from weights.dialects.derive import NOT_IN_SHAPES, derive
+from weights.dialects.dialect import UNREAD, Dialect, Sizes
 from weights.dialects.refused import refuse_known
 from weights.errors import ArgumentError, WeightsError
 from weights.frameworks import FRAMEWORKS
@@ -154,7 +154,7 @@ def to_dialect_names(
 
 
 def fit(
-    dialect: Dialect, name: str, derived: NetworkConfig, shapes: Mapping[str, Shape]
+    dialect: Dialect, name: str, derived: NetworkConfig, shapes: Mapping[str, Sizes]
 ) -> NetworkConfig | None:
     """The config of an architecture, with the classes and the stages of a checkpoint; None if its
     shapes are others.
@@ -194,14 +194,14 @@ def _prune(made: NetworkConfig, derived: NetworkConfig) -> NetworkConfig:
     return replace(made, **{name: getattr(derived, name) for name in names})
 
 
-def _dialects_of(dialects: Mapping[str, Dialect], shapes: Mapping[str, Shape]) -> list[Dialect]:
+def _dialects_of(dialects: Mapping[str, Dialect], shapes: Mapping[str, Sizes]) -> list[Dialect]:
     """The dialects that know the names, those that know most of them first."""
     known = {name: len(each.recognise(shapes)) for name, each in dialects.items()}
     most = max(known.values(), default=0)
     return [dialects[name] for name, count in known.items() if count == most and count > 4]
 
 
-def _refuse_strangers(dialect: Dialect, shapes: Mapping[str, Shape], source: str) -> None:
+def _refuse_strangers(dialect: Dialect, shapes: Mapping[str, Sizes], source: str) -> None:
     known = dialect.recognise(shapes)
     strange = sorted(set(shapes) - set(known))
     if strange:
@@ -213,7 +213,7 @@ def _refuse_strangers(dialect: Dialect, shapes: Mapping[str, Shape], source: str
 
 
 def _as_config(
-    found: list[Dialect], shapes: Mapping[str, Shape], config: NetworkConfig, source: str
+    found: list[Dialect], shapes: Mapping[str, Sizes], config: NetworkConfig, source: str
 ) -> Recognised:
     """The dialect that has a name for every parameter of a config."""
     errors: list[Exception] = []
@@ -261,7 +261,7 @@ def _refuse_architecture(
     said: str,
     matches: list[tuple[Dialect, str, NetworkConfig]],
     derived: NetworkConfig,
-    shapes: Mapping[str, Shape],
+    shapes: Mapping[str, Sizes],
     source: str,
 ) -> None:
     owners = [each for each in dialects.values() if said in each.architectures]
@@ -283,7 +283,7 @@ def _refuse_architecture(
 
 
 def _refuse_unknown(
-    found: list[Dialect], derived: NetworkConfig, shapes: Mapping[str, Shape], source: str
+    found: list[Dialect], derived: NetworkConfig, shapes: Mapping[str, Sizes], source: str
 ) -> None:
     """Names the nearest architecture, and in what the checkpoint differs from it."""
     near = []
@@ -300,13 +300,13 @@ def _refuse_unknown(
     raise WeightsError(
         f"{source}: none of the networks that we know; the nearest is {name} of {title}. If it is "
         f"a network of your own, describe it with --config (in Python: config=): "
-        f"{describe_network(derived)}; shapes do not say {', '.join(UNSAID)}. Differences from "
-        f"{name}{rest}:",
+        f"{describe_network(derived)}; shapes do not say {', '.join(NOT_IN_SHAPES)}. Differences "
+        f"from {name}{rest}:",
         faults[:SHOWN],
     )
 
 
-def _unlike(made: NetworkConfig, shapes: Mapping[str, Shape]) -> list[str]:
+def _unlike(made: NetworkConfig, shapes: Mapping[str, Sizes]) -> list[str]:
     held = {each.name: each.shape for each in schema(made)}
     faults = [f"{name}: expected {held[name]}, missing" for name in sorted(set(held) - set(shapes))]
     faults += [f"{name}: {shapes[name]}, unexpected" for name in sorted(set(shapes) - set(held))]
