@@ -27,7 +27,6 @@ from weights import (
     write,
 )
 from weights.config import config_from_json
-from weights.dialects import to_canonical_names
 from weights.live import adapter, build
 
 BLOCK = BlockConfig(3, 5, 3, 2, attention_options={"hidden_channels": 2})
@@ -617,31 +616,6 @@ def test_files_that_do_not_say_what_they_are(tmp_path):
         WeightsError, "bare.safetensors does not fit its config (written by another library?"
     ):
         read(tmp_path / "bare.safetensors", BlockConfig(3, 5, 5, 2))
-
-
-def test_foreign_names():
-    config = preset("resnet20")
-    with raises(ValueError, "naming: expected one of torchvision, cifar-resnet, got 'keras'"):
-        to_canonical_names("keras", config, {})
-    with raises(
-        ValueError,
-        "naming: 'torchvision' names a network, but the config is of a ResidualBlockWithAttention",
-    ):
-        to_canonical_names("torchvision", BLOCK, {})
-    with raises(
-        ValueError, "naming: 'torchvision' has no name for stages.0.0.attention.fc1.weight"
-    ):
-        to_canonical_names("torchvision", preset("se-resnet18"), {})
-    with pytest.raises(WeightsError) as caught:
-        to_canonical_names(
-            "cifar-resnet",
-            config,
-            {"module.conv1.weight": np.zeros(1), "strange": np.zeros(1)},
-            "x.th",
-        )
-    assert "x.th is not a cifar-resnet checkpoint" in str(caught.value)
-    assert {"strange: unexpected", "module.linear.bias: missing"} <= set(caught.value.faults)
-    assert "module.conv1.weight: missing" not in caught.value.faults
 
 
 # The cross-check and comparisons

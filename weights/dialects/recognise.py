@@ -16,7 +16,7 @@ from weights.frameworks import FRAMEWORKS
 from weights.preprocessing import from_timm
 from weights.schema import schema
 
-SHOWN = 6  # differences that an error lists
+_SHOWN = 6  # differences that an error lists
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def _refuse_strangers(dialect: Dialect, shapes: Mapping[str, Sizes], source: str
         raise WeightsError(
             f"{source}: most of its names are those of {dialect.title}, but {len(strange)} are "
             "not, so it may compute something else:",
-            [f"{name}: {shapes[name]}" for name in strange[:SHOWN]],
+            [f"{name}: {shapes[name]}" for name in strange[:_SHOWN]],
         )
 
 
@@ -296,13 +296,13 @@ def _refuse_unknown(
     if not near:
         raise WeightsError(f"{source}: no network of {found[0].title} is like it", [])
     count, name, title, faults = min(near, key=lambda each: each[:2])
-    rest = f" (the first {SHOWN} of {count})" if count > SHOWN else ""
+    rest = f" (the first {_SHOWN} of {count})" if count > _SHOWN else ""
     raise WeightsError(
         f"{source}: none of the networks that we know; the nearest is {name} of {title}. If it is "
         f"a network of your own, describe it with --config (in Python: config=): "
         f"{describe_network(derived)}; shapes do not say {', '.join(NOT_IN_SHAPES)}. Differences "
         f"from {name}{rest}:",
-        faults[:SHOWN],
+        faults[:_SHOWN],
     )
 
 

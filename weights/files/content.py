@@ -18,7 +18,7 @@ ANCHORS = (
     "stack0_block0_1_conv/kernel",
     "conv2_block1_1_conv/kernel",
 )
-SHOWN_NAMES = 6  # names that an error lists
+_SHOWN = 6  # names that an error lists
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _strip(
     if outside and part is None:
         raise ArgumentError(
             f"{source}: {len(outside)} arrays are outside of {prefix.rstrip('./')!r}, such as "
-            f"{', '.join(outside[:SHOWN_NAMES])}; to take the network and leave them out, pass "
+            f"{', '.join(outside[:_SHOWN])}; to take the network and leave them out, pass "
             f"--part {prefix.rstrip('./')} (in Python: part=)"
         )
     kept = {
@@ -143,7 +143,5 @@ def _strip(
     }
     notes = [f"took the prefix {prefix!r} off all names"]
     if outside:
-        notes.append(
-            f"left out {len(outside)} arrays outside of it: {', '.join(outside[:SHOWN_NAMES])}"
-        )
+        notes.append(f"left out {len(outside)} arrays outside of it: {', '.join(outside[:_SHOWN])}")
     return kept, tuple(notes)

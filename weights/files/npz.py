@@ -12,7 +12,7 @@ from weights.files.atomic import write_atomically
 from weights.files.content import Content, strip_prefix
 
 CONFIG = "resattn"  # the entry that holds the config
-ORIGIN_ENTRY = "resattn.origin"  # the entry that says where weights came from
+_ORIGIN = "resattn.origin"  # the entry that says where weights came from
 BITS = "resattn.bfloat16"  # the entry that names the arrays whose uint16 are the bits of bfloat16
 
 
@@ -23,7 +23,7 @@ def write(
     JSON.
     """
     held: dict[str, Any] = {} if text is None else {CONFIG: np.array(text)}
-    held |= {} if origin is None else {ORIGIN_ENTRY: np.array(origin)}
+    held |= {} if origin is None else {_ORIGIN: np.array(origin)}
     held |= _bits(arrays)
     write_atomically(path, lambda temporary: np.savez(temporary, **held))
 
@@ -31,7 +31,7 @@ def write(
 def read(path: Path, part: str | None = None) -> Content:
     """The config and the arrays. part: as in `strip_prefix`. Raises what `read_all` raises."""
     arrays = read_all(path)
-    text, origin = (arrays.pop(entry, None) for entry in (CONFIG, ORIGIN_ENTRY))
+    text, origin = (arrays.pop(entry, None) for entry in (CONFIG, _ORIGIN))
     said = [None if each is None else str(each) for each in (text, origin)]
     return strip_prefix(Content(said[0], arrays, said[1]), path.name, part)
 

@@ -15,7 +15,7 @@ from weights.files.atomic import write_atomically
 from weights.files.content import Content, strip_prefix
 
 METADATA = "resattn"  # the entry of the metadata that holds the config
-ORIGIN = "origin"  # the entry that says where weights came from
+_ORIGIN = "origin"  # the entry that says where weights came from
 TRAINING = "training"  # the key beside the config's in which a training state says what it is
 MOMENTS = "optimizer."  # what the names of a training state's moments begin with
 
@@ -27,7 +27,7 @@ def write(
     JSON. The same arrays make the same bytes.
     """
     metadata = {"format": "pt"} if text is None else {METADATA: text}
-    metadata |= {} if origin is None else {ORIGIN: origin}
+    metadata |= {} if origin is None else {_ORIGIN: origin}
     content = to_bytes(dict(arrays), metadata=metadata)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
@@ -41,7 +41,7 @@ def read(path: Path, part: str | None = None) -> Content:
     text, training, arrays = read_all(path)
     if training is not None:
         arrays = {name: each for name, each in arrays.items() if not name.startswith(MOMENTS)}
-    return strip_prefix(Content(text, arrays, _metadata(path).get(ORIGIN)), path.name, part)
+    return strip_prefix(Content(text, arrays, _metadata(path).get(_ORIGIN)), path.name, part)
 
 
 def _metadata(path: Path) -> dict[str, str]:
