@@ -107,10 +107,8 @@ def _first_kernel(config: Config) -> Offset:
 
 def _first_size(config: Config, size: Offset) -> Offset:
     """The size of the first convolution's output."""
-    if isinstance(config, BlockConfig):
-        stride = config.main_stride["conv1"]
-    else:
-        stride = config.stem_stride
+    is_block = isinstance(config, BlockConfig)
+    stride = config.main_stride["conv1"] if is_block else config.stem_stride  # type: ignore[union-attr]
     rows, cols = (-(-extent // step) for extent, step in zip(size, stride, strict=True))
     return rows, cols
 
