@@ -105,10 +105,13 @@ def _first_kernel(config: Config) -> Offset:
     return config.kernel_size if isinstance(config, BlockConfig) else config.stem_kernel_size
 
 
+def _first_stride(config: Config) -> Offset:
+    return config.main_stride["conv1"] if isinstance(config, BlockConfig) else config.stem_stride
+
+
 def _first_size(config: Config, size: Offset) -> Offset:
     """The size of the first convolution's output."""
-    is_block = isinstance(config, BlockConfig)
-    stride = config.main_stride["conv1"] if is_block else config.stem_stride  # type: ignore[union-attr]
+    stride = _first_stride(config)
     rows, cols = (-(-extent // step) for extent, step in zip(size, stride, strict=True))
     return rows, cols
 
