@@ -42,7 +42,7 @@ from resattn.reading.form import (
     size_of,
 )
 from resattn.reading.functions import FUNCTIONS, skip_identity
-from resattn.reading.windows import BINOMIAL, Window, average_by, pool_array, wrap_around
+from resattn.reading.windows import BLUR_FILTER, Window, average_by, pool_array, wrap_around
 
 
 class Machine:
@@ -364,7 +364,7 @@ class Machine:
         along = [label_of(x.axes[dim]) for dim in window.dims if x.axes[dim]]
         window = replace(window.absorb(x), along=along)
         value = kernel.value
-        same = value is not None and np.allclose(np.squeeze(value[..., :, :]), BINOMIAL)
+        same = value is not None and np.allclose(np.squeeze(value[..., :, :]), BLUR_FILTER)
         op = "binomial filter" if same else "filter with fixed numbers"
         producer = self._record(op, (x.producer,), settings={"window": window})
         return ImageValues(producer, tuple(window.slide(x.axes)))

@@ -20,7 +20,7 @@ from resattn.reading.form import (
 )
 
 REFLECTED = "the image reflected"  # what a map is padded with
-BINOMIAL = np.outer((1, 2, 1), (1, 2, 1)) / 16
+BLUR_FILTER = np.outer((1, 2, 1), (1, 2, 1)) / 16
 REDUCTIONS: dict[str, Callable[..., Any]] = {"window total": np.sum, "window average": np.mean}
 
 
