@@ -129,7 +129,8 @@ def average_by(total: Primitive, divisor: FixedArray) -> str | None:
     if total.op == "window total" and divisor.number == prod(total.settings["window"].size):
         return "window average"
     if total.op in REDUCTIONS and _counts_pixels(total, divisor):
-        return "average_around"
+        padded = any(map(any, total.settings["window"].padding))
+        return "average_around" if padded else "window average"
     return None
 
 
