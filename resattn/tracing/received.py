@@ -107,8 +107,7 @@ def _first_kernel(config: Config) -> Offset:
 
 def _first_size(config: Config, size: Offset) -> Offset:
     """The size of the first convolution's output."""
-    block = isinstance(config, BlockConfig)
-    stride = config.main_stride["conv1"] if block else config.stem_stride
+    stride = config.main_stride["conv1"] if isinstance(config, BlockConfig) else config.stem_stride
     rows, cols = (-(-extent // step) for extent, step in zip(size, stride, strict=True))
     return rows, cols
 
