@@ -18,7 +18,7 @@ from weights.stages import Recording
 Offset = tuple[int, int]
 
 
-def take_received(recording: Recording, x: np.ndarray, config: Config) -> Recording:
+def adopt(recording: Recording, x: np.ndarray, config: Config) -> Recording:
     """A recording with wide values, and with the input of the first stage before its padding.
 
     x: the images that the model was given.
@@ -105,13 +105,9 @@ def _first_kernel(config: Config) -> Offset:
     return config.kernel_size if isinstance(config, BlockConfig) else config.stem_kernel_size
 
 
-def _first_stride(config: Config) -> Offset:
-    return config.main_stride["conv1"] if isinstance(config, BlockConfig) else config.stem_stride
-
-
 def _first_size(config: Config, size: Offset) -> Offset:
     """The size of the first convolution's output."""
-    stride = _first_stride(config)
+    stride = config.main_stride["conv1"] if isinstance(config, BlockConfig) else config.stem_stride
     rows, cols = (-(-extent // step) for extent, step in zip(size, stride, strict=True))
     return rows, cols
 
