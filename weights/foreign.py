@@ -10,8 +10,10 @@ import numpy as np
 from weights.config import NetworkConfig
 from weights.convert import check
 from weights.dialects import DIALECTS
+from weights.dialects.back import list_differences
 from weights.dialects.recognise import (
     Recognised,
+    adapt,
     prepare_as_said,
     recognise,
     to_canonical_names,
@@ -55,11 +57,17 @@ def load_into(
     that do not fit.
     """
     check(schema(config), arrays)
-    found, _, source = _look(model, architecture, None if architecture else config)
-    if architecture is not None and schema(found.config) != schema(config):
-        raise ModelError(
-            f"{source}: is a {found.architectures[0]}, but the config is of {config.describe()}"
-        )
+    said = architecture or _said_by(model)
+    found, _, source = _look(model, None, config)
+    if said in found.dialect.architectures:
+        theirs = adapt(found.dialect.architecture(said), config)
+        unlike = list_differences(theirs, config)
+        if unlike and (architecture is not None or schema(theirs) == schema(config)):
+            raise ModelError(
+                f"{source}: is a {said}, which computes something else than the config: {unlike}"
+            )
+    elif architecture is not None:
+        raise ModelError(f"{source}: is no {said}; it has the names of {found.dialect.title}")
     part(owner(model), "bridge.foreign").assign_foreign(
         model, to_dialect_names(found.dialect, config, arrays)
     )
@@ -72,10 +80,15 @@ def _look(
     source = f"{type(model).__module__}.{type(model).__qualname__}"
     arrays = part(framework, "bridge.foreign").foreign_arrays(model)
     if architecture is None and config is None:
-        said = getattr(model, "default_cfg", None)  # timm's models know what they are
-        architecture = said.get("architecture") if isinstance(said, Mapping) else None
+        architecture = _said_by(model)
     found = recognise(DIALECTS, arrays, source, architecture, config, "the model says so")
     said = getattr(model, "pretrained_cfg", None)
     if config is None:
         found = prepare_as_said(found, said if isinstance(said, Mapping) else None)
     return found, arrays, source
+
+
+def _said_by(model: Any) -> str | None:
+    """The architecture that a model says it is, as timm's do."""
+    said = getattr(model, "default_cfg", None)
+    return said.get("architecture") if isinstance(said, Mapping) else None

@@ -41,11 +41,15 @@ def port(
     The suffix of TARGET names the format. Files of timm, torchvision, Keras and the CIFAR ResNets
     are recognised from the names and shapes in them.
     """
+    from weights.dialects import dialect_named
+    from weights.dialects.back import find_architectures
     from weights.errors import ArgumentError
     from weights.files.formats import read_checkpoint, write
 
     if target.exists() and not force:
         raise ArgumentError(f"{target}: exists already; pass --force to replace it")
+    if dialect is not None:
+        dialect_named(dialect)  # refused before anything is read
     found = read_checkpoint(source, read_config(config), architecture, part)
     for note in found.notes:
         typer.echo(f"{source.name}: {note}")
@@ -54,5 +58,10 @@ def port(
     named = f", with the names of {dialect}" if dialect else ""
     summary = summarize(found.config, found.arrays)
     typer.echo(f"{source.name} -> {target.name}{named}: {summary}")
-    if target.suffix != ".keras" and dialect is None:
+    if dialect is not None:
+        spoken = dialect_named(dialect)
+        names = find_architectures(spoken, found.config)
+        fitting = f"its {' or '.join(names)}" if names else "a model that you build like this one"
+        typer.echo(f"Next: load it with {spoken.title}, strictly, into {fitting}")
+    elif target.suffix != ".keras":
         typer.echo(f"Next: resattn check {target}")

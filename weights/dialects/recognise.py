@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -24,19 +25,20 @@ class Recognised:
     """What a checkpoint was found to be.
 
     dialect, architectures: whose names it has, and every architecture that it can be; they have the
-        same config. config: of our network. reason: how it is known, for people.
+        same config. config: of our network. reason: how it is known, for people. libraries: the
+        titles of all dialects that have it.
     """
 
     dialect: Dialect
     architectures: tuple[str, ...]
     config: NetworkConfig
     reason: str
+    libraries: tuple[str, ...]
 
     def describe(self) -> str:
         """One line for people: family, widths, attention, stem, shortcut, how sure and why."""
-        return f"{' or '.join(self.architectures)} of {self.dialect.title} ({self.reason}): " + (
-            describe_network(self.config)
-        )
+        names, titles = " or ".join(self.architectures), " and ".join(self.libraries)
+        return f"{names} of {titles} ({self.reason}): {describe_network(self.config)}"
 
 
 def describe_network(config: NetworkConfig) -> str:
@@ -103,7 +105,8 @@ def recognise(
         if not chosen:
             _refuse_architecture(dialects, found, said, matches, derived, renamed, source)
         dialect, name, made = chosen[0]
-        return Recognised(dialect, (name,), made, reason or "as asked for")
+        libraries = tuple(each.title for each, _, _ in chosen)
+        return Recognised(dialect, (name,), made, reason or "as asked for", libraries)
     if not matches:
         _refuse_unknown(found, derived, renamed, source)
     configs = dict.fromkeys(made for _, _, made in matches)
@@ -111,7 +114,8 @@ def recognise(
         raise ArgumentError(_ambiguous(source, matches))
     names = tuple(dict.fromkeys(name for _, name, _ in matches))
     why = "no other network that we know has these names and shapes"
-    return Recognised(matches[0][0], names, matches[0][2], why)
+    libraries = tuple(dict.fromkeys(each.title for each, _, _ in matches))
+    return Recognised(matches[0][0], names, matches[0][2], why, libraries)
 
 
 def prepare_as_said(found: Recognised, pretrained_cfg: Mapping[str, Any] | None) -> Recognised:
@@ -224,7 +228,8 @@ def _as_config(
             errors.append(error)
             continue
         if set(names) == set(shapes):
-            return Recognised(dialect, ("a network",), config, "by the config given")
+            title = dialect.title
+            return Recognised(dialect, ("a network",), config, "by the config given", (title,))
         faults = [f"{name}: missing" for name in set(names) - set(shapes)]
         faults += [f"{name}: unexpected" for name in set(shapes) - set(names)]
         title = f"{source} does not fit the config given, by the names of {dialect.title}:"
@@ -250,8 +255,8 @@ def _ambiguous(source: str, matches: Iterable[tuple[Dialect, str, NetworkConfig]
     ]
     return (
         f"{source}: {len(by_config)} networks have these names and shapes but compute different "
-        "things, so the file alone does not say which one it is; say it with --as (in Python: "
-        "architecture=):\n" + "\n".join(lines)
+        "things, so the file alone does not say which one it is; say it, as in --as "
+        f"{next(iter(by_config.values()))[0]} (in Python: architecture=):\n" + "\n".join(lines)
     )
 
 
@@ -265,18 +270,18 @@ def _refuse_architecture(
     source: str,
 ) -> None:
     owners = [each for each in dialects.values() if said in each.architectures]
-    if not owners:
-        known = [name for each in found for name in each.architectures]
-        raise ArgumentError(
-            f"architecture: {said!r} is none that we know; of {found[0].title} we know "
-            f"{', '.join(known)}"
-        )
     fitting = ", ".join(dict.fromkeys(name for _, name, _ in matches))
     hint = f"; what fits is {fitting}" if fitting else ""
+    titles = " and ".join(each.title for each in found)
+    if not owners:
+        known = [name for each in dialects.values() for name in each.architectures]
+        near = " or ".join(get_close_matches(said, dict.fromkeys(known), 3))
+        meant = f"; did you mean {near}?" if near and not fitting else hint
+        raise ArgumentError(f"architecture: {said!r} is none that we know of {titles}{meant}")
     if owners[0] not in found:
         raise ArgumentError(
-            f"{source}: {said!r} has the names of {owners[0].title}, but the file has those of "
-            f"{found[0].title}{hint}"
+            f"{source}: {said!r} has the names of {owners[0].title}, but here are those of "
+            f"{titles}{hint}"
         )
     made = adapt(owners[0].architecture(said), derived)
     raise WeightsError(f"{source} is not a {said}{hint}:", _unlike(made, shapes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,14 @@ _SHOWN = 6  # names that an error lists
 class Content:
     """config, origin: JSON, None if the file has none. arrays: by the names in the file.
 
-    notes: what was done to find them, for people.
+    notes: what was done to find them, for people. architecture: what a trainer says beside them.
     """
 
     config: str | None
     arrays: Arrays
     origin: str | None = None
     notes: tuple[str, ...] = field(default=())
+    architecture: str | None = None
 
 
 def unwrap(content: Mapping[str, Any], source: str, part: str | None = None) -> Content:
@@ -55,13 +56,14 @@ def unwrap(content: Mapping[str, Any], source: str, part: str | None = None) -> 
             notes.append(f"took {chosen!r} out of the file{beside}")
     arrays = {name: value for name, value in found[chosen].items() if isinstance(value, np.ndarray)}
     arrays, stripped = _strip(arrays, rest, source)
-    return Content(text, arrays, None, (*notes, *stripped))
+    said = content.get("arch")  # timm's trainer and PyTorch's examples write it
+    return Content(text, arrays, None, (*notes, *stripped), said if isinstance(said, str) else None)
 
 
 def strip_prefix(content: Content, source: str, part: str | None) -> Content:
     """The same without a prefix that all names have, such as "module."."""
     arrays, notes = _strip(content.arrays, part, source)
-    return Content(content.config, arrays, content.origin, (*content.notes, *notes))
+    return replace(content, arrays=arrays, notes=(*content.notes, *notes))
 
 
 def _mappings(
@@ -92,6 +94,9 @@ def _choose(
     networks = [name for name, arrays in found.items() if _prefixes(arrays)]
     if len(networks) == 1 and part is None:
         return networks[0], None
+    if part is not None:
+        known = ", ".join(networks or found)
+        raise ArgumentError(f"{source}: has no part {part!r}; its parts are: {known}")
     raise ArgumentError(
         f"{source}: holds several networks: {', '.join(networks or found)}; say which one with "
         "--part (in Python: part=)"
@@ -132,7 +137,7 @@ def _strip(
     outside = sorted(name for name in arrays if not name.startswith(prefix))
     if outside and part is None:
         raise ArgumentError(
-            f"{source}: {len(outside)} arrays are outside of {prefix.rstrip('./')!r}, such as "
+            f"{source}: {_count(outside)} outside of {prefix.rstrip('./')!r}: "
             f"{', '.join(outside[:_SHOWN])}; to take the network and leave them out, pass "
             f"--part {prefix.rstrip('./')} (in Python: part=)"
         )
@@ -143,5 +148,9 @@ def _strip(
     }
     notes = [f"took the prefix {prefix!r} off all names"]
     if outside:
-        notes.append(f"left out {len(outside)} arrays outside of it: {', '.join(outside[:_SHOWN])}")
+        notes.append(f"left out {_count(outside)} outside of it: {', '.join(outside[:_SHOWN])}")
     return kept, tuple(notes)
+
+
+def _count(names: list[str]) -> str:
+    return f"{len(names)} {'array' if len(names) == 1 else 'arrays'}"

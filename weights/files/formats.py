@@ -21,6 +21,7 @@ import numpy as np
 from weights.config import BlockConfig, Config, NetworkConfig, config_from_json
 from weights.convert import Arrays, check, reorder
 from weights.dialects import DIALECTS, dialect_named
+from weights.dialects.back import find_architectures
 from weights.dialects.recognise import (
     prepare_as_said,
     recognise,
@@ -70,7 +71,8 @@ def write(
     origin: where the weights came from. dialect: one of `weights.dialects.DIALECTS`: with that
         library's names and axis orders instead, and without a config, as it loads them strictly.
     Raises WeightsError when the arrays do not fit the config, ArgumentError for a suffix that
-    cannot be written and a dialect without such networks, FileError where the system refuses. If
+    cannot be written and a dialect without such networks, or whose networks of these names compute
+    something else, FileError where the system refuses. If
     anything fails, the file that was at `path` before is still there.
     """
     target = Path(path)
@@ -86,6 +88,7 @@ def write(
             raise ArgumentError(
                 f"dialect: {spoken.title} has networks, in files of {', '.join(READABLE)}"
             )
+        find_architectures(spoken, config)  # refuses what would be loaded, and be wrong
         text, arrays = None, to_dialect_names(spoken, config, arrays)
     if suffix == ".keras":
         keras.write(target, config, arrays)
@@ -180,8 +183,8 @@ def _recognised(
         )
     origin = find_origin(source)
     reason = None
-    if architecture is None and config is None and "architecture" in origin:
-        architecture, reason = origin["architecture"], "its config.json says so"
+    if architecture is None and config is None:
+        architecture, reason = _said_beside(origin, content)
     found = recognise(DIALECTS, content.arrays, source.name, architecture, config, reason)
     said = origin.pop("pretrained_cfg", None)
     found = found if config is not None else prepare_as_said(found, said)
@@ -189,6 +192,14 @@ def _recognised(
     check(schema(found.config), arrays, headline=f"{source.name} does not fit its config")
     origin |= {"architecture": found.architectures[0], "library": found.dialect.title}
     return Checkpoint(found.config, arrays, origin, (*content.notes, found.describe()))
+
+
+def _said_beside(origin: Mapping[str, Any], content: Content) -> tuple[str | None, str | None]:
+    """The architecture that a config.json or a trainer names, and who says so."""
+    if "architecture" in origin:
+        return origin["architecture"], "its config.json says so"
+    known = any(content.architecture in each.architectures for each in DIALECTS.values())
+    return (content.architecture, "the file says so") if known else (None, None)
 
 
 def _suffix(path: Path, known: tuple[str, ...], verb: str) -> str:

@@ -38,7 +38,8 @@ def read(path: Path, part: str | None = None) -> Content:
     except UnpicklingError as error:
         raise WeightsError(
             f"{path.name}: is not a PyTorch file of plain tensors, or not a whole one; files with "
-            "other Python objects in them are refused, since reading them would run their code "
+            "other Python objects in them are refused, since reading them would run their code; "
+            "save the model's state_dict() alone "
             f"({_first_line(error)})",
             [],
         ) from None
