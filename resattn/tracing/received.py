@@ -18,7 +18,7 @@ from weights.stages import Recording
 Offset = tuple[int, int]
 
 
-def adopt(recording: Recording, x: np.ndarray, config: Config) -> Recording:
+def take_received(recording: Recording, x: np.ndarray, config: Config) -> Recording:
     """A recording with wide values, and with the input of the first stage before its padding.
 
     x: the images that the model was given.
