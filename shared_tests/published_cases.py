@@ -104,8 +104,8 @@ PUBLISHED_NETWORKS: dict[str, tuple[NetworkConfig, tuple[int, int]]] = {
         (9, 8),
     ),
     "group norm": (
-        _narrow(norm="group", norm_groups=2, stem_pool="max_same", stem_padding="same",
-                padding="same"),
+        _narrow(norm="group", norm_groups=2, hidden_widths=(4, 8), stem_pool="max_same",
+                stem_padding="same", padding="same"),
         (19, 16),
     ),
     "option A": (

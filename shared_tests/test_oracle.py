@@ -7,9 +7,10 @@ import pytest
 
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.oracle import evaluation as reference
-from resattn.oracle import layers
+from resattn.oracle import layers, pooling
 from resattn.oracle.node import Node, backward, exp, reshape, total
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
+from shared_tests.published_cases import PUBLISHED
 from weights import BlockConfig
 
 RNG = np.random.default_rng(7)
@@ -75,8 +76,83 @@ def test_batch_norm_normalises_with_the_biased_and_keeps_the_unbiased_variance()
 
 def test_max_pool_pads_with_minus_infinity():
     x = -np.arange(1.0, 13).reshape(1, 1, 3, 4)
-    y = layers.max_pool(state(), Node(x), (3, 3), (2, 2), (1, 1))
+    y = pooling.max_pool(state(), Node(x), (3, 3), (2, 2), (1, 1))
     np.testing.assert_array_equal(y.value, [[[[-1, -2], [-5, -6]]]])
+
+
+def test_max_pool_reaches_over_the_edge_at_the_end_alone():
+    x = -np.arange(1.0, 13).reshape(1, 1, 3, 4)
+    y = pooling.max_pool(state(), Node(x), (3, 3), (2, 2), (0, 0), (0, 1))
+    np.testing.assert_array_equal(y.value, [[[[-1, -3]]]])
+
+
+def test_average_pool_counts_the_pixels_that_are_there():
+    x = np.arange(15.0).reshape(1, 1, 3, 5)
+    y = pooling.average_pool(Node(x), (2, 2), (2, 2), (1, 1))
+    np.testing.assert_array_equal(y.value, [[[[3, 5, 6.5], [10.5, 12.5, 14]]]])
+    dropped = pooling.average_pool(Node(x), (2, 2), (2, 2), (0, 0))
+    np.testing.assert_array_equal(dropped.value, [[[[3, 5]]]])
+
+
+def test_blur_pool_is_the_binomial_filter_of_the_reflected_map():
+    x = RNG.normal(size=(2, 3, 5, 4))
+    y = pooling.blur_pool(Node(x), (2, 1)).value
+    wide = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+    weights = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+    for row in range(3):
+        for col in range(4):
+            window = wide[:, :, 2 * row : 2 * row + 3, col : col + 3]
+            np.testing.assert_allclose(
+                y[:, :, row, col], (window * weights).sum((2, 3)), rtol=1e-13
+            )
+
+
+def test_subsample_adds_channels_of_zeros_on_both_sides():
+    x = RNG.normal(size=(2, 3, 5, 4))
+    y = pooling.subsample(Node(x), (2, 3), 1, 2).value
+    np.testing.assert_array_equal(y[:, 1:4], x[:, :, ::2, ::3])
+    assert y.shape[1] == 6
+    assert not y[:, 0].any()
+    assert not y[:, 4:].any()
+
+
+def test_group_norm_normalises_each_group_of_each_image():
+    x = RNG.normal(3, 2, (2, 6, 3, 4))
+    arrays = {"g.weight": RNG.normal(size=6), "g.bias": RNG.normal(size=6)}
+    y = layers.apply_group_norm(state(**arrays), "g", Node(x), 2, 1e-3).value
+    group = x[1, 3:]
+    expected = (group - group.mean()) / np.sqrt(group.var() + 1e-3)
+    scale, offset = (arrays[f"g.{leaf}"][3:, None, None] for leaf in ("weight", "bias"))
+    np.testing.assert_allclose(y[1, 3:], expected * scale + offset, rtol=1e-12)
+
+
+def test_groups_do_not_see_each_other():
+    x, weight = RNG.normal(size=(2, 6, 4, 5)), RNG.normal(size=(4, 3, 3, 3))
+    held = state(**{"c.weight": weight})
+    y = layers.conv2d(held, "c", Node(x), padding=(1, 1), groups=2).value
+    for group in (0, 1):
+        own = state(**{"c.weight": weight[2 * group : 2 * group + 2]})
+        part = layers.conv2d(own, "c", Node(x[:, 3 * group : 3 * group + 3]), padding=(1, 1)).value
+        np.testing.assert_allclose(y[:, 2 * group : 2 * group + 2], part, rtol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_pointwise_convolutions_are_those_with_windows(stride, groups):
+    """1x1 kernels have a way of their own; a 3x3 kernel that is 0 around the middle computes the
+    same.
+    """
+    x, weight = RNG.normal(size=(3, 4, 5, 7)), RNG.normal(size=(6, 4 // groups, 1, 1))
+    wide = np.pad(weight, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    found = []
+    for kernel, padding in ((weight, (0, 0)), (wide, (1, 1))):
+        held, node = state(**{"c.weight": kernel}), Node(x)
+        y = layers.conv2d(held, "c", node, stride, padding, groups=groups)
+        backward(y, np.cos(np.arange(y.value.size)).reshape(y.shape))
+        middle = held.parameters["c.weight"].slope[..., kernel.shape[2] // 2, kernel.shape[3] // 2]
+        found.append((y.value, node.slope, middle))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_squeeze_excite_scales_each_channel_by_its_gate():
@@ -113,7 +189,9 @@ def test_squeeze_excite_scales_each_channel_by_its_gate():
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize(
-    ("config", "size"), REPRESENTATIVE + NETWORKS + ATTENTION_VARIANTS, ids=name_of
+    ("config", "size"),
+    [*REPRESENTATIVE, *NETWORKS, *ATTENTION_VARIANTS, *PUBLISHED.values()],
+    ids=name_of,
 )
 def test_gradients_equal_complex_steps(config, size, training):
     """Squire & Trapp 1998: the imaginary part of f(x + ih) / h is the derivative, with no
@@ -144,7 +222,7 @@ def test_gradients_equal_complex_steps(config, size, training):
 def test_gradient_covers_every_trainable_parameter():
     from weights import schema
 
-    for config, size in REPRESENTATIVE + NETWORKS + ATTENTION_VARIANTS:
+    for config, size in [*REPRESENTATIVE, *NETWORKS, *ATTENTION_VARIANTS, *PUBLISHED.values()]:
         arrays, x = random_arrays(config, "float64"), random_input(config, size, 2, "float64")
         output = reference.run(config, arrays, x, training=True)
         result = reference.run(config, arrays, x, np.ones_like(output.output), training=True)

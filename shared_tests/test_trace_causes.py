@@ -56,6 +56,37 @@ def make_specs():
             StageSpec("max_pool", {}, {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)}),
             (mapped,),
         ),
+        "grouped": (
+            StageSpec("convolution", {"weight": normal(6, 2, 3, 3)}, {**conv, "groups": 2}),
+            (normal(3, 4, 8, 6),),
+        ),
+        "pad": (StageSpec("pad", {}, {"before": (0, 1), "after": (1, 1)}), (mapped,)),
+        "flatten": (StageSpec("flatten"), (normal(3, 5, 1, 1),)),
+        "group_norm": (
+            StageSpec(
+                "group_norm",
+                {"weight": normal(6), "bias": normal(6)},
+                {"eps": 1e-5, "groups": 2, "training": False},
+            ),
+            (normal(3, 6, 4, 5) / 30,),
+        ),
+        "max_pool after": (
+            StageSpec(
+                "max_pool",
+                {},
+                {"kernel": (3, 3), "stride": (2, 2), "padding": (0, 0), "after": (1, 1)},
+            ),
+            (mapped,),
+        ),
+        "average_pool": (
+            StageSpec("average_pool", {}, {"kernel": (2, 2), "stride": (2, 2), "after": (1, 1)}),
+            (normal(3, 5, 7, 5),),
+        ),
+        "blur_pool": (StageSpec("blur_pool", {}, {"stride": (2, 2)}), (mapped,)),
+        "subsample": (
+            StageSpec("subsample", {}, {"stride": (2, 2), "before": 1, "after": 2}),
+            (mapped,),
+        ),
         "average": (StageSpec("average", {}, {"axes": ("rows", "cols")}), (mapped,)),
         "maximum": (StageSpec("maximum", {}, {"axes": ("channels",)}), (mapped,)),
         "running mean": (

@@ -438,7 +438,9 @@ def without_chance(config: Config) -> Config:
     """The same network without stochastic depth and dropout: what training computes of it does not
     depend on random numbers.
     """
-    changes = {name: 0.0 for name in ("drop_path", "dropout") if getattr(config, name, 0.0)}
+    changes: dict[str, Any] = {
+        name: 0.0 for name in ("drop_path", "dropout") if getattr(config, name, 0.0)
+    }
     return replace(config, **changes) if changes else config
 
 

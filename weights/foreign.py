@@ -59,7 +59,7 @@ def load_into(
     check(schema(config), arrays)
     said = architecture or _said_by(model)
     found, _, source = _look(model, None, config)
-    if said in found.dialect.architectures:
+    if said is not None and said in found.dialect.architectures:
         theirs = adapt(found.dialect.architecture(said), config)
         unlike = list_differences(theirs, config)
         if unlike and (architecture is not None or schema(theirs) == schema(config)):

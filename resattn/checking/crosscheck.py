@@ -78,15 +78,14 @@ def crosscheck(
     problem = pose(config, arrays, choose_inputs(config, inputs, size, batch, own, seed), seed)
     formats = (dtype,) if dtype is not None else tuple(dict.fromkeys(("float64", own)))
     tell("oracle")
-    undefined = find_undefined(problem)
-    parts = []
+    undefined, parts = find_undefined(problem), []
     for form in formats:
         posed = replace(problem, dtype=form)
         lacking = [backend.name for backend in used if not _computes_in(backend, form)]
-        able = [backend for backend in used if backend.name not in lacking]
+        able = (backend for backend in used if backend.name not in lacking)
         outcomes = {backend.name: _measure(backend, posed, tell) for backend in able}
         tell(f"rounding to {form}")
-        decides, mine = form == formats[0] or bool(lacking), inputs is not None
+        mine, decides = inputs is not None, form == formats[0] or bool(lacking)
         part = _compare_in(posed, outcomes, decides=decides, classify=mine)
         part.notes += [f"{name} has no {form}: {own} decides for it" for name in lacking]
         parts.append(part)

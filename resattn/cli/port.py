@@ -41,6 +41,7 @@ def port(
     The suffix of TARGET names the format. Files of timm, torchvision, Keras and the CIFAR ResNets
     are recognised from the names and shapes in them.
     """
+    from weights.config import NetworkConfig
     from weights.dialects import dialect_named
     from weights.dialects.back import find_architectures
     from weights.errors import ArgumentError
@@ -58,7 +59,7 @@ def port(
     named = f", with the names of {dialect}" if dialect else ""
     summary = summarize(found.config, found.arrays)
     typer.echo(f"{source.name} -> {target.name}{named}: {summary}")
-    if dialect is not None:
+    if dialect is not None and isinstance(found.config, NetworkConfig):
         spoken = dialect_named(dialect)
         names = find_architectures(spoken, found.config)
         fitting = f"its {' or '.join(names)}" if names else "a model that you build like this one"

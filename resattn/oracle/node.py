@@ -52,7 +52,7 @@ class Noise:
 
     def value(self, value: Array) -> Array:
         """The value with the error of one rounding, uniform in its interval."""
-        size = np.abs(value)
+        size: Array = np.abs(value)
         if not size.max(initial=0) <= self.greatest:
             value = np.where(size > self.greatest, value * np.inf, value)
         size *= self.unit

@@ -16,12 +16,11 @@ import numpy as np
 from resattn.reading.form import BATCH, CHANNELS_FIRST, Held, ImageValues, axes_of, constant
 from resattn.reading.machine import Machine
 from resattn.reading.steps import CommonStep, normalize
-from resattn.reading.windows import BINOMIAL, REFLECTED, Window, pooling, symmetric
+from resattn.reading.windows import BLUR_FILTER, REFLECTED, Window, pooling, symmetric
 from weights import schema
 from weights.graph import Graph
 from weights.operations import AXES, ELEMENTWISE, ROWS, Operation
 
-NO_PADDING = ((0, 0), (0, 0))
 SPATIAL = (2, 3)  # the dims of rows and cols
 NAMES = CHANNELS_FIRST[1:]  # of the axes of an operation, which leave out the batch
 UNNAMED = ("", "", "")
@@ -124,7 +123,9 @@ def _read_average_pool(d: _Drawing, o: Operation, x: ImageValues) -> Any:
 def _read_blur_pool(d: _Drawing, o: Operation, x: ImageValues) -> Any:
     stride = o.settings["stride"]
     wide: Any = d.machine.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), REFLECTED)
-    return d.machine.filter(wide, constant(BINOMIAL), pooling(SPATIAL, (3, 3), stride, NO_PADDING))
+    return d.machine.filter(
+        wide, constant(BLUR_FILTER), pooling(SPATIAL, (3, 3), stride, symmetric((0, 0)))
+    )
 
 
 def _read_pad(d: _Drawing, o: Operation, x: ImageValues) -> Any:

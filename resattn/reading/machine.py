@@ -26,6 +26,7 @@ from resattn.reading.form import (
     FixedArray,
     Held,
     ImageValues,
+    Margin,
     Operand,
     Place,
     Primitive,
@@ -42,7 +43,7 @@ from resattn.reading.form import (
     size_of,
 )
 from resattn.reading.functions import FUNCTIONS, skip_identity
-from resattn.reading.windows import BINOMIAL, Window, average_by, pool_array, wrap_around
+from resattn.reading.windows import BLUR_FILTER, Window, average_by, pool_array, wrap_around
 
 
 class Machine:
@@ -82,7 +83,8 @@ class Machine:
         if not x.margins and not x.strides:
             return x
         moves = [
-            f"{label_of(axis) or 'one'}: {x.margins.get(dim, '')} every {x.strides.get(dim, 1)}"
+            f"{label_of(axis) or 'one'}: {_describe_margin(x.margins.get(dim))}every "
+            f"{x.strides.get(dim, 1)}"
             for dim, axis in enumerate(x.axes)
             if dim in x.margins or dim in x.strides
         ]
@@ -364,7 +366,7 @@ class Machine:
         along = [label_of(x.axes[dim]) for dim in window.dims if x.axes[dim]]
         window = replace(window.absorb(x), along=along)
         value = kernel.value
-        same = value is not None and np.allclose(np.squeeze(value[..., :, :]), BINOMIAL)
+        same = value is not None and np.allclose(np.squeeze(value[..., :, :]), BLUR_FILTER)
         op = "binomial filter" if same else "filter with fixed numbers"
         producer = self._record(op, (x.producer,), settings={"window": window})
         return ImageValues(producer, tuple(window.slide(x.axes)))
@@ -384,9 +386,18 @@ class Machine:
             # Padding with -inf is no padding to a maximum; padding with 0 is.
             fill = {"-inf": "", "0": "zeros"}.get(window.fill, window.fill)
             window = replace(window, fill=fill)
+        if kind == "average_around" and not any(map(any, window.padding)):
+            kind = "window average"  # every pixel is in the image
         settings = {"window": window, "shape": tuple(map(size_of, x.axes))}
         producer = self._record(kind, (x.producer,), settings=settings)
         return ImageValues(producer, tuple(window.slide(x.axes)))
+
+
+def _describe_margin(margin: Margin | None) -> str:
+    if margin is None:
+        return ""
+    before, after, fill = margin
+    return f"{int(before)} + {int(after)} of {fill}, "
 
 
 def _with_axis(axes: tuple[Axis, ...], dim: int, axis: Axis) -> tuple[Axis, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from resattn.reading.form import Primitive
@@ -62,3 +64,14 @@ def greater_inputs(choice: Primitive) -> tuple[Primitive, ...] | None:
     condition, *chosen = choice.inputs
     same = len(condition.inputs) == 2 and condition.inputs == tuple(chosen)
     return condition.inputs if same else None
+
+
+def channels_together(quotient: Primitive) -> int:
+    """How many channels a standardization takes the mean of together with positions; 0 if it is of
+    channels alone.
+    """
+    _, mean = quotient.inputs[0].inputs
+    atoms = [atom for axis in mean.settings["axes"] for atom in axis]
+    if not {"rows", "cols"} & {name for name, _ in atoms}:
+        return 0
+    return prod(size for name, size in atoms if name == "channels")

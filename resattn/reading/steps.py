@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +19,12 @@ from resattn.reading.functions import (
     recognize,
     source_of,
 )
-from resattn.reading.patterns import greater_inputs, softmax_input, standardized
+from resattn.reading.patterns import (
+    channels_together,
+    greater_inputs,
+    softmax_input,
+    standardized,
+)
 
 # What a primitive with parameters is called; sums and products with them are a batch norm's.
 MODULE_KINDS = {
@@ -38,7 +44,8 @@ class CommonStep:
     kind: what it computes, in words that are the same for equal steps. number: its position in the
     order of execution. name: of the drawn operation, "" in a graph that a framework executes.
     module: the one whose parameters (held) take part, "" if none do. what: the kind without module
-    and parameters. eps: of a standardization. identity: the same for steps that are equal all the
+    and parameters. eps: of a standardization. together: how many channels a standardization over
+    positions takes together, 0 for another. identity: the same for steps that are equal all the
     way from the image.
     """
 
@@ -50,6 +57,7 @@ class CommonStep:
     what: str = ""
     held: Held | None = None
     eps: float | None = None
+    together: int = 0
     identity: int = 0
 
     def __post_init__(self) -> None:
@@ -173,7 +181,9 @@ class _Normalizer:
         if centred is not None:
             x, eps = centred
             kind = f"standardised, eps {eps:.3g}"
-            return CommonStep(kind, (self.step(x),), primitive.number, eps=eps)
+            together = channels_together(primitive)
+            step = self.step(x)
+            return CommonStep(kind, (step,), primitive.number, eps=eps, together=together)
         greater = greater_inputs(primitive)
         if greater is not None:
             inputs = tuple(map(self.step, greater))
@@ -190,8 +200,11 @@ class _Normalizer:
             return _extend(first, primitive)
         what = MODULE_KINDS.get(primitive.op, "batch_norm")
         if first and first.eps is not None:
-            inputs, what = first.inputs, "layer_norm"
-            held = replace(held, numbers=held.numbers | {first.eps})
+            inputs, what, numbers = first.inputs, "layer_norm", {first.eps}
+            if first.together:
+                what = "group_norm"
+                numbers.add(float(prod(held.shape) // first.together))
+            held = replace(held, numbers=held.numbers | numbers)
         what += _describe_settings(primitive.settings)
         return _module_step(module, what, inputs, primitive, held)
 

@@ -14,7 +14,7 @@ from resattn.reading.machine import Machine
 from resattn.reading.tables import Table, elementwise, same
 from resattn.reading.windows import Window, pooling, symmetric
 
-NO_PADDING = symmetric((0, 0))
+_UNPADDED = symmetric((0, 0))
 
 
 def read_tf_graph(
@@ -62,13 +62,13 @@ def _convolution(m: Machine, o: Any, x: ImageValues, kernel: Held) -> Operand:
     _assert_plain(o)
     *size, inputs, outputs = kernel.shape
     strides, dilations = list(o.get_attr("strides"))[1:3], list(o.get_attr("dilations"))[1:3]
-    window = Window((1, 2), size, strides, NO_PADDING, dilations)
+    window = Window((1, 2), size, strides, _UNPADDED, dilations)
     if o.type == "DepthwiseConv2dNative":
         return m.convolution(x, kernel, window, inputs * outputs, 3, inputs)
     if not _is_1d(o):
         return m.convolution(x, kernel, window, outputs, 3)
     flat: Any = m.reshape(x, (x.shape[0], *x.shape[2:]))
-    window = Window((1,), size[1:], strides[1:], NO_PADDING[1:], dilations[1:])
+    window = Window((1,), size[1:], strides[1:], _UNPADDED[1:], dilations[1:])
     y = m.convolution(flat, kernel, window, outputs, 2)
     return m.reshape(y, (y.shape[0], 1, *y.shape[1:]))
 
@@ -94,7 +94,7 @@ def _pool(kind: str) -> Callable[..., Operand]:
     def pool(m: Machine, o: Any, x: Operand) -> Operand:
         _assert_plain(o)
         size, stride = list(o.get_attr("ksize"))[1:3], list(o.get_attr("strides"))[1:3]
-        return m.pool(x, kind, pooling((1, 2), size, stride, NO_PADDING))
+        return m.pool(x, kind, pooling((1, 2), size, stride, _UNPADDED))
 
     return pool
 

@@ -20,7 +20,7 @@ from resattn.reading.form import (
 )
 
 REFLECTED = "the image reflected"  # what a map is padded with
-BINOMIAL = np.outer((1, 2, 1), (1, 2, 1)) / 16
+BLUR_FILTER = np.outer((1, 2, 1), (1, 2, 1)) / 16
 REDUCTIONS: dict[str, Callable[..., Any]] = {"window total": np.sum, "window average": np.mean}
 
 
@@ -129,7 +129,8 @@ def average_by(total: Primitive, divisor: FixedArray) -> str | None:
     if total.op == "window total" and divisor.number == prod(total.settings["window"].size):
         return "window average"
     if total.op in REDUCTIONS and _counts_pixels(total, divisor):
-        return "average_around"
+        padded = any(map(any, total.settings["window"].padding))
+        return "average_around" if padded else "window average"
     return None
 
 

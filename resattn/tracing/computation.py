@@ -298,8 +298,7 @@ def _blur(spec: StageSpec, x: Array) -> Array:
 
 def _pad(spec: StageSpec, x: Array) -> Array:
     (top, left), (bottom, right) = spec["before"], spec["after"]
-    mode = spec["padding_mode"] or "constant"
-    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), mode=mode)
+    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
 
 
 def _subsample(spec: StageSpec, x: Array) -> Array:

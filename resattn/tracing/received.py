@@ -18,7 +18,7 @@ from weights.stages import Recording
 Offset = tuple[int, int]
 
 
-def adopt(recording: Recording, x: np.ndarray, config: Config) -> Recording:
+def take_received(recording: Recording, x: np.ndarray, config: Config) -> Recording:
     """A recording with wide values, and with the input of the first stage before its padding.
 
     x: the images that the model was given.
@@ -107,8 +107,7 @@ def _first_kernel(config: Config) -> Offset:
 
 def _first_size(config: Config, size: Offset) -> Offset:
     """The size of the first convolution's output."""
-    block = isinstance(config, BlockConfig)
-    stride = config.main_stride["conv1"] if block else config.stem_stride
+    stride = config.main_stride["conv1"] if isinstance(config, BlockConfig) else config.stem_stride
     rows, cols = (-(-extent // step) for extent, step in zip(size, stride, strict=True))
     return rows, cols
 

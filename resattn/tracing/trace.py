@@ -18,7 +18,7 @@ from resattn.oracle import evaluation as reference
 from resattn.tracing.comparison import Right, Target, compare_stages, record_oracle
 from resattn.tracing.findings import Finding, Trace, locate
 from resattn.tracing.judge import Judge, name_axes
-from resattn.tracing.received import adopt, leave_out_resized
+from resattn.tracing.received import leave_out_resized, take_received
 from weights import Difference, export, schema
 from weights.checks import at_least, pair_of
 from weights.config import BlockConfig, Config
@@ -303,10 +303,10 @@ def _record_models(
     for name, model in sorted(models.items(), key=lambda item: not isinstance(item[1], Mapped)):
         progress(f"{mode}, run {name}")
         if isinstance(model, Recording):
-            recordings |= {name: adopt(model, x, target.config)} if mode == "eval" else {}
+            recordings |= {name: take_received(model, x, target.config)} if mode == "eval" else {}
         elif isinstance(model, Mapped):
             found = _record_model(model.model, x, target, mode, model.stages)
-            found = adopt(found, x, target.config)
+            found = take_received(found, x, target.config)
             # It may contain a block only, whose input is another than the model's.
             slopes = {stage: slope for stage, slope in found.slopes.items() if stage != IMAGE}
             recordings[name] = replace(found, slopes=slopes)

@@ -9,8 +9,8 @@ from resattn.explaining.code.members import (
     ANY,
     Members,
     attribute_pattern,
+    decide,
     dictionary,
-    evaluate,
     is_call_of_super,
     last_name,
 )
@@ -145,7 +145,7 @@ class _Reader:
     def branches(self, node: ast.If | ast.IfExp, body: list[Any]) -> list[Any]:
         """Those of a condition that are read: only one where the config decides."""
         other = node.orelse if isinstance(node.orelse, list) else [node.orelse]
-        chosen = evaluate(node.test, self.config) if not self.following else None
+        chosen = decide(node.test, self.config) if not self.following else None
         return [*(body if chosen is not False else ()), *(other if chosen is not True else ())]
 
     def operator(self, operator: ast.operator) -> Iterator[Call]:

@@ -83,7 +83,7 @@ class Members:
         unless the config decides.
         """
         if isinstance(value, ast.IfExp):
-            chosen = evaluate(value.test, self.config_of(path))
+            chosen = decide(value.test, self.config_of(path))
             if chosen is not False:
                 yield from self._candidates_of(file, value.body, path)
             if chosen is not True:
@@ -165,7 +165,7 @@ class Members:
         return self.package.find(file, value.id) if isinstance(value, ast.Name) else None
 
 
-def evaluate(test: ast.expr, config: Config) -> bool | None:
+def decide(test: ast.expr, config: Config) -> bool | None:
     """A condition on config or self.config; None if it is about anything else."""
     named = _OwnConfig().visit(copy.deepcopy(test))
     code = compile(ast.fix_missing_locations(ast.Expression(named)), "condition", "eval")
@@ -195,7 +195,7 @@ def _list_results(
         elif isinstance(statement, ast.Return) and statement.value is not None:
             return [*found, _replace_names(statement.value, variables)]
         elif isinstance(statement, ast.If):
-            chosen = evaluate(_replace_names(statement.test, variables), config)
+            chosen = decide(_replace_names(statement.test, variables), config)
             rest = statements[number + 1 :]
             branches = [
                 branch
