@@ -132,3 +132,10 @@ def test_what_a_trainer_says_it_is(torch, tmp_path, said, reason):
     found = read_checkpoint(tmp_path / "best.pth")
     assert found.config == config
     assert f"resnet10t of timm ({reason}" in found.notes[-1]
+
+
+def test_whole_models_are_refused(torch, tmp_path):
+    torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "whole.pth")
+    message = "their code; save the model's state_dict() alone (Weights only load failed"
+    with raises(WeightsError, message):
+        read_checkpoint(tmp_path / "whole.pth")

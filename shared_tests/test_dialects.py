@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from resattn.checking.draws import random_arrays
+from resattn.cli.app import app
 from shared_tests.interop import (
     COLLISIONS,
     TABLE,
@@ -441,3 +443,50 @@ def test_what_cannot_be_written(tmp_path):
     with raises(ArgumentError, "It would load these names and shapes strictly and be wrong"):
         write(tmp_path / "net.npz", legacy, arrays, dialect="timm")
     assert not (tmp_path / "net.npz").exists()
+
+
+def test_an_origin_that_is_none(tmp_path):
+    from safetensors.numpy import save_file
+
+    config = BlockConfig(3, 4)
+    metadata = {"resattn": config.to_json(), "origin": "[1]"}
+    save_file(random_arrays(config), tmp_path / "net.safetensors", metadata=metadata)
+    message = "the origin in net.safetensors: expected an object as its origin, got '[1]'"
+    with raises(ArgumentError, message):
+        read(tmp_path / "net.safetensors")
+
+
+# The command
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["port", *map(str, arguments)])
+
+
+def test_port(hub, tmp_path):
+    path = hub / "model.safetensors"
+    there = run(path, tmp_path / "net.safetensors")
+    assert there.output.startswith("model.safetensors: resnet10t of timm (no other network that")
+    assert there.output.endswith(f"Next: resattn check {tmp_path / 'net.safetensors'}\n")
+    back = run(tmp_path / "net.safetensors", tmp_path / "out.npz", "--to-dialect", "timm")
+    assert (
+        "net.safetensors -> out.npz, with the names of timm: a network of 4 blocks" in back.output
+    )
+    assert back.output.endswith("Next: load it with timm, strictly, into its resnet10t\n")
+    with np.load(tmp_path / "out.npz") as held:
+        assert {"conv1.0.weight", "layer4.0.downsample.1.weight", "fc.bias"} <= set(held.files)
+    wrong = run(path, tmp_path / "x.npz", "--as", "resnet50")
+    assert isinstance(wrong.exception, WeightsError)
+    assert str(wrong.exception).startswith("model.safetensors is not a resnet50; what fits is")
+
+
+def test_port_of_a_network_of_ones_own(tmp_path):
+    config = small("timm", "seresnet18")
+    write(tmp_path / "net.npz", config, random_arrays(config))
+    result = run(tmp_path / "net.npz", tmp_path / "x.npz", "--to-dialect", "timm")
+    assert result.output.endswith("strictly, into a model that you build like this one\n")
+
+
+def test_port_to_a_dialect_that_does_not_exist(tmp_path):
+    result = run(tmp_path / "none.npz", tmp_path / "x.npz", "--to-dialect", "caffe")
+    assert "dialect: expected one of torchvision, timm" in str(result.exception)

@@ -57,20 +57,36 @@ def load_into(
     that do not fit.
     """
     check(schema(config), arrays)
-    said = architecture or _said_by(model)
     found, _, source = _look(model, None, config)
-    if said is not None and said in found.dialect.architectures:
-        theirs = adapt(found.dialect.architecture(said), config)
-        unlike = list_differences(theirs, config)
-        if unlike and (architecture is not None or schema(theirs) == schema(config)):
-            raise ModelError(
-                f"{source}: is a {said}, which computes something else than the config: {unlike}"
-            )
-    elif architecture is not None:
-        raise ModelError(f"{source}: is no {said}; it has the names of {found.dialect.title}")
+    _refuse_another(found, config, source, architecture, _said_by(model))
     part(owner(model), "bridge.foreign").assign_foreign(
         model, to_dialect_names(found.dialect, config, arrays)
     )
+
+
+def _refuse_another(
+    found: Recognised, config: NetworkConfig, source: str, asked: str | None, said: str | None
+) -> None:
+    """Raises ModelError for a model that is a published network with the names and shapes of a
+    config, but computes something else.
+
+    asked, said: the architecture that the user and that the model says it is.
+    """
+    name = asked or said
+    names = set(found.dialect.names(config))
+    owners = [each for each in DIALECTS.values() if name is not None and name in each.architectures]
+    for dialect in owners:
+        theirs = adapt(dialect.architecture(str(name)), config)
+        unlike = list_differences(theirs, config)
+        fits = schema(theirs) == schema(config) and set(dialect.names(config)) == names
+        if fits and unlike:
+            raise ModelError(
+                f"{source}: is a {name}, which computes something else than the config: {unlike}"
+            )
+        if fits:
+            return
+    if asked is not None:
+        raise ModelError(f"{source}: is no {asked}, by the names and shapes of the config")
 
 
 def _look(
