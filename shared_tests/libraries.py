@@ -154,7 +154,9 @@ def randomize_torch(model: Any, seed: int) -> None:
                 continue
             drawn = torch.randn(value.shape, generator=rng)
             if value.ndim > 1:
-                value.copy_(drawn * (1.5 / value[0].numel()) ** 0.5)
+                # Gates that follow strongly growing maps would enlarge rounding a billion times.
+                gain = 0.02 if ".se." in name or ".se_module." in name else 1.5
+                value.copy_(drawn * (gain / value[0].numel()) ** 0.5)
             else:
                 value.copy_(drawn * 0.2 + (1 if name.endswith("weight") else 0))
 
