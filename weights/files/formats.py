@@ -31,7 +31,7 @@ from weights.dialects.recognise import (
 from weights.errors import ArgumentError
 from weights.files import keras, npz, pytorch, safetensors
 from weights.files.atomic import existing
-from weights.files.content import Content
+from weights.files.content import Content, find_prefixes
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
 from weights.frameworks import FRAMEWORKS
 from weights.live import LiveModel
@@ -148,7 +148,7 @@ def read_checkpoint(
                 f"{held}"
             )
         config = held
-    elif not _is_canonical(content.arrays):
+    elif _is_foreign(content.arrays, config):
         return _recognised(source, content, config, architecture)
     if config is None:
         raise ArgumentError(
@@ -165,11 +165,12 @@ def read_checkpoint(
     return Checkpoint(config, ordered, origin, content.notes)
 
 
-def _is_canonical(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Whether names are ours: those of a block, or of a network."""
-    ours = ("conv1.weight", "attention.", "shortcut.", "stem.", "stages.")
+def _is_foreign(arrays: Mapping[str, np.ndarray], config: Config | None) -> bool:
+    """Whether names are not ours. With the config of a block: whether they are of a network."""
+    if isinstance(config, BlockConfig):
+        return bool(find_prefixes(arrays))
     block = "conv1.weight" in arrays and "conv2.weight" in arrays
-    return block or any(name.startswith(ours[3:]) for name in arrays)
+    return not block and not any(name.startswith(("stem.", "stages.")) for name in arrays)
 
 
 def _recognised(
