@@ -182,7 +182,9 @@ def test_config_json():
         config_from_json(json.dumps({**json.loads(BLOCK.to_json()), "depth": 3}))
     with raises(ValueError, "preset: expected one of resnet18, resnet34"):
         preset("resnet19")
-    with raises(TypeError, "config: expected a BlockConfig, a BottleneckConfig or a NetworkConfig, got"):
+    with raises(
+        TypeError, "config: expected a BlockConfig, a BottleneckConfig or a NetworkConfig, got"
+    ):
         schema({})
 
 
