@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jax_impl.inputs import check_images
 from jax_impl.layers import Linear, global_average
 from jax_impl.shapes import Logits, Maps
-from jax_impl.stem import Stem
+from jax_impl.stem import make_stem
 from jax_impl.variant import build_block
 from weights.config import NetworkConfig
 
@@ -40,7 +40,7 @@ class ResidualAttentionNetwork(nnx.Module):
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.config = config
         self.in_channels = config.in_channels
-        self.stem = Stem(config, **options)
+        self.stem = make_stem(config, **options)
         self.stages = nnx.Sequential(
             *(
                 nnx.Sequential(*(build_block(block, **options) for block in blocks))

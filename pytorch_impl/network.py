@@ -10,7 +10,7 @@ from torch import nn
 from pytorch_impl.inputs import check_images
 from pytorch_impl.layers import Linear, global_average
 from pytorch_impl.shapes import Logits, Maps
-from pytorch_impl.stem import Stem
+from pytorch_impl.stem import make_stem
 from pytorch_impl.variant import build_block
 from weights.config import NetworkConfig
 
@@ -36,7 +36,7 @@ class ResidualAttentionNetwork(nn.Module):
         options: dict[str, Any] = {"dtype": dtype, "device": device}
         self.config = config
         self.in_channels = config.in_channels
-        self.stem = Stem(config, **options)
+        self.stem = make_stem(config, **options)
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(*(build_block(block, **options) for block in blocks))

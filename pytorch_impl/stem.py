@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 from pytorch_impl.convolution import make_convolution
-from pytorch_impl.layers import relu
-from pytorch_impl.normalization import make_norm
+from pytorch_impl.layers import Conv2d, relu
+from pytorch_impl.normalization import BatchNorm, make_norm
 from pytorch_impl.pooling import (
     average_pool,
     blur_pool,
@@ -22,7 +22,39 @@ from weights.config import NetworkConfig
 
 
 class Stem(nn.Module):
-    """One or more convolutions, each with norm and relu, and an optional pooling.
+    """The layers before the blocks: convolution, batch norm, relu and an optional 3x3 max pooling.
+
+    x: (batch, in_channels, height, width) -> (batch, stem_channels, ...), sizes divided by the
+        strides and rounded up.
+    """
+
+    def __init__(self, config: NetworkConfig, **options: Any):
+        super().__init__()
+        sizes: Any = config  # complete, and all sizes are pairs
+        kernel, channels = sizes.stem_kernel_size, sizes.stem_channels
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        self.conv = Conv2d(
+            config.in_channels,
+            channels,
+            kernel,
+            sizes.stem_stride,
+            padding,
+            bias=config.conv_bias,
+            **options,
+        )
+        self.bn = BatchNorm(channels, config.bn_eps, config.bn_decay, **options)
+        self.pools = config.stem_pool is not None
+
+    def forward(self, x: Maps) -> NewMaps:
+        y = self.conv(x)
+        y = self.bn(y)
+        y = relu(y)
+        return max_pool(y) if self.pools else y
+
+
+class PublishedStem(nn.Module):
+    """`Stem` with the options of published networks: one or more convolutions, each with norm and
+    relu, and a pooling.
 
     x: (batch, in_channels, height, width) -> (batch, stem_channels, ...), sizes divided by the
         strides.
@@ -70,3 +102,10 @@ def pool_maps(x: Maps, kind: str | None) -> ResizedMaps:
     if kind == "max_blur":
         return blur_pool(max_pool_dense(x), (2, 2))
     return x
+
+
+def make_stem(config: NetworkConfig, **options: Any) -> nn.Module:
+    """The stem of any config: plain, or with options."""
+    if config.has_plain_stem:
+        return Stem(config, **options)
+    return PublishedStem(config, **options)

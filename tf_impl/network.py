@@ -10,7 +10,7 @@ from keras import ops
 from tf_impl.inputs import check_images
 from tf_impl.layers import Linear, Sequential, global_average
 from tf_impl.shapes import Logits, Maps
-from tf_impl.stem import Stem
+from tf_impl.stem import make_stem
 from tf_impl.variant import build_block
 from weights.config import NetworkConfig
 
@@ -40,7 +40,7 @@ class ResidualAttentionNetwork(keras.Model):
         options = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.config = config
         self.in_channels = config.in_channels
-        self.stem = Stem(config, **options, name="stem")
+        self.stem = make_stem(config, **options, name="stem")
         self.stages = Sequential(
             *(
                 Sequential(*(build_block(block, **options) for block in blocks), **options)

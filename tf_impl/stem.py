@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from tf_impl.convolution import make_convolution
-from tf_impl.layers import Sequential, relu
-from tf_impl.normalization import make_norm
+from tf_impl.layers import Conv2d, Sequential, relu
+from tf_impl.normalization import BatchNorm, make_norm
 from tf_impl.pooling import (
     average_pool,
     blur_pool,
@@ -22,7 +22,41 @@ from weights.config import NetworkConfig
 
 
 class Stem(keras.layers.Layer):
-    """One or more convolutions, each with norm and relu, and an optional pooling.
+    """The layers before the blocks: convolution, batch norm, relu and an optional 3x3 max pooling.
+
+    x: (batch, height, width, in_channels) -> (batch, ..., stem_channels), sizes divided by the
+        strides and rounded up.
+    """
+
+    def __init__(self, config: NetworkConfig, **keras_options: Any):
+        super().__init__(**keras_options)
+        sizes: Any = config  # complete, and all sizes are pairs
+        kernel, channels = sizes.stem_kernel_size, sizes.stem_channels
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        self.conv = Conv2d(
+            config.in_channels,
+            channels,
+            kernel,
+            sizes.stem_stride,
+            padding,
+            bias=config.conv_bias,
+            **options,
+        )
+        self.bn = BatchNorm(channels, config.bn_eps, config.bn_decay, **options)
+        self.pools = config.stem_pool is not None
+        self.built = True
+
+    def call(self, x: Maps, training: bool | None = None) -> NewMaps:
+        y = self.conv(x)
+        y = self.bn(y, training=training)
+        y = relu(y)
+        return max_pool(y) if self.pools else y
+
+
+class PublishedStem(keras.layers.Layer):
+    """`Stem` with the options of published networks: one or more convolutions, each with norm and
+    relu, and a pooling.
 
     x: (batch, height, width, in_channels) -> (batch, ..., stem_channels), sizes divided by the
         strides.
@@ -78,3 +112,10 @@ def pool_maps(x: Maps, kind: str | None) -> ResizedMaps:
     if kind == "max_blur":
         return blur_pool(max_pool_dense(x), (2, 2))
     return x
+
+
+def make_stem(config: NetworkConfig, **options: Any) -> keras.layers.Layer:
+    """The stem of any config: plain, or with options."""
+    if config.has_plain_stem:
+        return Stem(config, **options)
+    return PublishedStem(config, **options)

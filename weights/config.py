@@ -290,6 +290,12 @@ class NetworkConfig(Model):
         return channels if isinstance(channels, tuple) else (channels,)
 
     @property
+    def has_plain_stem(self) -> bool:
+        """Whether the stem is one convolution with batch norm and relu, and the usual pooling."""
+        plain = len(self.stem_widths) == 1 and self.stem_padding is None
+        return plain and self.norm == "batch" and self.stem_pool in (None, "max")
+
+    @property
     def stem_names(self) -> tuple[tuple[str, str], ...]:
         """The names of each of the stem's convolutions and of its norm."""
         if len(self.stem_widths) == 1:
