@@ -363,3 +363,24 @@ def test_symbolic_shapes(keras, case):
     known = model(keras.Input((*size, config.in_channels))).shape
     assert known == (None, *expected[1:], expected[0])
     assert model(keras.Input((None, None, config.in_channels))).shape[-1] == expected[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output_stride": 3}, r"output_stride: maps become 4 times smaller .* more than 3"),
+        ({"output_stride": 6, "strides": (2, 2)}, "output_stride: maps become 8 times smaller"),
+        ({"output_stride": 4, "strides": (1, (2, 1))}, r"output_stride: stage 1 has stride \(2, 1"),
+        ({"output_stride": 4, "antialias": "blur"}, "output_stride: cannot be used with antialias"),
+        (
+            {"output_stride": 4, "shortcut": "average"},
+            "output_stride: cannot be used with .*average",
+        ),
+        ({"attention": {"se": 1}}, "attention: expected the name of a kind"),
+        ({"attention": ("se", ["eca"])}, "attention: expected the name of a kind"),
+    ],
+)
+def test_networks_that_are_refused(options, message):
+    fields = {"stem_stride": 2, "stem_pool": "max", "attention": "none", **options}
+    with pytest.raises(ArgumentError, match=message):
+        NetworkConfig(widths=(4, 8), depths=(1, 1), **fields)

@@ -126,7 +126,13 @@ def _output_stride(name: str, value: object) -> int | None:
 
 
 def _kinds(name: str, value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    kinds = tuple(value) if isinstance(value, (tuple, list)) else value
+    for kind in kinds if isinstance(kinds, tuple) else (kinds,):
+        if not isinstance(kind, str):
+            raise ArgumentError(
+                f"{name}: expected the name of a kind, or one for each stage, got {value!r}"
+            )
+    return kinds
 
 
 def _options_a_stage(name: str, value: object) -> Options | tuple[Options, ...]:
@@ -325,6 +331,7 @@ class NetworkConfig(Model):
         for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             stride, before = self.strides[stage], dilation
             if self.output_stride is not None and steps >= self.output_stride:
+                self._check_dilation(stage)
                 stride, dilation = (1, 1), dilation * max(stride)
             steps *= max(stride)
             blocks = []
@@ -346,7 +353,26 @@ class NetworkConfig(Model):
                 blocks.append(made[key])
                 channels, number = width, number + 1
             found.append(tuple(blocks))
+        if self.output_stride is not None and steps > self.output_stride:
+            raise ArgumentError(
+                f"output_stride: maps become {steps} times smaller than the image, more than "
+                f"{self.output_stride}; use a product of the first strides, the stem's included"
+            )
         return tuple(found)
+
+    def _check_dilation(self, stage: int) -> None:
+        """Refuses to replace the stride of a stage by a dilation where that is not defined."""
+        rows, cols = self.strides[stage]
+        if rows != cols:
+            raise ArgumentError(
+                f"output_stride: stage {stage} has stride {(rows, cols)}, but dilated kernels are "
+                "dilated by the same number along both axes; use strides that are the same for both"
+            )
+        if (rows, cols) != (1, 1) and (self.antialias != "none" or self.shortcut == "average"):
+            raise ArgumentError(
+                f"output_stride: cannot be used with antialias {self.antialias!r} and shortcut "
+                f"{self.shortcut!r}; use antialias 'none' and shortcut 'convolution' or 'subsample'"
+            )
 
     def _block(self, stage: int, position: int, place: Mapping[str, Any]) -> BlockConfig:
         attention, options = self.attention, self.attention_options
