@@ -167,9 +167,10 @@ def read_checkpoint(
 
 def _is_canonical(arrays: Mapping[str, np.ndarray]) -> bool:
     """Whether names are ours: those of a block, or of a network."""
-    ours = ("conv1.weight", "attention.", "shortcut.", "stem.", "stages.")
+    if any(name.startswith(("stem.", "stages.")) for name in arrays):
+        return True
     block = "conv1.weight" in arrays and "conv2.weight" in arrays
-    return block or any(name.startswith(ours[3:]) for name in arrays)
+    return block and not any(".conv1." in name for name in arrays)  # else a stem, as CLIP's
 
 
 def _recognised(
@@ -198,8 +199,9 @@ def _said_beside(origin: Mapping[str, Any], content: Content) -> tuple[str | Non
     """The architecture that a config.json or a trainer names, and who says so."""
     if "architecture" in origin:
         return origin["architecture"], "its config.json says so"
-    known = any(content.architecture in each.architectures for each in DIALECTS.values())
-    return (content.architecture, "the file says so") if known else (None, None)
+    said = (content.architecture or "").split(".")[0]  # timm's names have a tag after the dot
+    known = any(said in each.architectures for each in DIALECTS.values())
+    return (said, "the file says so") if known else (None, None)
 
 
 def _suffix(path: Path, known: tuple[str, ...], verb: str) -> str:

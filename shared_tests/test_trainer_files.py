@@ -1,0 +1,65 @@
+"""What trainers keep beside the weights of a network does not hide them."""
+
+import re
+
+import numpy as np
+import pytest
+
+from resattn.checking.draws import random_arrays
+from weights import NetworkConfig, read_checkpoint
+from weights.dialects import DIALECTS
+from weights.dialects.recognise import to_dialect_names
+from weights.errors import ArgumentError, WeightsError
+from weights.files.content import unwrap
+
+CONFIG = NetworkConfig(
+    3, 4, (4, 6), (1, 1), attention="none", stem_channels=5, stem_kernel_size=7, stem_stride=2,
+    stem_pool="max",
+)  # fmt: skip
+ARRAYS = random_arrays(CONFIG)
+STATE = to_dialect_names(DIALECTS["timm"], CONFIG, ARRAYS)
+TOOK = "took 'state_dict' out of the file; beside it, and left out: "
+
+
+def test_single_numbers_beside_them():
+    """examples/imagenet of PyTorch keeps the best accuracy as a tensor."""
+    found = unwrap({"best_acc1": np.float32(7.5) * np.ones(()), "state_dict": STATE}, "x.pth")
+    assert found.notes == (f"{TOOK}best_acc1",)
+    assert set(found.arrays) == set(STATE)
+
+
+def test_arrays_beside_them():
+    found = unwrap({"mean": np.zeros(3), "state_dict": STATE}, "x.pth")
+    assert found.notes == (f"{TOOK}mean",)
+    found = unwrap({**STATE, "ema": {"shadow": np.zeros(3)}}, "x.pth")
+    assert found.notes == ("left out: ema",)
+    assert set(found.arrays) == set(STATE)
+    with pytest.raises(ArgumentError, match=re.escape("(arrays outside of any), head")):
+        unwrap({"mean": np.zeros(3), "head": {"weight": np.zeros(3)}}, "x.pth")
+
+
+def test_a_config_that_is_not_ours():
+    assert unwrap({"config": "configs/resnet.yaml", "state_dict": STATE}, "x.pth").config is None
+
+
+def test_an_architecture_with_a_tag(torch, tmp_path):
+    config = DIALECTS["timm"].architecture("resnet10t")
+    state = to_dialect_names(DIALECTS["timm"], config, random_arrays(config))
+    state = {name: torch.from_numpy(array) for name, array in state.items()}
+    torch.save({"arch": "resnet10t.c3_in1k", "state_dict": state}, tmp_path / "best.pth")
+    assert "the file says so" in read_checkpoint(tmp_path / "best.pth").notes[-1]
+
+
+def test_a_stem_with_the_names_of_a_block(tmp_path):
+    """CLIP's ResNets have conv1, conv2 and conv3 in the stem."""
+    np.savez(tmp_path / "clip.npz", **STATE, **{"conv2.weight": np.zeros((5, 5, 3, 3))})
+    with pytest.raises(WeightsError, match=r"most of its names are those of .*but 1 are not"):
+        read_checkpoint(tmp_path / "clip.npz")
+
+
+def test_a_dtype_that_numpy_does_not_have(torch, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.ones(2).to(torch.float8_e4m3fn)}, tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match="is not a whole safetensors file of float arrays"):
+        read_checkpoint(tmp_path / "x.safetensors")
