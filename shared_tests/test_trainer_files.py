@@ -1,6 +1,8 @@
 """What trainers keep beside the weights of a network does not hide them."""
 
+import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,3 +65,24 @@ def test_a_dtype_that_numpy_does_not_have(torch, tmp_path):
     save_file({"x": torch.ones(2).to(torch.float8_e4m3fn)}, tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match="is not a whole safetensors file of float arrays"):
         read_checkpoint(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("channels", "said", "note"),
+    [
+        (3, {"crop_mode": "border"}, "left out the preprocessing in its pretrained_cfg: crop_mode"),
+        (1, {"input_size": [1, 224, 224]}, None),
+    ],
+)
+def test_a_preprocessing_that_cannot_be_expressed(tmp_path, channels, said, note):
+    config = replace(DIALECTS["timm"].architecture("resnet10t"), in_channels=channels)
+    np.savez(
+        tmp_path / "x.npz", **to_dialect_names(DIALECTS["timm"], config, random_arrays(config))
+    )
+    values = {"architecture": "resnet10t", "pretrained_cfg": said}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    found = read_checkpoint(tmp_path / "x.npz")
+    assert found.config == config
+    notes = found.notes[1:]
+    assert len(notes) == (note is not None)
+    assert all(each.startswith(note) for each in notes)

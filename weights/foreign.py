@@ -38,10 +38,14 @@ def adopt(
     Raises what `weights.read` raises for a file with such names.
     """
     found, arrays, source = _look(model, architecture, config)
+    notes: tuple[str, ...] = ()
+    if config is None:
+        said = getattr(model, "pretrained_cfg", None)
+        found, notes = prepare_as_said(found, said if isinstance(said, Mapping) else None)
     canonical = to_canonical_names(found, arrays, source)
     check(schema(found.config), canonical, headline=f"{source} does not fit its config")
     origin = {"architecture": found.architectures[0], "library": found.dialect.title}
-    return Checkpoint(found.config, canonical, origin, (found.describe(),))
+    return Checkpoint(found.config, canonical, origin, (found.describe(), *notes))
 
 
 def load_into(
@@ -79,12 +83,10 @@ def _look(
     framework = owner(model)
     source = f"{type(model).__module__}.{type(model).__qualname__}"
     arrays = part(framework, "bridge.foreign").foreign_arrays(model)
+    reason = None
     if architecture is None and config is None:
-        architecture = _said_by(model)
-    found = recognise(DIALECTS, arrays, source, architecture, config, "the model says so")
-    said = getattr(model, "pretrained_cfg", None)
-    if config is None:
-        found = prepare_as_said(found, said if isinstance(said, Mapping) else None)
+        architecture, reason = _said_by(model), "the model says so"
+    found = recognise(DIALECTS, arrays, source, architecture, config, reason)
     return found, arrays, source
 
 

@@ -188,11 +188,11 @@ def _recognised(
         architecture, reason = _said_beside(origin, content)
     found = recognise(DIALECTS, content.arrays, source.name, architecture, config, reason)
     said = origin.pop("pretrained_cfg", None)
-    found = found if config is not None else prepare_as_said(found, said)
+    found, notes = (found, ()) if config is not None else prepare_as_said(found, said)
     arrays = to_canonical_names(found, content.arrays, source.name)
     check(schema(found.config), arrays, headline=f"{source.name} does not fit its config")
     origin |= {"architecture": found.architectures[0], "library": found.dialect.title}
-    return Checkpoint(found.config, arrays, origin, (*content.notes, found.describe()))
+    return Checkpoint(found.config, arrays, origin, (*content.notes, found.describe(), *notes))
 
 
 def _said_beside(origin: Mapping[str, Any], content: Content) -> tuple[str | None, str | None]:
