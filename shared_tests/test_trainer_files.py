@@ -1,4 +1,4 @@
-"""What trainers keep beside the weights of a network does not hide them."""
+"""What trainers and libraries keep beside the weights, and configs that say the same."""
 
 import json
 import re
@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from resattn.checking.draws import random_arrays
-from weights import NetworkConfig, read_checkpoint
+from weights import NetworkConfig, read, read_checkpoint, write
 from weights.dialects import DIALECTS
+from weights.dialects.back import find_architectures
 from weights.dialects.recognise import to_dialect_names
 from weights.errors import ArgumentError, WeightsError
 from weights.files.content import unwrap
+from weights.preprocessing import Preprocessing
 
 CONFIG = NetworkConfig(
     3, 4, (4, 6), (1, 1), attention="none", stem_channels=5, stem_kernel_size=7, stem_stride=2,
@@ -86,3 +88,31 @@ def test_a_preprocessing_that_cannot_be_expressed(tmp_path, channels, said, note
     notes = found.notes[1:]
     assert len(notes) == (note is not None)
     assert all(each.startswith(note) for each in notes)
+
+
+def test_a_config_that_says_the_same_with_other_fields(tmp_path):
+    """preset() leaves the hidden widths to their default; recognition says them."""
+    timm = DIALECTS["timm"].architecture("resnet26")
+    held = replace(timm, preprocessing=Preprocessing(), depths=(1, 1, 1, 1))
+    given = replace(held, preprocessing=None, hidden_widths=None, form=("bottleneck",) * 4)
+    assert held != given
+    write(tmp_path / "x.safetensors", held, random_arrays(held))
+    assert read(tmp_path / "x.safetensors", given)[0] == held
+    for other in (
+        replace(given, output_stride=8),
+        replace(given, bn_decay=0.5),
+        replace(given, stem_pool="max_ceil"),
+        replace(given, preprocessing=Preprocessing(256)),
+    ):
+        with pytest.raises(ArgumentError, match="another than the one given"):
+            read(tmp_path / "x.safetensors", other)
+    write(tmp_path / "y.safetensors", given, random_arrays(given))
+    assert read(tmp_path / "y.safetensors", held)[0].preprocessing == Preprocessing()
+
+
+def test_what_shapes_do_not_say_is_not_written_back():
+    config = replace(DIALECTS["timm"].architecture("seresnet18"), classes=3)
+    alike = replace(config, attention_options={"divisor": 8, "reduction": 16})
+    assert find_architectures(DIALECTS["timm"], alike) == ("seresnet18",)
+    with pytest.raises(ArgumentError, match="seresnet18 has output_stride None, here 8"):
+        find_architectures(DIALECTS["timm"], replace(config, output_stride=8))

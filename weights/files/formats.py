@@ -12,7 +12,7 @@ Nothing in a file is ever executed. A file is moved into place once it is comple
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from weights.config import BlockConfig, Config, NetworkConfig, config_from_json
 from weights.convert import Arrays, check, reorder
 from weights.dialects import DIALECTS, dialect_named
-from weights.dialects.back import find_architectures
+from weights.dialects.back import find_architectures, is_same_network
 from weights.dialects.recognise import (
     prepare_as_said,
     recognise,
@@ -130,9 +130,11 @@ def read_checkpoint(
     """Reads a file of ours, or one of another library, which is recognised from its names and
     shapes.
 
-    config: for a file that holds none; must be the file's own if it does. architecture: the
-        published network that the file holds, where names and shapes fit several; by default what a
-        config.json beside the file says. part: which network to take where the file holds several.
+    config: for a file that holds none; must be of the same model as the file's own if it does, but
+        the preprocessing may be in one of them alone.
+    architecture: the published network that the file holds, where names and shapes fit several; by
+        default what a config.json beside the file says.
+    part: which network to take where the file holds several.
     Raises MissingFileError, WeightsError for a file that cannot be read safely, is not recognised
     or does not fit its config, ArgumentError for a suffix that is not known, for a config that is
     another than the file's, and where it is not clear which network it is.
@@ -142,12 +144,7 @@ def read_checkpoint(
     content = FILE_FORMATS[suffix].read(existing(source), part)
     if content.config is not None:
         held = config_from_json(content.config, f"the config in {source.name}")
-        if config is not None and config != held:
-            raise ArgumentError(
-                f"{source.name}: holds a config of its own that is another than the one given: "
-                f"{held}"
-            )
-        config = held
+        config = held if config is None else _agree(source.name, held, config)
     elif not _is_canonical(content.arrays):
         return _recognised(source, content, config, architecture)
     if config is None:
@@ -163,6 +160,23 @@ def read_checkpoint(
     origin = origin_from_json(content.origin, f"the origin in {source.name}")
     ordered = {parameter.name: arrays[parameter.name] for parameter in parameters}
     return Checkpoint(config, ordered, origin, content.notes)
+
+
+def _agree(source: str, held: Config, given: Config) -> Config:
+    """The config in a file, which must describe the same model as the one given.
+
+    The preprocessing, on which nothing that a network computes depends, is that of the config that
+    has one. Raises ArgumentError for configs of two models, or with two preprocessings.
+    """
+    if held == given:
+        return held
+    if isinstance(held, NetworkConfig) and isinstance(given, NetworkConfig):
+        said = {each for each in (held.preprocessing, given.preprocessing) if each is not None}
+        if is_same_network(held, given) and len(said) < 2:
+            return replace(held, preprocessing=next(iter(said), None))
+    raise ArgumentError(
+        f"{source}: holds a config of its own that is another than the one given: {held}"
+    )
 
 
 def _is_canonical(arrays: Mapping[str, np.ndarray]) -> bool:
