@@ -184,7 +184,7 @@ def from_transformers(preprocessor_config: Mapping[str, Any]) -> Preprocessing:
     if config.get("do_resize") is False:
         raise ArgumentError("do_resize: false leaves no size of the input; expected true")
     number = config.get("resample")
-    if number not in _RESAMPLE:
+    if not is_integer(number) or number not in _RESAMPLE:
         known = ", ".join(f"{key} ({name})" for key, name in _RESAMPLE.items())
         raise ArgumentError(f"resample: expected one of {known}, got {number!r}")
     rescales, normalizes = (config.get(f"do_{what}", True) for what in ("rescale", "normalize"))
