@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from resattn.checking.draws import random_arrays
-from weights import NetworkConfig, read, read_checkpoint, write
+from weights import BlockConfig, NetworkConfig, read, read_checkpoint, write
 from weights.dialects import DIALECTS
 from weights.dialects.back import find_architectures
 from weights.dialects.recognise import to_dialect_names
 from weights.errors import ArgumentError, WeightsError
 from weights.files.content import unwrap
+from weights.foreign import adopt, load_into
 from weights.preprocessing import Preprocessing
 
 CONFIG = NetworkConfig(
@@ -116,3 +117,23 @@ def test_what_shapes_do_not_say_is_not_written_back():
     assert find_architectures(DIALECTS["timm"], alike) == ("seresnet18",)
     with pytest.raises(ArgumentError, match="seresnet18 has output_stride None, here 8"):
         find_architectures(DIALECTS["timm"], replace(config, output_stride=8))
+
+
+def test_live_models_of_another_shape(torch):
+    """A model with the names of torchvision, which is asked for its state alone."""
+    model = torch.nn.Module()
+    for name, array in STATE.items():
+        module = model
+        *path, leaf = name.split(".")
+        for each in path:
+            if not hasattr(module, each):
+                module.add_module(each, torch.nn.Module())
+            module = getattr(module, each)
+        module.register_buffer(leaf, torch.zeros(array.shape))
+    load_into(model, CONFIG, ARRAYS)
+    assert (model.fc.weight.numpy() == STATE["fc.weight"]).all()
+    wider = replace(CONFIG, classes=7)
+    with pytest.raises(WeightsError, match=r"fc.bias: expected \(4,\), got \(7,\)"):
+        load_into(model, wider, random_arrays(wider))
+    with pytest.raises(ArgumentError, match="config: expected a NetworkConfig, got BlockConfig"):
+        adopt(model, config=BlockConfig(3, 4))

@@ -19,7 +19,7 @@ from weights.dialects.recognise import (
     to_canonical_names,
     to_dialect_names,
 )
-from weights.errors import ModelError
+from weights.errors import ArgumentError, ModelError, WeightsError
 from weights.files.formats import Checkpoint
 from weights.live import owner, part
 from weights.schema import schema
@@ -58,11 +58,11 @@ def load_into(
 
     model, architecture: as for `adopt`. config: of the arrays; it must be what the model computes.
     Raises ModelError where the model is another network than the config's, WeightsError for arrays
-    that do not fit.
+    that do not fit the config, or whose shapes are not those of the model.
     """
     check(schema(config), arrays)
     said = architecture or _said_by(model)
-    found, _, source = _look(model, None, config)
+    found, held, source = _look(model, None, config)
     if said is not None and said in found.dialect.architectures:
         theirs = adapt(found.dialect.architecture(said), config)
         unlike = list_differences(theirs, config)
@@ -72,14 +72,22 @@ def load_into(
             )
     elif architecture is not None:
         raise ModelError(f"{source}: is no {said}; it has the names of {found.dialect.title}")
-    part(owner(model), "bridge.foreign").assign_foreign(
-        model, to_dialect_names(found.dialect, config, arrays)
-    )
+    made = to_dialect_names(found.dialect, config, arrays)
+    misshapen = [
+        f"{name}: expected {held[name].shape}, got {array.shape}"
+        for name, array in made.items()
+        if held[name].shape != array.shape
+    ]
+    if misshapen:
+        raise WeightsError(f"{source}: has other shapes than the config:", misshapen)
+    part(owner(model), "bridge.foreign").assign_foreign(model, made)
 
 
 def _look(
     model: Any, architecture: str | None, config: NetworkConfig | None
 ) -> tuple[Recognised, dict[str, np.ndarray], str]:
+    if config is not None and not isinstance(config, NetworkConfig):
+        raise ArgumentError(f"config: expected a NetworkConfig, got {type(config).__name__}")
     framework = owner(model)
     source = f"{type(model).__module__}.{type(model).__qualname__}"
     arrays = part(framework, "bridge.foreign").foreign_arrays(model)
