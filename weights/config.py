@@ -1,4 +1,4 @@
-"""What is built: the configuration of a network. Frozen, validated, JSON."""
+"""The configuration of a network: frozen, validated, stored as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -434,7 +434,7 @@ class NetworkConfig(Model):
 
 @lru_cache(maxsize=64)
 def _stages(config: NetworkConfig) -> tuple[tuple[BlockConfig, ...], ...]:
-    """Kept: making and checking 200 blocks takes longer than whatever they are asked for."""
+    """Cached, since making and checking 200 blocks takes longer than using them."""
     return config._make_stages()
 
 

@@ -1,4 +1,4 @@
-"""What a file of weights holds, before anybody knows which network it is."""
+"""The content of a weights file, before its network is recognised."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def unwrap(content: Mapping[str, Any], source: str, part: str | None = None) -> 
 
     content: names to arrays, or to mappings such as a state dict, an optimizer's state, ...
     part: which mapping, or which prefix of the names, to take where there are several.
-    Raises ArgumentError where it is not clear which one is meant, WeightsError where there is none.
+    Raises ArgumentError where several networks fit, WeightsError where there is none.
     """
     config = content.get("config")  # a trainer's may be the path of a file
     text = config if isinstance(config, str) and config.lstrip().startswith("{") else None
@@ -113,7 +113,7 @@ def _choose(
 
 
 def _prefixes(arrays: Mapping[str, Any]) -> list[str]:
-    """What is in front of the names of each network."""
+    """The prefix of the names of each network."""
     found = {}
     for name in arrays:
         for anchor in ANCHORS:
