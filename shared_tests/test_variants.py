@@ -305,6 +305,20 @@ def test_a_map_without_neighbours_cannot_be_blurred(framework):
         live.forward(random_input(config, (1, 6), 2, "float32"))
 
 
+@pytest.mark.parametrize(
+    ("pool", "name"), [("max_ceil", "max_pool_ceil"), ("average", "average_pool")]
+)
+def test_a_map_smaller_than_the_window_of_the_stem(framework, pool, name):
+    config = NetworkConfig(
+        3, 2, (4,), (1,), stem_kernel_size=3, stem_stride=2, stem_pool=pool, attention="none"
+    )
+    live = LiveModel.of(build(config, random_arrays(config), framework))
+    assert live.forward(random_input(config, (3, 4), 2, "float32")).shape == (2, 2)
+    for size in ((2, 4), (4, 1)):
+        with pytest.raises(ArgumentError, match=f"{name}: expected 2 or more along"):
+            live.forward(random_input(config, size, 2, "float32"))
+
+
 def test_options_need_the_block_that_has_them(framework):
     config = BlockConfig(3, 4, norm="group", norm_groups=2)
     plain = implementation(framework).ResidualBlockWithAttention
