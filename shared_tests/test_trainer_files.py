@@ -12,7 +12,7 @@ from weights import BlockConfig, NetworkConfig, read, read_checkpoint, write
 from weights.dialects import DIALECTS
 from weights.dialects.back import find_architectures
 from weights.dialects.recognise import to_dialect_names
-from weights.errors import ArgumentError, WeightsError
+from weights.errors import ArgumentError, ModelError, WeightsError
 from weights.files.content import unwrap
 from weights.foreign import adopt, load_into
 from weights.preprocessing import Preprocessing
@@ -119,7 +119,7 @@ def test_what_shapes_do_not_say_is_not_written_back():
         find_architectures(DIALECTS["timm"], replace(config, output_stride=8))
 
 
-def test_live_models_of_another_shape(torch):
+def make_module(torch):
     """A model with the names of torchvision, which is asked for its state alone."""
     model = torch.nn.Module()
     for name, array in STATE.items():
@@ -130,6 +130,11 @@ def test_live_models_of_another_shape(torch):
                 module.add_module(each, torch.nn.Module())
             module = getattr(module, each)
         module.register_buffer(leaf, torch.zeros(array.shape))
+    return model
+
+
+def test_live_models_of_another_shape(torch):
+    model = make_module(torch)
     load_into(model, CONFIG, ARRAYS)
     assert (model.fc.weight.numpy() == STATE["fc.weight"]).all()
     wider = replace(CONFIG, classes=7)
@@ -137,3 +142,19 @@ def test_live_models_of_another_shape(torch):
         load_into(model, wider, random_arrays(wider))
     with pytest.raises(ArgumentError, match="config: expected a NetworkConfig, got BlockConfig"):
         adopt(model, config=BlockConfig(3, 4))
+
+
+def test_live_models_with_other_strides(torch):
+    """As timm's output_stride makes them, with the same names and shapes."""
+    model = make_module(torch)
+    for stride in (2, 1):
+        model.conv1 = torch.nn.Conv2d(3, 5, 7, stride, 3, bias=False)
+        if stride == 2:
+            assert adopt(model, config=CONFIG).config == CONFIG
+            load_into(model, CONFIG, ARRAYS)
+    for run in (lambda: adopt(model, config=CONFIG), lambda: load_into(model, CONFIG, ARRAYS)):
+        with pytest.raises(ModelError, match=r"conv1: expected stride \(2, 2\), got \(1, 1\)"):
+            run()
+    model.conv1 = torch.nn.Conv2d(3, 5, 7, 2, 6, dilation=2, bias=False)
+    with pytest.raises(ModelError, match=r"conv1: expected dilation 1, got \(2, 2\)"):
+        adopt(model, config=CONFIG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,11 @@ from weights.dialects.recognise import (
 )
 from weights.errors import ArgumentError, ModelError, WeightsError
 from weights.files.formats import Checkpoint
+from weights.graph import graph, probe_size
 from weights.live import owner, part
 from weights.schema import schema
+
+_SHOWN = 4  # convolutions that an error lists
 
 
 def adopt(
@@ -35,9 +39,11 @@ def adopt(
         left out: the output of our network are logits.
     architecture: its name, where names and shapes fit several; config: what the network is, for one
         that was never published.
-    Raises what `weights.read` raises for a file with such names.
+    Raises what `weights.read` raises for a file with such names, and ModelError where convolutions
+    have other strides or dilations than the network's.
     """
     found, arrays, source = _look(model, architecture, config)
+    _check_strides(model, found, source)
     notes: tuple[str, ...] = ()
     if config is None:
         said = getattr(model, "pretrained_cfg", None)
@@ -65,6 +71,7 @@ def load_into(
     found, held, source = _look(model, None, config)
     if said is not None and said in found.dialect.architectures:
         theirs = adapt(found.dialect.architecture(said), config)
+        theirs = replace(theirs, output_stride=config.output_stride)  # `_check_strides` sees it
         unlike = list_differences(theirs, config)
         if unlike and (architecture is not None or schema(theirs) == schema(config)):
             raise ModelError(
@@ -72,6 +79,7 @@ def load_into(
             )
     elif architecture is not None:
         raise ModelError(f"{source}: is no {said}; it has the names of {found.dialect.title}")
+    _check_strides(model, found, source)
     made = to_dialect_names(found.dialect, config, arrays)
     misshapen = [
         f"{name}: expected {held[name].shape}, got {array.shape}"
@@ -96,6 +104,34 @@ def _look(
         architecture, reason = _said_by(model), "the model says so"
     found = recognise(DIALECTS, arrays, source, architecture, config, reason)
     return found, arrays, source
+
+
+def _check_strides(model: Any, found: Recognised, source: str) -> None:
+    """Raises ModelError for a model whose convolutions have other strides or dilations than the
+    network that it was found to be, as with timm's output_stride.
+    """
+    held = part(owner(model), "bridge.foreign").foreign_strides(model)
+    separator = found.dialect.separator
+    names = {
+        parameter.module: name.rpartition(separator)[0]
+        for name, parameter in found.dialect.names(found.config).items()
+    }
+    faults = []
+    for operation in graph(found.config, probe_size(found.config), opened=False):
+        name = names.get(operation.module or "")
+        if operation.kind != "convolution" or name not in held:
+            continue
+        settings = operation.settings
+        (stride, dilation), apart = held[name], settings["dilation"]
+        if stride != settings["stride"]:
+            faults.append(f"{name}: expected stride {settings['stride']}, got {stride}")
+        if settings["kernel"] != (1, 1) and dilation != (apart, apart):
+            faults.append(f"{name}: expected dilation {apart}, got {dilation}")
+    if faults:
+        raise ModelError(
+            f"{source}: computes something else than {found.architectures[0]} of these names and "
+            f"shapes; if it has an output stride, say so in config=. {'; '.join(faults[:_SHOWN])}"
+        )
 
 
 def _said_by(model: Any) -> str | None:
