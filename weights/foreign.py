@@ -128,9 +128,11 @@ def _check_strides(model: Any, found: Recognised, source: str) -> None:
         if settings["kernel"] != (1, 1) and dilation != (apart, apart):
             faults.append(f"{name}: expected dilation {apart}, got {dilation}")
     if faults:
+        known = found.architectures[0] in found.dialect.architectures
+        network = f"a {found.architectures[0]}" if known else "the config"
         raise ModelError(
-            f"{source}: computes something else than {found.architectures[0]} of these names and "
-            f"shapes; if it has an output stride, say so in config=. {'; '.join(faults[:_SHOWN])}"
+            f"{source}: has the names and shapes of {network}, but computes something else; if it "
+            f"has an output stride, say so in config=: {', '.join(faults[:_SHOWN])}"
         )
 
 

@@ -21,7 +21,7 @@ def foreign_arrays(model: nnx.Module) -> dict[str, np.ndarray]:
 def foreign_strides(model: nnx.Module) -> dict[str, tuple[Pair, Pair]]:
     """The stride and the dilation of each 2-d convolution, by its own name."""
     return {
-        ".".join(map(str, path)): (_pair(node.strides), _pair(node.kernel_dilation))
+        ".".join(map(str, path)): (_pair(node.strides or 1), _pair(node.kernel_dilation or 1))
         for path, node in nnx.iter_graph(model)
         if isinstance(node, nnx.Conv) and len(node.kernel_size) == 2
     }
