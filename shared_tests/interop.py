@@ -24,6 +24,7 @@ import numpy as np
 
 from resattn.checking.backends import precise
 from shared_tests.libraries import PACKAGES, Theirs, absence, make
+from weights.config import NetworkConfig
 from weights.convert import Arrays
 from weights.dialects import DIALECTS
 from weights.dialects.recognise import Recognised, recognise, to_canonical_names, to_dialect_names
@@ -32,12 +33,13 @@ from weights.frameworks import FRAMEWORKS
 from weights.live import adapter, build, part
 
 TABLE = Path(__file__).parent.parent / "docs" / "checkpoints.md"
-START, END = "<!-- networks: start -->\n", "<!-- networks: end -->\n"
+NETWORKS, COLLISIONS = "networks", "collisions"  # the tables' marks
 HEADER = (
     "library", "network", "recognised",
     *(row.label for row in FRAMEWORKS.values()), "odd size", "written back",
 )  # fmt: skip
 LIMIT = 1e-12
+Row = tuple[str, ...]
 EVEN = (64, 96)
 # Where average pooling rounds down and a convolution up, an odd map has no shortcut of its size, in
 # theirs and in ours; from the second size all maps but the image are even.
@@ -123,7 +125,7 @@ def try_network(dialect: str, name: str, frameworks: tuple[str, ...]) -> Outcome
     back = _write_back(dialect, name, found, canonical, x[0], answers[0][0])
     faults += [] if back else ["written back: other logits"]
     cells = (
-        found.dialect.title, f"`{name}`", "by names and shapes" if alone else "with `--as`",
+        DIALECTS[dialect].title, f"`{name}`", "by names and shapes" if alone else "with `--as`",
         *(f"{differences[each]:.0e}" if each in differences else "" for each in FRAMEWORKS),
         "x".join(map(str, size)), "same bits" if back else "**other logits**",
     )  # fmt: skip
@@ -155,21 +157,72 @@ def list_networks(wanted: list[str]) -> Iterator[tuple[str, str]]:
                 yield dialect, name
 
 
-def read_table(text: str) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The rows of the table, by library and network."""
-    body = text.split(START)[1].split(END)[0]
-    rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in body.split("\n")]
-    return {(row[0], row[1]): row for row in rows[2:] if len(row) == len(HEADER)}
+def their_shapes(dialect: str, config: NetworkConfig) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a checkpoint of a config, as the library has them."""
+    row = FRAMEWORKS[DIALECTS[dialect].framework]
+    return {
+        name: tuple(
+            dict(zip(each.axes.split(), each.shape, strict=True))[axis]
+            for axis in row.axes(each).split()
+        )
+        for name, each in DIALECTS[dialect].names(config).items()
+    }
 
 
-def write_table(rows: dict[tuple[str, str], tuple[str, ...]]) -> None:
-    """Puts the rows in the order of the dialects, and leaves the rest of the page as it is."""
-    order = [(DIALECTS[dialect].title, f"`{name}`") for dialect, name in list_networks([])]
-    lines = [HEADER, ("---",) * len(HEADER), *(rows[key] for key in order if key in rows)]
+def list_collisions() -> list[tuple[str, str]]:
+    """The networks whose names and shapes are the same, and in what each computes something else,
+    in one row.
+    """
+    groups: dict[frozenset[Any], dict[NetworkConfig, list[str]]] = {}
+    for dialect, name in list_networks([]):
+        config = DIALECTS[dialect].architecture(name)
+        key = frozenset(their_shapes(dialect, config).items())
+        names = groups.setdefault(key, {}).setdefault(config, [])
+        if name not in names:
+            names.append(name)
+    rows = []
+    for group in groups.values():
+        if len(group) > 1:
+            fields = [name for name in NetworkConfig.__dataclass_fields__
+                      if len({getattr(config, name) for config in group}) > 1]  # fmt: skip
+            networks = ", ".join(f"`{' or '.join(names)}`" for names in group.values())
+            values = [", ".join(str(getattr(each, name)) for each in group) for name in fields]
+            differ = "; ".join(
+                f"`{name}`: {value}" for name, value in zip(fields, values, strict=True)
+            )
+            rows.append((networks, differ))
+    return sorted(rows)
+
+
+def read_rows(text: str, table: str) -> list[tuple[str, ...]]:
+    """The rows of a table of the page, without its head."""
+    body = text.split(f"<!-- {table}: start -->\n")[1].split(f"<!-- {table}: end -->")[0]
+    lines = [line.strip("|").split("|") for line in body.splitlines()]
+    return [tuple(cell.strip() for cell in line) for line in lines[2:]]
+
+
+def write_rows(text: str, table: str, header: Row, rows: list[Row]) -> str:
+    """The page with these rows in a table."""
+    lines = [header, ("---",) * len(header), *rows]
     body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    start, end = f"<!-- {table}: start -->\n", f"<!-- {table}: end -->"
+    before, rest = text.split(start)
+    return before + start + body + end + rest.split(end)[1]
+
+
+def read_table(text: str) -> dict[tuple[str, str], Row]:
+    """The results, by library and network."""
+    return {(row[0], row[1]): row for row in read_rows(text, NETWORKS)}
+
+
+def write_tables(rows: dict[tuple[str, str], Row]) -> None:
+    """Puts the results in the order of the dialects, and the collisions; leaves the rest."""
+    order = [(DIALECTS[dialect].title, f"`{name}`") for dialect, name in list_networks([])]
+    collisions = list_collisions()
     text = TABLE.read_text(encoding="utf-8")
-    before, rest = text.split(START)
-    TABLE.write_text(before + START + body + END + rest.split(END)[1], encoding="utf-8")
+    text = write_rows(text, NETWORKS, HEADER, [rows[key] for key in order if key in rows])
+    text = write_rows(text, COLLISIONS, ("networks", "differ in"), collisions)
+    TABLE.write_text(text, encoding="utf-8")
 
 
 def _frameworks() -> tuple[str, ...]:
@@ -188,6 +241,7 @@ def main() -> None:
     """Fills the table, a network at a time. Exits with 1 if a network is another than theirs."""
     wanted = [word for word in sys.argv[1:] if word != "--again"]
     frameworks, failed = _frameworks(), []
+    write_tables(read_table(TABLE.read_text(encoding="utf-8")))
     for number, (dialect, name) in enumerate(list_networks(wanted)):
         key = (DIALECTS[dialect].title, f"`{name}`")
         rows = read_table(TABLE.read_text(encoding="utf-8"))
@@ -201,7 +255,7 @@ def main() -> None:
             continue
         start = monotonic()
         outcome = try_network(dialect, name, frameworks)
-        write_table(read_table(TABLE.read_text(encoding="utf-8")) | {key: outcome.cells})
+        write_tables(read_table(TABLE.read_text(encoding="utf-8")) | {key: outcome.cells})
         print(f"{' '.join(outcome.cells)} ({monotonic() - start:.0f} s)", flush=True)
         for fault in outcome.faults:
             print(f"  {fault}", flush=True)

@@ -154,7 +154,9 @@ def randomize_torch(model: Any, seed: int) -> None:
                 continue
             drawn = torch.randn(value.shape, generator=rng)
             if value.ndim > 1:
-                value.copy_(drawn * (1.5 / value[0].numel()) ** 0.5)
+                # Gates that follow strongly growing maps would enlarge rounding a billion times.
+                gain = 0.02 if ".se." in name or ".se_module." in name else 1.5
+                value.copy_(drawn * (gain / value[0].numel()) ** 0.5)
             else:
                 value.copy_(drawn * 0.2 + (1 if name.endswith("weight") else 0))
 
@@ -263,7 +265,7 @@ def randomize_keras(model: Any, seed: int) -> None:
 
 def _run_keras(model: Any, outputs: list[Any], x: np.ndarray) -> list[np.ndarray]:
     keras = import_library("keras")
-    part = keras.Model(model.inputs, outputs)
+    part = keras.Model(model.inputs[0], outputs)
     outcome = part(np.moveaxis(x, 1, -1), training=False)
     outcome = outcome if isinstance(outcome, (list, tuple)) else [outcome]
     found = [np.array(each) for each in outcome]
@@ -291,6 +293,56 @@ def _keras_application(name: str, seed: int, **options: Any) -> Theirs:
                 last[layer.name.split("_")[0]] = layer.output
         with _float64():
             return _run_keras(same, [same.outputs[0], *last.values()], x)
+
+    return Theirs(model, lambda: keras_arrays(model), run, lambda arrays: load_keras(model, arrays))
+
+
+def make_small_application(widths: tuple[int, ...], depths: tuple[int, ...], seed: int) -> Theirs:
+    """A ResNet of Keras Applications with other widths of its bottlenecks, and no classifier."""
+    import_library("keras")
+    resnet = import_module("keras.src.applications.resnet")
+
+    def stack(x: Any) -> Any:
+        for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            options = {"stride1": 1} if i == 0 else {}
+            x = resnet.stack_residual_blocks_v1(x, width, depth, name=f"conv{i + 2}", **options)
+        return x
+
+    with _float64():
+        model = resnet.ResNet(
+            stack, False, True, include_top=False, weights=None, input_shape=(None, None, 3),
+            pooling="avg",
+        )  # fmt: skip
+    ends = [f"conv{i + 2}_block{depth}_out" for i, depth in enumerate(depths)]
+    return _wrap_backbone(model, [model.get_layer(name).output for name in ends], seed)
+
+
+def make_small_backbone(
+    kind: str, stem: tuple[int, ...], widths: tuple[int, ...], depths: tuple[int, ...], seed: int
+) -> Theirs:
+    """KerasHub's ResNetBackbone with other widths. kind: of its blocks."""
+    hub = import_library("keras_hub")
+    with _float64():
+        model = hub.models.ResNetBackbone(
+            input_conv_filters=list(stem),
+            input_conv_kernel_sizes=[7] if len(stem) == 1 else [3] * len(stem),
+            stackwise_num_filters=list(widths),
+            stackwise_num_blocks=list(depths),
+            stackwise_num_strides=[1] + [2] * (len(widths) - 1),
+            block_type=kind,
+            image_shape=(None, None, 3),
+        )
+    return _wrap_backbone(model, list(model.pyramid_outputs.values()), seed)
+
+
+def _wrap_backbone(model: Any, stages: list[Any], seed: int) -> Theirs:
+    """A Keras model without a classifier: in place of logits, the averages of the last stage."""
+    randomize_keras(model, seed)
+
+    def run(x: np.ndarray) -> list[np.ndarray]:
+        with _float64():
+            maps = _run_keras(model, stages, x)
+        return [maps[-1].mean((2, 3)), *maps]
 
     return Theirs(model, lambda: keras_arrays(model), run, lambda arrays: load_keras(model, arrays))
 

@@ -532,7 +532,7 @@ from resattn.cli.app import main
 def read(*arguments):
     raise ValueError("zip() argument 2 is shorter")
 
-weights.files.formats.read = read
+weights.files.formats.read_checkpoint = read
 sys.argv = ["resattn", "inspect", {str(block)!r}]
 main()
 """

@@ -121,7 +121,7 @@ def test_block_config(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": 0}, "classes: expected a positive integer, got 0"),
+        ({"classes": -1}, "classes: expected a positive integer, got -1"),
         ({"widths": 64}, "widths: expected one value for each stage"),
         ({"widths": ()}, "widths: expected one value for each stage"),
         (
@@ -132,7 +132,7 @@ def test_block_config(arguments, message):
         ({"stem_kernel_size": 2}, "stem_kernel_size: expected odd sizes, got 2"),
         ({"stem_channels": 0}, "stem_channels: expected a positive integer, got 0"),
         ({"stem_channels": -3}, "stem_channels: expected a positive integer, got -3"),
-        ({"stem_pool": "yes"}, "stem_pool: expected True or False, got 'yes'"),
+        ({"stem_pool": "yes"}, "stem_pool: expected one of max, max_ceil, max_same, max_blur"),
         ({"attention": "?"}, "nonlocal, mhsa, got '?'"),
         (
             {"attention": ("se", "none")},
@@ -168,7 +168,7 @@ def test_config_json():
         config_from_json("not json", "x.json")
     with raises(
         ValueError,
-        'whose "model" is one of ResidualBlockWithAttention, ResidualAttentionNetwork, got None',
+        'whose "model" is one of ResidualBlockWithAttention, ResidualBottleneckWithAttention, Resi',
     ):
         config_from_json("{}")
     for text in ('{"model": ["a"]}', "[]", "3", '{"model": 3}'):
@@ -182,7 +182,9 @@ def test_config_json():
         config_from_json(json.dumps({**json.loads(BLOCK.to_json()), "depth": 3}))
     with raises(ValueError, "preset: expected one of resnet18, resnet34"):
         preset("resnet19")
-    with raises(TypeError, "config: expected a BlockConfig or a NetworkConfig, got dict"):
+    with raises(
+        TypeError, "config: expected a BlockConfig, a BottleneckConfig or a NetworkConfig, got"
+    ):
         schema({})
 
 
@@ -576,7 +578,7 @@ def test_torch_files_of_something_else(tmp_path, torch):
     ):
         read(tmp_path / "quarter.pt", BLOCK)
     torch.save({"state_dict": torch.zeros(2)}, tmp_path / "odd.pt")
-    with raises(WeightsError, "expected a mapping of names to tensors, got Tensor"):
+    with raises(WeightsError, "odd.pt does not fit its config"):
         read(tmp_path / "odd.pt", BLOCK)
 
 
@@ -612,7 +614,7 @@ def test_files_that_do_not_say_what_they_are(tmp_path):
     write(tmp_path / "block.safetensors", BLOCK, random_arrays(BLOCK))
     with raises(ValueError, "holds a config of its own that is another than the one given"):
         read(tmp_path / "block.safetensors", BlockConfig(3, 5))
-    with raises(WeightsError, "bare.safetensors does not fit its config (5 faults)"):
+    with raises(WeightsError, "bare.safetensors does not fit its config (5 faults):"):
         read(tmp_path / "bare.safetensors", BlockConfig(3, 5, 5, 2))
 
 

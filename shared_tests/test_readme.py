@@ -7,6 +7,7 @@ import pytest
 
 from resattn.checking.tolerances import TOLERANCES
 from resattn.cli.app import app
+from shared_tests.libraries import absence
 from weights.attention import ATTENTION
 
 ROOT = Path(__file__).parent.parent
@@ -17,6 +18,8 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
 def test_snippets_run(all_frameworks, number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if "import timm" in SNIPPETS[number] and (reason := absence("timm")):
+        pytest.skip(reason)
     exec(compile(SNIPPETS[number], f"README snippet {number}", "exec"), {})
 
 

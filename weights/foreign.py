@@ -67,18 +67,8 @@ def load_into(
     that do not fit the config, or whose shapes are not those of the model.
     """
     check(schema(config), arrays)
-    said = architecture or _said_by(model)
     found, held, source = _look(model, None, config)
-    if said is not None and said in found.dialect.architectures:
-        theirs = adapt(found.dialect.architecture(said), config)
-        theirs = replace(theirs, output_stride=config.output_stride)  # `_check_strides` sees it
-        unlike = list_differences(theirs, config)
-        if unlike and (architecture is not None or schema(theirs) == schema(config)):
-            raise ModelError(
-                f"{source}: is a {said}, which computes something else than the config: {unlike}"
-            )
-    elif architecture is not None:
-        raise ModelError(f"{source}: is no {said}; it has the names of {found.dialect.title}")
+    _refuse_another(found, config, source, architecture, _said_by(model))
     _check_strides(model, found, source)
     made = to_dialect_names(found.dialect, config, arrays)
     misshapen = [
@@ -89,6 +79,32 @@ def load_into(
     if misshapen:
         raise WeightsError(f"{source}: has other shapes than the config:", misshapen)
     part(owner(model), "bridge.foreign").assign_foreign(model, made)
+
+
+def _refuse_another(
+    found: Recognised, config: NetworkConfig, source: str, asked: str | None, said: str | None
+) -> None:
+    """Raises ModelError for a model that is a published network with the names and shapes of a
+    config, but computes something else.
+
+    asked, said: the architecture that the user and that the model says it is.
+    """
+    name = asked or said
+    names = set(found.dialect.names(config))
+    owners = [each for each in DIALECTS.values() if name is not None and name in each.architectures]
+    for dialect in owners:
+        theirs = adapt(dialect.architecture(str(name)), config)
+        theirs = replace(theirs, output_stride=config.output_stride)  # `_check_strides` sees it
+        unlike = list_differences(theirs, config)
+        fits = schema(theirs) == schema(config) and set(dialect.names(config)) == names
+        if fits and unlike:
+            raise ModelError(
+                f"{source}: is a {name}, which computes something else than the config: {unlike}"
+            )
+        if fits:
+            return
+    if asked is not None:
+        raise ModelError(f"{source}: is no {asked}, by the names and shapes of the config")
 
 
 def _look(

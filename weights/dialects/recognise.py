@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -93,12 +94,7 @@ def recognise(
     renamed = dict(found[0].recognise(shapes).values())
     _refuse_strangers(found[0], shapes, source)
     derived = derive(renamed)
-    matches = [
-        (dialect, name, made)
-        for dialect in found
-        for name in dialect.architectures
-        if (made := fit(dialect, name, derived, renamed)) is not None
-    ]
+    matches = _find_matches(found, derived, renamed, set(shapes))
     if architecture is not None:
         said = architecture.split(".")[0]  # timm's names of weights have a tag after the dot
         chosen = [match for match in matches if match[1] == said]
@@ -107,6 +103,8 @@ def recognise(
         dialect, name, made = chosen[0]
         libraries = tuple(each.title for each, _, _ in chosen)
         return Recognised(dialect, (name,), made, reason or "as asked for", libraries)
+    whole = [match for match in matches if match[1] not in match[0].pruned]
+    matches = whole or matches  # any widths are those of a pruned network
     if not matches:
         _refuse_unknown(found, derived, renamed, source)
     configs = dict.fromkeys(made for _, _, made in matches)
@@ -116,6 +114,22 @@ def recognise(
     why = "no other network that we know has these names and shapes"
     libraries = tuple(dict.fromkeys(each.title for each, _, _ in matches))
     return Recognised(matches[0][0], names, matches[0][2], why, libraries)
+
+
+def _find_matches(
+    found: Iterable[Dialect],
+    derived: NetworkConfig,
+    shapes: Mapping[str, Sizes],
+    names: set[str],
+) -> list[tuple[Dialect, str, NetworkConfig]]:
+    """The architectures of these shapes, by our names, and with these names of theirs."""
+    return [
+        (dialect, name, made)
+        for dialect in found
+        for name in dialect.architectures
+        if (made := fit(dialect, name, derived, shapes)) is not None
+        and set(dialect.names(made)) == names
+    ]
 
 
 def prepare_as_said(
@@ -292,7 +306,8 @@ def _refuse_architecture(
             f"{titles}{hint}"
         )
     made = adapt(owners[0].architecture(said), derived)
-    raise WeightsError(f"{source} is not a {said}{hint}:", _unlike(made, shapes))
+    faults = _unlike(made, shapes) or [f"its modules have other names in {owners[0].title}"]
+    raise WeightsError(f"{source} is not a {said}{hint}:", faults)
 
 
 def _refuse_unknown(
@@ -305,10 +320,12 @@ def _refuse_unknown(
             made = dialect.architecture(name)
             if made.forms[: len(derived.forms)] == derived.forms:
                 faults = _unlike(adapt(made, derived), shapes)
-                near.append((len(faults), name, dialect.title, faults))
+                near.append((_distance(made, derived, faults), name, dialect.title, faults))
     if not near:
-        raise WeightsError(f"{source}: no network of {found[0].title} is like it", [])
-    count, name, title, faults = min(near, key=lambda each: each[:2])
+        titles = " and ".join(each.title for each in found)
+        raise WeightsError(f"{source}: no network of {titles} is like it", [])
+    _, name, title, faults = min(near, key=lambda each: each[:2])
+    count = len(faults)
     rest = f" (the first {_SHOWN} of {count})" if count > _SHOWN else ""
     raise WeightsError(
         f"{source}: none of the networks that we know; the nearest is {name} of {title}. If it is "
@@ -316,6 +333,17 @@ def _refuse_unknown(
         f"{describe_network(derived)}; shapes do not say {', '.join(NOT_IN_SHAPES)}. Differences "
         f"from {name}{rest}:",
         faults[:_SHOWN],
+    )
+
+
+def _distance(made: NetworkConfig, derived: NetworkConfig, faults: list[str]) -> tuple[int, ...]:
+    """How far a network is from one of the same forms: another family is farther than a depth."""
+    depths = zip_longest(made.depths, derived.depths, fillvalue=0)
+    return (
+        int(made.attention != derived.attention) + int(made.norm != derived.norm),
+        int(len(made.stem_widths) != len(derived.stem_widths)),
+        sum(abs(one - other) for one, other in depths),
+        len(faults),
     )
 
 

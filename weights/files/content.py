@@ -100,7 +100,7 @@ def _choose(
                 return name, part.removeprefix(f"{name}/")
     if len(found) == 1:
         return next(iter(found)), part
-    networks = [name for name, arrays in found.items() if _prefixes(arrays)]
+    networks = [name for name, arrays in found.items() if find_prefixes(arrays)]
     if len(networks) == 1 and part is None:
         return networks[0], None
     if part is not None:
@@ -112,7 +112,7 @@ def _choose(
     )
 
 
-def _prefixes(arrays: Mapping[str, Any]) -> list[str]:
+def find_prefixes(arrays: Mapping[str, Any]) -> list[str]:
     """The prefix of the names of each network."""
     found = {}
     for name in arrays:
@@ -127,7 +127,7 @@ def _strip(
     arrays: Mapping[str, np.ndarray], part: str | None, source: str
 ) -> tuple[Arrays, tuple[str, ...]]:
     """The arrays of one network, without the prefix of their names, and notes."""
-    prefixes = _prefixes(arrays)
+    prefixes = find_prefixes(arrays)
     if part is not None:
         wanted = [each for each in prefixes if each.rstrip("./") == part.rstrip("./")]
         if not wanted:

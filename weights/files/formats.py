@@ -31,7 +31,7 @@ from weights.dialects.recognise import (
 from weights.errors import ArgumentError
 from weights.files import keras, npz, pytorch, safetensors
 from weights.files.atomic import existing
-from weights.files.content import Content
+from weights.files.content import Content, find_prefixes
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
 from weights.frameworks import FRAMEWORKS
 from weights.live import LiveModel
@@ -145,7 +145,7 @@ def read_checkpoint(
     if content.config is not None:
         held = config_from_json(content.config, f"the config in {source.name}")
         config = held if config is None else _agree(source.name, held, config)
-    elif not _is_canonical(content.arrays):
+    elif _is_foreign(content.arrays, config):
         return _recognised(source, content, config, architecture)
     if config is None:
         raise ArgumentError(
@@ -179,12 +179,13 @@ def _agree(source: str, held: Config, given: Config) -> Config:
     )
 
 
-def _is_canonical(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Whether names are ours: those of a block, or of a network."""
-    if any(name.startswith(("stem.", "stages.")) for name in arrays):
-        return True
+def _is_foreign(arrays: Mapping[str, np.ndarray], config: Config | None) -> bool:
+    """Whether names are not ours. With the config of a block: whether they are of a network."""
+    if isinstance(config, BlockConfig):
+        return bool(find_prefixes(arrays))
     block = "conv1.weight" in arrays and "conv2.weight" in arrays
-    return block and not any(".conv1." in name for name in arrays)  # else a stem, as CLIP's
+    block = block and not any(".conv1." in name for name in arrays)  # else a stem, as CLIP's
+    return not block and not any(name.startswith(("stem.", "stages.")) for name in arrays)
 
 
 def _recognised(
