@@ -390,8 +390,8 @@ def test_symbolic_shapes(keras, case):
             {"output_stride": 4, "shortcut": "average"},
             "output_stride: cannot be used with .*average",
         ),
-        ({"attention": {"se": 1}}, "attention: expected the name of a kind"),
-        ({"attention": ("se", ["eca"])}, "attention: expected the name of a kind"),
+        ({"attention": {"se": 1}}, "attention: expected one for all stages"),
+        ({"attention": ("se", ["eca"])}, "attention: expected one for all stages"),
     ],
 )
 def test_networks_that_are_refused(options, message):

@@ -130,7 +130,8 @@ def _kinds(name: str, value: Any) -> Any:
     for kind in kinds if isinstance(kinds, tuple) else (kinds,):
         if not isinstance(kind, str):
             raise ArgumentError(
-                f"{name}: expected the name of a kind, or one for each stage, got {value!r}"
+                f"{name}: expected one for all stages or one for each, of {', '.join(ATTENTION)}, "
+                f"got {value!r}"
             )
     return kinds
 
