@@ -57,6 +57,7 @@ def max_pool_dense(x: Maps) -> Maps:
 @stage
 def max_pool_ceil(x: Maps) -> ResizedMaps:
     """3x3 maximum with stride 2 and no padding; a last window may reach over the edge (Caffe)."""
+    check_maps(x, "max_pool_ceil", least=(2, 4))
     after = [(0, (x.shape[axis] - 3) % 2) for axis in (axes.ROWS, axes.COLS)]
     return _pool_maxima(x, 3, 2, after)
 
@@ -74,6 +75,8 @@ def average_pool(x: Maps, stride: Pair, ceil: bool) -> ResizedMaps:
     ceil: whether an odd last row or column has a window of its own, the mean of the pixels that are
         there; else it is dropped.
     """
+    if not ceil:
+        check_maps(x, "average_pool", least=(2, 4))
     sizes = (x.shape[axes.ROWS], x.shape[axes.COLS])
     after = [(0, -n % step if ceil else 0) for n, step in zip(sizes, stride, strict=True)]
     y = nnx.avg_pool(widen(x), stride, stride, after, count_include_pad=False)

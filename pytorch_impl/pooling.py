@@ -50,6 +50,7 @@ def max_pool_dense(x: Maps) -> Maps:
 @stage
 def max_pool_ceil(x: Maps) -> ResizedMaps:
     """3x3 maximum with stride 2 and no padding; a last window may reach over the edge (Caffe)."""
+    check_maps(x, "max_pool_ceil", least=(2, 4))
     return functional.max_pool2d(x, kernel_size=3, stride=2, ceil_mode=True)
 
 
@@ -68,6 +69,8 @@ def average_pool(x: Maps, stride: Pair, ceil: bool) -> ResizedMaps:
     ceil: whether an odd last row or column has a window of its own, the mean of the pixels that are
         there; else it is dropped.
     """
+    if not ceil:
+        check_maps(x, "average_pool", least=(2, 4))
     return functional.avg_pool2d(x, stride, stride, ceil_mode=ceil, count_include_pad=False)
 
 

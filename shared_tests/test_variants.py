@@ -305,6 +305,20 @@ def test_a_map_without_neighbours_cannot_be_blurred(framework):
         live.forward(random_input(config, (1, 6), 2, "float32"))
 
 
+@pytest.mark.parametrize(
+    ("pool", "name"), [("max_ceil", "max_pool_ceil"), ("average", "average_pool")]
+)
+def test_a_map_smaller_than_the_window_of_the_stem(framework, pool, name):
+    config = NetworkConfig(
+        3, 2, (4,), (1,), stem_kernel_size=3, stem_stride=2, stem_pool=pool, attention="none"
+    )
+    live = LiveModel.of(build(config, random_arrays(config), framework))
+    assert live.forward(random_input(config, (3, 4), 2, "float32")).shape == (2, 2)
+    for size in ((2, 4), (4, 1)):
+        with pytest.raises(ArgumentError, match=f"{name}: expected 2 or more along"):
+            live.forward(random_input(config, size, 2, "float32"))
+
+
 def test_options_need_the_block_that_has_them(framework):
     config = BlockConfig(3, 4, norm="group", norm_groups=2)
     plain = implementation(framework).ResidualBlockWithAttention
@@ -363,3 +377,24 @@ def test_symbolic_shapes(keras, case):
     known = model(keras.Input((*size, config.in_channels))).shape
     assert known == (None, *expected[1:], expected[0])
     assert model(keras.Input((None, None, config.in_channels))).shape[-1] == expected[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output_stride": 3}, r"output_stride: maps become 4 times smaller .* more than 3"),
+        ({"output_stride": 6, "strides": (2, 2)}, "output_stride: maps become 8 times smaller"),
+        ({"output_stride": 4, "strides": (1, (2, 1))}, r"output_stride: stage 1 has stride \(2, 1"),
+        ({"output_stride": 4, "antialias": "blur"}, "output_stride: cannot be used with antialias"),
+        (
+            {"output_stride": 4, "shortcut": "average"},
+            "output_stride: cannot be used with .*average",
+        ),
+        ({"attention": {"se": 1}}, "attention: expected one for all stages"),
+        ({"attention": ("se", ["eca"])}, "attention: expected one for all stages"),
+    ],
+)
+def test_networks_that_are_refused(options, message):
+    fields = {"stem_stride": 2, "stem_pool": "max", "attention": "none", **options}
+    with pytest.raises(ArgumentError, match=message):
+        NetworkConfig(widths=(4, 8), depths=(1, 1), **fields)

@@ -1,4 +1,4 @@
-"""What is built: the configuration of a block. Frozen, validated, JSON."""
+"""The configuration of a block: frozen, validated, stored as JSON."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -103,9 +103,9 @@ class BlockConfig(Model):
         2015, section 4.2, option A). shortcut_kernel_size: of its convolution where it has a
         stride. projects_always: whether a shortcut without stride and new channels has these
         layers, too.
-    antialias: what has the stride of the main path, after a convolution without it: "none", the
-        convolution; "average", a 2x2 average pooling; "blur", a 3x3 binomial filter (Zhang 2019,
-        Making Convolutional Networks Shift-Invariant Again).
+    antialias: where the stride of the main path is: "none", in a convolution; or in a pooling after
+        that convolution, which then has stride 1: "average", a 2x2 average pooling; "blur", a 3x3
+        binomial filter (Zhang 2019, Making Convolutional Networks Shift-Invariant Again).
     relu_before_attention: whether a relu is between the last norm and the attention.
     norm, norm_groups: "batch", or "group" with so many groups (Wu & He 2018).
     dilation: distance between the values of the 3x3 kernels, of the first and of the others, an int
@@ -241,11 +241,11 @@ class BlockConfig(Model):
         return self.antialias != "none" and self.stride != (1, 1)
 
     def blocks(self) -> "tuple[BlockConfig, ...]":
-        """Itself: what a network has several of."""
+        """The block itself; a network has several."""
         return (self,)
 
     def named_blocks(self) -> "dict[str, BlockConfig]":
-        """Itself, under the name "": what a network has several of."""
+        """The block itself, under the name ""; a network has several."""
         return {"": self}
 
     @property

@@ -1,4 +1,4 @@
-"""What is built: the configuration of a network. Frozen, validated, JSON."""
+"""The configuration of a network: frozen, validated, stored as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -126,7 +126,14 @@ def _output_stride(name: str, value: object) -> int | None:
 
 
 def _kinds(name: str, value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    kinds = tuple(value) if isinstance(value, (tuple, list)) else value
+    for kind in kinds if isinstance(kinds, tuple) else (kinds,):
+        if not isinstance(kind, str):
+            raise ArgumentError(
+                f"{name}: expected one for all stages or one for each, of {', '.join(ATTENTION)}, "
+                f"got {value!r}"
+            )
+    return kinds
 
 
 def _options_a_stage(name: str, value: object) -> Options | tuple[Options, ...]:
@@ -331,6 +338,7 @@ class NetworkConfig(Model):
         for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             stride, before = self.strides[stage], dilation
             if self.output_stride is not None and steps >= self.output_stride:
+                self._check_dilation(stage)
                 stride, dilation = (1, 1), dilation * max(stride)
             steps *= max(stride)
             blocks = []
@@ -352,7 +360,26 @@ class NetworkConfig(Model):
                 blocks.append(made[key])
                 channels, number = width, number + 1
             found.append(tuple(blocks))
+        if self.output_stride is not None and steps > self.output_stride:
+            raise ArgumentError(
+                f"output_stride: maps become {steps} times smaller than the image, more than "
+                f"{self.output_stride}; use a product of the first strides, the stem's included"
+            )
         return tuple(found)
+
+    def _check_dilation(self, stage: int) -> None:
+        """Refuses to replace the stride of a stage by a dilation where that is not defined."""
+        rows, cols = self.strides[stage]
+        if rows != cols:
+            raise ArgumentError(
+                f"output_stride: stage {stage} has stride {(rows, cols)}, but dilated kernels are "
+                "dilated by the same number along both axes; use strides that are the same for both"
+            )
+        if (rows, cols) != (1, 1) and (self.antialias != "none" or self.shortcut == "average"):
+            raise ArgumentError(
+                f"output_stride: cannot be used with antialias {self.antialias!r} and shortcut "
+                f"{self.shortcut!r}; use antialias 'none' and shortcut 'convolution' or 'subsample'"
+            )
 
     def _block(self, stage: int, position: int, place: Mapping[str, Any]) -> BlockConfig:
         attention, options = self.attention, self.attention_options
@@ -414,7 +441,7 @@ class NetworkConfig(Model):
 
 @lru_cache(maxsize=64)
 def _stages(config: NetworkConfig) -> tuple[tuple[BlockConfig, ...], ...]:
-    """Kept: making and checking 200 blocks takes longer than whatever they are asked for."""
+    """Cached, since making and checking 200 blocks takes longer than using them."""
     return config._make_stages()
 
 

@@ -1,8 +1,8 @@
 """The graph of a config: the operations in the order of execution, with shapes and costs.
 
 There is one description of what a model computes, and this is it: the oracle computes this graph,
-`resattn explain` tells it, `resattn draw` draws it, and the models of the three frameworks record
-their stages under its names. A test compares every value with every framework.
+`resattn explain` describes it, `resattn draw` draws it, and the models of the three frameworks
+record their stages under its names. A test compares every value with every framework.
 """
 
 from collections.abc import Iterator, Mapping

@@ -350,8 +350,10 @@ class Builder:
         return self.max_pool(name, x, kernel, stride, (0, 0), (rows, cols), rounds_up=False)
 
     def average_pool(self, name: str, x: str, stride: Pair, ceil: bool) -> str:
-        """2x2. ceil: whether an odd last row or column has a window of its own, with what is there
-        of it; else it is dropped.
+        """Windows of the size of the stride.
+
+        ceil: whether an odd last row or column has a window of its own, over the pixels that are
+            there; else it is dropped.
         """
         channels, rows, cols = self.shape(x)
         sides = zip((rows, cols), stride, strict=True)

@@ -89,7 +89,7 @@ class Preprocessing(Plain):
 def from_timm(pretrained_cfg: Mapping[str, Any]) -> Preprocessing:
     """The preprocessing in timm's `pretrained_cfg`, or in a `config.json` of timm that holds it.
 
-    What is missing has timm's default (`timm.data.resolve_data_config`).
+    Missing fields have timm's defaults (`timm.data.resolve_data_config`).
     Raises ArgumentError for what `Preprocessing` cannot express: other than 3 channels, crop_mode
     "border", interpolations other than `INTERPOLATIONS`.
     """
@@ -171,7 +171,7 @@ _KNOWN_FLAGS |= {"do_flip_channel_order", "do_convert_rgb", "do_reduce_labels"}
 def from_transformers(preprocessor_config: Mapping[str, Any]) -> Preprocessing:
     """The preprocessing in Transformers' `preprocessor_config.json`.
 
-    Raises ArgumentError for what is missing and for what `Preprocessing` cannot express.
+    Raises ArgumentError for missing fields and for those that `Preprocessing` cannot express.
     """
     config = preprocessor_config
     flags = {name for name, value in config.items() if name.startswith("do_") and value is True}
@@ -184,7 +184,7 @@ def from_transformers(preprocessor_config: Mapping[str, Any]) -> Preprocessing:
     if config.get("do_resize") is False:
         raise ArgumentError("do_resize: false leaves no size of the input; expected true")
     number = config.get("resample")
-    if number not in _RESAMPLE:
+    if not is_integer(number) or number not in _RESAMPLE:
         known = ", ".join(f"{key} ({name})" for key, name in _RESAMPLE.items())
         raise ArgumentError(f"resample: expected one of {known}, got {number!r}")
     rescales, normalizes = (config.get(f"do_{what}", True) for what in ("rescale", "normalize"))

@@ -19,7 +19,7 @@ from weights.convert import reorder
 from weights.errors import ArgumentError
 from weights.preprocessing import Preprocessing
 
-FRACTION_BITS = 22  # of a weight behind the point: 32, less 8 of a byte and 2 of overshooting
+FRACTION_BITS = 22  # of a weight after the point: 32, less 8 of a byte and 2 of overshooting
 
 
 def _bilinear(x: np.ndarray) -> np.ndarray:

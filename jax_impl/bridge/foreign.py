@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 from flax import nnx
 
 from jax_impl.bridge.native import to_numpy
+from weights.checks import Pair, pair_of
 from weights.errors import WeightsError
 
 
 def foreign_arrays(model: nnx.Module) -> dict[str, np.ndarray]:
     """The parameters and statistics of any model, by its own names."""
     return {name: to_numpy(leaf) for name, leaf in _leaves(model).items()}
+
+
+def foreign_strides(model: nnx.Module) -> dict[str, tuple[Pair, Pair]]:
+    """The stride and the dilation of each 2-d convolution, by its own name."""
+    return {
+        ".".join(map(str, path)): (_pair(node.strides or 1), _pair(node.kernel_dilation or 1))
+        for path, node in nnx.iter_graph(model)
+        if isinstance(node, nnx.Conv) and len(node.kernel_size) == 2
+    }
 
 
 def assign_foreign(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
@@ -34,3 +44,7 @@ def _leaves(model: nnx.Module) -> dict[str, nnx.Variable]:
         for path, node in nnx.iter_graph(model)
         if isinstance(node, nnx.Variable) and not isinstance(node, nnx.RngState)
     }
+
+
+def _pair(values: int | Sequence[int]) -> Pair:
+    return pair_of("strides", tuple(values) if isinstance(values, Sequence) else values)

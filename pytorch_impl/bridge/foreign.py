@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import nn
 
 from pytorch_impl.bridge.native import from_numpy, to_numpy
+from weights.checks import Pair, pair_of
 from weights.frameworks import FRAMEWORKS
 
 
 def foreign_arrays(model: nn.Module) -> dict[str, np.ndarray]:
     """The parameters and statistics of any model, by its own names."""
     return {name: to_numpy(value) for name, value in model.state_dict().items()}
+
+
+def foreign_strides(model: nn.Module) -> dict[str, tuple[Pair, Pair]]:
+    """The stride and the dilation of each 2-d convolution, by its own name."""
+    return {
+        name: (_pair(module.stride), _pair(module.dilation))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+    }
 
 
 def assign_foreign(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
@@ -26,3 +36,7 @@ def assign_foreign(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
         if name.rpartition(".")[2] in FRAMEWORKS["torch"].unread and name not in state
     }
     model.load_state_dict({**state, **counters}, strict=True)
+
+
+def _pair(values: int | Sequence[int]) -> Pair:
+    return pair_of("strides", tuple(values) if isinstance(values, Sequence) else values)

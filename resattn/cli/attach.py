@@ -149,7 +149,8 @@ def describe(
     new = [array.size for name, array in after.items() if name not in before]
     kinds = ", ".join(dict.fromkeys(each.block.attention for each in blocks))
     names = [each.name for each in blocks if each.name]
-    where = f"{len(names)} blocks ({names[0]} to {names[-1]})" if names else "the block"
+    many = f"{len(names)} blocks ({names[0]} to {names[-1]})" if names else "the block"
+    where = names[0] if len(names) == 1 else many
     lines = [f"attached {kinds} to {where}: {len(new)} new arrays, {sum(new):,} numbers"]
     for start in dict.fromkeys(each.start for each in blocks):
         norms = dict.fromkeys(e.block.last_norm for e in blocks if e.start == start)

@@ -165,7 +165,7 @@ def read_from_weights(path: Path) -> Preprocessing:
 def read_image(path: Path) -> np.ndarray:
     """The bytes (height, width, 3) of an image, in RGB, as Pillow reads them.
 
-    Raises MissingFramework without Pillow, MissingFileError, FileError for what is no image.
+    Raises MissingFramework without Pillow, MissingFileError, FileError for a file that is no image.
     """
     import numpy as np
 

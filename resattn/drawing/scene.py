@@ -469,7 +469,7 @@ def _describe_stride(config: BlockConfig) -> str:
 
 
 def _list_options(config: BlockConfig) -> tuple[str, ...]:
-    """What is not usual, in one line or none."""
+    """The unusual options, in one line or none."""
     groups = config.groups if isinstance(config, BottleneckConfig) else 1
     kernel = config.shortcut_kernel
     words = {

@@ -69,8 +69,8 @@ def _block_of(operation: Operation, named: Mapping[str, BlockConfig]) -> str:
     return next(holding, "")
 
 
-# Fields that change neither the operations of a block nor what is said about them. Of the two that
-# decide whether a shortcut has layers, `projects` is asked.
+# Fields that change neither the operations of a block nor their description. `projects` says
+# whether a shortcut has layers.
 UNSAID = (
     "in_channels",
     "out_channels",

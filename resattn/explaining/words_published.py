@@ -173,8 +173,8 @@ EN = {
         "default. There are no running statistics."
     ),
     "fact.drop_path": (
-        "Training leaves out the main path of an image with a probability of up to {rate} and "
-        "divides the others by what is left of 1. Each framework draws its own random numbers, so "
+        "Training leaves out the main path of an image with a probability p of up to {rate} and "
+        "divides the others by 1 - p. Each framework draws its own random numbers, so "
         "runs differ; evaluation leaves nothing out."
     ),
     "fact.dropout": (

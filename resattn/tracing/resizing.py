@@ -24,8 +24,8 @@ class Resizing:
     grid: where position i of the result is in the image: "half pixels" (i + 1/2) * scale - 1/2,
         "edges" i * scale, "corners" i * (length - 1) / (resized - 1).
     rounding: to bytes, after "each" axis, "once" or "never".
-    slope: of the cubic kernel; -0.75 (PyTorch, OpenCV) repeats the edge, -0.5 leaves out what is
-        outside.
+    slope: of the cubic kernel; -0.75 (PyTorch, OpenCV) repeats the edge, -0.5 leaves out
+        pixels outside of the image.
     swapped: whether the axes are resized in the other order than Pillow's.
     start: of the crop: "centre", "down" (the centre rounded down) or "corner".
     """

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
 
 from tf_impl.bridge.native import to_numpy
+from weights.checks import Pair, pair_of
 from weights.errors import ModelError, WeightsError
 
 
 def foreign_arrays(model: keras.layers.Layer) -> dict[str, np.ndarray]:
     """The parameters and statistics of any model, by its own names: "conv1_conv/kernel"."""
     return {name: to_numpy(leaf) for name, leaf in _leaves(model).items()}
+
+
+def foreign_strides(model: keras.layers.Layer) -> dict[str, tuple[Pair, Pair]]:
+    """The stride and the dilation of each 2-d convolution, by its own name."""
+    return {
+        layer.name: (_pair(layer.strides), _pair(layer.dilation_rate))
+        for layer in _layers(model)
+        if isinstance(layer, keras.layers.Conv2D)
+    }
 
 
 def assign_foreign(model: keras.layers.Layer, arrays: Mapping[str, np.ndarray]) -> None:
@@ -48,3 +58,7 @@ def _layers(model: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
         return
     for layer in inner:
         yield from _layers(layer)
+
+
+def _pair(values: int | Sequence[int]) -> Pair:
+    return pair_of("strides", tuple(values) if isinstance(values, Sequence) else values)

@@ -1,5 +1,6 @@
 """Writing back: which networks of another library compute what a config of ours computes."""
 
+from weights.attention import ATTENTION
 from weights.config import NetworkConfig
 from weights.dialects.derive import NOT_IN_SHAPES
 from weights.dialects.dialect import Dialect
@@ -51,12 +52,25 @@ def list_differences(theirs: NetworkConfig, ours: NetworkConfig) -> str:
     )
 
 
+# What names, shapes and `DECISIVE` leave open, and training depends on.
+_TRAINED = ("bn_decay", "zero_init", "drop_path", "dropout")
+
+
+def is_same_network(one: NetworkConfig, other: NetworkConfig) -> bool:
+    """Whether two configs compute the same, in evaluation and in training, under the same names.
+
+    They may describe it with other fields, as widths that are those by default.
+    """
+    same = all(getattr(one, name) == getattr(other, name) for name in _TRAINED)
+    return same and schema(one) == schema(other) and not list_differences(one, other)
+
+
 def _describe_attention(config: NetworkConfig) -> str:
     """The kinds of the stages with the options that are not in shapes."""
     words = []
     for blocks in config.stages():
-        options = {
-            name: value for name, value in blocks[0].attention_options.items() if name not in WIDTHS
-        }
-        words.append(f"{blocks[0].attention} {options or ''}".strip())
+        kind = blocks[0].attention
+        held = {**ATTENTION[kind].options, **blocks[0].attention_options}
+        options = {name: value for name, value in held.items() if name not in WIDTHS}
+        words.append(f"{kind} {options or ''}".strip())
     return ", ".join(dict.fromkeys(words))

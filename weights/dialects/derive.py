@@ -11,7 +11,7 @@ from weights.errors import ArgumentError, WeightsError
 # Shapes do not say these: a derived config has their defaults.
 NOT_IN_SHAPES = (
     "strides", "stem_stride", "stem_pool", "stem_padding", "padding", "stride_at", "antialias",
-    "shortcut", "relu_before_attention", "norm_groups", "bn_eps", "bn_decay",
+    "shortcut", "relu_before_attention", "norm_groups", "bn_eps", "bn_decay", "output_stride",
 )  # fmt: skip
 
 

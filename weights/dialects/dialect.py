@@ -24,7 +24,7 @@ class Traits:
     """What decides how a network's modules are named.
 
     deep: whether its stem has several convolutions. average: whether its shortcuts have an average
-    pooling first. separate: whether some other layer has a number between theirs.
+    pooling first.
     """
 
     deep: bool = False
@@ -54,7 +54,7 @@ class Dialect:
 
     @property
     def separator(self) -> str:
-        """What is between the name of a module and that of a parameter."""
+        """The character between the name of a module and that of a parameter."""
         return "." if self.framework == "torch" else "/"
 
     def architecture(self, name: str) -> NetworkConfig:

@@ -132,12 +132,20 @@ def _find_matches(
     ]
 
 
-def prepare_as_said(found: Recognised, pretrained_cfg: Mapping[str, Any] | None) -> Recognised:
-    """With the preprocessing that timm's `pretrained_cfg` says, or else that of the library."""
-    said = from_timm(pretrained_cfg) if pretrained_cfg else found.dialect.preprocessing
-    if said is None or found.config.preprocessing is not None or found.config.in_channels != 3:
-        return found
-    return replace(found, config=replace(found.config, preprocessing=said))
+def prepare_as_said(
+    found: Recognised, pretrained_cfg: Mapping[str, Any] | None
+) -> tuple[Recognised, tuple[str, ...]]:
+    """With the preprocessing that timm's `pretrained_cfg` says, or else that of the library.
+
+    The second value are notes for people: why that is left out, if it is.
+    """
+    if found.config.preprocessing is not None or found.config.in_channels != 3:
+        return found, ()
+    try:
+        said = from_timm(pretrained_cfg) if pretrained_cfg else found.dialect.preprocessing
+    except ArgumentError as error:  # nothing that the network computes depends on it
+        return found, (f"left out the preprocessing in its pretrained_cfg: {error}",)
+    return replace(found, config=replace(found.config, preprocessing=said)), ()
 
 
 def to_canonical_names(found: Recognised, arrays: Mapping[str, np.ndarray], source: str) -> Arrays:

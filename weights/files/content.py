@@ -1,4 +1,4 @@
-"""What a file of weights holds, before anybody knows which network it is."""
+"""The content of a weights file, before its network is recognised."""
 
 from __future__ import annotations
 
@@ -40,20 +40,22 @@ def unwrap(content: Mapping[str, Any], source: str, part: str | None = None) -> 
 
     content: names to arrays, or to mappings such as a state dict, an optimizer's state, ...
     part: which mapping, or which prefix of the names, to take where there are several.
-    Raises ArgumentError where it is not clear which one is meant, WeightsError where there is none.
+    Raises ArgumentError where several networks fit, WeightsError where there is none.
     """
-    config = content.get("config")
-    text = config if isinstance(config, str) else None
+    config = content.get("config")  # a trainer's may be the path of a file
+    text = config if isinstance(config, str) and config.lstrip().startswith("{") else None
     notes: list[str] = []
     found = dict(_mappings(content))
     if not found:
         raise WeightsError(f"{source}: holds no arrays", [])
     chosen, rest = _choose(found, part, source)
-    if chosen:
-        others = [name for name in content if name != chosen.split("/")[0] and name != "config"]
+    first = chosen.split("/")[0]
+    if chosen and text is None:
+        others = [name for name in content if name not in (first, "config")]
         beside = f"; beside it, and left out: {', '.join(map(str, others))}" if others else ""
-        if text is None:
-            notes.append(f"took {chosen!r} out of the file{beside}")
+        notes.append(f"took {chosen!r} out of the file{beside}")
+    elif not chosen and len(found) > 1:
+        notes.append(f"left out: {', '.join(filter(None, found))}")
     arrays = {name: value for name, value in found[chosen].items() if isinstance(value, np.ndarray)}
     arrays, stripped = _strip(arrays, rest, source)
     said = content.get("arch")  # timm's trainer and PyTorch's examples write it
@@ -69,14 +71,21 @@ def strip_prefix(content: Content, source: str, part: str | None) -> Content:
 def _mappings(
     content: Mapping[str, Any], path: str = ""
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The mappings of names to arrays, each by the keys that lead there, as "a/b"."""
+    """The mappings of names to arrays, each by the keys that lead there, as "a/b".
+
+    Single numbers beside a mapping of arrays, such as the best accuracy so far, do not count.
+    """
     named = {name: value for name, value in content.items() if isinstance(name, str)}
-    if any(isinstance(value, np.ndarray) for value in named.values()):
+    inner = [
+        found
+        for name, value in named.items()
+        if isinstance(value, Mapping) and "param_groups" not in value
+        for found in _mappings(value, f"{path}/{name}".strip("/"))
+    ]
+    arrays = [value for value in named.values() if isinstance(value, np.ndarray)]
+    if any(array.ndim for array in arrays) or (arrays and not inner):
         yield path, named
-        return
-    for name, value in named.items():
-        if isinstance(value, Mapping) and "param_groups" not in value:
-            yield from _mappings(value, f"{path}/{name}".strip("/"))
+    yield from inner
 
 
 def _choose(
@@ -95,16 +104,16 @@ def _choose(
     if len(networks) == 1 and part is None:
         return networks[0], None
     if part is not None:
-        known = ", ".join(networks or found)
+        known = ", ".join(networks or filter(None, found))
         raise ArgumentError(f"{source}: has no part {part!r}; its parts are: {known}")
+    names = ", ".join(name or "(arrays outside of any)" for name in networks or found)
     raise ArgumentError(
-        f"{source}: holds several networks: {', '.join(networks or found)}; say which one with "
-        "--part (in Python: part=)"
+        f"{source}: holds several networks: {names}; say which one with --part (in Python: part=)"
     )
 
 
 def find_prefixes(arrays: Mapping[str, Any]) -> list[str]:
-    """What is in front of the names of each network."""
+    """The prefix of the names of each network."""
     found = {}
     for name in arrays:
         for anchor in ANCHORS:

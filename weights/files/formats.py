@@ -12,7 +12,7 @@ Nothing in a file is ever executed. A file is moved into place once it is comple
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from weights.config import BlockConfig, Config, NetworkConfig, config_from_json
 from weights.convert import Arrays, check, reorder
 from weights.dialects import DIALECTS, dialect_named
-from weights.dialects.back import find_architectures
+from weights.dialects.back import find_architectures, is_same_network
 from weights.dialects.recognise import (
     prepare_as_said,
     recognise,
@@ -130,9 +130,11 @@ def read_checkpoint(
     """Reads a file of ours, or one of another library, which is recognised from its names and
     shapes.
 
-    config: for a file that holds none; must be the file's own if it does. architecture: the
-        published network that the file holds, where names and shapes fit several; by default what a
-        config.json beside the file says. part: which network to take where the file holds several.
+    config: for a file that holds none; must be of the same model as the file's own if it does, but
+        the preprocessing may be in one of them alone.
+    architecture: the published network that the file holds, where names and shapes fit several; by
+        default what a config.json beside the file says.
+    part: which network to take where the file holds several.
     Raises MissingFileError, WeightsError for a file that cannot be read safely, is not recognised
     or does not fit its config, ArgumentError for a suffix that is not known, for a config that is
     another than the file's, and where it is not clear which network it is.
@@ -142,12 +144,7 @@ def read_checkpoint(
     content = FILE_FORMATS[suffix].read(existing(source), part)
     if content.config is not None:
         held = config_from_json(content.config, f"the config in {source.name}")
-        if config is not None and config != held:
-            raise ArgumentError(
-                f"{source.name}: holds a config of its own that is another than the one given: "
-                f"{held}"
-            )
-        config = held
+        config = held if config is None else _agree(source.name, held, config)
     elif _is_foreign(content.arrays, config):
         return _recognised(source, content, config, architecture)
     if config is None:
@@ -165,11 +162,29 @@ def read_checkpoint(
     return Checkpoint(config, ordered, origin, content.notes)
 
 
+def _agree(source: str, held: Config, given: Config) -> Config:
+    """The config in a file, which must describe the same model as the one given.
+
+    The preprocessing, on which nothing that a network computes depends, is that of the config that
+    has one. Raises ArgumentError for configs of two models, or with two preprocessings.
+    """
+    if held == given:
+        return held
+    if isinstance(held, NetworkConfig) and isinstance(given, NetworkConfig):
+        said = {each for each in (held.preprocessing, given.preprocessing) if each is not None}
+        if is_same_network(held, given) and len(said) < 2:
+            return replace(held, preprocessing=next(iter(said), None))
+    raise ArgumentError(
+        f"{source}: holds a config of its own that is another than the one given: {held}"
+    )
+
+
 def _is_foreign(arrays: Mapping[str, np.ndarray], config: Config | None) -> bool:
     """Whether names are not ours. With the config of a block: whether they are of a network."""
     if isinstance(config, BlockConfig):
         return bool(find_prefixes(arrays))
     block = "conv1.weight" in arrays and "conv2.weight" in arrays
+    block = block and not any(".conv1." in name for name in arrays)  # else a stem, as CLIP's
     return not block and not any(name.startswith(("stem.", "stages.")) for name in arrays)
 
 
@@ -188,19 +203,20 @@ def _recognised(
         architecture, reason = _said_beside(origin, content)
     found = recognise(DIALECTS, content.arrays, source.name, architecture, config, reason)
     said = origin.pop("pretrained_cfg", None)
-    found = found if config is not None else prepare_as_said(found, said)
+    found, notes = (found, ()) if config is not None else prepare_as_said(found, said)
     arrays = to_canonical_names(found, content.arrays, source.name)
     check(schema(found.config), arrays, headline=f"{source.name} does not fit its config")
     origin |= {"architecture": found.architectures[0], "library": found.dialect.title}
-    return Checkpoint(found.config, arrays, origin, (*content.notes, found.describe()))
+    return Checkpoint(found.config, arrays, origin, (*content.notes, found.describe(), *notes))
 
 
 def _said_beside(origin: Mapping[str, Any], content: Content) -> tuple[str | None, str | None]:
     """The architecture that a config.json or a trainer names, and who says so."""
     if "architecture" in origin:
         return origin["architecture"], "its config.json says so"
-    known = any(content.architecture in each.architectures for each in DIALECTS.values())
-    return (content.architecture, "the file says so") if known else (None, None)
+    said = (content.architecture or "").split(".")[0]  # timm's names have a tag after the dot
+    known = any(said in each.architectures for each in DIALECTS.values())
+    return (said, "the file says so") if known else (None, None)
 
 
 def _suffix(path: Path, known: tuple[str, ...], verb: str) -> str:

@@ -16,8 +16,8 @@ KEPT = ("license", "hf_hub_id", "tag", "origin_url", "paper_name", "paper_ids", 
 
 
 def find_origin(path: Path) -> dict[str, Any]:
-    """What is said about a file that another library wrote: its name, and, from a config.json and a
-    model card in its folder, its architecture, repository, licence and pretrained_cfg.
+    """The origin of a file that another library wrote: its name; and architecture, repository,
+    licence and pretrained_cfg from a config.json and a model card in its folder.
 
     Raises ArgumentError for a config.json that is no JSON.
     """

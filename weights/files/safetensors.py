@@ -55,7 +55,8 @@ def read_all(path: Path) -> tuple[str | None, Any, Arrays]:
         text = _metadata(path).get(METADATA)
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        # AttributeError: a dtype that NumPy does not have, such as 8-bit floats
         raise WeightsError(
             f"{path.name}: is not a whole safetensors file of float arrays ({error})", []
         ) from None
