@@ -361,3 +361,17 @@ def input_size(blocks: list[tuple[BlockConfig, Pair]]) -> Pair | None:
             "stage its own size, or another attention"
         )
     return greatest[0], greatest[1]
+
+
+def bottleneck_widths(
+    widths: tuple[int, ...], groups: int = 1, base_width: int = 64
+) -> tuple[int, ...]:
+    """The hidden widths of stages of bottlenecks, as ResNeXt and Wide ResNet count them.
+
+    widths: of the outputs, 4 times the "planes". groups: "cardinality". base_width: of a group in
+    the first stage of 64 planes: floor(planes * base_width / 64) * groups.
+    """
+    return tuple(width // 4 * base_width // 64 * groups for width in widths)
+
+
+Config = BlockConfig | NetworkConfig  # a BottleneckConfig is a BlockConfig

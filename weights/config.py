@@ -15,6 +15,7 @@ from weights.block_config import (
     BottleneckConfig,
     Model,
     attention_words,
+    bottleneck_widths,
     choice,
     count,
     input_size,
@@ -451,20 +452,6 @@ def _at(widths: Widths | None, stage: int, position: int) -> int | None:
         return None
     of_stage = widths[stage]
     return of_stage[position] if isinstance(of_stage, tuple) else of_stage
-
-
-def bottleneck_widths(
-    widths: tuple[int, ...], groups: int = 1, base_width: int = 64
-) -> tuple[int, ...]:
-    """The hidden widths of stages of bottlenecks, as ResNeXt and Wide ResNet count them.
-
-    widths: of the outputs, 4 times the "planes". groups: "cardinality". base_width: of a group in
-    the first stage of 64 planes: floor(planes * base_width / 64) * groups.
-    """
-    return tuple(width // 4 * base_width // 64 * groups for width in widths)
-
-
-Config = BlockConfig | NetworkConfig  # a BottleneckConfig is a BlockConfig
 
 
 def without_chance(config: Config) -> Config:
