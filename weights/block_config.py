@@ -372,6 +372,3 @@ def bottleneck_widths(
     the first stage of 64 planes: floor(planes * base_width / 64) * groups.
     """
     return tuple(width // 4 * base_width // 64 * groups for width in widths)
-
-
-Config = BlockConfig | NetworkConfig  # a BottleneckConfig is a BlockConfig

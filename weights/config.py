@@ -454,6 +454,9 @@ def _at(widths: Widths | None, stage: int, position: int) -> int | None:
     return of_stage[position] if isinstance(of_stage, tuple) else of_stage
 
 
+Config = BlockConfig | NetworkConfig  # a BottleneckConfig is a BlockConfig
+
+
 def without_chance(config: Config) -> Config:
     """The same network without stochastic depth and dropout: what training computes of it does not
     depend on random numbers.
