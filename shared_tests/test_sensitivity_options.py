@@ -9,7 +9,7 @@ import pytest
 
 from resattn.checking.draws import random_arrays, random_input
 from resattn.oracle.evaluation import run
-from weights import BlockConfig, BottleneckConfig, NetworkConfig
+from weights import BlockConfig, BottleneckConfig, NetworkConfig, Preprocessing
 from weights.graph import graph
 
 BLOCK = BlockConfig(4, 6, 3, 2, attention_options={"hidden_channels": 2})
@@ -20,8 +20,13 @@ NETWORK = NetworkConfig(
 )
 BASIC = NetworkConfig(3, 4, (8, 16), (2, 2), attention="none", stem_stride=2)
 
-# What training does at random, or how parameters start: none of it is in a graph.
-NO_OPERATIONS = {"drop_path", "dropout", "zero_init"}
+# What training does at random, how parameters start, how images are made: none is in a graph.
+NO_OPERATIONS = {
+    "drop_path": 0.5,
+    "dropout": 0.5,
+    "zero_init": True,
+    "preprocessing": Preprocessing(crop=0.9),
+}
 CHANGES = [
     (BLOCK, {"padding": "same"}),
     (BLOCK, {"shortcut": "average"}),
@@ -90,7 +95,7 @@ def test_options_change_the_output(config, options):
 def test_every_option_is_changed():
     for kind in (BlockConfig, BottleneckConfig, NetworkConfig):
         names = [item.name for item in fields(kind)]
-        options = set(names[names.index("bn_decay") + 1 :]) - NO_OPERATIONS
+        options = set(names[names.index("bn_decay") + 1 :]) - set(NO_OPERATIONS)
         shared = {name for config, each in CHANGES for name in each if isinstance(config, kind)}
         shared |= {
             name
@@ -103,9 +108,8 @@ def test_every_option_is_changed():
 
 @pytest.mark.parametrize("name", sorted(NO_OPERATIONS))
 def test_what_is_no_operation_changes_nothing_in_evaluation(name):
-    config = BASIC if name == "dropout" else BLOCK
-    value = True if name == "zero_init" else 0.5
+    config = BASIC if name in ("dropout", "preprocessing") else BLOCK
     arrays, x = random_arrays(config, "float64"), random_input(config, (12, 8), 2, "float64")
-    other = replace(config, **{name: value})
+    other = replace(config, **{name: NO_OPERATIONS[name]})
     np.testing.assert_array_equal(output(config, arrays, x), output(other, arrays, x))
     assert name in type(config).__doc__
