@@ -154,6 +154,11 @@ class BlockConfig(Model):
 
     def _check_options(self) -> None:
         """Refuses options that do not go together."""
+        if self.shortcut != "convolution" and self.shortcut_kernel_size != (1, 1):
+            raise ArgumentError(
+                f"shortcut_kernel_size: a shortcut of the kind {self.shortcut!r} has no other "
+                f"convolution than 1x1, got {_short(self.shortcut_kernel_size)}"
+            )
         if self.shortcut == "subsample" and self.in_channels > self.out_channels:
             raise ArgumentError(
                 f"shortcut: 'subsample' adds channels, but in_channels {self.in_channels} is more "

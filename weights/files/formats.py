@@ -185,7 +185,10 @@ def _is_foreign(arrays: Mapping[str, np.ndarray], config: Config | None) -> bool
         return bool(find_prefixes(arrays))
     block = "conv1.weight" in arrays and "conv2.weight" in arrays
     block = block and not any(".conv1." in name for name in arrays)  # else a stem, as CLIP's
-    return not block and not any(name.startswith(("stem.", "stages.")) for name in arrays)
+    network = "stages.0.0.conv1.weight" in arrays  # as ConvNeXt has not
+    if isinstance(config, NetworkConfig):
+        network = network or any(name.startswith(("stem.", "stages.")) for name in arrays)
+    return not block and not network
 
 
 def _recognised(
@@ -203,10 +206,12 @@ def _recognised(
         architecture, reason = _said_beside(origin, content)
     found = recognise(DIALECTS, content.arrays, source.name, architecture, config, reason)
     said = origin.pop("pretrained_cfg", None)
-    found, notes = (found, ()) if config is not None else prepare_as_said(found, said)
+    found, notes = prepare_as_said(found, said)
     arrays = to_canonical_names(found, content.arrays, source.name)
     check(schema(found.config), arrays, headline=f"{source.name} does not fit its config")
-    origin |= {"architecture": found.architectures[0], "library": found.dialect.title}
+    if config is None:
+        origin["architecture"] = found.architectures[0]
+    origin["library"] = found.dialect.title
     return Checkpoint(found.config, arrays, origin, (*content.notes, found.describe(), *notes))
 
 
