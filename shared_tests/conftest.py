@@ -258,3 +258,15 @@ def _present(request: pytest.FixtureRequest, framework: str) -> str:
     if reason:
         pytest.skip(reason)
     return framework
+
+
+CHECKPOINT = "resnet20-12fca82f.th"
+
+
+@pytest.fixture
+def checkpoint():
+    """The trained ResNet-20, found through RESATTN_CHECKPOINTS."""
+    folder = os.environ.get("RESATTN_CHECKPOINTS")
+    if not folder or not (Path(folder) / CHECKPOINT).exists():
+        pytest.skip(f"RESATTN_CHECKPOINTS names no folder with {CHECKPOINT}")
+    return Path(folder) / CHECKPOINT

@@ -29,7 +29,6 @@ from weights.schema import schema
 
 one_thread, short = training_cases.one_thread, training_cases.short
 
-CHECKPOINT = Path(__file__).parent.parent.parent / "shared" / "checkpoints" / "resnet20-12fca82f.th"
 FACTORS = {
     **dict.fromkeys(("se", "ese", "eca", "ge", "triplet"), 2),
     **dict.fromkeys(("cbam", "coordinate"), 4),
@@ -436,14 +435,12 @@ def test_a_file_that_is_there_and_a_block(plain, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["cbam", "nonlocal", "bam"])
-def test_a_real_checkpoint(torch, tmp_path, kind):
-    if not CHECKPOINT.exists():
-        pytest.skip("the ResNet-20 checkpoint is not here")
+def test_a_real_checkpoint(torch, tmp_path, kind, checkpoint):
     target = tmp_path / "out.safetensors"
-    result = run("attach", CHECKPOINT, target, "--attention", kind)
+    result = run("attach", checkpoint, target, "--attention", kind)
     assert result.exit_code == 0, result.output
     x = random_input(preset("resnet20"), (33, 32), 2, "float64")
-    difference = largest_difference(read(CHECKPOINT), read(target), x, False)
+    difference = largest_difference(read(checkpoint), read(target), x, False)
     assert difference == 0 if is_exact(kind, {}) else difference < 1e-6
 
 

@@ -4,9 +4,6 @@ The environment variable RESATTN_CHECKPOINTS names the folder of resnet20-12fca8
 akamaster/pytorch_resnet_cifar10; without it these tests skip.
 """
 
-import os
-from pathlib import Path
-
 import pytest
 from typer.testing import CliRunner
 
@@ -19,14 +16,6 @@ from weights import read, read_checkpoint
 from weights.dialects import DIALECTS
 
 NAME = "resnet20-12fca82f.th"
-
-
-@pytest.fixture
-def checkpoint():
-    folder = os.environ.get("RESATTN_CHECKPOINTS")
-    if not folder or not (Path(folder) / NAME).exists():
-        pytest.skip(f"RESATTN_CHECKPOINTS names no folder with {NAME}")
-    return Path(folder) / NAME
 
 
 @pytest.fixture
