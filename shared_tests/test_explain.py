@@ -427,7 +427,7 @@ def test_a_weights_file(tmp_path):
     steps = json.loads((tmp_path / "net.json").read_text())["steps"]
     names = [name for step in steps for name in step.get("operations", [step["name"]])]
     assert names == [operation.name for operation in graph(config, (9, 8))]
-    assert steps[1]["code"][-1].strip() == "x = getattr(self, conv)(x)"
+    assert steps[1]["code"][-1].strip() == "y = self.conv(x)"
     assert "for images of 9 × 8" in output
     assert "A residual network of 2 blocks, widths 4 and 6" in output
 
