@@ -83,9 +83,9 @@ def draw_images(size: tuple[int, int], channels: int = 3, count: int = 1) -> np.
 
 def look(dialect: str, name: str, arrays: Arrays) -> tuple[Recognised, bool]:
     """What a network is found to be, and whether its names and shapes alone say so."""
-    found = recognise(DIALECTS, arrays, name, name)
+    found = recognise(arrays, name, name)
     try:
-        alone = recognise(DIALECTS, arrays, name)
+        alone = recognise(arrays, name)
     except ArgumentError:
         return found, False
     assert alone.config == found.config

@@ -50,16 +50,16 @@ def test_every_network_is_recognised(dialect, name):
     config, arrays = published(dialect, name)
     if name in COLLIDING:
         with pytest.raises(ArgumentError) as caught:
-            recognise(DIALECTS, arrays, "net.pth")
+            recognise(arrays, "net.pth")
         candidates = re.findall(r"^  (\w+): ", str(caught.value), re.MULTILINE)
         row = next(row for row in ROWS if f"`{name}`" in row[0])
         assert candidates == re.findall(r"`(\w+)`", row[0])
     elif "pruned" not in name:
-        found = recognise(DIALECTS, arrays, "net.pth")
+        found = recognise(arrays, "net.pth")
         assert found.config == config
         assert found.reason == "no other network that we know has these names and shapes"
         assert DIALECTS[dialect].title in found.libraries
-    said = recognise(DIALECTS, arrays, "net.pth", name)
+    said = recognise(arrays, "net.pth", name)
     assert said.config == config or "pruned" in name
     assert schema(said.config) == schema(config)
     assert said.architectures == (name,)
@@ -74,7 +74,7 @@ def test_the_collisions_are_those_of_the_page():
 def test_an_ambiguous_file():
     _, arrays = published("timm", "resnet50")
     with pytest.raises(ArgumentError) as caught:
-        recognise(DIALECTS, arrays, "x.pth")
+        recognise(arrays, "x.pth")
     assert str(caught.value) == (
         "x.pth: 3 networks have these names and shapes but compute different things, so the file "
         "alone does not say which one it is; say it, as in --as resnet50 (in Python: "
@@ -100,7 +100,7 @@ def test_an_ambiguous_file():
 )
 def test_other_classes_heads_and_images(dialect, name, changes):
     config, arrays = published(dialect, name, **changes)
-    found = recognise(DIALECTS, arrays, "net.pth", name if name in COLLIDING else None)
+    found = recognise(arrays, "net.pth", name if name in COLLIDING else None)
     assert found.config == config
     assert found.architectures == (name,)
 
@@ -117,7 +117,7 @@ def cut(dialect, name, stages):
                                               ("keras-applications", "ResNet152")])  # fmt: skip
 def test_a_backbone_cut_off(dialect_and_name):
     config, arrays = cut(*dialect_and_name, 3)
-    found = recognise(DIALECTS, arrays, "net.pth")
+    found = recognise(arrays, "net.pth")
     assert dialect_and_name[1] in found.architectures
     assert found.config.stages() == config.stages()[:3]
     assert found.config.classes == 0
@@ -125,16 +125,16 @@ def test_a_backbone_cut_off(dialect_and_name):
 
 def test_a_backbone_cut_off_can_be_of_several():
     _, arrays = cut("timm", "wide_resnet50_2", 2)
-    found = recognise(DIALECTS, arrays, "net.pth")
+    found = recognise(arrays, "net.pth")
     assert found.architectures == ("wide_resnet50_2", "wide_resnet101_2")
     _, arrays = cut("timm", "resnet18", 2)
     with raises(ArgumentError, "2 networks have these names and shapes"):
-        recognise(DIALECTS, arrays, "net.pth")
+        recognise(arrays, "net.pth")
 
 
 def test_pruned_networks_have_any_widths():
     config, arrays = published("timm", "ecaresnet50d", widths=(128, 320, 512, 1024))
-    found = recognise(DIALECTS, arrays, "net.pth")
+    found = recognise(arrays, "net.pth")
     assert found.architectures == ("ecaresnet50d_pruned",)
     assert schema(found.config) == schema(config)
     assert found.config.shortcut == "average"
@@ -142,24 +142,24 @@ def test_pruned_networks_have_any_widths():
 
 def test_the_tag_of_a_name_is_left_out():
     _, arrays = published("timm", "resnet50")
-    assert recognise(DIALECTS, arrays, "x", "resnet50.a1_in1k").architectures == ("resnet50",)
+    assert recognise(arrays, "x", "resnet50.a1_in1k").architectures == ("resnet50",)
 
 
 def test_what_is_said_of_a_network():
     _, arrays = published("legacy-senet", "legacy_senet154")
-    assert recognise(DIALECTS, arrays, "x").describe() == (
+    assert recognise(arrays, "x").describe() == (
         "legacy_senet154 of timm's legacy SENets (no other network that we know has these names "
         "and shapes): bottleneck blocks 3-8-36-3; widths 256-512-1024-2048; attention se; stem 3x3 "
         "64-64-128, max_ceil pooling; shortcut convolution; 64 groups; 1000 classes"
     )
     _, arrays = published("timm", "resnet34", classes=0)
-    said = recognise(DIALECTS, arrays, "x").describe()
+    said = recognise(arrays, "x").describe()
     assert said.startswith("resnet34 of torchvision and timm (")
     assert said.endswith("; no classifier")
     _, arrays = published("timm", "resnetaa50")
-    assert "antialias average" in recognise(DIALECTS, arrays, "x", "resnetaa50").describe()
+    assert "antialias average" in recognise(arrays, "x", "resnetaa50").describe()
     _, arrays = published("timm", "resnet50_gn")
-    assert "group norm" in recognise(DIALECTS, arrays, "x").describe()
+    assert "group norm" in recognise(arrays, "x").describe()
 
 
 # What is refused
@@ -182,19 +182,19 @@ def test_what_is_said_of_a_network():
 def test_a_wrong_architecture(name, said, error, message):
     _, arrays = published("timm", name)
     with raises(error, message):
-        recognise(DIALECTS, arrays, "x.pth", said)
+        recognise(arrays, "x.pth", said)
 
 
 def test_an_architecture_that_was_meant():
     _, arrays = published("timm", "seresnet50", widths=(4, 8, 12, 16))
     with raises(ArgumentError, "timm; did you mean seresnet50 or"):
-        recognise(DIALECTS, arrays, "x.pth", "se-resnet50")
+        recognise(arrays, "x.pth", "se-resnet50")
 
 
 def test_the_nearest_network():
     _, arrays = published("timm", "seresnet18", widths=(64, 128, 256, 500))
     with pytest.raises(WeightsError) as caught:
-        recognise(DIALECTS, arrays, "x.pth")
+        recognise(arrays, "x.pth")
     message = str(caught.value)
     assert message.startswith(
         "x.pth: none of the networks that we know; the nearest is seresnet18 of timm. If it is a "
@@ -212,7 +212,7 @@ def test_forms_that_no_network_has():
         hidden_widths=(8, 8, 8, 8),
     )  # fmt: skip
     with raises(WeightsError, "x.pth: no network of torchvision and timm is like it"):
-        recognise(DIALECTS, arrays, "x.pth")
+        recognise(arrays, "x.pth")
 
 
 def test_strangers():
@@ -223,7 +223,7 @@ def test_strangers():
         "x.pth: most of its names are those of timm, but 1 are not, so it may compute something "
         "else:\n  layer1.0.gate.weight: (2, 3)",
     ):
-        recognise(DIALECTS, arrays, "x.pth")
+        recognise(arrays, "x.pth")
 
 
 def test_names_that_nobody_knows():
@@ -234,7 +234,7 @@ def test_names_that_nobody_knows():
         "CIFAR ResNets, Keras Applications, KerasHub; its first names are encoder.0.kernel, "
         "encoder.1.kernel, encoder.2.kernel, encoder.3.kernel",
     ):
-        recognise(DIALECTS, arrays, "x.pth")
+        recognise(arrays, "x.pth")
 
 
 @pytest.mark.parametrize(("name", "message"), [
@@ -249,7 +249,7 @@ def test_names_that_nobody_knows():
 def test_networks_that_compute_something_else(name, message):
     _, arrays = published("timm", "resnet18")
     with raises(WeightsError, "net.pth: has ") as caught:
-        recognise(DIALECTS, {**arrays, name: np.zeros(1, "f")}, "net.pth")
+        recognise({**arrays, name: np.zeros(1, "f")}, "net.pth")
     assert message in str(caught.value)
     assert name in str(caught.value)
 
@@ -291,7 +291,7 @@ def test_there_and_back(dialect, name):
     arrays = random_arrays(config)
     theirs = to_dialect_names(DIALECTS[dialect], config, arrays)
     assert {key: each.shape for key, each in theirs.items()} == their_shapes(dialect, config)
-    found = recognise(DIALECTS, theirs, "x", config=config)
+    found = recognise(theirs, "x", config=config)
     assert found.reason == "by the config given"
     back = to_canonical_names(found, theirs, "x")
     assert set(back) == set(arrays)
@@ -305,17 +305,17 @@ def test_a_config_that_does_not_fit():
         WeightsError, "x does not fit the config given, by the names of timm:\n"
         "  layer4.1.bn1.bias: missing",
     ):  # fmt: skip
-        recognise(DIALECTS, arrays, "x", config=replace(config, depths=(1, 2, 1, 2)))
+        recognise(arrays, "x", config=replace(config, depths=(1, 2, 1, 2)))
     with raises(
         ArgumentError, "dialect: timm has no name for stages.0.0.attention.channel.fc1.weight"
     ):
         other = replace(config, attention="cbam", attention_options=None)
-        recognise(DIALECTS, arrays, "x", config=other)
+        recognise(arrays, "x", config=other)
 
 
 def test_names_that_a_recognised_network_lacks():
     _, arrays = published("timm", "seresnet18")
-    found = recognise(DIALECTS, arrays, "x")
+    found = recognise(arrays, "x")
     del arrays["fc.bias"]
     with raises(WeightsError, "x is not a seresnet18 of timm:\n  fc.bias: missing\n  odd: unexp"):
         to_canonical_names(found, {**arrays, "odd": np.zeros(1)}, "x")

@@ -50,8 +50,7 @@ def adopt(
         found, notes = prepare_as_said(found, said if isinstance(said, Mapping) else None)
     canonical = to_canonical_names(found, arrays, source)
     check(schema(found.config), canonical, headline=f"{source} does not fit its config")
-    origin = {"architecture": found.architectures[0], "library": found.dialect.title}
-    return Checkpoint(found.config, canonical, origin, (found.describe(), *notes))
+    return Checkpoint(found.config, canonical, found.origin, (found.describe(), *notes))
 
 
 def load_into(
@@ -118,7 +117,7 @@ def _look(
     reason = None
     if architecture is None and config is None:
         architecture, reason = _said_by(model), "the model says so"
-    found = recognise(DIALECTS, arrays, source, architecture, config, reason)
+    found = recognise(arrays, source, architecture, config, reason)
     return found, arrays, source
 
 
@@ -144,8 +143,7 @@ def _check_strides(model: Any, found: Recognised, source: str) -> None:
         if settings["kernel"] != (1, 1) and dilation != (apart, apart):
             faults.append(f"{name}: expected dilation {apart}, got {dilation}")
     if faults:
-        known = found.architectures[0] in found.dialect.architectures
-        network = f"a {found.architectures[0]}" if known else "the config"
+        network = f"a {found.architectures[0]}" if found.is_published else "the config"
         raise ModelError(
             f"{source}: has the names and shapes of {network}, but computes something else; if it "
             f"has an output stride, say so in config=: {', '.join(faults[:_SHOWN])}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from weights.config import NetworkConfig
 from weights.convert import Arrays, reorder
+from weights.dialects import DIALECTS
 from weights.dialects.derive import NOT_IN_SHAPES, derive
 from weights.dialects.dialect import UNREAD, Dialect, Sizes
 from weights.dialects.refused import refuse_known
@@ -17,6 +18,8 @@ from weights.errors import ArgumentError, WeightsError
 from weights.frameworks import FRAMEWORKS
 from weights.preprocessing import from_timm
 from weights.schema import schema
+
+Names = Mapping[str, tuple[str, Sizes]]  # as `Dialect.recognise` gives them
 
 _SHOWN = 6  # differences that an error lists
 
@@ -35,6 +38,17 @@ class Recognised:
     config: NetworkConfig
     reason: str
     libraries: tuple[str, ...]
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it is one of the dialect's networks, or else was described by a config."""
+        return self.architectures[0] in self.dialect.architectures
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What is known of where the weights came from: the library and the architecture."""
+        named = {"architecture": self.architectures[0]} if self.is_published else {}
+        return {**named, "library": self.dialect.title}
 
     def describe(self) -> str:
         """One line for people: family, widths, attention, stem, shortcut, how sure and why."""
@@ -64,7 +78,6 @@ def describe_network(config: NetworkConfig) -> str:
 
 
 def recognise(
-    dialects: Mapping[str, Dialect],
     arrays: Mapping[str, np.ndarray],
     source: str,
     architecture: str | None = None,
@@ -81,25 +94,25 @@ def recognise(
     """
     shapes = {name: array.shape for name, array in arrays.items() if not _is_unread(name)}
     refuse_known(shapes, source)
-    found = _dialects_of(dialects, shapes)
+    found, known = _dialects_of(shapes)
     if not found:
         raise WeightsError(
             f"{source}: its names are neither ours nor those of "
-            f"{', '.join(each.title for each in dialects.values())}; its first names are "
+            f"{', '.join(each.title for each in DIALECTS.values())}; its first names are "
             f"{', '.join(sorted(shapes)[:4])}",
             [],
         )
     if config is not None:
         return _as_config(found, shapes, config, source)
-    renamed = dict(found[0].recognise(shapes).values())
-    _refuse_strangers(found[0], shapes, source)
+    _refuse_strangers(found[0], known, shapes, source)
+    renamed = dict(known.values())
     derived = derive(renamed)
     matches = _find_matches(found, derived, renamed, set(shapes))
     if architecture is not None:
         said = architecture.split(".")[0]  # timm's names of weights have a tag after the dot
         chosen = [match for match in matches if match[1] == said]
         if not chosen:
-            _refuse_architecture(dialects, found, said, matches, derived, renamed, source)
+            _refuse_architecture(found, said, matches, derived, renamed, source)
         dialect, name, made = chosen[0]
         libraries = tuple(each.title for each, _, _ in chosen)
         return Recognised(dialect, (name,), made, reason or "as asked for", libraries)
@@ -220,15 +233,17 @@ def _prune(made: NetworkConfig, derived: NetworkConfig) -> NetworkConfig:
     return replace(made, **{name: getattr(derived, name) for name in names})
 
 
-def _dialects_of(dialects: Mapping[str, Dialect], shapes: Mapping[str, Sizes]) -> list[Dialect]:
-    """The dialects that know the names, those that know most of them first."""
-    known = {name: len(each.recognise(shapes)) for name, each in dialects.items()}
-    most = max(known.values(), default=0)
-    return [dialects[name] for name, count in known.items() if count == most and count > 4]
+def _dialects_of(shapes: Mapping[str, Sizes]) -> tuple[list[Dialect], Names]:
+    """The dialects that know most of the names, and what the first of them makes of the names."""
+    known = {name: each.recognise(shapes) for name, each in DIALECTS.items()}
+    most = max(map(len, known.values()))
+    found = [name for name, names in known.items() if len(names) == most > 4]
+    return [DIALECTS[name] for name in found], known[found[0]] if found else {}
 
 
-def _refuse_strangers(dialect: Dialect, shapes: Mapping[str, Sizes], source: str) -> None:
-    known = dialect.recognise(shapes)
+def _refuse_strangers(
+    dialect: Dialect, known: Names, shapes: Mapping[str, Sizes], source: str
+) -> None:
     strange = sorted(set(shapes) - set(known))
     if strange:
         raise WeightsError(
@@ -283,7 +298,6 @@ def _ambiguous(source: str, matches: Iterable[tuple[Dialect, str, NetworkConfig]
 
 
 def _refuse_architecture(
-    dialects: Mapping[str, Dialect],
     found: list[Dialect],
     said: str,
     matches: list[tuple[Dialect, str, NetworkConfig]],
@@ -291,12 +305,12 @@ def _refuse_architecture(
     shapes: Mapping[str, Sizes],
     source: str,
 ) -> None:
-    owners = [each for each in dialects.values() if said in each.architectures]
+    owners = [each for each in DIALECTS.values() if said in each.architectures]
     fitting = ", ".join(dict.fromkeys(name for _, name, _ in matches))
     hint = f"; what fits is {fitting}" if fitting else ""
     titles = " and ".join(each.title for each in found)
     if not owners:
-        known = [name for each in dialects.values() for name in each.architectures]
+        known = [name for each in DIALECTS.values() for name in each.architectures]
         near = " or ".join(get_close_matches(said, dict.fromkeys(known), 3))
         meant = f"; did you mean {near}?" if near and not fitting else hint
         raise ArgumentError(f"architecture: {said!r} is none that we know of {titles}{meant}")

@@ -72,8 +72,8 @@ def write(
         library's names and axis orders instead, and without a config, as it loads them strictly.
     Raises WeightsError when the arrays do not fit the config, ArgumentError for a suffix that
     cannot be written and a dialect without such networks, or whose networks of these names compute
-    something else, FileError where the system refuses. If
-    anything fails, the file that was at `path` before is still there.
+    something else, FileError where the system refuses. If anything fails, the file that was at
+    `path` before is still there.
     """
     target = Path(path)
     suffix = _suffix(target, WRITABLE, "write")
@@ -204,14 +204,11 @@ def _recognised(
     reason = None
     if architecture is None and config is None:
         architecture, reason = _said_beside(origin, content)
-    found = recognise(DIALECTS, content.arrays, source.name, architecture, config, reason)
-    said = origin.pop("pretrained_cfg", None)
-    found, notes = prepare_as_said(found, said)
+    found = recognise(content.arrays, source.name, architecture, config, reason)
+    found, notes = prepare_as_said(found, origin.pop("pretrained_cfg", None))
     arrays = to_canonical_names(found, content.arrays, source.name)
     check(schema(found.config), arrays, headline=f"{source.name} does not fit its config")
-    if config is None:
-        origin["architecture"] = found.architectures[0]
-    origin["library"] = found.dialect.title
+    origin |= found.origin
     return Checkpoint(found.config, arrays, origin, (*content.notes, found.describe(), *notes))
 
 
