@@ -29,7 +29,7 @@ from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS
 from weights.graph import Graph, check_size, default_size, graph, probe_size
 from weights.live import adapter, build, load, part
-from weights.operations import CHANNELS, COLS, ROWS, Operation
+from weights.operations import CHANNELS, COLS, ROWS, Builder, Extent, Operation, fixed
 
 CASES = ATTENTION_VARIANTS + REPRESENTATIVE + NETWORKS
 # What a model computes between its modules and the functions of its layers: no stage of its own.
@@ -591,3 +591,11 @@ def test_options_are_not_taken_for_each_other(framework):
             same = schema(other) == schema(config)
             if other.attention == config.attention and other != config and same:
                 assert disagreement(graph(other, size), arrays, x, seen, training=False)
+
+
+def test_a_pooling_rounds_up_along_the_axis_that_it_pads():
+    build = Builder({})
+    x = build.add("input", "input", shape=(fixed(3), Extent("H", 9), Extent("W", 7)))
+    _, rows, cols = build.shape(build.max_pool("pool", x, (3, 2), (2, 2), (1, 0)))
+    assert (rows.size, cols.size) == (5, 3)
+    assert (rows.formula, cols.formula) == ("⌈H/2⌉", "⌊W/2⌋")

@@ -74,6 +74,10 @@ class Extent:
         size = self.size // stride
         return Extent(_divide(self.formula, stride, "⌊⌋", size), size)
 
+    def divided(self, stride: int, up: bool) -> "Extent":
+        """Divided by a stride and rounded, up or down."""
+        return self.strided(stride) if up else self.floored(stride)
+
     def plus(self, other: "Extent") -> "Extent":
         return Extent(f"{self.formula} + {other.formula}", self.size + other.size)
 
@@ -320,18 +324,18 @@ class Builder:
         after: Pair | None = None,
         rounds_up: bool | None = None,
     ) -> str:
-        """Sizes are divided by the stride: rounded up where the map is padded, else down.
+        """Sizes are divided by the stride: rounded up along a padded axis, else down.
 
-        after: the padding at the end, where it is another than at the start.
+        after: the padding at the end, where it is another than at the start. rounds_up: how sizes
+        are rounded, where the padding at the start does not say it.
         """
         channels, rows, cols = self.shape(x)
         settings: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding}
         if after not in (None, padding):
             settings["after"] = after
-        rounds_up = any(padding) if rounds_up is None else rounds_up
         sides = (
-            extent.strided(step) if rounds_up else extent.floored(step)
-            for extent, step in zip((rows, cols), stride, strict=True)
+            extent.divided(step, up=bool(margin) if rounds_up is None else rounds_up)
+            for extent, step, margin in zip((rows, cols), stride, padding, strict=True)
         )
         return self.add(name, "max_pool", x, shape=(channels, *sides), **settings)
 
@@ -355,19 +359,12 @@ class Builder:
         ceil: whether an odd last row or column has a window of its own, over the pixels that are
             there; else it is dropped.
         """
-        channels, rows, cols = self.shape(x)
-        sides = zip((rows, cols), stride, strict=True)
-        after = [-extent.size % step if ceil else 0 for extent, step in sides]
-        kernel = stride
-        shape = (
-            channels,
-            *(
-                extent.strided(step) if ceil else extent.floored(step)
-                for extent, step in zip((rows, cols), stride, strict=True)
-            ),
-        )
+        channels, *sides = self.shape(x)
+        steps = list(zip(sides, stride, strict=True))
+        shape = (channels, *(extent.divided(step, up=ceil) for extent, step in steps))
+        after = tuple(-extent.size % step if ceil else 0 for extent, step in steps)
         return self.add(
-            name, "average_pool", x, shape=shape, kernel=kernel, stride=stride, after=tuple(after)
+            name, "average_pool", x, shape=shape, kernel=stride, stride=stride, after=after
         )
 
     def blur_pool(self, name: str, x: str, stride: Pair) -> str:
