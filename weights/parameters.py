@@ -116,11 +116,8 @@ def batch_norm(module: str, channels: int) -> Parameters:
     )
 
 
-def group_norm(module: str, channels: int) -> Parameters:
-    return tuple(Parameter(module, role, (channels,)) for role in ("norm scale", "norm offset"))
-
-
 def layer_norm(module: str, channels: int) -> Parameters:
+    """Those of a group norm, too."""
     return tuple(Parameter(module, role, (channels,)) for role in ("norm scale", "norm offset"))
 
 

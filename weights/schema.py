@@ -10,7 +10,7 @@ from weights.parameters import (
     Parameters,
     batch_norm,
     convolution,
-    group_norm,
+    layer_norm,
     linear,
     within,
 )
@@ -31,7 +31,7 @@ def schema(config: Config) -> Parameters:
 
 
 def _norm(config: Config, module: str, channels: int) -> Parameters:
-    kind = batch_norm if config.norm == "batch" else group_norm
+    kind = batch_norm if config.norm == "batch" else layer_norm  # a group norm has the same two
     return kind(module, channels)
 
 
