@@ -121,7 +121,7 @@ def test_block_config(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": -1}, "classes: expected a positive integer, got -1"),
+        ({"classes": -1}, "classes: expected an integer of at least 0, got -1"),
         ({"widths": 64}, "widths: expected one value for each stage"),
         ({"widths": ()}, "widths: expected one value for each stage"),
         (

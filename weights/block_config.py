@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -191,26 +191,24 @@ class BlockConfig(Model):
 
         Raises ArgumentError where an option of published networks is set.
         """
-        values = {item: getattr(self, item) for item in self.__dataclass_fields__}
-        names = list(values)
-        first = names.index("bn_decay") + 1
-        default = BlockConfig(1, 1, attention="none")
-        changed = [item for item in names[first:] if values[item] != getattr(default, item, None)]
-        changed += ["padding"] if self.padding == SAME else []
-        if changed:
+        if not self.is_plain:
             raise ArgumentError(
-                f"{', '.join(changed)}: options of published networks; make the block with "
-                "build_block(config)"
+                f"{', '.join(self._set_options)}: options of published networks; make the block "
+                "with build_block(config)"
             )
-        return {item: values[item] for item in names[:first]}
+        options = self.changed_options()
+        return {item.name: getattr(self, item.name) for item in fields(self)
+                if item.name not in options}  # fmt: skip
 
     @property
     def is_plain(self) -> bool:
         """Whether it is the block as the paper has it, without an option of published networks."""
-        try:
-            return bool(self.plain)
-        except ArgumentError:
-            return False
+        return not self._set_options
+
+    @property
+    def _set_options(self) -> list[str]:
+        changed = [name for name, is_set in self.changed_options().items() if is_set]
+        return [*changed, "padding"] if self.padding == SAME else changed
 
     @property
     def projects(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from weights.attention import ATTENTION
@@ -21,14 +21,15 @@ from weights.block_config import (
     input_size,
     odd_kernel,
     optional,
+    optional_count,
     options_of,
 )
 from weights.checks import (
     SAME,
     Pair,
+    at_least,
     decay_of,
     fraction,
-    is_integer,
     one_of,
     pair_of,
     positive,
@@ -116,16 +117,6 @@ def _preprocessing(name: str, value: object) -> Preprocessing | None:
     raise ArgumentError(f"{name}: expected a weights.Preprocessing or its fields, got {value!r}")
 
 
-def _classes(name: str, value: object) -> int:
-    if is_integer(value) and int(value) == 0:
-        return 0
-    return count(name, value)
-
-
-def _output_stride(name: str, value: object) -> int | None:
-    return None if value is None else count(name, value)
-
-
 def _kinds(name: str, value: Any) -> Any:
     kinds = tuple(value) if isinstance(value, (tuple, list)) else value
     for kind in kinds if isinstance(kinds, tuple) else (kinds,):
@@ -189,7 +180,7 @@ class NetworkConfig(Model):
     model = "ResidualAttentionNetwork"
 
     in_channels: Checked[int, int] = Checked(count, 3)
-    classes: Checked[int, int] = Checked(_classes, 1000)
+    classes: Checked[int, int] = Checked(partial(at_least, least=0), 1000)
     widths: Checked[tuple[int, ...], tuple[int, ...]] = Checked(_counts, (64, 128, 256, 512))
     depths: Checked[tuple[int, ...], tuple[int, ...]] = Checked(_counts, (2, 2, 2, 2))
     strides: Checked[tuple[int | Pair, ...] | None, tuple[Pair, ...]] = Checked(
@@ -227,7 +218,7 @@ class NetworkConfig(Model):
     norm: Checked[str, str] = choice(NORM_KINDS, "batch")
     norm_groups: Checked[int, int] = optional(count, 32)
     zero_init: Checked[bool, bool] = optional(truth, False)
-    output_stride: Checked[int | None, int | None] = optional(_output_stride, None)
+    output_stride: Checked[int | None, int | None] = optional(optional_count, None)
     drop_path: Checked[float, float] = optional(fraction, 0.0)
     dropout: Checked[float, float] = optional(fraction, 0.0)
     preprocessing: Checked[Preprocessing | Mapping[str, Any] | None, Preprocessing | None] = (
@@ -298,6 +289,13 @@ class NetworkConfig(Model):
         return channels if isinstance(channels, tuple) else (channels,)
 
     @property
+    def stem_reduction(self) -> Pair:
+        """How many times smaller than the image the maps after the stem are, (height, width)."""
+        pool = 2 if self.stem_pool else 1
+        rows, cols = self.stem_stride
+        return pool * rows, pool * cols
+
+    @property
     def has_plain_stem(self) -> bool:
         """Whether the stem is one convolution with batch norm and relu, and the usual pooling."""
         plain = len(self.stem_widths) == 1 and self.stem_padding is None
@@ -333,8 +331,7 @@ class NetworkConfig(Model):
         found, channels, number = [], self.stem_widths[-1], 0
         made: dict[tuple[Any, ...], BlockConfig] = {}
         total = sum(self.depths)
-        pool = 2 if self.stem_pool else 1
-        steps = max(self.stem_stride) * pool
+        steps = max(self.stem_reduction)
         dilation = 1
         for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             stride, before = self.strides[stage], dilation
@@ -422,8 +419,7 @@ class NetworkConfig(Model):
 
         Raises ArgumentError where no size gives all attention modules what they take.
         """
-        pool = 2 if self.stem_pool else 1
-        rows, cols = (pool * step for step in self.stem_stride)
+        rows, cols = self.stem_reduction
         blocks = []
         for block in self.blocks():
             rows, cols = rows * block.stride[0], cols * block.stride[1]

@@ -88,13 +88,17 @@ class Plain:
         Options that are not mentioned at their default are left out.
         """
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: _plain(value) for name, value in values.items() if self._mentions(name)}
+        changed = self.changed_options()
+        return {name: _plain(value) for name, value in values.items() if changed.get(name, True)}
 
-    def _mentions(self, name: str) -> bool:
-        field = inspect.getattr_static(type(self), name)
-        if not isinstance(field, Checked) or field.mentioned:
-            return True
-        return bool(getattr(self, name) != field.convert(name, field.default))
+    def changed_options(self) -> dict[str, bool]:
+        """For each option that is not mentioned at its default: whether its value is another."""
+        held = {item.name: inspect.getattr_static(type(self), item.name) for item in fields(self)}
+        return {
+            name: bool(getattr(self, name) != field.convert(name, field.default))
+            for name, field in held.items()
+            if isinstance(field, Checked) and not field.mentioned
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

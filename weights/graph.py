@@ -280,9 +280,8 @@ def probe_size(config: Config) -> Pair:
     if isinstance(config, BlockConfig):
         rows, cols = config.stride
     else:
-        pool = 2 if config.stem_pool else 1
-        steps = [config.stem_stride, *config.strides]
-        rows, cols = (pool * prod(step[axis] for step in steps) for axis in (0, 1))
+        steps = [config.stem_reduction, *config.strides]
+        rows, cols = (prod(step[axis] for step in steps) for axis in (0, 1))
     if config.antialias == "average":  # drops odd pixels
         return (3 if rows > 4 else 5) * rows, (2 if cols > 4 else 4) * cols
     return max(9, 2 * rows + 1), max(8, 2 * cols)
