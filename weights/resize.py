@@ -189,12 +189,18 @@ def normalisation_table(preprocessing: Preprocessing) -> np.ndarray:
     return ((scaled - mean[:, None]) / std[:, None]).ravel()
 
 
+def sum_taps(x: np.ndarray, along: Taps, axis: int) -> np.ndarray:
+    """Resizes an axis without rounding, in the dtype of x and the weights."""
+    shape = (-1,) + (1,) * (x.ndim - axis - 1)
+    total: np.ndarray = np.zeros((), np.result_type(x, along.weights))
+    for position, weight in zip(along.positions, along.weights, strict=True):
+        total = total + x.take(position, axis) * weight.reshape(shape)
+    return total
+
+
 def resample(x: np.ndarray, along: Taps, axis: int) -> np.ndarray:
     """Resizes an axis of bytes held as int32."""
-    total: np.ndarray = np.array(1 << (FRACTION_BITS - 1), np.int32)
-    for position, weight in zip(along.positions, along.weights, strict=True):
-        shape = (-1,) + (1,) * (x.ndim - axis - 1)
-        total = total + x.take(position, axis) * weight.reshape(shape)
+    total = sum_taps(x, along, axis) + (1 << (FRACTION_BITS - 1))
     rounded: np.ndarray = np.clip(total >> FRACTION_BITS, 0, 255)
     return rounded
 

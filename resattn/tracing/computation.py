@@ -13,6 +13,7 @@ from resattn.tracing.activations import ACTIVATIONS, ENDINGS
 from resattn.tracing.formats import round_to
 from resattn.tracing.layouts import INPUT_LAYOUTS, OUTPUT_LAYOUTS
 from weights.checks import Pair
+from weights.operations import same_padding
 
 Inputs = tuple[Array, ...]
 
@@ -115,9 +116,7 @@ def _multiply_patches(views: Array, weight: Array, groups: int) -> Array:
 
 
 def find_margins(spec: StageSpec, shape: tuple[int, ...], kernel: tuple[int, ...]) -> Margins:
-    """The padding of a convolution or a pooling: as set, or as TensorFlow and JAX call it SAME: the
-    least that gives ceil(size / stride); an odd pixel goes to the end.
-    """
+    """The padding of a convolution or a pooling: as set, or by TensorFlow's rule SAME."""
     if spec["margins"]:
         margins: Margins = spec["margins"]
         return margins
@@ -125,12 +124,11 @@ def find_margins(spec: StageSpec, shape: tuple[int, ...], kernel: tuple[int, ...
         (top, left) = spec["padding"] or (0, 0)
         bottom, right = spec["after"] or (top, left)
         return ((top, bottom), (left, right))
-    sides = []
-    for size, extent, stride in zip(shape[2:], kernel, spec["stride"], strict=True):
-        reach = (spec["dilation"] or 1) * (extent - 1) + 1
-        total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-        sides.append((total // 2, total - total // 2))
-    return (sides[0], sides[1])
+    rows, cols = (
+        same_padding(size, (spec["dilation"] or 1) * (extent - 1) + 1, stride)
+        for size, extent, stride in zip(shape[2:], kernel, spec["stride"], strict=True)
+    )
+    return (rows, cols)
 
 
 def _multiply(spec: StageSpec, x: Array) -> Array:
@@ -152,9 +150,8 @@ def _lower(spec: StageSpec, x: Array) -> tuple[Array, Mapping[str, Array]]:
 
 
 def _normalise_batch(spec: StageSpec, x: Array) -> Array:
-    weight, bias, mean, variance = (
-        spec.parameters[leaf].reshape(1, -1, 1, 1)
-        for leaf in ("weight", "bias", "running_mean", "running_var")
+    mean, variance = (
+        spec.parameters[leaf].reshape(1, -1, 1, 1) for leaf in ("running_mean", "running_var")
     )
     if spec["norm"] == "identity":
         return x
@@ -165,6 +162,11 @@ def _normalise_batch(spec: StageSpec, x: Array) -> Array:
             mean = x.mean(ALL_BUT_CHANNELS, keepdims=True)
             variance = x.var(ALL_BUT_CHANNELS, keepdims=True, ddof=1 if spec["unbiased"] else 0)
         centred = x - mean
+    return _standardise(spec, centred, variance)
+
+
+def _standardise(spec: StageSpec, centred: Array, variance: Array) -> Array:
+    weight, bias = (spec.parameters[leaf].reshape(1, -1, 1, 1) for leaf in ("weight", "bias"))
     if spec["eps_outside"]:
         deviation = np.sqrt(variance) + spec["eps"]
     else:
@@ -192,23 +194,13 @@ def _measure_groups(x: Array, groups: int | str) -> Inputs:
 def _normalise_layer(spec: StageSpec, x: Array) -> Array:
     if spec["norm"] == "identity":
         return x
-    weight, bias = (spec.parameters[leaf].reshape(1, -1, 1, 1) for leaf in ("weight", "bias"))
-    centred, variance = _measure_groups(x, "position")
-    y: Array = centred / np.sqrt(variance + spec["eps"]) * weight + bias
-    return y
+    return _standardise(spec, *_measure_groups(x, "position"))
 
 
 def _normalise_group(spec: StageSpec, x: Array) -> Array:
     if spec["norm"] == "identity":
         return x
-    weight, bias = (spec.parameters[leaf].reshape(1, -1, 1, 1) for leaf in ("weight", "bias"))
-    centred, variance = _measure_groups(x, spec["norm"] or spec["groups"])
-    if spec["eps_outside"]:
-        deviation = np.sqrt(variance) + spec["eps"]
-    else:
-        deviation = np.sqrt(variance + spec["eps"])
-    y: Array = centred / deviation * weight + bias
-    return y
+    return _standardise(spec, *_measure_groups(x, spec["norm"] or spec["groups"]))
 
 
 def _move_mean(spec: StageSpec, running: Array, batch: Array, n: Array) -> Array:

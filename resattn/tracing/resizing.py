@@ -11,7 +11,17 @@ import numpy as np
 from resattn.oracle.node import Array
 from weights.checks import Pair
 from weights.preprocessing import INTERPOLATIONS, Preprocessing
-from weights.resize import KERNELS, Taps, centre, cubic, resample, resized_size, rows_first, taps
+from weights.resize import (
+    KERNELS,
+    Taps,
+    centre,
+    cubic,
+    resample,
+    resized_size,
+    rows_first,
+    sum_taps,
+    taps,
+)
 
 
 @dataclass(frozen=True)
@@ -112,15 +122,6 @@ def cut_to_proportions(image: Array, size: Pair) -> Array:
     cols = min(width, int(height * size[1] / size[0]))
     top, left = (height - rows) // 2, (width - cols) // 2
     return image[top : top + rows, left : left + cols]
-
-
-def sum_taps(x: Array, along: Taps, axis: int) -> Array:
-    """Resizes an axis without rounding."""
-    shape = (-1,) + (1,) * (x.ndim - axis - 1)
-    total: Array = np.zeros(())
-    for position, weight in zip(along.positions, along.weights, strict=True):
-        total = total + x.take(position, axis) * weight.reshape(shape)
-    return total
 
 
 def find_taps(how: Resizing, length: int, resized: int) -> Taps:
