@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from weights.config import Config
+    from weights.files.formats import Checkpoint
 
 # Arguments and options of several commands.
 
@@ -56,6 +57,17 @@ FrameworksOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random weights and images.", min=0)]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+
+SourceArgument = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="A .safetensors, .npz, .pt, .pth or .th file.")
+]
+TargetArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TARGET",
+        help="The file to write: .safetensors, .npz, .pt, .pth, .th or .keras.",
+    ),
+]
 
 # Options of `check`. It has too many to declare them in its signature.
 
@@ -156,6 +168,26 @@ def read_config(text: str | None) -> Config | None:
         f"--config: expected a preset ({', '.join(PRESETS)}), a .json file or JSON text, got "
         f"{text!r}"
     )
+
+
+def refuse_existing(target: Path, force: bool) -> None:
+    """Raises ArgumentError for a file that exists, without --force."""
+    from weights.errors import ArgumentError
+
+    if target.exists() and not force:
+        raise ArgumentError(f"{target}: exists already; pass --force to replace it")
+
+
+def read_source(
+    source: Path, config: str | None, architecture: str | None, part: str | None
+) -> Checkpoint:
+    """SOURCE, read with --config, --as and --part. Prints what was done to read it."""
+    from weights.files.formats import read_checkpoint
+
+    found = read_checkpoint(source, read_config(config), architecture, part)
+    for note in found.notes:
+        typer.echo(f"{source.name}: {note}")
+    return found
 
 
 def read_model(

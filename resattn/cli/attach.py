@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,8 +13,11 @@ from resattn.cli.arguments import (
     ForceOption,
     PartOption,
     SeedOption,
+    SourceArgument,
+    TargetArgument,
     parse_names,
-    read_config,
+    read_source,
+    refuse_existing,
 )
 from resattn.cli.inspect import summarize
 from resattn.cli.terminal import print_line, status
@@ -49,16 +51,8 @@ StagesOption = Annotated[
 
 
 def attach(
-    source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A .safetensors, .npz, .pt, .pth or .th file.")
-    ],
-    target: Annotated[
-        Path,
-        typer.Argument(
-            metavar="TARGET",
-            help="The file to write: .safetensors, .npz, .pt, .pth, .th or .keras.",
-        ),
-    ],
+    source: SourceArgument,
+    target: TargetArgument,
     kind: KindOption,
     options: OptionsOption = None,
     stages: StagesOption = None,
@@ -76,14 +70,10 @@ def attach(
     """
     from weights.attach import attach as attach_to
     from weights.attach import attachments
-    from weights.errors import ArgumentError
-    from weights.files.formats import read_checkpoint, write
+    from weights.files.formats import write
 
-    if target.exists() and not force:
-        raise ArgumentError(f"{target}: exists already; pass --force to replace it")
-    found = read_checkpoint(source, read_config(config), architecture, part)
-    for note in found.notes:
-        typer.echo(f"{source.name}: {note}")
+    refuse_existing(target, force)
+    found = read_source(source, config, architecture, part)
     kinds, given = parse_stages(kind, parse_options(options), stages, found.config)
     new, arrays = attach_to(found.config, found.arrays, kinds, given, seed)
     lines = describe(found.arrays, arrays, attachments(found.config, new))
@@ -92,7 +82,7 @@ def attach(
     with status("comparing the outputs"):
         line, kept = compare_outputs((found.config, found.arrays), (new, arrays))
     print_line(line, "good" if kept else "warning")
-    earlier = [found.origin[key] for key in ("attention",) if key in found.origin]
+    earlier = [found.origin["attention"]] if "attention" in found.origin else []
     origin = {**found.origin, "attention": "; ".join([*earlier, *lines, f"seed {seed}"])}
     with status(f"writing {target.name}"):
         write(target, new, arrays, origin=origin)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from resattn.cli.arguments import (
@@ -13,23 +10,18 @@ from resattn.cli.arguments import (
     DialectOption,
     ForceOption,
     PartOption,
-    read_config,
+    SourceArgument,
+    TargetArgument,
+    read_source,
+    refuse_existing,
 )
 from resattn.cli.inspect import summarize
 from resattn.cli.terminal import status
 
 
 def port(
-    source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A .safetensors, .npz, .pt, .pth or .th file.")
-    ],
-    target: Annotated[
-        Path,
-        typer.Argument(
-            metavar="TARGET",
-            help="The file to write: .safetensors, .npz, .pt, .pth, .th or .keras.",
-        ),
-    ],
+    source: SourceArgument,
+    target: TargetArgument,
     config: ConfigOption = None,
     architecture: ArchitectureOption = None,
     part: PartOption = None,
@@ -44,16 +36,12 @@ def port(
     from weights.config import NetworkConfig
     from weights.dialects import dialect_named
     from weights.dialects.back import find_architectures
-    from weights.errors import ArgumentError
-    from weights.files.formats import read_checkpoint, write
+    from weights.files.formats import write
 
-    if target.exists() and not force:
-        raise ArgumentError(f"{target}: exists already; pass --force to replace it")
+    refuse_existing(target, force)
     if dialect is not None:
         dialect_named(dialect)  # refused before anything is read
-    found = read_checkpoint(source, read_config(config), architecture, part)
-    for note in found.notes:
-        typer.echo(f"{source.name}: {note}")
+    found = read_source(source, config, architecture, part)
     with status(f"writing {target.name}"):
         write(target, found.config, found.arrays, origin=found.origin, dialect=dialect)
     named = f", with the names of {dialect}" if dialect else ""
