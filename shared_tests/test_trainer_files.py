@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from resattn.checking.draws import random_arrays
-from weights import BlockConfig, NetworkConfig, read, read_checkpoint, write
+from shared_tests.test_content import ARRAYS, CONFIG, STATE
+from weights import BlockConfig, read, read_checkpoint, write
 from weights.dialects import DIALECTS
 from weights.dialects.back import find_architectures
 from weights.dialects.recognise import to_dialect_names
@@ -17,12 +18,6 @@ from weights.files.content import unwrap
 from weights.foreign import adopt, load_into
 from weights.preprocessing import Preprocessing
 
-CONFIG = NetworkConfig(
-    3, 4, (4, 6), (1, 1), attention="none", stem_channels=5, stem_kernel_size=7, stem_stride=2,
-    stem_pool="max",
-)  # fmt: skip
-ARRAYS = random_arrays(CONFIG)
-STATE = to_dialect_names(DIALECTS["timm"], CONFIG, ARRAYS)
 TOOK = "took 'state_dict' out of the file; beside it, and left out: "
 
 
