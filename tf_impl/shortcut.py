@@ -72,11 +72,11 @@ def make_shortcut(
     """The shortcut that a config asks for."""
     options: dict[str, Any] = {"dtype": dtype, **keras_options}
     channels, width, stride = config.in_channels, config.out_channels, config.stride
-    if config.shortcut == "subsample" and config.changes:
+    if config.shortcut_form == "subsample":
         return Subsample(stride, width, **options, name=name)
     if not config.projects:
         return Identity(channels, **options, name=name)
-    pools = config.shortcut == "average" and stride != (1, 1)
+    pools = config.shortcut_form == "average"
     rows, cols = kernel = config.shortcut_kernel
     dilation = 1 if kernel == (1, 1) else config.dilation[0]
     layers = (

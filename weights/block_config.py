@@ -211,9 +211,21 @@ class BlockConfig(Model):
         return [*changed, "padding"] if self.padding == SAME else changed
 
     @property
+    def shortcut_form(self) -> str:
+        """The shortcut that this block has: "identity", "subsample", "projection" (a convolution
+        and a norm), or "average" (the same after an average pooling).
+        """
+        if self.shortcut == "subsample":
+            return "subsample" if self.changes else "identity"
+        if not self.changes and not self.projects_always:
+            return "identity"
+        pools = self.shortcut == "average" and self.stride != (1, 1)
+        return "average" if pools else "projection"
+
+    @property
     def projects(self) -> bool:
-        """Whether the shortcut has layers, or else is the identity or a subsampling."""
-        return self.shortcut != "subsample" and (self.projects_always or self.changes)
+        """Whether the shortcut has layers."""
+        return self.shortcut_form in ("projection", "average")
 
     @property
     def changes(self) -> bool:

@@ -218,14 +218,14 @@ def _antialias(build: Builder, config: BlockConfig, x: str) -> str:
 
 
 def _shortcut(build: Builder, config: BlockConfig, x: str) -> str:
-    if config.shortcut == "subsample" and config.changes:
+    if config.shortcut_form == "subsample":
         return build.subsample("shortcut", x, config.stride, config.out_channels)
     if not config.projects:
         return x
     shortcut = build.within("shortcut")
     stride, (rows, cols) = config.stride, config.shortcut_kernel
     first, _ = config.dilation
-    if config.shortcut == "average" and stride != (1, 1):
+    if config.shortcut_form == "average":
         x = shortcut.average_pool("average_pool", x, stride, ceil=True)
         stride = (1, 1)
     dilation = first if (rows, cols) != (1, 1) else 1

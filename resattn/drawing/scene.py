@@ -220,13 +220,8 @@ def _list_formulas(config: BlockConfig) -> tuple[str, ...]:
 
 def _find_shortcut(config: BlockConfig) -> str:
     """As `SceneNode` has it."""
-    if config.shortcut == "subsample" and config.changes:
-        return "padded"
-    return "projected" if config.projects else "identity"
-
-
-def _pools_shortcut(config: BlockConfig) -> bool:
-    return config.shortcut == "average" and config.stride != (1, 1)
+    names = {"subsample": "padded", "average": "projected", "projection": "projected"}
+    return names.get(config.shortcut_form, config.shortcut_form)
 
 
 def _describe(graph: Graph, config: BlockConfig, numbers: bool) -> str:
@@ -236,7 +231,7 @@ def _describe(graph: Graph, config: BlockConfig, numbers: bool) -> str:
     )
     kernel = TIMES.join(map(str, config.shortcut_kernel))
     projection = f"a {kernel} convolution and {config.norm} norm"
-    if _pools_shortcut(config):
+    if config.shortcut_form == "average":
         projection = f"an average pooling, {projection}"
     shortcut = {
         "identity": "the identity",
@@ -439,11 +434,12 @@ def _make_folded(
     kernel = TIMES.join(map(str, config.kernel_size))
     shortcut = _find_shortcut(config)
     attention = "" if config.attention == "none" else f"{config.attention} attention, "
+    pooled = "pooled and " if config.shortcut_form == "average" else ""
     lines = (
         many,
         f"{kernel}, {_list_widths(config)}{_describe_stride(config)}",
         *_list_options(config),
-        f"{attention}{'pooled and ' if _pools_shortcut(config) else ''}{shortcut} shortcut",
+        f"{attention}{pooled}{shortcut} shortcut",
     )
     given, made = graph[graph[f"{name}.conv1"].inputs[0]].shape, graph[covers[-1]].shape
     shape = format_shape(made, numbers) if made != given else ""

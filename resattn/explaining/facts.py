@@ -184,17 +184,16 @@ def _shortcuts(found: Graph, batch: int) -> Iterator[Fact]:
 
 def _shortcut(config: BlockConfig) -> Fact:
     values = {"in": config.in_channels, "out": config.out_channels, "stride": _times(config.stride)}
-    if config.shortcut == "subsample" and config.changes:
+    if config.shortcut_form == "subsample":
         added = config.out_channels - config.in_channels
         return Fact(
             "shortcut.subsample", {**values, "before": added // 2, "after": added - added // 2}
         )
     if not config.projects:
         return Fact("shortcut.identity", {"channels": config.out_channels})
-    pooled = config.shortcut == "average" and config.stride != (1, 1)
     kernel = "×".join(map(str, config.shortcut_kernel))
     values |= {"kernel": kernel, "norm": f"norm.{config.norm}"}
-    return Fact("shortcut.average" if pooled else "shortcut.projection", values)
+    return Fact(f"shortcut.{config.shortcut_form}", values)
 
 
 def _strides(found: Graph, batch: int) -> Iterator[Fact]:

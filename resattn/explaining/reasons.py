@@ -43,9 +43,7 @@ def find_reason(
 
 
 def _of_sum(block: BlockConfig) -> str:
-    if block.shortcut == "subsample" and block.changes:
-        return "sum.subsample"
-    return "sum.projection" if block.projects else "sum.identity"
+    return "sum.projection" if block.projects else f"sum.{block.shortcut_form}"
 
 
 def _on_shortcut(operation: Operation) -> str:

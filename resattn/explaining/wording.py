@@ -72,7 +72,7 @@ class Wording:
     def block_values(self, block: BlockConfig) -> dict[str, Any]:
         """The values in the sentences about a block."""
         kernel = "×".join(map(str, block.shortcut_kernel))
-        shortcut = self.say(f"shortcut.{shortcut_of(block)}", kernel=kernel)
+        shortcut = self.say(f"shortcut.{block.shortcut_form}", kernel=kernel)
         stride = format_pair(block.stride)
         values = {"in": block.in_channels, "out": block.out_channels}
         return {**values, "stride": stride, "shortcut": shortcut}
@@ -189,16 +189,6 @@ def describe_attention(block: BlockConfig) -> str:
     """The attention kind and its options."""
     options = ", ".join(f"{name}={value}" for name, value in block.attention_options.items())
     return f"{block.attention} ({options})" if options else block.attention
-
-
-def shortcut_of(block: BlockConfig) -> str:
-    """The kind of its shortcut, as a key."""
-    if block.shortcut == "subsample" and block.changes:
-        return "subsample"
-    if not block.projects:
-        return "identity"
-    pools = block.shortcut == "average" and block.stride != (1, 1)
-    return "average" if pools else "projection"
 
 
 def form_of(operation: Operation) -> str:
