@@ -167,7 +167,7 @@ def test_what_is_said_of_a_network():
 
 @pytest.mark.parametrize(("name", "said", "error", "message"), [
     ("resnet50", "resnet51", ArgumentError,
-     "architecture: 'resnet51' is none that we know of torchvision and timm; what fits is "
+     "architecture: we know no network 'resnet51' of torchvision and timm; what fits is "
      "resnet50, resnetblur50, resnetaa50"),
     ("seresnet50", "legacy_seresnet50", ArgumentError,
      "x.pth: 'legacy_seresnet50' has the names of timm's legacy SENets, but here are those of "

@@ -141,7 +141,7 @@ class NetworkConfig(Model):
     He et al. 2015, table 1 (ImageNet) and section 4.2 (CIFAR).
 
     in_channels: channels of the image. classes: outputs of the classifier; 0: no classifier, the
-        output are the averages of the last stage.
+        output is the average of each channel of the last stage.
     widths, depths, strides: for each stage the channels of its output, its number of blocks and the
         stride of its first block; strides None means 1 for the first stage and 2 for the others.
     stem_channels (None: the first width), stem_kernel_size, stem_stride: the first convolution.

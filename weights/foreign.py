@@ -36,7 +36,7 @@ def adopt(
 
     model: a torch.nn.Module or a keras.Model with the names and shapes of a published ResNet, such
         as timm.create_model("seresnet50") or keras.applications.ResNet50(). A softmax at its end is
-        left out: the output of our network are logits.
+        left out: our network gives logits.
     architecture: its name, where names and shapes fit several; config: what the network is, for one
         that was never published.
     Raises what `weights.read` raises for a file with such names, and ModelError where convolutions

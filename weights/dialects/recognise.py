@@ -313,7 +313,7 @@ def _refuse_architecture(
         known = [name for each in DIALECTS.values() for name in each.architectures]
         near = " or ".join(get_close_matches(said, dict.fromkeys(known), 3))
         meant = f"; did you mean {near}?" if near and not fitting else hint
-        raise ArgumentError(f"architecture: {said!r} is none that we know of {titles}{meant}")
+        raise ArgumentError(f"architecture: we know no network {said!r} of {titles}{meant}")
     if owners[0] not in found:
         raise ArgumentError(
             f"{source}: {said!r} has the names of {owners[0].title}, but here are those of "

@@ -70,10 +70,10 @@ def write(
 
     origin: where the weights came from. dialect: one of `weights.dialects.DIALECTS`: with that
         library's names and axis orders instead, and without a config, as it loads them strictly.
-    Raises WeightsError when the arrays do not fit the config, ArgumentError for a suffix that
-    cannot be written and a dialect without such networks, or whose networks of these names compute
-    something else, FileError where the system refuses. If anything fails, the file that was at
-    `path` before is still there.
+    Raises WeightsError when the arrays do not fit the config; ArgumentError for a suffix that
+    cannot be written, and for a dialect that has no such network or whose network with these names
+    and shapes computes something else; FileError where the system refuses. If anything fails, the
+    file that was at `path` before is still there.
     """
     target = Path(path)
     suffix = _suffix(target, WRITABLE, "write")
