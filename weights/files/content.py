@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from weights.convert import Arrays
 from weights.errors import ArgumentError, WeightsError
+from weights.files.label import CONFIG, Label
+from weights.stored import StoredArray
 
 # What the name of a first convolution of the blocks ends with, in any dialect.
 ANCHORS = (
@@ -22,67 +21,91 @@ _SHOWN = 6  # names that an error lists
 
 
 @dataclass(frozen=True)
-class Content:
-    """config, origin: JSON, None if the file has none. arrays: by the names in the file.
+class Header:
+    """What the reader of a format finds in a file without reading the values.
 
-    notes: what was done to find them, for people. architecture: what a trainer says beside them.
+    arrays: names to stored arrays, or to mappings of them; anything else between them is left out.
+    label: of a file of ours, by the entries of `weights.files.label`.
+    layout: the framework whose names and axis orders a model of ours has in it.
+    architecture: the network that the file says it is.
     """
 
-    config: str | None
-    arrays: Arrays
-    origin: str | None = None
-    notes: tuple[str, ...] = field(default=())
+    arrays: Mapping[str, Any]
+    label: Label = field(default_factory=dict)
+    layout: str = "torch"
     architecture: str | None = None
 
 
-def unwrap(content: Mapping[str, Any], source: str, part: str | None = None) -> Content:
+@dataclass(frozen=True)
+class Content:
+    """One network of a file. arrays: by the names in the file.
+
+    notes: what was done to find them, for people. The others are those of the `Header`.
+    """
+
+    arrays: Mapping[str, StoredArray]
+    label: Label = field(default_factory=dict)
+    layout: str = "torch"
+    architecture: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def unwrap(header: Header, source: str, part: str | None = None) -> Content:
     """The arrays of one network in what a trainer saved, however it wrapped them.
 
-    content: names to arrays, or to mappings such as a state dict, an optimizer's state, ...
     part: which mapping, or which prefix of the names, to take where there are several.
-    Raises ArgumentError where several networks fit, WeightsError where there is none.
+    Raises ArgumentError where several networks fit, WeightsError where there is none, and for
+    names that would not be shown as they are.
     """
-    config = content.get("config")  # a trainer's may be the path of a file
-    text = config if isinstance(config, str) and config.lstrip().startswith("{") else None
+    content = header.arrays
     notes: list[str] = []
-    found = dict(_mappings(content))
+    found = dict(_mappings(content, source))
     if not found:
         raise WeightsError(f"{source}: holds no arrays", [])
     chosen, rest = _choose(found, part, source)
     first = chosen.split("/")[0]
-    if chosen and text is None:
+    if chosen and CONFIG not in header.label:
         others = [name for name in content if name not in (first, "config")]
         beside = f"; beside it, and left out: {', '.join(map(str, others))}" if others else ""
         notes.append(f"took {chosen!r} out of the file{beside}")
     elif not chosen and len(found) > 1:
         notes.append(f"left out: {', '.join(filter(None, found))}")
-    arrays = {name: value for name, value in found[chosen].items() if isinstance(value, np.ndarray)}
+    arrays = {
+        name: value for name, value in found[chosen].items() if isinstance(value, StoredArray)
+    }
     arrays, stripped = _strip(arrays, rest, source)
     said = content.get("arch")  # timm's trainer and PyTorch's examples write it
-    return Content(text, arrays, None, (*notes, *stripped), said if isinstance(said, str) else None)
+    architecture = said if isinstance(said, str) else header.architecture
+    return Content(arrays, header.label, header.layout, architecture, (*notes, *stripped))
 
 
-def strip_prefix(content: Content, source: str, part: str | None) -> Content:
-    """The same without a prefix that all names have, such as "module."."""
-    arrays, notes = _strip(content.arrays, part, source)
-    return replace(content, arrays=arrays, notes=(*content.notes, *notes))
+def check_names(names: Iterable[Any], source: str) -> None:
+    """Raises WeightsError for names that a terminal would not show as they are."""
+    strange = [name for name in names if isinstance(name, str) and not name.isprintable()]
+    if strange:
+        raise WeightsError(
+            f"{source}: has {len(strange)} names with characters that cannot be printed; nothing "
+            "that a framework writes has such names:",
+            [ascii(name)[:100] for name in strange[:_SHOWN]],
+        )
 
 
 def _mappings(
-    content: Mapping[str, Any], path: str = ""
+    content: Mapping[str, Any], source: str, path: str = ""
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The mappings of names to arrays, each by the keys that lead there, as "a/b".
 
     Single numbers beside a mapping of arrays, such as the best accuracy so far, do not count.
     """
+    check_names(content, source)
     named = {name: value for name, value in content.items() if isinstance(name, str)}
     inner = [
         found
         for name, value in named.items()
         if isinstance(value, Mapping) and "param_groups" not in value
-        for found in _mappings(value, f"{path}/{name}".strip("/"))
+        for found in _mappings(value, source, f"{path}/{name}".strip("/"))
     ]
-    arrays = [value for value in named.values() if isinstance(value, np.ndarray)]
+    arrays = [value for value in named.values() if isinstance(value, StoredArray)]
     if any(array.ndim for array in arrays) or (arrays and not inner):
         yield path, named
     yield from inner
@@ -124,8 +147,8 @@ def find_prefixes(arrays: Mapping[str, Any]) -> list[str]:
 
 
 def _strip(
-    arrays: Mapping[str, np.ndarray], part: str | None, source: str
-) -> tuple[Arrays, tuple[str, ...]]:
+    arrays: Mapping[str, StoredArray], part: str | None, source: str
+) -> tuple[dict[str, StoredArray], tuple[str, ...]]:
     """The arrays of one network, without the prefix of their names, and notes."""
     prefixes = find_prefixes(arrays)
     if part is not None:

@@ -1,0 +1,111 @@
+"""What a file of ours says about itself: its config, origin, version and checksums."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+from typing import Any
+
+import numpy as np
+
+from weights.errors import ArgumentError, WeightsError
+from weights.fields import parse_json
+
+# The entries of a label. Each is a text, and each format has a place for them.
+CONFIG = "config"  # the config, JSON
+ORIGIN = "origin"  # where the weights came from, JSON
+FILE_VERSION = "version"  # a decimal number; files of version 1 do not have it
+CHECKSUMS = "checksums"  # of the entries above and of each array, JSON
+ENTRIES = (CONFIG, ORIGIN, FILE_VERSION, CHECKSUMS)
+
+VERSION = 2  # 1: without version and checksums
+
+Label = Mapping[str, str]
+
+
+def make_label(
+    config: str, arrays: Mapping[str, np.ndarray], origin: str | None = None
+) -> dict[str, str]:
+    """The label of a file with these arrays. config, origin: JSON."""
+    label = {CONFIG: config} | ({} if origin is None else {ORIGIN: origin})
+    texts = {name: _checksum_of_text(text) for name, text in label.items()}
+    sums = json.dumps({**texts, "arrays": checksums(arrays)})
+    return {**label, FILE_VERSION: str(VERSION), CHECKSUMS: sums}
+
+
+def check_label(label: Label, source: str) -> None:
+    """Raises ArgumentError for a file of a newer version, WeightsError for a label whose texts are
+    not those that were written.
+    """
+    if FILE_VERSION not in label and CHECKSUMS not in label:
+        return  # version 1
+    version = label.get(FILE_VERSION, "")
+    number = int(version) if version.isascii() and version.isdigit() and len(version) < 9 else 0
+    if number > VERSION:
+        raise ArgumentError(
+            f"{source}: is a file of version {number}, and this resattn reads versions 1 to "
+            f"{VERSION}; read it with a newer resattn"
+        )
+    sums = _checksums_in(label, source)
+    if number < VERSION or not isinstance(sums.get("arrays"), dict):
+        raise WeightsError(f"{source}: is damaged: what it says about itself is not whole", [])
+    for entry in (CONFIG, ORIGIN):
+        held = label.get(entry)
+        if sums.get(entry) != (None if held is None else _checksum_of_text(held)):
+            raise WeightsError(
+                f"{source}: is damaged: its {entry} is not the one that was written (its CRC-32 is "
+                "another); get the file again",
+                [],
+            )
+
+
+def check_arrays(label: Label, arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Raises WeightsError for values that are not those that were written, all of them together.
+
+    Files of version 1 and of other libraries have no checksums, and pass.
+    """
+    if CHECKSUMS not in label:
+        return
+    written = _checksums_in(label, source)["arrays"]
+    faults = [
+        f"{name}: expected CRC-32 {written.get(name)}, got {found}"
+        for name, found in checksums(arrays).items()
+        if written.get(name) != found
+    ]
+    if faults:
+        raise WeightsError(
+            f"{source}: is damaged: these arrays are not the ones that were written; get the file "
+            "again:",
+            faults,
+        )
+
+
+def checksums(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """The CRC-32 of each array, on the available cores; see `checksum`."""
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        return dict(zip(arrays, pool.map(checksum, arrays.values()), strict=True))
+
+
+def checksum(array: np.ndarray) -> str:
+    """The CRC-32 (ISO 3309, as in zip files) of dtype, shape and values, hexadecimal.
+
+    Values count in canonical axis order, in C order, little-endian, so that the same parameter has
+    the same checksum in every format.
+    """
+    seed = zlib.crc32(f"{array.dtype.name} {array.shape}".encode())
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return f"{zlib.crc32(little.reshape(-1).view(np.uint8), seed):08x}"
+
+
+def _checksum_of_text(text: str) -> str:
+    return f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
+
+
+def _checksums_in(label: Label, source: str) -> Mapping[str, Any]:
+    values = parse_json(label.get(CHECKSUMS, ""), f"the checksums in {source}")
+    if not isinstance(values, dict):
+        raise WeightsError(f"{source}: is damaged: its checksums are no JSON object", [])
+    return values
