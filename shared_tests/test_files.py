@@ -208,7 +208,7 @@ def test_a_damaged_label(tmp_path, change, message):
         read(path)
 
 
-def test_shards(tmp_path, monkeypatch):
+def test_shards(tmp_path):
     """Small ones, which replace those before, and only those."""
     path = tmp_path / f"net{SUFFIX}"
     stranger = tmp_path / "net-other.safetensors"
@@ -216,15 +216,18 @@ def test_shards(tmp_path, monkeypatch):
     before = random_arrays(NETWORK)
     write(path, NETWORK, before)
     assert len(list(tmp_path.glob("net-0*"))) == 1
-    monkeypatch.setattr("weights.files.sharded.SHARD_BYTES", 1000)
     after = {name: array + 1 for name, array in before.items()}
-    write(path, NETWORK, after)
+    write(path, NETWORK, after, shard_bytes=1000)
     index = json.loads(path.read_text())
     shards = set(index["weight_map"].values())
     assert len(shards) > 2
     assert {each.name for each in tmp_path.iterdir()} == {path.name, stranger.name, *shards}
     assert index["metadata"]["total_size"] == sum(array.nbytes for array in after.values())
     assert is_same(read(path)[1], after)
+    with raises(ArgumentError, "shard_bytes: expected a positive integer, got 0"):
+        write(path, NETWORK, after, shard_bytes=0)
+    with raises(ArgumentError, "shard_bytes: a.npz is one file; expected a .safetensors.index"):
+        write(tmp_path / "a.npz", NETWORK, after, shard_bytes=1000)
 
 
 @pytest.mark.parametrize(("change", "error", "message"), [

@@ -49,6 +49,14 @@ DialectOption = Annotated[
         "strictly: timm, torchvision, legacy-senet, cifar-resnet, keras-applications or keras-hub.",
     ),
 ]
+ShardSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--shard-size",
+        help="Megabytes of values in each file of a TARGET that is a .safetensors.index.json.",
+        min=1,
+    ),
+]
 FrameworksOption = Annotated[
     str | None,
     typer.Option(

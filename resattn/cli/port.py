@@ -10,6 +10,7 @@ from resattn.cli.arguments import (
     DialectOption,
     ForceOption,
     PartOption,
+    ShardSizeOption,
     SourceArgument,
     TargetArgument,
     read_source,
@@ -26,6 +27,7 @@ def port(
     architecture: ArchitectureOption = None,
     part: PartOption = None,
     dialect: DialectOption = None,
+    shard_size: ShardSizeOption = None,
     force: ForceOption = False,
 ) -> None:
     """Convert a weights file to another format, bit for bit.
@@ -43,7 +45,14 @@ def port(
         dialect_named(dialect)  # refused before anything is read
     found = read_source(source, config, architecture, part)
     with status(f"writing {target.name}"):
-        write(target, found.config, found.arrays, origin=found.origin, dialect=dialect)
+        write(
+            target,
+            found.config,
+            found.arrays,
+            origin=found.origin,
+            dialect=dialect,
+            shard_bytes=None if shard_size is None else shard_size * 10**6,
+        )
     named = f", with the names of {dialect}" if dialect else ""
     summary = summarize(found.config, found.arrays)
     typer.echo(f"{source.name} -> {target.name}{named}: {summary}")

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from weights.checks import at_least
 from weights.config import BlockConfig, Config, NetworkConfig, config_from_json
 from weights.convert import Arrays, check, reorder
 from weights.dialects import DIALECTS, dialect_named
@@ -78,11 +79,13 @@ def write(
     *,
     origin: Mapping[str, Any] | None = None,
     dialect: str | None = None,
+    shard_bytes: int | None = None,
 ) -> None:
     """Writes canonical arrays to a file, with their config inside. The suffix says the format.
 
     origin: where the weights came from. dialect: one of `weights.dialects.DIALECTS`: with that
         library's names and axis orders instead, and without a config, as it loads them strictly.
+    shard_bytes: of values in each file of a .safetensors.index.json, 1 GiB by default.
     Raises WeightsError when the arrays do not fit the config; ArgumentError for a suffix that
     cannot be written, and for a dialect that has no such network or whose network with these names
     and shapes computes something else; FileError where the system refuses. If anything fails, the
@@ -94,15 +97,26 @@ def write(
     headline = f"{target.name} was not written: the arrays do not fit the config"
     check(parameters, arrays, headline=headline)
     arrays = {each.name: reorder(arrays[each.name], each.axes, each.axes) for each in parameters}
+    label: Label = {}
     if dialect is None:
         label = make_label(config.to_json(), arrays, origin_to_json(origin))
-        FILE_FORMATS[suffix].write(target, label, arrays, config)
-        return
-    spoken = dialect_named(dialect)
-    if not isinstance(config, NetworkConfig):
-        raise ArgumentError(f"dialect: {spoken.title} has networks, and no blocks")
-    find_architectures(spoken, config)  # refuses what would be loaded, and be wrong
-    FILE_FORMATS[suffix].write(target, {}, to_dialect_names(spoken, config, arrays), None)
+    else:
+        spoken = dialect_named(dialect)
+        if not isinstance(config, NetworkConfig):
+            raise ArgumentError(f"dialect: {spoken.title} has networks, and no blocks")
+        find_architectures(spoken, config)  # refuses what would be loaded, and be wrong
+        arrays = to_dialect_names(spoken, config, arrays)
+    described = config if dialect is None else None
+    if suffix == sharded.SUFFIX:
+        sharded.write(target, label, arrays, described, _shard_size(shard_bytes))
+    elif shard_bytes is not None:
+        raise ArgumentError(f"shard_bytes: {target.name} is one file; expected a {sharded.SUFFIX}")
+    else:
+        FILE_FORMATS[suffix].write(target, label, arrays, described)
+
+
+def _shard_size(given: int | None) -> int:
+    return sharded.SHARD_BYTES if given is None else at_least("shard_bytes", given, 1)
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,12 @@ def write(
     label: Label,
     arrays: Mapping[str, np.ndarray],
     config: Config | None = None,
-    shard_bytes: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """shard_bytes: of values in a file; by default `SHARD_BYTES`.
-
-    The files are complete before the index names them, and their names say what they hold: until
+    """The files are complete before the index names them, and their names say what they hold: until
     the new index is in place, the old one with its files is whole. Then old files are removed.
     """
-    groups = _groups(arrays, shard_bytes or SHARD_BYTES)
+    groups = _groups(arrays, shard_bytes)
     stem = path.name[: -len(SUFFIX)]
     shards: dict[str, str] = {}
     for number, names in enumerate(groups, start=1):
