@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-_ITEMS = 1_000_000  # items that a file may hold, those within arrays left out
+_ITEMS = 500_000  # items that a file may hold, those within arrays left out
 _DEPTH = 64
 _KEY = 1000  # bytes of a key
 _TEXT = 16 << 20  # bytes of a text
