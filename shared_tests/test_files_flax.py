@@ -145,7 +145,7 @@ STATISTICS, TRAINED = ("mean", "var"), ("kernel", "scale", "bias")
         with_values,
         lambda tree: {"params": without(tree, STATISTICS), "batch_stats": without(tree, TRAINED)},
         lambda tree: {"params": with_values(tree)},
-        lambda tree: {"params": tree, "opt_state": {0: {"mu": tree, "nu": tree}}, "step": 7},
+        lambda tree: {"params": tree, "opt_state": {0: {"mu": tree}}, "step": np.int32(7)},
         lambda tree: {
             "dropout": {"rngs": {"count": np.uint32(3), "key": np.ones(2, "u4")}},
             **tree,

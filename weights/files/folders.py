@@ -14,6 +14,7 @@ from typing import Any
 from weights.errors import FileError, MissingFileError, WeightsError
 
 _ENTRIES = 400_000  # files and folders that a checkpoint may have
+_DEPTH = 20
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux
 _HERE = -100  # AT_FDCWD: paths as they are
 
@@ -93,12 +94,18 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Everything in a folder and the folders in it; symbolic links are not followed."""
-    for entry in os.scandir(folder):
-        yield Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
+def _walk(folder: Path, depth: int = 0) -> Iterator[Path]:
+    """Everything in a folder and the folders in it; symbolic links are not followed.
+
+    Raises RecursionError for a folder that is nested deeper than any checkpoint's.
+    """
+    if depth > _DEPTH:
+        raise RecursionError
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path), depth + 1)
 
 
 def folder_size(folder: Path) -> int:

@@ -188,7 +188,7 @@ def _store(path: Path, leaf: Any) -> Any:
 
 def _values(path: Path, packed: _Packed) -> np.ndarray:
     array = np.empty(math.prod(packed.shape), packed.dtype.newbyteorder("<"))
-    view = memoryview(array.view(np.uint8))
+    view = array.view(np.uint8).data
     done = 0
     with path.open("rb") as file:
         for span in packed.spans:

@@ -18,16 +18,15 @@ from typing import Any
 import numpy as np
 
 from weights.config import Config
-from weights.errors import ArgumentError, WeightsError
+from weights.errors import ArgumentError, MissingFramework, WeightsError
 from weights.fields import parse_json
 from weights.files.content import Header
 from weights.files.folders import folder_size, write_folder_atomically
 from weights.files.label import ENTRIES, Label
 from weights.files.orbax_arrays import ArrayStore, MalformedCheckpointError, nested
 from weights.files.trees import ARRAYS, header_of, nest
-from weights.live import part
 
-METADATA = "_METADATA"  # Orbax's file with the names
+_METADATA = "_METADATA"  # Orbax's file with the names
 LABEL = "resattn.json"
 _MANIFEST = "manifest.ocdbt"  # of the database that Orbax puts all arrays into by default
 _JSON_BYTES = 128 << 20
@@ -49,7 +48,7 @@ def read(path: Path) -> Header:
     size = folder_size(path)
     item = _find_item(path)
     try:
-        metadata = _mapping(item / METADATA)
+        metadata = _mapping(item / _METADATA)
         keys = _keys(metadata)
         store = ArrayStore(
             item,
@@ -75,33 +74,49 @@ def write(
     """Canonical arrays as a state of Flax NNX; those of another library (config None) by their
     names. Needs Orbax. An Orbax checkpoint at `path` is replaced, any other folder is not.
     """
-    orbax = part("jax", "bridge.checkpoint")
+    checkpoint = _orbax()
     tree = nest(config, arrays)
 
     def write_to(folder: Path) -> None:
-        orbax.write_checkpoint(folder, tree)
+        with checkpoint.Checkpointer(checkpoint.PyTreeCheckpointHandler()) as checkpointer:
+            try:
+                # As arrays of NumPy: they have no sharding, so any device restores them, and
+                # float64 stays float64 also where JAX has it disabled.
+                checkpointer.save(folder, tree)
+            except ValueError as error:  # of TensorStore, which has no other class for a full disk
+                raise OSError(ascii(str(error))[1:-1][:300]) from error
         if config is not None:
             (folder / LABEL).write_text(json.dumps(dict(label)), encoding="utf-8")
 
     write_folder_atomically(path, write_to, _is_item)
 
 
+def _orbax() -> Any:
+    try:
+        from orbax import checkpoint
+    except ModuleNotFoundError as error:
+        raise MissingFramework(
+            "writing Orbax checkpoints needs Orbax: pip install orbax-checkpoint", name=error.name
+        ) from None
+    return checkpoint
+
+
 def _is_item(folder: Path) -> bool:
-    return (folder / METADATA).is_file() or not any(folder.iterdir())
+    return (folder / _METADATA).is_file() or not any(folder.iterdir())
 
 
 def _find_item(path: Path) -> Path:
     """The folder with the arrays. Raises ArgumentError where there is none, or not just one."""
-    if (path / METADATA).is_file():
+    if (path / _METADATA).is_file():
         return path
     folders = [each for each in sorted(path.iterdir()) if each.is_dir()]
     steps = {int(match[1]): each for each in folders if (match := _STEP.fullmatch(each.name))}
     if steps:
         latest = steps[max(steps)]
-        if (latest / METADATA).is_file():
+        if (latest / _METADATA).is_file():
             return latest
         folders = [each for each in sorted(latest.iterdir()) if each.is_dir()]
-    items = [each for each in folders if (each / METADATA).is_file()]
+    items = [each for each in folders if (each / _METADATA).is_file()]
     chosen = [each for each in items if each.name == "default"] or items
     if len(chosen) == 1:
         return chosen[0]
@@ -111,7 +126,7 @@ def _find_item(path: Path) -> Path:
             f"{path.name}: holds several checkpoints: {names[:300]}; give the folder of one"
         )
     raise ArgumentError(
-        f"{path.name}: is no Orbax checkpoint: expected a folder with the file {METADATA}, or one "
+        f"{path.name}: is no Orbax checkpoint: expected a folder with the file {_METADATA}, or one "
         "of a CheckpointManager"
     )
 
@@ -122,10 +137,8 @@ def _mapping(path: Path) -> Mapping[str, Any]:
         raise MalformedCheckpointError(f"its {path.name} has over {_JSON_BYTES} bytes")
     try:
         values = parse_json(path.read_text(encoding="utf-8"), path.name)
-    except UnicodeDecodeError:
-        raise MalformedCheckpointError(f"its {path.name} is no text") from None
-    except ArgumentError as error:
-        raise MalformedCheckpointError(ascii(str(error))[1:-1]) from None
+    except ValueError as error:  # no text, no JSON, or a number of too many digits
+        raise MalformedCheckpointError(f"{path.name}: {ascii(str(error))[1:-1][:200]}") from None
     if not isinstance(values, dict):
         raise MalformedCheckpointError(f"its {path.name} is no JSON object")
     return values
@@ -135,7 +148,7 @@ def _keys(metadata: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """For the stored name of each array the keys that lead to it."""
     tree = metadata.get("tree_metadata")
     if not isinstance(tree, dict) or len(tree) > 2 * ARRAYS:
-        raise MalformedCheckpointError(f"its {METADATA} does not say which arrays there are")
+        raise MalformedCheckpointError(f"its {_METADATA} does not say which arrays there are")
     found: dict[str, tuple[str, ...]] = {}
     for entry in tree.values():
         try:
@@ -146,7 +159,7 @@ def _keys(metadata: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         if not (0 < len(keys) <= _DEPTH) or not all(
             isinstance(each, str) and each and len(each) <= _KEY for each in keys
         ):
-            raise MalformedCheckpointError(f"its {METADATA} has an array without a name")
+            raise MalformedCheckpointError(f"its {_METADATA} has an array without a name")
         name = ".".join(keys)
         if name in found:
             raise MalformedCheckpointError(f"it has two arrays named {ascii(name)[:100]}")

@@ -53,7 +53,7 @@ def nest(config: Config | None, arrays: Mapping[str, np.ndarray]) -> dict[Any, A
     return tree
 
 
-def label_of(tree: Mapping[str, Any]) -> Label:
+def find_label(tree: Mapping[str, Any]) -> Label:
     """What a file of ours says about itself; empty for any other file."""
     texts = {entry: tree[entry] for entry in ENTRIES if isinstance(tree.get(entry), str)}
     ours = {CONFIG, FILE_VERSION, CHECKSUMS} <= set(texts) and isinstance(tree.get(STATE), Mapping)
@@ -63,16 +63,20 @@ def label_of(tree: Mapping[str, Any]) -> Label:
 def header_of(tree: Mapping[str, Any], source: str, label: Label | None = None) -> Header:
     """The header of a file that holds nested mappings of StoredArrays.
 
-    label: where the file keeps it elsewhere; by default as `label_of` finds it.
-    Left out are optimizers, sources of random numbers, the levels "value" of NNX variables and
-    the collections of Linen models. Raises WeightsError where two arrays get the same name.
+    label: where the file keeps it elsewhere; by default as `find_label` finds it.
+    Left out are optimizers, single numbers beside mappings (the step of a training), sources of
+    random numbers, the levels "value" of NNX variables and the collections of Linen models.
+    Raises WeightsError where two arrays get the same name.
     """
     if label is None:
-        label = label_of(tree)
+        label = find_label(tree)
         tree = tree[STATE] if label else tree
     arrays: dict[str, Any] = {}
+    nested = any(isinstance(value, Mapping) for value in tree.values())
     for path, array in _leaves(tree):
         if path[0] in _OPTIMIZERS or ("rngs" in path and path[-1] in _RANDOM):
+            continue
+        if nested and len(path) == 1 and not array.shape:
             continue
         name = ".".join(path[1:] if path[0] in _COLLECTIONS and len(path) > 1 else path)
         if name in arrays:
