@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -224,7 +225,7 @@ def test_a_failure_leaves_the_old_one(written, copy, monkeypatch, can_exchange):
     path = copy(written)
     if not can_exchange:
         monkeypatch.setattr(folders.ctypes, "CDLL", lambda _: object())
-        monkeypatch.setattr(Path, "replace", fail_once(Path.replace, "folder"))
+        monkeypatch.setattr(Path, "replace", fail_once(Path.replace, "new"))
     else:
         monkeypatch.setattr(folders.os, "fsync", fail)
     with pytest.raises(FileError, match=r"block\.orbax: cannot be written \(No space left"):
@@ -248,6 +249,58 @@ def test_replacing_where_the_system_cannot_exchange(written, copy, monkeypatch):
     save(path, BLOCK, draw(BLOCK, "float16"))
     assert same(load(path, BLOCK), draw(BLOCK, "float16"))
     assert [each.name for each in path.parent.iterdir()] == ["block.orbax"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from weights.files.folders import write_folder_atomically
+
+def write_to(folder):
+    folder.mkdir()
+    (folder / "half").write_bytes(bytes(1000))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+write_folder_atomically(Path(sys.argv[1]), write_to, lambda folder: True)
+"""
+
+
+def test_what_a_killed_writer_leaves_is_removed(written, copy):
+    path = copy(written)
+    for _ in range(2):
+        command = [sys.executable, "-c", KILLED, path]
+        root = Path(folders.__file__).parents[2]
+        assert subprocess.run(command, cwd=root, check=False).returncode == -9
+        assert same(load(path, BLOCK), draw(BLOCK))
+        assert len(list(path.parent.iterdir())) == 2
+    save(path, BLOCK, draw(BLOCK, "float16"))
+    assert [each.name for each in path.parent.iterdir()] == ["block.orbax"]
+
+
+def test_what_a_living_writer_has_made_stays(written, copy):
+    path = copy(written)
+
+    def write_to(folder):
+        shutil.copytree(written, folder)
+        save(path, BLOCK, draw(BLOCK, "float16"))
+
+    folders.write_folder_atomically(path, write_to, orbax._is_item)
+    assert same(load(path, BLOCK), draw(BLOCK))
+    assert [each.name for each in path.parent.iterdir()] == ["block.orbax"]
+
+
+def test_a_kill_where_the_system_cannot_exchange(written, copy):
+    """The old folder is aside; the next writer puts it back before it begins."""
+    path = copy(written)
+    left = path.parent / ".block.orbax-abcdefgh"
+    left.mkdir()
+    path.rename(left / "old")
+    other = path.parent / ".block.orbax-my_notes"
+    (other / "diary").mkdir(parents=True)
+    with pytest.raises(FileError, match="No space left"):
+        folders.write_folder_atomically(path, fail, orbax._is_item)
+    assert same(load(path, BLOCK), draw(BLOCK))
+    assert {each.name for each in path.parent.iterdir()} == {"block.orbax", other.name}
 
 
 def test_what_is_not_replaced(checkpoint, tmp_path):

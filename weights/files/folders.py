@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from weights.errors import FileError, MissingFileError, WeightsError
 
 _ENTRIES = 400_000  # files and folders that a checkpoint may have
 _DEPTH = 20
+_MADE, _ASIDE = "new", "old"  # the names in a temporary folder
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux
 _HERE = -100  # AT_FDCWD: paths as they are
 
@@ -50,21 +53,68 @@ def write_folder_atomically(
 
 def _write(target: Path, write_to: Callable[[Path], Any]) -> None:
     # Some systems refuse names of over 255 bytes.
-    name = target.name.encode()[:100].decode(errors="ignore")
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
+    prefix = f".{target.name.encode()[:100].decode(errors='ignore')}-"
+    _remove_left(target, prefix)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
     try:
-        made = temporary / "folder"
-        write_to(made)
-        for each in (*_walk(made), made):
-            _flush(each)
-        if target.exists():
-            made.chmod(stat.S_IMODE(target.stat().st_mode))
-            _exchange(made, target, temporary / "old")
-        else:
-            made.replace(target)
-        _flush(target.parent)
+        with _lock(temporary):
+            _make(target, temporary, write_to)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make(target: Path, temporary: Path, write_to: Callable[[Path], Any]) -> None:
+    """Makes the folder in the temporary one and moves it to its place."""
+    made = temporary / _MADE
+    write_to(made)
+    for each in (*_walk(made), made):
+        _flush(each)
+    if target.exists():
+        made.chmod(stat.S_IMODE(target.stat().st_mode))
+        _exchange(made, target, temporary / _ASIDE)
+    else:
+        made.replace(target)
+    _flush(target.parent)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Within it, or until it is killed, this process has the lock of a folder; false where another
+    one has it, or the system has no such locks.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        yield False
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def _remove_left(target: Path, prefix: str) -> None:
+    """Removes the temporary folders of writers of `target` that were killed."""
+    for left in target.parent.iterdir():
+        if not re.fullmatch(re.escape(prefix) + "[a-z0-9_]{8}", left.name):  # as mkdtemp names
+            continue
+        if left.is_symlink() or not left.is_dir():
+            continue
+        inside = {each.name.split(".")[0] for each in left.iterdir()}  # Orbax adds a suffix
+        if not inside or not inside <= {_MADE, _ASIDE}:  # an empty one may not have its lock yet
+            continue
+        with _lock(left) as locked:
+            if not locked:
+                continue
+            if (left / _ASIDE).is_dir() and not target.exists():
+                (left / _ASIDE).replace(target)  # killed where it was to be exchanged
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _exchange(made: Path, target: Path, aside: Path) -> None:
