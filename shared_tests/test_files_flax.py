@@ -13,7 +13,7 @@ import pytest
 
 from weights.config import BlockConfig, Config, NetworkConfig
 from weights.convert import BFLOAT16, DTYPES, Arrays, to_canonical, to_native
-from weights.errors import ArgumentError, WeightsError
+from weights.errors import ArgumentError, FileError, WeightsError
 from weights.files import msgpack
 from weights.files.label import CONFIG, check_arrays, check_label, make_label
 from weights.files.msgpack_items import (
@@ -233,6 +233,14 @@ def test_a_file_that_becomes_shorter(file):
         read_arrays(arrays)
 
 
+def test_a_file_that_is_gone(file):
+    save(file, NETWORK, draw(NETWORK))
+    arrays = msgpack.read(file).arrays
+    file.unlink()
+    with pytest.raises(FileError, match=r"model\.msgpack: cannot be read \(No such file"):
+        read_arrays(arrays)
+
+
 def test_names_that_cannot_be_nested(file):
     for names in (("a", "a.b"), ("a.b", "a"), ("a.b.c", "a.b")):
         with pytest.raises(WeightsError, match="it begins with the name of another array"):
@@ -272,7 +280,7 @@ SIZES = pack_map(1) + pack_text("0") + pack_item(2)
 FOUR = b"\0" * 4
 
 HOSTILE = {
-    "empty": (b"", "it is empty"),
+    "empty": (b"", "is not a whole file: it is empty"),
     "no map": (pack_item(1), "expected a map of names to arrays"),
     "a list": (pack_list([1, 2]), "expected a map of names to arrays"),
     "another format": (b"PK\x03\x04", "bytes follow after its end"),
@@ -341,7 +349,7 @@ def test_hostile_files(file, content, message):
 
 
 def test_more_arrays_than_a_file_may_have(file, monkeypatch):
-    monkeypatch.setattr(msgpack, "ARRAYS", 3)
+    monkeypatch.setattr(msgpack, "MOST_ARRAYS", 3)
     file.write_bytes(pack_map(3) + b"".join(map(array_named, "abc")))
     assert len(msgpack.read(file).arrays) == 3
     file.write_bytes(pack_map(4) + b"".join(map(array_named, "abcd")))
@@ -362,7 +370,7 @@ def test_every_truncation_is_refused(file):
     content = file.read_bytes()
     for size in range(len(content)):
         file.write_bytes(content[:size])
-        with pytest.raises(WeightsError, match=r"^model\.msgpack: is not a whole msgpack file"):
+        with pytest.raises(WeightsError, match=r"^model\.msgpack: is not a whole (msgpack )?file"):
             msgpack.read(file)
 
 

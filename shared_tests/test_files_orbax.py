@@ -408,7 +408,10 @@ ARRAY = "conv1.kernel/.zarray"
     ("values", "message"),
     [
         ({"shape": [1 << 38] * 4}, "has 1 of its .* pieces"),
-        ({"shape": [1 << 38] * 4, "chunks": [1 << 38] * 4}, "it claims .* bytes of arrays, and ha"),
+        (
+            {"shape": [1 << 38] * 4, "chunks": [1 << 38] * 4},
+            "claims .* bytes of values and has .* fill the memory",
+        ),
         ({"shape": [1, 1, 1, 9999]}, "has 1 of its 5000 pieces"),
         ({"chunks": [1, 1, 1, 9999]}, r"its shape is \[1, 1, 1, 2\], in pieces of \[1, 1, 1, 9999"),
         ({"chunks": [1, 1, 1, 0]}, "its shape is"),
@@ -431,7 +434,9 @@ def test_hostile_metadata_of_an_array(in_files, copy, values, message):
     change(path, ARRAY, **values)
     with pytest.raises(WeightsError, match=message) as error:
         orbax.read(path)
-    assert str(error.value).startswith("block: is not a whole Orbax checkpoint (")
+    assert str(error.value).startswith(
+        ("block: is not a whole Orbax checkpoint (", "block: claims")
+    )
     assert str(error.value).isprintable()
 
 
@@ -512,6 +517,14 @@ def test_json_that_is_broken(written, copy, name, content):
     (path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=name):
         orbax.read(path)
+
+
+def test_a_folder_that_cannot_be_read(written, tmp_path, monkeypatch):
+    with pytest.raises(MissingFileError, match="there is no such folder"):
+        orbax.read(tmp_path / "absent")
+    monkeypatch.setattr(folders.os, "scandir", fail)
+    with pytest.raises(FileError, match=r"block\.orbax: cannot be read \(No space left"):
+        orbax.read(written)
 
 
 def test_large_metadata(written, monkeypatch):

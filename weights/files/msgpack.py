@@ -12,7 +12,6 @@ values in C order. Arrays of over a GiB are maps of flat parts. Nothing needs to
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,11 @@ import numpy as np
 
 from weights.config import Config
 from weights.convert import BFLOAT16
-from weights.errors import WeightsError
+from weights.errors import FileError, WeightsError
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
 from weights.files.label import Label
+from weights.files.limits import MOST_ARRAYS, MappedFile, map_file
 from weights.files.msgpack_items import (
     Items,
     MalformedError,
@@ -37,7 +37,7 @@ from weights.files.msgpack_items import (
     pack_text,
     pack_tree,
 )
-from weights.files.trees import ARRAYS, STATE, header_of, map_leaves, nest
+from weights.files.trees import STATE, header_of, map_leaves, nest
 from weights.stored import StoredArray
 
 # By the names that Flax writes. Never np.dtype(text of a file), which makes objects of some.
@@ -67,15 +67,10 @@ class _Packed:
 
 
 def read(path: Path) -> Header:
-    """The names, shapes and dtypes, and the label. Raises WeightsError."""
+    """The names, shapes and dtypes, and the label. Raises WeightsError, FileError."""
     try:
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer,
-        ):
+        with map_file(path) as buffer:
             tree = _unpack(buffer)
-    except ValueError:  # of mmap
-        raise _malformed(path, "it is empty") from None
     except MalformedError as error:
         raise _malformed(path, str(error)) from None
     return header_of(map_leaves(tree, lambda leaf: _store(path, leaf)), path.name)
@@ -103,7 +98,7 @@ def _malformed(path: Path, reason: str) -> WeightsError:
     return WeightsError(f"{path.name}: is not a whole msgpack file of Flax ({reason})", [])
 
 
-def _unpack(buffer: mmap.mmap) -> dict[str, Any]:
+def _unpack(buffer: MappedFile) -> dict[str, Any]:
     """The nested maps of a file, with `_Packed` for arrays. Raises MalformedError."""
     tree = Items(buffer, 0, len(buffer)).only()
     if not isinstance(tree, dict):
@@ -119,8 +114,8 @@ def _unpack(buffer: mmap.mmap) -> dict[str, Any]:
             return _join(held) if _CHUNKED in held else held
         if isinstance(value, Span) and value.code in (_ARRAY, _SCALAR):
             count += 1
-            if count > ARRAYS:
-                raise MalformedError(f"it has more than {ARRAYS} arrays")
+            if count > MOST_ARRAYS:
+                raise MalformedError(f"it has more than {MOST_ARRAYS} arrays")
             return _unpack_array(buffer, value)
         if isinstance(value, Span) and value.code not in (None, _COMPLEX):
             raise MalformedError(f"it has an extension of type {value.code}, which Flax has not")
@@ -132,7 +127,7 @@ def _unpack(buffer: mmap.mmap) -> dict[str, Any]:
     return found
 
 
-def _unpack_array(buffer: mmap.mmap, span: Span) -> _Packed:
+def _unpack_array(buffer: MappedFile, span: Span) -> _Packed:
     parts = Items(buffer, span.start, span.start + span.size, 32).only()
     if not (isinstance(parts, list) and len(parts) == 3):
         raise MalformedError("an array is not a list of shape, dtype and values")
@@ -190,12 +185,15 @@ def _values(path: Path, packed: _Packed) -> np.ndarray:
     array = np.empty(math.prod(packed.shape), packed.dtype.newbyteorder("<"))
     view = array.view(np.uint8).data
     done = 0
-    with path.open("rb") as file:
-        for span in packed.spans:
-            file.seek(span.start)
-            if file.readinto(view[done : done + span.size]) != span.size:
-                raise _malformed(path, "it became shorter while it was read")
-            done += span.size
+    try:
+        with path.open("rb") as file:
+            for span in packed.spans:
+                file.seek(span.start)
+                if file.readinto(view[done : done + span.size]) != span.size:
+                    raise _malformed(path, "it became shorter while it was read")
+                done += span.size
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
     return array.astype(packed.dtype, copy=False).reshape(packed.shape)
 
 

@@ -18,13 +18,20 @@ from typing import Any
 import numpy as np
 
 from weights.config import Config
-from weights.errors import ArgumentError, MissingFramework, WeightsError
+from weights.errors import (
+    ArgumentError,
+    FileError,
+    MissingFileError,
+    MissingFramework,
+    WeightsError,
+)
 from weights.fields import parse_json
 from weights.files.content import Header
 from weights.files.folders import folder_size, write_folder_atomically
 from weights.files.label import ENTRIES, Label
+from weights.files.limits import MOST_ARRAYS, check_claim
 from weights.files.orbax_arrays import ArrayStore, MalformedCheckpointError, nested
-from weights.files.trees import ARRAYS, header_of, nest
+from weights.files.trees import header_of, nest
 
 _METADATA = "_METADATA"  # Orbax's file with the names
 LABEL = "resattn.json"
@@ -33,7 +40,6 @@ _JSON_BYTES = 128 << 20
 _DEPTH, _KEY = 64, 1000
 # Types of values that are arrays. Others, such as texts, are left out.
 _ARRAY_TYPES = ("jax.Array", "np.ndarray", "scalar")
-_FREE, _RATIO = 64 << 20, 1000  # arrays of zeros may be larger than what is stored of them
 _STEP = re.compile(r"(?:.*_)?(\d{1,18})")
 
 
@@ -43,11 +49,13 @@ def read(path: Path) -> Header:
     path: what Orbax saved: one item, or the folder of a CheckpointManager, of whose steps the
     latest is taken.
     Raises WeightsError for a checkpoint that is not whole, ArgumentError for a folder of several
-    or without any, MissingFramework.
+    or without any, MissingFileError, FileError, MissingFramework.
     """
-    size = folder_size(path)
-    item = _find_item(path)
+    if not path.is_dir():
+        raise MissingFileError(f"{path}: there is no such folder")
     try:
+        size = folder_size(path)
+        item = _find_item(path)
         metadata = _mapping(item / _METADATA)
         keys = _keys(metadata)
         store = ArrayStore(
@@ -57,13 +65,14 @@ def read(path: Path) -> Header:
             zarr3=bool(metadata.get("use_zarr3")),
         )
         found = store.arrays(keys)
-        claimed = sum(array.nbytes for array in found.values())
-        if claimed > max(_FREE, _RATIO * size):
-            raise MalformedCheckpointError(f"it claims {claimed} bytes of arrays, and has {size}")
         tree = nested({keys[name]: array for name, array in found.items()})
         held = _mapping(item / LABEL) if (item / LABEL).is_file() else {}
     except MalformedCheckpointError as error:
         raise WeightsError(f"{path.name}: is not a whole Orbax checkpoint ({error})", []) from None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
+    claimed = sum(array.nbytes for array in found.values())
+    check_claim(claimed, size, path.name, compressed=True)
     label = {entry: text for entry in ENTRIES if isinstance(text := held.get(entry), str)}
     return header_of(tree, path.name, label)
 
@@ -147,7 +156,7 @@ def _mapping(path: Path) -> Mapping[str, Any]:
 def _keys(metadata: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """For the stored name of each array the keys that lead to it."""
     tree = metadata.get("tree_metadata")
-    if not isinstance(tree, dict) or len(tree) > 2 * ARRAYS:
+    if not isinstance(tree, dict) or len(tree) > 2 * MOST_ARRAYS:
         raise MalformedCheckpointError(f"its {_METADATA} does not say which arrays there are")
     found: dict[str, tuple[str, ...]] = {}
     for entry in tree.values():
@@ -165,6 +174,6 @@ def _keys(metadata: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
             raise MalformedCheckpointError(f"it has two arrays named {ascii(name)[:100]}")
         if kind in _ARRAY_TYPES:
             found[name] = keys
-    if len(found) > ARRAYS:
-        raise MalformedCheckpointError(f"it has more than {ARRAYS} arrays")
+    if len(found) > MOST_ARRAYS:
+        raise MalformedCheckpointError(f"it has more than {MOST_ARRAYS} arrays")
     return found

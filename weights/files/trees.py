@@ -19,7 +19,6 @@ from weights.schema import schema
 from weights.stored import StoredArray
 
 STATE = "state"  # the entry, beside those of the label, that holds the arrays of a model of ours
-ARRAYS = 100_000  # arrays that a file may hold
 
 _COLLECTIONS = ("params", "batch_stats")  # of a Linen model
 _OPTIMIZERS = ("opt_state", "optimizer", "opt")  # their moments have the names of the parameters
