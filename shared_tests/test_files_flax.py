@@ -8,8 +8,10 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from weights.config import BlockConfig, Config, NetworkConfig
 from weights.convert import BFLOAT16, DTYPES, Arrays, to_canonical, to_native
@@ -17,6 +19,9 @@ from weights.errors import ArgumentError, FileError, WeightsError
 from weights.files import msgpack
 from weights.files.label import CONFIG, check_arrays, check_label, make_label
 from weights.files.msgpack_items import (
+    Items,
+    MalformedError,
+    Span,
     pack_bytes,
     pack_extension,
     pack_item,
@@ -363,6 +368,19 @@ def test_many_arrays_are_read_fast(file):
     start = time.perf_counter()
     assert len(read_arrays(msgpack.read(file).arrays)) == 8000
     assert time.perf_counter() - start < 10
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=60))
+def test_any_bytes(content):
+    """A tree of plain values, or one error."""
+    found, message = None, ""
+    try:
+        found = Items(content, 0, len(content)).only()
+    except MalformedError as error:
+        message = str(error)
+    assert message.isprintable()
+    assert isinstance(found, (dict, list, str, int, float, Span, type(None)))
 
 
 def test_every_truncation_is_refused(file):

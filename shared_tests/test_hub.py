@@ -18,6 +18,7 @@ from weights.errors import (
     MissingFramework,
     WeightsError,
 )
+from weights.files import hub as files_hub
 from weights.files.hub import HubAddress, fetch, is_hub_address, parse_address
 
 hub = pytest.importorskip("huggingface_hub")
@@ -214,9 +215,18 @@ def test_indexes_that_are_refused(tmp_path, index):
     assert str(error.value).isprintable()
 
 
-def test_an_index_that_is_no_json(tmp_path):
-    cache = make_cache(tmp_path, {"model.safetensors.index.json": b"[" * 100_000})
-    with pytest.raises(ArgumentError, match="expected JSON"):
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff", b"1" * 5000])
+def test_an_index_that_is_no_json(tmp_path, content):
+    cache = make_cache(tmp_path, {"model.safetensors.index.json": content})
+    with pytest.raises(WeightsError, match=f"@{COMMIT}: is no index ") as error:
+        offline(f"hf://{REPOSITORY}", cache)
+    assert str(error.value).isprintable()
+
+
+def test_a_large_index(tmp_path, monkeypatch):
+    monkeypatch.setattr(files_hub, "MOST_HEADER", 3)
+    cache = make_cache(tmp_path, {"model.safetensors.index.json": b"{   }"})
+    with pytest.raises(WeightsError, match="has over 3 bytes, more than any index"):
         offline(f"hf://{REPOSITORY}", cache)
 
 

@@ -18,9 +18,10 @@ from weights.errors import (
     WeightsError,
 )
 from weights.fields import parse_json
+from weights.files.limits import MOST_HEADER
 from weights.files.origin import CARD, HUB_CONFIG
+from weights.files.sharded import SUFFIX as INDEX
 
-INDEX = ".safetensors.index.json"  # what the name of a list of shards ends with
 # What libraries call the weights of a model, the first choice first.
 PREFERRED = (
     "model.safetensors",
@@ -35,7 +36,7 @@ _ADDRESS = re.compile(r"hf:/{1,2}(?=[^/])")  # Path("hf://owner/name") has one s
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHARDS, _INDEX_BYTES = 10_000, 128 << 20
+_SHARDS = 10_000
 _SHOWN = 12  # names of files that an error lists
 
 
@@ -154,9 +155,12 @@ def _listed(names: Iterable[str]) -> str:
 
 def _shards(index: Path, source: str) -> list[str]:
     """The files that a list of shards names, each beside it."""
-    if index.stat().st_size > _INDEX_BYTES:
-        raise WeightsError(f"{source}: has over {_INDEX_BYTES} bytes, more than any index", [])
-    values = parse_json(index.read_text(encoding="utf-8", errors="replace"), source)
+    if index.stat().st_size > MOST_HEADER:
+        raise WeightsError(f"{source}: has over {MOST_HEADER:,} bytes, more than any index", [])
+    try:
+        values = parse_json(index.read_text(encoding="utf-8", errors="replace"), source)
+    except ValueError as error:  # no JSON, or a number of too many digits
+        raise WeightsError(f"{source}: is no index ({ascii(str(error))[1:-1][:200]})", []) from None
     places = values.get("weight_map") if isinstance(values, dict) else None
     names = set(places.values()) if isinstance(places, dict) and _are_texts(places) else set()
     wrong = [name for name in names if "/" in name or not _is_file(name)]
