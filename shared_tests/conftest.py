@@ -21,6 +21,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from resattn.checking.backends import Backend
 from resattn.drawing.pictures import check_png
+from shared_tests.files_cases import NEEDED
 from shared_tests.libraries import PACKAGES, absence, import_library
 from weights.attention import ATTENTION
 from weights.errors import MissingFramework, ResattnError
@@ -229,6 +230,15 @@ def _library(package: str) -> object:
 def torch(request: pytest.FixtureRequest) -> object:
     _present(request, "torch")
     return pytest.importorskip("torch")
+
+
+@pytest.fixture(autouse=True)
+def format_is_installed(request: pytest.FixtureRequest) -> None:
+    """Skips a test of a file format whose framework is missing."""
+    parameters = getattr(request.node, "callspec", None)
+    framework = NEEDED.get(parameters.params.get("name", "") if parameters else "")
+    if framework:
+        request.getfixturevalue(framework)
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ from weights.files.formats import READABLE, find_suffix
 # Few bytes, so that every one of them can be changed.
 SMALL = BlockConfig(1, 2, 1, attention="none")
 
-FORMATS = ["b.safetensors", "b.safetensors.index.json", "b.npz", "b.pt"]
-FUZZED = FORMATS  # those that are one file
+FUZZED = ["b.safetensors", "b.safetensors.index.json", "b.npz", "b.pt", "b.msgpack"]
+FORMATS = [*FUZZED, "b.orbax"]
+# The fixtures of the frameworks that write them.
+NEEDED = {"b.pt": "torch", "b.orbax": "jax", "b.keras": "keras", "b.weights.h5": "keras"}
 
 
 def suffix_of(name: str) -> str:

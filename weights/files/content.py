@@ -16,6 +16,7 @@ ANCHORS = (
     "stages.0.0.conv1.weight",
     "stack0_block0_1_conv/kernel",
     "conv2_block1_1_conv/kernel",
+    "stages.layers.0.layers.0.conv1.kernel",
 )
 _SHOWN = 6  # names that an error lists
 

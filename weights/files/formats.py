@@ -6,6 +6,9 @@
 | .safetensors.index.json | the same in several files | |
 | .npz | NumPy, without pickles | |
 | .pt .pth .th .bin | PyTorch, zip and legacy, `weights_only=True` | PyTorch |
+| .msgpack | Flax | |
+| .orbax, or a folder | an Orbax checkpoint of Flax | Orbax, which Flax brings |
+| hf://owner/name[/file][@revision] | any of them, only read | huggingface_hub |
 
 Nothing in a file is ever executed. A file is read in two steps: first its header, which says names,
 shapes and dtypes; then, if these are those of the network, the values. A file is moved into place
@@ -35,7 +38,7 @@ from weights.dialects.recognise import (
     to_dialect_names,
 )
 from weights.errors import ArgumentError, WeightsError
-from weights.files import keras, npz, pytorch, safetensors, sharded
+from weights.files import hub, keras, msgpack, npz, orbax, pytorch, safetensors, sharded
 from weights.files import label as labels
 from weights.files.atomic import existing
 from weights.files.content import Content, Header, find_prefixes, unwrap
@@ -58,6 +61,8 @@ FILE_FORMATS: dict[str, ModuleType] = {
     ".th": pytorch,
     ".bin": pytorch,
     ".keras": keras,
+    ".msgpack": msgpack,
+    ".orbax": orbax,
 }
 WRITABLE = tuple(FILE_FORMATS)
 READABLE = tuple(suffix for suffix in FILE_FORMATS if suffix != ".keras")
@@ -196,9 +201,9 @@ def read_header(
     """What `read_checkpoint` reads, without the values: names, shapes and dtypes are those of the
     network, and nothing else was read. Arguments and errors: those of `read_checkpoint`.
     """
-    source = Path(path)
-    suffix = find_suffix(source, READABLE, "read")
-    header = FILE_FORMATS[suffix].read(existing(source))
+    source, address = _find_source(path)
+    suffix = ".orbax" if source.is_dir() else find_suffix(source, READABLE, "read")
+    header = FILE_FORMATS[suffix].read(source if source.is_dir() else existing(source))
     check_label(header.label, source.name)
     content = unwrap(_without_training(header), source.name, part)
     check_count(len(content.arrays), source.name)
@@ -209,7 +214,7 @@ def read_header(
         held = config_from_json(content.label[labels.CONFIG], f"the config in {source.name}")
         config = held if config is None else _agree(source.name, held, config)
     elif content.layout == "torch" and _is_foreign(content.arrays, config):
-        return _recognised(source, content, config, architecture)
+        return _recognised(source, content, config, architecture, address)
     if config is None:
         raise ArgumentError(
             f"{source.name}: holds no config, so it does not say what it is; pass "
@@ -217,8 +222,23 @@ def read_header(
             "line: --config)"
         )
     arrays = _as_ours(content, config, source.name)
-    origin = origin_from_json(content.label.get(labels.ORIGIN), f"the origin in {source.name}")
+    said = origin_from_json(content.label.get(labels.ORIGIN), f"the origin in {source.name}")
+    origin = {**address, **said}
     return CheckpointHeader(config, arrays, source.name, content.label, origin, content.notes)
+
+
+def _find_source(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:
+    """The file or the folder to read, and its repository and revision where a hub has it.
+
+    Of a folder that is no Orbax checkpoint, the file of weights in it.
+    """
+    if hub.is_hub_address(path):
+        found = hub.fetch(os.fspath(path), READABLE)
+        address = {"repository": found.address.repository, "revision": found.address.revision}
+        return found.path, {key: value for key, value in address.items() if value}
+    source = Path(path)
+    names = hub.PREFERRED if source.is_dir() else ()
+    return next((each for name in names if (each := source / name).is_file()), source), {}
 
 
 def _as_ours(content: Content, config: Config, source: str) -> dict[str, StoredArray]:
@@ -288,7 +308,11 @@ def _is_foreign(arrays: Mapping[str, StoredArray], config: Config | None) -> boo
 
 
 def _recognised(
-    source: Path, content: Content, config: Config | None, architecture: str | None
+    source: Path,
+    content: Content,
+    config: Config | None,
+    architecture: str | None,
+    address: Mapping[str, str],
 ) -> CheckpointHeader:
     """A file of another library."""
     if isinstance(config, BlockConfig):
@@ -296,7 +320,7 @@ def _recognised(
             f"{source.name}: holds a network of another library, but the config is of a "
             f"{config.model}"
         )
-    origin = find_origin(source)
+    origin = find_origin(source) | dict(address)
     reason = None
     if architecture is None and config is None:
         architecture, reason = _said_beside(origin, content)
