@@ -16,6 +16,7 @@ from weights.checks import (
     one_of,
     pair_of,
     positive,
+    quote,
     truth,
 )
 from weights.errors import ArgumentError
@@ -34,9 +35,9 @@ def odd_kernel(name: str, value: object) -> Pair:
     if any(size % 2 == 0 for size in kernel_size):
         odd = tuple(size + 1 - size % 2 for size in kernel_size)
         raise ArgumentError(
-            f"{name}: expected odd sizes, got {value!r}: no padding lets an even kernel keep the "
-            f"size of its input, so main path and shortcut would differ. Use {odd} with padding "
-            f"{tuple(size // 2 for size in odd)}"
+            f"{name}: expected odd sizes, got {quote(value)}: no padding lets an even kernel keep "
+            f"the size of its input, so main path and shortcut would differ. Use {odd} with "
+            f"padding {tuple(size // 2 for size in odd)}"
         )
     return kernel_size
 

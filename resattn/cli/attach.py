@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,19 +92,21 @@ def attach(
 
 def parse_options(text: str | None) -> Any:
     """The value of --options: an object, or a list of one object for each stage."""
+    from weights.checks import quote
     from weights.errors import ArgumentError
+    from weights.fields import parse_json
 
     if text is None:
         return None
     try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        value = parse_json(text, "--options")
+    except ArgumentError:
         value = None
     if isinstance(value, list):
         return tuple(value)
     if not isinstance(value, dict):
         raise ArgumentError(
-            f"--options: expected a JSON object, or a list of one for each stage, got {text!r}"
+            f"--options: expected a JSON object, or a list of one for each stage, got {quote(text)}"
         )
     return value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
@@ -110,7 +109,9 @@ def parse_recipe(text: str, steps: int) -> Recipe:
     from resattn.training.train_digits import OPTIMIZER
     from resattn.training.train_digits import recipe as digits_recipe
     from weights import Adam, AdamW, Recipe
+    from weights.checks import quote
     from weights.errors import ArgumentError
+    from weights.fields import parse_json
 
     optimizers: dict[str, Optimizer] = {
         "sgd": OPTIMIZER,
@@ -120,13 +121,14 @@ def parse_recipe(text: str, steps: int) -> Recipe:
     if text in optimizers:
         return digits_recipe(steps, optimizers[text])
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError:
+        values = parse_json(text, "--recipe")
+    except ArgumentError as error:
         raise ArgumentError(
-            f"--recipe: expected one of {', '.join(optimizers)} or JSON, got {text!r}"
+            f"--recipe: expected one of {', '.join(optimizers)} or JSON, got "
+            f"{quote(text)} ({error})"
         ) from None
     if not isinstance(values, dict):
-        raise ArgumentError(f"--recipe: expected an object, got {text!r}")
+        raise ArgumentError(f"--recipe: expected an object, got {quote(text)}")
     return Recipe.from_dict(values)
 
 
