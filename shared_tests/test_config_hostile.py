@@ -257,7 +257,7 @@ def test_json_may_be_so_deep(depth):
     if depth == DEEPEST:
         assert isinstance(parse_json(text, "x"), list)
     else:
-        with pytest.raises(ArgumentError, match="x: expected at most 32 lists and objects"):
+        with pytest.raises(ArgumentError, match="x: expected JSON with at most 32 lists"):
             parse_json(text, "x")
 
 

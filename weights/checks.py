@@ -63,13 +63,13 @@ def _integers(least: int) -> str:
     return "a positive integer" if least == 1 else f"an integer of at least {least}"
 
 
-def at_least(name: str, value: object, least: int) -> int:
+def at_least(name: str, value: object, least: int, limit: int = BELOW) -> int:
     """The value as an int. Raises ArgumentError for what is no integer, is less, or reaches
-    `BELOW`.
+    the limit.
     """
     if not is_integer(value) or int(value) < least:
         raise ArgumentError(f"{name}: expected {_integers(least)}, got {quote(value)}")
-    return below(name, int(value))
+    return below(name, int(value), limit)
 
 
 def below(name: str, value: int, limit: int = BELOW) -> int:

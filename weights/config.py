@@ -8,6 +8,7 @@ from typing import Any
 from weights.attention import ATTENTION
 from weights.block_config import (
     ANTIALIASES,
+    MOST_BLOCKS,
     NORM_KINDS,
     SHORTCUTS,
     STRIDE_PLACES,
@@ -18,8 +19,10 @@ from weights.block_config import (
     bottleneck_widths,
     choice,
     count,
+    counts,
     input_size,
     odd_kernel,
+    one_a_stage,
     optional,
     optional_count,
     options_of,
@@ -60,30 +63,14 @@ STEM_POOLS = ("max", "max_ceil", "max_same", "max_blur", "average", "convolution
 Widths = tuple[int | tuple[int, ...], ...]
 
 
-MOST_BLOCKS = 1000  # in a network, and convolutions in a stem; published ones have up to 600
-
-
-def _one_a_stage(name: str, value: object) -> tuple[Any, ...]:
-    if not isinstance(value, (tuple, list)) or not value:
-        raise ArgumentError(
-            f"{name}: expected one value for each stage, as in (1, 2), got {quote(value)}"
-        )
-    at_most(name, len(value), MOST_BLOCKS, "values")
-    return tuple(value)
-
-
-def _counts(name: str, value: object) -> tuple[int, ...]:
-    return tuple(count(name, each) for each in _one_a_stage(name, value))
-
-
 def _depths(name: str, value: object) -> tuple[int, ...]:
-    depths = _counts(name, value)
+    depths = counts(name, value)
     at_most(name, sum(depths), MOST_BLOCKS, "blocks in all")
     return depths
 
 
 def _strides(name: str, value: object) -> tuple[Pair, ...] | None:
-    return None if value is None else tuple(pair_of(name, v) for v in _one_a_stage(name, value))
+    return None if value is None else tuple(pair_of(name, v) for v in one_a_stage(name, value))
 
 
 def _stem_channels(name: str, value: object) -> int | tuple[int, ...] | None:
@@ -109,15 +96,15 @@ def _hidden(name: str, value: object) -> Widths | None:
     if value is None:
         return None
     return tuple(
-        _counts(name, each) if isinstance(each, (tuple, list)) else count(name, each)
-        for each in _one_a_stage(name, value)
+        counts(name, each) if isinstance(each, (tuple, list)) else count(name, each)
+        for each in one_a_stage(name, value)
     )
 
 
 def _forms(name: str, value: object) -> str | tuple[str, ...]:
     """One for all stages, or one for each."""
     if isinstance(value, (tuple, list)):
-        return tuple(one_of(name, each, BLOCK_FORMS) for each in _one_a_stage(name, value))
+        return tuple(one_of(name, each, BLOCK_FORMS) for each in one_a_stage(name, value))
     return one_of(name, value, BLOCK_FORMS)
 
 
@@ -136,7 +123,7 @@ def _preprocessing(name: str, value: object) -> Preprocessing | None:
 
 
 def _kinds(name: str, value: Any) -> Any:
-    kinds = _one_a_stage(name, value) if isinstance(value, (tuple, list)) else value
+    kinds = one_a_stage(name, value) if isinstance(value, (tuple, list)) else value
     for kind in kinds if isinstance(kinds, tuple) else (kinds,):
         if not isinstance(kind, str):
             raise ArgumentError(
@@ -148,7 +135,7 @@ def _kinds(name: str, value: Any) -> Any:
 
 def _options_a_stage(name: str, value: object) -> Options | tuple[Options, ...]:
     if isinstance(value, (tuple, list)):
-        return tuple(options_of(name, each) for each in _one_a_stage(name, value))
+        return tuple(options_of(name, each) for each in one_a_stage(name, value))
     return options_of(name, value)
 
 
@@ -199,7 +186,7 @@ class NetworkConfig(Model):
 
     in_channels: Checked[int, int] = Checked(count, 3)
     classes: Checked[int, int] = Checked(partial(at_least, least=0), 1000)
-    widths: Checked[tuple[int, ...], tuple[int, ...]] = Checked(_counts, (64, 128, 256, 512))
+    widths: Checked[tuple[int, ...], tuple[int, ...]] = Checked(counts, (64, 128, 256, 512))
     depths: Checked[tuple[int, ...], tuple[int, ...]] = Checked(_depths, (2, 2, 2, 2))
     strides: Checked[tuple[int | Pair, ...] | None, tuple[Pair, ...]] = Checked(
         _strides,  # type: ignore[arg-type]

@@ -159,7 +159,8 @@ def parse_json(text: str, source: str, most: int = MOST_TEXT) -> Any:
         depth = _depth(values)
     if depth > DEEPEST:
         raise ArgumentError(
-            f"{source}: expected at most {DEEPEST} lists and objects within each other, got "
+            f"{source}: expected JSON with at most {DEEPEST} lists and objects within each "
+            f"other, got "
             f"{quote(text, 60)}"
         )
     return values

@@ -13,6 +13,7 @@ from weights.checks import (
     Pair,
     is_integer,
     is_number,
+    list_names,
     one_of,
     pair_of,
     positive,
@@ -194,7 +195,8 @@ def from_transformers(preprocessor_config: Mapping[str, Any]) -> Preprocessing:
     strange += [name for name in ("rescale_offset", "include_top") if config.get(name)]
     if strange:
         raise ArgumentError(
-            f"{quote(strange)}: cannot be expressed; prepare these images with Transformers"
+            f"{list_names(strange, quoted=False)}: cannot be expressed; prepare these images with "
+            "Transformers"
         )
     if config.get("do_resize") is False:
         raise ArgumentError("do_resize: false leaves no size of the input; expected true")

@@ -59,7 +59,7 @@ def _milestones(name: str, value: object) -> tuple[int, ...]:
 
 
 def _seed(name: str, value: object) -> int:
-    seed = at_least(name, value, 0)
+    seed = at_least(name, value, 0, limit=2**63)
     if seed >= 2**32:
         raise ArgumentError(f"{name}: expected an integer under 2^32, got {quote(seed)}")
     return seed

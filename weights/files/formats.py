@@ -34,7 +34,7 @@ from weights.files.atomic import existing
 from weights.files.content import Content, find_prefixes
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
 from weights.frameworks import FRAMEWORKS
-from weights.live import LiveModel
+from weights.live import LiveModel, check_unchanged
 from weights.parameters import Parameters
 from weights.schema import schema
 
@@ -55,6 +55,7 @@ def save(path: str | os.PathLike[str], model: Any) -> None:
     The suffix says the format. Raises what `export` and `write` raise.
     """
     live = LiveModel.of(model)
+    check_unchanged(live)
     write(path, model.config, live.export())
 
 
