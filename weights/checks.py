@@ -27,8 +27,19 @@ def quote(value: object, most: int = 200) -> str:
         text = repr(_cut(value, most))
     except (RecursionError, ValueError):  # ValueError: an integer of more than 4300 digits
         return f"a {type(value).__name__} that is too large to show"
-    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    text = printable(text).replace("\n", r"\n").replace("\t", r"\t")
     return text if len(text) <= most else f"{text[: most // 2]}... ({len(text):,} characters)"
+
+
+def printable(text: str) -> str:
+    r"""The text with every character that does not print, but newlines and tabs, as its escape:
+    what comes from a file must not move the cursor of a terminal or turn the direction of a line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
+    )
 
 
 def _cut(value: object, most: int) -> object:

@@ -9,9 +9,7 @@ from typing import Any
 from weights.checks import quote
 from weights.fields import Options, Plain
 
-Settings = dict[
-    str, Any
-]  # {path of the module and name of the setting: value that can be compared}
+Settings = dict[str, Any]  # {"path.of.the.module name": value that can be compared}
 KIND, OVERRIDES, HOOKS = "(class)", "(replaced methods)", "(hooks)"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from pytorch_impl.bridge.native import (
     from_numpy,
@@ -133,7 +134,21 @@ def _settings(path: str, part: nn.Module) -> Settings:
 
 def outline(config: Config) -> nn.Module:
     """A model of a config to read settings from. It has no memory."""
-    return create(config, dtype="float32", device="meta")
+    with _NoDraws():
+        return create(config, dtype="float32", device="meta")
+
+
+class _NoDraws(TorchFunctionMode):
+    """Within it, no random numbers are drawn: for tensors without memory PyTorch would import 800
+    modules for that, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func.__name__ in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def dtype_name(leaf: torch.Tensor) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resattn.cli.terminal import print_line
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -186,7 +188,7 @@ def read_source(
 
     found = read_checkpoint(source, read_config(config), architecture, part)
     for note in found.notes:
-        typer.echo(f"{source.name}: {note}")
+        print_line(f"{source.name}: {note}")
     return found
 
 

@@ -77,7 +77,7 @@ def attach(
     new, arrays = attach_to(found.config, found.arrays, kinds, given, seed)
     lines = describe(found.arrays, arrays, attachments(found.config, new))
     for line in lines:
-        typer.echo(line)
+        print_line(line)
     with status("comparing the outputs"):
         line, kept = compare_outputs((found.config, found.arrays), (new, arrays))
     print_line(line, "good" if kept else "warning")
@@ -85,9 +85,9 @@ def attach(
     origin = {**found.origin, "attention": "; ".join([*earlier, *lines, f"seed {seed}"])}
     with status(f"writing {target.name}"):
         write(target, new, arrays, origin=origin)
-    typer.echo(f"{source.name} -> {target.name}: {summarize(new, arrays)}")
+    print_line(f"{source.name} -> {target.name}: {summarize(new, arrays)}")
     if target.suffix != ".keras":
-        typer.echo(f"Next: resattn check {target}")
+        print_line(f"Next: resattn check {target}")
 
 
 def parse_options(text: str | None) -> Any:

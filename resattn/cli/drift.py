@@ -15,7 +15,7 @@ from resattn.cli.arguments import (
     read_model,
     write_json,
 )
-from resattn.cli.terminal import status
+from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +84,7 @@ def drift(
             oracle=oracle,
             progress=lambda step: show_step(f"step {step} of {steps}"),
         )
-    typer.echo("\n".join(outcome.lines(min(get_terminal_size().columns, 100) - 16)))
+    print_line("\n".join(outcome.lines(min(get_terminal_size().columns, 100) - 16)))
     if as_json is not None:
         write_json(as_json, outcome.to_dict())
     if not outcome.ok:

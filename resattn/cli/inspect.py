@@ -31,13 +31,13 @@ def inspect(
 
     found = read_checkpoint(file, read_config(config), architecture, part)
     described, arrays = found.config, found.arrays
-    typer.echo(f"{file.name}: {summarize(described, arrays)}")
+    print_line(f"{file.name}: {summarize(described, arrays)}")
     for note in found.notes:
-        typer.echo(note)
+        print_line(note)
     for key, value in found.origin.items():
         if isinstance(value, (str, int, float)):
-            typer.echo(f"origin: {key} {value}")
-    typer.echo(f"config: {described.to_json()}\n")
+            print_line(f"origin: {key} {value}")
+    print_line(f"config: {described.to_json()}\n")
     table = [("parameter", "shape", "axes", "dtype", "least", "greatest", "mean")]
     doubts = []
     for parameter in schema(described):
@@ -47,7 +47,7 @@ def inspect(
         numbers = (f"{least:.3g}", f"{greatest:.3g}", f"{mean:.3g}")
         table.append((parameter.name, shape, parameter.axes, array.dtype.name, *numbers))
         doubts += find_doubts(parameter.name, parameter.role, array)
-    typer.echo("\n".join(columns(table)))
+    print_line("\n".join(columns(table)))
     for doubt in doubts:
         print_line(f"warning: {doubt}", "warning")
 
