@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from resattn.checking.draws import random_arrays
-from weights import BlockConfig, NetworkConfig, port, save
+from weights import BlockConfig, NetworkConfig, port, register_attention, save
 from weights.config import BottleneckConfig
 from weights.errors import ModelError, WeightsError
 from weights.live import LiveModel, adapter, build, check_unchanged, load
@@ -241,6 +241,35 @@ def test_compiled_models_are_accepted(torch):
     check_unchanged(LiveModel.of(torch.compile(model, backend="eager")))
     model.stem = torch.compile(model.stem, backend="eager")
     check_unchanged(LiveModel.of(model))
+
+
+def test_a_kind_of_a_user_may_keep_anything_in_its_module(torch):
+    """Its settings are not compared; those of the block around it are."""
+
+    class Half(torch.nn.Module):
+        def __init__(self, channels, dtype=None, device=None):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x / 2
+
+    register_attention("half of live changes", torch=Half)
+    model = made("torch", BlockConfig(3, 4, attention="half of live changes"))
+    LiveModel.of(model).forward(np.ones((1, 3, 4, 5), "float32"))
+    assert model.attention.calls == 1
+    check_unchanged(LiveModel.of(model))
+    model.conv1.padding = (0, 0)
+    with pytest.raises(ModelError, match=r"conv1\.padding: expected \(1, 1\), got \(0, 0\)"):
+        check_unchanged(LiveModel.of(model))
+
+
+def test_the_comparison_draws_no_random_numbers(torch):
+    model = made("torch", replace(BLOCK, bn_eps=0.125))
+    before = torch.random.get_rng_state()
+    check_unchanged(LiveModel.of(model))
+    assert (torch.random.get_rng_state() == before).all()
 
 
 def test_a_model_of_many_changes_shows_ten(framework):

@@ -130,8 +130,10 @@ def _settings(path: str, part: nnx.Module) -> Settings:
 
 
 # Formats and modes of a module, and the modules of a Sequential.
-NO_SETTINGS = ("dtype", "param_dtype", "precision", "use_running_average", "deterministic")
-NO_SETTINGS += ("layers", "rngs")
+NO_SETTINGS = (
+    *("dtype", "param_dtype", "precision"),
+    *("use_running_average", "deterministic", "layers", "rngs"),
+)
 
 
 def outline(config: Config) -> nnx.Module:
