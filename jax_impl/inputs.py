@@ -9,7 +9,7 @@ from weights.checks import check_format, check_input, check_map, check_statistic
 
 def check_images(x: Maps, channels: int) -> None:
     """Raises ValueError unless x has the axes of maps, that many channels, no size of 0, and a
-    dtype of `FORMATS`.
+    dtype of `IMAGE_FORMATS`.
     """
     check_input(x.shape, "batch height width channels", channels)
     check_format(x.dtype.name)

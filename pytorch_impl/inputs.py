@@ -15,7 +15,7 @@ from weights.checks import check_format, check_input, check_map, check_statistic
 
 def check_images(x: Maps, channels: int) -> None:
     """Raises ValueError unless x has the axes of maps, that many channels, no size of 0, and a
-    dtype of `FORMATS`.
+    dtype of `IMAGE_FORMATS`.
     """
     if not torch.jit.is_scripting():  # noqa: SIM102
         if not isinstance(x, fx.Proxy):

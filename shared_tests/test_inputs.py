@@ -9,7 +9,7 @@ import pytest
 from resattn.checking.crosscheck import crosscheck
 from resattn.checking.draws import random_arrays
 from weights import BlockConfig, NetworkConfig
-from weights.checks import FORMATS
+from weights.checks import IMAGE_FORMATS
 from weights.config import BottleneckConfig
 from weights.errors import ArgumentError
 from weights.live import build
@@ -78,7 +78,7 @@ def test_images_in_other_dtypes(framework, config, dtype):
     assert f"{expected}{dtype}; convert them first" in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("dtype", IMAGE_FORMATS)
 def test_every_format_of_a_model_takes_images_in_it(framework, dtype):
     if dtype == "float64" and framework == "jax":
         pytest.skip("JAX is not set up for float64 here")

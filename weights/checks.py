@@ -13,7 +13,7 @@ Pair = tuple[int, int]
 BELOW = 2**31  # no size, channel or count reaches it
 LEAST, MOST = 2.0**-126, 2.0**127  # what float32 holds without loss: a positive number of ours
 DEEPEST = 32  # lists and objects within each other
-FORMATS = ("bfloat16", "float16", "float32", "float64")  # of images
+IMAGE_FORMATS = ("bfloat16", "float16", "float32", "float64")  # of images
 SAME = "same"  # the padding of TensorFlow and JAX that depends on the size of the image
 
 
@@ -44,11 +44,11 @@ def printable(text: str) -> str:
 
 def _cut(value: object, most: int) -> object:
     """As much of a long list or mapping as is shown of it."""
-    if len(value) <= most if isinstance(value, (list, tuple, dict)) else True:
+    if not isinstance(value, (list, tuple, dict)) or len(value) <= most:
         return value
     if isinstance(value, dict):
         return dict(islice(value.items(), most))
-    return type(value)(islice(value, most)) if type(value) in (list, tuple) else value  # type: ignore
+    return tuple(value[:most]) if isinstance(value, tuple) else list(value[:most])
 
 
 def list_names(names: Iterable[object], most: int = 6, quoted: bool = True) -> str:
@@ -230,11 +230,12 @@ def check_input(shape: Sequence[int | None], axes: str, channels: int) -> None:
 
 
 def check_format(dtype: str, name: str = "input") -> None:
-    """Raises ArgumentError unless images are in one of `FORMATS`. dtype: as NumPy calls it."""
-    if dtype not in FORMATS:
+    """Raises ArgumentError unless images are in one of `IMAGE_FORMATS`. dtype: NumPy's name."""
+    if dtype not in IMAGE_FORMATS:
+        *others, last = IMAGE_FORMATS
         raise ArgumentError(
-            f"{name}: expected images in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {dtype}; "
-            "convert them first"
+            f"{name}: expected images in {', '.join(others)} or {last}, got {dtype}; convert them "
+            "first"
         )
 
 

@@ -21,7 +21,7 @@ from weights.errors import ArgumentError, MissingFramework, ModelError, WeightsE
 from weights.frameworks import FRAMEWORKS, Framework, framework_named
 from weights.parameters import Parameter, Parameters
 from weights.schema import schema
-from weights.settings import KIND, Settings, list_changes
+from weights.settings import KIND, ModuleSettings, compare_settings
 
 Moments = dict[
     str, Arrays
@@ -303,7 +303,7 @@ def check_unchanged(live: LiveModel) -> None:
     }
     expected = _settings_of(live.name, config, tuple(own.values()))
     found = live.adapter.settings(live.model)
-    changes = list_changes(
+    changes = compare_settings(
         {place: value for place, value in expected.items()
          if place != f" {KIND}" and not _is_within(place, own)}, found
     )  # fmt: skip
@@ -324,10 +324,10 @@ def _is_within(place: str, modules: Collection[str]) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _settings_of(framework: str, config: Config, own: tuple[Any, ...]) -> Settings:
+def _settings_of(framework: str, config: Config, own: tuple[Any, ...]) -> ModuleSettings:
     """Those of a new model. own: a user's modules in it, which may be registered anew."""
     module = adapter(framework)
-    found: Settings = module.settings(module.outline(config))
+    found: ModuleSettings = module.settings(module.outline(config))
     return found
 
 

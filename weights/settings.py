@@ -9,11 +9,11 @@ from typing import Any
 from weights.checks import quote
 from weights.fields import Options, Plain
 
-Settings = dict[str, Any]  # {"path.of.the.module name": value that can be compared}
+ModuleSettings = dict[str, Any]  # {"path.of.the.module name": value that can be compared}
 KIND, OVERRIDES, HOOKS = "(class)", "(replaced methods)", "(hooks)"
 
 
-def own_settings(path: str, module: object, skipped: Collection[str] = ()) -> Settings:
+def own_settings(path: str, module: object, skipped: Collection[str] = ()) -> ModuleSettings:
     """The settings that a module has itself: its class, replaced methods and attributes.
 
     path: of the module in the model. skipped: names of attributes that are none, and submodules.
@@ -27,7 +27,7 @@ def own_settings(path: str, module: object, skipped: Collection[str] = ()) -> Se
     }
     replaced = [name for name, value in attributes.items()
                 if callable(value) and callable(getattr(kind, name, None))]  # fmt: skip
-    found: Settings = {KIND: _name(kind), OVERRIDES: tuple(sorted(replaced))}
+    found: ModuleSettings = {KIND: _name(kind), OVERRIDES: tuple(sorted(replaced))}
     found |= {name: _plain(value) for name, value in attributes.items() if name not in replaced}
     return {f"{path} {name}": value for name, value in found.items()}
 
@@ -51,7 +51,7 @@ def _name(thing: Any) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
-def list_changes(expected: Settings, found: Settings) -> list[str]:
+def compare_settings(expected: ModuleSettings, found: ModuleSettings) -> list[str]:
     """One line for each setting that is another, `conv1.stride: expected (2, 2), got (1, 1)`.
 
     What only `found` has is not compared: it may be anything that a user keeps there.

@@ -23,7 +23,7 @@ from jax_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from jax_impl.network import ResidualAttentionNetwork
 from jax_impl.variant import build_block
 from weights.config import BlockConfig, Config, own_kinds
-from weights.settings import Settings, own_settings
+from weights.settings import ModuleSettings, own_settings
 
 
 def versions() -> str:
@@ -105,7 +105,7 @@ def memory(leaf: nnx.Variable) -> tuple[str, int, int]:
     return "", id(leaf), id(leaf) + 1
 
 
-def settings(model: nnx.Module) -> Settings:
+def settings(model: nnx.Module) -> ModuleSettings:
     """The settings of all modules of the model, see `weights.settings`."""
     return {
         place: value
@@ -120,20 +120,15 @@ def _path(path: tuple[Any, ...]) -> str:
     return ".".join(str(each) for each in path if each != "layers")
 
 
-def _settings(path: str, part: nnx.Module) -> Settings:
+def _settings(path: str, part: nnx.Module) -> ModuleSettings:
     inner = [name for name, value in vars(part).items()
              if isinstance(value, (nnx.Module, nnx.Variable))]  # fmt: skip
-    found = own_settings(path, part, [*NO_SETTINGS, *inner])
+    formats = ("dtype", "param_dtype", "precision")
+    modes_and_parts = ("use_running_average", "deterministic", "layers", "rngs")
+    found = own_settings(path, part, {*formats, *modes_and_parts, *inner})
     if isinstance(part, nnx.Sequential):
         found[f"{path} modules"] = len(part.layers)
     return found
-
-
-# Formats and modes of a module, and the modules of a Sequential.
-NO_SETTINGS = (
-    *("dtype", "param_dtype", "precision"),
-    *("use_running_average", "deterministic", "layers", "rngs"),
-)
 
 
 def outline(config: Config) -> nnx.Module:

@@ -26,9 +26,8 @@ from pytorch_impl.bridge.native import to_numpy as to_numpy
 from pytorch_impl.network import ResidualAttentionNetwork
 from pytorch_impl.variant import build_block
 from weights.config import BlockConfig, Config
-from weights.settings import HOOKS, Settings, own_settings
+from weights.settings import HOOKS, ModuleSettings, own_settings
 
-AUTOCAST = "torch.amp.autocast_mode"
 FLOAT64_HELP = "PyTorch needs no setting for it"
 
 
@@ -98,7 +97,7 @@ def memory(leaf: torch.Tensor) -> tuple[str, int, int]:
     return (str(leaf.device), start, end) if start else ("", id(leaf), id(leaf) + 1)
 
 
-def settings(model: nn.Module) -> Settings:
+def settings(model: nn.Module) -> ModuleSettings:
     """The settings of all modules of the model, see `weights.settings`."""
     return {place: value for path, part in _parts("", model)
             for place, value in _settings(path, part).items()}  # fmt: skip
@@ -112,10 +111,11 @@ def _parts(path: str, part: Any) -> Iterator[tuple[str, nn.Module]]:
         yield from _parts(f"{path}.{name}".lstrip("."), child)
 
 
-def _settings(path: str, part: nn.Module) -> Settings:
+def _settings(path: str, part: nn.Module) -> ModuleSettings:
     forward: Any = vars(part).get("forward")
     # That of `create`: functools.wraps keeps everything of our method but its globals.
-    computes_lower = getattr(forward, "__globals__", {}).get("__name__") == AUTOCAST
+    origin = getattr(forward, "__globals__", {}).get("__name__")
+    computes_lower = origin == "torch.amp.autocast_mode"
     skipped = ("training", "forward") if computes_lower else ("training",)
     hooks = [
         hook
@@ -134,21 +134,21 @@ def _settings(path: str, part: nn.Module) -> Settings:
 
 def outline(config: Config) -> nn.Module:
     """A model of a config to read settings from. It has no memory."""
-    with _NoDraws():
+
+    class NoDraws(TorchFunctionMode):
+        """Within it, no random numbers are drawn: for tensors without memory PyTorch would import 800
+        modules for that, which takes seconds.
+        """
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            if func.__name__ in ("normal_", "uniform_"):
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    with NoDraws():
         return create(config, dtype="float32", device="meta")
-
-
-class _NoDraws(TorchFunctionMode):
-    """Within it, no random numbers are drawn: for tensors without memory PyTorch would import 800
-    modules for that, which takes seconds.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func.__name__ in ("normal_", "uniform_"):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
 
 
 def dtype_name(leaf: torch.Tensor) -> str:

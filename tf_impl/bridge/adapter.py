@@ -31,7 +31,7 @@ from tf_impl.network import ResidualAttentionNetwork
 from tf_impl.variant import build_block
 from weights.config import BlockConfig, Config
 from weights.errors import ArgumentError
-from weights.settings import Settings, own_settings
+from weights.settings import ModuleSettings, own_settings
 
 
 def versions() -> str:
@@ -128,7 +128,7 @@ def memory(leaf: keras.Variable) -> tuple[str, int, int]:
     return "", id(leaf), id(leaf) + 1
 
 
-def settings(model: keras.layers.Layer) -> Settings:
+def settings(model: keras.layers.Layer) -> ModuleSettings:
     """The settings of all modules of the model, see `weights.settings`."""
     return {place: value for path, part in _parts("", model)
             for place, value in _settings(path, part).items()}  # fmt: skip
@@ -144,7 +144,7 @@ def _parts(path: str, part: Any) -> Iterator[tuple[str, keras.layers.Layer]]:
         yield from _parts(f"{path}.{number}".lstrip("."), child)
 
 
-def _settings(path: str, part: keras.layers.Layer) -> Settings:
+def _settings(path: str, part: keras.layers.Layer) -> ModuleSettings:
     inner = [name for name, value in vars(part).items()
              if isinstance(value, (keras.layers.Layer, keras.Variable))
              or name.endswith(("_initializer", "_regularizer", "_constraint"))]  # fmt: skip
