@@ -136,8 +136,8 @@ def outline(config: Config) -> nn.Module:
     """A model of a config to read settings from. It has no memory."""
 
     class NoDraws(TorchFunctionMode):
-        """Within it, no random numbers are drawn: for tensors without memory PyTorch would import 800
-        modules for that, which takes seconds.
+        """Within it, no random numbers are drawn: for that PyTorch would import 800 modules where
+        tensors have no memory, which takes seconds.
         """
 
         def __torch_function__(
