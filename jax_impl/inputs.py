@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from jax_impl import axes
 from jax_impl.shapes import Maps, NewMaps
-from weights.checks import check_input, check_map, check_statistics, check_sum
+from weights.checks import check_format, check_input, check_map, check_statistics, check_sum
 
 
 def check_images(x: Maps, channels: int) -> None:
-    """Raises ValueError unless x has the axes of maps and that many channels."""
+    """Raises ValueError unless x has the axes of maps, that many channels, no size of 0, and a
+    dtype of `IMAGE_FORMATS`.
+    """
     check_input(x.shape, "batch height width channels", channels)
+    check_format(x.dtype.name)
 
 
 def check_maps(

@@ -7,17 +7,20 @@ from torch import fx
 
 from pytorch_impl import axes
 from pytorch_impl.shapes import Maps, NewMaps
-from weights.checks import check_input, check_map, check_statistics, check_sum
+from weights.checks import check_format, check_input, check_map, check_statistics, check_sum
 
 # torch.jit.script and torch.fx.symbolic_trace know no sizes, so what they make checks none. The
 # first does not read the body of `if not torch.jit.is_scripting()`, but it reads a whole condition.
 
 
 def check_images(x: Maps, channels: int) -> None:
-    """Raises ValueError unless x has the axes of maps and that many channels."""
+    """Raises ValueError unless x has the axes of maps, that many channels, no size of 0, and a
+    dtype of `IMAGE_FORMATS`.
+    """
     if not torch.jit.is_scripting():  # noqa: SIM102
         if not isinstance(x, fx.Proxy):
             check_input(x.shape, "batch channels height width", channels)
+            check_format(str(x.dtype)[6:])  # without "torch."
 
 
 def check_maps(

@@ -287,12 +287,24 @@ def test_a_part_of_a_file_with_such_a_name(torch, tmp_path):
         read(tmp_path / "b.pt", SMALL)
 
 
+def test_an_origin_that_forges_lines(tmp_path):
+    from typer.testing import CliRunner
+
+    from resattn.cli.app import app
+
+    origin = {"license": "mit\nresattn: all is well\x1b[2J", "a\nb": "c"}
+    write(tmp_path / "b.npz", SMALL, random_arrays(SMALL), origin=origin)
+    output = CliRunner().invoke(app, ["inspect", str(tmp_path / "b.npz")]).output
+    assert r"origin: license mit\nresattn: all is well\x1b[2J" in output.splitlines()
+    assert r"origin: a\nb c" in output.splitlines()
+
+
 def test_a_config_of_more_blocks_than_the_file_has(tmp_path):
     from safetensors.numpy import save_file
 
-    values = {"model": "ResidualAttentionNetwork", "widths": [4], "depths": [5000]}
+    values = {"model": "ResidualAttentionNetwork", "widths": [4], "depths": [900]}
     save_file({"x": np.zeros(1)}, tmp_path / "b.safetensors", {"resattn": json.dumps(values)})
-    with raises(WeightsError, "b.safetensors: its config asks for 5,000 blocks, and it has 1 "):
+    with raises(WeightsError, "b.safetensors: its config asks for 900 blocks, and it has 1 "):
         read(tmp_path / "b.safetensors")
     values["depths"] = [10**9]
     save_file({"x": np.zeros(1)}, tmp_path / "b.safetensors", {"resattn": json.dumps(values)})

@@ -122,6 +122,23 @@ def statistics_moment(training, arrays):
             lambda t, a: t["recipe"]["schedule"].update(milestones=[60, 30]),
             "milestones: expected each to be later",
         ),
+        (lambda t, a: t.update(step=10**400), "step: expected an integer below 2,147,483,648, got"),
+        (lambda t, a: t.update(examples=1e400), "examples: expected a positive integer, got inf"),
+        (lambda t, a: t.update(version=10**400), "has version an integer of 1,329 bits, and this"),
+        (lambda t, a: t.update(version=True), 'expected an object with a "version", got'),
+        (
+            lambda t, a: t["recipe"]["optimizer"].update(learning_rate=5e-324),
+            "learning_rate: expected a number that float32 holds, from 1.2e-38 to 1.7e",
+        ),
+        (
+            lambda t, a: t["recipe"]["optimizer"].update(eps=float("nan")),
+            "eps: expected a number of at least 0, got nan",
+        ),
+        (lambda t, a: t.update(recipe="a" * 10**6), r"as recipe, got 'a+'\.\.\. \(1,000,000 char"),
+        (
+            lambda t, a: t.update({f"x{number}": 1 for number in range(1000)}),
+            "missing or unknown: x0, x1, x10, x100, x101, x102 and 994 more",
+        ),
         (drop_a_moment, r"optimizer.exp_avg.classifier.bias: missing, expected \(10,\)"),
         (
             reshape_a_moment,

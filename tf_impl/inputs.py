@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 
+import keras
+
 from tf_impl import axes
 from tf_impl.shapes import Maps, NewMaps
-from weights.checks import check_input, check_map, check_statistics, check_sum
+from weights.checks import check_format, check_input, check_map, check_statistics, check_sum
 
 # A size of a graph is None where it is not known before the graph runs, and is not checked then.
 
 
 def check_images(x: Maps, channels: int) -> None:
-    """Raises ValueError unless x has the axes of maps and that many channels."""
+    """Raises ValueError unless x has the axes of maps, that many channels, no size of 0, and a
+    dtype of `IMAGE_FORMATS`.
+    """
     check_input(x.shape, "batch height width channels", channels)
+    check_format(keras.backend.standardize_dtype(x.dtype))
 
 
 def check_maps(

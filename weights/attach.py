@@ -74,7 +74,7 @@ def attach(
     """
     check(schema(config), arrays)
     target = target_config(config, attention, options)
-    random = np.random.RandomState(at_least("seed", seed, 0))
+    random = np.random.RandomState(at_least("seed", seed, 0, limit=2**32))
     found = dict(arrays)
     for each in attachments(config, target):
         weight, bias = f"{each.norm}.weight", f"{each.norm}.bias"

@@ -11,11 +11,13 @@ from weights.checks import (
     SAME,
     Pair,
     at_least,
+    at_most,
     decay_of,
     fraction,
     one_of,
     pair_of,
     positive,
+    quote,
     truth,
 )
 from weights.errors import ArgumentError
@@ -25,8 +27,22 @@ NORM_KINDS = ("batch", "group")
 ANTIALIASES = ("none", "average", "blur")
 SHORTCUTS = ("convolution", "average", "subsample")
 STRIDE_PLACES = ("conv1", "conv2")
+MOST_BLOCKS = 1000  # in a network, and convolutions in a stem; published ones have up to 600
 
 count = partial(at_least, least=1)
+
+
+def one_a_stage(name: str, value: object) -> tuple[Any, ...]:
+    if not isinstance(value, (tuple, list)) or not value:
+        raise ArgumentError(
+            f"{name}: expected one value for each stage, as in (1, 2), got {quote(value)}"
+        )
+    at_most(name, len(value), MOST_BLOCKS, "values")
+    return tuple(value)
+
+
+def counts(name: str, value: object) -> tuple[int, ...]:
+    return tuple(count(name, each) for each in one_a_stage(name, value))
 
 
 def odd_kernel(name: str, value: object) -> Pair:
@@ -34,9 +50,9 @@ def odd_kernel(name: str, value: object) -> Pair:
     if any(size % 2 == 0 for size in kernel_size):
         odd = tuple(size + 1 - size % 2 for size in kernel_size)
         raise ArgumentError(
-            f"{name}: expected odd sizes, got {value!r}: no padding lets an even kernel keep the "
-            f"size of its input, so main path and shortcut would differ. Use {odd} with padding "
-            f"{tuple(size // 2 for size in odd)}"
+            f"{name}: expected odd sizes, got {quote(value)}: no padding lets an even kernel keep "
+            f"the size of its input, so main path and shortcut would differ. Use {odd} with "
+            f"padding {tuple(size // 2 for size in odd)}"
         )
     return kernel_size
 

@@ -1,14 +1,62 @@
 """Checks of single values, each with one message that names the value, the rule and what came."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from heapq import nsmallest
+from itertools import islice
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
 from weights.errors import ArgumentError
 
 Pair = tuple[int, int]
+BELOW = 2**31  # no size, channel or count reaches it
+LEAST, MOST = 2.0**-126, 2.0**127  # what float32 holds without loss: a positive number of ours
+DEEPEST = 32  # lists and objects within each other
+IMAGE_FORMATS = ("bfloat16", "float16", "float32", "float64")  # of images
 SAME = "same"  # the padding of TensorFlow and JAX that depends on the size of the image
+
+
+def quote(value: object, most: int = 200) -> str:
+    """The repr of a value from a file or a user, cut where it is long. It has one line."""
+    if isinstance(value, (str, bytes)) and len(value) > most:
+        return f"{value[: most // 4]!r}... ({len(value):,} characters)"
+    if is_integer(value) and abs(int(value)) >= 10**most:
+        return f"an integer of {int(value).bit_length():,} bits"
+    try:
+        text = repr(_cut(value, most))
+    except (RecursionError, ValueError):  # ValueError: an integer of more than 4300 digits
+        return f"a {type(value).__name__} that is too large to show"
+    text = printable(text).replace("\n", r"\n").replace("\t", r"\t")
+    return text if len(text) <= most else f"{text[: most // 2]}... ({len(text):,} characters)"
+
+
+def printable(text: str) -> str:
+    r"""The text with every character that does not print, but newlines and tabs, as its escape:
+    what comes from a file must not move the cursor of a terminal or turn the direction of a line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
+    )
+
+
+def _cut(value: object, most: int) -> object:
+    """As much of a long list or mapping as is shown of it."""
+    if not isinstance(value, (list, tuple, dict)) or len(value) <= most:
+        return value
+    if isinstance(value, dict):
+        return dict(islice(value.items(), most))
+    return tuple(value[:most]) if isinstance(value, tuple) else list(value[:most])
+
+
+def list_names(names: Iterable[object], most: int = 6, quoted: bool = True) -> str:
+    """The first of some names in sorted order, and how many more there are."""
+    found = list(names)
+    words = [quote(name, 60) for name in nsmallest(most, found, key=str)]
+    shown = ", ".join(words if quoted else [word.strip("'") for word in words])
+    return shown if len(found) <= most else f"{shown} and {len(found) - most:,} more"
 
 
 def is_integer(value: object) -> TypeGuard[int]:
@@ -26,11 +74,26 @@ def _integers(least: int) -> str:
     return "a positive integer" if least == 1 else f"an integer of at least {least}"
 
 
-def at_least(name: str, value: object, least: int) -> int:
-    """The value as an int. Raises ArgumentError for what is no integer, or is less."""
+def at_least(name: str, value: object, least: int, limit: int = BELOW) -> int:
+    """The value as an int. Raises ArgumentError for what is no integer, is less, or reaches
+    the limit.
+    """
     if not is_integer(value) or int(value) < least:
-        raise ArgumentError(f"{name}: expected {_integers(least)}, got {value!r}")
-    return int(value)
+        raise ArgumentError(f"{name}: expected {_integers(least)}, got {quote(value)}")
+    return below(name, int(value), limit)
+
+
+def below(name: str, value: int, limit: int = BELOW) -> int:
+    """The value itself. Raises ArgumentError for what reaches the limit."""
+    if value >= limit:
+        raise ArgumentError(f"{name}: expected an integer below {limit:,}, got {quote(value)}")
+    return value
+
+
+def at_most(name: str, number: int, most: int, what: str) -> None:
+    """Raises ArgumentError for more of something than a config may ask for."""
+    if number > most:
+        raise ArgumentError(f"{name}: expected at most {most:,} {what}, got {quote(number)}")
 
 
 def pair_of(name: str, value: object, least: int = 1) -> Pair:
@@ -39,9 +102,9 @@ def pair_of(name: str, value: object, least: int = 1) -> Pair:
     if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(map(is_integer, pair)):
         rows, cols = int(pair[0]), int(pair[1])
         if min(rows, cols) >= least:
-            return rows, cols
+            return below(name, rows), below(name, cols)
     raise ArgumentError(
-        f"{name}: expected {_integers(least)} or a (height, width) pair of them, got {value!r}"
+        f"{name}: expected {_integers(least)} or a (height, width) pair of them, got {quote(value)}"
     )
 
 
@@ -56,10 +119,12 @@ def odd(name: str, value: object) -> int:
     return size
 
 
-def plain(name: str, value: object) -> Any:
+def plain(name: str, value: object, depth: int = 0) -> Any:
     """What JSON can hold, in Python's own types: NumPy's numbers become Python's, lists tuples."""
     if isinstance(value, (tuple, list)):
-        return tuple(plain(name, item) for item in value)
+        if depth == DEEPEST:
+            raise ArgumentError(f"{name}: expected at most {DEEPEST} lists within each other")
+        return tuple(plain(name, item, depth + 1) for item in value)
     if value is None or isinstance(value, (bool, str)):
         return value
     if type(value).__name__ in ("bool", "bool_") and hasattr(value, "item"):
@@ -76,31 +141,59 @@ def plain(name: str, value: object) -> Any:
 
 
 def positive(name: str, value: object) -> float:
-    """The value as a float. Raises ArgumentError for what is no positive number."""
-    if not is_number(value) or not 0 < value < math.inf:
-        raise ArgumentError(f"{name}: expected a positive number, got {value!r}")
+    """The value as a float. Raises ArgumentError for what is no positive number, or one that
+    float32 cannot hold: it would be 0 or infinite in a model.
+    """
+    if not is_number(value) or value <= 0:
+        raise ArgumentError(f"{name}: expected a positive number, got {quote(value)}")
+    return _held(name, value)
+
+
+def from_zero(name: str, value: object, below: float = math.inf) -> float:
+    """A number of at least zero and under `below`. Raises ArgumentError as `positive` does."""
+    if not is_number(value) or not 0 <= value < below:
+        limit = "" if below == math.inf else f" and under {below:g}"
+        raise ArgumentError(f"{name}: expected a number of at least 0{limit}, got {quote(value)}")
+    return _held(name, value) if value else 0.0
+
+
+def _held(name: str, value: float) -> float:
+    if not LEAST <= abs(value) <= MOST:
+        raise ArgumentError(
+            f"{name}: expected a number that float32 holds, from {LEAST:.2g} to {MOST:.2g}, got "
+            f"{quote(value)}"
+        )
     return float(value)
+
+
+def real_number(name: str, value: object, expected: str = "a number") -> float:
+    """The value as a float. Raises ArgumentError for what is no finite number, or one that float32
+    cannot hold.
+    """
+    if not is_number(value):
+        raise ArgumentError(f"{name}: expected {expected}, got {quote(value)}")
+    return _held(name, value) if value else 0.0
 
 
 def truth(name: str, value: object) -> bool:
     """The value itself. Raises ArgumentError for what is neither True nor False."""
     if not isinstance(value, bool):
-        raise ArgumentError(f"{name}: expected True or False, got {value!r}")
+        raise ArgumentError(f"{name}: expected True or False, got {quote(value)}")
     return value
 
 
 def one_of(name: str, value: object, choices: Collection[str]) -> str:
     """The value itself. Raises ArgumentError for what is none of the choices."""
     if not isinstance(value, str) or value not in choices:
-        raise ArgumentError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+        raise ArgumentError(f"{name}: expected one of {', '.join(choices)}, got {quote(value)}")
     return value
 
 
 def fraction(name: str, value: object, meaning: str = "") -> float:
     """The value as a float. Raises ArgumentError for what is no number from 0 to 1."""
     if not is_number(value) or not 0 <= value <= 1:
-        raise ArgumentError(f"{name}: expected a number from 0 to 1, got {value!r}{meaning}")
-    return float(value)
+        raise ArgumentError(f"{name}: expected a number from 0 to 1, got {quote(value)}{meaning}")
+    return float(value) if value else 0.0
 
 
 def decay_of(name: str, value: object) -> float:
@@ -121,7 +214,8 @@ def batch_norm_numbers(bn_eps: object, bn_decay: object) -> tuple[float, float]:
 
 
 def check_input(shape: Sequence[int | None], axes: str, channels: int) -> None:
-    """Raises ArgumentError unless `shape` has the axes named in `axes` and that many channels.
+    """Raises ArgumentError unless `shape` has the axes named in `axes` and that many channels,
+    and one image and one pixel at least.
 
     None is a size that is not known yet.
     """
@@ -129,6 +223,20 @@ def check_input(shape: Sequence[int | None], axes: str, channels: int) -> None:
     if len(shape) != len(names) or shape[names.index("channels")] not in (channels, None):
         expected = ", ".join(str(channels) if name == "channels" else name for name in names)
         raise ArgumentError(f"input: expected ({expected}), got {tuple(shape)}")
+    sizes = {name: shape[names.index(name)] for name in ("batch", "height", "width")}
+    if any(isinstance(size, int) and size == 0 for size in sizes.values()):
+        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ArgumentError(f"input: expected one image or more, of one pixel or more, got {found}")
+
+
+def check_format(dtype: str, name: str = "input") -> None:
+    """Raises ArgumentError unless images are in one of `IMAGE_FORMATS`. dtype: NumPy's name."""
+    if dtype not in IMAGE_FORMATS:
+        *others, last = IMAGE_FORMATS
+        raise ArgumentError(
+            f"{name}: expected images in {', '.join(others)} or {last}, got {dtype}; convert them "
+            "first"
+        )
 
 
 def check_sum(main: Sequence[Any], shortcut: Sequence[Any]) -> None:

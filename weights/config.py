@@ -8,6 +8,7 @@ from typing import Any
 from weights.attention import ATTENTION
 from weights.block_config import (
     ANTIALIASES,
+    MOST_BLOCKS,
     NORM_KINDS,
     SHORTCUTS,
     STRIDE_PLACES,
@@ -18,21 +19,26 @@ from weights.block_config import (
     bottleneck_widths,
     choice,
     count,
+    counts,
     input_size,
     odd_kernel,
+    one_a_stage,
     optional,
     optional_count,
     options_of,
 )
 from weights.checks import (
+    BELOW,
     SAME,
     Pair,
     at_least,
+    at_most,
     decay_of,
     fraction,
     one_of,
     pair_of,
     positive,
+    quote,
     truth,
 )
 from weights.errors import ArgumentError
@@ -57,27 +63,24 @@ STEM_POOLS = ("max", "max_ceil", "max_same", "max_blur", "average", "convolution
 Widths = tuple[int | tuple[int, ...], ...]
 
 
-def _one_a_stage(name: str, value: object) -> tuple[object, ...]:
-    if not isinstance(value, (tuple, list)) or not value:
-        raise ArgumentError(
-            f"{name}: expected one value for each stage, as in (1, 2), got {value!r}"
-        )
-    return tuple(value)
-
-
-def _counts(name: str, value: object) -> tuple[int, ...]:
-    return tuple(count(name, each) for each in _one_a_stage(name, value))
+def _depths(name: str, value: object) -> tuple[int, ...]:
+    depths = counts(name, value)
+    at_most(name, sum(depths), MOST_BLOCKS, "blocks in all")
+    return depths
 
 
 def _strides(name: str, value: object) -> tuple[Pair, ...] | None:
-    return None if value is None else tuple(pair_of(name, v) for v in _one_a_stage(name, value))
+    return None if value is None else tuple(pair_of(name, v) for v in one_a_stage(name, value))
 
 
 def _stem_channels(name: str, value: object) -> int | tuple[int, ...] | None:
     if isinstance(value, (tuple, list)):
+        at_most(name, len(value), MOST_BLOCKS, "convolutions")
         channels = tuple(count(name, each) for each in value)
         if len(channels) < 2:
-            raise ArgumentError(f"{name}: expected a number, or two or more of them, got {value!r}")
+            raise ArgumentError(
+                f"{name}: expected a number, or two or more of them, got {quote(value)}"
+            )
         return channels
     return None if value is None else count(name, value)
 
@@ -93,15 +96,15 @@ def _hidden(name: str, value: object) -> Widths | None:
     if value is None:
         return None
     return tuple(
-        _counts(name, each) if isinstance(each, (tuple, list)) else count(name, each)
-        for each in _one_a_stage(name, value)
+        counts(name, each) if isinstance(each, (tuple, list)) else count(name, each)
+        for each in one_a_stage(name, value)
     )
 
 
 def _forms(name: str, value: object) -> str | tuple[str, ...]:
     """One for all stages, or one for each."""
     if isinstance(value, (tuple, list)):
-        return tuple(one_of(name, each, BLOCK_FORMS) for each in value)
+        return tuple(one_of(name, each, BLOCK_FORMS) for each in one_a_stage(name, value))
     return one_of(name, value, BLOCK_FORMS)
 
 
@@ -114,23 +117,25 @@ def _preprocessing(name: str, value: object) -> Preprocessing | None:
         return Preprocessing.from_dict(value)
     if value is None or isinstance(value, Preprocessing):
         return value
-    raise ArgumentError(f"{name}: expected a weights.Preprocessing or its fields, got {value!r}")
+    raise ArgumentError(
+        f"{name}: expected a weights.Preprocessing or its fields, got {quote(value)}"
+    )
 
 
 def _kinds(name: str, value: Any) -> Any:
-    kinds = tuple(value) if isinstance(value, (tuple, list)) else value
+    kinds = one_a_stage(name, value) if isinstance(value, (tuple, list)) else value
     for kind in kinds if isinstance(kinds, tuple) else (kinds,):
         if not isinstance(kind, str):
             raise ArgumentError(
                 f"{name}: expected one for all stages or one for each, of {', '.join(ATTENTION)}, "
-                f"got {value!r}"
+                f"got {quote(value)}"
             )
     return kinds
 
 
 def _options_a_stage(name: str, value: object) -> Options | tuple[Options, ...]:
     if isinstance(value, (tuple, list)):
-        return tuple(options_of(name, each) for each in value)
+        return tuple(options_of(name, each) for each in one_a_stage(name, value))
     return options_of(name, value)
 
 
@@ -181,8 +186,8 @@ class NetworkConfig(Model):
 
     in_channels: Checked[int, int] = Checked(count, 3)
     classes: Checked[int, int] = Checked(partial(at_least, least=0), 1000)
-    widths: Checked[tuple[int, ...], tuple[int, ...]] = Checked(_counts, (64, 128, 256, 512))
-    depths: Checked[tuple[int, ...], tuple[int, ...]] = Checked(_counts, (2, 2, 2, 2))
+    widths: Checked[tuple[int, ...], tuple[int, ...]] = Checked(counts, (64, 128, 256, 512))
+    depths: Checked[tuple[int, ...], tuple[int, ...]] = Checked(_depths, (2, 2, 2, 2))
     strides: Checked[tuple[int | Pair, ...] | None, tuple[Pair, ...]] = Checked(
         _strides,  # type: ignore[arg-type]
         None,
@@ -252,7 +257,8 @@ class NetworkConfig(Model):
     def _check_forms(self) -> None:
         if len(self.forms) != len(self.depths):
             raise ArgumentError(
-                f"form: expected one for each of the {len(self.depths)} stages, got {self.form}"
+                f"form: expected one for each of the {len(self.depths)} stages, got "
+                f"{quote(self.form)}"
             )
 
     def _check_hidden(self) -> None:
@@ -270,7 +276,7 @@ class NetworkConfig(Model):
             if len(value) != len(self.depths) or lengths != list(self.depths):
                 raise ArgumentError(
                     f"{name}: expected for each of the {len(self.depths)} stages one number, or "
-                    f"one for each of its {self.depths} blocks, got {value}"
+                    f"one for each of its {quote(self.depths)} blocks, got {quote(value)}"
                 )
         if "bottleneck" not in self.forms and (self.groups != 1 or self.stride_at != "conv2"):
             raise ArgumentError(
@@ -315,12 +321,12 @@ class NetworkConfig(Model):
             if isinstance(value, tuple) and len(value) != len(self.widths):
                 raise ArgumentError(
                     f"{name}: expected one for each of the {len(self.widths)} stages, got "
-                    f"{len(value)}: {value}"
+                    f"{len(value)}: {quote(value)}"
                 )
         if isinstance(attention, tuple) and not isinstance(options, tuple) and options:
             raise ArgumentError(
                 "attention_options: expected a tuple with one mapping (or None) for each stage, as "
-                f"attention is one, got {options}"
+                f"attention is one, got {quote(options)}"
             )
 
     def stages(self) -> tuple[tuple[BlockConfig, ...], ...]:
@@ -339,6 +345,11 @@ class NetworkConfig(Model):
                 self._check_dilation(stage)
                 stride, dilation = (1, 1), dilation * max(stride)
             steps *= max(stride)
+            if steps >= BELOW:
+                raise ArgumentError(
+                    f"strides: stage {stage} has maps that are {steps:,} times smaller than the "
+                    f"image, expected fewer than {BELOW:,} times; use smaller strides"
+                )
             blocks = []
             for position in range(depth):
                 place = {
@@ -479,7 +490,7 @@ def config_from_json(text: str, source: str = "the config") -> Config:
     if not isinstance(values, dict) or not isinstance(found, str) or found not in models:
         raise ArgumentError(
             f'{source}: expected an object whose "model" is one of {", ".join(models)}, got '
-            f"{found!r}"
+            f"{quote(found)}"
         )
     try:
         return models[found].from_dict(values)

@@ -2,10 +2,13 @@
 
 import inspect
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
+from functools import partial
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
+from weights.checks import DEEPEST, list_names, quote
 from weights.errors import ArgumentError
 
 Given = TypeVar("Given")
@@ -108,11 +111,10 @@ class Plain:
         raises.
         """
         known = {item.name: item for item in fields(cls)}
-        unknown = sorted(set(values) - set(known))
+        unknown = [name for name in values if name not in known]
         if unknown:
             raise ArgumentError(
-                f"{cls.__name__}: no field {', '.join(map(repr, unknown))}; its fields are "
-                f"{', '.join(known)}"
+                f"{cls.__name__}: no field {list_names(unknown)}; its fields are {', '.join(known)}"
             )
         needed = [name for name, item in known.items() if item.default is MISSING]
         missing = [name for name in needed if name not in values]
@@ -131,12 +133,55 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def parse_json(text: str, source: str, most: int = 1 << 20) -> Any:
-    """What a JSON text holds. source: what to call it in an error.
+MOST_TEXT = 2**20  # characters of JSON; a network of a thousand blocks takes a hundredth of that
 
-    Raises ArgumentError for text that is no JSON.
+
+def parse_json(text: str, source: str, most: int = MOST_TEXT) -> Any:
+    """What a JSON text holds. source: what to call it in an error. most: characters it may have.
+
+    Raises ArgumentError for text that is no JSON, is longer, has an object with a key twice,
+    an integer of thousands of digits, or more than `DEEPEST` lists and objects within each other.
     """
+    if len(text) > most:
+        raise ArgumentError(
+            f"{source}: expected at most {most:,} characters of JSON, got {len(text):,}"
+        )
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ArgumentError(f"{source}: expected JSON, got {text[:60]!r} ({error})") from None
+        values = json.loads(text, object_pairs_hook=partial(_object, source))
+    except RecursionError:
+        values = None
+        depth = DEEPEST + 1
+    except ArgumentError:
+        raise
+    except ValueError as error:  # json's own, and int's for more than 4300 digits
+        raise ArgumentError(f"{source}: expected JSON, got {quote(text, 60)} ({error})") from None
+    else:
+        depth = _depth(values)
+    if depth > DEEPEST:
+        raise ArgumentError(
+            f"{source}: expected JSON with at most {DEEPEST} lists and objects within each "
+            f"other, got "
+            f"{quote(text, 60)}"
+        )
+    return values
+
+
+def _object(source: str, items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(items)
+    if len(found) < len(items):
+        names = Counter(name for name, _ in items)
+        twice = [name for name, times in names.items() if times > 1]
+        raise ArgumentError(f"{source}: has {list_names(twice)} more than once in one object")
+    return found
+
+
+def _depth(value: Any) -> int:
+    """How many lists and objects are within each other, counted up to one more than `DEEPEST`."""
+    level = [value]
+    for depth in range(DEEPEST + 1):
+        level = [each for each in level if isinstance(each, (list, dict))]
+        if not level:
+            return depth
+        level = [item for each in level
+                 for item in (each.values() if isinstance(each, dict) else each)]  # fmt: skip
+    return DEEPEST + 1

@@ -241,12 +241,7 @@ def _attention(build: Builder, config: BlockConfig, x: str, opened: bool) -> str
     if name == "none" or (opened and kind.graph is not None):
         return kind.build(build, x, options)
     y = build.add("", "attention", x, module="", attention=name, options=dict(options))
-    held = tuple(
-        parameter
-        for module, parameters in build.parameters.items()
-        if f"{module}.".startswith(f"{build.scope}.")
-        for parameter in parameters
-    )
+    held = within(build.scope, attention_parameters(name, config.out_channels, options))
     products = multiply_adds(name, config.out_channels, _sides(build, x), options)
     build.operations[y] = replace(build.operations[y], parameters=held, multiply_adds=products or 0)
     return y

@@ -5,19 +5,23 @@ first met, never before.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 
+from weights.attention import ATTENTION
 from weights.config import Config, own_kinds
 from weights.convert import DTYPES, LOW, Arrays, check, reorder, to_native
 from weights.errors import ArgumentError, MissingFramework, ModelError, WeightsError
 from weights.frameworks import FRAMEWORKS, Framework, framework_named
 from weights.parameters import Parameter, Parameters
 from weights.schema import schema
+from weights.settings import KIND, ModuleSettings, compare_settings
 
 Moments = dict[
     str, Arrays
@@ -243,6 +247,7 @@ def _leaves(model: Any, framework: str, config: Config, parameters: Parameters) 
             live[parameter.name] = _walk(model, row.path(parameter))
         except (AttributeError, IndexError, TypeError):
             live[parameter.name] = None
+    _check_ties(framework, live)
     absent = [f"{name}: missing" for name, leaf in live.items() if leaf is None]
     known = {id(leaf) for leaf in live.values()}
     strange = [
@@ -261,6 +266,69 @@ def _leaves(model: Any, framework: str, config: Config, parameters: Parameters) 
         headline = f"the model is not what its config describes; {_suspicion(config)}"
         raise WeightsError(headline, faults)
     return live
+
+
+def _check_ties(framework: str, leaves: Mapping[str, Any]) -> None:
+    """Raises WeightsError for parameters that share their values: loaded, both would hold what the
+    last one gets.
+    """
+    memory = adapter(framework).memory
+    places = sorted(
+        (*memory(leaf), name) for name, leaf in leaves.items() if hasattr(leaf, "shape")
+    )
+    tied = []
+    for (device, start, end, name), (other, first, last, second) in pairwise(places):
+        if device == other and first < end:
+            whole = (start, end) == (first, last)
+            tied.append(
+                f"{name} and {second}: are {'one array' if whole else 'parts of one array'}"
+            )
+    if tied:
+        raise WeightsError(
+            "the model has tied parameters, and loading or training one would change the other; "
+            "give each an array of its own, a copy",
+            tied,
+        )
+
+
+def check_unchanged(live: LiveModel) -> None:
+    """Raises ModelError where a model computes something else than its config says, since a stride,
+    eps, hook or the config was changed after it was made. Its weights alone would not say so.
+    """
+    config: Config = live.model.config
+    own = {
+        f"{name}.attention".lstrip("."): ATTENTION[block.attention].modules.get(live.name)
+        for name, block in config.named_blocks().items()
+        if not ATTENTION[block.attention].built_in
+    }
+    expected = _settings_of(live.name, config, tuple(own.values()))
+    found = live.adapter.settings(live.model)
+    changes = compare_settings(
+        {place: value for place, value in expected.items()
+         if place != f" {KIND}" and not _is_within(place, own)}, found
+    )  # fmt: skip
+    if changes:
+        more = f"\n  and {len(changes) - 10} more" if len(changes) > 10 else ""
+        raise ModelError(
+            "the model was changed after it was made, and its config does not say so; make a model "
+            "of the config that you want, and load the weights into it:\n  "
+            + "\n  ".join(changes[:10])
+            + more
+        )
+
+
+def _is_within(place: str, modules: Collection[str]) -> bool:
+    """Whether a setting is of one of the modules, or of a module in it."""
+    path = place.partition(" ")[0]
+    return any(f"{path}.".startswith(f"{module}.") for module in modules)
+
+
+@lru_cache(maxsize=16)
+def _settings_of(framework: str, config: Config, own: tuple[Any, ...]) -> ModuleSettings:
+    """Those of a new model. own: a user's modules in it, which may be registered anew."""
+    module = adapter(framework)
+    found: ModuleSettings = module.settings(module.outline(config))
+    return found
 
 
 def _shape_in(row: Framework, parameter: Parameter) -> tuple[int, ...]:
@@ -368,7 +436,8 @@ def port(model: Any, to: str, device: str | None = None) -> Any:
     called with training=True: what is ported from Keras comes in evaluation mode.)
     device: "cpu" or "cuda"; by default where the framework puts new models.
     Raises MissingFramework when the other framework is not installed, ModelError for a class
-    derived from ours, which may compute something else, and what `export` and `load` raise.
+    derived from ours, which may compute something else, and for a model that was changed after it
+    was made, as `check_unchanged` says; and what `export` and `load` raise.
     """
     framework_named(to)
     package = FRAMEWORKS[framework_of(model)].package
@@ -380,6 +449,7 @@ def port(model: Any, to: str, device: str | None = None) -> Any:
             "and load them into yours"
         )
     live = LiveModel.of(model)
+    check_unchanged(live)
     ported = build(model.config, live.export(), to, device)
     adapter(to).set_training(ported, live.adapter.is_training(model))
     return ported

@@ -173,10 +173,11 @@ class Builder:
     parameters: Mapping[str, Parameters]
     scope: str = ""
     operations: dict[str, Operation] = field(default_factory=dict)
+    users: dict[str, str] = field(default_factory=dict)  # of each module the first operation
 
     def within(self, scope: str) -> "Builder":
         """The same builder, in a module of this one."""
-        return Builder(self.parameters, self.path(scope), self.operations)
+        return Builder(self.parameters, self.path(scope), self.operations, self.users)
 
     def path(self, name: str) -> str:
         return f"{self.scope}.{name}".strip(".")
@@ -205,8 +206,8 @@ class Builder:
         unique = numbered(self.path(name), self.operations)
         shape = self.shape(inputs[0]) if shape is None else shape
         holder = "" if module is None else self.path(module)
-        used = any(operation.module == holder for operation in self.operations.values())
-        held = () if used or module is None else self.held(module)
+        first = module is not None and self.users.setdefault(holder, unique) == unique
+        held = self.held(module) if module is not None and first else ()
         self.operations[unique] = Operation(
             unique, kind, inputs, shape, holder, settings, held, multiply_adds
         )

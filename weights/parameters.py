@@ -1,6 +1,6 @@
 """Parameters: canonical name, axes, shape, and what each does in its layer."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from weights.errors import ArgumentError
 
@@ -124,6 +124,6 @@ def layer_norm(module: str, channels: int) -> Parameters:
 def within(module: str, parameters: Parameters) -> Parameters:
     """The same parameters, seen from the module that holds them under the name `module`."""
     return tuple(
-        replace(parameter, module=f"{module}.{parameter.module}".rstrip("."))
+        Parameter(f"{module}.{parameter.module}".rstrip("."), parameter.role, parameter.shape)
         for parameter in parameters
     )

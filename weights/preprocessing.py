@@ -9,7 +9,17 @@ from functools import partial
 from math import floor, nextafter
 from typing import Any
 
-from weights.checks import Pair, is_integer, is_number, one_of, pair_of, positive
+from weights.checks import (
+    Pair,
+    is_integer,
+    is_number,
+    list_names,
+    one_of,
+    pair_of,
+    positive,
+    quote,
+    real_number,
+)
 from weights.errors import ArgumentError
 from weights.fields import Checked, Plain
 
@@ -19,6 +29,8 @@ CHANNEL_ORDERS = ("RGB", "BGR")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+LEAST_CROP = 1e-3
+
 Three = tuple[float, float, float]
 
 
@@ -26,7 +38,12 @@ def _crop(name: str, value: object) -> float:
     if not is_number(value) or not 0 < value <= 1:
         raise ArgumentError(
             f"{name}: expected the part of the resized image that is kept, more than 0 and at most "
-            f"1, got {value!r}"
+            f"1, got {quote(value)}"
+        )
+    if value < LEAST_CROP:
+        raise ArgumentError(
+            f"{name}: expected at least {LEAST_CROP}, since the image is resized to size / {name}, "
+            f"got {quote(value)}"
         )
     return float(value)
 
@@ -34,15 +51,12 @@ def _crop(name: str, value: object) -> float:
 def _three(convert: Callable[[str, object], float], name: str, value: object) -> Three:
     each = value if isinstance(value, (tuple, list)) else (value,) * 3
     if len(each) != 3:
-        raise ArgumentError(f"{name}: expected a number, or one for each of 3, got {value!r}")
+        raise ArgumentError(f"{name}: expected a number, or one for each of 3, got {quote(value)}")
     first, second, third = (convert(name, item) for item in each)
     return first, second, third
 
 
-def _number(name: str, value: object) -> float:
-    if not is_number(value):
-        raise ArgumentError(f"{name}: expected a number, or one for each of 3, got {value!r}")
-    return float(value)
+_number = partial(real_number, expected="a number, or one for each of 3")
 
 
 @dataclass(frozen=True)
@@ -95,7 +109,9 @@ def from_timm(pretrained_cfg: Mapping[str, Any]) -> Preprocessing:
     """
     values = pretrained_cfg.get("pretrained_cfg", pretrained_cfg)
     if not isinstance(values, Mapping):
-        raise ArgumentError(f"pretrained_cfg: expected a mapping of its fields, got {values!r}")
+        raise ArgumentError(
+            f"pretrained_cfg: expected a mapping of its fields, got {quote(values)}"
+        )
     channels, height, width = _image_shape(values.get("input_size") or (3, 224, 224))
     if channels != 3:
         raise ArgumentError(f"input_size: expected an image of 3 channels, got {channels}")
@@ -109,7 +125,7 @@ def _image_shape(value: object) -> tuple[int, int, int]:
     if isinstance(value, (tuple, list)) and len(value) == 3 and all(map(is_integer, value)):
         channels, height, width = value
         return channels, height, width
-    raise ArgumentError(f"input_size: expected (channels, height, width), got {value!r}")
+    raise ArgumentError(f"input_size: expected (channels, height, width), got {quote(value)}")
 
 
 def to_timm(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -179,14 +195,15 @@ def from_transformers(preprocessor_config: Mapping[str, Any]) -> Preprocessing:
     strange += [name for name in ("rescale_offset", "include_top") if config.get(name)]
     if strange:
         raise ArgumentError(
-            f"{', '.join(strange)}: cannot be expressed; prepare these images with Transformers"
+            f"{list_names(strange, quoted=False)}: cannot be expressed; prepare these images with "
+            "Transformers"
         )
     if config.get("do_resize") is False:
         raise ArgumentError("do_resize: false leaves no size of the input; expected true")
     number = config.get("resample")
     if not is_integer(number) or number not in _RESAMPLE:
         known = ", ".join(f"{key} ({name})" for key, name in _RESAMPLE.items())
-        raise ArgumentError(f"resample: expected one of {known}, got {number!r}")
+        raise ArgumentError(f"resample: expected one of {known}, got {quote(number)}")
     rescales, normalizes = (config.get(f"do_{what}", True) for what in ("rescale", "normalize"))
     return Preprocessing(
         **_transformers_size(config),
@@ -221,7 +238,7 @@ def _transformers_size(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(size, Mapping) or set(size) not in ({"shortest_edge"}, {"height", "width"}):
         raise ArgumentError(
             f'size: expected {{"shortest_edge": ...}} or {{"height": ..., "width": ...}}, got '
-            f"{size!r}"
+            f"{quote(size)}"
         )
     if part is not None and "shortest_edge" in size:  # ConvNextImageProcessor
         side = size["shortest_edge"]
@@ -233,7 +250,7 @@ def _transformers_size(config: Mapping[str, Any]) -> dict[str, Any]:
     if "shortest_edge" in size:
         raise ArgumentError(
             "size: the shorter side alone, without crop_pct or do_center_crop, gives inputs of "
-            f"several sizes, got {size!r}"
+            f"several sizes, got {quote(size)}"
         )
     return {"size": (size["height"], size["width"]), "crop": 1.0, "crop_mode": "squash"}
 
@@ -269,5 +286,5 @@ def read_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
     raise ArgumentError(
         "preprocessing: expected the fields of timm's pretrained_cfg (input_size, mean, ...) or of "
         "Transformers' preprocessor_config.json (size, resample, image_mean, ...), got "
-        f"{', '.join(values) or 'none'}"
+        f"{quote(list(values))[1:-1] or 'none'}"
     )

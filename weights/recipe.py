@@ -17,44 +17,51 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from weights.checks import at_least, is_integer, is_number, positive, truth
+from weights.checks import (
+    MOST,
+    at_least,
+    at_most,
+    below,
+    from_zero,
+    is_integer,
+    positive,
+    quote,
+    truth,
+)
 from weights.errors import ArgumentError
 from weights.fields import Checked, Plain
 
-
-def _from_zero(name: str, value: object, below: float = math.inf) -> float:
-    """A number of at least zero and under `below`."""
-    if not is_number(value) or not 0 <= value < below:
-        limit = "" if below == math.inf else f" and under {below:g}"
-        raise ArgumentError(f"{name}: expected a number of at least 0{limit}, got {value!r}")
-    return float(value)
-
-
-_under_one = partial(_from_zero, below=1)
+_under_one = partial(from_zero, below=1)
 
 
 def _betas(name: str, value: object) -> tuple[float, float]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ArgumentError(f"{name}: expected two numbers, as in (0.9, 0.999), got {value!r}")
+        raise ArgumentError(f"{name}: expected two numbers, as in (0.9, 0.999), got {quote(value)}")
     return _under_one(name, value[0]), _under_one(name, value[1])
 
 
 def _milestones(name: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, (tuple, list)) or not all(is_integer(v) and v > 0 for v in value):
-        raise ArgumentError(f"{name}: expected positive integers, as in (30, 60), got {value!r}")
+        raise ArgumentError(
+            f"{name}: expected positive integers, as in (30, 60), got {quote(value)}"
+        )
     if not value:
         raise ArgumentError(
             f"{name}: expected one or more, got none; Constant() is the schedule without any"
         )
+    at_most(name, len(value), 1000, "milestones")
+    below(name, max(value))
     if any(later <= sooner for sooner, later in pairwise(value)):
-        raise ArgumentError(f"{name}: expected each to be later than the one before, got {value!r}")
+        raise ArgumentError(
+            f"{name}: expected each to be later than the one before, got {quote(value)}"
+        )
     return tuple(map(int, value))
 
 
 def _seed(name: str, value: object) -> int:
-    seed = at_least(name, value, 0)
+    seed = at_least(name, value, 0, limit=2**63)
     if seed >= 2**32:
-        raise ArgumentError(f"{name}: expected an integer under 2^32, got {seed}")
+        raise ArgumentError(f"{name}: expected an integer under 2^32, got {quote(seed)}")
     return seed
 
 
@@ -83,7 +90,7 @@ class SGD(_Named):
     learning_rate: Checked[float, float] = Checked(positive, 1e-3)
     momentum: Checked[float, float] = Checked(_under_one, 0.0)
     nesterov: Checked[bool, bool] = Checked(truth, False)
-    weight_decay: Checked[float, float] = Checked(_from_zero, 0.0)
+    weight_decay: Checked[float, float] = Checked(from_zero, 0.0)
 
     def __post_init__(self) -> None:
         if self.nesterov and not self.momentum:
@@ -115,8 +122,8 @@ class Adam(_Named):
 
     learning_rate: Checked[float, float] = Checked(positive, 1e-3)
     betas: Checked[tuple[float, float], tuple[float, float]] = Checked(_betas, (0.9, 0.999))
-    eps: Checked[float, float] = Checked(_from_zero, 1e-8)
-    weight_decay: Checked[float, float] = Checked(_from_zero, 0.0)
+    eps: Checked[float, float] = Checked(from_zero, 1e-8)
+    weight_decay: Checked[float, float] = Checked(from_zero, 0.0)
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class AdamW(Adam):
     Everything else is as in `Adam`.
     """
 
-    weight_decay: Checked[float, float] = Checked(_from_zero, 1e-2)
+    weight_decay: Checked[float, float] = Checked(from_zero, 1e-2)
 
 
 Optimizer = SGD | Adam | AdamW
@@ -158,7 +165,7 @@ class Cosine(_Named):
     """
 
     steps: Checked[int, int] = Checked(partial(at_least, least=1))
-    final: Checked[float, float] = Checked(_from_zero, 0.0)
+    final: Checked[float, float] = Checked(from_zero, 0.0)
 
     def at(self, step: int) -> float:
         """What the learning rate is multiplied by after `step` steps."""
@@ -178,6 +185,13 @@ class Step(_Named):
 
     milestones: Checked[tuple[int, ...], tuple[int, ...]] = Checked(_milestones)
     factor: Checked[float, float] = Checked(positive, 0.1)
+
+    def __post_init__(self) -> None:
+        if len(self.milestones) * math.log(self.factor) > math.log(MOST):
+            raise ArgumentError(
+                f"factor: {self.factor:g} at each of {len(self.milestones)} milestones makes a "
+                "rate that float32 cannot hold; use a smaller factor"
+            )
 
     def at(self, step: int) -> float:
         """What the learning rate is multiplied by after `step` steps."""
@@ -211,7 +225,7 @@ class Recipe(Plain):
         for name, kinds in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if not isinstance(getattr(self, name), tuple(kinds.values())):
                 raise ArgumentError(
-                    f"{name}: expected one of {', '.join(kinds)}, got {getattr(self, name)!r}"
+                    f"{name}: expected one of {', '.join(kinds)}, got {quote(getattr(self, name))}"
                 )
 
     def rate(self, step: int) -> float:
@@ -249,7 +263,8 @@ def _part(role: str, value: Any, kinds: Mapping[str, type[Any]]) -> Any:
     name = value.get("name") if isinstance(value, Mapping) else None
     if not isinstance(name, str) or name not in kinds:
         raise ArgumentError(
-            f'{role}: expected an object whose "name" is one of {", ".join(kinds)}, got {value!r}'
+            f'{role}: expected an object whose "name" is one of {", ".join(kinds)}, got '
+            f"{quote(value)}"
         )
     return kinds[name].from_dict({key: item for key, item in value.items() if key != "name"})
 

@@ -23,6 +23,7 @@ from jax_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from jax_impl.network import ResidualAttentionNetwork
 from jax_impl.variant import build_block
 from weights.config import BlockConfig, Config, own_kinds
+from weights.settings import ModuleSettings, own_settings
 
 
 def versions() -> str:
@@ -97,6 +98,47 @@ def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
         for path, node in nnx.iter_graph(model)
         if isinstance(node, nnx.Variable) and not isinstance(node, nnx.RngState)
     }
+
+
+def memory(leaf: nnx.Variable) -> tuple[str, int, int]:
+    """Where a parameter is. JAX's arrays never change, so that only variables can be shared."""
+    return "", id(leaf), id(leaf) + 1
+
+
+def settings(model: nnx.Module) -> ModuleSettings:
+    """The settings of all modules of the model, see `weights.settings`."""
+    return {
+        place: value
+        for path, part in nnx.iter_graph(model)
+        if isinstance(part, nnx.Module)
+        for place, value in _settings(_path(path), part).items()
+    }
+
+
+def _path(path: tuple[Any, ...]) -> str:
+    """As PyTorch writes it, without the name of the list of a Sequential."""
+    return ".".join(str(each) for each in path if each != "layers")
+
+
+def _settings(path: str, part: nnx.Module) -> ModuleSettings:
+    inner = [name for name, value in vars(part).items()
+             if isinstance(value, (nnx.Module, nnx.Variable))]  # fmt: skip
+    formats = ("dtype", "param_dtype", "precision")
+    modes_and_parts = ("use_running_average", "deterministic", "layers", "rngs")
+    found = own_settings(path, part, {*formats, *modes_and_parts, *inner})
+    if isinstance(part, nnx.Sequential):
+        found[f"{path} modules"] = len(part.layers)
+    return found
+
+
+def outline(config: Config) -> nnx.Module:
+    """A model of a config to read settings from. No memory, unless it has a kind of a user."""
+    if own_kinds(config):
+        return create(config, dtype="float32")
+    make: Any = (
+        build_block if isinstance(config, BlockConfig) else ResidualAttentionNetwork.from_config
+    )
+    return nnx.eval_shape(lambda: make(config, rngs=nnx.Rngs(0)))
 
 
 def dtype_name(leaf: nnx.Variable) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from pytorch_impl.bridge.native import (
     from_numpy,
@@ -24,6 +25,7 @@ from pytorch_impl.bridge.native import to_numpy as to_numpy
 from pytorch_impl.network import ResidualAttentionNetwork
 from pytorch_impl.variant import build_block
 from weights.config import BlockConfig, Config
+from weights.settings import HOOKS, ModuleSettings, own_settings
 
 FLOAT64_HELP = "PyTorch needs no setting for it"
 
@@ -81,6 +83,71 @@ def create(
 def variables(model: nn.Module) -> dict[str, torch.Tensor]:
     """All parameters and statistics of the model, by the framework's own names."""
     return model.state_dict(keep_vars=True)
+
+
+def memory(leaf: torch.Tensor) -> tuple[str, int, int]:
+    """Where a parameter is: on which device, its first byte and the one after its last."""
+    try:
+        start = leaf.data_ptr()
+    except (RuntimeError, NotImplementedError):  # a tensor without memory of its own
+        start = 0
+    reach = sum((size - 1) * step for size, step in zip(leaf.shape, leaf.stride(), strict=True))
+    end = start + (reach + 1) * leaf.element_size()
+    return (str(leaf.device), start, end) if start else ("", id(leaf), id(leaf) + 1)
+
+
+def settings(model: nn.Module) -> ModuleSettings:
+    """The settings of all modules of the model, see `weights.settings`."""
+    return {place: value for path, part in _parts("", model)
+            for place, value in _settings(path, part).items()}  # fmt: skip
+
+
+def _parts(path: str, part: Any) -> Iterator[tuple[str, nn.Module]]:
+    """The modules of a model by their paths, without the wrappers of torch.compile."""
+    part = getattr(part, "_orig_mod", part)
+    yield path, part
+    for name, child in part.named_children():
+        yield from _parts(f"{path}.{name}".lstrip("."), child)
+
+
+def _settings(path: str, part: nn.Module) -> ModuleSettings:
+    forward: Any = vars(part).get("forward")
+    # That of `create`: functools.wraps keeps everything of our method but its globals.
+    origin = getattr(forward, "__globals__", {}).get("__name__")
+    computes_lower = origin == "torch.amp.autocast_mode"
+    skipped = ("training", "forward") if computes_lower else ("training",)
+    hooks = [
+        hook
+        for name, found in vars(part).items()
+        if name.endswith(("forward_hooks", "forward_pre_hooks", "backward_hooks",
+                          "backward_pre_hooks"))
+        for hook in found.values()
+    ]  # fmt: skip
+    names = [getattr(hook, "__qualname__", type(hook).__qualname__) for hook in hooks
+             if not getattr(hook, "__module__", "").startswith("pytorch_impl.")]  # fmt: skip
+    found = {**own_settings(path, part, skipped), f"{path} {HOOKS}": tuple(names)}
+    if isinstance(part, nn.Sequential):
+        found[f"{path} modules"] = len(part)
+    return found
+
+
+def outline(config: Config) -> nn.Module:
+    """A model of a config to read settings from. It has no memory."""
+
+    class NoDraws(TorchFunctionMode):
+        """Within it, no random numbers are drawn: for that PyTorch would import 800 modules where
+        tensors have no memory, which takes seconds.
+        """
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            if func.__name__ in ("normal_", "uniform_"):
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    with NoDraws():
+        return create(config, dtype="float32", device="meta")
 
 
 def dtype_name(leaf: torch.Tensor) -> str:

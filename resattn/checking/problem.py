@@ -11,6 +11,7 @@ import numpy as np
 from resattn.checking.backends import Backend, Quantities, measure, precise
 from resattn.checking.draws import random_cotangent, random_input
 from resattn.checking.rounding import FORMATS, Exact, Format, Rounding, TensorKey
+from weights.checks import check_format
 from weights.config import Config
 from weights.convert import LOW
 from weights.errors import ArgumentError
@@ -132,7 +133,9 @@ def checked_inputs(inputs: np.ndarray, config: Config | None, dtype: str) -> np.
 
     Raises ArgumentError for what is not a batch of images.
     """
-    if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "fiu":
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind not in "OSUc":
+        check_format(inputs.dtype.name, "inputs")
+    else:
         found = (
             f"an array of {inputs.dtype.name}"
             if isinstance(inputs, np.ndarray)

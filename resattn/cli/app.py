@@ -26,7 +26,7 @@ from resattn.cli.explain import explain
 from resattn.cli.inspect import inspect
 from resattn.cli.port import port
 from resattn.cli.prepare import prepare
-from resattn.cli.terminal import shorten
+from resattn.cli.terminal import print_line, shorten
 
 
 def help_of(docstring: str) -> str:
@@ -59,14 +59,15 @@ def main() -> None:
     try:
         app(obj=settings)
     except Exception as error:
-        from weights.errors import ResattnError  # here, since weights imports NumPy
+        from weights.checks import printable  # here, since weights imports NumPy
+        from weights.errors import ResattnError
 
         if not isinstance(error, ResattnError):
             raise
         if settings.debug:
-            traceback.print_exc()
+            print_line(traceback.format_exc().rstrip(), error=True)
         else:
-            typer.secho(f"resattn: {shorten(str(error))}", fg=typer.colors.RED, err=True)
+            print_line(shorten(f"resattn: {printable(str(error))}"), "bad", error=True)
         sys.exit(2)
 
 
@@ -113,7 +114,9 @@ def import_module_or_file(name: str) -> None:
             raise FileError(f"--import {name}: cannot be read")
         import_file(Path(name))
         return
-    sys.path.insert(0, os.getcwd())
+    # Last: a file of this folder must not replace a module that anything else imports.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     if not exists(name):
         raise ArgumentError(
             f"--import {name}: there is no such module in this folder or among what is installed"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resattn.cli.terminal import print_line
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -194,7 +196,7 @@ def read_source(
 
     found = read_checkpoint(source, read_config(config), architecture, part)
     for note in found.notes:
-        typer.echo(f"{source.name}: {note}")
+        print_line(f"{source.name}: {note}")
     return found
 
 
@@ -283,11 +285,9 @@ def parse_size(text: str) -> tuple[int, int]:
 def parse_json_object(option: str, text: str) -> dict[str, Any]:
     """The JSON object in the value of an option."""
     from weights.errors import ArgumentError
+    from weights.fields import parse_json
 
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ArgumentError(f"{option}: expected JSON, got {text!r} ({error})") from None
+    values = parse_json(text, option)
     if not isinstance(values, dict):
         raise ArgumentError(
             f"{option}: expected an object of option names and values, got {text!r}"

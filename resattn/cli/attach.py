@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -78,7 +77,7 @@ def attach(
     new, arrays = attach_to(found.config, found.arrays, kinds, given, seed)
     lines = describe(found.arrays, arrays, attachments(found.config, new))
     for line in lines:
-        typer.echo(line)
+        print_line(line)
     with status("comparing the outputs"):
         line, kept = compare_outputs((found.config, found.arrays), (new, arrays))
     print_line(line, "good" if kept else "warning")
@@ -86,26 +85,28 @@ def attach(
     origin = {**found.origin, "attention": "; ".join([*earlier, *lines, f"seed {seed}"])}
     with status(f"writing {target.name}"):
         write(target, new, arrays, origin=origin)
-    typer.echo(f"{source.name} -> {target.name}: {summarize(new, arrays)}")
+    print_line(f"{source.name} -> {target.name}: {summarize(new, arrays)}")
     if target.suffix != ".keras":
-        typer.echo(f"Next: resattn check {target}")
+        print_line(f"Next: resattn check {target}")
 
 
 def parse_options(text: str | None) -> Any:
     """The value of --options: an object, or a list of one object for each stage."""
+    from weights.checks import quote
     from weights.errors import ArgumentError
+    from weights.fields import parse_json
 
     if text is None:
         return None
     try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        value = parse_json(text, "--options")
+    except ArgumentError:
         value = None
     if isinstance(value, list):
         return tuple(value)
     if not isinstance(value, dict):
         raise ArgumentError(
-            f"--options: expected a JSON object, or a list of one for each stage, got {text!r}"
+            f"--options: expected a JSON object, or a list of one for each stage, got {quote(text)}"
         )
     return value
 

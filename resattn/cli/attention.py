@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resattn.cli.arguments import parse_json_object, parse_size
+from resattn.cli.terminal import print_line
 
 if TYPE_CHECKING:
     from weights.attention import Kind
@@ -51,14 +52,14 @@ def list_kinds(channels: int, size: tuple[int, int]) -> None:
     table: list[tuple[str, ...]] = [("kind", "parameters", "multiply-adds", "what it does")]
     for name, described in ATTENTION.items():
         table.append((name, *costs(name, channels, size), sentence(described)))
-    typer.echo(f"{channels} channels, maps of {size[0]} x {size[1]}, options at their defaults:\n")
-    typer.echo("\n".join(fold_table(table)))
-    typer.echo("\nMultiply-adds for one image: convolutions, linear layers and matrix products.")
+    print_line(f"{channels} channels, maps of {size[0]} x {size[1]}, options at their defaults:\n")
+    print_line("\n".join(fold_table(table)))
+    print_line("\nMultiply-adds for one image: convolutions, linear layers and matrix products.")
     if any("-" in row[1:3] for row in table):
-        typer.echo(
+        print_line(
             "-: the kind cannot have this number of channels, or its number is not registered."
         )
-    typer.echo("Next: resattn attention cbam (source, options and parameters of one kind)")
+    print_line("Next: resattn attention cbam (source, options and parameters of one kind)")
 
 
 def show_kind(kind: str, channels: int, size: tuple[int, int], given: dict[str, Any]) -> None:
@@ -71,8 +72,8 @@ def show_kind(kind: str, channels: int, size: tuple[int, int], given: dict[str, 
     described = ATTENTION[kind]
     numbers, products = costs(kind, channels, size, given)
     print_folded(f"{kind}: {described.summary}")
-    typer.echo(f"source: {described.source or 'none given'}")
-    typer.echo(
+    print_line(f"source: {described.source or 'none given'}")
+    print_line(
         f"at {channels} channels and maps of {size[0]}x{size[1]}: {numbers} parameters, {products} "
         "multiply-adds\n"
     )
@@ -83,15 +84,15 @@ def show_kind(kind: str, channels: int, size: tuple[int, int], given: dict[str, 
             + ", ".join(f"{name}={format_default(value)}" for name, value in values.items())
         )
         print_folded(" ".join(described.explanation.split()))
-        typer.echo()
+        print_line()
     rows = [(p.name, " x ".join(map(str, p.shape)), p.axes) for p in parameters]
     table = columns([("parameter", "shape", "axes"), *rows]) if rows else ["no parameters"]
-    typer.echo("\n".join(table))
+    print_line("\n".join(table))
 
 
 def print_folded(text: str) -> None:
     """Prints a paragraph, folded to the width of the terminal."""
-    typer.echo(fill(text, get_terminal_size().columns, break_on_hyphens=False))
+    print_line(fill(text, get_terminal_size().columns, break_on_hyphens=False))
 
 
 def sentence(described: Kind) -> str:

@@ -45,7 +45,7 @@ from resattn.cli.check_forms import (
     trace_check,
 )
 from resattn.cli.check_golden import golden_check
-from resattn.cli.terminal import status
+from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
     from resattn.tracing.findings import Trace
@@ -171,4 +171,4 @@ def write_check_page(
         command = ["resattn", *sys.argv[1:]]
         settings = flags(options["frameworks"], options["dtype"] or "float64")
         write_page(path, Page(reports, found, drawing(config, found), command, settings))
-    typer.echo(f"Wrote {path}.")
+    print_line(f"Wrote {path}.")

@@ -16,6 +16,7 @@ from resattn.cli.arguments import (
     parse_size,
     read_model_or_block,
 )
+from resattn.cli.terminal import print_line
 
 if TYPE_CHECKING:
     from resattn.drawing.scene import Scene
@@ -89,12 +90,13 @@ def draw(
         draw_on_terminal(picture)
         return
     save_picture(picture, to, dark, scale, force)
-    typer.echo(f"{to}: {shown.describe()}")
+    print_line(f"{to}: {shown.describe()}")
 
 
 def draw_on_terminal(picture: Scene) -> None:
     """Prints the picture, in colour if the terminal has it, in ASCII if its encoding needs it."""
     from resattn.drawing.terminal import COLOURS, lines, strip_colours
+    from weights.checks import printable
 
     drawn = lines(picture)
     try:
@@ -107,5 +109,6 @@ def draw_on_terminal(picture: Scene) -> None:
             colour = COLOURS.get(form.split(" ")[0])
             # None instead of False: dim=False would turn bold off.
             bold, dim = "name" in form or None, form == "quiet" or None
+            words = printable(words)
             parts.append(typer.style(words, fg=colour, bold=bold, dim=dim) if form else words)
-        typer.echo("".join(parts).rstrip())
+        typer.echo("".join(parts).rstrip())  # escaped above, where there are no styles yet

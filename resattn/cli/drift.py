@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,7 @@ from resattn.cli.arguments import (
     read_model,
     write_json,
 )
-from resattn.cli.terminal import status
+from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +84,7 @@ def drift(
             oracle=oracle,
             progress=lambda step: show_step(f"step {step} of {steps}"),
         )
-    typer.echo("\n".join(outcome.lines(min(get_terminal_size().columns, 100) - 16)))
+    print_line("\n".join(outcome.lines(min(get_terminal_size().columns, 100) - 16)))
     if as_json is not None:
         write_json(as_json, outcome.to_dict())
     if not outcome.ok:
@@ -110,7 +109,9 @@ def parse_recipe(text: str, steps: int) -> Recipe:
     from resattn.training.train_digits import OPTIMIZER
     from resattn.training.train_digits import recipe as digits_recipe
     from weights import Adam, AdamW, Recipe
+    from weights.checks import quote
     from weights.errors import ArgumentError
+    from weights.fields import parse_json
 
     optimizers: dict[str, Optimizer] = {
         "sgd": OPTIMIZER,
@@ -120,13 +121,14 @@ def parse_recipe(text: str, steps: int) -> Recipe:
     if text in optimizers:
         return digits_recipe(steps, optimizers[text])
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError:
+        values = parse_json(text, "--recipe")
+    except ArgumentError as error:
         raise ArgumentError(
-            f"--recipe: expected one of {', '.join(optimizers)} or JSON, got {text!r}"
+            f"--recipe: expected one of {', '.join(optimizers)} or JSON, got "
+            f"{quote(text)} ({error})"
         ) from None
     if not isinstance(values, dict):
-        raise ArgumentError(f"--recipe: expected an object, got {text!r}")
+        raise ArgumentError(f"--recipe: expected an object, got {quote(text)}")
     return Recipe.from_dict(values)
 
 

@@ -53,7 +53,8 @@ def inspect(
         print_line(note)
     for key, value in found.origin.items():
         if isinstance(value, (str, int, float)):
-            print_line(f"origin: {key} {value}")
+            # A line break in a value would make a line that looks like ours.
+            print_line(f"origin: {key} {value}".replace("\n", r"\n"))
     print_line(f"config: {found.config.to_json()}\n")
     arrays = found.read().arrays if values else None
     table: list[tuple[str, ...]] = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from resattn.cli.arguments import (
     ArchitectureOption,
     ConfigOption,
@@ -17,7 +15,7 @@ from resattn.cli.arguments import (
     refuse_existing,
 )
 from resattn.cli.inspect import summarize
-from resattn.cli.terminal import status
+from resattn.cli.terminal import print_line, status
 
 
 def port(
@@ -55,11 +53,11 @@ def port(
         )
     named = f", with the names of {dialect}" if dialect else ""
     summary = summarize(found.config, found.arrays)
-    typer.echo(f"{source.name} -> {target.name}{named}: {summary}")
+    print_line(f"{source.name} -> {target.name}{named}: {summary}")
     if dialect is not None and isinstance(found.config, NetworkConfig):
         spoken = dialect_named(dialect)
         names = find_architectures(spoken, found.config)
         fitting = f"its {' or '.join(names)}" if names else "a model that you build like this one"
-        typer.echo(f"Next: load it with {spoken.title}, strictly, into {fitting}")
+        print_line(f"Next: load it with {spoken.title}, strictly, into {fitting}")
     elif target.suffix != ".keras":
-        typer.echo(f"Next: resattn check {target}")
+        print_line(f"Next: resattn check {target}")

@@ -82,11 +82,11 @@ def prepare(
     described = read_described(weights, mode, preprocessor, size, interpolation)
     theirs = None if compare is None else read_images("--compare", compare)
     images = [read_image(path) for path in paths]
-    typer.echo(described.describe())
+    print_line(described.describe())
     if target is not None:
         made = np.concatenate([preprocess(image[None], described) for image in images])
         write_atomically(target, lambda temporary: np.save(temporary, made))
-        typer.echo(f"{target}: {' x '.join(map(str, made.shape))}, {made.dtype}")
+        print_line(f"{target}: {' x '.join(map(str, made.shape))}, {made.dtype}")
     if theirs is not None and not compare_prepared(images, theirs, described):
         raise typer.Exit(1)
 

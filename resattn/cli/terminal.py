@@ -20,9 +20,13 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-def print_line(line: str, style: str = "") -> None:
-    """Prints a line to standard output. style: a key of STYLES; any other is plain."""
-    typer.secho(line, **STYLES.get(style, {}))
+def print_line(line: str = "", style: str = "", *, error: bool = False) -> None:
+    """Prints a line to standard output, or the standard error. style: a key of STYLES; any other is
+    plain. What does not print is shown as its escape.
+    """
+    from weights.checks import printable  # here, since weights imports NumPy
+
+    typer.secho(printable(line), err=error, **STYLES.get(style, {}))
 
 
 def print_report(lines: Iterable[str]) -> None:
@@ -39,9 +43,13 @@ def status(line: str) -> Iterator[Callable[[str], None]]:
     Yields a function that adds the current step: show_step("oracle") shows "line: oracle".
     """
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(line) as spinner:
-        yield lambda step: spinner.update(f"{line}: {step}")
+    from weights.checks import printable
+
+    # Text, since a str may hold Rich's markup, as in a file called "[bold].pt".
+    with Console(stderr=True).status(Text(printable(line))) as spinner:
+        yield lambda step: spinner.update(Text(printable(f"{line}: {step}")))
 
 
 def shorten(message: str, most: int = 20) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from resattn.drawing.scene import TIMES, Edge, Scene, SceneNode
+from weights.checks import printable
 
 BRACKETS = {
     "normalization": ("[[", "]]"),
@@ -101,6 +102,7 @@ def _write_styles(scene: Scene) -> Iterator[str]:
 
 
 def _escape(words: str) -> str:
+    words = printable(words).replace("\n", " ")
     return (
         words.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
     )

@@ -19,6 +19,7 @@ from resattn.drawing.geometry import (
 from resattn.drawing.layout import Layout, place
 from resattn.drawing.scene import Edge, Frame, Scene, SceneNode
 from resattn.drawing.sizes import GLYPH_ROOM, LINE, NAME_SIZE, PADDING, measure_nodes, measure_text
+from weights.checks import printable
 
 MARGIN, HEADING_GAP, HEADING_HEIGHT, HEADING_SIZE, TAIL = 18, 36, 62, 16, 26
 CODE_ADVANCE = 7.3  # of a letter in the fonts of code
@@ -241,7 +242,8 @@ def _make_document(canvas: Canvas, scene: Scene, bounds: Bounds, theme: str) -> 
     ElementTree.SubElement(root, "rect", {"class": "paper", **attributes})
     root.extend(canvas.marks)
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode") + "\n"
+    # XML cannot hold control characters, and ElementTree writes them as they are.
+    return printable(ElementTree.tostring(root, encoding="unicode")) + "\n"
 
 
 def _make_tips() -> Iterator[ElementTree.Element]:

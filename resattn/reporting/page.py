@@ -23,6 +23,7 @@ from resattn.drawing.scene import SceneNode, fold_blocks
 from resattn.drawing.svg import svg
 from resattn.tracing.findings import Finding, Trace
 from weights import BlockConfig, Difference, Report
+from weights.checks import printable
 from weights.compare import format_times
 from weights.config import Config
 from weights.distribution import tabulate
@@ -73,12 +74,13 @@ class Page:
         ]
         if not self.ok:
             sections.insert(0, self._failures())
-        return TEMPLATE.format(
+        page = TEMPLATE.format(
             title=escape(f"{self._headline()}: {self._subject()}"),
             style=STYLE,
             script=SCRIPT,
             body="\n".join(section for section in sections if section),
         )
+        return printable(page)  # names of files and tensors may hold control characters
 
     def _headline(self) -> str:
         return "The same function" if self.ok else "Not the same function"

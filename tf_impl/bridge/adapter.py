@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from tf_impl.bridge.native import (
 )
 from tf_impl.bridge.native import to_numpy as to_numpy
 from tf_impl.layers import FLOAT64_HELP as FLOAT64_HELP
+from tf_impl.layers import Sequential
 from tf_impl.network import ResidualAttentionNetwork
 from tf_impl.variant import build_block
 from weights.config import BlockConfig, Config
 from weights.errors import ArgumentError
+from weights.settings import ModuleSettings, own_settings
 
 
 def versions() -> str:
@@ -118,6 +121,48 @@ def variables(model: keras.layers.Layer) -> dict[str, keras.Variable]:
     return {
         f"{position} {variable.path}": variable for position, variable in enumerate(model.weights)
     }
+
+
+def memory(leaf: keras.Variable) -> tuple[str, int, int]:
+    """Where a parameter is. Keras' variables share no memory, but can be shared themselves."""
+    return "", id(leaf), id(leaf) + 1
+
+
+def settings(model: keras.layers.Layer) -> ModuleSettings:
+    """The settings of all modules of the model, see `weights.settings`."""
+    return {place: value for path, part in _parts("", model)
+            for place, value in _settings(path, part).items()}  # fmt: skip
+
+
+def _parts(path: str, part: Any) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """The layers of a model by their paths, without the name of the list of a Sequential."""
+    yield path, part
+    for name, value in vars(part).items():
+        if isinstance(value, keras.layers.Layer) and not name.startswith("_"):
+            yield from _parts(f"{path}.{name}".lstrip("."), value)
+    for number, child in enumerate(part.layers if isinstance(part, Sequential) else ()):
+        yield from _parts(f"{path}.{number}".lstrip("."), child)
+
+
+def _settings(path: str, part: keras.layers.Layer) -> ModuleSettings:
+    inner = [name for name, value in vars(part).items()
+             if isinstance(value, (keras.layers.Layer, keras.Variable))
+             or name.endswith(("_initializer", "_regularizer", "_constraint"))]  # fmt: skip
+    found = own_settings(path, part, {*_attributes_of_keras(), *inner, "layers"})
+    if isinstance(part, Sequential):
+        found[f"{path} modules"] = len(part.layers)
+    return found
+
+
+@lru_cache
+def _attributes_of_keras() -> frozenset[str]:
+    """What every layer and model has: name, mode, what `compile` sets. Not `call`."""
+    return frozenset({*vars(keras.layers.Layer()), *vars(keras.Model())} - {"call"})
+
+
+def outline(config: Config) -> keras.layers.Layer:
+    """A model of a config to read settings from."""
+    return create(config, dtype="float32")
 
 
 def dtype_name(leaf: keras.Variable) -> str:

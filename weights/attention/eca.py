@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from weights.attention.kinds import Kind, Start
-from weights.checks import is_number, odd, one_of, positive
+from weights.checks import at_least, odd, one_of, positive, real_number
 from weights.errors import ArgumentError
 from weights.operations import Builder
 from weights.parameters import Parameter, Parameters
@@ -17,11 +17,10 @@ def eca_kernel_size(
     equation 12 and code).
     """
     gamma = positive("gamma", gamma)
-    if not is_number(beta):
-        raise ArgumentError(f"beta: expected a finite number, got {beta!r}")
+    beta = real_number("beta", beta, "a finite number")
     if kernel_size is not None:
         return odd("kernel_size", kernel_size)
-    size = int(abs((math.log2(channels) + beta) / gamma))
+    size = at_least("gamma, beta: kernel_size", int(abs((math.log2(channels) + beta) / gamma)), 0)
     return size if size % 2 else size + 1
 
 

@@ -3,7 +3,16 @@
 from typing import Any
 
 from weights.attention.kinds import Kind, Start, hidden_width
-from weights.checks import Pair, at_least, batch_norm_numbers, check_map, one_of, pair_of, truth
+from weights.checks import (
+    Pair,
+    at_least,
+    at_most,
+    batch_norm_numbers,
+    check_map,
+    one_of,
+    pair_of,
+    truth,
+)
 from weights.errors import ArgumentError
 from weights.operations import Builder
 from weights.parameters import (
@@ -22,6 +31,7 @@ def gathered_steps(gather: str, extent: int | None) -> int:
     if extent is None:
         return 0
     extent = at_least("extent", extent, 2)
+    at_most("extent", extent, 256, "pixels")
     if extent & (extent - 1) and gather == "convolution":
         raise ArgumentError(
             "extent: expected a power of 2 (or None: everywhere) with gather='convolution', which "

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from weights.checks import at_least, plain
+from weights.checks import at_least, list_names, plain, quote
 from weights.errors import ArgumentError
 from weights.operations import Builder
 from weights.parameters import Parameter, Parameters
@@ -149,7 +149,7 @@ def plain_options(options: object) -> dict[str, Any]:
         return {}
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
         raise ArgumentError(
-            f"attention_options: expected a mapping of option names to values, got {options!r}"
+            f"attention_options: expected a mapping of option names to values, got {quote(options)}"
         )
     return {name: plain(f"attention_options: {name}", value) for name, value in options.items()}
 
@@ -162,15 +162,15 @@ def attention_parameters(kind: str, channels: int, options: Mapping[str, object]
     """
     if not isinstance(kind, str) or kind not in ATTENTION:
         raise ArgumentError(
-            f"attention: expected one of {', '.join(ATTENTION)}, got {kind!r}; a kind of your own "
-            "must be registered first, with weights.register_attention"
+            f"attention: expected one of {', '.join(ATTENTION)}, got {quote(kind)}; a kind of your "
+            "own must be registered first, with weights.register_attention"
         )
     channels, options = at_least("channels", channels, 1), plain_options(options)
     known = ATTENTION[kind].options
-    unknown = sorted(set(options) - set(known))
+    unknown = set(options) - set(known)
     if unknown:
         raise ArgumentError(
-            f"attention_options: {kind!r} has no {', '.join(map(repr, unknown))}; its options are: "
+            f"attention_options: {kind!r} has no {list_names(unknown)}; its options are: "
             f"{', '.join(known) or 'none at all'}"
         )
     missing = [

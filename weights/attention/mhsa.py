@@ -1,5 +1,6 @@
 """Multi-head self-attention with relative positions."""
 
+from math import isqrt
 from typing import Any
 
 from weights.attention.kinds import Kind
@@ -12,11 +13,11 @@ from weights.parameters import Parameter, Parameters, convolution
 def head_width(channels: int, heads: int) -> int:
     """Channels of one head. Raises ArgumentError when the heads do not divide the channels."""
     if channels % at_least("heads", heads, 1):
-        fitting = ", ".join(
-            str(number) for number in range(1, channels + 1) if channels % number == 0
-        )
+        small = [number for number in range(1, isqrt(channels) + 1) if channels % number == 0]
+        fitting = sorted({*small, *(channels // number for number in small)})
         raise ArgumentError(
-            f"heads: {heads} does not divide {channels} channels; one of {fitting} would"
+            f"heads: {heads} does not divide {channels} channels; one of "
+            f"{', '.join(map(str, fitting[:20]))} would"
         )
     return channels // heads
 

@@ -47,7 +47,7 @@ from weights.files.limits import MOST_HEADER, check_claim, check_count
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
 from weights.files.training import MOMENTS, split_training
 from weights.frameworks import FRAMEWORKS
-from weights.live import LiveModel
+from weights.live import LiveModel, check_unchanged
 from weights.parameters import Parameters
 from weights.schema import schema
 from weights.stored import StoredArray, read_arrays
@@ -74,6 +74,7 @@ def save(path: str | os.PathLike[str], model: Any) -> None:
     The suffix says the format. Raises what `export` and `write` raise.
     """
     live = LiveModel.of(model)
+    check_unchanged(live)
     write(path, model.config, live.export())
 
 

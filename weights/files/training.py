@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from weights.checks import at_least, is_integer
+from weights.checks import at_least, is_integer, list_names, quote
 from weights.config import Config, config_from_json
 from weights.convert import Arrays, faults, reorder
 from weights.errors import ArgumentError, WeightsError
@@ -168,16 +168,17 @@ def _training(values: Any, source: str) -> dict[str, Any]:
     version: Any = values.get("version") if isinstance(values, dict) else None
     if not is_integer(version) or version < 1:
         raise ArgumentError(
-            f'the training state in {source}: expected an object with a "version", got {values!r}'
+            f'the training state in {source}: expected an object with a "version", got '
+            f"{quote(values)}"
         )
     if version > VERSION:
         raise ArgumentError(
-            f"the training state in {source}: has version {version}, and this is version "
+            f"the training state in {source}: has version {quote(version)}, and this is version "
             f"{VERSION}; read it with a newer resattn"
         )
     known = {"version", "recipe", "step", "examples"}
     if set(values) != known:
-        odd = ", ".join(sorted(set(values) ^ known))
+        odd = list_names(set(values) ^ known, quoted=False)
         raise ArgumentError(
             f"the training state in {source}: expected {', '.join(sorted(known))}; missing or "
             f"unknown: {odd}"
@@ -185,7 +186,7 @@ def _training(values: Any, source: str) -> dict[str, Any]:
     if not isinstance(values["recipe"], dict):
         raise ArgumentError(
             f"the training state in {source}: expected an object as recipe, got "
-            f"{values['recipe']!r}"
+            f"{quote(values['recipe'])}"
         )
     return dict(values)
 
