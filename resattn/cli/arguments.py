@@ -69,13 +69,19 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the random weights and im
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 
 SourceArgument = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help="A .safetensors, .npz, .pt, .pth or .th file.")
+    Path,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A weights file: .safetensors (or its .index.json), .npz, .pt, .pth, .th, .bin, .h5, "
+        ".keras or .msgpack; an Orbax checkpoint; or hf://owner/name[/file][@revision].",
+    ),
 ]
 TargetArgument = Annotated[
     Path,
     typer.Argument(
         metavar="TARGET",
-        help="The file to write: .safetensors, .npz, .pt, .pth, .th or .keras.",
+        help="The file to write: .safetensors, .safetensors.index.json, .npz, .pt, .weights.h5, "
+        ".keras, .msgpack or .orbax.",
     ),
 ]
 
