@@ -44,20 +44,29 @@ def write(
     groups = _groups(arrays, shard_bytes)
     stem = path.name[: -len(SUFFIX)]
     shards: dict[str, str] = {}
-    for number, names in enumerate(groups, start=1):
-        content = to_bytes({"format": "pt"}, {name: arrays[name] for name in names})
-        name = f"{stem}-{number:05d}-of-{len(groups):05d}-{zlib.crc32(content):08x}.safetensors"
-        write_atomically(path.with_name(name), partial(_write_bytes, content=content))
-        shards |= dict.fromkeys(names, name)
-    said: dict[str, Any] = {"total_size": sum(array.nbytes for array in arrays.values())}
-    said |= to_metadata(label)
-    text = json.dumps({_METADATA: said, _MAP: shards}, indent=1)
     before = _files_of(path)
-    write_atomically(path, lambda target: target.write_text(text, encoding="utf-8"))
+    try:
+        for number, names in enumerate(groups, start=1):
+            content = to_bytes({"format": "pt"}, {name: arrays[name] for name in names})
+            file = f"{stem}-{number:05d}-of-{len(groups):05d}-{zlib.crc32(content):08x}.safetensors"
+            shards |= dict.fromkeys(names, file)
+            write_atomically(path.with_name(file), partial(_write_bytes, content=content))
+        said: dict[str, Any] = {"total_size": sum(array.nbytes for array in arrays.values())}
+        index = {_METADATA: {**said, **to_metadata(label)}, _MAP: shards}
+        text = json.dumps(index, indent=1)
+        write_atomically(path, lambda target: target.write_text(text, encoding="utf-8"))
+    except BaseException:
+        _remove(path, set(shards.values()) - before)
+        raise
+    # Also what killed writers left. Only names like these: an index of a stranger can name any.
     ours = re.compile(rf"{re.escape(stem)}-\d{{5}}-of-\d{{5}}-[0-9a-f]{{8}}\.safetensors")
-    for name in before - set(shards.values()):
-        if ours.fullmatch(name):  # an index of a stranger can name any file
-            path.with_name(name).unlink(missing_ok=True)
+    there = {each.name for each in path.parent.iterdir() if ours.fullmatch(each.name)}
+    _remove(path, there - set(shards.values()))
+
+
+def _remove(path: Path, names: set[str]) -> None:
+    for name in names:
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def read(path: Path) -> Header:
