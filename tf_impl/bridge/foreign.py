@@ -54,9 +54,9 @@ def write_foreign(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         theirs = {each.split("/")[0] for each in keras_applications.DIALECT.names(config)}
         if kernels and layers | {"predictions"} == theirs:
             channels, classes = arrays["conv1_conv/kernel"].shape[2], arrays.get("predictions/bias")
-            top = {} if classes is None else {"classes": len(classes)}
+            size, top = (None, {}) if classes is None else (224, {"classes": len(classes)})
             model = getattr(keras.applications, name)(
-                include_top=bool(top), weights=None, input_shape=(None, None, channels), **top
+                include_top=bool(top), weights=None, input_shape=(size, size, channels), **top
             )
     if model is None:
         raise ArgumentError(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from weights.config import Config
+from weights.convert import BFLOAT16, to_native
 from weights.dialects import keras_applications
 from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json
@@ -34,9 +35,8 @@ from weights.files.keras_names import (
 from weights.files.label import ENTRIES, Label
 from weights.frameworks import FRAMEWORKS
 from weights.live import adapter, build, part
-from weights.parameters import Parameter
 from weights.schema import schema
-from weights.stored import StoredArray
+from weights.stored import StoredArray, read_arrays
 
 SUFFIX = ".weights.h5"  # of what is written
 _ATTRIBUTE = "resattn_"  # what the names of the label's entries begin with
@@ -203,7 +203,7 @@ def write(
         with draft(temporary, SUFFIX) as written:
             save(written, arrays, config)
             if config is not None:
-                sign(written, config, label)
+                sign(written, config, arrays, label)
             written.replace(temporary)
 
     write_atomically(path, write_to)
@@ -230,38 +230,65 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], config: Config | None) ->
         raise OSError(str(error)) from error
 
 
-def sign(path: Path, config: Config, label: Label) -> None:
-    """Adds the label to a file of ours, and the names of variables that do not follow.
+def sign(path: Path, config: Config, arrays: Mapping[str, np.ndarray], label: Label) -> None:
+    """Adds the label to a file of ours that Keras wrote, the names of variables that do not follow,
+    and dtypes that Keras widened: those of running statistics.
 
-    Raises WeightsError for a model that has arrays in other places than its config says.
+    Raises WeightsError where the arrays are in other places than the config says.
     """
     import h5py
 
-    row = FRAMEWORKS["tf"]
-    parameters = sorted(schema(config), key=lambda each: not each.trainable)  # as Keras has them
-    wanted = {row.path(each) for each in parameters}
-    leaves: dict[Place, str] = {}
+    natives = to_native("tf", schema(config), arrays)
+    places: dict[str, Place] = {}
+    leaves: dict[Place, list[str]] = {}
     with Parser(Window.of(path), path.name) as parser:
         tree = _walk(parser)
         for each in name_layers(tree, find_layers(tree, parser.refuse, {}), parser.refuse):
-            if not set(each.variables) <= wanted:
-                leaves[each.layer.place] = " ".join(_leaves_of(each.module, parameters))
+            names, inside = list(each.variables), (*each.layer.place, VARIABLES)
+            if not set(names) <= set(natives):
+                leaves[inside] = _leaves_of(each.module, config)
+                names = [f"{each.module}.{leaf}" for leaf in leaves[inside]]
+            places |= {name: (*inside, str(number)) for number, name in enumerate(names)}
+    if set(places) != set(natives):
+        raise _misplaced(path, set(places) ^ set(natives))
     with h5py.File(path, "r+") as file:
         for entry, text in label.items():
             file.attrs[f"{_ATTRIBUTE}{entry}"] = text
-        for place, names in leaves.items():
-            file["/".join((*place, VARIABLES))].attrs[LEAVES] = names
-    found = set(read(path).arrays)
-    if found != wanted:
-        raise WeightsError(
-            f"{path.name}: cannot be written, since Keras keeps these arrays in other places than "
-            "the config says; write a .safetensors file:",
-            sorted(found ^ wanted),
-        )
+        for place, own in leaves.items():
+            file["/".join(place)].attrs[LEAVES] = " ".join(own)
+        for name, place in places.items():
+            if getattr(tree[place], "dtype", None) != natives[name].dtype:
+                del file["/".join(place)]
+                made = file.create_dataset("/".join(place), data=natives[name])
+                if natives[name].dtype == BFLOAT16:  # HDF5 has no such type; Keras looks for this
+                    made.attrs["dtype"] = "bfloat16"
+    written = read_arrays(read(path).arrays)
+    wrong = {name for name, array in natives.items() if not _same(array, written.get(name))}
+    if wrong:
+        raise _misplaced(path, wrong)
 
 
-def _leaves_of(module: str, parameters: list[Parameter]) -> list[str]:
-    """The names of the variables that a layer itself has, in the order of the schema."""
+def _same(array: np.ndarray, other: np.ndarray | None) -> bool:
+    return (
+        other is not None
+        and (array.shape, array.dtype) == (other.shape, other.dtype)
+        and array.tobytes() == other.tobytes()
+    )
+
+
+def _misplaced(path: Path, names: set[str]) -> WeightsError:
+    return WeightsError(
+        f"{path.name}: was not written, since Keras keeps these arrays in other places than the "
+        "config says; write a .safetensors file:",
+        sorted(names),
+    )
+
+
+def _leaves_of(module: str, config: Config) -> list[str]:
+    """The names of the variables that a layer itself has, as Keras orders them: in the order of the
+    schema, those that are trained first.
+    """
     row = FRAMEWORKS["tf"]
+    parameters = sorted(schema(config), key=lambda each: not each.trainable)
     paths = [row.path(each).rpartition(".") for each in parameters]
     return [leaf for before, _, leaf in paths if before == module]

@@ -112,8 +112,8 @@ class Parser:
     def refuse(self, reason: str) -> NoReturn:
         """Raises the error for what is no part of a file that Keras writes."""
         raise WeightsError(
-            f"{self.source}: {reason}, as no file that Keras writes; load it in Keras with the "
-            "model that it belongs to, and save that with model.save_weights",
+            f"{self.source}: cannot be read: {reason}; load it in Keras with the model that it "
+            "belongs to, and save that with model.save_weights",
             [],
         )
 

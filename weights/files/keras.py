@@ -98,7 +98,9 @@ class _File(io.FileIO):
 
 
 def _refuse(source: str, reason: str) -> NoReturn:
-    raise WeightsError(f"{source}: {reason}, as no .keras file that Keras writes", [])
+    raise WeightsError(
+        f"{source}: cannot be read: it {reason}, which no file that Keras writes does", []
+    )
 
 
 def _members(archive: ZipFile, source: str) -> dict[str, ZipInfo]:
@@ -235,7 +237,7 @@ def write(
                     shutil.copyfileobj(member, target)
                 texts = {name: archive.read(name) for name in (_METADATA, _CONFIG)}
             if config is not None:
-                sign(weights, config, {})
+                sign(weights, config, arrays, {})
             metadata = {**json.loads(texts[_METADATA]), "date_saved": _KEPT}
             metadata |= {_LABEL: dict(label)} if label else {}
             texts[_METADATA] = json.dumps(metadata).encode()

@@ -66,14 +66,14 @@ class Layer:
 
 
 def find_layers(tree: Tree, refuse: Refuse, names: Mapping[Place, str]) -> list[Layer]:
-    """The layers with variables, without those of the optimizer. names: of layers, by place, for
+    """The layers with variables, without those of optimizers. names: of layers, by place, for
     files that do not say them.
     """
     found = []
     for place, group in tree.items():
         if not place or place[-1] != VARIABLES or isinstance(group, Dataset):
             continue
-        if place[0] == _OPTIMIZER:
+        if _OPTIMIZER in place:
             continue
         keys = {str(number): place for number in range(len(group.children))}
         variables = [tree[(*place, key)] for key in keys if key in group.children]
