@@ -22,11 +22,11 @@ from weights.fields import parse_json
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
 from weights.files.hdf5_parser import Group, Parser
-from weights.files.hdf5_values import Dataset, Window, read_values
+from weights.files.hdf5_values import Dataset, Region, read_values
 from weights.files.keras_names import (
     LEAVES,
     VARIABLES,
-    Place,
+    GroupPath,
     Tree,
     find_layers,
     gather_arrays,
@@ -51,14 +51,16 @@ def read(path: Path) -> Header:
     Raises WeightsError for a file that is broken, that does not name its layers, or that has what
     no file of Keras has.
     """
-    return read_window(Window.of(path), path.name)
+    return read_region(Region.of(path), path.name)
 
 
-def read_window(window: Window, source: str, names: Mapping[Place, str] | None = None) -> Header:
+def read_region(
+    region: Region, source: str, names: Mapping[GroupPath, str] | None = None
+) -> Header:
     """The same for a part of a file. names: of layers, by place, for files without them."""
-    with Parser(window, source) as parser:
+    with Parser(region, source) as parser:
         tree = _walk(parser)
-        _check_sizes(tree, window, parser)
+        _check_sizes(tree, region, parser)
         root = tree[()]
         weights = tree.get(("model_weights",), root)
         if _texts(weights, _LEGACY) or "model_config" in root.attributes:
@@ -80,7 +82,7 @@ def read_window(window: Window, source: str, names: Mapping[Place, str] | None =
         for entry in ENTRIES
         if isinstance(text := root.attributes.get(f"{_ATTRIBUTE}{entry}"), str)
     }
-    stored = _stored(arrays, window, source)
+    stored = _stored(arrays, region, source)
     return Header(stored, label, "tf" if ours else "torch", architecture_named(name))
 
 
@@ -90,28 +92,28 @@ def architecture_named(name: Any) -> str | None:
     return next((each for each in known if each.lower() == name), None)
 
 
-def _walk(parser: Parser) -> dict[Place, Group | Dataset]:
+def _walk(parser: Parser) -> dict[GroupPath, Group | Dataset]:
     """Everything in a file, by its place."""
-    tree: dict[Place, Group | Dataset] = {}
-    stack: list[tuple[Place, int]] = [((), parser.root)]
+    tree: dict[GroupPath, Group | Dataset] = {}
+    stack: list[tuple[GroupPath, int]] = [((), parser.root)]
     while stack:
         place, address = stack.pop()
         node = tree[place] = parser.node(address)
         if isinstance(node, Group):
             if len(place) >= _DEEPEST and node.children:
                 parser.refuse(f"its groups are in each other more than {_DEEPEST} times")
-            stack += [((*place, name), child) for name, child in reversed(node.children.items())]
+            stack += [((*place, name), child) for name, child in node.children.items()]
     if isinstance(tree[()], Dataset):
         parser.damaged("it begins with an array")
     return tree
 
 
-def _check_sizes(tree: Tree, window: Window, parser: Parser) -> None:
+def _check_sizes(tree: Tree, region: Region, parser: Parser) -> None:
     """Refuses arrays that share bytes of the file, and those that unpack to far more than it."""
     held = [each for each in tree.values() if isinstance(each, Dataset)]
     stored, unpacked = sum(each.stored for each in held), sum(each.nbytes for each in held)
-    if stored > window.size:
-        parser.damaged(f"its arrays take {stored:,} bytes, and it has {window.size:,}")
+    if stored > region.size:
+        parser.damaged(f"its arrays take {stored:,} bytes, and it has {region.size:,}")
     if unpacked > max(_FREE, _EXPANSION * stored):
         parser.refuse(
             f"its arrays take {unpacked:,} bytes, more than {_EXPANSION} times the {stored:,} in "
@@ -119,13 +121,13 @@ def _check_sizes(tree: Tree, window: Window, parser: Parser) -> None:
         )
 
 
-def _stored(arrays: Mapping[str, Any], window: Window, source: str) -> dict[str, Any]:
+def _stored(arrays: Mapping[str, Any], region: Region, source: str) -> dict[str, Any]:
     return {
         name: StoredArray(
-            each.shape, each.dtype.newbyteorder("="), partial(read_values, window, each, source)
+            each.shape, each.dtype.newbyteorder("="), partial(read_values, region, each, source)
         )
         if isinstance(each, Dataset)
-        else _stored(each, window, source)
+        else _stored(each, region, source)
         for name, each in arrays.items()
     }
 
@@ -143,7 +145,7 @@ def _texts(node: Group | Dataset, name: str) -> list[str]:
 
 def _legacy(tree: Tree, wrapped: bool, parser: Parser) -> dict[str, Dataset]:
     """The arrays of a file of Keras 2, as layer/variable."""
-    root: Place = ("model_weights",) if wrapped else ()
+    root: GroupPath = ("model_weights",) if wrapped else ()
     found: dict[str, Dataset] = {}
     for layer in _texts(tree[root], _LEGACY):
         place = (*root, *layer.split("/"))
@@ -181,7 +183,10 @@ def _name_in_config(text: Any, source: str) -> Any:
             "of one name apart; save it as .weights.h5 or .keras",
             [],
         )
-    values = parse_json(text, f"the model_config in {source}")
+    try:
+        values = parse_json(text, "its model_config")
+    except ValueError as error:  # not only ours: Python limits the digits of a number
+        raise WeightsError(f"{source}: is damaged: {str(error)[:200]}", []) from None
     inner = values.get("config") if isinstance(values, dict) else None
     return inner.get("name") if isinstance(inner, dict) else None
 
@@ -201,7 +206,7 @@ def write(
 
     def write_to(temporary: Path) -> None:
         with draft(temporary, SUFFIX) as written:
-            save(written, arrays, config)
+            save_in_keras(written, arrays, config)
             if config is not None:
                 sign(written, config, arrays, label)
             written.replace(temporary)
@@ -219,7 +224,7 @@ def draft(path: Path, suffix: str) -> Iterator[Path]:
         made.unlink(missing_ok=True)
 
 
-def save(path: Path, arrays: Mapping[str, np.ndarray], config: Config | None) -> None:
+def save_in_keras(path: Path, arrays: Mapping[str, np.ndarray], config: Config | None) -> None:
     """Lets Keras write a file; its suffix says which. Raises OSError where the system refuses."""
     try:
         if config is None:
@@ -236,12 +241,12 @@ def sign(path: Path, config: Config, arrays: Mapping[str, np.ndarray], label: La
 
     Raises WeightsError where the arrays are in other places than the config says.
     """
-    import h5py
+    import h5py  # type: ignore[import-untyped]
 
     natives = to_native("tf", schema(config), arrays)
-    places: dict[str, Place] = {}
-    leaves: dict[Place, list[str]] = {}
-    with Parser(Window.of(path), path.name) as parser:
+    places: dict[str, GroupPath] = {}
+    leaves: dict[GroupPath, list[str]] = {}
+    with Parser(Region.of(path), path.name) as parser:
         tree = _walk(parser)
         for each in name_layers(tree, find_layers(tree, parser.refuse, {}), parser.refuse):
             names, inside = list(each.variables), (*each.layer.place, VARIABLES)

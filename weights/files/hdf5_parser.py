@@ -20,7 +20,7 @@ import numpy as np
 
 from weights.convert import BFLOAT16
 from weights.errors import WeightsError
-from weights.files.hdf5_values import Chunk, Dataset, Window
+from weights.files.hdf5_values import Chunk, Dataset, Region
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _UNDEFINED = 2**64 - 1  # an address of nothing
@@ -70,19 +70,19 @@ class Parser:
     Every method raises WeightsError for what is broken, and for what is refused.
     """
 
-    def __init__(self, window: Window, source: str):
+    def __init__(self, region: Region, source: str):
         self.source = source
         self.root = 0
-        self._window = window
+        self._region = region
         self._file: int | None = None
-        self._left = min(_LEAST + 8 * window.size, _MOST)
+        self._left = min(_LEAST + 8 * region.size, _MOST)
         self._seen: set[int] = set()
         self._chunks = 0
         self._heaps: dict[int, dict[int, bytes]] = {}
 
     def __enter__(self) -> Parser:
-        if self._window.content is None:
-            self._file = os.open(self._window.path, os.O_RDONLY)
+        if self._region.content is None:
+            self._file = os.open(self._region.path, os.O_RDONLY)
         try:
             self.root = self._superblock()
         except BaseException:
@@ -122,10 +122,10 @@ class Parser:
         raise WeightsError(f"{self.source}: is not a whole HDF5 file: {reason}", [])
 
     def _take(self, offset: int, size: int) -> bytes:
-        if offset + size > self._window.size:
+        if offset + size > self._region.size:
             self.damaged("it refers to bytes after its end")
         self._pay(size)
-        content = self._window.read(offset, size, self._file)
+        content = self._region.read(offset, size, self._file)
         if len(content) != size:
             self.damaged("it became shorter while it was read")
         return content
@@ -146,7 +146,7 @@ class Parser:
             self.damaged(f"there is no {place} where one should be")
 
     def _superblock(self) -> int:
-        head = self._window.read(0, 96, self._file)
+        head = self._region.read(0, 96, self._file)
         if not head.startswith(SIGNATURE):
             raise WeightsError(f"{self.source}: is not an HDF5 file", [])
         version = head[8] if len(head) > 8 else 0
@@ -158,8 +158,8 @@ class Parser:
         base, _, end, _, _, root = self._unpack("QQQQQQ", head, 24 + 4 * version)
         if base:
             self.refuse("it does not begin at its first byte")
-        if end > self._window.size:
-            self.damaged(f"it has {self._window.size:,} bytes and should have {end:,}")
+        if end > self._region.size:
+            self.damaged(f"it has {self._region.size:,} bytes and should have {end:,}")
         return int(root)
 
     def _messages(self, address: int) -> Iterator[tuple[str, bytes]]:
@@ -405,7 +405,7 @@ class Parser:
             self.damaged(f"an array of {made.nbytes:,} bytes has {made.stored:,} in the file")
         if made.address == _UNDEFINED and made.nbytes:
             self.damaged("an array has no values")
-        if kind == 1 and made.nbytes and made.address + made.nbytes > self._window.size:
+        if kind == 1 and made.nbytes and made.address + made.nbytes > self._region.size:
             self.damaged("the values of an array are outside of it")
         return made
 
@@ -428,7 +428,7 @@ class Parser:
         }
         if len(chunks) != len(grid) or {chunk.place for chunk in chunks} != grid:
             self.damaged("an array has parts without values")
-        if any(chunk.address + chunk.size > self._window.size for chunk in chunks):
+        if any(chunk.address + chunk.size > self._region.size for chunk in chunks):
             self.damaged("the values of an array are outside of it")
         return replace(
             made,

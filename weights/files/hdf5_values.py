@@ -16,7 +16,7 @@ from weights.errors import WeightsError
 
 
 @dataclass(frozen=True)
-class Window:
+class Region:
     """A part of a file, or bytes in memory, in which an HDF5 file is.
 
     path: of the file. start, size: where in it. content: the bytes, if they are in memory.
@@ -28,7 +28,7 @@ class Window:
     content: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, path: Path) -> Window:
+    def of(cls, path: Path) -> Region:
         """A whole file."""
         return cls(path, 0, path.stat().st_size)
 
@@ -45,7 +45,7 @@ class Window:
             return os.pread(opened.fileno(), size, self.start + offset)
 
     def fill(self, target: np.ndarray, offset: int) -> bool:
-        """Reads bytes into an array in C order. False if the window ends before."""
+        """Reads bytes into an array in C order. False if the region ends before."""
         view = target.reshape(-1).view(np.uint8)
         if self.content is not None:
             part = self.content[offset : offset + view.size]
@@ -90,16 +90,16 @@ class Dataset:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_values(window: Window, dataset: Dataset, source: str) -> np.ndarray:
+def read_values(region: Region, dataset: Dataset, source: str) -> np.ndarray:
     """The values of an array, new and in native byte order. Raises WeightsError."""
     values = np.empty(dataset.shape, dataset.dtype)
     raw = values.reshape(-1).view(np.uint8)
     if dataset.chunks:
         for chunk in dataset.chunks:
-            _place(values, dataset, chunk, _unfiltered(window, dataset, chunk, source))
+            _place(values, dataset, chunk, _unfiltered(region, dataset, chunk, source))
     elif dataset.content is not None:
         raw[:] = np.frombuffer(dataset.content, np.uint8)
-    elif dataset.nbytes and not window.fill(values, dataset.address or 0):
+    elif dataset.nbytes and not region.fill(values, dataset.address or 0):
         raise WeightsError(f"{source}: became shorter while it was read", [])
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
@@ -114,10 +114,10 @@ def _place(values: np.ndarray, dataset: Dataset, chunk: Chunk, content: bytes) -
     target[...] = part[tuple(slice(size) for size in target.shape)]
 
 
-def _unfiltered(window: Window, dataset: Dataset, chunk: Chunk, source: str) -> bytes:
+def _unfiltered(region: Region, dataset: Dataset, chunk: Chunk, source: str) -> bytes:
     """The bytes of a part of an array."""
     size = math.prod(dataset.chunk_shape) * dataset.dtype.itemsize
-    content = window.read(chunk.address, chunk.size)
+    content = region.read(chunk.address, chunk.size)
     broken = WeightsError(f"{source}: is not a whole HDF5 file: a compressed part is broken", [])
     for number, name in reversed(list(enumerate(dataset.filters))):
         if chunk.skipped >> number & 1:

@@ -27,8 +27,8 @@ from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
-from weights.files.hdf5 import architecture_named, draft, read_window, save, sign
-from weights.files.hdf5_values import Window
+from weights.files.hdf5 import architecture_named, draft, read_region, save_in_keras, sign
+from weights.files.hdf5_values import Region
 from weights.files.keras_names import names_in_config
 from weights.files.label import CHECKSUMS, CONFIG, ENTRIES, Label
 from weights.stored import StoredArray
@@ -65,7 +65,7 @@ def read(path: Path) -> Header:
             members = _members(archive, path.name)
             config = _json(archive, members, _CONFIG, path.name)
             metadata = _json(archive, members, _METADATA, path.name)
-            window = _window(archive, members, path)
+            region = _region(archive, members, path)
     except WeightsError:
         raise
     except ArgumentError as error:
@@ -75,13 +75,13 @@ def read(path: Path) -> Header:
             f"{path.name}: is not a whole .keras file: {str(error)[:100]!a}", []
         ) from None
     label = _label(metadata, config)
-    header = read_window(window, path.name, names_in_config(config))
+    header = read_region(region, path.name, names_in_config(config))
     own = config.get("config") if isinstance(config, dict) else None
     said = architecture_named(own.get("name")) if isinstance(own, dict) else None
     header = replace(header, label=label, architecture=said or header.architecture)
-    if CHECKSUMS in label or window.content is not None:
+    if CHECKSUMS in label or region.content is not None:
         return header
-    return replace(header, arrays=_check_first(header.arrays, _Check(window, members, path.name)))
+    return replace(header, arrays=_check_first(header.arrays, _Check(region, members, path.name)))
 
 
 class _File(io.FileIO):
@@ -135,13 +135,13 @@ def _json(archive: ZipFile, members: Mapping[str, ZipInfo], name: str, source: s
     return parse_json(content.decode("utf-8"), f"{name} in {source}")
 
 
-def _window(archive: ZipFile, members: Mapping[str, ZipInfo], path: Path) -> Window:
+def _region(archive: ZipFile, members: Mapping[str, ZipInfo], path: Path) -> Region:
     """Where the weights are in the file, or their bytes if they are compressed."""
     info = members[_WEIGHTS]
     if info.compress_type == ZIP_DEFLATED:
         most = max(_FREE, _EXPANSION * min(info.compress_size, path.stat().st_size))
         content = _content(archive, info, most, path.name)
-        return Window(path, 0, len(content), content)
+        return Region(path, 0, len(content), content)
     with path.open("rb") as file:
         file.seek(info.header_offset)
         head = file.read(30)
@@ -152,14 +152,14 @@ def _window(archive: ZipFile, members: Mapping[str, ZipInfo], path: Path) -> Win
         end = file.seek(0, os.SEEK_END)
     if info.file_size != info.compress_size or start + info.file_size > end:
         raise BadZipFile(f"{_WEIGHTS} has another size than the archive says")
-    return Window(path, start, info.file_size)
+    return Region(path, start, info.file_size)
 
 
 class _Check:
     """The CRC-32 of the weights in an archive, compared once, before the first array is read."""
 
-    def __init__(self, window: Window, members: Mapping[str, ZipInfo], source: str):
-        self.window, self.expected, self.source = window, members[_WEIGHTS].CRC, source
+    def __init__(self, region: Region, members: Mapping[str, ZipInfo], source: str):
+        self.region, self.expected, self.source = region, members[_WEIGHTS].CRC, source
         self.found: int | None = None
         self.lock = Lock()
 
@@ -168,8 +168,8 @@ class _Check:
         with self.lock:
             if self.found is None:
                 self.found = 0
-                for offset in range(0, self.window.size, 2**24):
-                    self.found = zlib.crc32(self.window.read(offset, 2**24), self.found)
+                for offset in range(0, self.region.size, 2**24):
+                    self.found = zlib.crc32(self.region.read(offset, 2**24), self.found)
         if self.found != self.expected:
             raise WeightsError(
                 f"{self.source}: is damaged: its weights are not those that were written (their "
@@ -231,7 +231,7 @@ def write(
 
     def write_to(temporary: Path) -> None:
         with draft(temporary, _SUFFIX) as written, draft(temporary, _WEIGHTS) as weights:
-            save(written, arrays, config)
+            save_in_keras(written, arrays, config)
             with ZipFile(written) as archive:
                 with archive.open(_WEIGHTS) as member, weights.open("wb") as target:
                     shutil.copyfileobj(member, target)

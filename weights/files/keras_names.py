@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 from weights.files.hdf5_parser import Group
 from weights.files.hdf5_values import Dataset
 
-Place = tuple[str, ...]
-Tree = Mapping[Place, Group | Dataset]
+GroupPath = tuple[str, ...]
+Tree = Mapping[GroupPath, Group | Dataset]
 Refuse = Callable[[str], NoReturn]
 
 VARIABLES = "vars"
@@ -47,7 +47,7 @@ _BY_RANKS = {
 class Layer:
     """A layer with variables. place: of its group. name: what Keras called it, if it is known."""
 
-    place: Place
+    place: GroupPath
     name: str | None
     variables: tuple[Dataset, ...]
     said: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Layer:
         return _BY_RANKS.get(self.ranks, numbers)
 
 
-def find_layers(tree: Tree, refuse: Refuse, names: Mapping[Place, str]) -> list[Layer]:
+def find_layers(tree: Tree, refuse: Refuse, names: Mapping[GroupPath, str]) -> list[Layer]:
     """The layers with variables, without those of optimizers. names: of layers, by place, for
     files that do not say them.
     """
@@ -95,7 +95,7 @@ class Named:
     """
 
     layer: Layer
-    model: Place | None
+    model: GroupPath | None
     module: str
 
     @property
@@ -130,7 +130,7 @@ def gather_arrays(layers: list[Named], refuse: Refuse) -> dict[str, Any]:
 
     Where a model of ours is not alone, its variables are in a mapping of their own, by its place.
     """
-    found: dict[Place | None, dict[str, Any]] = {None: {}}
+    found: dict[GroupPath | None, dict[str, Any]] = {None: {}}
     for layer in layers:
         target = found.setdefault(layer.model, {})
         for name, variable in layer.variables.items():
@@ -161,9 +161,9 @@ class _Namer:
 
     def __init__(self, tree: Tree, refuse: Refuse):
         self.tree, self.refuse = tree, refuse
-        self.models: list[Place] = []
-        self.networks: set[Place] = set()
-        self.positions: dict[Place, dict[str, int]] = {}
+        self.models: list[GroupPath] = []
+        self.networks: set[GroupPath] = set()
+        self.positions: dict[GroupPath, dict[str, int]] = {}
         for place in sorted(tree, key=len):
             network = self._is_network(place)
             if not network and not set(self._children(place)) >= _BLOCK:
@@ -175,7 +175,7 @@ class _Namer:
             self.models.append(place)
             self.networks |= {place} if network else set()
 
-    def path(self, root: Place, place: Place) -> str:
+    def path(self, root: GroupPath, place: GroupPath) -> str:
         """The dotted path, from a model of ours, of the layer at a place."""
         parts: list[str] = []
         here, rest = root, list(place[len(root) :])
@@ -195,17 +195,17 @@ class _Namer:
                 here = (*here, key)
         return ".".join(parts)
 
-    def _children(self, place: Place) -> Mapping[str, int]:
+    def _children(self, place: GroupPath) -> Mapping[str, int]:
         group = self.tree.get(place)
         return group.children if isinstance(group, Group) else {}
 
-    def _is_network(self, place: Place) -> bool:
+    def _is_network(self, place: GroupPath) -> bool:
         if _LAYERS not in self._children(place):
             return False
         kinds = {_kind(key)[0] for key in self._children((*place, _LAYERS))}
         return _STAGES in kinds and bool(kinds & set(_STEMS))
 
-    def _count(self, container: Place) -> dict[str, int]:
+    def _count(self, container: GroupPath) -> dict[str, int]:
         """The positions of the layers in a container.
 
         Layers of ours have them as their names. Without names they are numbered if all are of one
@@ -225,12 +225,12 @@ class _Namer:
         return {key: int(count == max(counts)) for key, count in zip(keys, counts, strict=True)}
 
 
-def names_in_config(model: Any, place: Place = ()) -> dict[Place, str]:
+def names_in_config(model: Any, place: GroupPath = ()) -> dict[GroupPath, str]:
     """The names of the layers of a functional or sequential model, from its config in JSON.
 
     Layers of one class are numbered in their order, in a file as in the config.
     """
-    found: dict[Place, str] = {}
+    found: dict[GroupPath, str] = {}
     stack = [(model, place)]
     while stack:
         each, place = stack.pop()
