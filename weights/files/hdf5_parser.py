@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
@@ -47,7 +47,7 @@ _MESSAGE = {
 _NAMES = {number: name for name, number in _MESSAGE.items()}
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
 # The bits of exponent and mantissa, and the bias, of each float.
-_FLOATS = {
+_FLOATS: dict[np.dtype, tuple[int, int, int]] = {
     BFLOAT16: (8, 7, 127),
     np.dtype(np.float16): (5, 10, 15),
     np.dtype(np.float32): (8, 23, 127),
@@ -363,7 +363,8 @@ class Parser:
 
     def _dtype(self, body: bytes, attributes: Mapping[str, Any]) -> np.dtype:
         kind, *bits, size = self._unpack("BBBxI", body)
-        kind, order = kind & 15, ">" if bits[0] & 1 else "<"
+        kind &= 15
+        order: Literal["<", ">"] = ">" if bits[0] & 1 else "<"
         if kind == 0 and size in (1, 2, 4, 8) and self._unpack("HH", body, 8) == (0, 8 * size):
             return np.dtype(f"{order}{'i' if bits[0] & 8 else 'u'}{size}")
         if kind == 1 and bits[0] & 0x7E == 0x20 and bits[1] == 8 * size - 1:
@@ -373,7 +374,8 @@ class Parser:
                     return dtype if dtype == BFLOAT16 else dtype.newbyteorder(order)
         if kind != 5 or size != 2 or attributes.get("dtype") != "bfloat16":
             self.refuse(f"it has arrays of other values than numbers (type {kind}, {size} bytes)")
-        return BFLOAT16
+        bfloat16: np.dtype = BFLOAT16
+        return bfloat16
 
     def _dataset(self, found: Mapping[str, bytes], attributes: Mapping[str, Any]) -> Dataset:
         if not {"datatype", "dataspace"} <= set(found):
@@ -405,7 +407,7 @@ class Parser:
             self.damaged(f"an array of {made.nbytes:,} bytes has {made.stored:,} in the file")
         if made.address == _UNDEFINED and made.nbytes:
             self.damaged("an array has no values")
-        if kind == 1 and made.nbytes and made.address + made.nbytes > self._region.size:
+        if made.address and made.nbytes and made.address + made.nbytes > self._region.size:
             self.damaged("the values of an array are outside of it")
         return made
 

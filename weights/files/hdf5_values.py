@@ -54,7 +54,7 @@ class Region:
             return len(part) == view.size
         with self.path.open("rb") as opened:
             opened.seek(self.start + offset)
-            return bool(opened.readinto(memoryview(view)) == view.size)
+            return bool(opened.readinto(view.data) == view.size)
 
 
 @dataclass(frozen=True)

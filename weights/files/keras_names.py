@@ -34,7 +34,7 @@ _MODELS = 100
 
 # The names of the variables of a layer, by the number of axes of each. Kernels have 2 at least.
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
-_BY_RANKS = {
+_BY_RANKS: dict[tuple[int, ...], tuple[str, ...]] = {
     (1, 1): _NORM[:2],
     (1, 1, 1, 1): _NORM,
     (2, 2): ("height_rel", "width_rel"),
