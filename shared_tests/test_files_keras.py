@@ -368,7 +368,7 @@ def test_a_flipped_bit_in_a_file_of_ours(keras, tmp_path, suffix):
     write(path, SMALL, arrays)
     content = path.read_bytes()
     seen = 0
-    for place in range(0, len(content), 61):
+    for place in range(0, len(content), 173):
         flipped = bytearray(content)
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
@@ -382,4 +382,4 @@ def test_a_flipped_bit_in_a_file_of_ours(keras, tmp_path, suffix):
             seen += 1
         except ResattnError:
             seen += 1
-    assert seen > 10
+    assert seen > 5
