@@ -72,6 +72,10 @@ def test_inspect(block):
     )
     assert re.search(r"conv1\.weight +5 x 3 x 3 x 3 +out in row col +float32", output)
     assert str(len(random_arrays(BLOCK))) + " arrays" in output
+    assert "least" not in output
+    output = run("inspect", block, "--values").output
+    assert re.search(r"conv1\.weight .* float32 +-\d\S+ +\d\S+ +\S+\n", output)
+    assert "The values are those that were written: every checksum fits." in output
     assert "warning" not in output
 
 
@@ -80,7 +84,7 @@ def test_inspect_doubts(tmp_path):
     arrays["bn1.running_var"][2] = -1
     arrays["conv2.bias"][0] = np.nan
     write(tmp_path / "bad.npz", BLOCK, arrays)
-    output = run("inspect", tmp_path / "bad.npz").output
+    output = run("inspect", tmp_path / "bad.npz", "--values").output
     assert "warning: bn1.running_var holds negative variances" in output
     assert "warning: conv2.bias holds 1 values that are not finite" in output
 
@@ -532,7 +536,7 @@ from resattn.cli.app import main
 def read(*arguments):
     raise ValueError("zip() argument 2 is shorter")
 
-weights.files.formats.read_checkpoint = read
+weights.files.formats.read_header = read
 sys.argv = ["resattn", "inspect", {str(block)!r}]
 main()
 """

@@ -548,16 +548,8 @@ def test_files_that_cannot_be(tmp_path):
         read(tmp_path / "missing.safetensors")
     with raises(FileNotFoundError, "does not exist"):
         write(tmp_path / "no" / "folder.npz", BLOCK, random_arrays(BLOCK))
-    with raises(
-        ValueError, "x.onnx: cannot read .onnx; expected one of .safetensors, .npz, .pt, .pth, .th"
-    ):
-        read("x.onnx")
     with raises(ValueError, "x: cannot write a file without suffix"):
         write("x", BLOCK, random_arrays(BLOCK))
-    with raises(
-        ValueError, "x.keras: cannot read .keras files, since loading one runs code that it names"
-    ):
-        read("x.keras")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt"])
@@ -573,10 +565,11 @@ def test_broken_files(tmp_path, suffix, torch):
 
 def test_torch_files_of_something_else(tmp_path, torch):
     torch.save({"conv1.weight": torch.zeros(2).to(torch.float8_e4m3fn)}, tmp_path / "quarter.pt")
-    with raises(
-        WeightsError, "quarter.pt: is not a whole PyTorch file of plain floating point tensors"
-    ):
+    with raises(WeightsError, "expected one of bfloat16, float16, float32, float64, got float8_e4"):
         read(tmp_path / "quarter.pt", BLOCK)
+    torch.save([torch.zeros(2)], tmp_path / "list.pt")
+    with raises(WeightsError, "list.pt: is not a whole PyTorch file of plain floating point"):
+        read(tmp_path / "list.pt", BLOCK)
     torch.save({"state_dict": torch.zeros(2)}, tmp_path / "odd.pt")
     with raises(WeightsError, "odd.pt does not fit its config"):
         read(tmp_path / "odd.pt", BLOCK)

@@ -12,7 +12,7 @@ import pytest
 
 from shared_tests.test_files_keras import pack, read
 from weights.convert import BFLOAT16
-from weights.errors import ResattnError, WeightsError
+from weights.errors import FileError, ResattnError, WeightsError
 from weights.files import hdf5, hdf5_parser, keras_names
 from weights.files.hdf5_values import Region
 
@@ -154,6 +154,13 @@ def test_files_of_something_else_are_refused(tmp_path):
     (tmp_path / "b.h5").write_text("no")
     with pytest.raises(WeightsError, match=r"^b\.h5: is not an HDF5 file$"):
         read(tmp_path / "b.h5")
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_files_that_the_system_refuses(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").mkdir()
+    with pytest.raises(FileError, match=rf"a{re.escape(suffix)}: cannot be read \(Is a directory"):
+        read(tmp_path / f"a{suffix}")
 
 
 def test_too_many_groups_are_refused(tmp_path, monkeypatch):

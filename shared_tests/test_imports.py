@@ -31,7 +31,10 @@ ALLOWED = {
     },
     "resattn": {"numpy", "ml_dtypes", "safetensors", "typer", "rich", "weights", "resattn"},
 }
-WHEN_NEEDED = {"resattn": {*ALL_FRAMEWORKS, *FRAMEWORK_MODULES, "sklearn", "resvg_py", "PIL"}}
+WHEN_NEEDED = {
+    "weights": {"h5py"},  # of file formats
+    "resattn": {*ALL_FRAMEWORKS, *FRAMEWORK_MODULES, "sklearn", "resvg_py", "PIL"},
+}
 # Imports by name, when they are called: an implementation by weights.live, the module of the
 # backend that Keras runs on, what a user names on the command line.
 BY_NAME = {

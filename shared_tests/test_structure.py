@@ -13,10 +13,13 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pytorch_impl", "jax_impl", "tf_impl")
 
 
+# What reads and writes the files of a framework, which have nothing in common.
+NATIVE_FILES = {"bridge/files.py"}
+
+
 def files(package: str) -> list[str]:
-    return sorted(
-        path.relative_to(ROOT / package).as_posix() for path in (ROOT / package).rglob("*.py")
-    )
+    found = {path.relative_to(ROOT / package).as_posix() for path in (ROOT / package).rglob("*.py")}
+    return sorted(found - NATIVE_FILES)
 
 
 FILES = files("pytorch_impl")

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from resattn.checking.draws import random_arrays
-from shared_tests.test_content import ARRAYS, CONFIG, STATE
+from shared_tests.test_content import ARRAYS, CONFIG, STATE, unwrap_stored
 from weights import BlockConfig, read, read_checkpoint, write
 from weights.dialects import DIALECTS
 from weights.dialects.back import find_architectures
 from weights.dialects.recognise import to_dialect_names
 from weights.errors import ArgumentError, ModelError, WeightsError
-from weights.files.content import unwrap
 from weights.foreign import adopt, load_into
 from weights.preprocessing import Preprocessing
 
@@ -23,23 +22,25 @@ TOOK = "took 'state_dict' out of the file; beside it, and left out: "
 
 def test_single_numbers_beside_them():
     """examples/imagenet of PyTorch keeps the best accuracy as a tensor."""
-    found = unwrap({"best_acc1": np.float32(7.5) * np.ones(()), "state_dict": STATE}, "x.pth")
+    found = unwrap_stored({"best_acc1": np.ones(()), "state_dict": STATE})
     assert found.notes == (f"{TOOK}best_acc1",)
     assert set(found.arrays) == set(STATE)
 
 
 def test_arrays_beside_them():
-    found = unwrap({"mean": np.zeros(3), "state_dict": STATE}, "x.pth")
+    found = unwrap_stored({"mean": np.zeros(3), "state_dict": STATE})
     assert found.notes == (f"{TOOK}mean",)
-    found = unwrap({**STATE, "ema": {"shadow": np.zeros(3)}}, "x.pth")
+    found = unwrap_stored({**STATE, "ema": {"shadow": np.zeros(3)}})
     assert found.notes == ("left out: ema",)
     assert set(found.arrays) == set(STATE)
     with pytest.raises(ArgumentError, match=re.escape("(arrays outside of any), head")):
-        unwrap({"mean": np.zeros(3), "head": {"weight": np.zeros(3)}}, "x.pth")
+        unwrap_stored({"mean": np.zeros(3), "head": {"weight": np.zeros(3)}})
 
 
 def test_a_config_that_is_not_ours():
-    assert unwrap({"config": "configs/resnet.yaml", "state_dict": STATE}, "x.pth").config is None
+    found = unwrap_stored({"config": "configs/resnet.yaml", "state_dict": STATE})
+    assert set(found.arrays) == set(STATE)
+    assert not found.label
 
 
 def test_an_architecture_with_a_tag(torch, tmp_path):
@@ -60,9 +61,9 @@ def test_a_stem_with_the_names_of_a_block(tmp_path):
 def test_a_dtype_that_numpy_does_not_have(torch, tmp_path):
     from safetensors.torch import save_file
 
-    save_file({"x": torch.ones(2).to(torch.float8_e4m3fn)}, tmp_path / "x.safetensors")
-    with pytest.raises(WeightsError, match="is not a whole safetensors file of float arrays"):
-        read_checkpoint(tmp_path / "x.safetensors")
+    save_file({"conv1.bias": torch.ones(4).to(torch.float8_e4m3fn)}, tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match=r"conv1.bias: expected one of .*, got float8"):
+        read_checkpoint(tmp_path / "x.safetensors", BlockConfig(3, 4))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ it was given.
 
 from collections.abc import Mapping
 from itertools import permutations
+from typing import overload
 
 import ml_dtypes
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from weights.errors import ArgumentError, WeightsError
 from weights.frameworks import framework_named
 from weights.parameters import Parameter, Parameters
+from weights.stored import StoredArray
 
 Arrays = dict[str, np.ndarray]
 
@@ -19,9 +21,17 @@ DTYPES = ("bfloat16", "float16", "float32", "float64")
 LOW = DTYPES[:2]
 
 
-def reorder(array: np.ndarray, source: str, target: str) -> np.ndarray:
+@overload
+def reorder(array: np.ndarray, source: str, target: str) -> np.ndarray: ...
+
+
+@overload
+def reorder(array: StoredArray, source: str, target: str) -> StoredArray: ...
+
+
+def reorder(array: np.ndarray | StoredArray, source: str, target: str) -> np.ndarray | StoredArray:
     """A copy of `array`, whose axes are named by `source`, with its axes in the order that `target`
-    names.
+    names. Of a stored array, one that is copied when it is read.
 
     `reorder(w, "out in row col", "row col in out")`. Raises ArgumentError when the names are not
     the same.
@@ -29,7 +39,11 @@ def reorder(array: np.ndarray, source: str, target: str) -> np.ndarray:
     names = source.split()
     if sorted(names) != sorted(target.split()) or len(names) != array.ndim:
         raise ArgumentError(f"cannot reorder {array.ndim} axes named {source!r} to {target!r}")
-    moved = np.transpose(array, [names.index(name) for name in target.split()])
+    order = [names.index(name) for name in target.split()]
+    if isinstance(array, StoredArray):
+        stored, shape = array, tuple(array.shape[axis] for axis in order)
+        return StoredArray(shape, array.dtype, lambda: reorder(stored.read(), source, target))
+    moved = np.transpose(array, order)
     return moved.astype(
         array.dtype.newbyteorder("="), order="C"
     )  # files can bring other byte orders
@@ -39,7 +53,7 @@ def faults(
     parameters: Parameters, arrays: Mapping[str, object], dtypes: Mapping[str, str] | None = None
 ) -> list[str]:
     """Everything about `arrays` that does not fit `parameters`: missing, unexpected, misshapen, of
-    another dtype.
+    another dtype. They may be stored arrays, too.
 
     dtypes: the dtype each array must have, by name; without it any of `DTYPES` will do.
     """
@@ -50,7 +64,7 @@ def faults(
             found.append(f"{name}: missing, expected {parameter.shape} ({parameter.axes})")
             continue
         array = arrays[name]
-        if not isinstance(array, np.ndarray):
+        if not isinstance(array, (np.ndarray, StoredArray)):
             found.append(
                 f"{name}: expected a NumPy array, got "
                 f"{type(array).__module__}.{type(array).__qualname__}"

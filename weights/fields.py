@@ -131,7 +131,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def parse_json(text: str, source: str) -> Any:
+def parse_json(text: str, source: str, most: int = 1 << 20) -> Any:
     """What a JSON text holds. source: what to call it in an error.
 
     Raises ArgumentError for text that is no JSON.

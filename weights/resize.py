@@ -237,5 +237,5 @@ def preprocess(
     check_one_size(images)
     x = np.asarray(images)
     steps = plan(preprocessing, x.shape, x.dtype)
-    values = steps.table[prepare_bytes(x, steps) + steps.offsets]
+    values: np.ndarray = steps.table[prepare_bytes(x, steps) + steps.offsets]
     return reorder(values, "batch row col channel", "batch channel row col")

@@ -8,9 +8,29 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
 
+import ml_dtypes
 import numpy as np
 
-from weights.convert import reorder
+from weights.errors import WeightsError
+
+_NUMBERS = (
+    *(np.float16, np.float32, np.float64, np.complex64, np.complex128, np.bool_),
+    *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
+    *(ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2),
+)
+_DTYPES = {dtype.name: dtype for dtype in map(np.dtype, _NUMBERS)}
+
+
+def dtype_named(name: str, array: str) -> np.dtype:
+    """The dtype that a file calls so. array: whose it is.
+
+    Raises WeightsError for one that NumPy and ml_dtypes do not have.
+    """
+    if name not in _DTYPES:
+        raise WeightsError(
+            f"{ascii(array)[:100]} is of dtype {ascii(name)[1:-1][:40]}, which cannot be read", []
+        )
+    return _DTYPES[name]
 
 
 @dataclass(frozen=True)
@@ -32,12 +52,6 @@ class StoredArray:
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
-
-    def reorder(self, source: str, target: str) -> StoredArray:
-        """The same values with their axes in another order, as `weights.convert.reorder` says."""
-        sizes = dict(zip(source.split(), self.shape, strict=True))
-        shape = tuple(sizes[name] for name in target.split())
-        return StoredArray(shape, self.dtype, lambda: reorder(self.read(), source, target))
 
 
 def read_arrays(arrays: Mapping[str, StoredArray]) -> dict[str, np.ndarray]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,30 +130,3 @@ def gradients(
     )
     first, *rest = map(to_numpy, slopes)
     return to_canonical(y), first, dict(zip(leaves, rest, strict=True))
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """The content of a file of torch.save, its tensors as NumPy arrays. Runs no code in it."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, Mapping):
-        raise TypeError(f"expected a mapping of names to tensors, got {type(content).__name__}")
-    return _without_tensors(content)
-
-
-def _without_tensors(content: Mapping[Any, Any]) -> dict[str, Any]:
-    return {
-        name: _without_tensors(value)
-        if isinstance(value, Mapping)
-        else to_numpy(value)
-        if isinstance(value, torch.Tensor)
-        else value
-        for name, value in content.items()
-    }
-
-
-def write_file(path: Path, said: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays for torch.load(path, weights_only=True): a plain state dict, or, with something
-    said about it, that and the state dict under "state_dict".
-    """
-    state = {name: from_numpy(array) for name, array in arrays.items()}
-    torch.save({**said, "state_dict": state} if said else state, path)

@@ -292,18 +292,14 @@ def read_images(option: str, path: Path) -> np.ndarray:
 
     Raises MissingFileError, and FileError for a file that cannot be read.
     """
-    import numpy as np
-
-    from weights.errors import FileError, MissingFileError
+    from weights.errors import FileError, MissingFileError, WeightsError
+    from weights.files.npy import read_npy
 
     if not path.is_file():
         raise MissingFileError(f"{option} {path}: there is no such file")
     try:
-        with path.open("rb") as handle:
-            return np.lib.format.read_array(handle, allow_pickle=False)
-    except OSError as error:
-        raise FileError(f"{option} {path}: cannot be read ({error.strerror})") from None
-    except (ValueError, EOFError) as error:
+        return read_npy(path)
+    except WeightsError as error:
         raise FileError(f"{option} {path}: is not a .npy file of plain numbers ({error})") from None
 
 

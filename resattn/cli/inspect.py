@@ -2,60 +2,87 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resattn.cli.arguments import ArchitectureOption, ConfigOption, PartOption, read_config
+from resattn.cli.arguments import (
+    ArchitectureOption,
+    ConfigOption,
+    PartOption,
+    SourceArgument,
+    read_config,
+)
 from resattn.cli.terminal import print_line
 
 if TYPE_CHECKING:
     import numpy as np
 
     from weights.config import Config
+    from weights.stored import StoredArray
 
 
 def inspect(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .safetensors, .npz, .pt, .pth or .th file.")
-    ],
+    file: SourceArgument,
     config: ConfigOption = None,
     architecture: ArchitectureOption = None,
     part: PartOption = None,
+    values: Annotated[
+        bool,
+        typer.Option(
+            "--values",
+            help="Also read the values: their range and mean, signs of damage, and whether they "
+            "are those that were written.",
+        ),
+    ] = False,
 ) -> None:
-    """Show a weights file: its config, and the shape, dtype and range of each parameter."""
+    """Show a weights file: its config, and the shape and dtype of each parameter.
+
+    Only the header of the file is read, unless --values is given.
+    """
     from weights.compare import columns
-    from weights.files.formats import read_checkpoint
+    from weights.files.formats import read_header
+    from weights.files.label import CHECKSUMS
     from weights.schema import schema
 
-    found = read_checkpoint(file, read_config(config), architecture, part)
-    described, arrays = found.config, found.arrays
-    typer.echo(f"{file.name}: {summarize(described, arrays)}")
+    found = read_header(file, read_config(config), architecture, part)
+    print_line(f"{found.source}: {summarize(found.config, found.arrays)}")
     for note in found.notes:
-        typer.echo(note)
+        print_line(note)
     for key, value in found.origin.items():
         if isinstance(value, (str, int, float)):
-            typer.echo(f"origin: {key} {value}")
-    typer.echo(f"config: {described.to_json()}\n")
-    table = [("parameter", "shape", "axes", "dtype", "least", "greatest", "mean")]
+            print_line(f"origin: {key} {value}")
+    print_line(f"config: {found.config.to_json()}\n")
+    arrays = found.read().arrays if values else None
+    table: list[tuple[str, ...]] = [
+        ("parameter", "shape", "axes", "dtype", *(MEASURED if values else ()))
+    ]
     doubts = []
-    for parameter in schema(described):
-        array = arrays[parameter.name]
-        least, greatest, mean = array.min(), array.max(), array.mean(dtype="float64")
+    for parameter in schema(found.config):
         shape = " x ".join(map(str, parameter.shape))
-        numbers = (f"{least:.3g}", f"{greatest:.3g}", f"{mean:.3g}")
-        table.append((parameter.name, shape, parameter.axes, array.dtype.name, *numbers))
-        doubts += find_doubts(parameter.name, parameter.role, array)
-    typer.echo("\n".join(columns(table)))
+        row = [parameter.name, shape, parameter.axes, found.arrays[parameter.name].dtype.name]
+        if arrays is not None:
+            array = arrays[parameter.name]
+            measured = (array.min(), array.max(), array.mean(dtype="float64"))
+            row += [f"{each:.3g}" for each in measured]
+            doubts += find_doubts(parameter.name, parameter.role, array)
+        table.append(tuple(row))
+    print_line("\n".join(columns(table)))
+    if values and CHECKSUMS in found.label:
+        print_line("\nThe values are those that were written: every checksum fits.", "good")
     for doubt in doubts:
         print_line(f"warning: {doubt}", "warning")
 
 
-def summarize(config: Config, arrays: dict[str, np.ndarray]) -> str:
+MEASURED = ("least", "greatest", "mean")
+
+
+def summarize(config: Config, arrays: Mapping[str, np.ndarray | StoredArray]) -> str:
     """One line: the model, the numbers of arrays and of values, the dtypes."""
     dtypes = ", ".join(sorted({array.dtype.name for array in arrays.values()}))
-    count = sum(array.size for array in arrays.values())
+    count = sum(math.prod(array.shape) for array in arrays.values())
     return f"{config.describe()}; {len(arrays)} arrays, {count:,} numbers, {dtypes}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from weights.errors import ArgumentError, WeightsError
 from weights.frameworks import FRAMEWORKS
 from weights.preprocessing import from_timm
 from weights.schema import schema
+from weights.stored import StoredArray
 
+AnyArray = TypeVar("AnyArray", np.ndarray, StoredArray)
 Names = Mapping[str, tuple[str, Sizes]]  # as `Dialect.recognise` gives them
 
 _SHOWN = 6  # differences that an error lists
@@ -78,7 +80,7 @@ def describe_network(config: NetworkConfig) -> str:
 
 
 def recognise(
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray] | Mapping[str, StoredArray],
     source: str,
     architecture: str | None = None,
     config: NetworkConfig | None = None,
@@ -161,7 +163,9 @@ def prepare_as_said(
     return replace(found, config=replace(found.config, preprocessing=said)), ()
 
 
-def to_canonical_names(found: Recognised, arrays: Mapping[str, np.ndarray], source: str) -> Arrays:
+def to_canonical_names(
+    found: Recognised, arrays: Mapping[str, AnyArray], source: str
+) -> dict[str, AnyArray]:
     """The arrays of a recognised checkpoint under canonical names, in canonical axis order.
 
     Raises WeightsError with every missing and unexpected name.

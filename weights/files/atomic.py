@@ -1,51 +1,110 @@
 """Files are written under another name and moved into place once they are complete."""
 
+from __future__ import annotations
+
 import os
+import re
+import socket
 import tempfile
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from weights.errors import FileError, MissingFileError
 
+_PREFIX = ".resattn-"  # of temporary names: then the host and the process that writes, and a word
+_ABANDONED = re.compile(rf"\{_PREFIX}([0-9a-f]{{8}})-([0-9]+)-")
+_GRACE = 60  # seconds in which a file is left alone even if its writer is gone
+
 
 def write_atomically(path: str | os.PathLike[str], write_to: Callable[[Path], Any]) -> None:
     """Calls `write_to` with a temporary name beside `path`, then moves the finished file to `path`.
 
-    If anything fails, the file that was at `path` before is still there.
+    If anything fails, the file that was at `path` before is still there. A file that is replaced
+    keeps its permissions; of a symbolic link, the file that it points to is replaced. Temporary
+    files of writers that were killed are removed by the next one that writes to the same folder.
     Raises MissingFileError for a folder that does not exist, FileError where the system refuses.
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise MissingFileError(f"{target}: the folder {target.parent} does not exist")
+    target = Path(os.path.realpath(path))
+    if not os.path.isdir(target.parent):  # a name that is too long is no error of it
+        raise MissingFileError(f"{path}: the folder {Path(path).parent} does not exist")
+    if os.path.isdir(target):
+        raise FileError(f"{path}: cannot be written (it is a folder)")
     try:
         _write(target, write_to)
     except FileError:
         raise
     except OSError as error:
-        raise FileError(f"{target}: cannot be written ({error.strerror or error})") from error
+        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _write(target: Path, write_to: Callable[[Path], Any]) -> None:
-    suffix = target.suffix.lower()
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=suffix)
-    os.close(handle)
-    temporary = Path(name)
+    remove_abandoned(target.parent)
+    temporary = temporary_name(target)
     try:
         write_to(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        temporary.chmod(_mode(target))
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_name(target: Path) -> Path:
+    """A new empty file beside `target`, with its suffix, that says who writes it."""
+    suffix = target.suffix.lower() if len(target.suffix) < 20 else ""
+    prefix = f"{_PREFIX}{_host()}-{os.getpid()}-"
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=suffix)
+    os.close(handle)
+    return Path(name)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes the temporary files in a folder whose writers on this machine are gone."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found = _ABANDONED.match(entry.name)
+            if found is None or found[1] != _host() or _is_running(int(found[2])):
+                continue
+            try:
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > _GRACE:
+                    os.unlink(entry.path)
+            except OSError:
+                continue  # another process was faster, or it is not ours to remove
+
+
+def _host() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":
+        return True  # os.kill would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _mode(target: Path) -> int:
+    """The permissions of a file that is replaced, or those of a new file."""
+    try:
+        return target.stat().st_mode & 0o7777
+    except FileNotFoundError:
+        umask = os.umask(0)
+        os.umask(umask)
+        return 0o666 & ~umask  # mkstemp makes files that only their owner can read
+
+
 def existing(path: str | os.PathLike[str]) -> Path:
     """The path of a file that exists. Raises MissingFileError."""
     source = Path(path)
-    if not source.is_file():
+    if not os.path.isfile(source):
         raise MissingFileError(f"{source}: there is no such file")
     return source

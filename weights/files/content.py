@@ -28,12 +28,15 @@ class Header:
     label: of a file of ours, by the entries of `weights.files.label`.
     layout: the framework whose names and axis orders a model of ours has in it.
     architecture: the network that the file says it is.
+    nbytes: the most that the arrays of one network can have together, where a format lets several
+    of them have the same values; None where each has its own.
     """
 
     arrays: Mapping[str, Any]
     label: Label = field(default_factory=dict)
     layout: str = "torch"
     architecture: str | None = None
+    nbytes: int | None = None
 
 
 @dataclass(frozen=True)

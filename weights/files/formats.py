@@ -1,19 +1,24 @@
 """Reading and writing weights files: which format a suffix names, and what every format is held to.
 
-| suffix | read | written | needs |
-| --- | --- | --- | --- |
-| .safetensors | yes | yes | |
-| .npz | yes, without pickles | yes | |
-| .pt .pth .th | yes, `weights_only=True` | yes | PyTorch |
-| .keras | no: load it with Keras, then `save` it | a network, or a model of one block | Keras |
+| suffix | what | needs |
+| --- | --- | --- |
+| .safetensors | the canonical file | |
+| .safetensors.index.json | the same in several files | |
+| .npz | NumPy, without pickles | |
+| .pt .pth .th .bin | PyTorch, zip and legacy, `weights_only=True` | PyTorch |
 
-Nothing in a file is ever executed. A file is moved into place once it is complete.
+Nothing in a file is ever executed. A file is read in two steps: first its header, which says names,
+shapes and dtypes; then, if these are those of the network, the values. A file is moved into place
+once it is complete.
 """
+
+from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,25 +33,33 @@ from weights.dialects.recognise import (
     to_canonical_names,
     to_dialect_names,
 )
-from weights.errors import ArgumentError
-from weights.files import keras, npz, pytorch, safetensors
+from weights.errors import ArgumentError, WeightsError
+from weights.files import keras, npz, pytorch, safetensors, sharded
+from weights.files import label as labels
 from weights.files.atomic import existing
-from weights.files.content import Content, find_prefixes
+from weights.files.content import Content, Header, find_prefixes, unwrap
+from weights.files.label import Label, check_arrays, check_label, make_label
+from weights.files.limits import MOST_HEADER, check_claim, check_count
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
+from weights.files.training import MOMENTS, split_training
 from weights.frameworks import FRAMEWORKS
 from weights.live import LiveModel
 from weights.parameters import Parameters
 from weights.schema import schema
+from weights.stored import StoredArray, read_arrays
 
-FILE_FORMATS = {
+FILE_FORMATS: dict[str, ModuleType] = {
     ".safetensors": safetensors,
+    sharded.SUFFIX: sharded,
     ".npz": npz,
     ".pt": pytorch,
     ".pth": pytorch,
     ".th": pytorch,
+    ".bin": pytorch,
+    ".keras": keras,
 }
-READABLE = tuple(FILE_FORMATS)
-WRITABLE = (*READABLE, ".keras")
+WRITABLE = tuple(FILE_FORMATS)
+READABLE = tuple(suffix for suffix in FILE_FORMATS if suffix != ".keras")
 
 
 def save(path: str | os.PathLike[str], model: Any) -> None:
@@ -76,24 +89,20 @@ def write(
     file that was at `path` before is still there.
     """
     target = Path(path)
-    suffix = _suffix(target, WRITABLE, "write")
+    suffix = find_suffix(target, WRITABLE, "write")
     parameters = schema(config)
     headline = f"{target.name} was not written: the arrays do not fit the config"
     check(parameters, arrays, headline=headline)
     arrays = {each.name: reorder(arrays[each.name], each.axes, each.axes) for each in parameters}
-    text: str | None = config.to_json()
-    if dialect is not None:
-        spoken = dialect_named(dialect)
-        if suffix == ".keras" or not isinstance(config, NetworkConfig):
-            raise ArgumentError(
-                f"dialect: {spoken.title} has networks, in files of {', '.join(READABLE)}"
-            )
-        find_architectures(spoken, config)  # refuses what would be loaded, and be wrong
-        text, arrays = None, to_dialect_names(spoken, config, arrays)
-    if suffix == ".keras":
-        keras.write(target, config, arrays)
-    else:
-        FILE_FORMATS[suffix].write(target, text, arrays, origin_to_json(origin))
+    if dialect is None:
+        label = make_label(config.to_json(), arrays, origin_to_json(origin))
+        FILE_FORMATS[suffix].write(target, label, arrays, config)
+        return
+    spoken = dialect_named(dialect)
+    if not isinstance(config, NetworkConfig):
+        raise ArgumentError(f"dialect: {spoken.title} has networks, and no blocks")
+    find_architectures(spoken, config)  # refuses what would be loaded, and be wrong
+    FILE_FORMATS[suffix].write(target, {}, to_dialect_names(spoken, config, arrays), None)
 
 
 @dataclass(frozen=True)
@@ -101,13 +110,35 @@ class Checkpoint:
     """What was read: a config and canonical arrays.
 
     origin: where the weights came from, as far as it is known. notes: what was done to read them
-        and which network they were found to be, one line each, for people.
+    and which network they were found to be, one line each, for people.
     """
 
     config: Config
     arrays: Arrays
     origin: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckpointHeader:
+    """What the header of a file says: a `Checkpoint` whose values were not read yet.
+
+    arrays: canonical names and axis orders. source: the name of the file. label: what it says
+    about itself.
+    """
+
+    config: Config
+    arrays: Mapping[str, StoredArray]
+    source: str
+    label: Label
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def read(self) -> Checkpoint:
+        """With the values. Raises WeightsError for values that are not those that were written."""
+        arrays = read_arrays(self.arrays)
+        check_arrays(self.label, arrays, self.source)
+        return Checkpoint(self.config, arrays, self.origin, self.notes)
 
 
 def read(
@@ -139,13 +170,31 @@ def read_checkpoint(
     or does not fit its config, ArgumentError for a suffix that is not known, for a config that is
     another than the file's, and where it is not clear which network it is.
     """
+    return read_header(path, config, architecture, part).read()
+
+
+def read_header(
+    path: str | os.PathLike[str],
+    config: Config | None = None,
+    architecture: str | None = None,
+    part: str | None = None,
+) -> CheckpointHeader:
+    """What `read_checkpoint` reads, without the values: names, shapes and dtypes are those of the
+    network, and nothing else was read. Arguments and errors: those of `read_checkpoint`.
+    """
     source = Path(path)
-    suffix = _suffix(source, READABLE, "read")
-    content = FILE_FORMATS[suffix].read(existing(source), part)
-    if content.config is not None:
-        held = config_from_json(content.config, f"the config in {source.name}")
+    suffix = find_suffix(source, READABLE, "read")
+    header = FILE_FORMATS[suffix].read(existing(source))
+    check_label(header.label, source.name)
+    content = unwrap(_without_training(header), source.name, part)
+    check_count(len(content.arrays), source.name)
+    if header.nbytes is not None:
+        claimed = sum(array.nbytes for array in content.arrays.values())
+        check_claim(claimed, header.nbytes, source.name)
+    if labels.CONFIG in content.label:
+        held = config_from_json(content.label[labels.CONFIG], f"the config in {source.name}")
         config = held if config is None else _agree(source.name, held, config)
-    elif _is_foreign(content.arrays, config):
+    elif content.layout == "torch" and _is_foreign(content.arrays, config):
         return _recognised(source, content, config, architecture)
     if config is None:
         raise ArgumentError(
@@ -153,13 +202,46 @@ def read_checkpoint(
             'config=BlockConfig(...), NetworkConfig(...) or preset("resnet18") (on the command '
             "line: --config)"
         )
+    arrays = _as_ours(content, config, source.name)
+    origin = origin_from_json(content.label.get(labels.ORIGIN), f"the origin in {source.name}")
+    return CheckpointHeader(config, arrays, source.name, content.label, origin, content.notes)
+
+
+def _as_ours(content: Content, config: Config, source: str) -> dict[str, StoredArray]:
+    """The arrays of a file with our names, in our order. Raises WeightsError where they are not
+    those of the config.
+    """
+    blocks = len(config.blocks())
+    if blocks > len(content.arrays):  # each has several; a schema of so many can take for ever
+        raise WeightsError(
+            f"{source}: its config asks for {blocks:,} blocks, and it has {len(content.arrays):,} "
+            "arrays",
+            [],
+        )
     parameters = schema(config)
-    unread = _unread(parameters)
+    row, unread = FRAMEWORKS[content.layout], _unread(parameters)
     arrays = {name: array for name, array in content.arrays.items() if name not in unread}
-    check(parameters, arrays, headline=f"{source.name} does not fit its config")
-    origin = origin_from_json(content.origin, f"the origin in {source.name}")
-    ordered = {parameter.name: arrays[parameter.name] for parameter in parameters}
-    return Checkpoint(config, ordered, origin, content.notes)
+    if content.layout != "torch":
+        named = {row.path(each): each for each in parameters}
+        arrays = {
+            named[name].name if name in named else name: reorder(
+                array, row.axes(named[name]), named[name].axes
+            )
+            if name in named and array.ndim == len(named[name].shape)
+            else array
+            for name, array in arrays.items()
+        }
+    check(parameters, arrays, headline=f"{source} does not fit its config")
+    return {parameter.name: arrays[parameter.name] for parameter in parameters}
+
+
+def _without_training(header: Header) -> Header:
+    """A training state as a file of the model alone."""
+    model, training = split_training(header.label.get(labels.CONFIG))
+    if model is None or training is None:
+        return header
+    arrays = {name: each for name, each in header.arrays.items() if not name.startswith(MOMENTS)}
+    return replace(header, arrays=arrays, label={**header.label, labels.CONFIG: model})
 
 
 def _agree(source: str, held: Config, given: Config) -> Config:
@@ -179,7 +261,7 @@ def _agree(source: str, held: Config, given: Config) -> Config:
     )
 
 
-def _is_foreign(arrays: Mapping[str, np.ndarray], config: Config | None) -> bool:
+def _is_foreign(arrays: Mapping[str, StoredArray], config: Config | None) -> bool:
     """Whether names are not ours. With the config of a block: whether they are of a network."""
     if isinstance(config, BlockConfig):
         return bool(find_prefixes(arrays))
@@ -193,7 +275,7 @@ def _is_foreign(arrays: Mapping[str, np.ndarray], config: Config | None) -> bool
 
 def _recognised(
     source: Path, content: Content, config: Config | None, architecture: str | None
-) -> Checkpoint:
+) -> CheckpointHeader:
     """A file of another library."""
     if isinstance(config, BlockConfig):
         raise ArgumentError(
@@ -209,7 +291,8 @@ def _recognised(
     arrays = to_canonical_names(found, content.arrays, source.name)
     check(schema(found.config), arrays, headline=f"{source.name} does not fit its config")
     origin |= found.origin
-    return Checkpoint(found.config, arrays, origin, (*content.notes, found.describe(), *notes))
+    notes = (*content.notes, found.describe(), *notes)
+    return CheckpointHeader(found.config, arrays, source.name, {}, origin, notes)
 
 
 def _said_beside(origin: Mapping[str, Any], content: Content) -> tuple[str | None, str | None]:
@@ -221,18 +304,13 @@ def _said_beside(origin: Mapping[str, Any], content: Content) -> tuple[str | Non
     return (said, "the file says so") if known else (None, None)
 
 
-def _suffix(path: Path, known: tuple[str, ...], verb: str) -> str:
-    suffix = path.suffix.lower()
-    if suffix in known:
-        return suffix
-    if suffix == ".keras":
-        raise ArgumentError(
-            f"{path.name}: cannot read .keras files, since loading one runs code that it names. "
-            "Import tf_impl, load it with keras.models.load_model, and pass what is ours to "
-            "weights.save: the network, or for a block model.layers[-1]"
-        )
+def find_suffix(path: Path, known: tuple[str, ...], verb: str) -> str:
+    """The suffix that names the format, the longest that fits: ".safetensors.index.json"."""
+    fitting = [suffix for suffix in known if path.name.lower().endswith(suffix)]
+    if fitting:
+        return max(fitting, key=len)
     raise ArgumentError(
-        f"{path.name}: cannot {verb} {suffix or 'a file without suffix'}; expected one of "
+        f"{path.name}: cannot {verb} {path.suffix or 'a file without suffix'}; expected one of "
         f"{', '.join(known)}"
     )
 
@@ -250,4 +328,6 @@ def _unread(parameters: Parameters) -> set[str]:
 def config_file(path: str | os.PathLike[str]) -> Config:
     """The config in a JSON file. Raises MissingFileError, ArgumentError for a file without one."""
     source = existing(path)
-    return config_from_json(source.read_bytes().decode("utf-8", errors="replace"), source.name)
+    with source.open("rb") as file:
+        text = file.read(MOST_HEADER).decode("utf-8", errors="replace")
+    return config_from_json(text, source.name)

@@ -17,7 +17,7 @@ import numpy as np
 from weights.config import Config
 from weights.convert import BFLOAT16, to_native
 from weights.dialects import keras_applications
-from weights.errors import ArgumentError, WeightsError
+from weights.errors import ArgumentError, FileError, WeightsError
 from weights.fields import parse_json
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
@@ -49,9 +49,12 @@ def read(path: Path) -> Header:
     """What a file of Keras 2 or 3 holds.
 
     Raises WeightsError for a file that is broken, that does not name its layers, or that has what
-    no file of Keras has.
+    no file of Keras has; FileError where the system refuses.
     """
-    return read_region(Region.of(path), path.name)
+    try:
+        return read_region(Region.of(path), path.name)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def read_region(

@@ -23,7 +23,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from weights.config import BlockConfig, BottleneckConfig, Config, NetworkConfig
-from weights.errors import ArgumentError, WeightsError
+from weights.errors import ArgumentError, FileError, WeightsError
 from weights.fields import parse_json
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
@@ -58,7 +58,7 @@ def read(path: Path) -> Header:
     """What a .keras file holds: ours with its config, or another model.
 
     Raises WeightsError for a file that is broken, that is no such archive, or whose layers are not
-    named.
+    named; FileError where the system refuses.
     """
     try:
         with _File(path, path.name) as file, ZipFile(file) as archive:
@@ -70,6 +70,8 @@ def read(path: Path) -> Header:
         raise
     except ArgumentError as error:
         raise WeightsError(str(error), []) from None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a broken archive raises whatever the layer that broke raises
         raise WeightsError(
             f"{path.name}: is not a whole .keras file: {str(error)[:100]!a}", []

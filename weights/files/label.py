@@ -21,7 +21,7 @@ FILE_VERSION = "version"  # a decimal number; files of version 1 do not have it
 CHECKSUMS = "checksums"  # of the entries above and of each array, JSON
 ENTRIES = (CONFIG, ORIGIN, FILE_VERSION, CHECKSUMS)
 
-VERSION = 2  # 1: without version and checksums
+LATEST = 2  # 1: without version and checksums
 
 Label = Mapping[str, str]
 
@@ -33,7 +33,7 @@ def make_label(
     label = {CONFIG: config} | ({} if origin is None else {ORIGIN: origin})
     texts = {name: _checksum_of_text(text) for name, text in label.items()}
     sums = json.dumps({**texts, "arrays": checksums(arrays)})
-    return {**label, FILE_VERSION: str(VERSION), CHECKSUMS: sums}
+    return {**label, FILE_VERSION: str(LATEST), CHECKSUMS: sums}
 
 
 def check_label(label: Label, source: str) -> None:
@@ -44,13 +44,13 @@ def check_label(label: Label, source: str) -> None:
         return  # version 1
     version = label.get(FILE_VERSION, "")
     number = int(version) if version.isascii() and version.isdigit() and len(version) < 9 else 0
-    if number > VERSION:
+    if number > LATEST:
         raise ArgumentError(
             f"{source}: is a file of version {number}, and this resattn reads versions 1 to "
-            f"{VERSION}; read it with a newer resattn"
+            f"{LATEST}; read it with a newer resattn"
         )
     sums = _checksums_in(label, source)
-    if number < VERSION or not isinstance(sums.get("arrays"), dict):
+    if number < LATEST or not isinstance(sums.get("arrays"), dict):
         raise WeightsError(f"{source}: is damaged: what it says about itself is not whole", [])
     for entry in (CONFIG, ORIGIN):
         held = label.get(entry)
@@ -97,7 +97,7 @@ def checksum(array: np.ndarray) -> str:
     """
     seed = zlib.crc32(f"{array.dtype.name} {array.shape}".encode())
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return f"{zlib.crc32(little.reshape(-1).view(np.uint8), seed):08x}"
+    return f"{zlib.crc32(little.reshape(-1).view(np.uint8).data, seed):08x}"
 
 
 def _checksum_of_text(text: str) -> str:

@@ -1,67 +1,123 @@
 """NumPy's .npz archives, without pickles; bfloat16 as bits, with names beside them."""
 
+from __future__ import annotations
+
+import zipfile
+import zlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from weights.config import Config
 from weights.convert import BFLOAT16, Arrays
 from weights.errors import WeightsError
+from weights.files import label as labels
 from weights.files.atomic import write_atomically
-from weights.files.content import Content, strip_prefix
+from weights.files.content import Header
+from weights.files.label import Label
+from weights.files.limits import MOST_HEADER, open_zip
+from weights.files.npy import NpyHeader, parse_header
+from weights.stored import StoredArray, read_arrays
 
-CONFIG = "resattn"  # the entry that holds the config
-_ORIGIN = "resattn.origin"  # the entry that says where weights came from
+# The entries that are no arrays of a network.
+_ENTRIES = {
+    labels.CONFIG: "resattn",
+    labels.ORIGIN: "resattn.origin",
+    labels.FILE_VERSION: "resattn.version",
+    labels.CHECKSUMS: "resattn.checksums",
+}
 BITS = "resattn.bfloat16"  # the entry that names the arrays whose uint16 are the bits of bfloat16
 
 
 def write(
-    path: Path, text: str | None, arrays: Mapping[str, np.ndarray], origin: str | None = None
+    path: Path, label: Label, arrays: Mapping[str, np.ndarray], config: Config | None = None
 ) -> None:
-    """text: the config's JSON; None for a file of another library. origin: where they came from,
-    JSON.
-    """
-    held: dict[str, Any] = {} if text is None else {CONFIG: np.array(text)}
-    held |= {} if origin is None else {_ORIGIN: np.array(origin)}
-    held |= _bits(arrays)
-    write_atomically(path, lambda temporary: np.savez(temporary, **held))
+    """The same arrays make the same bytes."""
+    held = {_ENTRIES[entry]: np.array(text) for entry, text in label.items()} | _bits(arrays)
+    write_atomically(path, lambda temporary: np.savez(temporary, **cast(Any, held)))
 
 
-def read(path: Path, part: str | None = None) -> Content:
-    """The config and the arrays. part: as in `strip_prefix`. Raises what `read_all` raises."""
-    arrays = read_all(path)
-    text, origin = (arrays.pop(entry, None) for entry in (CONFIG, _ORIGIN))
-    said = [None if each is None else str(each) for each in (text, origin)]
-    return strip_prefix(Content(said[0], arrays, said[1]), path.name, part)
+def read(path: Path) -> Header:
+    """Raises WeightsError for a file that is not whole, or holds other things than plain arrays."""
+    archive = open_zip(path, ".npz file of plain arrays")
+    held: dict[str, StoredArray] = {}
+    for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        header = _read(archive, member, path.name, parse=parse_header)
+        if member.file_size != header.offset + header.nbytes:
+            raise WeightsError(
+                f"{path.name}: is not a whole .npz file of plain arrays ({ascii(name)[:100]} has "
+                f"{member.file_size:,} bytes, and its header says {header.nbytes:,})",
+                [],
+            )
+        load = partial(_read, archive, member, path.name, parse=partial(_values, header))
+        held[name] = StoredArray(header.shape, header.dtype.newbyteorder("="), load)
+    label = {
+        entry: _text(held.pop(name), path.name) for entry, name in _ENTRIES.items() if name in held
+    }
+    return Header(_from_bits(held, path.name), label)
 
 
 def read_all(path: Path) -> Arrays:
-    """The arrays. Raises WeightsError for a file that is not whole, or holds other things."""
+    """All arrays. Raises what `read` raises."""
+    return read_arrays(read(path).arrays)
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: str, *, parse: Any) -> Any:
+    """What `parse` makes of a member. Raises WeightsError for one that is not whole."""
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return _from_bits({name: file[name] for name in file.files})
-    except Exception as error:  # a broken archive raises whatever the layer that broke raises
+        with archive.open(member) as file:
+            return parse(file, source)
+    except WeightsError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError) as error:
         raise WeightsError(
-            f"{path.name}: is not a whole .npz file of plain arrays ({error})", []
+            f"{source}: is not a whole .npz file of plain arrays ({ascii(str(error))[1:-1][:200]})",
+            [],
         ) from None
+
+
+def _values(header: NpyHeader, file: BinaryIO, source: str) -> np.ndarray:
+    return header.parse(file.read()[header.offset :])  # to its end, which checks the CRC-32
+
+
+def _text(array: StoredArray, source: str) -> str:
+    if array.dtype.kind != "U" or array.ndim or array.nbytes > 4 * MOST_HEADER:
+        raise WeightsError(f"{source}: what it says about itself is no text", [])
+    return str(array.read()[()])
 
 
 def _bits(arrays: Mapping[str, np.ndarray]) -> Arrays:
     """What NumPy can write: it has no bfloat16, and would write bytes without saying of what."""
-    named = [name for name, array in arrays.items() if array.dtype == BFLOAT16]
+    named = {name for name, array in arrays.items() if array.dtype == BFLOAT16}
     written = {
         name: array.view(np.uint16) if name in named else array for name, array in arrays.items()
     }
-    return {BITS: np.array(named), **written} if named else written
+    names = [name for name in arrays if name in named]
+    return {BITS: np.array(names), **written} if named else written
 
 
-def _from_bits(arrays: Arrays) -> Arrays:
-    """Inverse of `_bits`. Raises ValueError for bits that are not 16 each."""
-    named = arrays.pop(BITS, np.array([], str)).tolist()
-    wrong = [name for name in named if name not in arrays or arrays[name].dtype != np.uint16]
+def _from_bits(held: Mapping[str, StoredArray], source: str) -> dict[str, StoredArray]:
+    """Inverse of `_bits`."""
+    found = dict(held)
+    names = found.pop(BITS, None)
+    if names is None:
+        return found
+    named = [str(name) for name in names.read().reshape(-1).tolist()]
+    wrong = [name for name in named if name not in found or found[name].dtype != np.uint16]
     if wrong:
-        raise ValueError(f"{', '.join(map(str, wrong))}: expected the bits of bfloat16, as uint16")
-    return {
-        name: array.view(BFLOAT16) if name in named else array for name, array in arrays.items()
-    }
+        raise WeightsError(
+            f"{source}: is not a whole .npz file of plain arrays; expected the bits of bfloat16, "
+            "as uint16:",
+            [ascii(name)[:100] for name in wrong],
+        )
+    for name in named:
+        found[name] = _from_uint16(found[name])
+    return found
+
+
+def _from_uint16(array: StoredArray) -> StoredArray:
+    return StoredArray(array.shape, BFLOAT16, lambda: array.read().view(BFLOAT16))

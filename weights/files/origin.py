@@ -12,6 +12,7 @@ from weights.fields import parse_json
 
 CARD = "README.md"  # a model card has a header of "key: value" lines between two lines of ---
 HUB_CONFIG = "config.json"
+_MOST = 1 << 20  # bytes that are read of each
 KEPT = ("license", "hf_hub_id", "tag", "origin_url", "paper_name", "paper_ids", "url", "source")
 
 
@@ -24,7 +25,7 @@ def find_origin(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"file": path.name}
     beside = path.parent / HUB_CONFIG
     if beside.is_file():
-        values = parse_json(beside.read_text(encoding="utf-8", errors="replace"), beside.name)
+        values = parse_json(_start(beside), beside.name)
         if isinstance(values, Mapping) and isinstance(values.get("architecture"), str):
             found["architecture"] = values["architecture"]
             pretrained = values.get("pretrained_cfg")
@@ -38,7 +39,7 @@ def _card(path: Path) -> dict[str, str]:
     """The licence and the repository in the header of a model card."""
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = _start(path).splitlines()
     if not lines or lines[0].strip() != "---":
         return {}
     found = {}
@@ -49,6 +50,12 @@ def _card(path: Path) -> dict[str, str]:
         if colon and key in ("license", "repository", "revision", "base_model") and value.strip():
             found[key] = value.strip()
     return found
+
+
+def _start(path: Path) -> str:
+    """The text of a small file, or the start of one that is not."""
+    with path.open("rb") as file:
+        return file.read(_MOST).decode("utf-8", errors="replace")
 
 
 def origin_from_json(text: str | None, source: str) -> dict[str, Any]:

@@ -1,46 +1,59 @@
 """PyTorch's own files, read with `weights_only=True`: nothing in them is executed."""
 
+from __future__ import annotations
+
+import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from weights.errors import MissingFramework, WeightsError
+from weights.config import Config
+from weights.errors import MissingFramework, ResattnError, WeightsError
+from weights.files import label as labels
 from weights.files.atomic import write_atomically
-from weights.files.content import Content, unwrap
-from weights.live import adapter
+from weights.files.content import Header
+from weights.files.label import Label
+from weights.files.limits import MOST_HEADER, is_compressed, map_file, open_zip
+from weights.live import part
+
+_STATE = "state_dict"
+_DESCRIPTION = "data.pkl"  # the member of the archive that describes the tensors
 
 
 def write(
-    path: Path, text: str | None, arrays: Mapping[str, np.ndarray], origin: str | None = None
+    path: Path, label: Label, arrays: Mapping[str, np.ndarray], config: Config | None = None
 ) -> None:
-    """text: the config's JSON; None for a plain state dict, as other libraries load it. origin:
-    where they came from, JSON. Needs PyTorch.
+    """A plain state dict, as other libraries load it; of a file of ours under "state_dict", with
+    the label beside it. The same arrays make the same bytes. Needs PyTorch.
     """
-    torch = adapter("torch")
-    said = {} if text is None else {"config": text}
-    said |= {"origin": origin} if said and origin else {}
-    write_atomically(path, lambda temporary: torch.write_file(temporary, said, arrays))
+    content = part("torch", "bridge.files").to_file(dict(label), arrays)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def read(path: Path, part: str | None = None) -> Content:
-    """The config and the arrays. part: as in `unwrap`. Needs PyTorch.
+def read(path: Path) -> Header:
+    """Needs PyTorch.
 
     Raises WeightsError for a file that is not whole, or holds more than plain tensors.
     """
-    torch = adapter("torch")
+    torch = part("torch", "bridge.files")
+    held = map_file(path)
+    zipped = held[:4] == b"PK\3\4"
+    archive = _open_archive(path) if zipped else None
     try:
-        content = torch.read_file(path)
+        content = torch.read_file(path, zipped)
     except MissingFramework:
         raise
+    except ResattnError as error:
+        raise WeightsError(f"{path.name}: {error}", []) from None
     except UnpicklingError as error:
         raise WeightsError(
             f"{path.name}: is not a PyTorch file of plain tensors, or not a whole one; files with "
             "other Python objects in them are refused, since reading them would run their code; "
-            "save the model's state_dict() alone "
-            f"({_first_line(error)})",
+            f"save the model's state_dict() alone{_object(error)}",
             [],
         ) from None
     except Exception as error:  # a broken archive raises whatever the layer that broke raises
@@ -49,10 +62,66 @@ def read(path: Path, part: str | None = None) -> Content:
             f"({_first_line(error)})",
             [],
         ) from None
-    origin = content.get("origin")
-    found = unwrap(content, path.name, part)
-    return replace(found, origin=origin if isinstance(origin, str) else None)
+    said = content.get(labels.CONFIG)  # a trainer's may be the path of a file
+    if not isinstance(said, str) or not said.lstrip().startswith("{"):
+        return Header(content, nbytes=len(held))
+    label = {entry: text for entry in labels.ENTRIES if isinstance(text := content.get(entry), str)}
+    if archive is not None:
+        _check_description(archive, path.name)
+    state = content[_STATE] if isinstance(content.get(_STATE), Mapping) else content
+    return Header(state, label, nbytes=len(held))
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _open_archive(path: Path) -> ZipFile:
+    """The archive. Raises WeightsError for one that torch.save would not write."""
+    archive = open_zip(path, "PyTorch file")
+    members = archive.infolist()
+    names = {member.filename.rpartition("/")[2]: member.file_size for member in members}
+    if "constants.pkl" in names:
+        raise WeightsError(
+            f"{path.name}: is a TorchScript program, not weights; load it with torch.jit.load, and "
+            "save the state_dict() alone",
+            [],
+        )
+    if is_compressed(members):
+        raise WeightsError(
+            f"{path.name}: has compressed members, and torch.save writes none; it was damaged, or "
+            "made to fill the memory",
+            [],
+        )
+    if names.get(_DESCRIPTION, 0) > MOST_HEADER:
+        raise WeightsError(
+            f"{path.name}: describes its tensors in {names[_DESCRIPTION]:,} bytes; a weights file "
+            f"needs at most {MOST_HEADER:,}",
+            [],
+        )
+    return archive
+
+
+def _check_description(archive: ZipFile, source: str) -> None:
+    """Raises WeightsError where the label and the names are not those that were written.
+
+    Of a file of ours, since torch.save can be told to write no checksums.
+    """
+    for name in archive.namelist():
+        if name.endswith(f"/{_DESCRIPTION}"):
+            try:
+                archive.read(name)
+            except (BadZipFile, OSError, ValueError, RuntimeError, EOFError) as error:
+                raise WeightsError(
+                    f"{source}: is damaged ({ascii(str(error))[1:-1][:100]})", []
+                ) from None
+
+
+def _object(error: Exception) -> str:
+    """The object that PyTorch refused, if it names one. The rest of its message is left out: it
+    advises to load the file in a way that runs its code.
+    """
+    found = re.search(r"GLOBAL ([\w.]{1,100})", str(error))
+    return f" (this one names {found[1]})" if found else ""
+
+
+def _first_line(error: Exception) -> Any:
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    advice = re.search("weights_only|Re-running", line)
+    return type(error).__name__ if advice else ascii(line)[1:-1][:200]

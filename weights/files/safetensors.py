@@ -1,75 +1,113 @@
 """The canonical file: safetensors, with the config as JSON in the metadata."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_bytes
+from safetensors.numpy import save
 
-from weights.convert import Arrays
+from weights.config import Config
 from weights.errors import WeightsError
+from weights.files import label as labels
 from weights.files.atomic import write_atomically
-from weights.files.content import Content, strip_prefix
+from weights.files.content import Header
+from weights.files.label import Label
+from weights.files.limits import MOST_HEADER, check_count, map_file
+from weights.stored import StoredArray, dtype_named
 
 METADATA = "resattn"  # the entry of the metadata that holds the config
-_ORIGIN = "origin"  # the entry that says where weights came from
-TRAINING = "training"  # the key beside the config's in which a training state says what it is
-MOMENTS = "optimizer."  # what the names of a training state's moments begin with
+_ENTRIES = {entry: entry for entry in labels.ENTRIES} | {labels.CONFIG: METADATA}
+
+_LETTERS = {"F": "float", "I": "int", "U": "uint", "C": "complex"}
+_DTYPES = {  # by the format's own names
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "BOOL": "bool",
+    **{
+        f"{letter}{bits}": f"{kind}{bits}"
+        for letter, kind in _LETTERS.items()
+        for bits in (8, 16, 32, 64)
+    },
+}
 
 
 def write(
-    path: Path, text: str | None, arrays: Mapping[str, np.ndarray], origin: str | None = None
+    path: Path, label: Label, arrays: Mapping[str, np.ndarray], config: Config | None = None
 ) -> None:
-    """text: the config's JSON; None for a file of another library. origin: where they came from,
-    JSON. The same arrays make the same bytes.
-    """
-    metadata = {"format": "pt"} if text is None else {METADATA: text}
-    metadata |= {} if origin is None else {_ORIGIN: origin}
-    content = to_bytes(dict(arrays), metadata=metadata)
+    """The same arrays make the same bytes."""
+    content = to_bytes(to_metadata(label), arrays)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def read(path: Path, part: str | None = None) -> Content:
-    """The config and the model's arrays. part: as in `strip_prefix`.
+def to_metadata(label: Label) -> dict[str, str]:
+    """What the metadata say of a file. Other libraries look for "format"."""
+    return {_ENTRIES[entry]: text for entry, text in label.items()} or {"format": "pt"}
 
-    What an optimizer keeps in a training state is left out.
-    Raises WeightsError for a file that is broken.
+
+def from_metadata(metadata: Mapping[str, Any]) -> Label:
+    """Inverse of `to_metadata`."""
+    found = {
+        entry: text
+        for entry, name in _ENTRIES.items()
+        if isinstance(text := metadata.get(name), str)
+    }
+    return found if labels.CONFIG in found else {}
+
+
+def to_bytes(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A file. The library writes entries of the metadata in an order that changes from run to run,
+    so they are added here, in theirs.
     """
-    text, training, arrays = read_all(path)
-    if training is not None:
-        arrays = {name: each for name, each in arrays.items() if not name.startswith(MOMENTS)}
-    return strip_prefix(Content(text, arrays, _metadata(path).get(_ORIGIN)), path.name, part)
+    content = save(dict(arrays))
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    text = json.dumps({"__metadata__": dict(metadata), **header}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="numpy") as file:
-        return file.metadata() or {}
+def read(path: Path) -> Header:
+    """Raises WeightsError for a file that is broken."""
+    arrays, metadata = read_shard(path)
+    return Header(arrays, from_metadata(metadata))
 
 
-def read_all(path: Path) -> tuple[str | None, Any, Arrays]:
-    """The config (JSON text, or None), what it says of training (None: nothing), all arrays."""
-    try:
-        text = _metadata(path).get(METADATA)
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        # AttributeError: a dtype that NumPy does not have, such as 8-bit floats
+def read_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
+    """The arrays and the metadata of one file."""
+    held = map_file(path)
+    size = int.from_bytes(held[:8], "little")
+    if MOST_HEADER < size <= len(held):
         raise WeightsError(
-            f"{path.name}: is not a whole safetensors file of float arrays ({error})", []
-        ) from None
-    return *_without_training(text), arrays
-
-
-def _without_training(text: str | None) -> tuple[str | None, Any]:
-    """The config's JSON as a model file has it, and what is beside it under "training"."""
+            f"{path.name}: its header has {size:,} bytes; a weights file has at most "
+            f"{MOST_HEADER:,}",
+            [],
+        )
     try:
-        values = json.loads(text or "")
-    except (json.JSONDecodeError, RecursionError):
-        return text, None  # not a config either, which is for its reader to say
-    if not isinstance(values, dict) or TRAINING not in values:
-        return text, None
-    training = values.pop(TRAINING)
-    return json.dumps(values), training
+        file: Any = safe_open(path, framework="numpy")  # closed with the last array that reads it
+        names, metadata = file.keys(), file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path.name}: is not a whole safetensors file ({ascii(str(error))[1:-1][:200]})", []
+        ) from None
+    check_count(len(names), path.name)
+    try:
+        return {name: _stored(file, name) for name in names}, metadata
+    except WeightsError as error:
+        raise WeightsError(f"{path.name}: {error}", []) from None
+
+
+def _stored(file: Any, name: str) -> StoredArray:
+    held = file.get_slice(name)
+    dtype = held.get_dtype()
+    return StoredArray(
+        tuple(held.get_shape()),
+        dtype_named(_DTYPES.get(dtype, dtype), name),
+        partial(file.get_tensor, name),
+    )

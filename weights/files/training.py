@@ -19,14 +19,19 @@ from weights.checks import at_least, is_integer
 from weights.config import Config, config_from_json
 from weights.convert import Arrays, faults, reorder
 from weights.errors import ArgumentError, WeightsError
+from weights.fields import parse_json
+from weights.files import label as labels
 from weights.files import safetensors
 from weights.files.atomic import existing
-from weights.files.safetensors import MOMENTS, TRAINING
+from weights.files.label import check_arrays, check_label, make_label
 from weights.live import Moments
 from weights.parameters import Parameters
 from weights.recipe import Recipe, steps_an_epoch
 from weights.schema import schema
+from weights.stored import read_arrays
 
+TRAINING = "training"  # the key beside the config's in which a training state says what it is
+MOMENTS = "optimizer."  # what the names of a training state's moments begin with
 VERSION = 1  # of the meaning of "training" in a file
 
 
@@ -102,7 +107,7 @@ def write_training(path: str | os.PathLike[str], state: TrainingState) -> None:
         "examples": state.examples,
     }
     text = json.dumps({**json.loads(state.config.to_json()), TRAINING: training})
-    safetensors.write(target, text, arrays)
+    safetensors.write(target, make_label(text, arrays), arrays)
 
 
 def read_training(path: str | os.PathLike[str]) -> TrainingState:
@@ -112,7 +117,9 @@ def read_training(path: str | os.PathLike[str]) -> TrainingState:
     ArgumentError for one that holds no training state, or one that this version cannot read.
     """
     source = _safetensors(path, "read")
-    text, training, arrays = safetensors.read_all(existing(source))
+    header = safetensors.read(existing(source))
+    check_label(header.label, source.name)
+    text, training = split_training(header.label.get(labels.CONFIG))
     if text is None or training is None:
         raise ArgumentError(
             f"{source.name}: holds no training state, only weights; start a new run from them: "
@@ -120,6 +127,8 @@ def read_training(path: str | os.PathLike[str]) -> TrainingState:
         )
     values = _training(training, source.name)
     config = config_from_json(text, f"the config in {source.name}")
+    arrays = read_arrays(header.arrays)
+    check_arrays(header.label, arrays, source.name)
     try:
         recipe = Recipe.from_dict(values["recipe"])
         return TrainingState(
@@ -131,6 +140,18 @@ def read_training(path: str | os.PathLike[str]) -> TrainingState:
         ) from None
     except ArgumentError as error:
         raise ArgumentError(f"the training state in {source.name}: {error}") from None
+
+
+def split_training(text: str | None) -> tuple[str | None, Any]:
+    """The config's JSON as a model file has it, and what it has under "training", or None."""
+    try:
+        values = parse_json(text or "", "the config")
+    except ArgumentError:
+        return text, None  # not a config either, which is for its reader to say
+    if not isinstance(values, dict) or TRAINING not in values:
+        return text, None
+    training = values.pop(TRAINING)
+    return json.dumps(values), training
 
 
 def _safetensors(path: str | os.PathLike[str], verb: str) -> Path:

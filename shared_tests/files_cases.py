@@ -1,0 +1,31 @@
+"""What the tests of weights files share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from weights import BlockConfig
+from weights.files.formats import READABLE, find_suffix
+
+# Few bytes, so that every one of them can be changed.
+SMALL = BlockConfig(1, 2, 1, attention="none")
+
+FORMATS = ["b.safetensors", "b.safetensors.index.json", "b.npz", "b.pt"]
+FUZZED = FORMATS  # those that are one file
+
+
+def suffix_of(name: str) -> str:
+    return find_suffix(Path(name), READABLE, "read")
+
+
+def rewrite_metadata(path: Path, change: dict[str, str | None]) -> None:
+    """Changes entries of the metadata of a safetensors file. None: takes it away."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    metadata = header["__metadata__"] | change
+    header["__metadata__"] = {name: text for name, text in metadata.items() if text is not None}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])

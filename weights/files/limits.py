@@ -1,0 +1,99 @@
+"""What every format is held to: how a file is opened, and how much it may claim."""
+
+from __future__ import annotations
+
+import mmap
+import zipfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO, cast
+
+from weights.errors import FileError, WeightsError
+
+MOST_ARRAYS = 100_000  # in a file; networks of 1,000 layers have 7,000
+MOST_HEADER = 1 << 24  # bytes of names, shapes and offsets, and of each text
+_RATIO, _FREE = 100, 1 << 26  # how far a compressed file may unpack, and from how many bytes on
+
+
+class MappedFile(mmap.mmap):
+    """A file in memory that is read only where it is touched, and by any thread.
+
+    Python closes it with the last array that reads from it.
+    """
+
+    def seekable(self) -> bool:  # Python 3.11 has it not, and zipfile asks
+        return True
+
+
+def map_file(path: Path) -> MappedFile:
+    """A file, to be read. Raises WeightsError for an empty one, FileError where that is refused."""
+    try:
+        with path.open("rb") as file:
+            return MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except ValueError:
+        raise WeightsError(f"{path.name}: is not a whole file: it is empty", []) from None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def check_count(count: int, source: str) -> None:
+    """Raises WeightsError for more arrays than any network has."""
+    if count > MOST_ARRAYS:
+        raise WeightsError(
+            f"{source}: has {count:,} arrays; a weights file has at most {MOST_ARRAYS:,}", []
+        )
+
+
+def check_claim(claimed: int, held: int, source: str, *, compressed: bool = False) -> None:
+    """Raises WeightsError for a file that claims more bytes of values than it can hold.
+
+    compressed: whether it may hold them in less.
+    """
+    most = max(held * _RATIO, _FREE) if compressed else held
+    if claimed > most:
+        raise WeightsError(
+            f"{source}: claims {claimed:,} bytes of values and has {held:,} bytes"
+            f"{f', less than 1/{_RATIO} of them' if compressed else ''}; it was damaged, or made "
+            "to fill the memory",
+            [],
+        )
+
+
+def open_zip(path: Path, kind: str) -> zipfile.ZipFile:
+    """A zip archive, its directory read and its sizes checked. kind: what to call it in an error.
+
+    Raises WeightsError for a file that is no whole zip archive, and for one with encrypted or
+    doubled members, or that claims more than it can hold.
+    """
+    held = map_file(path)
+    if _directory_size(held) > MOST_HEADER:
+        raise WeightsError(f"{path.name}: its directory is larger than {MOST_HEADER:,} bytes", [])
+    try:
+        archive = zipfile.ZipFile(cast(IO[bytes], held))  # it reads, seeks and tells
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, IndexError) as error:
+        reason = ascii(str(error))[1:-1][:200]
+        raise WeightsError(f"{path.name}: is not a whole {kind} ({reason})", []) from None
+    members = archive.infolist()
+    names = {member.filename for member in members}
+    if len(names) < len(members) or any(member.flag_bits & 0x1 for member in members):
+        raise WeightsError(f"{path.name}: has doubled or encrypted members", [])
+    check_count(len(members), path.name)
+    compressed = is_compressed(members)
+    claimed = sum(member.file_size for member in members)
+    check_claim(claimed, len(held), path.name, compressed=compressed)
+    return archive
+
+
+def is_compressed(members: Collection[zipfile.ZipInfo]) -> bool:
+    """Whether one of them is."""
+    return any(member.compress_type != zipfile.ZIP_STORED for member in members)
+
+
+def _directory_size(held: MappedFile) -> int:
+    """What the end of a zip archive says of its directory, before it is read."""
+    end = held.rfind(b"PK\5\6", max(0, len(held) - (1 << 16) - 22))
+    if end < 0:
+        return 0
+    if held[max(0, end - 20) : end - 16] == b"PK\6\7":  # with 64 bits, and then that one counts
+        return int.from_bytes(held[max(0, end - 36) : max(0, end - 28)], "little")
+    return int.from_bytes(held[end + 12 : end + 16], "little")

@@ -1,0 +1,140 @@
+"""safetensors in several files, with an index that says which array is in which.
+
+The index is {"metadata": {...}, "weight_map": {name of an array: name of a file}}, as the
+libraries of the Hugging Face hub write it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weights.config import Config
+from weights.errors import MissingFileError, WeightsError
+from weights.fields import parse_json
+from weights.files.atomic import write_atomically
+from weights.files.content import Header
+from weights.files.label import Label
+from weights.files.limits import MOST_HEADER, check_count, map_file
+from weights.files.safetensors import from_metadata, read_shard, to_bytes, to_metadata
+from weights.stored import StoredArray
+
+SUFFIX = ".safetensors.index.json"
+SHARD_BYTES = 1 << 30  # of values in a file, unless one array has more
+_METADATA, _MAP = "metadata", "weight_map"
+
+
+def write(
+    path: Path,
+    label: Label,
+    arrays: Mapping[str, np.ndarray],
+    config: Config | None = None,
+    shard_bytes: int | None = None,
+) -> None:
+    """shard_bytes: of values in a file; by default `SHARD_BYTES`.
+
+    The files are complete before the index names them, and their names say what they hold: until
+    the new index is in place, the old one with its files is whole. Then old files are removed.
+    """
+    groups = _groups(arrays, shard_bytes or SHARD_BYTES)
+    stem = path.name[: -len(SUFFIX)]
+    shards: dict[str, str] = {}
+    for number, names in enumerate(groups, start=1):
+        content = to_bytes({"format": "pt"}, {name: arrays[name] for name in names})
+        name = f"{stem}-{number:05d}-of-{len(groups):05d}-{zlib.crc32(content):08x}.safetensors"
+        write_atomically(path.with_name(name), partial(_write_bytes, content=content))
+        shards |= dict.fromkeys(names, name)
+    said: dict[str, Any] = {"total_size": sum(array.nbytes for array in arrays.values())}
+    said |= to_metadata(label)
+    text = json.dumps({_METADATA: said, _MAP: shards}, indent=1)
+    before = _files_of(path)
+    write_atomically(path, lambda target: target.write_text(text, encoding="utf-8"))
+    ours = re.compile(rf"{re.escape(stem)}-\d{{5}}-of-\d{{5}}-[0-9a-f]{{8}}\.safetensors")
+    for name in before - set(shards.values()):
+        if ours.fullmatch(name):  # an index of a stranger can name any file
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def read(path: Path) -> Header:
+    """Raises WeightsError for an index that does not fit its files, MissingFileError where one of
+    them is missing.
+    """
+    metadata, files = _read_index(path)
+    arrays: dict[str, StoredArray] = {}
+    faults = []
+    for file in dict.fromkeys(files.values()):
+        shard = path.with_name(file)
+        if not shard.is_file():
+            raise MissingFileError(
+                f"{path.name}: names {file}, and there is no such file beside it; get all files of "
+                "the checkpoint"
+            )
+        held, _ = read_shard(shard)
+        named = {name for name, where in files.items() if where == file}
+        faults += [f"{ascii(name)[:100]}: not in {file}" for name in named - set(held)]
+        faults += [f"{ascii(name)[:100]}: in {file} alone" for name in set(held) - named]
+        arrays |= held
+    if faults:
+        raise WeightsError(f"{path.name}: its files are not those that it describes:", faults)
+    return Header(arrays, from_metadata(metadata))
+
+
+def _read_index(path: Path) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """What an index says of all, and the file of each array."""
+    held = map_file(path)
+    if len(held) > 4 * MOST_HEADER:
+        raise WeightsError(f"{path.name}: an index has at most {4 * MOST_HEADER:,} bytes", [])
+    values = parse_json(held[:].decode("utf-8", errors="replace"), path.name, 4 * MOST_HEADER)
+    files = values.get(_MAP) if isinstance(values, dict) else None
+    metadata = values.get(_METADATA, {}) if isinstance(values, dict) else None
+    if not isinstance(files, dict) or not files or not isinstance(metadata, dict):
+        raise WeightsError(
+            f'{path.name}: is no index of safetensors files: expected a "{_MAP}"', []
+        )
+    check_count(len(files), path.name)
+    strange = [file for file in files.values() if not _is_beside(file)]
+    if strange:
+        raise WeightsError(
+            f"{path.name}: names {ascii(strange[0])[:100]}, and expected are names of .safetensors "
+            "files in the same folder",
+            [],
+        )
+    return metadata, files
+
+
+def _is_beside(file: object) -> bool:
+    """Whether it is the plain name of a safetensors file."""
+    plain = isinstance(file, str) and file.isprintable() and not set(file) & set("/\\:")
+    return plain and str(file).endswith(".safetensors") and not str(file).startswith(".")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _groups(arrays: Mapping[str, np.ndarray], most: int) -> list[list[str]]:
+    """The names of the arrays of each file, in their order."""
+    groups: list[list[str]] = []
+    room = -1
+    for name, array in arrays.items():
+        if room < array.nbytes:
+            groups.append([])
+            room = most
+        groups[-1].append(name)
+        room -= array.nbytes
+    return groups
+
+
+def _files_of(path: Path) -> set[str]:
+    """The files of the index that is there now."""
+    try:
+        return set(_read_index(path)[1].values())
+    except (OSError, ValueError):
+        return set()
