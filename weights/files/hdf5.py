@@ -38,7 +38,7 @@ from weights.live import adapter, build, part
 from weights.schema import schema
 from weights.stored import StoredArray, read_arrays
 
-SUFFIX = ".weights.h5"  # of what is written
+WEIGHTS_SUFFIX = ".weights.h5"  # of what is written
 _ATTRIBUTE = "resattn_"  # what the names of the label's entries begin with
 _DEEPEST = 64  # groups in groups
 _FREE, _EXPANSION = 2**26, 100  # bytes, and how many times those in the file arrays may take
@@ -202,13 +202,13 @@ def write(
     Raises ArgumentError for another suffix than `.weights.h5`, and for networks that Keras does not
     have.
     """
-    if not path.name.lower().endswith(SUFFIX):
+    if not path.name.lower().endswith(WEIGHTS_SUFFIX):
         raise ArgumentError(
-            f"{path.name}: cannot write Keras' legacy format; expected a name that ends in {SUFFIX}"
+            f"{path.name}: cannot write Keras' legacy format; expected a name that ends in {WEIGHTS_SUFFIX}"
         )
 
     def write_to(temporary: Path) -> None:
-        with draft(temporary, SUFFIX) as written:
+        with draft(temporary, WEIGHTS_SUFFIX) as written:
             save_in_keras(written, arrays, config)
             if config is not None:
                 sign(written, config, arrays, label)

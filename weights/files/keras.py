@@ -61,7 +61,11 @@ def read(path: Path) -> Header:
     named; FileError where the system refuses.
     """
     try:
-        with _File(path, path.name) as file, ZipFile(file) as archive:
+        opened = _File(path, path.name)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
+        with opened as file, ZipFile(file) as archive:
             members = _members(archive, path.name)
             config = _json(archive, members, _CONFIG, path.name)
             metadata = _json(archive, members, _METADATA, path.name)
@@ -70,8 +74,6 @@ def read(path: Path) -> Header:
         raise
     except ArgumentError as error:
         raise WeightsError(str(error), []) from None
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a broken archive raises whatever the layer that broke raises
         raise WeightsError(
             f"{path.name}: is not a whole .keras file: {str(error)[:100]!a}", []
