@@ -23,7 +23,7 @@ from weights.files import hdf5, keras_names
 from weights.files import keras as archives
 from weights.files.label import check_arrays, check_label, make_label
 from weights.frameworks import FRAMEWORKS
-from weights.parameters import ROLES
+from weights.parameters import ROLES, layer_norm
 from weights.schema import schema
 from weights.stored import read_arrays
 
@@ -304,7 +304,10 @@ def test_networks_of_keras_applications(keras, tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"layer1.0.conv1.weight": np.zeros(3)}, "only those of ResNet50, ResNet101, ResNet152"),
+        (
+            {"layer1.0.conv1.weight": np.zeros(3)},
+            r"^dialect: .* only those of ResNet50, ResNet101, ResNet152",
+        ),
         ({"conv1_conv/kernel": np.zeros((7, 7, 3, 64))}, "know layers by their order in a model"),
     ],
 )
@@ -321,7 +324,9 @@ def test_networks_in_other_dtypes_are_not_written(keras, tmp_path):
         for name in DIALECT.names(config)
         if not name.startswith("predictions")
     }
-    with pytest.raises(ArgumentError, match="loads float32, got arrays in float16"):
+    with pytest.raises(
+        ArgumentError, match=r"^dialect: keras\.applications loads float32, got arrays in float16"
+    ):
         hdf5.write(tmp_path / "a.weights.h5", {}, arrays, None)
 
 
@@ -343,6 +348,30 @@ def test_kinds_of_a_users_own(keras, tmp_path, suffix):
         del ATTENTION["gain"], ROLES["gain"]
         for row in FRAMEWORKS.values():
             del row.leaves["gain"]
+
+
+@SUFFIXES
+def test_a_kind_with_its_arrays_in_another_order_is_not_written(keras, tmp_path, suffix):
+    class Swapped(keras.layers.Layer):
+        def __init__(self, channels, **options):
+            super().__init__(**options)
+            self.beta = self.add_weight(shape=(channels,), name="beta")
+            self.gamma = self.add_weight(shape=(channels,), name="gamma")
+            self.built = True
+
+        def call(self, x):
+            return x * self.gamma + self.beta
+
+    register_attention("swapped", lambda channels: layer_norm("", channels), tf=Swapped)
+    try:
+        config = BlockConfig(2, 3, attention="swapped")
+        with pytest.raises(
+            WeightsError, match=r"^a\.\S+: was not written, .*\n  attention\.beta\n"
+        ):
+            write(tmp_path / f"a{suffix}", config, draw(config))
+    finally:
+        del ATTENTION["swapped"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_names_of_classes():

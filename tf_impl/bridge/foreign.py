@@ -60,14 +60,14 @@ def write_foreign(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             )
     if model is None:
         raise ArgumentError(
-            f"{path.name}: Keras' own files know layers by their order in a model, and only those "
+            f"dialect: Keras' own files know layers by their order in a model, and only those "
             f"of {', '.join(known)} of keras.applications are known; write a .safetensors or .npz "
             "file, and load it into a live model with weights.load_into"
         )
     others = sorted({each.dtype.name for each in arrays.values()} - {"float32"})
     if others:
         raise ArgumentError(
-            f"{path.name}: keras.applications loads float32, got arrays in {', '.join(others)}; "
+            f"dialect: keras.applications loads float32, got arrays in {', '.join(others)}; "
             "write a .safetensors or .npz file"
         )
     assign_foreign(model, arrays)

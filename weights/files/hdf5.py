@@ -204,14 +204,15 @@ def write(
     """
     if not path.name.lower().endswith(WEIGHTS_SUFFIX):
         raise ArgumentError(
-            f"{path.name}: cannot write Keras' legacy format; expected a name that ends in {WEIGHTS_SUFFIX}"
+            f"{path.name}: cannot write Keras' legacy format; expected a name that ends in "
+            f"{WEIGHTS_SUFFIX}"
         )
 
     def write_to(temporary: Path) -> None:
         with draft(temporary, WEIGHTS_SUFFIX) as written:
             save_in_keras(written, arrays, config)
             if config is not None:
-                sign(written, config, arrays, label)
+                sign(written, path.name, config, arrays, label)
             written.replace(temporary)
 
     write_atomically(path, write_to)
@@ -238,10 +239,13 @@ def save_in_keras(path: Path, arrays: Mapping[str, np.ndarray], config: Config |
         raise OSError(str(error)) from error
 
 
-def sign(path: Path, config: Config, arrays: Mapping[str, np.ndarray], label: Label) -> None:
+def sign(
+    path: Path, source: str, config: Config, arrays: Mapping[str, np.ndarray], label: Label
+) -> None:
     """Adds the label to a file of ours that Keras wrote, the names of variables that do not follow,
     and dtypes that Keras widened: those of running statistics.
 
+    source: what to call the file in an error.
     Raises WeightsError where the arrays are in other places than the config says.
     """
     import h5py  # type: ignore[import-untyped]
@@ -249,7 +253,7 @@ def sign(path: Path, config: Config, arrays: Mapping[str, np.ndarray], label: La
     natives = to_native("tf", schema(config), arrays)
     places: dict[str, GroupPath] = {}
     leaves: dict[GroupPath, list[str]] = {}
-    with Parser(Region.of(path), path.name) as parser:
+    with Parser(Region.of(path), source) as parser:
         tree = _walk(parser)
         for each in name_layers(tree, find_layers(tree, parser.refuse, {}), parser.refuse):
             names, inside = list(each.variables), (*each.layer.place, VARIABLES)
@@ -258,7 +262,7 @@ def sign(path: Path, config: Config, arrays: Mapping[str, np.ndarray], label: La
                 names = [f"{each.module}.{leaf}" for leaf in leaves[inside]]
             places |= {name: (*inside, str(number)) for number, name in enumerate(names)}
     if set(places) != set(natives):
-        raise _misplaced(path, set(places) ^ set(natives))
+        raise _misplaced(source, set(places) ^ set(natives))
     with h5py.File(path, "r+") as file:
         for entry, text in label.items():
             file.attrs[f"{_ATTRIBUTE}{entry}"] = text
@@ -273,7 +277,7 @@ def sign(path: Path, config: Config, arrays: Mapping[str, np.ndarray], label: La
     written = read_arrays(read(path).arrays)
     wrong = {name for name, array in natives.items() if not _same(array, written.get(name))}
     if wrong:
-        raise _misplaced(path, wrong)
+        raise _misplaced(source, wrong)
 
 
 def _same(array: np.ndarray, other: np.ndarray | None) -> bool:
@@ -284,9 +288,9 @@ def _same(array: np.ndarray, other: np.ndarray | None) -> bool:
     )
 
 
-def _misplaced(path: Path, names: set[str]) -> WeightsError:
+def _misplaced(source: str, names: set[str]) -> WeightsError:
     return WeightsError(
-        f"{path.name}: was not written, since Keras keeps these arrays in other places than the "
+        f"{source}: was not written, since Keras keeps these arrays in other places than the "
         "config says; write a .safetensors file:",
         sorted(names),
     )

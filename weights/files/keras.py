@@ -241,7 +241,7 @@ def write(
                     shutil.copyfileobj(member, target)
                 texts = {name: archive.read(name) for name in (_METADATA, _CONFIG)}
             if config is not None:
-                sign(weights, config, arrays, {})
+                sign(weights, path.name, config, arrays, {})
             metadata = {**json.loads(texts[_METADATA]), "date_saved": _KEPT}
             metadata |= {_LABEL: dict(label)} if label else {}
             texts[_METADATA] = json.dumps(metadata).encode()
