@@ -6,19 +6,19 @@ import json
 from pathlib import Path
 
 from weights import BlockConfig
-from weights.files.formats import READABLE, find_suffix
+from weights.files.formats import find_suffix
 
 # Few bytes, so that every one of them can be changed.
 SMALL = BlockConfig(1, 2, 1, attention="none")
 
 FUZZED = ["b.safetensors", "b.safetensors.index.json", "b.npz", "b.pt", "b.msgpack"]
-FORMATS = [*FUZZED, "b.orbax"]
+FORMATS = [*FUZZED, "b.weights.h5", "b.keras", "b.orbax"]
 # The fixtures of the frameworks that write them.
 NEEDED = {"b.pt": "torch", "b.orbax": "jax", "b.keras": "keras", "b.weights.h5": "keras"}
 
 
 def suffix_of(name: str) -> str:
-    return find_suffix(Path(name), READABLE, "read")
+    return find_suffix(Path(name), "read")
 
 
 def rewrite_metadata(path: Path, change: dict[str, str | None]) -> None:

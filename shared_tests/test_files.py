@@ -120,8 +120,12 @@ def test_files_of_version_1(torch, name, suffix):
     """Written before files had a version; they must load for ever."""
     found = read_checkpoint(ROOT / "shared_tests" / "files_v1" / f"{name}{suffix}")
     dtype = {"bfloat16": BFLOAT16}.get(name.split("-")[1], name.split("-")[1])
+    expected = values(schema(FIRST[name]), dtype)
+    if suffix == ".keras":  # Keras keeps running statistics in float32 at least
+        wide = {p.name for p in schema(FIRST[name]) if not p.trainable and dtype == BFLOAT16}
+        expected |= {key: expected[key].astype("float32") for key in wide}
     assert found.config == FIRST[name]
-    assert is_same(found.arrays, values(schema(FIRST[name]), dtype))
+    assert is_same(found.arrays, expected)
     assert found.origin == (ORIGIN if name == "network-float64" and suffix != ".keras" else {})
 
 

@@ -32,7 +32,7 @@ ALLOWED = {
     "resattn": {"numpy", "ml_dtypes", "safetensors", "typer", "rich", "weights", "resattn"},
 }
 WHEN_NEEDED = {
-    "weights": {"huggingface_hub", "orbax", "tensorstore"},  # of file formats
+    "weights": {"h5py", "huggingface_hub", "orbax", "tensorstore"},  # of file formats
     "resattn": {*ALL_FRAMEWORKS, *FRAMEWORK_MODULES, "sklearn", "resvg_py", "PIL"},
 }
 # Imports by name, when they are called: an implementation by weights.live, the module of the

@@ -44,7 +44,7 @@ NATIVE_NAMES = {
     "MOVING",                               # Flax returns what a pass has changed
     "training_mode", "modes",               # in Keras the mode is an argument of the call
     "from_numpy",                           # PyTorch shares its memory with NumPy
-    "read_file", "write_file",              # files of PyTorch and Keras
+    "read_file", "write_file", "write_foreign",  # files of PyTorch and Keras
     "STEPS",                                # PyTorch's optimizers do not count their steps
     "MOMENTS",                              # Optax calls moments by other names
     "Schedule", "Optimizer", "SGD", "Adam", "AdamW",  # Keras' own give arguments other meanings

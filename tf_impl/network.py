@@ -41,10 +41,18 @@ class ResidualAttentionNetwork(keras.Model):
         self.config = config
         self.in_channels = config.in_channels
         self.stem = make_stem(config, **options, name="stem")
+        # Each is named by its position, by which a reader of weights files finds it.
         self.stages = Sequential(
             *(
-                Sequential(*(build_block(block, **options) for block in blocks), **options)
-                for blocks in config.stages()
+                Sequential(
+                    *(
+                        build_block(block, **options, name=str(position))
+                        for position, block in enumerate(blocks)
+                    ),
+                    **options,
+                    name=str(stage),
+                )
+                for stage, blocks in enumerate(config.stages())
             ),
             **options,
             name="stages",

@@ -42,8 +42,9 @@ class Stem(keras.layers.Layer):
             padding,
             bias=config.conv_bias,
             **options,
+            name="conv",
         )
-        self.bn = BatchNorm(channels, config.bn_eps, config.bn_decay, **options)
+        self.bn = BatchNorm(channels, config.bn_eps, config.bn_decay, **options, name="bn")
         self.pools = config.stem_pool is not None
         self.built = True
 

@@ -212,9 +212,18 @@ def gradients(
 
 
 def write_file(path: Path, model: keras.layers.Layer) -> None:
-    """Writes a Keras model for `keras.models.load_model`, which needs `tf_impl` to be imported."""
+    """Lets Keras write a model: `.weights.h5` for `load_weights`, or `.keras` for
+    `keras.models.load_model`, which needs `tf_impl` to be imported.
+
+    Names the model anew: Keras numbers those that have no name, so that no two files were equal.
+    """
+    model.name = "model" if isinstance(model, keras.Model) else "block"
     if not isinstance(model, keras.Model):
         size = model.config.input_size or (None, None)
-        inputs = keras.Input((*size, model.config.in_channels), dtype=model.compute_dtype)
-        model = keras.Model(inputs, model(inputs))
-    model.save(path)
+        shape = (*size, model.config.in_channels)
+        inputs = keras.Input(shape, dtype=model.compute_dtype, name="input")
+        model = keras.Model(inputs, model(inputs), name="model")
+    if path.name.endswith(".weights.h5"):
+        model.save_weights(path)
+    else:
+        model.save(path)

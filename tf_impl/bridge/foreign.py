@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from tf_impl.bridge.native import to_numpy
 from weights.checks import Pair, pair_of
-from weights.errors import ModelError, WeightsError
+from weights.dialects import keras_applications
+from weights.errors import ArgumentError, ModelError, WeightsError
 
 
 def foreign_arrays(model: keras.layers.Layer) -> dict[str, np.ndarray]:
@@ -35,6 +37,44 @@ def assign_foreign(model: keras.layers.Layer, arrays: Mapping[str, np.ndarray]) 
         raise WeightsError("the arrays do not fit the model:", missing + strange)
     for name, leaf in leaves.items():
         leaf.assign(arrays[name])
+
+
+def write_foreign(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Lets Keras write a network of keras.applications, by its names, as `.weights.h5` or `.keras`.
+
+    Such files know layers by their order in a model, so the model is made for it.
+    Raises ArgumentError for other networks, and for dtypes other than float32, which
+    keras.applications has.
+    """
+    layers = {name.split("/")[0] for name in arrays}
+    known = {name: make() for name, make in keras_applications.DIALECT.architectures.items()}
+    kernels = [name for name in arrays if name == "conv1_conv/kernel"]
+    model = None
+    for name, config in known.items():
+        theirs = {each.split("/")[0] for each in keras_applications.DIALECT.names(config)}
+        if kernels and layers | {"predictions"} == theirs:
+            channels, classes = arrays["conv1_conv/kernel"].shape[2], arrays.get("predictions/bias")
+            size, top = (None, {}) if classes is None else (224, {"classes": len(classes)})
+            model = getattr(keras.applications, name)(
+                include_top=bool(top), weights=None, input_shape=(size, size, channels), **top
+            )
+    if model is None:
+        raise ArgumentError(
+            f"dialect: Keras' own files know layers by their order in a model, and only those "
+            f"of {', '.join(known)} of keras.applications are known; write a .safetensors or .npz "
+            "file, and load it into a live model with weights.load_into"
+        )
+    others = sorted({each.dtype.name for each in arrays.values()} - {"float32"})
+    if others:
+        raise ArgumentError(
+            f"dialect: keras.applications loads float32, got arrays in {', '.join(others)}; "
+            "write a .safetensors or .npz file"
+        )
+    assign_foreign(model, arrays)
+    if path.name.endswith(".weights.h5"):
+        model.save_weights(path)
+    else:
+        model.save(path)
 
 
 def _leaves(model: keras.layers.Layer) -> dict[str, keras.Variable]:

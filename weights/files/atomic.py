@@ -62,6 +62,14 @@ def temporary_name(target: Path) -> Path:
     return Path(name)
 
 
+def reserve(path: Path, size: int) -> None:
+    """Raises OSError where a file of that size has no room, for libraries that fail badly then."""
+    with path.open("wb") as file:
+        if size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        file.truncate(0)
+
+
 def remove_abandoned(folder: Path) -> None:
     """Removes the temporary files in a folder whose writers on this machine are gone."""
     with os.scandir(folder) as entries:

@@ -6,6 +6,8 @@
 | .safetensors.index.json | the same in several files | |
 | .npz | NumPy, without pickles | |
 | .pt .pth .th .bin | PyTorch, zip and legacy, `weights_only=True` | PyTorch |
+| .weights.h5 | Keras 3; .h5 of Keras 2 is only read | Keras, to write |
+| .keras | a Keras model | Keras, to write |
 | .msgpack | Flax | |
 | .orbax, or a folder | an Orbax checkpoint of Flax | Orbax, which Flax brings |
 | hf://owner/name[/file][@revision] | any of them, only read | huggingface_hub |
@@ -38,7 +40,7 @@ from weights.dialects.recognise import (
     to_dialect_names,
 )
 from weights.errors import ArgumentError, WeightsError
-from weights.files import hub, keras, msgpack, npz, orbax, pytorch, safetensors, sharded
+from weights.files import hdf5, hub, keras, msgpack, npz, orbax, pytorch, safetensors, sharded
 from weights.files import label as labels
 from weights.files.atomic import existing
 from weights.files.content import Content, Header, find_prefixes, unwrap
@@ -60,12 +62,13 @@ FILE_FORMATS: dict[str, ModuleType] = {
     ".pth": pytorch,
     ".th": pytorch,
     ".bin": pytorch,
+    hdf5.WEIGHTS_SUFFIX: hdf5,
+    ".h5": hdf5,
     ".keras": keras,
     ".msgpack": msgpack,
     ".orbax": orbax,
 }
-WRITABLE = tuple(FILE_FORMATS)
-READABLE = tuple(suffix for suffix in FILE_FORMATS if suffix != ".keras")
+SUFFIXES = tuple(FILE_FORMATS)
 
 
 def save(path: str | os.PathLike[str], model: Any) -> None:
@@ -98,7 +101,7 @@ def write(
     file that was at `path` before is still there.
     """
     target = Path(path)
-    suffix = find_suffix(target, WRITABLE, "write")
+    suffix = find_suffix(target, "write")
     parameters = schema(config)
     headline = f"{target.name} was not written: the arrays do not fit the config"
     check(parameters, arrays, headline=headline)
@@ -203,7 +206,7 @@ def read_header(
     network, and nothing else was read. Arguments and errors: those of `read_checkpoint`.
     """
     source, address = _find_source(path)
-    suffix = ".orbax" if source.is_dir() else find_suffix(source, READABLE, "read")
+    suffix = ".orbax" if source.is_dir() else find_suffix(source, "read")
     header = FILE_FORMATS[suffix].read(source if source.is_dir() else existing(source))
     check_label(header.label, source.name)
     content = unwrap(_without_training(header), source.name, part)
@@ -234,7 +237,7 @@ def _find_source(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:
     Of a folder that is no Orbax checkpoint, the file of weights in it.
     """
     if hub.is_hub_address(path):
-        found = hub.fetch(os.fspath(path), READABLE)
+        found = hub.fetch(os.fspath(path), SUFFIXES)
         address = {"repository": found.address.repository, "revision": found.address.revision}
         return found.path, {key: value for key, value in address.items() if value}
     source = Path(path)
@@ -343,14 +346,14 @@ def _said_beside(origin: Mapping[str, Any], content: Content) -> tuple[str | Non
     return (said, "the file says so") if known else (None, None)
 
 
-def find_suffix(path: Path, known: tuple[str, ...], verb: str) -> str:
+def find_suffix(path: Path, verb: str) -> str:
     """The suffix that names the format, the longest that fits: ".safetensors.index.json"."""
-    fitting = [suffix for suffix in known if path.name.lower().endswith(suffix)]
+    fitting = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
     if fitting:
         return max(fitting, key=len)
     raise ArgumentError(
         f"{path.name}: cannot {verb} {path.suffix or 'a file without suffix'}; expected one of "
-        f"{', '.join(known)}"
+        f"{', '.join(SUFFIXES)}"
     )
 
 

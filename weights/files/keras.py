@@ -1,22 +1,261 @@
-"""Keras' .keras files: a whole model, which `keras.models.load_model` reads."""
+"""Keras' .keras files: a whole model, which `keras.models.load_model` reads.
 
-from collections.abc import Mapping
+An archive of `metadata.json`, `config.json`, which describes the model, and `model.weights.h5`.
+Read without Keras: nothing is made of what config.json describes. It is only searched for a config
+of ours and for the names of layers. Written by Keras itself.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
+from typing import Any, NoReturn
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
-from weights.config import Config
-from weights.errors import ArgumentError
+from weights.config import BlockConfig, BottleneckConfig, Config, NetworkConfig
+from weights.errors import ArgumentError, FileError, WeightsError
+from weights.fields import parse_json
 from weights.files.atomic import write_atomically
-from weights.files.label import Label
-from weights.live import adapter, build
+from weights.files.content import Header
+from weights.files.hdf5 import architecture_named, draft, read_region, save_in_keras, sign
+from weights.files.hdf5_values import Region
+from weights.files.keras_names import names_in_config
+from weights.files.label import CHECKSUMS, CONFIG, ENTRIES, Label
+from weights.stored import StoredArray
+
+_WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
+_LABEL = "resattn"  # the key in metadata.json
+_SUFFIX = ".keras"
+_LONGEST_LIST = 2**20  # bytes of the list of members
+_LONGEST_TEXT = 2**26  # bytes of a JSON member: the texts of a label, escaped
+_FREE, _EXPANSION = 2**26, 100  # bytes, and how many times those in the file a member may take
+_KEPT = (
+    "1980-01-01@00:00:00"  # instead of the time of writing, so that equal models make equal files
+)
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+# Our classes, and where their config is in that of Keras.
+_CLASSES: dict[str, tuple[type[BlockConfig] | type[NetworkConfig], bool]] = {
+    "ResidualAttentionNetwork": (NetworkConfig, True),
+    "ResidualBlockWithAttention": (BlockConfig, False),
+    "ResidualBlockVariant": (BlockConfig, True),
+    "ResidualBottleneckWithAttention": (BottleneckConfig, True),
+}
+_OF_KERAS = ("name", "trainable", "dtype")
+
+
+def read(path: Path) -> Header:
+    """What a .keras file holds: ours with its config, or another model.
+
+    Raises WeightsError for a file that is broken, that is no such archive, or whose layers are not
+    named; FileError where the system refuses.
+    """
+    try:
+        opened = _File(path, path.name)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
+        with opened as file, ZipFile(file) as archive:
+            members = _members(archive, path.name)
+            config = _json(archive, members, _CONFIG, path.name)
+            metadata = _json(archive, members, _METADATA, path.name)
+            region = _region(archive, members, path)
+    except WeightsError:
+        raise
+    except ArgumentError as error:
+        raise WeightsError(str(error), []) from None
+    except Exception as error:  # a broken archive raises whatever the layer that broke raises
+        raise WeightsError(
+            f"{path.name}: is not a whole .keras file: {str(error)[:100]!a}", []
+        ) from None
+    label = _label(metadata, config)
+    header = read_region(region, path.name, names_in_config(config))
+    own = config.get("config") if isinstance(config, dict) else None
+    said = architecture_named(own.get("name")) if isinstance(own, dict) else None
+    header = replace(header, label=label, architecture=said or header.architecture)
+    if CHECKSUMS in label or region.content is not None:
+        return header
+    return replace(header, arrays=_check_first(header.arrays, _Check(region, members, path.name)))
+
+
+class _File(io.FileIO):
+    """A file of which no more than some bytes are read at once, as a list of members may claim."""
+
+    def __init__(self, path: Path, source: str):
+        super().__init__(path)
+        self.source = source
+
+    def read(self, size: int | None = -1, /) -> Any:
+        if size is not None and size > _LONGEST_LIST:
+            _refuse(self.source, "has too many members")
+        return super().read(-1 if size is None else size)
+
+
+def _refuse(source: str, reason: str) -> NoReturn:
+    raise WeightsError(
+        f"{source}: cannot be read: it {reason}, which no file that Keras writes does", []
+    )
+
+
+def _members(archive: ZipFile, source: str) -> dict[str, ZipInfo]:
+    found: dict[str, ZipInfo] = {}
+    for each in archive.infolist():
+        name = each.filename
+        if name in found:
+            _refuse(source, f"has two members called {name[:100]!a}")
+        if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+            _refuse(source, f"has a member called {name[:100]!a}, outside of the archive")
+        if each.flag_bits & 1:
+            _refuse(source, f"has an encrypted member, {name[:100]!a}")
+        if each.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            _refuse(source, f"has a member compressed by method {each.compress_type}")
+        found[name] = each
+    missing = [name for name in (_METADATA, _CONFIG, _WEIGHTS) if name not in found]
+    if missing:
+        _refuse(source, f"has no {', '.join(missing)}")
+    return found
+
+
+def _content(archive: ZipFile, info: ZipInfo, most: int, source: str) -> bytes:
+    """The bytes of a member, checked by its CRC-32."""
+    if info.file_size > most:
+        _refuse(source, f"has {info.file_size:,} bytes in {info.filename}, more than {most:,}")
+    with archive.open(info) as member:
+        return b"".join(iter(lambda: member.read(2**16), b""))
+
+
+def _json(archive: ZipFile, members: Mapping[str, ZipInfo], name: str, source: str) -> Any:
+    content = _content(archive, members[name], _LONGEST_TEXT, source)
+    return parse_json(content.decode("utf-8"), f"{name} in {source}")
+
+
+def _region(archive: ZipFile, members: Mapping[str, ZipInfo], path: Path) -> Region:
+    """Where the weights are in the file, or their bytes if they are compressed."""
+    info = members[_WEIGHTS]
+    if info.compress_type == ZIP_DEFLATED:
+        most = max(_FREE, _EXPANSION * min(info.compress_size, path.stat().st_size))
+        content = _content(archive, info, most, path.name)
+        return Region(path, 0, len(content), content)
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        head = file.read(30)
+        signature, name, extra = struct.unpack("<4s22xHH", head)
+        start = info.header_offset + 30 + name + extra
+        if signature != b"PK\3\4" or file.read(name) != _WEIGHTS.encode():
+            raise BadZipFile(f"{_WEIGHTS} is not where the archive says")
+        end = file.seek(0, os.SEEK_END)
+    if info.file_size != info.compress_size or start + info.file_size > end:
+        raise BadZipFile(f"{_WEIGHTS} has another size than the archive says")
+    return Region(path, start, info.file_size)
+
+
+class _Check:
+    """The CRC-32 of the weights in an archive, compared once, before the first array is read."""
+
+    def __init__(self, region: Region, members: Mapping[str, ZipInfo], source: str):
+        self.region, self.expected, self.source = region, members[_WEIGHTS].CRC, source
+        self.found: int | None = None
+        self.lock = Lock()
+
+    def __call__(self) -> None:
+        """Raises WeightsError for other bytes than those that were written."""
+        with self.lock:
+            if self.found is None:
+                self.found = 0
+                for offset in range(0, self.region.size, 2**24):
+                    self.found = zlib.crc32(self.region.read(offset, 2**24), self.found)
+        if self.found != self.expected:
+            raise WeightsError(
+                f"{self.source}: is damaged: its weights are not those that were written (their "
+                "CRC-32 is another); get the file again",
+                [],
+            )
+
+
+def _check_first(arrays: Mapping[str, Any], check: _Check) -> dict[str, Any]:
+    def reading(each: StoredArray) -> StoredArray:
+        def checked() -> np.ndarray:
+            check()
+            return each.read()
+
+        return replace(each, read=checked)
+
+    return {
+        name: reading(each) if isinstance(each, StoredArray) else _check_first(each, check)
+        for name, each in arrays.items()
+    }
+
+
+def _label(metadata: Any, config: Any) -> Label:
+    """What we wrote into the metadata; for a model that Keras saved, the config of what is ours."""
+    held = metadata.get(_LABEL) if isinstance(metadata, dict) else None
+    if isinstance(held, dict):
+        return {entry: text for entry in ENTRIES if isinstance(text := held.get(entry), str)}
+    found = list(_configs(config))
+    return {CONFIG: json.dumps(found[0])} if len(found) == 1 else {}
+
+
+def _configs(config: Any) -> Iterator[dict[str, Any]]:
+    """The configs of all models of ours that Keras' config describes, as `to_json` would say."""
+    stack = [config]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, list):
+            stack += each
+        if not isinstance(each, dict):
+            continue
+        inner = each.get("config")
+        kind, wrapped = _CLASSES.get(str(each.get("class_name")), (None, False))
+        if kind is None or not isinstance(inner, dict):
+            stack += each.values()
+            continue
+        values = inner.get("config") if wrapped else inner
+        if isinstance(values, dict):
+            kept = {key: value for key, value in values.items() if wrapped or key not in _OF_KERAS}
+            yield {"model": kind.model, **kept}
 
 
 def write(
     path: Path, label: Label, arrays: Mapping[str, np.ndarray], config: Config | None
 ) -> None:
-    """A network, or a model of one block. Needs Keras."""
-    if config is None:
-        raise ArgumentError(f"dialect: {path.name}: .keras files hold models of ours alone")
-    model = build(config, arrays, "tf")
-    write_atomically(path, lambda temporary: adapter("tf").write_file(temporary, model))
+    """A network, a model of one block, or a network of keras.applications. Needs Keras.
+
+    Raises ArgumentError for networks that Keras does not have.
+    """
+
+    def write_to(temporary: Path) -> None:
+        with draft(temporary, _SUFFIX) as written, draft(temporary, _WEIGHTS) as weights:
+            save_in_keras(written, arrays, config)
+            with ZipFile(written) as archive:
+                with archive.open(_WEIGHTS) as member, weights.open("wb") as target:
+                    shutil.copyfileobj(member, target)
+                texts = {name: archive.read(name) for name in (_METADATA, _CONFIG)}
+            if config is not None:
+                sign(weights, path.name, config, arrays, {})
+            metadata = {**json.loads(texts[_METADATA]), "date_saved": _KEPT}
+            metadata |= {_LABEL: dict(label)} if label else {}
+            texts[_METADATA] = json.dumps(metadata).encode()
+            _pack(temporary, texts, weights)
+
+    write_atomically(path, write_to)
+
+
+def _pack(path: Path, texts: Mapping[str, bytes], weights: Path) -> None:
+    """Writes an archive that depends on its content alone."""
+    with ZipFile(path, "w") as archive:
+        for name, content in texts.items():
+            archive.writestr(ZipInfo(name, _DATE), content)
+        info = ZipInfo(_WEIGHTS, _DATE)
+        info.file_size = weights.stat().st_size
+        with weights.open("rb") as source, archive.open(info, "w") as target:
+            shutil.copyfileobj(source, target)

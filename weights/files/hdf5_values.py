@@ -1,0 +1,152 @@
+"""The values of arrays in HDF5 files."""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weights.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a file, or bytes in memory, in which an HDF5 file is.
+
+    path: of the file. start, size: where in it. content: the bytes, if they are in memory.
+    """
+
+    path: Path
+    start: int
+    size: int
+    content: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, path: Path) -> Region:
+        """A whole file."""
+        return cls(path, 0, path.stat().st_size)
+
+    def read(self, offset: int, size: int, file: int | None = None) -> bytes:
+        """Some of the bytes, or fewer at the end. file: a descriptor of the open file."""
+        size = min(size, self.size - offset)
+        if offset < 0 or size <= 0:
+            return b""
+        if self.content is not None:
+            return self.content[offset : offset + size]
+        if file is not None:
+            return os.pread(file, size, self.start + offset)
+        with self.path.open("rb", buffering=0) as opened:
+            return os.pread(opened.fileno(), size, self.start + offset)
+
+    def fill(self, target: np.ndarray, offset: int) -> bool:
+        """Reads bytes into an array in C order. False if the region ends before."""
+        view = target.reshape(-1).view(np.uint8)
+        if self.content is not None:
+            part = self.content[offset : offset + view.size]
+            if len(part) == view.size:
+                view[:] = np.frombuffer(part, np.uint8)
+            return len(part) == view.size
+        with self.path.open("rb") as opened:
+            opened.seek(self.start + offset)
+            return bool(opened.readinto(view.data) == view.size)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of an array. place: the index of its first value. skipped: bits of filters."""
+
+    place: tuple[int, ...]
+    address: int
+    size: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An array in a file.
+
+    dtype: as it is stored. address: of its values, None where they are in `chunks` or where there
+    are none. stored: how many bytes its values take in the file. content: values in the header.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    attributes: Mapping[str, Any]
+    address: int | None
+    stored: int
+    content: bytes | None = None
+    chunk_shape: tuple[int, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
+    filters: tuple[str, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_values(region: Region, dataset: Dataset, source: str) -> np.ndarray:
+    """The values of an array, new and in native byte order. Raises WeightsError."""
+    values = np.empty(dataset.shape, dataset.dtype)
+    raw = values.reshape(-1).view(np.uint8)
+    if dataset.chunks:
+        for chunk in dataset.chunks:
+            _place(values, dataset, chunk, _unfiltered(region, dataset, chunk, source))
+    elif dataset.content is not None:
+        raw[:] = np.frombuffer(dataset.content, np.uint8)
+    elif dataset.nbytes and not region.fill(values, dataset.address or 0):
+        raise WeightsError(f"{source}: became shorter while it was read", [])
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _place(values: np.ndarray, dataset: Dataset, chunk: Chunk, content: bytes) -> None:
+    part = np.frombuffer(content, dataset.dtype).reshape(dataset.chunk_shape)
+    where = tuple(
+        slice(first, first + size)
+        for first, size in zip(chunk.place, dataset.chunk_shape, strict=True)
+    )
+    target = values[where]
+    target[...] = part[tuple(slice(size) for size in target.shape)]
+
+
+def _unfiltered(region: Region, dataset: Dataset, chunk: Chunk, source: str) -> bytes:
+    """The bytes of a part of an array."""
+    size = math.prod(dataset.chunk_shape) * dataset.dtype.itemsize
+    content = region.read(chunk.address, chunk.size)
+    broken = WeightsError(f"{source}: is not a whole HDF5 file: a compressed part is broken", [])
+    for number, name in reversed(list(enumerate(dataset.filters))):
+        if chunk.skipped >> number & 1:
+            continue
+        if name == "fletcher32":
+            content, expected = content[:-4], content[-4:]
+            if _fletcher32(content) != int.from_bytes(expected, "little"):
+                raise broken
+        elif name == "shuffle":
+            whole = len(content) // dataset.dtype.itemsize * dataset.dtype.itemsize
+            bytes_of_values = np.frombuffer(content[:whole], np.uint8)
+            by_place = bytes_of_values.reshape(dataset.dtype.itemsize, -1)
+            content = by_place.T.tobytes() + content[whole:]
+        else:
+            try:
+                content = zlib.decompressobj().decompress(content, size + 4)
+            except zlib.error:
+                raise broken from None
+    if len(content) != size:
+        raise broken
+    return content
+
+
+def _fletcher32(content: bytes) -> int:
+    """The checksum of HDF5: of big-endian words of 16 bits, modulo 65535, of which 0 is 65535."""
+    words = np.frombuffer(content + b"\0" * (len(content) % 2), ">u2").astype(np.uint64)
+    first = int(words.sum(dtype=np.uint64))
+    places = np.arange(len(words), 0, -1, dtype=np.uint64)
+    second = int((words * places % 65535).sum(dtype=np.uint64))
+    low = first % 65535 or (65535 if first else 0)
+    high = second % 65535 or (65535 if second else 0)
+    return high << 16 | low
