@@ -1,10 +1,10 @@
 """A reader of HDF5 files in plain Python: of the part of the format in which Keras writes.
 
-The HDF5 library reads what a file tells it to, in C: other files, plugins, terabytes. It also ends
-the process on some damaged files. What is needed here is little: groups, arrays and attributes as
-"HDF5 File Format Specification Version 3.0" (The HDF Group) lays them out by default. Whatever else
-a file has is refused by name. Every byte that is read counts against a limit, so that no file can
-make the reader run for ever.
+The HDF5 library reads what a file tells it to, in C: other files, plugins, terabytes. One flipped
+bit can make it run for ever (1.14.6, on an attribute). What is needed here is little: groups,
+arrays and attributes as "HDF5 File Format Specification Version 3.0" (The HDF Group) lays them out
+by default. Whatever else a file has is refused by name. Every byte that is read counts against a
+limit, so that no file can make the reader run for ever.
 """
 
 from __future__ import annotations
