@@ -75,7 +75,15 @@ def test_every_format_keeps_every_bit(tmp_path, name, dtype):
     assert all(array.flags.writeable for array in found.arrays.values())
 
 
-@pytest.mark.parametrize("name", FUZZED)
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_long_label(tmp_path, name):
+    """An attribute of HDF5 has less than 64 KiB, and checksums of 2,000 arrays more."""
+    origin = {"file": "x" * 200_000}
+    write(tmp_path / name, SMALL, random_arrays(SMALL), origin=origin)
+    assert read_checkpoint(tmp_path / name).origin == origin
+
+
+@pytest.mark.parametrize("name", [*FUZZED, "b.weights.h5", "b.keras"])
 def test_the_same_arrays_make_the_same_bytes(tmp_path, name):
     """In processes of their own, since the order of a set or of a hash changes between them."""
     code = (

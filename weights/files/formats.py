@@ -68,7 +68,7 @@ FILE_FORMATS: dict[str, ModuleType] = {
     ".msgpack": msgpack,
     ".orbax": orbax,
 }
-SUFFIXES = tuple(FILE_FORMATS)
+_SUFFIXES = tuple(FILE_FORMATS)
 
 
 def save(path: str | os.PathLike[str], model: Any) -> None:
@@ -237,7 +237,7 @@ def _find_source(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:
     Of a folder that is no Orbax checkpoint, the file of weights in it.
     """
     if hub.is_hub_address(path):
-        found = hub.fetch(os.fspath(path), SUFFIXES)
+        found = hub.fetch(os.fspath(path), _SUFFIXES)
         address = {"repository": found.address.repository, "revision": found.address.revision}
         return found.path, {key: value for key, value in address.items() if value}
     source = Path(path)
@@ -348,12 +348,12 @@ def _said_beside(origin: Mapping[str, Any], content: Content) -> tuple[str | Non
 
 def find_suffix(path: Path, verb: str) -> str:
     """The suffix that names the format, the longest that fits: ".safetensors.index.json"."""
-    fitting = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
+    fitting = [suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)]
     if fitting:
         return max(fitting, key=len)
     raise ArgumentError(
         f"{path.name}: cannot {verb} {path.suffix or 'a file without suffix'}; expected one of "
-        f"{', '.join(SUFFIXES)}"
+        f"{', '.join(_SUFFIXES)}"
     )
 
 

@@ -33,6 +33,7 @@ from weights.files.keras_names import (
     name_layers,
 )
 from weights.files.label import ENTRIES, Label
+from weights.files.limits import MOST_HEADER
 from weights.frameworks import FRAMEWORKS
 from weights.live import adapter, build, part
 from weights.schema import schema
@@ -42,6 +43,7 @@ WEIGHTS_SUFFIX = ".weights.h5"  # of what is written
 _ATTRIBUTE = "resattn_"  # what the names of the label's entries begin with
 _DEEPEST = 64  # groups in groups
 _FREE, _EXPANSION = 2**26, 100  # bytes, and how many times those in the file arrays may take
+_PIECE = 15_000  # characters of an attribute, which has less than 64 KiB
 _OVERHEAD = 4096  # bytes of a file that an array needs besides its values, at most
 _LEGACY = "layer_names"
 
@@ -81,13 +83,17 @@ def read_region(
             arrays = gather_arrays(layers, parser.refuse)
             ours = any(layer.model is not None for layer in layers)
             name = tree[VARIABLES,].attributes.get("name") if (VARIABLES,) in tree else None
-    label = {
-        entry: text
-        for entry in ENTRIES
-        if isinstance(text := root.attributes.get(f"{_ATTRIBUTE}{entry}"), str)
-    }
+    label = {entry: text for entry in ENTRIES if (text := _entry(root, entry))}
     stored = _stored(arrays, region, source)
     return Header(stored, label, "tf" if ours else "torch", architecture_named(name))
+
+
+def _entry(root: Group | Dataset, entry: str) -> str:
+    """An entry of the label, whose pieces are "resattn_config", "resattn_config1", ..."""
+    pieces: list[str] = []
+    while isinstance(piece := root.attributes.get(f"{_ATTRIBUTE}{entry}{len(pieces) or ''}"), str):
+        pieces.append(piece)
+    return "".join(pieces)
 
 
 def architecture_named(name: Any) -> str | None:
@@ -188,7 +194,7 @@ def _name_in_config(text: Any, source: str) -> Any:
             [],
         )
     try:
-        values = parse_json(text, "its model_config")
+        values = parse_json(text, "its model_config", MOST_HEADER)
     except ValueError as error:  # not only ours: Python limits the digits of a number
         raise WeightsError(f"{source}: is damaged: {str(error)[:200]}", []) from None
     inner = values.get("config") if isinstance(values, dict) else None
@@ -268,7 +274,9 @@ def sign(
         raise _misplaced(source, set(places) ^ set(natives))
     with h5py.File(path, "r+") as file:
         for entry, text in label.items():
-            file.attrs[f"{_ATTRIBUTE}{entry}"] = text
+            pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
+            for number, piece in enumerate(pieces):
+                file.attrs[f"{_ATTRIBUTE}{entry}{number or ''}"] = piece
         for place, own in leaves.items():
             file["/".join(place)].attrs[LEAVES] = " ".join(own)
         for name, place in places.items():

@@ -158,7 +158,9 @@ def _shards(index: Path, source: str) -> list[str]:
     if index.stat().st_size > MOST_HEADER:
         raise WeightsError(f"{source}: has over {MOST_HEADER:,} bytes, more than any index", [])
     try:
-        values = parse_json(index.read_text(encoding="utf-8", errors="replace"), source)
+        values = parse_json(
+            index.read_text(encoding="utf-8", errors="replace"), source, MOST_HEADER
+        )
     except ValueError as error:  # no JSON, or a number of too many digits
         raise WeightsError(f"{source}: is no index ({ascii(str(error))[1:-1][:200]})", []) from None
     places = values.get("weight_map") if isinstance(values, dict) else None

@@ -136,7 +136,7 @@ def _content(archive: ZipFile, info: ZipInfo, most: int, source: str) -> bytes:
 
 def _json(archive: ZipFile, members: Mapping[str, ZipInfo], name: str, source: str) -> Any:
     content = _content(archive, members[name], _LONGEST_TEXT, source)
-    return parse_json(content.decode("utf-8"), f"{name} in {source}")
+    return parse_json(content.decode("utf-8"), f"{name} in {source}", _LONGEST_TEXT)
 
 
 def _region(archive: ZipFile, members: Mapping[str, ZipInfo], path: Path) -> Region:

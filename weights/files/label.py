@@ -13,6 +13,7 @@ import numpy as np
 
 from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json
+from weights.files.limits import MOST_HEADER
 
 # The entries of a label. Each is a text, and each format has a place for them.
 CONFIG = "config"  # the config, JSON
@@ -105,7 +106,7 @@ def _checksum_of_text(text: str) -> str:
 
 
 def _checksums_in(label: Label, source: str) -> Mapping[str, Any]:
-    values = parse_json(label.get(CHECKSUMS, ""), f"the checksums in {source}")
+    values = parse_json(label.get(CHECKSUMS, ""), f"the checksums in {source}", MOST_HEADER)
     if not isinstance(values, dict):
         raise WeightsError(f"{source}: is damaged: its checksums are no JSON object", [])
     return values

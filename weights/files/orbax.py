@@ -145,7 +145,7 @@ def _mapping(path: Path) -> Mapping[str, Any]:
     if path.stat().st_size > _JSON_BYTES:
         raise MalformedCheckpointError(f"its {path.name} has over {_JSON_BYTES} bytes")
     try:
-        values = parse_json(path.read_text(encoding="utf-8"), path.name)
+        values = parse_json(path.read_text(encoding="utf-8"), path.name, _JSON_BYTES)
     except ValueError as error:  # no text, no JSON, or a number of too many digits
         raise MalformedCheckpointError(f"{path.name}: {ascii(str(error))[1:-1][:200]}") from None
     if not isinstance(values, dict):
