@@ -298,7 +298,7 @@ def test_missing_members(folder, name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("config.json", "has two members called 'config.json'"),
+        ("config.json", "has doubled or encrypted members"),
         ("/etc/passwd", "has a member called '/etc/passwd', outside"),
         ("a/../../b", "outside of the archive"),
     ],
@@ -322,7 +322,7 @@ def test_encrypted_members(folder):
     content = bytearray((folder / "a.keras").read_bytes())
     content[content.index(b"PK\1\2") + 8] |= 1
     (folder / "a.keras").write_bytes(content)
-    with broken("has an encrypted member, 'metadata.json'"):
+    with broken("has doubled or encrypted members"):
         read(folder / "a.keras")
 
 
@@ -332,7 +332,7 @@ def test_archives_that_unpack_to_far_more(folder, name):
         file.truncate(2**26 + 2**20)
     pack(folder / "a.keras", folder)
     assert (folder / "a.keras").stat().st_size < 2**17
-    with broken(f"bytes in {re.escape(name)}, more than 67,108,864"):
+    with broken("claims 68,.* bytes of values and has .* bytes, less than 1/100 of them"):
         read(folder / "a.keras")
 
 
@@ -371,16 +371,7 @@ def test_sizes_that_are_lies(folder):
     place = content.rindex(b"PK\1\2")
     content[place + 20 : place + 28] = struct.pack("<II", 2**30, 2**30)
     (folder / "a.keras").write_bytes(content)
-    with broken("model.weights.h5 has another size than the archive says"):
-        read(folder / "a.keras")
-
-
-def test_long_lists_of_members(folder):
-    pack(folder / "a.keras", folder)
-    with zipfile.ZipFile(folder / "a.keras", "a") as archive:
-        for number in range(40):
-            archive.writestr(f"{number:030000}", b"")
-    with broken("has too many members"):
+    with broken("claims 1,073,.* bytes of values and has"):
         read(folder / "a.keras")
 
 

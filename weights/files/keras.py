@@ -7,7 +7,6 @@ of ours and for the names of layers. Written by Keras itself.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from weights.config import BlockConfig, BottleneckConfig, Config, NetworkConfig
-from weights.errors import ArgumentError, FileError, WeightsError
+from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
@@ -31,14 +30,13 @@ from weights.files.hdf5 import architecture_named, draft, read_region, save_in_k
 from weights.files.hdf5_values import Region
 from weights.files.keras_names import names_in_config
 from weights.files.label import CHECKSUMS, CONFIG, ENTRIES, Label
+from weights.files.limits import open_zip
 from weights.stored import StoredArray
 
 _WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
 _LABEL = "resattn"  # the key in metadata.json
 _SUFFIX = ".keras"
-_LONGEST_LIST = 2**20  # bytes of the list of members
 _LONGEST_TEXT = 2**26  # bytes of a JSON member: the texts of a label, escaped
-_FREE, _EXPANSION = 2**26, 100  # bytes, and how many times those in the file a member may take
 _KEPT = (
     "1980-01-01@00:00:00"  # instead of the time of writing, so that equal models make equal files
 )
@@ -60,16 +58,12 @@ def read(path: Path) -> Header:
     Raises WeightsError for a file that is broken, that is no such archive, or whose layers are not
     named; FileError where the system refuses.
     """
+    archive = open_zip(path, ".keras file")
     try:
-        opened = _File(path, path.name)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
-    try:
-        with opened as file, ZipFile(file) as archive:
-            members = _members(archive, path.name)
-            config = _json(archive, members, _CONFIG, path.name)
-            metadata = _json(archive, members, _METADATA, path.name)
-            region = _region(archive, members, path)
+        members = _members(archive, path.name)
+        config = _json(archive, members, _CONFIG, path.name)
+        metadata = _json(archive, members, _METADATA, path.name)
+        region = _region(archive, members, path)
     except WeightsError:
         raise
     except ArgumentError as error:
@@ -88,19 +82,6 @@ def read(path: Path) -> Header:
     return replace(header, arrays=_check_first(header.arrays, _Check(region, members, path.name)))
 
 
-class _File(io.FileIO):
-    """A file of which no more than some bytes are read at once, as a list of members may claim."""
-
-    def __init__(self, path: Path, source: str):
-        super().__init__(path)
-        self.source = source
-
-    def read(self, size: int | None = -1, /) -> Any:
-        if size is not None and size > _LONGEST_LIST:
-            _refuse(self.source, "has too many members")
-        return super().read(-1 if size is None else size)
-
-
 def _refuse(source: str, reason: str) -> NoReturn:
     raise WeightsError(
         f"{source}: cannot be read: it {reason}, which no file that Keras writes does", []
@@ -108,18 +89,12 @@ def _refuse(source: str, reason: str) -> NoReturn:
 
 
 def _members(archive: ZipFile, source: str) -> dict[str, ZipInfo]:
-    found: dict[str, ZipInfo] = {}
-    for each in archive.infolist():
-        name = each.filename
-        if name in found:
-            _refuse(source, f"has two members called {name[:100]!a}")
+    found = {each.filename: each for each in archive.infolist()}
+    for name, each in found.items():
         if name.startswith("/") or ".." in name.split("/") or "\\" in name:
             _refuse(source, f"has a member called {name[:100]!a}, outside of the archive")
-        if each.flag_bits & 1:
-            _refuse(source, f"has an encrypted member, {name[:100]!a}")
         if each.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             _refuse(source, f"has a member compressed by method {each.compress_type}")
-        found[name] = each
     missing = [name for name in (_METADATA, _CONFIG, _WEIGHTS) if name not in found]
     if missing:
         _refuse(source, f"has no {', '.join(missing)}")
@@ -143,8 +118,7 @@ def _region(archive: ZipFile, members: Mapping[str, ZipInfo], path: Path) -> Reg
     """Where the weights are in the file, or their bytes if they are compressed."""
     info = members[_WEIGHTS]
     if info.compress_type == ZIP_DEFLATED:
-        most = max(_FREE, _EXPANSION * min(info.compress_size, path.stat().st_size))
-        content = _content(archive, info, most, path.name)
+        content = _content(archive, info, info.file_size, path.name)
         return Region(path, 0, len(content), content)
     with path.open("rb") as file:
         file.seek(info.header_offset)
