@@ -188,8 +188,8 @@ def test_every_checksum_is_compared(tmp_path):
     damaged = np.frombuffer(bytes(content), np.uint8)[place:][: arrays["conv2.weight"].nbytes]
     shape = arrays["conv2.weight"].shape
     assert caught.value.faults[0] == (
-        f"conv2.weight: expected CRC-32 {checksum(arrays['conv2.weight'])}, got "
-        f"{checksum(damaged.view('float32').reshape(shape))}"
+        f"conv2.weight: expected CRC-32 {checksum(arrays['conv2.weight'])!r}, got "
+        f"{checksum(damaged.view('float32').reshape(shape))!r}"
     )
 
 
@@ -202,7 +202,7 @@ def test_a_checksum_is_of_dtype_and_shape_as_well():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"resattn": None}, "holds no config"),
+    ({"resattn": None}, "is damaged: its config is not the one that was written"),
     ({"resattn": '{"model": "ResidualBlockWithAttention", "in_channels": 1, "out_channels": 2}'},
      "is damaged: its config is not the one that was written"),
     ({"origin": "{}"}, "is damaged: its origin is not the one that was written"),
@@ -240,6 +240,23 @@ def test_shards(tmp_path):
         write(path, NETWORK, after, shard_bytes=0)
     with raises(ArgumentError, "shard_bytes: a.npz is one file; expected a .safetensors.index"):
         write(tmp_path / "a.npz", NETWORK, after, shard_bytes=1000)
+
+
+def test_two_writers_of_one_index(tmp_path):
+    """Each removes the files that are not its own, so they must wait for each other."""
+    path = tmp_path / f"net{SUFFIX}"
+    choices = [random_arrays(NETWORK, seed=seed) for seed in (0, 1)]
+
+    def write_often(arrays):
+        for _ in range(8):
+            write(path, NETWORK, arrays, shard_bytes=2000)
+
+    threads = [threading.Thread(target=write_often, args=(arrays,)) for arrays in choices]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert any(is_same(read(path)[1], arrays) for arrays in choices)
 
 
 def test_a_failure_between_shards(tmp_path, monkeypatch):
@@ -389,6 +406,13 @@ def test_a_target_that_is_a_folder(tmp_path):
     (tmp_path / "x.npz").mkdir()
     with raises(FileError, "x.npz: cannot be written (it is a folder)"):
         write(tmp_path / "x.npz", SMALL, random_arrays(SMALL))
+
+
+def test_a_target_that_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "x.npz")
+    with raises(FileError, "x.npz: cannot be written (it is no regular file)"):
+        write(tmp_path / "x.npz", SMALL, random_arrays(SMALL))
+    assert (tmp_path / "x.npz").is_fifo()
 
 
 def test_an_error_of_the_system_while_writing(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import re
 import struct
 import zipfile
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from resattn.checking.draws import random_arrays
-from shared_tests.files_cases import SMALL
-from weights import BlockConfig, WeightsError, read, write
+from shared_tests.files_cases import SMALL, rewrite_metadata
+from weights import BlockConfig, WeightsError, read, read_checkpoint, write
 from weights.errors import FileError
+from weights.files.formats import read_header
 from weights.files.limits import MOST_ARRAYS, MOST_HEADER
 from weights.files.npy import read_npy
 
@@ -71,18 +73,144 @@ def test_tensors_that_share_their_values(torch, tmp_path):
     assert not np.shares_memory(found["bn1.bias"], found["bn1.weight"])
 
 
-@pytest.mark.parametrize("kind", ["sparse", "quantized"])
+@pytest.mark.parametrize("kind", ["sparse", "quantized", "meta"])
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:TypedStorage")
 def test_tensors_that_are_not_plain(torch, tmp_path, kind):
     tensor = torch.ones(2, 2)
-    tensor = (
-        tensor.to_sparse()
-        if kind == "sparse"
-        else torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
-    )
+    if kind == "sparse":
+        tensor = tensor.to_sparse()
+    elif kind == "quantized":
+        tensor = torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+    if kind == "meta":
+        write_pickle(tmp_path / "b.pt", META)
+        with raises(WeightsError, "names torch._utils._rebuild_meta_tensor_no_storage"):
+            read(tmp_path / "b.pt", SMALL)
+        return
     torch.save({"x": tensor}, tmp_path / "b.pt")
-    with raises(WeightsError, "b.pt: 'x' is a sparse or quantized tensor, and expected is a plain"):
+    with raises(WeightsError, "b.pt: 'x' is a sparse, quantized or empty tensor, and expected is"):
         read(tmp_path / "b.pt", SMALL)
+
+
+def test_lazy_negation(torch, tmp_path):
+    """A tensor can say that its values are the negative of those in the file."""
+    values = torch.tensor([1 + 2j, 3 + 4j]).conj().imag
+    assert values.is_neg()
+    arrays = {name: torch.from_numpy(array) for name, array in random_arrays(SMALL).items()}
+    torch.save({**arrays, "bn1.bias": values}, tmp_path / "b.pt")
+    assert read(tmp_path / "b.pt", SMALL)[1]["bn1.bias"].tolist() == [-2, -4]
+
+
+def write_pickle(path, words: bytes, *, zipped: bool = True) -> None:
+    """A file of torch.save that holds a pickle made by hand."""
+    if not zipped:
+        head = b"".join(pickle.dumps(each, 2) for each in (0x1950A86A20F9469CFC6C, 1001, {}))
+        path.write_bytes(head + words + pickle.dumps([], 2))
+        return
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("b/data.pkl", words)
+        archive.writestr("b/byteorder", "little")
+        archive.writestr("b/version", "3\n")
+
+
+def named(name: str, arguments: bytes) -> bytes:
+    """{"x": name(arguments)}"""
+    module, _, name = name.rpartition(".")
+    head = b"\x80\x02}X\x01\x00\x00\x00xc" + f"{module}\n{name}\n".encode()
+    return head + arguments + b"\x85Rs."
+
+
+BILLIONS = b"J" + struct.pack("<i", 2_000_000_000)
+META = named("torch._utils._rebuild_meta_tensor_no_storage", BILLIONS)
+TUPLES = b"\x80\x02})q\x00" + b"".join(
+    b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60)
+)
+PICKLES = {
+    "bytearray": (named("builtins.bytearray", BILLIONS), "(this one names builtins.bytearray)"),
+    "tensor": (named("torch.FloatTensor", BILLIONS), "(this one names torch.FloatTensor)"),
+    "function": (named("os.system", BILLIONS), "(this one names os.system)"),
+    "tuples": (TUPLES + b"K\x01s.", "has more than 8 tuples in each other"),
+    "short": (b"\x80\x02s.", "is not a whole PyTorch file of plain floating point tensors"),
+    "word": (b"\x80\x02}2.", "torch.save does not write the word DUP"),
+    "end": (b"\x80\x02}", "is not a whole PyTorch file of plain floating point tensors"),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
+@pytest.mark.parametrize("kind", PICKLES)
+def test_pickles_that_ask_for_much(torch, tmp_path, kind, zipped):
+    """A kilobyte that takes gigabytes, or for ever: they are refused before PyTorch reads them."""
+    words, message = PICKLES[kind]
+    write_pickle(tmp_path / "b.pt", words, zipped=zipped)
+    with raises(WeightsError, message):
+        read(tmp_path / "b.pt", SMALL)
+
+
+def test_two_directories_in_one_archive(torch, tmp_path):
+    """Python reads the directory before the end, PyTorch the one at the place that the end says."""
+    path = tmp_path / "b.pt"
+    write(path, SMALL, random_arrays(SMALL))
+    whole = path.read_bytes()
+    end = whole.rindex(b"PK\5\6")
+    place = struct.unpack("<L", whole[end + 16 : end + 20])[0]
+    moved = whole[:end] + whole[place:end] + whole[end:]
+    path.write_bytes(moved)
+    with raises(WeightsError, "b.pt: is not a whole PyTorch file: its directory is not in place"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", [*FLAT, "b.msgpack"])
+def test_long_names(torch, tmp_path, name):
+    """A long key above many leaves would be a longer name for each of them."""
+    path, key = tmp_path / name, "k" * 2000
+    if name == "b.msgpack":
+        from weights.files.msgpack_items import pack_tree
+
+        tree = {"a" * 900: {"b" * 900: np.zeros(1, "f")}}
+        from weights.files.msgpack import _pack_leaf
+
+        path.write_bytes(b"".join(map(bytes, pack_tree(tree, _pack_leaf))))
+    else:
+        write_plain(path, {key: np.zeros(1, "f")}, torch)
+    with raises(WeightsError, f"{name}: has a name of "):
+        read(path, SMALL)
+    if name == "b.pt":
+        nested = torch.ones(1)
+        for _ in range(40):
+            nested = {"k" * 900: nested}
+        torch.save(nested, path)
+        with raises(WeightsError, "b.pt: has a name of "):
+            read(path, SMALL)
+
+
+def test_many_other_things_beside_the_weights(torch, tmp_path):
+    state = {key: torch.from_numpy(array) for key, array in random_arrays(SMALL).items()}
+    torch.save({"state_dict": state, **{f"x{i}": i for i in range(5000)}}, tmp_path / "b.pt")
+    note = read_checkpoint(tmp_path / "b.pt", SMALL).notes[0]
+    assert note.endswith("x18, x19 and 4,980 more")
+
+
+def test_names_of_bfloat16_arrays_that_are_none(tmp_path):
+    arrays = random_arrays(SMALL)
+    np.savez_compressed(tmp_path / "b.npz", **arrays, **{"resattn.bfloat16": np.zeros(10**6)})
+    with raises(WeightsError, "b.npz: its resattn.bfloat16 is no list of names"):
+        read(tmp_path / "b.npz", SMALL)
+    wrong = np.array([f"x{i}" for i in range(1000)])
+    np.savez(tmp_path / "b.npz", **arrays, **{"resattn.bfloat16": wrong})
+    with pytest.raises(WeightsError) as caught:
+        read(tmp_path / "b.npz", SMALL)
+    assert len(caught.value.faults) == 6
+
+
+def test_checksums_that_forge_lines(tmp_path):
+    path = tmp_path / "b.safetensors"
+    write(path, SMALL, random_arrays(SMALL))
+    sums = json.loads(read_header(path).label["checksums"])
+    sums["arrays"]["bn1.bias"] = "0\nresattn: all is well\x1b]0;"
+    rewrite_metadata(path, {"checksums": json.dumps(sums)})
+    with pytest.raises(WeightsError) as caught:
+        read(path)
+    assert len(str(caught.value).splitlines()) == 2
+    assert all(line.isprintable() for line in str(caught.value).splitlines())
 
 
 def test_mappings_that_hold_each_other(torch, tmp_path):
@@ -105,7 +233,7 @@ def test_old_files_of_pytorch(torch, tmp_path, monkeypatch):
     torch.save(state, tmp_path / "b.pt", _use_new_zipfile_serialization=False)
     found = read(tmp_path / "b.pt", SMALL)[1]
     assert all((found[name] == arrays[name]).all() for name in arrays)
-    monkeypatch.setattr("pytorch_impl.bridge.files._MOST_READS", 100)
+    monkeypatch.setattr("weights.files.pickles._MOST_WORDS", 100)
     with raises(WeightsError, "b.pt: describes its tensors in more words than a weights"):
         read(tmp_path / "b.pt", SMALL)
 
@@ -159,8 +287,13 @@ def npy(shape, dtype="<f4", content=b""):
 
 HEADERS = {
     "claim": (npy((1 << 40,)), "claims 4,398,046,511,104 bytes of values and has 0 bytes"),
-    "overflow": (npy((1 << 62, 1 << 62)), "claims 85,070,"),
-    "negative": (npy((-1, 4)), "holds 'float32', and expected is an array of numbers"),
+    "overflow": (npy((1 << 62, 1 << 62)), "has an array of shape (4611686018427387904, 4611"),
+    "negative": (npy((-1, 4)), "has an array of shape (-1, 4)"),
+    "wide": (npy((0, 1 << 70)), "has an array of shape (0, 11805916207174113"),
+    "deep shape": (npy((1,) * 70), "has an array of shape (1, 1, 1"),
+    "truth": (npy("(True,)"), "has an array of shape (True,)"),
+    "nothing": (npy((5,), "<U0"), "and expected is an array of numbers"),
+    "void": (npy((5,), "|V0"), "and expected is an array of numbers"),
     "object": (npy((1,), "|O", bytes(8)), "holds 'object', and expected is an array of numbers"),
     "token": (npy("(3,"), "has a broken .npy header"),
     "deep": (npy("(" * 4000), "has a broken .npy header"),
@@ -181,7 +314,7 @@ def test_broken_headers_of_numpy(tmp_path, kind):
         read_npy(tmp_path / "x.npy")
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("conv1.weight.npy", content)
-    with pytest.raises(WeightsError, match=r"b.npz: (is not a whole|has a broken|holds)"):
+    with pytest.raises(WeightsError, match=r"b.npz: (is not a|has a broken|has an array|holds)"):
         read(tmp_path / "b.npz", SMALL)
 
 

@@ -230,6 +230,24 @@ def test_hooks_and_replaced_methods_are_refused(torch, tmp_path):
     refuses(model, "torch", r"bn1\.\(replaced methods\): expected none, got \('forward',\)")
 
 
+def test_autocast_around_another_forward_is_refused(torch):
+    """Mixed precision replaces `forward`, too, but calls ours."""
+    autocast = torch.autocast("cpu", torch.bfloat16)
+    model = made("torch")
+    model.conv1.forward = autocast(lambda x: x * 0)
+    refuses(model, "torch", r"conv1\.\(replaced methods\): expected none, got \('forward',\)")
+    model = made("torch")
+    model.forward = autocast(lambda x: x * 0)
+    refuses(model, "torch", r"\(replaced methods\): expected none, got \('forward',\)")
+
+
+def test_an_attribute_within_itself(torch):
+    model = made("torch")
+    model.conv1.mine = {"deep": []}
+    model.conv1.mine["deep"].append(model.conv1.mine)
+    check_unchanged(LiveModel.of(model))
+
+
 def test_a_replaced_call_of_keras_is_refused(keras):
     model = made("tf")
     model.bn1.call = lambda x, training=None: x

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
-from weights.checks import quote
+from weights.checks import DEEPEST, quote
 from weights.fields import Options, Plain
 
 ModuleSettings = dict[str, Any]  # {"path.of.the.module name": value that can be compared}
@@ -32,16 +32,21 @@ def own_settings(path: str, module: object, skipped: Collection[str] = ()) -> Mo
     return {f"{path} {name}": value for name, value in found.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
     """A value that can be compared; of other objects the name or the class."""
     if value is None or isinstance(value, (bool, int, float, str, Plain)):
         return value
+    if depth == DEEPEST:  # a user's own attribute may be within itself
+        return _name(type(value))
     if isinstance(value, (tuple, list)):
-        return tuple(map(_plain, value))
+        return tuple(_plain(item, depth + 1) for item in value)
     if isinstance(value, (Options, Mapping)):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: _plain(item, depth + 1) for name, item in value.items()}
     if isinstance(value, partial):
-        return (_name(value.func), _plain(value.args), _plain(value.keywords))
+        return (
+            _name(value.func),
+            *(_plain(each, depth + 1) for each in (value.args, value.keywords)),
+        )
     return (
         _name(value) if callable(value) and hasattr(value, "__qualname__") else _name(type(value))
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count
 
 import ml_dtypes
 import numpy as np
@@ -56,5 +56,11 @@ class StoredArray:
 
 def read_arrays(arrays: Mapping[str, StoredArray]) -> dict[str, np.ndarray]:
     """The values of all of them, read on the available cores."""
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         return dict(zip(arrays, pool.map(lambda each: each.read(), arrays.values()), strict=True))
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -112,9 +112,11 @@ def _parts(path: str, part: Any) -> Iterator[tuple[str, nn.Module]]:
 
 def _settings(path: str, part: nn.Module) -> ModuleSettings:
     forward: Any = vars(part).get("forward")
-    # That of `create`: functools.wraps keeps everything of our method but its globals.
+    # That of `create`, around our method and no other.
     origin = getattr(forward, "__globals__", {}).get("__name__")
-    computes_lower = origin == "torch.amp.autocast_mode"
+    inner: Any = getattr(forward, "__wrapped__", None)
+    ours = getattr(inner, "__self__", None) is part and inner.__func__ is type(part).forward
+    computes_lower = origin == "torch.amp.autocast_mode" and path == "" and ours
     skipped = ("training", "forward") if computes_lower else ("training",)
     hooks = [
         hook

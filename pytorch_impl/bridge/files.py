@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from weights.errors import WeightsError
 from weights.stored import StoredArray, dtype_named
 
 _STATE = "state_dict"
-_MOST_READS = 10_000_000  # of the description of the tensors in an old file
 _MOST_VALUES, _DEEPEST = 1_000_000, 50  # of what is in a file, nested mappings included
 
 
@@ -40,31 +39,10 @@ def read_file(path: Path, zipped: bool) -> dict[str, Any]:
     Raises WeightsError for tensors that claim more values than the file has, and whatever
     PyTorch raises for a file that is broken.
     """
-    if zipped:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    else:
-        with path.open("rb") as file:
-            counted: Any = _CountedFile(file)
-            content = torch.load(counted, map_location="cpu", weights_only=True)
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     if not isinstance(content, Mapping):
         raise TypeError(f"expected a mapping of names to tensors, got {type(content).__name__}")
     return _Copy().mapping(content, 0)
-
-
-class _CountedFile:
-    """A file that ends a description of millions of tensors, which would take minutes."""
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self._left = _MOST_READS
-        self.seek, self.tell, self.readline = file.seek, file.tell, file.readline
-        self.readinto = file.readinto  # type: ignore[attr-defined]
-
-    def read(self, *size: int) -> bytes:
-        self._left -= 1
-        if self._left < 0:
-            raise WeightsError("describes its tensors in more words than a weights file needs", [])
-        return self._file.read(*size)
 
 
 class _Copy:
@@ -92,9 +70,11 @@ class _Copy:
 
 def _stored(name: Any, tensor: Tensor) -> StoredArray:
     """A tensor, which may say that a few numbers in the file are many."""
-    if tensor.layout != torch.strided or tensor.is_quantized:
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
         raise WeightsError(
-            f"{ascii(name)[:100]} is a sparse or quantized tensor, and expected is a plain one", []
+            f"{ascii(name)[:100]} is a sparse, quantized or empty tensor, and expected is a plain "
+            "one",
+            [],
         )
     dtype = dtype_named(str(tensor.dtype).removeprefix("torch."), str(name))
     claimed, held = math.prod(tensor.shape) * dtype.itemsize, tensor.untyped_storage().nbytes()
@@ -104,4 +84,5 @@ def _stored(name: Any, tensor: Tensor) -> StoredArray:
             "expanded tensor); save tensor.contiguous()",
             [],
         )
-    return StoredArray(tuple(tensor.shape), dtype, lambda: np.array(to_numpy(tensor), order="C"))
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    return StoredArray(tuple(tensor.shape), dtype, lambda: np.array(to_numpy(plain), order="C"))

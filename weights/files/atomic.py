@@ -8,7 +8,8 @@ import socket
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ def write_atomically(path: str | os.PathLike[str], write_to: Callable[[Path], An
     target = Path(os.path.realpath(path))
     if not os.path.isdir(target.parent):  # a name that is too long is no error of it
         raise MissingFileError(f"{path}: the folder {Path(path).parent} does not exist")
-    if os.path.isdir(target):
-        raise FileError(f"{path}: cannot be written (it is a folder)")
+    if os.path.exists(target) and not os.path.isfile(target):
+        what = "a folder" if os.path.isdir(target) else "no regular file"
+        raise FileError(f"{path}: cannot be written (it is {what})")
     try:
         _write(target, write_to)
     except FileError:
@@ -49,8 +51,35 @@ def _write(target: Path, write_to: Callable[[Path], Any]) -> None:
             os.fsync(file.fileno())
         temporary.chmod(_mode(target))
         temporary.replace(target)
+        _flush_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Waits until the new name is on the disk."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Within it, no other process or thread is: for files that belong together."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def temporary_name(target: Path) -> Path:

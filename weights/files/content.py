@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from weights.checks import printable
 from weights.errors import ArgumentError, WeightsError
 from weights.files.label import CONFIG, Label
 from weights.stored import StoredArray
@@ -19,6 +20,8 @@ ANCHORS = (
     "stages.layers.0.layers.0.conv1.kernel",
 )
 _SHOWN = 6  # names that an error lists
+_LISTED = 20  # names that a note, or the question for one of them, lists
+_LONGEST = 1000  # characters of a name
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,10 @@ def unwrap(header: Header, source: str, part: str | None = None) -> Content:
     first = chosen.split("/")[0]
     if chosen and CONFIG not in header.label:
         others = [name for name in content if name not in (first, "config")]
-        beside = f"; beside it, and left out: {', '.join(map(str, others))}" if others else ""
+        beside = f"; beside it, and left out: {_list(others)}" if others else ""
         notes.append(f"took {chosen!r} out of the file{beside}")
     elif not chosen and len(found) > 1:
-        notes.append(f"left out: {', '.join(filter(None, found))}")
+        notes.append(f"left out: {_list(filter(None, found))}")
     arrays = {
         name: value for name, value in found[chosen].items() if isinstance(value, StoredArray)
     }
@@ -83,9 +86,20 @@ def unwrap(header: Header, source: str, part: str | None = None) -> Content:
     return Content(arrays, header.label, header.layout, architecture, (*notes, *stripped))
 
 
+def check_length(length: int, source: str) -> None:
+    """Raises WeightsError for a name, with the keys that lead to it, of too many characters."""
+    if length > _LONGEST:
+        raise WeightsError(
+            f"{source}: has a name of {length:,} characters, and expected are at most {_LONGEST:,}",
+            [],
+        )
+
+
 def check_names(names: Iterable[Any], source: str) -> None:
     """Raises WeightsError for names that a terminal would not show as they are."""
-    strange = [name for name in names if isinstance(name, str) and not name.isprintable()]
+    texts = [name for name in names if isinstance(name, str)]
+    check_length(max(map(len, texts), default=0), source)
+    strange = [name for name in texts if not name.isprintable()]
     if strange:
         raise WeightsError(
             f"{source}: has {len(strange)} names with characters that cannot be printed; nothing "
@@ -102,6 +116,7 @@ def _mappings(
     Single numbers beside a mapping of arrays, such as the best accuracy so far, do not count.
     """
     check_names(content, source)
+    check_length(len(path), source)
     named = {name: value for name, value in content.items() if isinstance(name, str)}
     inner = [
         found
@@ -131,9 +146,9 @@ def _choose(
     if len(networks) == 1 and part is None:
         return networks[0], None
     if part is not None:
-        known = ", ".join(networks or filter(None, found))
+        known = _list(networks or filter(None, found))
         raise ArgumentError(f"{source}: has no part {part!r}; its parts are: {known}")
-    names = ", ".join(name or "(arrays outside of any)" for name in networks or found)
+    names = _list(name or "(arrays outside of any)" for name in networks or found)
     raise ArgumentError(
         f"{source}: holds several networks: {names}; say which one with --part (in Python: part=)"
     )
@@ -158,11 +173,11 @@ def _strip(
     if part is not None:
         wanted = [each for each in prefixes if each.rstrip("./") == part.rstrip("./")]
         if not wanted:
-            known = ", ".join(each.rstrip("./") for each in prefixes if each) or "none"
+            known = _list(each.rstrip("./") for each in prefixes if each) or "none"
             raise ArgumentError(f"{source}: has no part {part!r}; its parts are: {known}")
         prefixes = wanted
     if len(prefixes) > 1:
-        names = ", ".join(each.rstrip("./") or "(no prefix)" for each in prefixes)
+        names = _list(each.rstrip("./") or "(no prefix)" for each in prefixes)
         raise ArgumentError(
             f"{source}: holds several networks, by the prefixes of their names: {names}; say which "
             "one with --part (in Python: part=)"
@@ -186,6 +201,13 @@ def _strip(
     if outside:
         notes.append(f"left out {_count(outside)} outside of it: {', '.join(outside[:_SHOWN])}")
     return kept, tuple(notes)
+
+
+def _list(names: Iterable[object]) -> str:
+    """The first of some names, in their order, and how many more there are."""
+    found = [printable(str(name)).replace("\n", r"\n")[:100] for name in names]
+    more = f" and {len(found) - _LISTED:,} more" if len(found) > _LISTED else ""
+    return ", ".join(found[:_LISTED]) + more
 
 
 def _count(names: list[str]) -> str:

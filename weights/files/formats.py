@@ -206,8 +206,9 @@ def read_header(
     network, and nothing else was read. Arguments and errors: those of `read_checkpoint`.
     """
     source, address = _find_source(path)
-    suffix = ".orbax" if source.is_dir() else find_suffix(source, "read")
-    header = FILE_FORMATS[suffix].read(source if source.is_dir() else existing(source))
+    is_folder = os.path.isdir(source)
+    suffix = ".orbax" if is_folder else find_suffix(source, "read")
+    header = FILE_FORMATS[suffix].read(source if is_folder else existing(source))
     check_label(header.label, source.name)
     content = unwrap(_without_training(header), source.name, part)
     check_count(len(content.arrays), source.name)
@@ -241,7 +242,7 @@ def _find_source(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:
         address = {"repository": found.address.repository, "revision": found.address.revision}
         return found.path, {key: value for key, value in address.items() if value}
     source = Path(path)
-    names = hub.PREFERRED if source.is_dir() else ()
+    names = hub.PREFERRED if os.path.isdir(source) else ()
     return next((each for name in names if (each := source / name).is_file()), source), {}
 
 

@@ -6,14 +6,15 @@ import json
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 from typing import Any
 
 import numpy as np
 
+from weights.checks import quote
 from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json
 from weights.files.limits import MOST_HEADER
+from weights.stored import count_cores
 
 # The entries of a label. Each is a text, and each format has a place for them.
 CONFIG = "config"  # the config, JSON
@@ -35,6 +36,11 @@ def make_label(
     texts = {name: _checksum_of_text(text) for name, text in label.items()}
     sums = json.dumps({**texts, "arrays": checksums(arrays)})
     return {**label, FILE_VERSION: str(LATEST), CHECKSUMS: sums}
+
+
+def find_entries(said: Mapping[Any, Any]) -> dict[str, str]:
+    """The entries of a label among what a file says."""
+    return {entry: text for entry in ENTRIES if isinstance(text := said.get(entry), str)}
 
 
 def check_label(label: Label, source: str) -> None:
@@ -72,7 +78,7 @@ def check_arrays(label: Label, arrays: Mapping[str, np.ndarray], source: str) ->
         return
     written = _checksums_in(label, source)["arrays"]
     faults = [
-        f"{name}: expected CRC-32 {written.get(name)}, got {found}"
+        f"{name}: expected CRC-32 {quote(written.get(name), 40)}, got {found!r}"
         for name, found in checksums(arrays).items()
         if written.get(name) != found
     ]
@@ -86,7 +92,7 @@ def check_arrays(label: Label, arrays: Mapping[str, np.ndarray], source: str) ->
 
 def checksums(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     """The CRC-32 of each array, on the available cores; see `checksum`."""
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         return dict(zip(arrays, pool.map(checksum, arrays.values()), strict=True))
 
 

@@ -66,8 +66,12 @@ def open_zip(path: Path, kind: str) -> zipfile.ZipFile:
     doubled members, or that claims more than it can hold.
     """
     held = map_file(path)
-    if _directory_size(held) > MOST_HEADER:
+    start, size, end = _directory(held)
+    if size > MOST_HEADER:
         raise WeightsError(f"{path.name}: its directory is larger than {MOST_HEADER:,} bytes", [])
+    if start + size != end:
+        # Python would read the directory before its end, and PyTorch the one at its start.
+        raise WeightsError(f"{path.name}: is not a whole {kind}: its directory is not in place", [])
     try:
         archive = zipfile.ZipFile(cast(IO[bytes], held))  # it reads, seeks and tells
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, IndexError) as error:
@@ -89,11 +93,16 @@ def is_compressed(members: Collection[zipfile.ZipInfo]) -> bool:
     return any(member.compress_type != zipfile.ZIP_STORED for member in members)
 
 
-def _directory_size(held: MappedFile) -> int:
-    """What the end of a zip archive says of its directory, before it is read."""
+def _directory(held: MappedFile) -> tuple[int, int, int]:
+    """What the end of a zip archive says of its directory: its start and its size; and where it
+    must end.
+    """
     end = held.rfind(b"PK\5\6", max(0, len(held) - (1 << 16) - 22))
     if end < 0:
-        return 0
-    if held[max(0, end - 20) : end - 16] == b"PK\6\7":  # with 64 bits, and then that one counts
-        return int.from_bytes(held[max(0, end - 36) : max(0, end - 28)], "little")
-    return int.from_bytes(held[end + 12 : end + 16], "little")
+        return 0, 0, 0  # zipfile has the words for it
+    start, wide = end - 76, held[max(0, end - 20) : end - 16] == b"PK\6\7"
+    if wide and start >= 0:  # with 64 bits, and then those count
+        fields = (held[start + 48 : start + 56], held[start + 40 : start + 48])
+        return int.from_bytes(fields[0], "little"), int.from_bytes(fields[1], "little"), start
+    fields = (held[end + 16 : end + 20], held[end + 12 : end + 16])
+    return int.from_bytes(fields[0], "little"), int.from_bytes(fields[1], "little"), end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from weights.files import label as labels
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
 from weights.files.label import Label
-from weights.files.limits import MOST_HEADER, open_zip
+from weights.files.limits import MOST_HEADER, check_count, open_zip
 from weights.files.npy import NpyHeader, parse_header
 from weights.stored import StoredArray, read_arrays
 
@@ -29,6 +30,7 @@ _ENTRIES = {
     labels.FILE_VERSION: "resattn.version",
     labels.CHECKSUMS: "resattn.checksums",
 }
+_SHOWN = 6  # names that an error lists
 BITS = "resattn.bfloat16"  # the entry that names the arrays whose uint16 are the bits of bfloat16
 
 
@@ -106,13 +108,16 @@ def _from_bits(held: Mapping[str, StoredArray], source: str) -> dict[str, Stored
     names = found.pop(BITS, None)
     if names is None:
         return found
-    named = [str(name) for name in names.read().reshape(-1).tolist()]
+    if names.dtype.kind != "U" or names.ndim != 1 or names.nbytes > 4 * MOST_HEADER:
+        raise WeightsError(f"{source}: its {BITS} is no list of names", [])
+    check_count(math.prod(names.shape), source)
+    named = names.read().tolist()
     wrong = [name for name in named if name not in found or found[name].dtype != np.uint16]
     if wrong:
         raise WeightsError(
             f"{source}: is not a whole .npz file of plain arrays; expected the bits of bfloat16, "
             "as uint16:",
-            [ascii(name)[:100] for name in wrong],
+            [ascii(name)[:100] for name in wrong[:_SHOWN]],
         )
     for name in named:
         found[name] = _from_uint16(found[name])

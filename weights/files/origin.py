@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from weights.checks import quote
 from weights.errors import ArgumentError
 from weights.fields import parse_json
 
@@ -62,7 +63,7 @@ def origin_from_json(text: str | None, source: str) -> dict[str, Any]:
     """What `json.dumps` wrote of an origin."""
     values = {} if text is None else parse_json(text, source)
     if not isinstance(values, dict):
-        raise ArgumentError(f"{source}: expected an object as its origin, got {text!r}")
+        raise ArgumentError(f"{source}: expected an object as its origin, got {quote(text)}")
     return values
 
 

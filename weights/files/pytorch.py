@@ -6,21 +6,23 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO, cast
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
 from weights.config import Config
-from weights.errors import MissingFramework, ResattnError, WeightsError
+from weights.errors import ResattnError, WeightsError
 from weights.files import label as labels
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
 from weights.files.label import Label
 from weights.files.limits import MOST_HEADER, is_compressed, map_file, open_zip
+from weights.files.pickles import check_pickle, refuse_object
 from weights.live import part
 
 _STATE = "state_dict"
+_PICKLES = 5  # of an old file: a number, its version, the system, what was saved, storages
 _DESCRIPTION = "data.pkl"  # the member of the archive that describes the tensors
 
 
@@ -43,29 +45,25 @@ def read(path: Path) -> Header:
     held = map_file(path)
     zipped = held[:4] == b"PK\3\4"
     archive = _open_archive(path) if zipped else None
+    if archive is None:
+        for _ in range(_PICKLES):
+            check_pickle(cast(BinaryIO, held), path.name)
     try:
         content = torch.read_file(path, zipped)
-    except MissingFramework:
-        raise
     except ResattnError as error:
         raise WeightsError(f"{path.name}: {error}", []) from None
     except UnpicklingError as error:
-        raise WeightsError(
-            f"{path.name}: is not a PyTorch file of plain tensors, or not a whole one; files with "
-            "other Python objects in them are refused, since reading them would run their code; "
-            f"save the model's state_dict() alone{_object(error)}",
-            [],
-        ) from None
+        found = re.search(r"GLOBAL ([\w.]{1,100})", str(error))
+        raise refuse_object(path.name, found[1] if found else None) from None
     except Exception as error:  # a broken archive raises whatever the layer that broke raises
         raise WeightsError(
             f"{path.name}: is not a whole PyTorch file of plain floating point tensors "
             f"({_first_line(error)})",
             [],
         ) from None
-    said = content.get(labels.CONFIG)  # a trainer's may be the path of a file
-    if not isinstance(said, str) or not said.lstrip().startswith("{"):
-        return Header(content, nbytes=len(held))
-    label = {entry: text for entry in labels.ENTRIES if isinstance(text := content.get(entry), str)}
+    label = labels.find_entries(content)
+    if labels.CHECKSUMS not in label and not label.get(labels.CONFIG, "").lstrip().startswith("{"):
+        return Header(content, nbytes=len(held))  # the config of a trainer may be a path
     if archive is not None:
         _check_description(archive, path.name)
     state = content[_STATE] if isinstance(content.get(_STATE), Mapping) else content
@@ -76,8 +74,7 @@ def _open_archive(path: Path) -> ZipFile:
     """The archive. Raises WeightsError for one that torch.save would not write."""
     archive = open_zip(path, "PyTorch file")
     members = archive.infolist()
-    names = {member.filename.rpartition("/")[2]: member.file_size for member in members}
-    if "constants.pkl" in names:
+    if any(member.filename.endswith("/constants.pkl") for member in members):
         raise WeightsError(
             f"{path.name}: is a TorchScript program, not weights; load it with torch.jit.load, and "
             "save the state_dict() alone",
@@ -89,12 +86,16 @@ def _open_archive(path: Path) -> ZipFile:
             "made to fill the memory",
             [],
         )
-    if names.get(_DESCRIPTION, 0) > MOST_HEADER:
-        raise WeightsError(
-            f"{path.name}: describes its tensors in {names[_DESCRIPTION]:,} bytes; a weights file "
-            f"needs at most {MOST_HEADER:,}",
-            [],
-        )
+    for member in members:
+        if member.filename.endswith(f"/{_DESCRIPTION}"):
+            if member.file_size > MOST_HEADER:
+                raise WeightsError(
+                    f"{path.name}: describes its tensors in {member.file_size:,} bytes; a weights "
+                    f"file needs at most {MOST_HEADER:,}",
+                    [],
+                )
+            with archive.open(member) as file:
+                check_pickle(cast(BinaryIO, file), path.name)
     return archive
 
 
@@ -111,14 +112,6 @@ def _check_description(archive: ZipFile, source: str) -> None:
                 raise WeightsError(
                     f"{source}: is damaged ({ascii(str(error))[1:-1][:100]})", []
                 ) from None
-
-
-def _object(error: Exception) -> str:
-    """The object that PyTorch refused, if it names one. The rest of its message is left out: it
-    advises to load the file in a way that runs its code.
-    """
-    found = re.search(r"GLOBAL ([\w.]{1,100})", str(error))
-    return f" (this one names {found[1]})" if found else ""
 
 
 def _first_line(error: Exception) -> Any:

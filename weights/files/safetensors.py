@@ -53,12 +53,8 @@ def to_metadata(label: Label) -> dict[str, str]:
 
 def from_metadata(metadata: Mapping[str, Any]) -> Label:
     """Inverse of `to_metadata`."""
-    found = {
-        entry: text
-        for entry, name in _ENTRIES.items()
-        if isinstance(text := metadata.get(name), str)
-    }
-    return found if labels.CONFIG in found else {}
+    found = labels.find_entries({entry: metadata.get(name) for entry, name in _ENTRIES.items()})
+    return found if labels.CONFIG in found or labels.CHECKSUMS in found else {}
 
 
 def to_bytes(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> bytes:

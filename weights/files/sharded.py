@@ -7,6 +7,7 @@ libraries of the Hugging Face hub write it.
 from __future__ import annotations
 
 import json
+import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ import numpy as np
 from weights.config import Config
 from weights.errors import MissingFileError, WeightsError
 from weights.fields import parse_json
-from weights.files.atomic import write_atomically
+from weights.files.atomic import sole_writer, write_atomically
 from weights.files.content import Header
 from weights.files.label import Label
 from weights.files.limits import MOST_HEADER, check_count, map_file
@@ -41,7 +42,15 @@ def write(
     """The files are complete before the index names them, and their names say what they hold: until
     the new index is in place, the old one with its files is whole. Then old files are removed.
     """
-    groups = _groups(arrays, shard_bytes)
+    if not path.parent.is_dir():
+        raise MissingFileError(f"{path}: the folder {path.parent} does not exist")
+    with sole_writer(path.parent):  # another one would remove these files
+        _write(path, label, _groups(arrays, shard_bytes), arrays)
+
+
+def _write(
+    path: Path, label: Label, groups: list[list[str]], arrays: Mapping[str, np.ndarray]
+) -> None:
     stem = path.name[: -len(SUFFIX)]
     shards: dict[str, str] = {}
     before = _files_of(path)
@@ -76,15 +85,17 @@ def read(path: Path) -> Header:
     metadata, files = _read_index(path)
     arrays: dict[str, StoredArray] = {}
     faults = []
-    for file in dict.fromkeys(files.values()):
+    names: dict[str, set[str]] = {}
+    for name, file in files.items():
+        names.setdefault(file, set()).add(name)
+    for file, named in names.items():
         shard = path.with_name(file)
-        if not shard.is_file():
+        if not os.path.isfile(shard):
             raise MissingFileError(
                 f"{path.name}: names {file}, and there is no such file beside it; get all files of "
                 "the checkpoint"
             )
         held, _ = read_shard(shard)
-        named = {name for name, where in files.items() if where == file}
         faults += [f"{ascii(name)[:100]}: not in {file}" for name in named - set(held)]
         faults += [f"{ascii(name)[:100]}: in {file} alone" for name in set(held) - named]
         arrays |= held

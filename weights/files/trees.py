@@ -13,8 +13,8 @@ import numpy as np
 from weights.config import Config
 from weights.convert import to_native
 from weights.errors import WeightsError
-from weights.files.content import Header
-from weights.files.label import CHECKSUMS, CONFIG, ENTRIES, FILE_VERSION, Label
+from weights.files.content import Header, check_length
+from weights.files.label import CHECKSUMS, CONFIG, Label, find_entries
 from weights.schema import schema
 from weights.stored import StoredArray
 
@@ -54,8 +54,8 @@ def nest(config: Config | None, arrays: Mapping[str, np.ndarray]) -> dict[Any, A
 
 def find_label(tree: Mapping[str, Any]) -> Label:
     """What a file of ours says about itself; empty for any other file."""
-    texts = {entry: tree[entry] for entry in ENTRIES if isinstance(tree.get(entry), str)}
-    ours = {CONFIG, FILE_VERSION, CHECKSUMS} <= set(texts) and isinstance(tree.get(STATE), Mapping)
+    texts = find_entries(tree)
+    ours = {CONFIG, CHECKSUMS} & set(texts) and isinstance(tree.get(STATE), Mapping)
     return texts if ours else {}
 
 
@@ -77,6 +77,7 @@ def header_of(tree: Mapping[str, Any], source: str, label: Label | None = None) 
             continue
         if nested and len(path) == 1 and not array.shape:
             continue
+        check_length(sum(len(part) + 1 for part in path), source)
         name = ".".join(path[1:] if path[0] in _COLLECTIONS and len(path) > 1 else path)
         if name in arrays:
             raise WeightsError(f"{source}: holds two arrays named {ascii(name)[:100]}", [])
