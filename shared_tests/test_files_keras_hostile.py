@@ -299,12 +299,31 @@ def test_every_damaged_hdf5_file_is_one_error(tmp_path):
     assert not any(passed[1 : len(content)])  # none that was cut off
 
 
+def make_newer_group(file, name):
+    """A group with links in its header, not in a tree."""
+    properties = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    properties.set_link_creation_order(h5py.h5p.CRT_ORDER_TRACKED)
+    return h5py.Group(h5py.h5g.create(file.id, name.encode(), gcpl=properties))
+
+
+@pytest.mark.parametrize("size", [2**64 - 1, 2**63, 2**62])
+def test_links_with_names_of_impossible_sizes(tmp_path, size):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        make_newer_group(file, "vars")["0"] = np.zeros(3)
+    content = (tmp_path / "a.h5").read_bytes()
+    link = b"\1\4" + bytes(8) + b"\1" + b"0"  # version, flags, order, size and name
+    assert content.count(link) == 1
+    content = content.replace(link, struct.pack("<BBQH", 1, 3, size, 0))
+    with pytest.raises(WeightsError, match=r"^a\.h5: is not a whole .* entry in it is too short"):
+        hdf5.read_region(Region(content, 0, len(content)), "a.h5")
+
+
 @pytest.mark.parametrize("number", [b"\xff" * 8, bytes(8)], ids=["largest", "zero"])
 def test_every_number_of_an_hdf5_file_at_its_limit(tmp_path, number):
     """One error, or exact values of all arrays whose own bytes are not those that changed."""
     x, y = np.arange(6, dtype="float32").reshape(2, 3), np.arange(7, 10, dtype="float32")
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_group("vars").attrs["name"] = "dense"
+        make_newer_group(file, "vars").attrs["name"] = "dense"
         file["vars"].create_dataset("0", data=x, chunks=(2, 2), shuffle=True, compression="gzip")
         file["vars/1"] = y
         file["vars/1"].attrs["text"] = ["one", "two"]

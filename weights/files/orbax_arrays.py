@@ -162,7 +162,7 @@ def _parse_zarr3(values: Any) -> ArrayMetadata:
     for codec in values["codecs"]:
         inner = codec.get("configuration", {}) if isinstance(codec, dict) else None
         if not isinstance(inner, dict):
-            raise _unknown("codec", codec, _CODECS)
+            raise ValueError(f"its codec {ascii(codec)[:60]} is no object, or has no settings")
         if codec["name"] == "sharding_indexed":
             _metadata(chunks, inner["chunk_shape"], "bool")
         used = [codec, *inner.get("codecs", ()), *inner.get("index_codecs", ())]
