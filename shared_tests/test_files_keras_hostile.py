@@ -5,6 +5,7 @@ no damaged file raises anything else.
 import json
 import re
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -15,6 +16,7 @@ from weights.convert import BFLOAT16
 from weights.errors import FileError, ResattnError, WeightsError
 from weights.files import hdf5, hdf5_parser, keras_names
 from weights.files.hdf5_values import Region
+from weights.stored import read_arrays
 
 h5py = pytest.importorskip("h5py")
 
@@ -107,7 +109,7 @@ REFUSED = {
         "more than 100,000 parts",
     ),
     "never written": (lambda file, held: held.create_dataset("2", (5,)), "array has no values"),
-    "bomb": (bomb, "more than 100 times the"),
+    "bomb": (bomb, "claims 268,.* less than 1/100 of them"),
     "lzf": (
         lambda file, held: held.create_dataset("2", data=np.zeros(9), compression="lzf"),
         "compressed by filter 32000; read are gzip",
@@ -217,6 +219,51 @@ def test_a_file_that_changes_is_seen(tmp_path):
         found.read()
 
 
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_a_file_that_is_replaced(folder, suffix):
+    """The values are those of the file whose header was read."""
+    path = folder / f"a{suffix}"
+
+    def put(change):
+        new = make(folder / "model.weights.h5", change)
+        if suffix == ".keras":
+            new = folder / "new"
+            pack(new, folder, zipfile.ZIP_STORED)
+        new.rename(path)
+
+    put(None)
+    found = read(path).arrays["dense/kernel"]
+    put(lambda file, held: held["0"].write_direct(np.zeros((2, 3), "float32")))
+    np.testing.assert_array_equal(found.read(), np.arange(6).reshape(2, 3))
+    np.testing.assert_array_equal(read(path).arrays["dense/kernel"].read(), np.zeros((2, 3)))
+
+
+def test_parts_are_counted_while_they_are_listed(tmp_path):
+    """60 times the same node of 65,535 parts, for an array of two."""
+
+    def change(file, held):
+        held.create_dataset("2", data=np.zeros(8, "float32"), chunks=(4,))
+
+    content = make(tmp_path / "a.weights.h5", change).read_bytes()
+    end, many, times = len(content), 65_535, 60
+    old = struct.pack("<Q", content.index(b"TREE\x01"))
+    node = b"\xff" * 16 + struct.pack("<IIQQQ", 16, 0, 0, 0, 64) * many
+    root = b"\xff" * 16 + struct.pack("<IIQQQ", 16, 0, 0, 0, end) * times
+    added = struct.pack("<4sBBH", b"TREE", 1, 0, many) + node
+    new = struct.pack("<Q", end + len(added))
+    assert content.count(old) == 1
+    content = content.replace(old, new) + added
+    content += struct.pack("<4sBBH", b"TREE", 1, 1, times) + root
+    content += bytes(2**24 - len(content))  # the larger a file, the more it may list
+    tracemalloc.start()
+    try:
+        with pytest.raises(WeightsError, match="has parts without values"):
+            hdf5.read_region(Region(content, 0, len(content)), "a.h5")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
 def damage(content):
     """The file cut off at every byte, and with a bit flipped in every byte."""
     for place in range(len(content)):
@@ -245,11 +292,59 @@ def test_every_damaged_hdf5_file_is_one_error(tmp_path):
         file["vars/0"] = np.arange(6, dtype="float32").reshape(2, 3)
     content = (tmp_path / "a.h5").read_bytes()
     passed = [
-        attempt(hdf5.read_region, Region(tmp_path, 0, len(each), each), "a.h5")
+        attempt(hdf5.read_region, Region(each, 0, len(each)), "a.h5")
         for each in (content, *damage(content))
     ]
     assert passed[0]
     assert not any(passed[1 : len(content)])  # none that was cut off
+
+
+def make_newer_group(file, name):
+    """A group with links in its header, not in a tree."""
+    properties = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    properties.set_link_creation_order(h5py.h5p.CRT_ORDER_TRACKED)
+    return h5py.Group(h5py.h5g.create(file.id, name.encode(), gcpl=properties))
+
+
+@pytest.mark.parametrize("size", [2**64 - 1, 2**63, 2**62])
+def test_links_with_names_of_impossible_sizes(tmp_path, size):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        make_newer_group(file, "vars")["0"] = np.zeros(3)
+    content = (tmp_path / "a.h5").read_bytes()
+    link = b"\1\4" + bytes(8) + b"\1" + b"0"  # version, flags, order, size and name
+    assert content.count(link) == 1
+    content = content.replace(link, struct.pack("<BBQH", 1, 3, size, 0))
+    with pytest.raises(WeightsError, match=r"^a\.h5: is not a whole .* entry in it is too short"):
+        hdf5.read_region(Region(content, 0, len(content)), "a.h5")
+
+
+@pytest.mark.parametrize("number", [b"\xff" * 8, bytes(8)], ids=["largest", "zero"])
+def test_every_number_of_an_hdf5_file_at_its_limit(tmp_path, number):
+    """One error, or exact values of all arrays whose own bytes are not those that changed."""
+    x, y = np.arange(6, dtype="float32").reshape(2, 3), np.arange(7, 10, dtype="float32")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        make_newer_group(file, "vars").attrs["name"] = "dense"
+        file["vars"].create_dataset("0", data=x, chunks=(2, 2), shuffle=True, compression="gzip")
+        file["vars/1"] = y
+        file["vars/1"].attrs["text"] = ["one", "two"]
+    content = (tmp_path / "a.h5").read_bytes()
+    places = range(0, len(content) - 8, 4)
+    own = range(content.index(y.tobytes()) - 7, content.index(y.tobytes()) + y.nbytes)
+    changed = [content[:place] + number + content[place + 8 :] for place in places]
+    passed, messages = 0, []
+    for place, each in zip(places, changed, strict=True):
+        try:
+            found = read_arrays(hdf5.read_region(Region(each, 0, len(each)), "a.h5").arrays)
+        except WeightsError as error:
+            messages.append(str(error))
+        else:
+            passed += 1
+            for name, array in found.items():
+                exact = array.tobytes() in (x.tobytes(), y.tobytes())
+                assert exact or (name == "dense/bias" and place in own), (name, place)
+    assert all(each.startswith("a.h5: ") and each.isprintable() for each in messages)
+    assert len(messages) > 150
+    assert passed > 1000  # in most of the file nothing is
 
 
 def test_every_damaged_archive_is_one_error(folder):
@@ -333,6 +428,21 @@ def test_archives_that_unpack_to_far_more(folder, name):
     pack(folder / "a.keras", folder)
     assert (folder / "a.keras").stat().st_size < 2**17
     with broken("claims 68,.* bytes of values and has .* bytes, less than 1/100 of them"):
+        read(folder / "a.keras")
+
+
+@pytest.mark.parametrize("name", ["config.json", "metadata.json"])
+@pytest.mark.parametrize(
+    ("count", "compression", "message"),
+    [
+        (400_000, zipfile.ZIP_DEFLATED, r"1,200,\d{3} bytes in {}, more than 100 times the \d,"),
+        (5_600_000, zipfile.ZIP_STORED, r"16,800,\d{3} bytes in {}, more than 16,777,216, which"),
+    ],
+)
+def test_json_that_takes_far_more_in_memory(folder, name, count, compression, message):
+    (folder / name).write_text("[" + "[]," * count + "[]]")
+    pack(folder / "a.keras", folder, compression)
+    with broken(f"cannot be read: it has {message.replace('{}', name)}"):
         read(folder / "a.keras")
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,42 @@ def test_what_a_living_writer_has_made_stays(written, copy):
     assert [each.name for each in path.parent.iterdir()] == ["block.orbax"]
 
 
+@pytest.mark.parametrize("step", ["iterdir", "_lock"])
+def test_what_another_writer_removes_first(tmp_path, monkeypatch, step):
+    left = tmp_path / ".a-abcdefgh"
+    (left / "new").mkdir(parents=True)
+    owner = folders if step == "_lock" else Path
+    do = getattr(owner, step)
+
+    def late(folder):
+        if folder == left:
+            shutil.rmtree(left)
+        return do(folder)
+
+    monkeypatch.setattr(owner, step, late)
+    folders.write_folder_atomically(tmp_path / "a", Path.mkdir, orbax._is_item)
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def test_writers_at_the_same_time(tmp_path):
+    """Of one checkpoint, which was not there before: the last one stays, none fails."""
+
+    def write_to(folder):
+        folder.mkdir()
+        (folder / "_METADATA").touch()
+        everyone.wait()
+
+    everyone = threading.Barrier(4)
+    target = tmp_path / "a"
+    with ThreadPoolExecutor(4) as pool:
+        each = [
+            pool.submit(folders.write_folder_atomically, target, write_to, orbax._is_item)
+            for _ in range(4)
+        ]
+        assert [one.result() for one in each] == [None] * 4
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
 def test_a_kill_where_the_system_cannot_exchange(written, copy):
     """The old folder is aside; the next writer puts it back before it begins."""
     path = copy(written)
@@ -425,6 +462,7 @@ ARRAY = "conv1.kernel/.zarray"
         ({"dtype": "<U1000000"}, "its dtype is '<U1000000'"),
         ({"dtype": [["a", "<f4"]]}, r"its dtype is \[\['a', '<f4'\]\]"),
         ({"compressor": {"id": "pickle"}}, "its compressor is 'pickle'"),
+        ({"compressor": {"id": "blosc"}}, "is 'blosc'; read are bz2, gzip, zlib, zstd"),
         ({"filters": [{"id": "pickle"}]}, "it has filters"),
         ({"zarr_format": 4}, "of another version than 2"),
     ],
@@ -454,6 +492,8 @@ def test_metadata_of_an_array_that_are_broken(in_files, copy, content):
     ("change_in", "message"),
     [
         (lambda codec: codec.update(name="python"), "its codec is 'python'"),
+        (lambda codec: codec.update(name="blosc"), "is 'blosc'; read are bytes, crc32c, gzip, "),
+        (lambda codec: codec.update(configuration=None), "its codec {'.* has no settings"),
         (
             lambda codec: codec["configuration"]["codecs"][0].update(name="x\n"),
             r"its codec is 'x\\\\n'",
@@ -468,6 +508,52 @@ def test_hostile_metadata_of_zarr3(checkpoint, tmp_path, change_in, message):
     (tmp_path / "a" / "a" / "zarr.json").write_text(json.dumps(held))
     with pytest.raises(WeightsError, match=message):
         orbax.read(tmp_path / "a")
+
+
+def places(values, before=()):
+    """The keys that lead to each value in JSON."""
+    yield before
+    if isinstance(values, dict | list):
+        for key in values if isinstance(values, dict) else range(len(values)):
+            yield from places(values[key], (*before, key))
+
+
+def replaced(values, place, value):
+    """JSON with another value at a place."""
+    if not place:
+        return value
+    made = values.copy()
+    made[place[0]] = replaced(values[place[0]], place[1:], value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("_METADATA", {}),
+        ("_METADATA", {"use_ocdbt": False}),
+        ("a.b/.zarray", {"use_ocdbt": False}),
+        ("a.b/zarr.json", {"use_ocdbt": False, "use_zarr3": True}),
+    ],
+)
+def test_every_value_of_the_metadata_replaced(checkpoint, tmp_path, name, options):
+    """One error, or exact values; without those of an array that they say is none."""
+    path, expected = tmp_path / "a", {"a.b": np.arange(6.0).reshape(2, 3), "c": np.ones(4, "f4")}
+    put(checkpoint, path, {"a": {"b": expected["a.b"]}, "c": expected["c"]}, **options)
+    held, messages, passed = json.loads((path / name).read_text()), [], 0
+    for place in places(held):
+        for value in (None, [], ["x"], "x", 1, -1.5, 10**30, True, {}, {"name": "x"}):
+            (path / name).write_text(json.dumps(replaced(held, place, value)))
+            try:
+                found = read_arrays(orbax.read(path).arrays)
+            except (WeightsError, ArgumentError) as error:
+                messages.append(str(error))
+            else:
+                passed += 1
+                assert same(found, {each: expected[each] for each in found}), (place, value)
+    assert all(each.startswith("a: ") and each.isprintable() for each in messages)
+    assert len(messages) > 40
+    assert passed > 2
 
 
 def entry(*keys, kind="np.ndarray"):

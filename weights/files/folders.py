@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,15 @@ def _make(target: Path, temporary: Path, write_to: Callable[[Path], Any]) -> Non
     write_to(made)
     for each in (*_walk(made), made):
         _flush(each)
-    if target.exists():
+    if not target.exists():
+        try:
+            made.replace(target)
+        except OSError:
+            if not target.is_dir():  # which another writer has put there now
+                raise
+    if made.exists():
         made.chmod(stat.S_IMODE(target.stat().st_mode))
         _exchange(made, target, temporary / _ASIDE)
-    else:
-        made.replace(target)
     _flush(target.parent)
 
 
@@ -106,15 +110,20 @@ def _remove_left(target: Path, prefix: str) -> None:
             continue
         if left.is_symlink() or not left.is_dir():
             continue
-        inside = {each.name.split(".")[0] for each in left.iterdir()}  # Orbax adds a suffix
-        if not inside or not inside <= {_MADE, _ASIDE}:  # an empty one may not have its lock yet
-            continue
-        with _lock(left) as locked:
-            if not locked:
-                continue
-            if (left / _ASIDE).is_dir() and not target.exists():
-                (left / _ASIDE).replace(target)  # killed where it was to be exchanged
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another writer of `target` removed it first
+            _remove(left, target)
+
+
+def _remove(left: Path, target: Path) -> None:
+    inside = {each.name.split(".")[0] for each in left.iterdir()}  # Orbax adds a suffix
+    if not inside or not inside <= {_MADE, _ASIDE}:  # an empty one may not have its lock yet
+        return
+    with _lock(left) as locked:
+        if not locked:
+            return
+        if (left / _ASIDE).is_dir() and not target.exists():
+            (left / _ASIDE).replace(target)  # killed where it was to be exchanged
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _exchange(made: Path, target: Path, aside: Path) -> None:

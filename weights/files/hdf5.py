@@ -17,7 +17,7 @@ import numpy as np
 from weights.config import Config
 from weights.convert import BFLOAT16, to_native
 from weights.dialects import keras_applications
-from weights.errors import ArgumentError, FileError, WeightsError
+from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json
 from weights.files.atomic import reserve, write_atomically
 from weights.files.content import Header
@@ -33,7 +33,7 @@ from weights.files.keras_names import (
     name_layers,
 )
 from weights.files.label import ENTRIES, Label
-from weights.files.limits import MOST_HEADER
+from weights.files.limits import MOST_HEADER, check_claim
 from weights.frameworks import FRAMEWORKS
 from weights.live import adapter, build, part
 from weights.schema import schema
@@ -42,7 +42,6 @@ from weights.stored import StoredArray, read_arrays
 WEIGHTS_SUFFIX = ".weights.h5"  # of what is written
 _ATTRIBUTE = "resattn_"  # what the names of the label's entries begin with
 _DEEPEST = 64  # groups in groups
-_FREE, _EXPANSION = 2**26, 100  # bytes, and how many times those in the file arrays may take
 _PIECE = 15_000  # characters of an attribute, which has less than 64 KiB
 _OVERHEAD = 4096  # bytes of a file that an array needs besides its values, at most
 _LEGACY = "layer_names"
@@ -54,35 +53,32 @@ def read(path: Path) -> Header:
     Raises WeightsError for a file that is broken, that does not name its layers, or that has what
     no file of Keras has; FileError where the system refuses.
     """
-    try:
-        return read_region(Region.of(path), path.name)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
+    return read_region(Region.of(path), path.name)
 
 
 def read_region(
     region: Region, source: str, names: Mapping[GroupPath, str] | None = None
 ) -> Header:
     """The same for a part of a file. names: of layers, by place, for files without them."""
-    with Parser(region, source) as parser:
-        tree = _walk(parser)
-        _check_sizes(tree, region, parser)
-        root = tree[()]
-        weights = tree.get(("model_weights",), root)
-        if _texts(weights, _LEGACY) or "model_config" in root.attributes:
-            arrays, ours = _legacy(tree, weights is not root, parser), False
-            name = _name_in_config(root.attributes.get("model_config"), source)
-        else:
-            layers = name_layers(tree, find_layers(tree, parser.refuse, names or {}), parser.refuse)
-            if not layers:
-                raise WeightsError(
-                    f"{source}: is an HDF5 file, but not one of weights that Keras wrote: it has "
-                    "neither variables nor layer_names",
-                    [],
-                )
-            arrays = gather_arrays(layers, parser.refuse)
-            ours = any(layer.model is not None for layer in layers)
-            name = tree[VARIABLES,].attributes.get("name") if (VARIABLES,) in tree else None
+    parser = Parser(region, source)
+    tree = _walk(parser)
+    _check_sizes(tree, region, parser)
+    root = tree[()]
+    weights = tree.get(("model_weights",), root)
+    if _texts(weights, _LEGACY) or "model_config" in root.attributes:
+        arrays, ours = _legacy(tree, weights is not root, parser), False
+        name = _name_in_config(root.attributes.get("model_config"), source)
+    else:
+        layers = name_layers(tree, find_layers(tree, parser.refuse, names or {}), parser.refuse)
+        if not layers:
+            raise WeightsError(
+                f"{source}: is an HDF5 file, but not one of weights that Keras wrote: it has "
+                "neither variables nor layer_names",
+                [],
+            )
+        arrays = gather_arrays(layers, parser.refuse)
+        ours = any(layer.model is not None for layer in layers)
+        name = tree[VARIABLES,].attributes.get("name") if (VARIABLES,) in tree else None
     label = {entry: text for entry in ENTRIES if (text := _entry(root, entry))}
     stored = _stored(arrays, region, source)
     return Header(stored, label, "tf" if ours else "torch", architecture_named(name))
@@ -124,11 +120,7 @@ def _check_sizes(tree: Tree, region: Region, parser: Parser) -> None:
     stored, unpacked = sum(each.stored for each in held), sum(each.nbytes for each in held)
     if stored > region.size:
         parser.damaged(f"its arrays take {stored:,} bytes, and it has {region.size:,}")
-    if unpacked > max(_FREE, _EXPANSION * stored):
-        parser.refuse(
-            f"its arrays take {unpacked:,} bytes, more than {_EXPANSION} times the {stored:,} in "
-            "the file"
-        )
+    check_claim(unpacked, stored, parser.source, compressed=True)
 
 
 def _stored(arrays: Mapping[str, Any], region: Region, source: str) -> dict[str, Any]:
@@ -262,14 +254,14 @@ def sign(
     natives = to_native("tf", schema(config), arrays)
     places: dict[str, GroupPath] = {}
     leaves: dict[GroupPath, list[str]] = {}
-    with Parser(Region.of(path), source) as parser:
-        tree = _walk(parser)
-        for each in name_layers(tree, find_layers(tree, parser.refuse, {}), parser.refuse):
-            names, inside = list(each.variables), (*each.layer.place, VARIABLES)
-            if not set(names) <= set(natives):
-                leaves[inside] = _leaves_of(each.module, config)
-                names = [f"{each.module}.{leaf}" for leaf in leaves[inside]]
-            places |= {name: (*inside, str(number)) for number, name in enumerate(names)}
+    parser = Parser(Region.of(path), source)
+    tree = _walk(parser)
+    for each in name_layers(tree, find_layers(tree, parser.refuse, {}), parser.refuse):
+        names, inside = list(each.variables), (*each.layer.place, VARIABLES)
+        if not set(names) <= set(natives):
+            leaves[inside] = _leaves_of(each.module, config)
+            names = [f"{each.module}.{leaf}" for leaf in leaves[inside]]
+        places |= {name: (*inside, str(number)) for number, name in enumerate(names)}
     if set(places) != set(natives):
         raise _misplaced(source, set(places) ^ set(natives))
     with h5py.File(path, "r+") as file:

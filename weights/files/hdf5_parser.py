@@ -10,10 +10,10 @@ limit, so that no file can make the reader run for ever.
 from __future__ import annotations
 
 import math
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -66,34 +66,18 @@ class Group:
 class Parser:
     """Reads the structure of an HDF5 file.
 
-    source: the name of the file, for errors. Use it in a `with`; it opens the file once.
+    source: the name of the file, for errors. root: the address of the group that holds all others.
     Every method raises WeightsError for what is broken, and for what is refused.
     """
 
     def __init__(self, region: Region, source: str):
         self.source = source
-        self.root = 0
         self._region = region
-        self._file: int | None = None
         self._left = min(_LEAST + 8 * region.size, _MOST)
         self._seen: set[int] = set()
         self._chunks = 0
         self._heaps: dict[int, dict[int, bytes]] = {}
-
-    def __enter__(self) -> Parser:
-        if self._region.content is None:
-            self._file = os.open(self._region.path, os.O_RDONLY)
-        try:
-            self.root = self._superblock()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self.root = self._superblock()
 
     def node(self, address: int) -> Group | Dataset:
         """The group or the array at an address. Each can be asked for once."""
@@ -125,7 +109,7 @@ class Parser:
         if offset + size > self._region.size:
             self.damaged("it refers to bytes after its end")
         self._pay(size)
-        content = self._region.read(offset, size, self._file)
+        content = self._region.read(offset, size)
         if len(content) != size:
             self.damaged("it became shorter while it was read")
         return content
@@ -138,7 +122,7 @@ class Parser:
     def _unpack(self, layout: str, content: bytes, offset: int = 0) -> tuple[Any, ...]:
         try:
             return struct.unpack_from(f"<{layout}", content, offset)
-        except struct.error:
+        except (struct.error, OverflowError):  # a length or an address of up to 2**64
             self.damaged("an entry in it is too short")
 
     def _expect(self, signature: bytes, content: bytes, place: str) -> None:
@@ -146,7 +130,7 @@ class Parser:
             self.damaged(f"there is no {place} where one should be")
 
     def _superblock(self) -> int:
-        head = self._region.read(0, 96, self._file)
+        head = self._region.read(0, 96)
         if not head.startswith(SIGNATURE):
             raise WeightsError(f"{self.source}: is not an HDF5 file", [])
         version = head[8] if len(head) > 8 else 0
@@ -405,7 +389,7 @@ class Parser:
             self.refuse("it has arrays that are made of others")
         if "filters" in found or made.nbytes != made.stored:
             self.damaged(f"an array of {made.nbytes:,} bytes has {made.stored:,} in the file")
-        if made.address == _UNDEFINED and made.nbytes:
+        if made.address in (0, _UNDEFINED) and made.nbytes:  # at 0 is how the file begins
             self.damaged("an array has no values")
         if made.address and made.nbytes and made.address + made.nbytes > self._region.size:
             self.damaged("the values of an array are outside of it")
@@ -424,10 +408,11 @@ class Parser:
         self._chunks += math.prod(counts)
         if self._chunks > _CHUNKS:
             self.refuse(f"its arrays are in more than {_CHUNKS:,} parts")
-        chunks = () if address == _UNDEFINED else tuple(self._parts(address, rank))
         grid = {
             tuple(int(each) for each in np.multiply(place, shape)) for place in np.ndindex(*counts)
         }
+        parts = iter(()) if address == _UNDEFINED else self._parts(address, rank)
+        chunks = tuple(islice(parts, len(grid) + 1))  # a small file can list millions
         if len(chunks) != len(grid) or {chunk.place for chunk in chunks} != grid:
             self.damaged("an array has parts without values")
         if any(chunk.address + chunk.size > self._region.size for chunk in chunks):

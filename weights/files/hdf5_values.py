@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,48 +12,44 @@ from typing import Any
 import numpy as np
 
 from weights.errors import WeightsError
+from weights.files.limits import MappedFile, map_file
 
 
 @dataclass(frozen=True)
 class Region:
-    """A part of a file, or bytes in memory, in which an HDF5 file is.
+    """A part of a file, or of bytes in memory, in which an HDF5 file is.
 
-    path: of the file. start, size: where in it. content: the bytes, if they are in memory.
+    content: the file, which stays the one that was opened, or the bytes. start, size: where in it.
     """
 
-    path: Path
+    content: MappedFile | bytes = field(repr=False)
     start: int
     size: int
-    content: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, path: Path) -> Region:
-        """A whole file."""
-        return cls(path, 0, path.stat().st_size)
+        """A whole file. Raises WeightsError for an empty one, FileError."""
+        held = map_file(path)
+        return cls(held, 0, len(held))
 
-    def read(self, offset: int, size: int, file: int | None = None) -> bytes:
-        """Some of the bytes, or fewer at the end. file: a descriptor of the open file."""
+    def read(self, offset: int, size: int) -> bytes:
+        """Some of the bytes, or fewer at the end."""
         size = min(size, self.size - offset)
-        if offset < 0 or size <= 0:
+        if offset < 0 or size <= 0 or not self.is_whole():
             return b""
-        if self.content is not None:
-            return self.content[offset : offset + size]
-        if file is not None:
-            return os.pread(file, size, self.start + offset)
-        with self.path.open("rb", buffering=0) as opened:
-            return os.pread(opened.fileno(), size, self.start + offset)
+        return self.content[self.start + offset : self.start + offset + size]
 
     def fill(self, target: np.ndarray, offset: int) -> bool:
         """Reads bytes into an array in C order. False if the region ends before."""
         view = target.reshape(-1).view(np.uint8)
-        if self.content is not None:
-            part = self.content[offset : offset + view.size]
-            if len(part) == view.size:
-                view[:] = np.frombuffer(part, np.uint8)
-            return len(part) == view.size
-        with self.path.open("rb") as opened:
-            opened.seek(self.start + offset)
-            return bool(opened.readinto(view.data) == view.size)
+        if not 0 <= offset <= self.size - view.size or not self.is_whole():
+            return False
+        view[:] = np.frombuffer(self.content, np.uint8, view.size, self.start + offset)
+        return True
+
+    def is_whole(self) -> bool:
+        """Whether the file has not become shorter: the system ends who reads what is gone."""
+        return isinstance(self.content, bytes) or self.content.size() >= len(self.content)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ of ours and for the names of layers. Written by Keras itself.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import struct
 import zlib
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -30,13 +29,14 @@ from weights.files.hdf5 import architecture_named, draft, read_region, save_in_k
 from weights.files.hdf5_values import Region
 from weights.files.keras_names import names_in_config
 from weights.files.label import CHECKSUMS, CONFIG, ENTRIES, Label
-from weights.files.limits import open_zip
+from weights.files.limits import MOST_HEADER, MappedFile, open_zip
 from weights.stored import StoredArray
 
 _WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
 _LABEL = "resattn"  # the key in metadata.json
 _SUFFIX = ".keras"
-_LONGEST_TEXT = 2**26  # bytes of a JSON member: the texts of a label, escaped
+# How far a JSON member may unpack, and from how many bytes on: parsed, it takes 30 times as much.
+_EXPANSION, _FREE = 100, 2**20
 _KEPT = (
     "1980-01-01@00:00:00"  # instead of the time of writing, so that equal models make equal files
 )
@@ -63,7 +63,7 @@ def read(path: Path) -> Header:
         members = _members(archive, path.name)
         config = _json(archive, members, _CONFIG, path.name)
         metadata = _json(archive, members, _METADATA, path.name)
-        region = _region(archive, members, path)
+        region = _region(archive, members, path.name)
     except WeightsError:
         raise
     except ArgumentError as error:
@@ -77,7 +77,7 @@ def read(path: Path) -> Header:
     own = config.get("config") if isinstance(config, dict) else None
     said = architecture_named(own.get("name")) if isinstance(own, dict) else None
     header = replace(header, label=label, architecture=said or header.architecture)
-    if CHECKSUMS in label or region.content is not None:
+    if CHECKSUMS in label or isinstance(region.content, bytes):
         return header
     return replace(header, arrays=_check_first(header.arrays, _Check(region, members, path.name)))
 
@@ -110,27 +110,32 @@ def _content(archive: ZipFile, info: ZipInfo, most: int, source: str) -> bytes:
 
 
 def _json(archive: ZipFile, members: Mapping[str, ZipInfo], name: str, source: str) -> Any:
-    content = _content(archive, members[name], _LONGEST_TEXT, source)
-    return parse_json(content.decode("utf-8"), f"{name} in {source}", _LONGEST_TEXT)
+    info = members[name]
+    if info.file_size > max(_FREE, _EXPANSION * info.compress_size):
+        _refuse(
+            source,
+            f"has {info.file_size:,} bytes in {name}, more than {_EXPANSION} times the "
+            f"{info.compress_size:,} that they take in the file",
+        )
+    content = _content(archive, info, MOST_HEADER, source)
+    return parse_json(content.decode("utf-8"), f"{name} in {source}", MOST_HEADER)
 
 
-def _region(archive: ZipFile, members: Mapping[str, ZipInfo], path: Path) -> Region:
+def _region(archive: ZipFile, members: Mapping[str, ZipInfo], source: str) -> Region:
     """Where the weights are in the file, or their bytes if they are compressed."""
     info = members[_WEIGHTS]
     if info.compress_type == ZIP_DEFLATED:
-        content = _content(archive, info, info.file_size, path.name)
-        return Region(path, 0, len(content), content)
-    with path.open("rb") as file:
-        file.seek(info.header_offset)
-        head = file.read(30)
-        signature, name, extra = struct.unpack("<4s22xHH", head)
-        start = info.header_offset + 30 + name + extra
-        if signature != b"PK\3\4" or file.read(name) != _WEIGHTS.encode():
-            raise BadZipFile(f"{_WEIGHTS} is not where the archive says")
-        end = file.seek(0, os.SEEK_END)
-    if info.file_size != info.compress_size or start + info.file_size > end:
+        content = _content(archive, info, info.file_size, source)
+        return Region(content, 0, len(content))
+    held = cast(MappedFile, archive.fp)
+    first = info.header_offset + 30
+    signature, name, extra = struct.unpack("<4s22xHH", held[first - 30 : first])
+    start = first + name + extra
+    if signature != b"PK\3\4" or held[first : first + name] != _WEIGHTS.encode():
+        raise BadZipFile(f"{_WEIGHTS} is not where the archive says")
+    if info.file_size != info.compress_size or start + info.file_size > len(held):
         raise BadZipFile(f"{_WEIGHTS} has another size than the archive says")
-    return Region(path, start, info.file_size)
+    return Region(held, start, info.file_size)
 
 
 class _Check:

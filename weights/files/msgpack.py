@@ -21,7 +21,7 @@ import numpy as np
 
 from weights.config import Config
 from weights.convert import BFLOAT16
-from weights.errors import FileError, WeightsError
+from weights.errors import WeightsError
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
 from weights.files.label import Label
@@ -69,11 +69,11 @@ class _Packed:
 def read(path: Path) -> Header:
     """The names, shapes and dtypes, and the label. Raises WeightsError, FileError."""
     try:
-        with map_file(path) as buffer:
-            tree = _unpack(buffer)
+        buffer = map_file(path)
+        tree = _unpack(buffer)
     except MalformedError as error:
-        raise _malformed(path, str(error)) from None
-    return header_of(map_leaves(tree, lambda leaf: _store(path, leaf)), path.name)
+        raise _malformed(path.name, str(error)) from None
+    return header_of(map_leaves(tree, lambda leaf: _store(buffer, path.name, leaf)), path.name)
 
 
 def write(
@@ -94,8 +94,8 @@ def write(
     write_atomically(path, write_to)
 
 
-def _malformed(path: Path, reason: str) -> WeightsError:
-    return WeightsError(f"{path.name}: is not a whole msgpack file of Flax ({reason})", [])
+def _malformed(source: str, reason: str) -> WeightsError:
+    return WeightsError(f"{source}: is not a whole msgpack file of Flax ({reason})", [])
 
 
 def _unpack(buffer: MappedFile) -> dict[str, Any]:
@@ -175,25 +175,21 @@ def _join(held: Mapping[str, Any]) -> _Packed:
     return _Packed(_shape(sizes, sum(span.size for span in spans), dtype), dtype, spans)
 
 
-def _store(path: Path, leaf: Any) -> Any:
+def _store(buffer: MappedFile, source: str, leaf: Any) -> Any:
     if not isinstance(leaf, _Packed):
         return leaf
-    return StoredArray(leaf.shape, leaf.dtype, lambda: _values(path, leaf))
+    return StoredArray(leaf.shape, leaf.dtype, lambda: _values(buffer, source, leaf))
 
 
-def _values(path: Path, packed: _Packed) -> np.ndarray:
+def _values(buffer: MappedFile, source: str, packed: _Packed) -> np.ndarray:
     array = np.empty(math.prod(packed.shape), packed.dtype.newbyteorder("<"))
-    view = array.view(np.uint8).data
+    view = array.view(np.uint8)
     done = 0
-    try:
-        with path.open("rb") as file:
-            for span in packed.spans:
-                file.seek(span.start)
-                if file.readinto(view[done : done + span.size]) != span.size:
-                    raise _malformed(path, "it became shorter while it was read")
-                done += span.size
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if buffer.size() < len(buffer):  # the system ends who reads what is gone
+        raise _malformed(source, "it became shorter while it was read")
+    for span in packed.spans:
+        view[done : done + span.size] = np.frombuffer(buffer, np.uint8, span.size, span.start)
+        done += span.size
     return array.astype(packed.dtype, copy=False).reshape(packed.shape)
 
 

@@ -29,8 +29,10 @@ _DTYPES = {
     **{name: np.dtype(name) for name in _NUMBERS},
     **{np.dtype(name).newbyteorder("<").str: np.dtype(name) for name in _NUMBERS},
 }
-_CODECS = {"sharding_indexed", "transpose", "bytes", "zstd", "gzip", "blosc", "crc32c"}
-_COMPRESSORS = {"zstd", "gzip", "zlib", "blosc", "bz2"}
+# Orbax writes zstd. Not blosc: TensorStore unpacks a piece of it whole, however much that is, and
+# only then compares it with the array.
+_CODECS = {"sharding_indexed", "transpose", "bytes", "zstd", "gzip", "crc32c"}
+_COMPRESSORS = {"zstd", "gzip", "zlib", "bz2"}
 _DIMENSIONS = 15
 _METADATA_BYTES = 100_000
 _ZARR, _ZARR3 = "/.zarray", "/zarr.json"  # what the names of the files with metadata end with
@@ -148,7 +150,7 @@ def _parse_zarr(values: Any) -> ArrayMetadata:
     if values["filters"] is not None or values["zarr_format"] != 2:
         raise ValueError("it has filters, or is of another version than 2")
     if compressor is not None and compressor["id"] not in _COMPRESSORS:
-        raise ValueError(f"its compressor is {ascii(compressor['id'])[:40]}")
+        raise _unknown("compressor", compressor["id"], _COMPRESSORS)
     return _metadata(values["shape"], values["chunks"], values["dtype"])
 
 
@@ -158,14 +160,20 @@ def _parse_zarr3(values: Any) -> ArrayMetadata:
         raise ValueError("its pieces are not of one size, or it is of another version than 3")
     chunks = grid["configuration"]["chunk_shape"]
     for codec in values["codecs"]:
-        inner = codec.get("configuration", {})
+        inner = codec.get("configuration", {}) if isinstance(codec, dict) else None
+        if not isinstance(inner, dict):
+            raise ValueError(f"its codec {ascii(codec)[:60]} is no object, or has no settings")
         if codec["name"] == "sharding_indexed":
             _metadata(chunks, inner["chunk_shape"], "bool")
         used = [codec, *inner.get("codecs", ()), *inner.get("index_codecs", ())]
         unknown = [each["name"] for each in used if each["name"] not in _CODECS]
         if unknown:
-            raise ValueError(f"its codec is {ascii(unknown[0])[:40]}")
+            raise _unknown("codec", unknown[0], _CODECS)
     return _metadata(values["shape"], chunks, values["data_type"])
+
+
+def _unknown(kind: str, said: Any, known: set[str]) -> ValueError:
+    return ValueError(f"its {kind} is {ascii(said)[:40]}; read are {', '.join(sorted(known))}")
 
 
 def _metadata(shape: Any, chunks: Any, dtype: Any) -> ArrayMetadata:
