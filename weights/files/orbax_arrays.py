@@ -17,17 +17,13 @@ import numpy as np
 
 from weights.convert import BFLOAT16
 from weights.errors import MissingFramework, WeightsError
+from weights.files.msgpack import FLAX_DTYPES
 from weights.stored import StoredArray
 
-_NUMBERS = (
-    *("float16", "float32", "float64", "complex64", "complex128", "bool"),
-    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-)
 # By the names that Zarr has for them. Never np.dtype(text of a file).
 _DTYPES = {
-    "bfloat16": BFLOAT16,
-    **{name: np.dtype(name) for name in _NUMBERS},
-    **{np.dtype(name).newbyteorder("<").str: np.dtype(name) for name in _NUMBERS},
+    **FLAX_DTYPES,
+    **{dtype.newbyteorder("<").str: dtype for dtype in FLAX_DTYPES.values() if dtype != BFLOAT16},
 }
 # Orbax writes zstd. Not blosc: TensorStore unpacks a piece of it whole, however much that is, and
 # only then compares it with the array.
