@@ -238,6 +238,21 @@ def test_old_files_of_pytorch(torch, tmp_path, monkeypatch):
         read(tmp_path / "b.pt", SMALL)
 
 
+def test_files_of_pytorch_without_checksums(torch, tmp_path):
+    """torch.save can be told to write none."""
+    from torch.serialization import get_crc32_options, set_crc32_options
+
+    arrays = random_arrays(SMALL)
+    before = get_crc32_options()
+    set_crc32_options(False)
+    try:
+        write_plain(tmp_path / "b.pt", arrays, torch)
+    finally:
+        set_crc32_options(before)
+    found = read(tmp_path / "b.pt", SMALL)[1]
+    assert all((found[name] == arrays[name]).all() for name in arrays)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_a_program_is_no_weights_file(torch, tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "b.pt")

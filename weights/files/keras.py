@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn, cast
-from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from weights.files.hdf5 import architecture_named, draft, read_region, save_in_k
 from weights.files.hdf5_values import Region
 from weights.files.keras_names import names_in_config
 from weights.files.label import CHECKSUMS, CONFIG, ENTRIES, Label
-from weights.files.limits import MOST_HEADER, MappedFile, open_zip
+from weights.files.limits import MOST_HEADER, MappedFile, find_stored, open_zip
 from weights.stored import StoredArray
 
 _WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
@@ -127,15 +126,7 @@ def _region(archive: ZipFile, members: Mapping[str, ZipInfo], source: str) -> Re
     if info.compress_type == ZIP_DEFLATED:
         content = _content(archive, info, info.file_size, source)
         return Region(content, 0, len(content))
-    held = cast(MappedFile, archive.fp)
-    first = info.header_offset + 30
-    signature, name, extra = struct.unpack("<4s22xHH", held[first - 30 : first])
-    start = first + name + extra
-    if signature != b"PK\3\4" or held[first : first + name] != _WEIGHTS.encode():
-        raise BadZipFile(f"{_WEIGHTS} is not where the archive says")
-    if info.file_size != info.compress_size or start + info.file_size > len(held):
-        raise BadZipFile(f"{_WEIGHTS} has another size than the archive says")
-    return Region(held, start, info.file_size)
+    return Region(cast(MappedFile, archive.fp), find_stored(archive, info, source), info.file_size)
 
 
 class _Check:

@@ -88,6 +88,31 @@ def open_zip(path: Path, kind: str) -> zipfile.ZipFile:
     return archive
 
 
+def find_stored(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: str) -> int:
+    """Where the bytes of a member that is not compressed are in the file.
+
+    Raises WeightsError where they are not as the directory says.
+    """
+    held = cast(MappedFile, archive.fp)
+    first = member.header_offset + 30
+    head = held[first - 30 : first]
+    encoded = member.filename.encode("utf-8" if member.flag_bits & 0x800 else "cp437")
+    name, extra = (int.from_bytes(head[at : at + 2], "little") for at in (26, 28))
+    start = first + name + extra
+    if (
+        head[:4] != b"PK\3\4"
+        or held[first : first + name] != encoded
+        or member.file_size != member.compress_size
+        or start + member.file_size > len(held)
+    ):
+        raise WeightsError(
+            f"{source}: is not a whole archive: {ascii(member.filename)[:100]} is not in the place "
+            "or of the size that its directory says",
+            [],
+        )
+    return start
+
+
 def is_compressed(members: Collection[zipfile.ZipInfo]) -> bool:
     """Whether one of them is."""
     return any(member.compress_type != zipfile.ZIP_STORED for member in members)

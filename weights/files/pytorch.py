@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,14 @@ from weights.files import label as labels
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
 from weights.files.label import Label
-from weights.files.limits import MOST_HEADER, is_compressed, map_file, open_zip
+from weights.files.limits import (
+    MOST_HEADER,
+    MappedFile,
+    find_stored,
+    is_compressed,
+    map_file,
+    open_zip,
+)
 from weights.files.pickles import check_pickle, refuse_object
 from weights.live import part
 
@@ -44,7 +52,7 @@ def read(path: Path) -> Header:
     torch = part("torch", "bridge.files")
     held = map_file(path)
     zipped = held[:4] == b"PK\3\4"
-    archive = _open_archive(path) if zipped else None
+    archive = _open_archive(path, held) if zipped else None
     if archive is None:
         for _ in range(_PICKLES):
             check_pickle(cast(BinaryIO, held), path.name)
@@ -70,7 +78,7 @@ def read(path: Path) -> Header:
     return Header(state, label, nbytes=len(held))
 
 
-def _open_archive(path: Path) -> ZipFile:
+def _open_archive(path: Path, held: MappedFile) -> ZipFile:
     """The archive. Raises WeightsError for one that torch.save would not write."""
     archive = open_zip(path, "PyTorch file")
     members = archive.infolist()
@@ -94,8 +102,8 @@ def _open_archive(path: Path) -> ZipFile:
                     f"file needs at most {MOST_HEADER:,}",
                     [],
                 )
-            with archive.open(member) as file:
-                check_pickle(cast(BinaryIO, file), path.name)
+            start = find_stored(archive, member, path.name)
+            check_pickle(io.BytesIO(held[start : start + member.file_size]), path.name)
     return archive
 
 
