@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from resattn.checking.draws import random_arrays
-from resattn.cli.app import app, main
+from resattn.cli.app import COMMANDS, app, main
 from resattn.cli.terminal import shorten
 from weights import BlockConfig, NetworkConfig, WeightsError, preset, read, write
 from weights.attention import ATTENTION, attention_parameters
@@ -62,6 +62,16 @@ finally:
         for command in ("port", "inspect", "check", "attention", "draw", "demo")
     )
     assert done.stdout.rstrip().endswith("LOADED []")
+
+
+@pytest.mark.parametrize("command", [command.__name__ for command in COMMANDS])
+def test_the_help_of_every_command(command):
+    """Rich would read a [word] in it as a style, and [/word] as an error."""
+    result = run(command, "--help")
+    assert result.exit_code == 0, result.exception
+    words = "".join(result.output.split())
+    if command in ("port", "inspect", "attach"):
+        assert "hf://owner/name[/file][@revision]" in re.sub("[│┃|]", "", words)
 
 
 def test_inspect(block):

@@ -173,6 +173,17 @@ def test_the_header_is_read_without_the_values(tmp_path):
         found.read()
 
 
+def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path):
+    """The system would end the process."""
+    path = tmp_path / "b.npz"
+    write(path, NETWORK, random_arrays(NETWORK))
+    found = read_header(path)
+    with path.open("rb+") as file:
+        file.truncate(100)
+    with raises(WeightsError, "b.npz: became shorter while it was read"):
+        found.read()
+
+
 def test_every_checksum_is_compared(tmp_path):
     """One damaged array is named, and no other."""
     path = tmp_path / "block.safetensors"

@@ -73,7 +73,8 @@ SourceArgument = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help="A weights file: .safetensors (or its .index.json), .npz, .pt, .pth, .th, .bin, .h5, "
-        ".keras or .msgpack; an Orbax checkpoint; or hf://owner/name[/file][@revision].",
+        # Backslashes, since Rich reads [/file] as the end of a style.
+        ".keras or .msgpack; an Orbax checkpoint; or hf://owner/name\\[/file]\\[@revision].",
     ),
 ]
 TargetArgument = Annotated[

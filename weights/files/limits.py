@@ -24,6 +24,13 @@ class MappedFile(mmap.mmap):
     def seekable(self) -> bool:  # Python 3.11 has it not, and zipfile asks
         return True
 
+    def check_whole(self, source: str) -> None:
+        """Raises WeightsError for a file that became shorter since: the system ends a process that
+        reads what is gone.
+        """
+        if self.size() < len(self):
+            raise WeightsError(f"{source}: became shorter while it was read", [])
+
 
 def map_file(path: Path) -> MappedFile:
     """A file, to be read. Raises WeightsError for an empty one, FileError where that is refused."""

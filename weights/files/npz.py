@@ -19,7 +19,7 @@ from weights.files import label as labels
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
 from weights.files.label import Label
-from weights.files.limits import MOST_HEADER, check_count, open_zip
+from weights.files.limits import MOST_HEADER, MappedFile, check_count, open_zip
 from weights.files.npy import NpyHeader, parse_header
 from weights.stored import StoredArray, read_arrays
 
@@ -70,6 +70,7 @@ def read_all(path: Path) -> Arrays:
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: str, *, parse: Any) -> Any:
     """What `parse` makes of a member. Raises WeightsError for one that is not whole."""
+    cast(MappedFile, archive.fp).check_whole(source)
     try:
         with archive.open(member) as file:
             return parse(file, source)
