@@ -28,14 +28,29 @@ def write_atomically(path: str | os.PathLike[str], write_to: Callable[[Path], An
     files of writers that were killed are removed by the next one that writes to the same folder.
     Raises MissingFileError for a folder that does not exist, FileError where the system refuses.
     """
-    target = Path(os.path.realpath(path))
-    if not os.path.isdir(target.parent):  # a name that is too long is no error of it
-        raise MissingFileError(f"{path}: the folder {Path(path).parent} does not exist")
+    target = resolve_target(path)
     if os.path.exists(target) and not os.path.isfile(target):
         what = "a folder" if os.path.isdir(target) else "no regular file"
         raise FileError(f"{path}: cannot be written (it is {what})")
-    try:
+    with refusals(path):
         _write(target, write_to)
+
+
+def resolve_target(path: str | os.PathLike[str]) -> Path:
+    """What a path or a symbolic link points to. Raises MissingFileError if its folder does not
+    exist.
+    """
+    target = Path(os.path.realpath(path))
+    if not os.path.isdir(target.parent):  # a name that is too long is no error of it
+        raise MissingFileError(f"{path}: the folder {Path(path).parent} does not exist")
+    return target
+
+
+@contextmanager
+def refusals(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Within it, an error of the system is a FileError that names the path."""
+    try:
+        yield
     except FileError:
         raise
     except OSError as error:

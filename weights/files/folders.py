@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from weights.errors import FileError, MissingFileError, WeightsError
+from weights.errors import FileError, WeightsError
+from weights.files.atomic import refusals, resolve_target
 
 _ENTRIES = 400_000  # files and folders that a checkpoint may have
 _DEPTH = 20
@@ -35,20 +36,14 @@ def write_folder_atomically(
     Raises MissingFileError for a folder above it that does not exist, FileError where the system
     refuses and for something else at `path`.
     """
-    target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise MissingFileError(f"{path}: the folder {target.parent} does not exist")
+    target = resolve_target(path)
     if target.exists() and not (target.is_dir() and is_replaceable(target)):
         raise FileError(
             f"{path}: is there and is not a checkpoint of the kind that would be written, so it is "
             "not replaced; choose another name"
         )
-    try:
+    with refusals(path):
         _write(target, write_to)
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _write(target: Path, write_to: Callable[[Path], Any]) -> None:

@@ -48,7 +48,7 @@ from weights.files.label import Label, check_arrays, check_label, make_label
 from weights.files.limits import MOST_HEADER, check_claim, check_count
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
 from weights.files.training import MOMENTS, split_training
-from weights.frameworks import FRAMEWORKS
+from weights.frameworks import FRAMEWORKS, Framework
 from weights.live import LiveModel, check_unchanged
 from weights.parameters import Parameters
 from weights.schema import schema
@@ -261,17 +261,28 @@ def _as_ours(content: Content, config: Config, source: str) -> dict[str, StoredA
     row, unread = FRAMEWORKS[content.layout], _unread(parameters)
     arrays = {name: array for name, array in content.arrays.items() if name not in unread}
     if content.layout != "torch":
-        named = {row.path(each): each for each in parameters}
-        arrays = {
-            named[name].name if name in named else name: reorder(
-                array, row.axes(named[name]), named[name].axes
-            )
-            if name in named and array.ndim == len(named[name].shape)
-            else array
-            for name, array in arrays.items()
-        }
+        arrays = _by_canonical_names(arrays, row, parameters)
     check(parameters, arrays, headline=f"{source} does not fit its config")
     return {parameter.name: arrays[parameter.name] for parameter in parameters}
+
+
+def _by_canonical_names(
+    arrays: Mapping[str, StoredArray], row: Framework, parameters: Parameters
+) -> dict[str, StoredArray]:
+    """A framework's arrays by canonical names, in canonical axis order. Those that do not fit stay
+    as they are, for `check` to report.
+    """
+    known = {row.path(each): each for each in parameters}
+    found = {}
+    for name, array in arrays.items():
+        parameter = known.get(name)
+        if parameter is None:
+            found[name] = array
+        elif array.ndim != len(parameter.shape):
+            found[parameter.name] = array
+        else:
+            found[parameter.name] = reorder(array, row.axes(parameter), parameter.axes)
+    return found
 
 
 def _without_training(header: Header) -> Header:

@@ -20,7 +20,7 @@ import numpy as np
 from weights.config import Config
 from weights.errors import MissingFileError, WeightsError
 from weights.fields import parse_json
-from weights.files.atomic import sole_writer, write_atomically
+from weights.files.atomic import resolve_target, sole_writer, write_atomically
 from weights.files.content import Header
 from weights.files.label import Label
 from weights.files.limits import MOST_HEADER, check_count, map_file
@@ -42,8 +42,7 @@ def write(
     """The files are complete before the index names them, and their names say what they hold: until
     the new index is in place, the old one with its files is whole. Then old files are removed.
     """
-    if not path.parent.is_dir():
-        raise MissingFileError(f"{path}: the folder {path.parent} does not exist")
+    resolve_target(path)  # refuses a folder that does not exist
     with sole_writer(path.parent):  # another one would remove these files
         _write(path, label, _groups(arrays, shard_bytes), arrays)
 
