@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -54,12 +55,19 @@ def _no_interop() -> str | None:
     return next((reason for each in packages if (reason := absence(each))), None)
 
 
+def _no_files() -> str | None:
+    """Why the files of some formats cannot be made here, or None."""
+    missing = [name for name in ("h5py", "orbax", "huggingface_hub") if find_spec(name) is None]
+    return f"{', '.join(missing)} not installed" if missing else None
+
+
 # Libraries that some tests need, and the functions that say why one is missing.
 LIBRARIES = {
     "png": _no_png,
     "images": _no_images,
     "timm": partial(absence, "timm"),
     "interop": _no_interop,
+    "files": _no_files,
 }
 
 
@@ -68,8 +76,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--require",
         default="",
         help="Frameworks (torch,jax,tf), cuda, browser, png, images (Pillow), timm (with "
-        "torchvision) and interop (timm, torchvision, Keras, KerasHub): fail, not skip, without "
-        "them.",
+        "torchvision) interop (timm, torchvision, Keras, KerasHub) and files (h5py, Orbax, "
+        "huggingface_hub): fail, not skip, without them.",
     )
     parser.addoption(
         "--frameworks",
