@@ -145,6 +145,14 @@ def test_pickles_that_ask_for_much(torch, tmp_path, kind, zipped):
         read(tmp_path / "b.pt", SMALL)
 
 
+def test_a_description_in_capitals(torch, tmp_path):
+    """PyTorch finds it."""
+    write_pickle(tmp_path / "b.pt", PICKLES["bytearray"][0])
+    rezip(tmp_path / "b.pt", lambda name, content: (name.replace("data.pkl", "DATA.PKL"), content))
+    with raises(WeightsError, "(this one names builtins.bytearray)"):
+        read(tmp_path / "b.pt", SMALL)
+
+
 def test_two_directories_in_one_archive(torch, tmp_path):
     """Python reads the directory before the end, PyTorch the one at the place that the end says."""
     path = tmp_path / "b.pt"

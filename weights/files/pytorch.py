@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO, cast
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def _open_archive(path: Path, held: MappedFile) -> ZipFile:
     """The archive. Raises WeightsError for one that torch.save would not write."""
     archive = open_zip(path, "PyTorch file")
     members = archive.infolist()
-    if any(member.filename.endswith("/constants.pkl") for member in members):
+    if any(_is_named(member, "constants.pkl") for member in members):
         raise WeightsError(
             f"{path.name}: is a TorchScript program, not weights; load it with torch.jit.load, and "
             "save the state_dict() alone",
@@ -95,7 +95,7 @@ def _open_archive(path: Path, held: MappedFile) -> ZipFile:
             [],
         )
     for member in members:
-        if member.filename.endswith(f"/{_DESCRIPTION}"):
+        if _is_named(member, _DESCRIPTION):
             if member.file_size > MOST_HEADER:
                 raise WeightsError(
                     f"{path.name}: describes its tensors in {member.file_size:,} bytes; a weights "
@@ -107,15 +107,20 @@ def _open_archive(path: Path, held: MappedFile) -> ZipFile:
     return archive
 
 
+def _is_named(member: ZipInfo, name: str) -> bool:
+    """Whether PyTorch finds a member under that name. It looks for it in any case."""
+    return member.filename.lower().endswith(f"/{name}")
+
+
 def _check_description(archive: ZipFile, source: str) -> None:
     """Raises WeightsError where the label and the names are not those that were written.
 
     Of a file of ours, since torch.save can be told to write no checksums.
     """
-    for name in archive.namelist():
-        if name.endswith(f"/{_DESCRIPTION}"):
+    for member in archive.infolist():
+        if _is_named(member, _DESCRIPTION):
             try:
-                archive.read(name)
+                archive.read(member)
             except (BadZipFile, OSError, ValueError, RuntimeError, EOFError) as error:
                 raise WeightsError(
                     f"{source}: is damaged ({ascii(str(error))[1:-1][:100]})", []
