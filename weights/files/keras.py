@@ -36,9 +36,8 @@ _LABEL = "resattn"  # the key in metadata.json
 _SUFFIX = ".keras"
 # How far a JSON member may unpack, and from how many bytes on: parsed, it takes 30 times as much.
 _EXPANSION, _FREE = 100, 2**20
-_KEPT = (
-    "1980-01-01@00:00:00"  # instead of the time of writing, so that equal models make equal files
-)
+# Instead of the time of writing, so that equal models make equal files.
+_DATE_SAVED = "1980-01-01@00:00:00"
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 # Our classes, and where their config is in that of Keras.
@@ -212,7 +211,7 @@ def write(
                 texts = {name: archive.read(name) for name in (_METADATA, _CONFIG)}
             if config is not None:
                 sign(weights, path.name, config, arrays, {})
-            metadata = {**json.loads(texts[_METADATA]), "date_saved": _KEPT}
+            metadata = {**json.loads(texts[_METADATA]), "date_saved": _DATE_SAVED}
             metadata |= {_LABEL: dict(label)} if label else {}
             texts[_METADATA] = json.dumps(metadata).encode()
             _pack(temporary, texts, weights)

@@ -24,7 +24,7 @@ _COLLECTIONS = ("params", "batch_stats")  # of a Linen model
 _OPTIMIZERS = ("opt_state", "optimizer", "opt")  # their moments have the names of the parameters
 _RANDOM = ("count", "key")  # of the source of random numbers of dropout, in NNX "rngs"
 
-Path = tuple[str, ...]
+_Keys = tuple[str, ...]
 
 
 def nest(config: Config | None, arrays: Mapping[str, np.ndarray]) -> dict[Any, Any]:
@@ -95,7 +95,7 @@ def map_leaves(tree: Mapping[str, Any], convert: Callable[[Any], Any]) -> dict[s
     }
 
 
-def _leaves(tree: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, StoredArray]]:
+def _leaves(tree: Mapping[str, Any], path: _Keys = ()) -> Iterator[tuple[_Keys, StoredArray]]:
     """The arrays with the keys that lead there, without "value" where nothing else is beside it."""
     if path and list(tree) == ["value"] and isinstance(tree["value"], StoredArray):
         yield path, tree["value"]
