@@ -433,7 +433,7 @@ def test_files_under_another_librarys_names(tmp_path, suffix):
 
 def test_what_cannot_be_written(tmp_path):
     config, block = small("timm", "resnet18"), BlockConfig(3, 4)
-    with raises(ArgumentError, "dialect: net.keras: .keras files hold models of ours alone"):
+    with raises(ArgumentError, "dialect: Keras' own files know layers by their order in a model"):
         write(tmp_path / "net.keras", config, random_arrays(config), dialect="timm")
     with raises(ArgumentError, "dialect: timm has networks, and no blocks"):
         write(tmp_path / "net.npz", block, random_arrays(block), dialect="timm")

@@ -287,7 +287,7 @@ def test_npz_files_say_what_their_bits_are(tmp_path):
     np.savez(
         tmp_path / "wrong.npz", **{**held, "conv1.weight": held["conv1.weight"].astype("float32")}
     )
-    with raises(WeightsError, "conv1.weight: expected the bits of bfloat16, as uint16"):
+    with raises(WeightsError, "expected the bits of bfloat16, as uint16:\n  'conv1.weight'"):
         read(tmp_path / "wrong.npz")
     np.savez(tmp_path / "bytes.npz", **low(BLOCK, "bfloat16"))
     with raises(
