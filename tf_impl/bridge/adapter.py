@@ -137,7 +137,8 @@ def settings(model: keras.layers.Layer) -> ModuleSettings:
 def _parts(path: str, part: Any) -> Iterator[tuple[str, keras.layers.Layer]]:
     """The layers of a model by their paths, without the name of the list of a Sequential."""
     yield path, part
-    for name, value in vars(part).items():
+    # On its PyTorch backend a layer is a module, and keeps its layers where modules do.
+    for name, value in {**vars(part), **vars(part).get("_modules", {})}.items():
         if isinstance(value, keras.layers.Layer) and not name.startswith("_"):
             yield from _parts(f"{path}.{name}".lstrip("."), value)
     for number, child in enumerate(part.layers if isinstance(part, Sequential) else ()):
