@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
-from weights import BlockConfig
+import numpy as np
+
+from weights import BlockConfig, schema
+from weights.config import Config
+from weights.convert import Arrays, to_canonical
 from weights.files.formats import find_suffix
+from weights.files.label import check_arrays, check_label, make_label
+from weights.stored import read_arrays
 
 # Few bytes, so that every one of them can be changed.
 SMALL = BlockConfig(1, 2, 1, attention="none")
@@ -31,3 +39,22 @@ def rewrite_metadata(path: Path, change: dict[str, str | None]) -> None:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
+
+
+def save_state(
+    form: ModuleType, path: Path, config: Config, arrays: Mapping[str, np.ndarray]
+) -> dict[str, str]:
+    """Writes a state of Flax with the module of a format. Returns the label."""
+    label = make_label(config.to_json(), arrays, '{"source": "a test"}')
+    form.write(path, label, arrays, config)
+    return label
+
+
+def load_state(form: ModuleType, path: Path, config: Config) -> Arrays:
+    """The canonical arrays, as `weights.read` finds them. Raises what it raises."""
+    header = form.read(path)
+    check_label(header.label, path.name)
+    assert header.layout == "jax"
+    arrays = to_canonical("jax", schema(config), read_arrays(header.arrays))
+    check_arrays(header.label, arrays, path.name)
+    return arrays

@@ -6,6 +6,7 @@ import struct
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from shared_tests.files_cases import load_state, save_state
 from weights.config import BlockConfig, Config, NetworkConfig
 from weights.convert import BFLOAT16, DTYPES, Arrays, to_canonical, to_native
 from weights.errors import ArgumentError, FileError, WeightsError
 from weights.files import msgpack
-from weights.files.label import CONFIG, check_arrays, check_label, make_label
+from weights.files.label import CONFIG
 from weights.files.msgpack_items import (
     Items,
     MalformedError,
@@ -41,20 +43,7 @@ def draw(config: Config, dtype: str = "float32") -> Arrays:
     return {each.name: rng.normal(size=each.shape).astype(dtype) for each in schema(config)}
 
 
-def save(path: Path, config: Config, arrays: Arrays) -> dict[str, str]:
-    label = make_label(config.to_json(), arrays, '{"source": "a test"}')
-    msgpack.write(path, label, arrays, config)
-    return label
-
-
-def load(path: Path, config: Config) -> Arrays:
-    """The canonical arrays, as `weights.read` finds them. Raises what it raises."""
-    header = msgpack.read(path)
-    check_label(header.label, path.name)
-    assert header.layout == "jax"
-    arrays = to_canonical("jax", schema(config), read_arrays(header.arrays))
-    check_arrays(header.label, arrays, path.name)
-    return arrays
+save, load = partial(save_state, msgpack), partial(load_state, msgpack)
 
 
 def same(found: Arrays, expected: Arrays) -> bool:

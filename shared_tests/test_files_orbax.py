@@ -9,14 +9,15 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shared_tests.files_cases import load_state, save_state
 from shared_tests.test_files_flax import BLOCK, NETWORK, draw, same, shapes, with_values
-from weights.config import Config
-from weights.convert import DTYPES, Arrays, to_canonical
+from weights.convert import DTYPES
 from weights.errors import (
     ArgumentError,
     FileError,
@@ -25,25 +26,11 @@ from weights.errors import (
     WeightsError,
 )
 from weights.files import folders, orbax
-from weights.files.label import CONFIG, check_arrays, check_label, make_label
+from weights.files.label import CONFIG
 from weights.files.trees import nest
-from weights.schema import schema
 from weights.stored import read_arrays
 
-
-def save(path: Path, config: Config, arrays: Arrays) -> dict[str, str]:
-    label = make_label(config.to_json(), arrays, '{"source": "a test"}')
-    orbax.write(path, label, arrays, config)
-    return label
-
-
-def load(path: Path, config: Config) -> Arrays:
-    """The canonical arrays, as `weights.read` finds them. Raises what it raises."""
-    header = orbax.read(path)
-    check_label(header.label, path.name)
-    arrays = to_canonical("jax", schema(config), read_arrays(header.arrays))
-    check_arrays(header.label, arrays, path.name)
-    return arrays
+save, load = partial(save_state, orbax), partial(load_state, orbax)
 
 
 @pytest.fixture(scope="module")

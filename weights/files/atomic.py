@@ -140,7 +140,7 @@ def _is_running(process: int) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return True
+        pass  # it is somebody else's, or no number of a process
     return True
 
 

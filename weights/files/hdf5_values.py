@@ -48,8 +48,8 @@ class Region:
         return True
 
     def is_whole(self) -> bool:
-        """Whether the file has not become shorter: the system ends who reads what is gone."""
-        return isinstance(self.content, bytes) or self.content.size() >= len(self.content)
+        """Whether the file has not become shorter."""
+        return isinstance(self.content, bytes) or self.content.is_whole()
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,18 @@ class MappedFile(mmap.mmap):
     Python closes it with the last array that reads from it.
     """
 
-    def seekable(self) -> bool:  # Python 3.11 has it not, and zipfile asks
+    def seekable(self) -> bool:  # zipfile asks for it, and Python 3.11 does not have it
         return True
 
-    def check_whole(self, source: str) -> None:
-        """Raises WeightsError for a file that became shorter since: the system ends a process that
-        reads what is gone.
+    def is_whole(self) -> bool:
+        """Whether the file has not become shorter since: the system ends a process that reads what
+        is gone.
         """
-        if self.size() < len(self):
+        return bool(self.size() >= len(self))
+
+    def check_whole(self, source: str) -> None:
+        """Raises WeightsError for a file that is not whole any more."""
+        if not self.is_whole():
             raise WeightsError(f"{source}: became shorter while it was read", [])
 
 

@@ -185,7 +185,7 @@ def _values(buffer: MappedFile, source: str, packed: _Packed) -> np.ndarray:
     array = np.empty(math.prod(packed.shape), packed.dtype.newbyteorder("<"))
     view = array.view(np.uint8)
     done = 0
-    if buffer.size() < len(buffer):  # the system ends who reads what is gone
+    if not buffer.is_whole():
         raise _malformed(source, "it became shorter while it was read")
     for span in packed.spans:
         view[done : done + span.size] = np.frombuffer(buffer, np.uint8, span.size, span.start)

@@ -58,7 +58,7 @@ def _write(
             content = to_bytes({"format": "pt"}, {name: arrays[name] for name in names})
             file = f"{stem}-{number:05d}-of-{len(groups):05d}-{zlib.crc32(content):08x}.safetensors"
             shards |= dict.fromkeys(names, file)
-            write_atomically(path.with_name(file), partial(_write_bytes, content=content))
+            write_atomically(path.with_name(file), partial(Path.write_bytes, data=content))
         said: dict[str, Any] = {"total_size": sum(array.nbytes for array in arrays.values())}
         index = {_METADATA: {**said, **to_metadata(label)}, _MAP: shards}
         text = json.dumps(index, indent=1)
@@ -130,10 +130,6 @@ def _is_beside(file: object) -> bool:
     """Whether it is the plain name of a safetensors file."""
     plain = isinstance(file, str) and file.isprintable() and not set(file) & set("/\\:")
     return plain and str(file).endswith(".safetensors") and not str(file).startswith(".")
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _groups(arrays: Mapping[str, np.ndarray], most: int) -> list[list[str]]:
