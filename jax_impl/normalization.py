@@ -126,6 +126,24 @@ class GroupNorm(nnx.Module):
         return cast_like(y * self.scale[...] + self.bias[...], x)
 
 
+def make_batch_norm(
+    channels: int,
+    eps: float,
+    decay: float,
+    folded: bool,
+    initial_scale: float = 1,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike | None = None,
+    rngs: nnx.Rngs,
+) -> nnx.Module:
+    """A batch norm; nothing where it is folded into the convolution before it."""
+    options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+    if folded:
+        return nnx.Sequential()
+    return BatchNorm(channels, eps, decay, initial_scale, **options)
+
+
 def make_norm(
     config: Config,
     channels: int,
@@ -139,7 +157,10 @@ def make_norm(
     options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
     if config.norm == "group":
         return GroupNorm(channels, config.norm_groups, config.bn_eps, initial_scale, **options)
-    return BatchNorm(channels, config.bn_eps, config.bn_decay, initial_scale, **options)
+    folded = config.norm == "folded"
+    return make_batch_norm(
+        channels, config.bn_eps, config.bn_decay, folded, initial_scale, **options
+    )
 
 
 @stage

@@ -105,7 +105,7 @@ class Conv2d(nn.Conv2d):
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """2-d convolution of each channel by itself, without bias. Otherwise like `Conv2d`.
+    """2-d convolution of each channel by itself. Otherwise like `Conv2d`.
 
     x: (batch, channels, height, width) -> (batch, channels, (height + 2 padding - kernel) // stride
         + 1, ...).
@@ -118,6 +118,7 @@ class DepthwiseConv2d(nn.Conv2d):
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
         *,
+        bias: bool = False,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
@@ -128,7 +129,7 @@ class DepthwiseConv2d(nn.Conv2d):
             stride,
             padding,
             groups=channels,
-            bias=False,
+            bias=bias,
             dtype=dtype,
             device=device,
         )
@@ -136,6 +137,8 @@ class DepthwiseConv2d(nn.Conv2d):
     def reset_parameters(self) -> None:
         fan = self.kernel_size[0] * self.kernel_size[1]
         nn.init.normal_(self.weight, std=(2 / fan) ** 0.5)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
 
 class Conv1d(nn.Conv1d):

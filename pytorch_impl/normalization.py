@@ -115,6 +115,23 @@ class GroupNorm(nn.GroupNorm):
         return cast_like(functional.group_norm(wide, self.num_groups, weight, bias, self.eps), x)
 
 
+def make_batch_norm(
+    channels: int,
+    eps: float,
+    decay: float,
+    folded: bool,
+    initial_scale: float = 1,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> nn.Module:
+    """A batch norm; nothing where it is folded into the convolution before it."""
+    options: dict[str, Any] = {"dtype": dtype, "device": device}
+    if folded:
+        return nn.Identity()
+    return BatchNorm(channels, eps, decay, initial_scale, **options)
+
+
 def make_norm(
     config: Config,
     channels: int,
@@ -127,7 +144,10 @@ def make_norm(
     options: dict[str, Any] = {"dtype": dtype, "device": device}
     if config.norm == "group":
         return GroupNorm(channels, config.norm_groups, config.bn_eps, initial_scale, **options)
-    return BatchNorm(channels, config.bn_eps, config.bn_decay, initial_scale, **options)
+    folded = config.norm == "folded"
+    return make_batch_norm(
+        channels, config.bn_eps, config.bn_decay, folded, initial_scale, **options
+    )
 
 
 @stage

@@ -39,6 +39,7 @@ NATIVE_NAMES = {
     "FLOAT64_HELP", "check_dtype",          # 64 bits need a setting in JAX
     "Sequential",                           # Keras' own casts to another dtype
     "unbias_variance",                      # PyTorch's batch norm does it inside
+    "convolve",                             # XLA's is slow for some shapes on CPU
     "cast_operands",                        # Flax adds biases up in the dtype of the input
     "BACKEND", "keras_device", "device_scope", "pullback", "compile_update",  # Keras runs on three
     "MOVING",                               # Flax returns what a pass has changed

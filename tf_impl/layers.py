@@ -178,7 +178,7 @@ def _make_contiguous(kernel: AnyValues) -> AnyValues:
 
 
 class DepthwiseConv2d(keras.layers.Layer):
-    """2-d convolution of each channel by itself, without bias. Otherwise like `Conv2d`.
+    """2-d convolution of each channel by itself. Otherwise like `Conv2d`.
 
     x: (batch, height, width, channels) -> (batch, (height + 2 padding - kernel) // stride + 1, ...,
         channels).
@@ -191,6 +191,7 @@ class DepthwiseConv2d(keras.layers.Layer):
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
         *,
+        bias: bool = False,
         dtype: Any = None,
         name: str | None = None,
         **keras_options: Any,
@@ -209,15 +210,19 @@ class DepthwiseConv2d(keras.layers.Layer):
         self.kernel = self.add_weight(
             shape=(*kernel_size, channels, 1), initializer=start, name="kernel"
         )
+        self.bias = (
+            self.add_weight(shape=(channels,), initializer="zeros", name="bias") if bias else None
+        )
         self.built = True
         check_dtype(self.kernel)
 
     def call(self, x: Maps) -> ResizedMaps:
         kernel = ops.convert_to_tensor(self.kernel)
         x = ops.pad(x, self.margins)
-        return ops.depthwise_conv(
+        y = ops.depthwise_conv(
             x, kernel, self.strides, padding="valid", data_format="channels_last"
         )
+        return y if self.bias is None else add(y, ops.convert_to_tensor(self.bias))
 
 
 class Conv1d(keras.layers.Layer):

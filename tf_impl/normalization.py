@@ -10,7 +10,7 @@ from keras import ops
 
 from tf_impl import axes
 from tf_impl.inputs import check_batch
-from tf_impl.layers import average, check_dtype, widen
+from tf_impl.layers import Sequential, average, check_dtype, widen
 from tf_impl.shapes import ChannelVector, Maps
 from weights.config import Config
 from weights.stages import stage
@@ -180,6 +180,24 @@ class GroupNorm(keras.layers.Layer):
         return ops.cast(y * gamma + beta, self.compute_dtype)
 
 
+def make_batch_norm(
+    channels: int,
+    eps: float,
+    decay: float,
+    folded: bool,
+    initial_scale: float = 1,
+    *,
+    dtype: Any = None,
+    name: str | None = None,
+    **keras_options: Any,
+) -> keras.layers.Layer:
+    """A batch norm; nothing where it is folded into the convolution before it."""
+    options: dict[str, Any] = {"dtype": dtype, "name": name, **keras_options}
+    if folded:
+        return Sequential(**options)
+    return BatchNorm(channels, eps, decay, initial_scale, **options)
+
+
 def make_norm(
     config: Config,
     channels: int,
@@ -193,7 +211,10 @@ def make_norm(
     options: dict[str, Any] = {"dtype": dtype, "name": name, **keras_options}
     if config.norm == "group":
         return GroupNorm(channels, config.norm_groups, config.bn_eps, initial_scale, **options)
-    return BatchNorm(channels, config.bn_eps, config.bn_decay, initial_scale, **options)
+    folded = config.norm == "folded"
+    return make_batch_norm(
+        channels, config.bn_eps, config.bn_decay, folded, initial_scale, **options
+    )
 
 
 @stage

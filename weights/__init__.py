@@ -11,6 +11,7 @@ from weights.config import BlockConfig, BottleneckConfig, NetworkConfig
 from weights.errors import MissingFramework, ResattnError, WeightsError
 from weights.files.formats import Checkpoint, read, read_checkpoint, save, write
 from weights.files.training import TrainingState, read_training, write_training
+from weights.fold import fold
 from weights.foreign import adopt, load_into
 from weights.frameworks import register_role
 from weights.live import export, load, port
@@ -42,6 +43,7 @@ __all__ = [
     "attach",
     "difference",
     "export",
+    "fold",
     "load",
     "load_into",
     "port",

@@ -44,7 +44,7 @@ class Attached:
     @property
     def norm(self) -> str:
         """The norm whose output the attention reads."""
-        return f"{self.path}{self.block.last_norm}"
+        return f"{self.path}{self.block.last_layer}"
 
 
 def attach(

@@ -23,7 +23,7 @@ from weights.checks import (
 from weights.errors import ArgumentError
 from weights.fields import Checked, Options, Plain
 
-NORM_KINDS = ("batch", "group")
+NORM_KINDS = ("batch", "group", "folded")
 ANTIALIASES = ("none", "average", "blur")
 SHORTCUTS = ("convolution", "average", "subsample")
 STRIDE_PLACES = ("conv1", "conv2")
@@ -123,7 +123,9 @@ class BlockConfig(Model):
         that convolution, which then has stride 1: "average", a 2x2 average pooling; "blur", a 3x3
         binomial filter (Zhang 2019, Making Convolutional Networks Shift-Invariant Again).
     relu_before_attention: whether a relu is between the last norm and the attention.
-    norm, norm_groups: "batch", or "group" with so many groups (Wu & He 2018).
+    norm, norm_groups: "batch"; "group" with so many groups (Wu & He 2018); or "folded", for
+        inference: none, since the batch norms are part of the weights and biases of the
+        convolutions before them (see `weights.fold`).
     dilation: distance between the values of the 3x3 kernels, of the first and of the others, an int
         or a pair of them; for networks with an output stride.
     drop_path: probability that a training step leaves the main path of an image out (Huang et al.
@@ -188,6 +190,11 @@ class BlockConfig(Model):
         if self.antialias != "none" and self.stride not in ((1, 1), (2, 2)):
             raise ArgumentError(
                 f"stride: expected 1 or 2 with antialias {self.antialias!r}, got {self.stride}"
+            )
+        if self.norm == "folded" and not self.conv_bias:
+            raise ArgumentError(
+                "conv_bias: expected True with norm 'folded', got False: the offsets of the norms "
+                "are in the biases of the convolutions"
             )
         if self.norm == "group":
             for channels in self.normed_channels:
@@ -280,9 +287,11 @@ class BlockConfig(Model):
         return {"": self}
 
     @property
-    def last_norm(self) -> str:
-        """The name of the last norm of the main path."""
-        return "bn2"
+    def last_layer(self) -> str:
+        """The name of the last layer of the main path: its last norm, or where norms are folded its
+        last convolution.
+        """
+        return f"{'conv' if self.norm == 'folded' else 'bn'}{len(self.normed_channels)}"
 
     @property
     def has_fixed_size(self) -> bool:
@@ -353,10 +362,6 @@ class BottleneckConfig(BlockConfig):
     @property
     def normed_channels(self) -> tuple[int, ...]:
         return (self.first_channels, self.hidden_channels, self.out_channels)
-
-    @property
-    def last_norm(self) -> str:
-        return "bn3"
 
     @property
     def _form(self) -> str:

@@ -296,7 +296,7 @@ def check_size(config: Config, size: Pair) -> None:
     """
     found = graph(config, size, opened=False)
     for name, block in config.named_blocks().items():
-        _, rows, cols = found[f"{name}.{block.last_norm}".lstrip(".")].shape
+        _, rows, cols = found[f"{name}.{block.last_layer}".lstrip(".")].shape
         try:
             ATTENTION[block.attention].check_map(rows.size, cols.size, block.attention_options)
         except ArgumentError as error:

@@ -286,6 +286,9 @@ class Builder:
         )
 
     def batch_norm(self, module: str, x: str, eps: float, decay: float) -> str:
+        """No operation where it is folded, and so has no parameters."""
+        if not self.held(module):
+            return x
         return self.add(module, "batch_norm", x, module=module, eps=eps, decay=decay)
 
     def group_norm(self, module: str, x: str, groups: int, eps: float) -> str:

@@ -97,9 +97,12 @@ def convolution(
     return (kernel, Parameter(module, "convolution bias", (out_channels,))) if bias else (kernel,)
 
 
-def depthwise(module: str, channels: int, kernel_size: tuple[int, int]) -> Parameters:
-    """A convolution of each channel by itself, without bias."""
-    return (Parameter(module, "depthwise kernel", (channels, 1, *kernel_size)),)
+def depthwise(
+    module: str, channels: int, kernel_size: tuple[int, int], bias: bool = False
+) -> Parameters:
+    """A convolution of each channel by itself."""
+    kernel = Parameter(module, "depthwise kernel", (channels, 1, *kernel_size))
+    return (kernel, Parameter(module, "convolution bias", (channels,))) if bias else (kernel,)
 
 
 def linear(module: str, in_features: int, out_features: int) -> Parameters:
@@ -109,7 +112,10 @@ def linear(module: str, in_features: int, out_features: int) -> Parameters:
     )
 
 
-def batch_norm(module: str, channels: int) -> Parameters:
+def batch_norm(module: str, channels: int, folded: bool = False) -> Parameters:
+    """folded: whether it is part of the convolution before it, and has no parameters itself."""
+    if folded:
+        return ()
     return tuple(
         Parameter(module, role, (channels,))
         for role in ("norm scale", "norm offset", "norm mean", "norm variance")

@@ -31,6 +31,8 @@ def schema(config: Config) -> Parameters:
 
 
 def _norm(config: Config, module: str, channels: int) -> Parameters:
+    if config.norm == "folded":
+        return ()
     kind = batch_norm if config.norm == "batch" else layer_norm  # a group norm has the same two
     return kind(module, channels)
 

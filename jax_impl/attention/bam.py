@@ -9,7 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jax_impl.layers import Conv2d, add, global_average, relu, scale, sigmoid
-from jax_impl.normalization import BatchNorm
+from jax_impl.normalization import make_batch_norm
 from jax_impl.shapes import ChannelValues, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
 
@@ -21,10 +21,16 @@ class ChannelBranch(nnx.Module):
     """
 
     def __init__(
-        self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any
+        self,
+        channels: int,
+        hidden_channels: int,
+        bn_eps: float,
+        bn_decay: float,
+        folded: bool,
+        **options: Any,
     ):
         self.fc_0 = Conv2d(channels, hidden_channels, **options)
-        self.bn_1 = BatchNorm(hidden_channels, bn_eps, bn_decay, **options)
+        self.bn_1 = make_batch_norm(hidden_channels, bn_eps, bn_decay, folded, **options)
         self.fc_final = Conv2d(hidden_channels, channels, **options)
 
     def __call__(self, x: Maps) -> ChannelValues:
@@ -48,15 +54,16 @@ class SpatialBranch(nnx.Module):
         dilation: int,
         bn_eps: float,
         bn_decay: float,
+        folded: bool,
         **options: Any,
     ):
         hidden, spread = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options)
-        self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.bn_reduce0 = make_batch_norm(hidden, bn_eps, bn_decay, folded, **options)
         self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
-        self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.bn_di_0 = make_batch_norm(hidden, bn_eps, bn_decay, folded, **options)
         self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
-        self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.bn_di_1 = make_batch_norm(hidden, bn_eps, bn_decay, folded, **options)
         self.conv_final = Conv2d(hidden, 1, **options)
 
     def __call__(self, x: Maps) -> PositionValues:
@@ -90,18 +97,27 @@ class BAM(nnx.Module):
         fusion: str = "sum",
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: DTypeLike = jnp.float32,
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        settings = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        settings = {
+            "dilation": dilation,
+            "fusion": fusion,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+            "folded": folded,
+        }
         attention_parameters("bam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.fusion = fusion
-        self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options)
-        self.spatial_att = SpatialBranch(channels, hidden, dilation, bn_eps, bn_decay, **options)
+        self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, folded, **options)
+        self.spatial_att = SpatialBranch(
+            channels, hidden, dilation, bn_eps, bn_decay, folded, **options
+        )
 
     def __call__(self, x: Maps) -> Maps:
         channel = self.channel_att(x)

@@ -19,7 +19,7 @@ from jax_impl.layers import (
     scale,
     sigmoid,
 )
-from jax_impl.normalization import BatchNorm
+from jax_impl.normalization import make_batch_norm
 from jax_impl.shapes import MapPairs, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
 
@@ -30,10 +30,14 @@ class SpatialGate(nnx.Module):
     x: two maps, (batch, height, width, 2) -> (batch, height, width, 1), in (0, 1).
     """
 
-    def __init__(self, kernel_size: int, bn_eps: float, bn_decay: float, **options: Any):
+    def __init__(
+        self, kernel_size: int, bn_eps: float, bn_decay: float, folded: bool, **options: Any
+    ):
         padding = (kernel_size // 2, kernel_size // 2)
-        self.conv = Conv2d(2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=False, **options)
-        self.bn = BatchNorm(1, bn_eps, bn_decay, **options)
+        self.conv = Conv2d(
+            2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=folded, **options
+        )
+        self.bn = make_batch_norm(1, bn_eps, bn_decay, folded, **options)
 
     def __call__(self, x: MapPairs) -> PositionValues:
         y = self.conv(x)
@@ -58,6 +62,7 @@ class CBAM(nnx.Module):
         bias: bool = True,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.99,
+        folded: bool = False,
         *,
         dtype: DTypeLike = jnp.float32,
         param_dtype: DTypeLike | None = None,
@@ -69,11 +74,12 @@ class CBAM(nnx.Module):
             "bias": bias,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         attention_parameters("cbam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.channel = Bottleneck(channels, hidden, bias=bias, **options)
-        self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
+        self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options)
 
     def __call__(self, x: Maps) -> Maps:
         of_averages = self.channel(global_average(x))

@@ -19,7 +19,7 @@ from jax_impl.layers import (
     split_at,
     swap_axes,
 )
-from jax_impl.normalization import BatchNorm
+from jax_impl.normalization import make_batch_norm
 from jax_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
 
@@ -40,18 +40,21 @@ class Coordinate(nnx.Module):
         minimum: int = 8,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: DTypeLike = jnp.float32,
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
+        attention_parameters(
+            "coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay, "folded": folded}
+        )
         hidden = hidden_width(
             channels, reduction, hidden_channels, minimum=minimum, kind="coordinate"
         )
         self.conv1 = Conv2d(channels, hidden, **options)
-        self.bn1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.bn1 = make_batch_norm(hidden, bn_eps, bn_decay, folded, **options)
         self.conv_h = Conv2d(hidden, channels, **options)
         self.conv_w = Conv2d(hidden, channels, **options)
 

@@ -19,7 +19,7 @@ from jax_impl.layers import (
     scale,
     sigmoid,
 )
-from jax_impl.normalization import BatchNorm
+from jax_impl.normalization import make_batch_norm
 from jax_impl.pooling import average_around
 from jax_impl.shapes import Maps, ResizedMaps
 from weights.attention import attention_parameters, gathered_steps, hidden_width
@@ -57,6 +57,7 @@ class GatherConvolutions(nnx.Module):
         size: Pair | None,
         bn_eps: float,
         bn_decay: float,
+        folded: bool,
         **options: Any,
     ):
         self.size = size
@@ -64,9 +65,13 @@ class GatherConvolutions(nnx.Module):
         kernel, stride, padding = (size, (1, 1), (0, 0)) if size else ((3, 3), (2, 2), (1, 1))
         for step in range(1, self.steps + 1):
             setattr(
-                self, f"conv{step}", DepthwiseConv2d(channels, kernel, stride, padding, **options)
+                self,
+                f"conv{step}",
+                DepthwiseConv2d(channels, kernel, stride, padding, bias=folded, **options),
             )
-            setattr(self, f"norm{step}", BatchNorm(channels, bn_eps, bn_decay, **options))
+            setattr(
+                self, f"norm{step}", make_batch_norm(channels, bn_eps, bn_decay, folded, **options)
+            )
 
     def children(self) -> list[nnx.Module]:
         """conv1, norm1, conv2, norm2, ..."""
@@ -100,6 +105,7 @@ class GatherExcite(nnx.Module):
         hidden_channels: int | None = None,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: DTypeLike = jnp.float32,
         param_dtype: DTypeLike | None = None,
@@ -115,6 +121,7 @@ class GatherExcite(nnx.Module):
             "hidden_channels": hidden_channels,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         attention_parameters("ge", channels, settings)
         size = None if size is None else pair_of("size", size)
@@ -122,7 +129,9 @@ class GatherExcite(nnx.Module):
         if gather == "average":
             self.gather: nnx.Module = GatherAverages(extent, **options)
         else:
-            self.gather = GatherConvolutions(channels, extent, size, bn_eps, bn_decay, **options)
+            self.gather = GatherConvolutions(
+                channels, extent, size, bn_eps, bn_decay, folded, **options
+            )
         self.mlp = Bottleneck(channels, hidden, **options) if mlp else None
 
     def __call__(self, x: Maps) -> Maps:

@@ -17,7 +17,7 @@ from jax_impl.layers import (
     swap_axes,
     unflatten_positions,
 )
-from jax_impl.normalization import BatchNorm
+from jax_impl.normalization import make_batch_norm
 from jax_impl.pooling import max_pool_2x2
 from jax_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
@@ -42,13 +42,20 @@ class NonLocal(nnx.Module):
         scale: bool = False,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: DTypeLike = jnp.float32,
         param_dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        settings = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        settings = {
+            "subsample": subsample,
+            "scale": scale,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+            "folded": folded,
+        }
         attention_parameters("nonlocal", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
         self.subsample = subsample
@@ -57,7 +64,7 @@ class NonLocal(nnx.Module):
         self.phi = Conv2d(channels, hidden, **options)
         self.g = Conv2d(channels, hidden, **options)
         self.conv_out = Conv2d(hidden, channels, **options)
-        self.bn = BatchNorm(channels, bn_eps, bn_decay, 0, **options)
+        self.bn = make_batch_norm(channels, bn_eps, bn_decay, folded, 0, **options)
 
     def __call__(self, x: Maps) -> Maps:
         rows, cols = x.shape[axes.ROWS], x.shape[axes.COLS]

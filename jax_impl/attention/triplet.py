@@ -29,6 +29,7 @@ class Triplet(nnx.Module):
         spatial: bool = True,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.99,
+        folded: bool = False,
         *,
         dtype: DTypeLike = jnp.float32,
         param_dtype: DTypeLike | None = None,
@@ -40,11 +41,12 @@ class Triplet(nnx.Module):
             "spatial": spatial,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         attention_parameters("triplet", channels, settings)
-        self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
-        self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
-        self.hw = SpatialGate(kernel_size, bn_eps, bn_decay, **options) if spatial else None
+        self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options)
+        self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options)
+        self.hw = SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options) if spatial else None
 
     def __call__(self, x: Maps) -> Maps:
         turned = swap_axes(x, axes.CHANNELS, axes.ROWS)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pytorch_impl.layers import Conv2d, add, global_average, relu, scale, sigmoid
-from pytorch_impl.normalization import BatchNorm
+from pytorch_impl.normalization import make_batch_norm
 from pytorch_impl.shapes import ChannelValues, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
 
@@ -20,11 +20,17 @@ class ChannelBranch(nn.Module):
     """
 
     def __init__(
-        self, channels: int, hidden_channels: int, bn_eps: float, bn_decay: float, **options: Any
+        self,
+        channels: int,
+        hidden_channels: int,
+        bn_eps: float,
+        bn_decay: float,
+        folded: bool,
+        **options: Any,
     ):
         super().__init__()
         self.fc_0 = Conv2d(channels, hidden_channels, **options)
-        self.bn_1 = BatchNorm(hidden_channels, bn_eps, bn_decay, **options)
+        self.bn_1 = make_batch_norm(hidden_channels, bn_eps, bn_decay, folded, **options)
         self.fc_final = Conv2d(hidden_channels, channels, **options)
 
     def forward(self, x: Maps) -> ChannelValues:
@@ -48,16 +54,17 @@ class SpatialBranch(nn.Module):
         dilation: int,
         bn_eps: float,
         bn_decay: float,
+        folded: bool,
         **options: Any,
     ):
         super().__init__()
         hidden, spread = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options)
-        self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.bn_reduce0 = make_batch_norm(hidden, bn_eps, bn_decay, folded, **options)
         self.conv_di_0 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
-        self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.bn_di_0 = make_batch_norm(hidden, bn_eps, bn_decay, folded, **options)
         self.conv_di_1 = Conv2d(hidden, hidden, (3, 3), (1, 1), spread, spread, **options)
-        self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.bn_di_1 = make_batch_norm(hidden, bn_eps, bn_decay, folded, **options)
         self.conv_final = Conv2d(hidden, 1, **options)
 
     def forward(self, x: Maps) -> PositionValues:
@@ -91,18 +98,27 @@ class BAM(nn.Module):
         fusion: str = "sum",
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
         super().__init__()
         options: dict[str, Any] = {"dtype": dtype, "device": device}
-        settings = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        settings = {
+            "dilation": dilation,
+            "fusion": fusion,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+            "folded": folded,
+        }
         attention_parameters("bam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.fusion = fusion
-        self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, **options)
-        self.spatial_att = SpatialBranch(channels, hidden, dilation, bn_eps, bn_decay, **options)
+        self.channel_att = ChannelBranch(channels, hidden, bn_eps, bn_decay, folded, **options)
+        self.spatial_att = SpatialBranch(
+            channels, hidden, dilation, bn_eps, bn_decay, folded, **options
+        )
 
     def forward(self, x: Maps) -> Maps:
         channel = self.channel_att(x)

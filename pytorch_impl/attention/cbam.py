@@ -18,7 +18,7 @@ from pytorch_impl.layers import (
     scale,
     sigmoid,
 )
-from pytorch_impl.normalization import BatchNorm
+from pytorch_impl.normalization import make_batch_norm
 from pytorch_impl.shapes import MapPairs, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
 
@@ -29,11 +29,15 @@ class SpatialGate(nn.Module):
     x: two maps, (batch, 2, height, width) -> (batch, 1, height, width), in (0, 1).
     """
 
-    def __init__(self, kernel_size: int, bn_eps: float, bn_decay: float, **options: Any):
+    def __init__(
+        self, kernel_size: int, bn_eps: float, bn_decay: float, folded: bool, **options: Any
+    ):
         super().__init__()
         padding = (kernel_size // 2, kernel_size // 2)
-        self.conv = Conv2d(2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=False, **options)
-        self.bn = BatchNorm(1, bn_eps, bn_decay, **options)
+        self.conv = Conv2d(
+            2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=folded, **options
+        )
+        self.bn = make_batch_norm(1, bn_eps, bn_decay, folded, **options)
 
     def forward(self, x: MapPairs) -> PositionValues:
         y = self.conv(x)
@@ -58,6 +62,7 @@ class CBAM(nn.Module):
         bias: bool = True,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.99,
+        folded: bool = False,
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -69,11 +74,12 @@ class CBAM(nn.Module):
             "bias": bias,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         attention_parameters("cbam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.channel = Bottleneck(channels, hidden, bias=bias, **options)
-        self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
+        self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options)
 
     def forward(self, x: Maps) -> Maps:
         of_averages = self.channel(global_average(x))

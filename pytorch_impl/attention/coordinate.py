@@ -18,7 +18,7 @@ from pytorch_impl.layers import (
     split_at,
     swap_axes,
 )
-from pytorch_impl.normalization import BatchNorm
+from pytorch_impl.normalization import make_batch_norm
 from pytorch_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
 
@@ -39,18 +39,21 @@ class Coordinate(nn.Module):
         minimum: int = 8,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
         super().__init__()
         options: dict[str, Any] = {"dtype": dtype, "device": device}
-        attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
+        attention_parameters(
+            "coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay, "folded": folded}
+        )
         hidden = hidden_width(
             channels, reduction, hidden_channels, minimum=minimum, kind="coordinate"
         )
         self.conv1 = Conv2d(channels, hidden, **options)
-        self.bn1 = BatchNorm(hidden, bn_eps, bn_decay, **options)
+        self.bn1 = make_batch_norm(hidden, bn_eps, bn_decay, folded, **options)
         self.conv_h = Conv2d(hidden, channels, **options)
         self.conv_w = Conv2d(hidden, channels, **options)
 

@@ -18,7 +18,7 @@ from pytorch_impl.layers import (
     scale,
     sigmoid,
 )
-from pytorch_impl.normalization import BatchNorm
+from pytorch_impl.normalization import make_batch_norm
 from pytorch_impl.pooling import average_around
 from pytorch_impl.shapes import Maps, ResizedMaps
 from weights.attention import attention_parameters, gathered_steps, hidden_width
@@ -57,6 +57,7 @@ class GatherConvolutions(nn.Module):
         size: Pair | None,
         bn_eps: float,
         bn_decay: float,
+        folded: bool,
         **options: Any,
     ):
         super().__init__()
@@ -65,9 +66,13 @@ class GatherConvolutions(nn.Module):
         kernel, stride, padding = (size, (1, 1), (0, 0)) if size else ((3, 3), (2, 2), (1, 1))
         for step in range(1, self.steps + 1):
             setattr(
-                self, f"conv{step}", DepthwiseConv2d(channels, kernel, stride, padding, **options)
+                self,
+                f"conv{step}",
+                DepthwiseConv2d(channels, kernel, stride, padding, bias=folded, **options),
             )
-            setattr(self, f"norm{step}", BatchNorm(channels, bn_eps, bn_decay, **options))
+            setattr(
+                self, f"norm{step}", make_batch_norm(channels, bn_eps, bn_decay, folded, **options)
+            )
 
     def forward(self, x: Maps) -> ResizedMaps:
         check_maps(x, "ge", self.size)
@@ -96,6 +101,7 @@ class GatherExcite(nn.Module):
         hidden_channels: int | None = None,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -111,6 +117,7 @@ class GatherExcite(nn.Module):
             "hidden_channels": hidden_channels,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         attention_parameters("ge", channels, settings)
         size = None if size is None else pair_of("size", size)
@@ -118,7 +125,9 @@ class GatherExcite(nn.Module):
         if gather == "average":
             self.gather: nn.Module = GatherAverages(extent, **options)
         else:
-            self.gather = GatherConvolutions(channels, extent, size, bn_eps, bn_decay, **options)
+            self.gather = GatherConvolutions(
+                channels, extent, size, bn_eps, bn_decay, folded, **options
+            )
         self.mlp = Bottleneck(channels, hidden, **options) if mlp else None
 
     def forward(self, x: Maps) -> Maps:

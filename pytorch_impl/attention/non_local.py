@@ -16,7 +16,7 @@ from pytorch_impl.layers import (
     swap_axes,
     unflatten_positions,
 )
-from pytorch_impl.normalization import BatchNorm
+from pytorch_impl.normalization import make_batch_norm
 from pytorch_impl.pooling import max_pool_2x2
 from pytorch_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
@@ -41,13 +41,20 @@ class NonLocal(nn.Module):
         scale: bool = False,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
         super().__init__()
         options: dict[str, Any] = {"dtype": dtype, "device": device}
-        settings = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        settings = {
+            "subsample": subsample,
+            "scale": scale,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+            "folded": folded,
+        }
         attention_parameters("nonlocal", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
         self.subsample = subsample
@@ -56,7 +63,7 @@ class NonLocal(nn.Module):
         self.phi = Conv2d(channels, hidden, **options)
         self.g = Conv2d(channels, hidden, **options)
         self.conv_out = Conv2d(hidden, channels, **options)
-        self.bn = BatchNorm(channels, bn_eps, bn_decay, 0, **options)
+        self.bn = make_batch_norm(channels, bn_eps, bn_decay, folded, 0, **options)
 
     def forward(self, x: Maps) -> Maps:
         rows, cols = x.shape[axes.ROWS], x.shape[axes.COLS]

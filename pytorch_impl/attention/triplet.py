@@ -34,6 +34,7 @@ class Triplet(nn.Module):
         spatial: bool = True,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.99,
+        folded: bool = False,
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -45,11 +46,12 @@ class Triplet(nn.Module):
             "spatial": spatial,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         attention_parameters("triplet", channels, settings)
-        self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
-        self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options)
-        self.hw = SpatialGate(kernel_size, bn_eps, bn_decay, **options) if spatial else None
+        self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options)
+        self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options)
+        self.hw = SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options) if spatial else None
 
     def forward(self, x: Maps) -> Maps:
         turned = swap_axes(x, axes.CHANNELS, axes.ROWS)

@@ -144,7 +144,7 @@ def describe(
     where = names[0] if len(names) == 1 else many
     lines = [f"attached {kinds} to {where}: {len(new)} new arrays, {sum(new):,} numbers"]
     for start in dict.fromkeys(each.start for each in blocks):
-        norms = dict.fromkeys(e.block.last_norm for e in blocks if e.start == start)
+        norms = dict.fromkeys(e.block.last_layer for e in blocks if e.start == start)
         of_them = " and ".join(norms)
         if start.factor == 1:
             lines.append("the attention begins as the identity; no array of the source changes")

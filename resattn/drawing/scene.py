@@ -173,7 +173,7 @@ def _make_block(graph: Graph, config: BlockConfig, numbers: bool) -> Scene:
         nodes=nodes,
         edges=edges,
         frames=(Frame(title, inside, "attention"),) if len(inside) > 1 else (),
-        trunk=_find_trunk(graph, config.last_norm),
+        trunk=_find_trunk(graph, config.last_layer),
         aside=tuple(node.name for node in nodes if _is_aside(node.name)),
         output=format_shape(graph.operations[-1].shape, numbers),
     )
@@ -203,19 +203,28 @@ def _find_trunk(graph: Graph, norm: str) -> tuple[str, ...]:
 
 
 def _list_formulas(config: BlockConfig) -> tuple[str, ...]:
-    last = "conv3" if isinstance(config, BottleneckConfig) else "conv2"
     pooled = f"{config.antialias}_pool(y)" if config.pools else "y"
-    y = f"{config.last_norm}({last}({pooled}))"
+    y = _name_layer(config, len(config.normed_channels), pooled)
     y = f"relu({y})" if config.relu_before_attention else y
     y = y if config.attention == "none" else f"attention({y})"
-    between = ("y = relu(bn2(conv2(y)))",) if isinstance(config, BottleneckConfig) else ()
+    between = (
+        (f"y = relu({_name_layer(config, 2, 'y')})",)
+        if isinstance(config, BottleneckConfig)
+        else ()
+    )
     identity = _find_shortcut(config) == "identity"
     return (
-        "y = relu(bn1(conv1(x)))",
+        f"y = relu({_name_layer(config, 1, 'x')})",
         *between,
         f"y = {y}",
         f"out = relu(y + {'x' if identity else 'shortcut(x)'})",
     )
+
+
+def _name_layer(config: BlockConfig, number: int, x: str) -> str:
+    """A convolution of the main path with its norm, if it has one."""
+    y = f"conv{number}({x})"
+    return y if config.norm == "folded" else f"bn{number}({y})"
 
 
 def _find_shortcut(config: BlockConfig) -> str:
@@ -230,7 +239,8 @@ def _describe(graph: Graph, config: BlockConfig, numbers: bool) -> str:
         for operation in (graph.operations[0], graph.operations[-1])
     )
     kernel = TIMES.join(map(str, config.shortcut_kernel))
-    projection = f"a {kernel} convolution and {config.norm} norm"
+    norm = "" if config.norm == "folded" else f" and {config.norm} norm"
+    projection = f"a {kernel} convolution{norm}"
     if config.shortcut_form == "average":
         projection = f"an average pooling, {projection}"
     shortcut = {
@@ -474,6 +484,7 @@ def _list_options(config: BlockConfig) -> tuple[str, ...]:
         {"blur": "blur", "average": "average pooling"}.get(config.antialias, ""): config.pools,
         "SAME padding": config.padding == SAME,
         f"group norm of {config.norm_groups}": config.norm == "group",
+        "batch norms folded": config.norm == "folded",
         "relu before attention": config.relu_before_attention,
         f"{TIMES.join(map(str, kernel))} shortcut": config.projects and kernel != (1, 1),
     }

@@ -54,6 +54,7 @@ def facts(found: Graph, batch: int) -> tuple[Fact, ...]:
         _counts,
         _layer_norms,
         _group_norms,
+        _folded_norms,
         _attention,
         _size,
         _layouts,
@@ -192,6 +193,8 @@ def _shortcut(config: BlockConfig) -> Fact:
     if not config.projects:
         return Fact("shortcut.identity", {"channels": config.out_channels})
     kernel = "×".join(map(str, config.shortcut_kernel))
+    if config.norm == "folded":
+        return Fact(f"shortcut.{config.shortcut_form}.folded", {**values, "kernel": kernel})
     values |= {"kernel": kernel, "norm": f"norm.{config.norm}"}
     return Fact(f"shortcut.{config.shortcut_form}", values)
 
@@ -343,6 +346,11 @@ def _group_norms(found: Graph, batch: int) -> Iterator[Fact]:
                 "defaults": [f"{row.label} {_number(row.layer_norm)}" for row in rows],
             },
         )
+
+
+def _folded_norms(found: Graph, batch: int) -> Iterator[Fact]:
+    if found.config.norm == "folded":
+        yield Fact("folded")
 
 
 def _attention(found: Graph, batch: int) -> Iterator[Fact]:

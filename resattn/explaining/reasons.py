@@ -58,7 +58,7 @@ def _on_shortcut(operation: Operation) -> str:
 
 def _on_main_path(operation: Operation, name: str, block: BlockConfig) -> str:
     if operation.kind in NORM_REASONS:
-        last = name == block.last_norm and not block.relu_before_attention
+        last = name == block.last_layer and not block.relu_before_attention
         return "last_norm" if last else NORM_REASONS[operation.kind]
     if operation.kind == "relu":
         number = 3 if isinstance(block, BottleneckConfig) else 2

@@ -172,6 +172,20 @@ EN = {
         "biased variance of each image. Flax and Keras have 32 groups by default, PyTorch has no "
         "default. There are no running statistics."
     ),
+    "fact.folded": (
+        "The batch norms are folded: each is part of the weight and the bias of the convolution "
+        "before it. In evaluation that gives the same output up to rounding. There are no running "
+        "statistics, so train the network that it was made from."
+    ),
+    "fact.shortcut.projection.folded": (
+        "The shortcut is a {kernel} convolution with stride {stride} ({in} → {out} channels), "
+        "shortcut.0, with its batch norm folded in."
+    ),
+    "fact.shortcut.average.folded": (
+        "The shortcut is an average pooling with stride {stride}, then a {kernel} convolution with "
+        "stride 1 ({in} → {out} channels), shortcut.0, with its batch norm folded in. The pooling "
+        "has no number."
+    ),
     "fact.drop_path": (
         "Training leaves out the main path of an image with a probability p of up to {rate} and "
         "divides the others by 1 - p. Each framework draws its own random numbers, so "
@@ -325,6 +339,18 @@ ZH = {
     "fact.group_norm": (
         "{names}：组归一化，分 {groups} 组，eps {eps}（默认值：{defaults}），用每张图像的有偏方差。"
         "Flax 和 Keras 默认分 32 组，PyTorch 没有默认值。没有运行统计量。"
+    ),
+    "fact.folded": (
+        "批归一化已折叠：每个批归一化都并入前一个卷积的权重和偏置。推理时输出相同（仅差舍入误差）。"
+        "没有运行统计量，因此训练请用折叠之前的网络。"
+    ),
+    "fact.shortcut.projection.folded": (
+        "捷径是步幅为 {stride} 的 {kernel} 卷积（{in} → {out} 通道），即参数 shortcut.0，其批归一化"
+        "已并入。"
+    ),
+    "fact.shortcut.average.folded": (
+        "捷径先做步幅为 {stride} 的平均池化，再做步幅为 1 的 {kernel} 卷积（{in} → {out} 通道），"
+        "即参数 shortcut.0，其批归一化已并入。池化不占编号。"
     ),
     "fact.drop_path": (
         "训练时以最高 {rate} 的概率略去一张图像的主路径，其余的除以保留的概率。各框架的随机数各不相"

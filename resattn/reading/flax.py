@@ -18,7 +18,7 @@ def read_flax(machine: Machine, model: Any, size: tuple[int, int], training: boo
     shape = (BATCH, *size, model.config.in_channels)
     adapter("jax").set_training(model, training)
     try:
-        graph, state = nnx.split(model)
+        graph, state = nnx.split(_with_own_convolutions(nnx.clone(model)))
     finally:
         adapter("jax").set_training(model, False)
     jaxpr = jax.make_jaxpr(lambda state, x: nnx.merge(graph, state)(x))(
@@ -28,6 +28,16 @@ def read_flax(machine: Machine, model: Any, size: tuple[int, int], training: boo
     output, *_ = read_jaxpr(machine, jaxpr, given)
     assert isinstance(output, ImageValues)
     return output
+
+
+def _with_own_convolutions(model: Any) -> Any:
+    """The model with XLA's own convolution, where ours would compute a small map by patches."""
+    jax, nnx = import_module("jax"), import_module("flax.nnx")
+    convolve = import_module("jax_impl.layers").convolve
+    for _, node in nnx.iter_graph(model):
+        if getattr(node, "conv_general_dilated", None) is convolve:
+            node.conv_general_dilated = jax.lax.conv_general_dilated
+    return model
 
 
 def _held(model: Any, state: Any) -> list[Operand]:

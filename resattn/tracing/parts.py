@@ -63,7 +63,7 @@ def list_blocks(program: Program, config: Config) -> list[BlockParts]:
     for prefix, block in config.named_blocks().items():
         path = f"{prefix}.".lstrip(".")
         count = 3 if isinstance(block, BottleneckConfig) else 2
-        total, norm = f"{path}sum", f"{path}{block.last_norm}"
+        total, norm = f"{path}sum", f"{path}{block.last_layer}"
         inner = f"{path}relu {count}" if block.relu_before_attention else norm
         convolutions = tuple(f"{path}conv{number}" for number in range(1, count + 1))
         pool = f"{path}{block.antialias}_pool" if block.pools else ""

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tf_impl.layers import Conv2d, add, global_average, relu, scale, sigmoid
-from tf_impl.normalization import BatchNorm
+from tf_impl.normalization import make_batch_norm
 from tf_impl.shapes import ChannelValues, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
 
@@ -24,12 +24,15 @@ class ChannelBranch(keras.layers.Layer):
         hidden_channels: int,
         bn_eps: float,
         bn_decay: float,
+        folded: bool,
         **keras_options: Any,
     ):
         super().__init__(**keras_options)
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.fc_0 = Conv2d(channels, hidden_channels, **options, name="fc_0")
-        self.bn_1 = BatchNorm(hidden_channels, bn_eps, bn_decay, **options, name="bn_1")
+        self.bn_1 = make_batch_norm(
+            hidden_channels, bn_eps, bn_decay, folded, **options, name="bn_1"
+        )
         self.fc_final = Conv2d(hidden_channels, channels, **options, name="fc_final")
         self.built = True
 
@@ -54,21 +57,24 @@ class SpatialBranch(keras.layers.Layer):
         dilation: int,
         bn_eps: float,
         bn_decay: float,
+        folded: bool,
         **keras_options: Any,
     ):
         super().__init__(**keras_options)
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         hidden, spread = hidden_channels, (dilation, dilation)
         self.conv_reduce0 = Conv2d(channels, hidden, **options, name="conv_reduce0")
-        self.bn_reduce0 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_reduce0")
+        self.bn_reduce0 = make_batch_norm(
+            hidden, bn_eps, bn_decay, folded, **options, name="bn_reduce0"
+        )
         self.conv_di_0 = Conv2d(
             hidden, hidden, (3, 3), (1, 1), spread, spread, **options, name="conv_di_0"
         )
-        self.bn_di_0 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_di_0")
+        self.bn_di_0 = make_batch_norm(hidden, bn_eps, bn_decay, folded, **options, name="bn_di_0")
         self.conv_di_1 = Conv2d(
             hidden, hidden, (3, 3), (1, 1), spread, spread, **options, name="conv_di_1"
         )
-        self.bn_di_1 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn_di_1")
+        self.bn_di_1 = make_batch_norm(hidden, bn_eps, bn_decay, folded, **options, name="bn_di_1")
         self.conv_final = Conv2d(hidden, 1, **options, name="conv_final")
         self.built = True
 
@@ -104,6 +110,7 @@ class BAM(keras.layers.Layer):
         fusion: str = "sum",
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: Any = None,
         name: str | None = None,
@@ -118,17 +125,24 @@ class BAM(keras.layers.Layer):
             "fusion": fusion,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        settings = {"dilation": dilation, "fusion": fusion, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        settings = {
+            "dilation": dilation,
+            "fusion": fusion,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+            "folded": folded,
+        }
         attention_parameters("bam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.fusion = fusion
         self.channel_att = ChannelBranch(
-            channels, hidden, bn_eps, bn_decay, **options, name="channel_att"
+            channels, hidden, bn_eps, bn_decay, folded, **options, name="channel_att"
         )
         self.spatial_att = SpatialBranch(
-            channels, hidden, dilation, bn_eps, bn_decay, **options, name="spatial_att"
+            channels, hidden, dilation, bn_eps, bn_decay, folded, **options, name="spatial_att"
         )
         self.built = True
 

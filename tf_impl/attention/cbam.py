@@ -17,7 +17,7 @@ from tf_impl.layers import (
     scale,
     sigmoid,
 )
-from tf_impl.normalization import BatchNorm
+from tf_impl.normalization import make_batch_norm
 from tf_impl.shapes import MapPairs, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width
 
@@ -28,14 +28,16 @@ class SpatialGate(keras.layers.Layer):
     x: two maps, (batch, height, width, 2) -> (batch, height, width, 1), in (0, 1).
     """
 
-    def __init__(self, kernel_size: int, bn_eps: float, bn_decay: float, **keras_options: Any):
+    def __init__(
+        self, kernel_size: int, bn_eps: float, bn_decay: float, folded: bool, **keras_options: Any
+    ):
         super().__init__(**keras_options)
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         padding = (kernel_size // 2, kernel_size // 2)
         self.conv = Conv2d(
-            2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=False, **options, name="conv"
+            2, 1, (kernel_size, kernel_size), (1, 1), padding, bias=folded, **options, name="conv"
         )
-        self.bn = BatchNorm(1, bn_eps, bn_decay, **options, name="bn")
+        self.bn = make_batch_norm(1, bn_eps, bn_decay, folded, **options, name="bn")
         self.built = True
 
     def call(self, x: MapPairs, training: bool | None = None) -> PositionValues:
@@ -62,6 +64,7 @@ class CBAM(keras.layers.Layer):
         bias: bool = True,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.99,
+        folded: bool = False,
         *,
         dtype: Any = None,
         name: str | None = None,
@@ -76,6 +79,7 @@ class CBAM(keras.layers.Layer):
             "bias": bias,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         settings = {
@@ -83,11 +87,12 @@ class CBAM(keras.layers.Layer):
             "bias": bias,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         attention_parameters("cbam", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels)
         self.channel = Bottleneck(channels, hidden, bias=bias, **options, name="channel")
-        self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="spatial")
+        self.spatial = SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options, name="spatial")
         self.built = True
 
     def get_config(self) -> dict[str, Any]:

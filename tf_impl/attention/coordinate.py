@@ -18,7 +18,7 @@ from tf_impl.layers import (
     split_at,
     swap_axes,
 )
-from tf_impl.normalization import BatchNorm
+from tf_impl.normalization import make_batch_norm
 from tf_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
 
@@ -40,6 +40,7 @@ class Coordinate(keras.layers.Layer):
         minimum: int = 8,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: Any = None,
         name: str | None = None,
@@ -53,14 +54,17 @@ class Coordinate(keras.layers.Layer):
             "minimum": minimum,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        attention_parameters("coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay})
+        attention_parameters(
+            "coordinate", channels, {"bn_eps": bn_eps, "bn_decay": bn_decay, "folded": folded}
+        )
         hidden = hidden_width(
             channels, reduction, hidden_channels, minimum=minimum, kind="coordinate"
         )
         self.conv1 = Conv2d(channels, hidden, **options, name="conv1")
-        self.bn1 = BatchNorm(hidden, bn_eps, bn_decay, **options, name="bn1")
+        self.bn1 = make_batch_norm(hidden, bn_eps, bn_decay, folded, **options, name="bn1")
         self.conv_h = Conv2d(hidden, channels, **options, name="conv_h")
         self.conv_w = Conv2d(hidden, channels, **options, name="conv_w")
         self.built = True

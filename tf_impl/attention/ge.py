@@ -18,7 +18,7 @@ from tf_impl.layers import (
     scale,
     sigmoid,
 )
-from tf_impl.normalization import BatchNorm
+from tf_impl.normalization import make_batch_norm
 from tf_impl.pooling import average_around
 from tf_impl.shapes import Maps, ResizedMaps
 from weights.attention import attention_parameters, gathered_steps, hidden_width
@@ -57,6 +57,7 @@ class GatherConvolutions(keras.layers.Layer):
         size: Pair | None,
         bn_eps: float,
         bn_decay: float,
+        folded: bool,
         **keras_options: Any,
     ):
         super().__init__(**keras_options)
@@ -68,12 +69,14 @@ class GatherConvolutions(keras.layers.Layer):
             setattr(
                 self,
                 f"conv{step}",
-                DepthwiseConv2d(channels, kernel, stride, padding, **options, name=f"conv{step}"),
+                DepthwiseConv2d(
+                    channels, kernel, stride, padding, bias=folded, **options, name=f"conv{step}"
+                ),
             )
             setattr(
                 self,
                 f"norm{step}",
-                BatchNorm(channels, bn_eps, bn_decay, **options, name=f"norm{step}"),
+                make_batch_norm(channels, bn_eps, bn_decay, folded, **options, name=f"norm{step}"),
             )
         self.built = True
 
@@ -111,6 +114,7 @@ class GatherExcite(keras.layers.Layer):
         hidden_channels: int | None = None,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: Any = None,
         name: str | None = None,
@@ -127,6 +131,7 @@ class GatherExcite(keras.layers.Layer):
             "hidden_channels": hidden_channels,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         settings = {
@@ -138,6 +143,7 @@ class GatherExcite(keras.layers.Layer):
             "hidden_channels": hidden_channels,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         attention_parameters("ge", channels, settings)
         size = None if size is None else pair_of("size", size)
@@ -146,7 +152,7 @@ class GatherExcite(keras.layers.Layer):
             self.gather: keras.layers.Layer = GatherAverages(extent, **options, name="gather")
         else:
             self.gather = GatherConvolutions(
-                channels, extent, size, bn_eps, bn_decay, **options, name="gather"
+                channels, extent, size, bn_eps, bn_decay, folded, **options, name="gather"
             )
         self.mlp = Bottleneck(channels, hidden, **options, name="mlp") if mlp else None
         self.built = True

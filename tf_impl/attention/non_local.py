@@ -16,7 +16,7 @@ from tf_impl.layers import (
     swap_axes,
     unflatten_positions,
 )
-from tf_impl.normalization import BatchNorm
+from tf_impl.normalization import make_batch_norm
 from tf_impl.pooling import max_pool_2x2
 from tf_impl.shapes import Maps
 from weights.attention import attention_parameters, hidden_width
@@ -42,6 +42,7 @@ class NonLocal(keras.layers.Layer):
         scale: bool = False,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.9,
+        folded: bool = False,
         *,
         dtype: Any = None,
         name: str | None = None,
@@ -56,9 +57,16 @@ class NonLocal(keras.layers.Layer):
             "scale": scale,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        settings = {"subsample": subsample, "scale": scale, "bn_eps": bn_eps, "bn_decay": bn_decay}
+        settings = {
+            "subsample": subsample,
+            "scale": scale,
+            "bn_eps": bn_eps,
+            "bn_decay": bn_decay,
+            "folded": folded,
+        }
         attention_parameters("nonlocal", channels, settings)
         hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
         self.subsample = subsample
@@ -67,7 +75,7 @@ class NonLocal(keras.layers.Layer):
         self.phi = Conv2d(channels, hidden, **options, name="phi")
         self.g = Conv2d(channels, hidden, **options, name="g")
         self.conv_out = Conv2d(hidden, channels, **options, name="conv_out")
-        self.bn = BatchNorm(channels, bn_eps, bn_decay, 0, **options, name="bn")
+        self.bn = make_batch_norm(channels, bn_eps, bn_decay, folded, 0, **options, name="bn")
         self.built = True
 
     def get_config(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Triplet(keras.layers.Layer):
         spatial: bool = True,
         bn_eps: float = 1e-5,
         bn_decay: float = 0.99,
+        folded: bool = False,
         *,
         dtype: Any = None,
         name: str | None = None,
@@ -40,6 +41,7 @@ class Triplet(keras.layers.Layer):
             "spatial": spatial,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         options: dict[str, Any] = {"dtype": self.dtype_policy, "trainable": self.trainable}
         settings = {
@@ -47,12 +49,15 @@ class Triplet(keras.layers.Layer):
             "spatial": spatial,
             "bn_eps": bn_eps,
             "bn_decay": bn_decay,
+            "folded": folded,
         }
         attention_parameters("triplet", channels, settings)
-        self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="cw")
-        self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="hc")
+        self.cw = SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options, name="cw")
+        self.hc = SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options, name="hc")
         self.hw = (
-            SpatialGate(kernel_size, bn_eps, bn_decay, **options, name="hw") if spatial else None
+            SpatialGate(kernel_size, bn_eps, bn_decay, folded, **options, name="hw")
+            if spatial
+            else None
         )
         self.built = True
 

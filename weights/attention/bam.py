@@ -3,7 +3,7 @@
 from typing import Any
 
 from weights.attention.kinds import Kind, Start, hidden_width
-from weights.checks import at_least, batch_norm_numbers, one_of
+from weights.checks import at_least, batch_norm_numbers, one_of, truth
 from weights.operations import Builder
 from weights.parameters import Parameters, batch_norm, convolution, within
 
@@ -16,30 +16,33 @@ def bam(
     fusion: str = "sum",
     bn_eps: float = 1e-5,
     bn_decay: float = 0.9,
+    folded: bool = False,
 ) -> Parameters:
     """reduction (16), hidden_channels: the width between the layers of both branches. dilation: of
     the two 3x3 convolutions, in pixels. fusion: how the branches meet, sum as in the paper or
-    product as in the authors' code. bn_eps, bn_decay: of the batch norms, which stand behind every
-    layer but the last, as in that code. Training needs more than one image, since the channel
-    branch normalises over the images alone. Names: the authors', without gate_c.gate_c_ and
+    product as in the authors' code. bn_eps, bn_decay: of the batch norms after every layer but the
+    last, as in that code. folded: whether they are part of the convolutions before them, as
+    `weights.fold` makes them. Training needs more than one image, since the channel branch
+    normalises over the images alone. Names: the authors', without gate_c.gate_c_ and
     gate_s.gate_s_; their fully connected layers are 1x1 convolutions here.
     """
     at_least("dilation", dilation, 1)
     one_of("fusion", fusion, ("sum", "product"))
     batch_norm_numbers(bn_eps, bn_decay)
+    truth("folded", folded)
     hidden = hidden_width(channels, reduction, hidden_channels)
     channel = (
         *convolution("fc_0", channels, hidden),
-        *batch_norm("bn_1", hidden),
+        *batch_norm("bn_1", hidden, folded),
         *convolution("fc_final", hidden, channels),
     )
     spatial = (
         *convolution("conv_reduce0", channels, hidden),
-        *batch_norm("bn_reduce0", hidden),
+        *batch_norm("bn_reduce0", hidden, folded),
         *convolution("conv_di_0", hidden, hidden, (3, 3)),
-        *batch_norm("bn_di_0", hidden),
+        *batch_norm("bn_di_0", hidden, folded),
         *convolution("conv_di_1", hidden, hidden, (3, 3)),
-        *batch_norm("bn_di_1", hidden),
+        *batch_norm("bn_di_1", hidden, folded),
         *convolution("conv_final", hidden, 1),
     )
     return (*within("channel_att", channel), *within("spatial_att", spatial))

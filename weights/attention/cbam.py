@@ -16,24 +16,26 @@ def cbam(
     bias: bool = True,
     bn_eps: float = 1e-5,
     bn_decay: float = 0.99,
+    folded: bool = False,
 ) -> Parameters:
     """reduction (16), hidden_channels: the hidden width of the channel gate. bias: of its two
-    layers (timm: False).
-    kernel_size: of the spatial gate, odd. bn_eps, bn_decay: of its batch norm, which the authors'
-    code has and their paper does not show. The spatial gate reads (average, maximum), as in the
-    paper and in timm; the authors' code reads (maximum, average): swap the two input channels of
-    spatial.conv when you bring weights from there. Names: timm's, where spatial has one level more
-    (spatial.conv.conv, spatial.conv.bn).
+    layers (timm: False). kernel_size: of the spatial gate, odd. bn_eps, bn_decay: of its batch
+    norm, which the authors' code has and their paper does not show. folded: whether it is part of
+    the convolution before it, which has a bias then, as `weights.fold` makes it. The spatial gate
+    reads (average, maximum), as in the paper and in timm; the authors' code reads (maximum,
+    average): swap the two input channels of spatial.conv when you bring weights from there. Names:
+    timm's, where spatial has one level more (spatial.conv.conv, spatial.conv.bn).
     """
     size = odd("kernel_size", kernel_size)
     truth("bias", bias)
     batch_norm_numbers(bn_eps, bn_decay)
+    truth("folded", folded)
     hidden = hidden_width(channels, reduction, hidden_channels)
     return (
         *convolution("channel.fc1", channels, hidden, bias=bias),
         *convolution("channel.fc2", hidden, channels, bias=bias),
-        *convolution("spatial.conv", 2, 1, (size, size), bias=False),
-        *batch_norm("spatial.bn", 1),
+        *convolution("spatial.conv", 2, 1, (size, size), bias=folded),
+        *batch_norm("spatial.bn", 1, folded),
     )
 
 

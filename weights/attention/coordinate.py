@@ -3,7 +3,7 @@
 from typing import Any
 
 from weights.attention.kinds import Kind, Start, hidden_width
-from weights.checks import batch_norm_numbers
+from weights.checks import batch_norm_numbers, truth
 from weights.operations import COLS, ROWS, Builder, fixed
 from weights.parameters import Parameters, batch_norm, convolution
 
@@ -15,15 +15,18 @@ def coordinate(
     minimum: int = 8,
     bn_eps: float = 1e-5,
     bn_decay: float = 0.9,
+    folded: bool = False,
 ) -> Parameters:
     """reduction (32), hidden_channels, minimum: the hidden width. bn_eps, bn_decay: of the batch
-    norm. Names: the authors' and timm's (which has other widths, and no biases unless asked).
+    norm. folded: whether it is part of the convolution before it, as `weights.fold` makes it.
+    Names: the authors' and timm's (which has other widths, and no biases unless asked).
     """
     batch_norm_numbers(bn_eps, bn_decay)
+    truth("folded", folded)
     hidden = hidden_width(channels, reduction, hidden_channels, minimum=minimum, kind="coordinate")
     return (
         *convolution("conv1", channels, hidden),
-        *batch_norm("bn1", hidden),
+        *batch_norm("bn1", hidden, folded),
         *convolution("conv_h", hidden, channels),
         *convolution("conv_w", hidden, channels),
     )

@@ -50,20 +50,24 @@ def gather_excite(
     hidden_channels: int | None = None,
     bn_eps: float = 1e-5,
     bn_decay: float = 0.9,
+    folded: bool = False,
 ) -> Parameters:
     """gather: average (GE-theta-minus, no parameters) or convolution (GE-theta: depthwise, with
     batch norm). extent: None for the whole map; else how many pixels one gathered value stands for:
     averages over 2 extent - 1 pixels around it, or log2(extent) convolutions 3x3 of stride 2. size:
     (height, width) of the map, for a convolution over the whole of it. mlp: two 1x1 convolutions
     behind the gather (with gather=convolution: GE-theta-plus), of hidden width reduction (16) or
-    hidden_channels. bn_eps, bn_decay: of the batch norms. Gathered maps are spread by the nearest
-    neighbour: row r of n reads row floor(r m / n) of m, in whole numbers. Names: timm's; its
-    convolution over the whole map is padded, and so another one, and its mlp is there by default.
+    hidden_channels. bn_eps, bn_decay: of the batch norms. folded: whether they are part of the
+    convolutions before them, which have biases then, as `weights.fold` makes them. Gathered maps
+    are spread by the nearest neighbour: row r of n reads row floor(r m / n) of m, in whole numbers.
+    Names: timm's; its convolution over the whole map is padded, and so another one, and its mlp is
+    there by default.
     """
     one_of("gather", gather, ("average", "convolution"))
     steps = gathered_steps(gather, extent)
     truth("mlp", mlp)
     batch_norm_numbers(bn_eps, bn_decay)
+    truth("folded", folded)
     hidden = hidden_width(channels, reduction, hidden_channels)
     if not mlp and (reduction is not None or hidden_channels is not None):
         raise ArgumentError(
@@ -83,8 +87,8 @@ def gather_excite(
         parameter
         for number, kernel in enumerate(kernels, start=1)
         for parameter in (
-            *depthwise(f"conv{number}", channels, kernel),
-            *batch_norm(f"norm{number}", channels),
+            *depthwise(f"conv{number}", channels, kernel, folded),
+            *batch_norm(f"norm{number}", channels, folded),
         )
     )
     layers = (

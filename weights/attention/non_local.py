@@ -16,25 +16,28 @@ def non_local(
     scale: bool = False,
     bn_eps: float = 1e-5,
     bn_decay: float = 0.9,
+    folded: bool = False,
 ) -> Parameters:
     """reduction (2), hidden_channels: the width of theta, phi and g. subsample: a 2x2 maximum
     pooling behind phi and g, as the paper says (the authors' code pools in front of them, which is
     something else). scale: whether the resemblance is divided by sqrt(hidden width), as in the
     authors' code, not in the paper (timm: by sqrt(channels)). bn_eps, bn_decay: of the batch norm
-    on the output, whose scale starts at 0, so that the module starts as the identity. The bias of
-    phi moves nothing: a softmax does not see what is added to all positions. Names: the paper's
+    on the output, whose scale starts at 0, so that the module starts as the identity. folded:
+    whether it is part of the convolution before it, as `weights.fold` makes it. The bias of phi
+    moves nothing: a softmax does not see what is added to all positions. Names: the paper's
     symbols.
     """
     truth("subsample", subsample)
     truth("scale", scale)
     batch_norm_numbers(bn_eps, bn_decay)
+    truth("folded", folded)
     hidden = hidden_width(channels, reduction, hidden_channels, kind="nonlocal")
     return (
         *convolution("theta", channels, hidden),
         *convolution("phi", channels, hidden),
         *convolution("g", channels, hidden),
         *convolution("conv_out", hidden, channels),
-        *batch_norm("bn", channels),
+        *batch_norm("bn", channels, folded),
     )
 
 

@@ -15,16 +15,20 @@ def triplet(
     spatial: bool = True,
     bn_eps: float = 1e-5,
     bn_decay: float = 0.99,
+    folded: bool = False,
 ) -> Parameters:
     """kernel_size: of the convolutions, odd. spatial: whether the branch over height and width is
-    there too. bn_eps, bn_decay: of the batch norms. Names: the authors', without one level.
+    there too. bn_eps, bn_decay: of the batch norms. folded: whether they are part of the
+    convolutions before them, which have biases then, as `weights.fold` makes them. Names: the
+    authors', without one level.
     """
     size = odd("kernel_size", kernel_size)
     truth("spatial", spatial)
     batch_norm_numbers(bn_eps, bn_decay)
+    truth("folded", folded)
     gate = (
-        *convolution("conv", 2, 1, (size, size), bias=False),
-        *batch_norm("bn", 1),
+        *convolution("conv", 2, 1, (size, size), bias=folded),
+        *batch_norm("bn", 1, folded),
     )
     return tuple(
         parameter
@@ -34,7 +38,13 @@ def triplet(
 
 
 def graph(
-    build: Builder, x: str, kernel_size: int, spatial: bool, bn_eps: float, bn_decay: float
+    build: Builder,
+    x: str,
+    kernel_size: int,
+    spatial: bool,
+    bn_eps: float,
+    bn_decay: float,
+    **layers: Any,
 ) -> str:
     """Section 3.2, equations 1 to 3: each branch swaps an axis with the channels, gates, and swaps
     it back.

@@ -1,0 +1,91 @@
+"""Batch norms multiplied into the convolutions before them, for inference.
+
+In evaluation a batch norm is x * factor + offset for each channel, with factor = weight /
+sqrt(running_var + eps) and offset = bias - running_mean * factor. A convolution whose output
+channels are multiplied by the factors, and whose bias is bias * factor + offset, gives the same
+output without the norm.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from weights.attention import ATTENTION
+from weights.attention.kinds import plain_options
+from weights.config import BlockConfig, Config
+from weights.convert import Arrays, check
+from weights.graph import graph, probe_size
+from weights.operations import Operation
+from weights.schema import schema
+
+
+def fold(config: Config, arrays: Mapping[str, np.ndarray]) -> tuple[Config, Arrays]:
+    """The config and the canonical arrays of the same model without batch norms.
+
+    The norms of blocks, stem and shortcuts, and those in attention modules of ours. Group and layer
+    norms stay as they are, since they depend on the image; so does what a user's own attention
+    module has. A model without batch norms is returned as it is.
+
+    The output in evaluation is the same up to rounding: products and sums are computed in float64
+    and rounded once, to the dtype of the convolution's weight. The result is for inference: it has
+    no statistics that training would update.
+    Raises WeightsError for arrays that do not fit the config.
+    """
+    check(schema(config), arrays)
+    target = folded_config(config)
+    found = dict(arrays)
+    operations = {operation.name: operation for operation in graph(config, probe_size(config))}
+    kept = {parameter.name for parameter in schema(target)}
+    for norm in operations.values():
+        if norm.kind == "batch_norm" and f"{norm.module}.weight" not in kept:
+            found |= _fold_one(operations[norm.inputs[0]], norm, found)
+    return target, {parameter.name: found[parameter.name] for parameter in schema(target)}
+
+
+def _fold_one(convolution: Operation, norm: Operation, arrays: Arrays) -> Arrays:
+    """The weight and the bias of a convolution with its norm in them."""
+    weight = arrays[f"{convolution.module}.weight"]
+    scale, offset, mean, variance = (
+        arrays[f"{norm.module}.{leaf}"].astype(np.float64)
+        for leaf in ("weight", "bias", "running_mean", "running_var")
+    )
+    factor = scale / np.sqrt(variance + norm.settings["eps"])
+    bias = arrays.get(f"{convolution.module}.bias", np.zeros(len(weight)))
+    folded = {
+        "weight": weight.astype(np.float64) * factor.reshape(-1, *(1,) * (weight.ndim - 1)),
+        "bias": (bias.astype(np.float64) - mean) * factor + offset,
+    }
+    return {f"{convolution.module}.{leaf}": array.astype(weight.dtype)
+            for leaf, array in folded.items()}  # fmt: skip
+
+
+def folded_config(config: Config) -> Config:
+    """The config of the model that `fold` makes."""
+    changes: dict[str, Any] = {}
+    if config.norm == "batch":
+        # What follows says nothing about a model without batch norms, so it has its defaults.
+        idle = {name: getattr(BlockConfig(1, 1), name) for name in ("bn_eps", "bn_decay")}
+        changes = {"norm": "folded", "conv_bias": True, "zero_init": False, **idle}
+    return replace(config, **changes, attention_options=_fold_attention(config))
+
+
+def _fold_attention(config: Config) -> Any:
+    """The options of the attention, of each stage where they are so."""
+    if isinstance(config, BlockConfig):
+        return _folded_options(config.attention, config.attention_options)
+    kinds, options = config.attention, config.attention_options
+    if isinstance(kinds, str) and not isinstance(options, tuple):
+        return _folded_options(kinds, options)
+    stages = [blocks[0] for blocks in config.stages()]
+    return tuple(_folded_options(each.attention, each.attention_options) for each in stages)
+
+
+def _folded_options(kind: str, options: Any) -> dict[str, Any]:
+    found = plain_options(options)
+    if not ATTENTION[kind].built_in or "folded" not in ATTENTION[kind].options:
+        return found
+    return {name: value for name, value in found.items() if name not in ("bn_eps", "bn_decay")} | {
+        "folded": True
+    }
