@@ -22,6 +22,7 @@ from jax_impl.attention import (
 )
 from jax_impl.block import ResidualBlockWithAttention
 from jax_impl.bottleneck import ResidualBottleneckWithAttention
+from jax_impl.deploy import deploy
 from jax_impl.network import ResidualAttentionNetwork
 from jax_impl.normalization import BatchNorm, GroupNorm, LayerNorm
 from jax_impl.preprocessing import preprocess
@@ -52,5 +53,6 @@ __all__ = [
     "SqueezeExcite",
     "Triplet",
     "build_block",
+    "deploy",
     "preprocess",
 ]

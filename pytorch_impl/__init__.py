@@ -22,6 +22,7 @@ from pytorch_impl.attention import (
 )
 from pytorch_impl.block import ResidualBlockWithAttention
 from pytorch_impl.bottleneck import ResidualBottleneckWithAttention
+from pytorch_impl.deploy import deploy
 from pytorch_impl.network import ResidualAttentionNetwork
 from pytorch_impl.normalization import BatchNorm, GroupNorm, LayerNorm
 from pytorch_impl.preprocessing import preprocess
@@ -52,5 +53,6 @@ __all__ = [
     "SqueezeExcite",
     "Triplet",
     "build_block",
+    "deploy",
     "preprocess",
 ]

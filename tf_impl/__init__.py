@@ -22,6 +22,7 @@ from tf_impl.attention import (
 )
 from tf_impl.block import ResidualBlockWithAttention
 from tf_impl.bottleneck import ResidualBottleneckWithAttention
+from tf_impl.deploy import deploy
 from tf_impl.network import ResidualAttentionNetwork
 from tf_impl.normalization import BatchNorm, GroupNorm, LayerNorm
 from tf_impl.preprocessing import preprocess
@@ -52,5 +53,6 @@ __all__ = [
     "SqueezeExcite",
     "Triplet",
     "build_block",
+    "deploy",
     "preprocess",
 ]

@@ -17,6 +17,7 @@ from weights.attention.kinds import plain_options
 from weights.config import BlockConfig, Config
 from weights.convert import Arrays, check
 from weights.graph import graph, probe_size
+from weights.live import LiveModel, check_unchanged
 from weights.operations import Operation
 from weights.schema import schema
 
@@ -42,6 +43,21 @@ def fold(config: Config, arrays: Mapping[str, np.ndarray]) -> tuple[Config, Arra
         if norm.kind == "batch_norm" and f"{norm.module}.weight" not in kept:
             found |= _fold_one(operations[norm.inputs[0]], norm, found)
     return target, {parameter.name: found[parameter.name] for parameter in schema(target)}
+
+
+def fold_model(model: Any) -> Any:
+    """A new model without batch norms that computes what a live model computes in evaluation: of
+    the same framework and dtype, on the same device. The model itself stays as it is.
+
+    Raises ModelError for what is no model of ours, and for one that was changed after it was made.
+    """
+    live = LiveModel.of(model)
+    check_unchanged(live)
+    config, arrays = fold(model.config, live.export())
+    folded = live.adapter.create_like(model, config)
+    LiveModel.of(folded).load(arrays)
+    live.adapter.set_training(folded, False)
+    return folded
 
 
 def _fold_one(convolution: Operation, norm: Operation, arrays: Arrays) -> Arrays:

@@ -81,6 +81,16 @@ def create(
         return nnx.merge(graph, jax.tree.unflatten(structure, values))
 
 
+def create_like(model: nnx.Module, config: Config) -> nnx.Module:
+    """A new model of another config, to be loaded, with the dtype and the device of a model."""
+    first = next(node for _, node in nnx.iter_graph(model) if isinstance(node, nnx.Conv))
+    place = next(iter(first.kernel[...].devices()))
+    with jax.default_device(place):
+        return create(
+            config, dtype=jnp.dtype(first.param_dtype).name, compute=jnp.dtype(first.dtype).name
+        )
+
+
 def _initial_value(leaf: Any, number: int) -> jax.Array:
     """Zeros, or for the random numbers of dropout a key that no other leaf has."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

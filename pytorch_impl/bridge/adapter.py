@@ -80,6 +80,12 @@ def create(
     return model
 
 
+def create_like(model: nn.Module, config: Config) -> nn.Module:
+    """A new model of another config, to be loaded, with the dtype and the device of a model."""
+    weight = next(model.parameters())
+    return create(config, dtype=dtype_name(weight), device=str(weight.device))
+
+
 def variables(model: nn.Module) -> dict[str, torch.Tensor]:
     """All parameters and statistics of the model, by the framework's own names."""
     return model.state_dict(keep_vars=True)

@@ -291,6 +291,24 @@ def compare(
     ]
 
 
+def judge_output(problem: Problem, output: np.ndarray, name: str) -> Difference:
+    """The output of a function that computes a model in evaluation, such as that of `deploy`,
+    against the oracle. name: of the function, for the report.
+    """
+    key = ("eval output", "output")
+    return difference(
+        output,
+        problem.expected[key[0]][key[1]],
+        scale=problem.scales[key],
+        quantity=key[0],
+        tensor=key[1],
+        names=(name, ORACLE),
+        tolerance=LIMIT,
+        explained=problem.rounding.explained[key],
+        dtype=problem.dtype,
+    )
+
+
 def _without_common_nan(
     one: np.ndarray, other: np.ndarray, quantity: str
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -113,6 +113,15 @@ def create(
         return make(config, dtype=dtype if compute is None else f"mixed_{compute}")
 
 
+def create_like(model: keras.layers.Layer, config: Config) -> keras.layers.Layer:
+    """A new model of another config, to be loaded, with the dtype and the device of a model."""
+    make: Any = (
+        build_block if isinstance(config, BlockConfig) else ResidualAttentionNetwork.from_config
+    )
+    with device_scope(model):
+        return make(config, dtype=model.dtype_policy)
+
+
 def variables(model: keras.layers.Layer) -> dict[str, keras.Variable]:
     """All parameters and statistics of the model, by the framework's own names.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -156,3 +157,24 @@ def compile_update(
         return result
 
     return stateful
+
+
+def compile_inference(model: keras.layers.Layer) -> Callable[[Any], Any]:
+    """A function of images that computes what a model does in evaluation, compiled where the
+    backend can. On PyTorch Keras computes step by step, without gradients.
+    """
+    if BACKEND == "tensorflow":
+        # Not by XLA: with tensorflow 2.21 on CPU it takes from 0.9 to 1.2 times as long.
+        return import_module("tensorflow").function(
+            lambda x: model(x, training=False), autograph=False
+        )
+    if BACKEND == "torch":
+        return import_module("torch").inference_mode()(lambda x: model(x, training=False))
+    jax, variables = import_module("jax"), model.variables
+
+    @jax.jit
+    def run(values: list[Any], x: Any) -> Any:
+        with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
+            return model(x, training=False)
+
+    return partial(run, [variable.value for variable in variables])
