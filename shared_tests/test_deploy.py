@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -12,57 +13,225 @@ from resattn.checking.cases import KINDS_AND_OPTIONS, attention_block
 from resattn.checking.crosscheck import judge_output
 from resattn.checking.draws import random_arrays
 from resattn.checking.problem import draw_problem
-from shared_tests.published_cases import BOTTLENECKS, NETWORKS, VARIANTS
-from weights import BlockConfig, NetworkConfig, export, fold, read, save
-from weights.errors import ModelError
-from weights.fold import fold_model
+from shared_tests.published_cases import PUBLISHED
+from weights import (
+    BlockConfig,
+    BottleneckConfig,
+    NetworkConfig,
+    attach,
+    export,
+    fold,
+    load,
+    read,
+    save,
+    schema,
+)
+from weights.config import config_from_json
+from weights.errors import ArgumentError, ModelError
+from weights.fold import fold_model, folded_config
 from weights.live import part
 
-CHANNELS = {"channels": (4, 6), "size": (9, 8)}
 OPTIONS = [
     pytest.param(attention_block(kind, options), id=f"{kind} {number}")
     for kind, choices in KINDS_AND_OPTIONS.items()
     for number, options in enumerate(choices)
 ]
-KINDS = [pytest.param(attention_block(kind, choices[-1]), id=kind)
-         for kind, choices in KINDS_AND_OPTIONS.items()]  # fmt: skip
-PUBLISHED = {**VARIANTS, **BOTTLENECKS, **NETWORKS}
+KINDS = [
+    pytest.param(attention_block(kind, choices[-1]), id=kind)
+    for kind, choices in KINDS_AND_OPTIONS.items()
+]
+CBAM = BlockConfig(4, 6, 3, (2, 1), attention="cbam", conv_bias=False)
 
 
-def infer(framework, function, x):
-    """The output of a deployed function for canonical images."""
-    native = part(framework, "bridge.native")
-    given = np.moveaxis(x, 1, -1) if framework != "torch" else x
-    if framework == "torch":
-        given = native.from_numpy(given)
-    elif framework == "tf":
-        given = native.ops.convert_to_tensor(given)
-    return native.to_canonical(function(given))
+def to_images(backend, x):
+    """Canonical images as a user has them."""
+    native = part(backend.framework, "bridge.native")
+    if backend.framework == "torch":
+        return native.from_numpy(x).to(backend.device)
+    x = np.moveaxis(x, 1, -1)
+    if backend.framework == "tf":
+        return native.ops.convert_to_tensor(x)
+    return import_module("jax").numpy.asarray(x)
 
 
-def check_deployed(framework, config, size, dtype):
+def deployed_output(backend, function, x):
+    native = part(backend.framework, "bridge.native")
+    return native.to_canonical(function(to_images(backend, x)))
+
+
+def build(backend, config, dtype="float32"):
+    problem = draw_problem(config, random_arrays(config, dtype), (9, 8), 2, dtype)
+    return problem, backend.build(config, problem.arrays)
+
+
+def check_deployed(backend, config, size, dtype):
     problem = draw_problem(config, random_arrays(config, dtype), size, 2, dtype)
-    with precise((framework,), dtype):
-        model = Backend(framework, "cpu").build(config, problem.arrays)
-        output = infer(framework, implementation(framework).deploy(model), problem.x)
+    with precise((backend.framework,), dtype):
+        model = backend.build(config, problem.arrays)
+        function = implementation(backend.framework).deploy(model)
+        output = deployed_output(backend, function, problem.x)
     assert output.dtype == dtype
-    row = judge_output(problem, output, framework)
+    row = judge_output(problem, output, backend.name)
     assert row.ok, row
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("config", KINDS)
-def test_every_kind(framework, config, dtype):
-    check_deployed(framework, config, (9, 8), dtype)
+def test_every_kind(backend, config, dtype, monkeypatch):
+    """In PyTorch uncompiled, since that compiles for ten seconds; see `test_all_kinds_compiled`."""
+    if backend.framework == "torch":
+        module = import_module("pytorch_impl.deploy")
+        monkeypatch.setattr(module, "_can_compile", lambda model: False)
+    check_deployed(backend, config, (9, 8), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_all_kinds_compiled(torch, dtype):
+    """A network with a stage of each kind."""
+    options = {kind: dict(choices[-1]) for kind, choices in KINDS_AND_OPTIONS.items()}
+    for each in options.values():
+        each |= {"size": (9, 8)} if "size" in each else {}
+    config = NetworkConfig(
+        in_channels=3, classes=4, widths=(6,) * len(options), depths=(1,) * len(options),
+        strides=(1,) * len(options), stem_channels=6, stem_kernel_size=3, stem_stride=1,
+        stem_pool=None, attention=tuple(options), attention_options=tuple(options.values()),
+    )  # fmt: skip
+    check_deployed(Backend("torch", "cpu"), config, (9, 8), dtype)
+
+
+@pytest.mark.parametrize("config", OPTIONS)
+def test_every_option_folded(backend, config):
+    with precise((backend.framework,), "float64"):
+        problem, model = build(backend, config, "float64")
+        output = backend.adapter.forward(fold_model(model), problem.x)
+    row = judge_output(problem, output, backend.name)
+    assert row.ok, row
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_networks_folded(framework, name):
-    """Folded models, uncompiled: what is compiled is what `test_every_kind` compiles."""
+def test_published_networks_folded(backend, name):
     config, size = PUBLISHED[name]
     problem = draw_problem(config, random_arrays(config, "float64"), size, 2, "float64")
-    with precise((framework,), "float64"):
-        model = Backend(framework, "cpu").build(config, problem.arrays)
-        output = part(framework, "bridge.adapter").forward(fold_model(model), problem.x)
-    row = judge_output(problem, output, framework)
+    with precise((backend.framework,), "float64"):
+        folded = fold_model(backend.build(config, problem.arrays))
+        output = backend.adapter.forward(folded, problem.x)
+    row = judge_output(problem, output, backend.name)
     assert row.ok, row
+    assert not any("running" in name for name in export(folded))
+
+
+def test_model_stays_as_it_is(backend):
+    problem, model = build(backend, CBAM)
+    before, config = export(model), model.config
+    backend.adapter.set_training(model, True)
+    function = implementation(backend.framework).deploy(model)
+    output = deployed_output(backend, function, problem.x)
+    assert backend.adapter.is_training(model) or backend.framework == "tf"
+    assert model.config == config
+    after = export(model)
+    assert all((after[name] == array).all() for name, array in before.items())
+    load(model, {name: array * 2 for name, array in before.items()})
+    assert (deployed_output(backend, function, problem.x) == output).all()
+
+
+def test_another_size_of_image(backend):
+    problem, model = build(backend, CBAM)
+    function = implementation(backend.framework).deploy(model)
+    deployed_output(backend, function, problem.x)
+    x = problem.x[:1, :, :7, :6]
+    expected = backend.adapter.forward(model, x)
+    np.testing.assert_allclose(deployed_output(backend, function, x), expected, rtol=0, atol=1e-5)
+
+
+def test_functions_are_compiled_apart(torch, monkeypatch):
+    """torch.compile has a limit for what shares the code of one function, and beyond it compiles no
+    more.
+    """
+    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 1)
+    monkeypatch.setattr("torch._dynamo.config.fail_on_recompile_limit_hit", True)
+    config, backend = BlockConfig(2, 2, 1, attention="none"), Backend("torch", "cpu")
+    for seed in range(2):
+        arrays = random_arrays(config, "float32", seed)
+        problem = draw_problem(config, arrays, (3, 2), 1, "float32")
+        function = implementation("torch").deploy(backend.build(config, problem.arrays))
+        row = judge_output(problem, deployed_output(backend, function, problem.x), backend.name)
+        assert row.ok, row
+
+
+def test_changed_model(backend):
+    _, model = build(backend, CBAM)
+    model.config = replace(model.config, bn_eps=0.5)
+    with pytest.raises(ModelError, match="was changed after it was made"):
+        implementation(backend.framework).deploy(model)
+
+
+def test_no_compiler(torch, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    problem, model = build(Backend("torch", "cpu"), CBAM)
+    with pytest.warns(UserWarning, match="no C\\+\\+ compiler.*install one"):
+        function = implementation("torch").deploy(model)
+    row = judge_output(
+        problem, deployed_output(Backend("torch", "cpu"), function, problem.x), "torch"
+    )
+    assert row.ok, row
+
+
+def test_folded_weights_are_saved_and_ported(backend, tmp_path):
+    problem, model = build(backend, CBAM)
+    folded = fold_model(model)
+    save(tmp_path / "folded.safetensors", folded)
+    config, arrays = read(tmp_path / "folded.safetensors")
+    assert config == folded_config(CBAM)
+    again = backend.build(config, arrays)
+    one, other = (backend.adapter.forward(each, problem.x) for each in (folded, again))
+    assert (one == other).all()
+
+
+def test_fold_is_the_formula():
+    config = BlockConfig(3, 5, (3, 1), 2, attention="none", conv_bias=False, bn_eps=0.25)
+    arrays = random_arrays(config)
+    target, folded = fold(config, arrays)
+    factor = arrays["bn1.weight"] / np.sqrt(arrays["bn1.running_var"].astype("float64") + 0.25)
+    weight = arrays["conv1.weight"] * factor[:, None, None, None]
+    bias = arrays["bn1.bias"] - arrays["bn1.running_mean"] * factor
+    assert (folded["conv1.weight"] == weight.astype("float32")).all()
+    np.testing.assert_allclose(folded["conv1.bias"], bias, rtol=1e-6)
+    assert target == BlockConfig(3, 5, (3, 1), 2, attention="none", norm="folded")
+    assert list(folded) == [parameter.name for parameter in schema(target)]
+    assert not any("bn" in name or "running" in name for name in folded)
+
+
+def test_fold_keeps_what_is_no_batch_norm():
+    config = BlockConfig(4, 6, norm="group", norm_groups=2, attention="gc")
+    arrays = random_arrays(config)
+    target, same = fold(config, arrays)
+    assert target == config
+    assert all((same[name] == array).all() for name, array in arrays.items())
+
+
+def test_fold_twice():
+    once = fold(CBAM, random_arrays(CBAM))
+    target, arrays = fold(*once)
+    assert target == once[0]
+    assert all((arrays[name] == array).all() for name, array in once[1].items())
+
+
+def test_fold_stages_of_several_kinds():
+    config = NetworkConfig(
+        in_channels=1, classes=2, widths=(4, 6), depths=(1, 1), stem_channels=4,
+        attention=("bam", "se"), attention_options=({"bn_eps": 1e-3}, None),
+    )  # fmt: skip
+    target = folded_config(config)
+    assert target.attention_options == ({"folded": True}, {})
+    assert config_from_json(target.to_json()) == target
+
+
+@pytest.mark.parametrize("make", [BlockConfig, BottleneckConfig])
+def test_folded_norm_needs_biases(make):
+    with pytest.raises(ArgumentError, match="conv_bias: expected True with norm 'folded'"):
+        make(4, 8, norm="folded", conv_bias=False)
+
+
+def test_attach_needs_norms():
+    with pytest.raises(ArgumentError, match=r"norm: the batch norms are folded"):
+        attach(BlockConfig(4, 6, attention="none", norm="folded"), {}, "se")

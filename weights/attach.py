@@ -72,6 +72,11 @@ def attach(
     without parameters, those of a user), for a stage that has attention already, and for what the
     config refuses; WeightsError for arrays that do not fit the config.
     """
+    if config.norm == "folded":
+        raise ArgumentError(
+            "norm: the batch norms are folded into the convolutions, but attention is attached by "
+            "scaling each block's last norm; attach it to the network that was folded"
+        )
     check(schema(config), arrays)
     target = target_config(config, attention, options)
     random = np.random.RandomState(at_least("seed", seed, 0, limit=2**32))

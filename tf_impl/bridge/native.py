@@ -172,9 +172,8 @@ def compile_inference(model: keras.layers.Layer) -> Callable[[Any], Any]:
         return import_module("torch").inference_mode()(lambda x: model(x, training=False))
     jax, variables = import_module("jax"), model.variables
 
-    @jax.jit
     def run(values: list[Any], x: Any) -> Any:
         with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
             return model(x, training=False)
 
-    return partial(run, [variable.value for variable in variables])
+    return partial(jax.jit(run), [variable.value for variable in variables])
