@@ -32,6 +32,12 @@ VARIANTS: dict[str, tuple[BlockConfig, tuple[int, int]]] = {
     "group norm": (BlockConfig(4, 6, 3, 2, norm="group", norm_groups=2), (9, 8)),
     "dilation": (BlockConfig(4, 6, 3, dilation=(1, 2), attention="eca"), (9, 8)),
     "same": (BlockConfig(4, 6, (5, 3), 2, "same"), (9, 8)),
+    "folded": (
+        BlockConfig(
+            4, 6, 3, 2, norm="folded", attention="cbam", attention_options={"folded": True}
+        ),
+        (9, 8),
+    ),
 }
 
 BOTTLENECKS: dict[str, tuple[BlockConfig, tuple[int, int]]] = {
@@ -57,6 +63,7 @@ BOTTLENECKS: dict[str, tuple[BlockConfig, tuple[int, int]]] = {
         BottleneckConfig(8, 12, 5, 2, "same", shortcut_kernel_size=3, attention="none"),
         (9, 8),
     ),
+    "folded": (BottleneckConfig(8, 12, stride=2, norm="folded", shortcut="average"), (9, 8)),
     "option A": (BottleneckConfig(8, 12, stride=2, shortcut="subsample"), (9, 8)),
 }
 
@@ -107,6 +114,13 @@ PUBLISHED_NETWORKS: dict[str, tuple[NetworkConfig, tuple[int, int]]] = {
         _narrow(norm="group", norm_groups=2, hidden_widths=(4, 8), stem_pool="max_same",
                 stem_padding="same", padding="same"),
         (19, 16),
+    ),
+    "folded": (
+        _narrow(
+            stem_channels=(3, 3, 6), stem_stride=2, stem_pool="convolution", shortcut="average",
+            norm="folded", attention="coordinate", attention_options={"folded": True},
+        ),
+        (38, 29),
     ),
     "option A": (
         NetworkConfig(

@@ -31,14 +31,17 @@ from weights.errors import ArgumentError, ModelError
 from weights.fold import fold_model, folded_config
 from weights.live import part
 
+UNFOLDED = {
+    kind: [each for each in choices if not each.get("folded")][-1]
+    for kind, choices in KINDS_AND_OPTIONS.items()
+}
 OPTIONS = [
     pytest.param(attention_block(kind, options), id=f"{kind} {number}")
     for kind, choices in KINDS_AND_OPTIONS.items()
     for number, options in enumerate(choices)
 ]
 KINDS = [
-    pytest.param(attention_block(kind, choices[-1]), id=kind)
-    for kind, choices in KINDS_AND_OPTIONS.items()
+    pytest.param(attention_block(kind, options), id=kind) for kind, options in UNFOLDED.items()
 ]
 CBAM = BlockConfig(4, 6, 3, (2, 1), attention="cbam", conv_bias=False)
 
@@ -88,7 +91,7 @@ def test_every_kind(backend, config, dtype, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_all_kinds_compiled(torch, dtype):
     """A network with a stage of each kind."""
-    options = {kind: dict(choices[-1]) for kind, choices in KINDS_AND_OPTIONS.items()}
+    options = {kind: dict(given) for kind, given in UNFOLDED.items()}
     for each in options.values():
         each |= {"size": (9, 8)} if "size" in each else {}
     config = NetworkConfig(

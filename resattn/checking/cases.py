@@ -33,10 +33,12 @@ KINDS_AND_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "eca": [{}, {"kernel_size": 5, "padding": "circular"}, {"gamma": 1, "beta": 2.5}],
     "cbam": [
         {},
+        {"kernel_size": 3, "folded": True},
         {"hidden_channels": 3, "kernel_size": 3, "bias": False, "bn_eps": 1e-3, "bn_decay": 0.8},
     ],
     "bam": [
         {"hidden_channels": 4},
+        {"hidden_channels": 4, "folded": True},
         {"hidden_channels": 3, "dilation": 2, "fusion": "product", "bn_eps": 1e-3},
     ],
     "scse": [{}, {"reduction": 3, "fusion": "maximum"}],
@@ -45,6 +47,7 @@ KINDS_AND_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"extent": 2},
         {"extent": 3, "mlp": True, "hidden_channels": 4},
         {"gather": "convolution", "extent": 4, "bn_decay": 0.8},
+        {"gather": "convolution", "extent": 2, "folded": True},
         {"gather": "convolution", "mlp": True, "reduction": 2, **SIZED},
     ],
     "gc": [
@@ -53,9 +56,13 @@ KINDS_AND_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"hidden_channels": 4, "fusion": "scale", "pooling": "average"},
     ],
     "simam": [{}, {"e_lambda": 0.1}],
-    "coordinate": [{}, {"hidden_channels": 3, "bn_eps": 1e-3}],
-    "triplet": [{}, {"spatial": False, "kernel_size": 3, "bn_decay": 0.8}],
-    "nonlocal": [{}, {"subsample": True, "scale": True, "hidden_channels": 4, "bn_eps": 1e-3}],
+    "coordinate": [{}, {"folded": True}, {"hidden_channels": 3, "bn_eps": 1e-3}],
+    "triplet": [{}, {"folded": True}, {"spatial": False, "kernel_size": 3, "bn_decay": 0.8}],
+    "nonlocal": [
+        {},
+        {"folded": True},
+        {"subsample": True, "scale": True, "hidden_channels": 4, "bn_eps": 1e-3},
+    ],
     "mhsa": [{"heads": 1, **SIZED}, {"heads": 2, "bias": True, "scale_positions": False, **SIZED}],
 }
 
