@@ -29,7 +29,10 @@ ALLOWED = {
         package: {*own, "numpy", "weights", package, "jaxtyping"}
         for package, own in FRAMEWORK_MODULES.items()
     },
-    "resattn": {"numpy", "ml_dtypes", "safetensors", "typer", "rich", "weights", "resattn"},
+    "resattn": {
+        *("numpy", "ml_dtypes", "safetensors", "threadpoolctl", "typer", "rich"),
+        *("weights", "resattn"),
+    },
 }
 WHEN_NEEDED = {
     "weights": {"h5py", "huggingface_hub", "orbax", "tensorstore"},  # of file formats

@@ -8,6 +8,7 @@ import pytest
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.oracle import evaluation as reference
 from resattn.oracle import layers, pooling
+from resattn.oracle.convolution import conv2d
 from resattn.oracle.node import Node, backward, exp, reshape, total
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 from shared_tests.published_cases import PUBLISHED
@@ -29,7 +30,7 @@ def test_convolution_is_the_sum_it_should_be(kernel, stride, padding):
         RNG.normal(size=(4, 3, *kernel)),
         RNG.normal(size=4),
     )
-    y = layers.conv2d(
+    y = conv2d(
         state(**{"c.weight": weight, "c.bias": bias}), "c", Node(x), stride, padding
     ).value
 
@@ -129,10 +130,10 @@ def test_group_norm_normalises_each_group_of_each_image():
 def test_groups_do_not_see_each_other():
     x, weight = RNG.normal(size=(2, 6, 4, 5)), RNG.normal(size=(4, 3, 3, 3))
     held = state(**{"c.weight": weight})
-    y = layers.conv2d(held, "c", Node(x), padding=(1, 1), groups=2).value
+    y = conv2d(held, "c", Node(x), padding=(1, 1), groups=2).value
     for group in (0, 1):
         own = state(**{"c.weight": weight[2 * group : 2 * group + 2]})
-        part = layers.conv2d(own, "c", Node(x[:, 3 * group : 3 * group + 3]), padding=(1, 1)).value
+        part = conv2d(own, "c", Node(x[:, 3 * group : 3 * group + 3]), padding=(1, 1)).value
         np.testing.assert_allclose(y[:, 2 * group : 2 * group + 2], part, rtol=1e-12)
 
 
@@ -147,7 +148,7 @@ def test_pointwise_convolutions_are_those_with_windows(stride, groups):
     found = []
     for kernel, padding in ((weight, (0, 0)), (wide, (1, 1))):
         held, node = state(**{"c.weight": kernel}), Node(x)
-        y = layers.conv2d(held, "c", node, stride, padding, groups=groups)
+        y = conv2d(held, "c", node, stride, padding, groups=groups)
         backward(y, np.cos(np.arange(y.value.size)).reshape(y.shape))
         middle = held.parameters["c.weight"].slope[..., kernel.shape[2] // 2, kernel.shape[3] // 2]
         found.append((y.value, node.slope, middle))
@@ -244,7 +245,7 @@ def test_multiply_adds_are_counted():
     held = state(
         **{"c.weight": np.ones((4, 2, 3, 3)), "l.weight": np.ones((3, 4)), "l.bias": np.ones(3)}
     )
-    y = layers.conv2d(held, "c", Node(np.ones((2, 2, 5, 4))), padding=(1, 1))
+    y = conv2d(held, "c", Node(np.ones((2, 2, 5, 4))), padding=(1, 1))
     assert held.multiply_adds == 2 * 5 * 4 * 4 * 2 * 9
     layers.apply_linear(held, "l", reshape(layers.global_average(y), 2, 4))
     assert held.multiply_adds == 2 * 5 * 4 * 4 * 2 * 9 + 2 * 4 * 3
