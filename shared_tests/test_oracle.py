@@ -30,9 +30,7 @@ def test_convolution_is_the_sum_it_should_be(kernel, stride, padding):
         RNG.normal(size=(4, 3, *kernel)),
         RNG.normal(size=4),
     )
-    y = conv2d(
-        state(**{"c.weight": weight, "c.bias": bias}), "c", Node(x), stride, padding
-    ).value
+    y = conv2d(state(**{"c.weight": weight, "c.bias": bias}), "c", Node(x), stride, padding).value
 
     def at(batch, channel, row, col):
         inside = 0 <= row < 7 and 0 <= col < 8

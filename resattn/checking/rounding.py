@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from resattn.checking.backends import Quantities
-from resattn.checking.threads import run_together
+from resattn.checking.threads import one_blas_thread, run_together
 from resattn.oracle import evaluation as reference
 from resattn.oracle.evaluation import Pass
 from resattn.oracle.kinks import Kinks
@@ -163,7 +163,8 @@ class Exact:
             undecided[mode] = max(counts)
             for key, array in expected.items():
                 last = unit**2 * float(np.square(array).mean()) / 3  # of rounding the result
-                upper = _upper_end([errors.pop(key) for errors in moved])
+                with one_blas_thread():
+                    upper = _upper_end([errors.pop(key) for errors in moved])
                 explained[key] = float(np.sqrt(upper + last))
         return Rounding(explained, undecided)
 

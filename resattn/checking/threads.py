@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Outcome = TypeVar("Outcome")
 
@@ -15,14 +17,26 @@ Outcome = TypeVar("Outcome")
 FEWEST_PRODUCTS = 10**8
 
 
-def run_together(tasks: Sequence[Callable[[], Outcome]], products: int) -> list[Outcome]:
-    """The outcomes of functions that depend on nothing of each other. products: of each.
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Within it, NumPy's BLAS uses one thread.
 
-    NumPy's BLAS gets one thread: it waits for its others in a loop, which made a block's passes
-    slower and, beside a framework's threads, up to five times as expensive.
+    Its others wait in a loop. That made the passes of a block slower and, beside the threads of a
+    framework, up to five times as expensive.
     """
+    limit: AbstractContextManager[object] = _find_blas().limit(limits=1)
+    return limit
+
+
+@cache
+def _find_blas() -> ThreadpoolController:
+    """NumPy's BLAS, which is loaded with NumPy. To look for it takes 10 ms beside frameworks."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+def run_together(tasks: Sequence[Callable[[], Outcome]], products: int) -> list[Outcome]:
+    """The outcomes of functions that depend on nothing of each other. products: of each."""
     workers = min(len(tasks), os.cpu_count() or 1) if products >= FEWEST_PRODUCTS else 1
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         if workers == 1:
             return [task() for task in tasks]
         with ThreadPoolExecutor(workers) as pool:

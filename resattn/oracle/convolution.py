@@ -43,7 +43,9 @@ class Windows:
         step, leap = self.stride
         by_channel = x.swapaxes(0, 1)
         if self.is_pointwise:  # no windows, and of one image at stride 1 no copy
-            return by_channel[:, :, ::step, ::leap].reshape(self.groups, channels // self.groups, -1)
+            return by_channel[:, :, ::step, ::leap].reshape(
+                self.groups, channels // self.groups, -1
+            )
         padded = self._pad(by_channel.shape, x.dtype)
         self._inside(padded, (height, width))[...] = by_channel
         rows, cols = self.places((height, width))
@@ -132,8 +134,8 @@ def conv2d(
     (Goodfellow et al. 2016, 9.1). groups: output channels see only the inputs of their group.
     """
     weight = state.parameter(f"{name}.weight")
-    windows = Windows(weight.shape[2:], stride, padding, dilation, groups)
-    rows, cols = windows.places(x.shape[2:])
+    windows = Windows((weight.shape[2], weight.shape[3]), stride, padding, dilation, groups)
+    rows, cols = windows.places((x.shape[2], x.shape[3]))
     kernel = weight.value.reshape(groups, len(weight.value) // groups, -1)
     y = kernel @ windows.columns(x.value)
     y = accumulated(y, lambda: _squares_forward(windows, x.value, kernel), kernel.shape[2])
@@ -158,9 +160,7 @@ def conv2d(
         if f"{name}.weight" in state.cancelling:
             state.remember(f"{name}.weight", np.abs(slopes * columns).sum(axis=2))
         summed = slopes @ columns.swapaxes(1, 2)
-        summed = accumulated(
-            summed, lambda: _squares_to_weight(slopes, columns), slopes.shape[2]
-        )
+        summed = accumulated(summed, lambda: _squares_to_weight(slopes, columns), slopes.shape[2])
         return summed.reshape(weight.shape)
 
     def to_bias(slope: Array) -> Array:

@@ -186,9 +186,9 @@ def run(
     them. None for a pass that no disturbed one will follow.
     """
     kinks = Kinks(matter=False) if kinks is None else kinks
-    given = {"training": training, "kinks": kinks, "keep": False}
+    operations = _operations(config, x)
     with without_slopes() if cotangent is None else nullcontext():
-        made = evaluate(_operations(config, x), arrays, x, **given)
+        made = evaluate(operations, arrays, x, training=training, kinks=kinks, keep=False)
     state, output, image = made.state, made.output.value, made.image
     gradients: dict[str, Array] = {}
     if cotangent is not None:

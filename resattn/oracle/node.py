@@ -187,7 +187,7 @@ def _held(value: Array) -> Array:
 class Node:
     """A value. sources: what it was made of, each with the function from its slope to theirs.
     slope: after `backward`. moved: whether the operation only moved or copied values, without
-    rounding. fixed: whether it is a number that was given, or made of nothing else: it has no slope.
+    rounding. fixed: whether it was given, or made of nothing but what was: it has no slope.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Node:
         self.moved = moved
         self.noise = _settings.noise
         moving = tuple(each for each in sources if not each[0].fixed)
-        self.fixed = bool(sources) and not moving
+        self.fixed: bool = bool(sources) and not moving
         self.sources = moving if _settings.slopes else ()
         self.slope: Array | None = None
         self.order = next(_order)
