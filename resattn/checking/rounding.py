@@ -139,6 +139,12 @@ class Exact:
         return {"weights": dict(self.arrays), **list_quantities(self.passes)}
 
     @cached_property
+    def is_finite(self) -> bool:
+        """Whether all is finite that is computed."""
+        computed = (tensors for name, tensors in self.quantities.items() if name != "weights")
+        return all(np.isfinite(array).all() for tensors in computed for array in tensors.values())
+
+    @cached_property
     def scales(self) -> Mapping[TensorKey, float]:
         """What relative differences are relative to: the greatest magnitude of the tensor.
 
