@@ -122,10 +122,10 @@ def test_nobody_reads_the_status(monkeypatch):
 
 def test_a_check_says_how_far_it_is(torch):
     code = (
-        "import sys; from resattn.cli import app, terminal; terminal.SECONDS = float(sys.argv.pop());"
-        "app.main()"
+        "import sys; from resattn.cli import app, terminal\n"
+        "terminal.SECONDS = float(sys.argv.pop()); app.main()"
     )
-    config = '{"in_channels": 2, "out_channels": 3, "attention": "none"}'
+    config = BlockConfig(2, 3, attention="none").to_json()
     command = [sys.executable, "-c", code, "check", "--config", config, "--frameworks", "torch"]
     quiet, told = (
         subprocess.run([*command, seconds], capture_output=True, text=True, cwd=ROOT)
@@ -147,12 +147,8 @@ def test_steps_are_numbered():
     steps = Steps(lines.append, 2)
     steps("oracle")
     steps("torch cpu")
-    steps.show("torch cpu: try causes at conv1")
-    assert lines == [
-        "1 of 2, oracle",
-        "2 of 2, torch cpu",
-        "2 of 2, torch cpu: try causes at conv1",
-    ]
+    steps.show("torch cpu: try causes")
+    assert lines == ["1 of 2, oracle", "2 of 2, torch cpu", "2 of 2, torch cpu: try causes"]
 
 
 @pytest.mark.parametrize(("dtype", "steps"), [(None, 6), ("float32", 4)])

@@ -76,6 +76,8 @@ def _show_spinner(line: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _show_lines(line: str) -> Iterator[Callable[[str], None]]:
+    import weights.checks  # noqa: F401  (which `print_line` needs: not in a thread of its own)
+
     start, done, current = time.monotonic(), threading.Event(), [line]
 
     def repeat() -> None:
