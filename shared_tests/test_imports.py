@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
+from weights import BlockConfig
+
 ROOT = Path(__file__).parent.parent
 FRAMEWORK_MODULES = {
     "pytorch_impl": {"torch"},
@@ -29,7 +31,10 @@ ALLOWED = {
         package: {*own, "numpy", "weights", package, "jaxtyping"}
         for package, own in FRAMEWORK_MODULES.items()
     },
-    "resattn": {"numpy", "ml_dtypes", "safetensors", "typer", "rich", "weights", "resattn"},
+    "resattn": {
+        *("numpy", "ml_dtypes", "safetensors", "threadpoolctl", "typer", "rich"),
+        *("weights", "resattn"),
+    },
 }
 WHEN_NEEDED = {
     "weights": {"h5py", "huggingface_hub", "orbax", "tensorstore"},  # of file formats
@@ -216,6 +221,28 @@ def test_one_framework_is_enough(package, request):
     others = ALL_FRAMEWORKS - FRAMEWORK_MODULES[package]
     loaded = loaded_by(ONE_BLOCK[package], blocked=others)
     assert not loaded & (others | set(FRAMEWORK_MODULES) - {package} | {"shared_tests", "resattn"})
+
+
+CHECK = """
+import contextlib, io, sys
+from resattn.cli.app import main
+sys.argv = ["resattn", "check", "--config", CONFIG, "--frameworks", NAME]
+with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+    main()
+assert "The same function" in printed.getvalue(), printed.getvalue()
+"""
+
+
+@pytest.mark.parametrize("package", FRAMEWORK_MODULES)
+def test_a_check_of_one_framework_loads_no_other(package, request):
+    name = {"pytorch_impl": "torch", "jax_impl": "jax", "tf_impl": "tf"}[package]
+    request.getfixturevalue("keras" if name == "tf" else name)
+    config = BlockConfig(2, 3, attention="none").to_json()
+    loaded = loaded_by(CHECK.replace("CONFIG", repr(config)).replace("NAME", repr(name)))
+    # TensorFlow itself imports JAX where that is installed, for its converter to TensorFlow Lite.
+    own = FRAMEWORK_MODULES[package] | ({"jax", "jaxlib"} if name == "tf" else set())
+    assert loaded - {"weights", "resattn"} <= {package, *own}
+    assert package in loaded
 
 
 def test_the_test_can_fail(tmp_path):

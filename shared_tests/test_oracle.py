@@ -2,13 +2,17 @@
 steps.
 """
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.oracle import evaluation as reference
 from resattn.oracle import layers, pooling
-from resattn.oracle.node import Node, backward, exp, reshape, total
+from resattn.oracle.convolution import conv2d
+from resattn.oracle.node import Node, Noise, backward, disturbed, exp, given, reshape, total
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of
 from shared_tests.published_cases import PUBLISHED
 from weights import BlockConfig
@@ -29,9 +33,7 @@ def test_convolution_is_the_sum_it_should_be(kernel, stride, padding):
         RNG.normal(size=(4, 3, *kernel)),
         RNG.normal(size=4),
     )
-    y = layers.conv2d(
-        state(**{"c.weight": weight, "c.bias": bias}), "c", Node(x), stride, padding
-    ).value
+    y = conv2d(state(**{"c.weight": weight, "c.bias": bias}), "c", Node(x), stride, padding).value
 
     def at(batch, channel, row, col):
         inside = 0 <= row < 7 and 0 <= col < 8
@@ -129,11 +131,162 @@ def test_group_norm_normalises_each_group_of_each_image():
 def test_groups_do_not_see_each_other():
     x, weight = RNG.normal(size=(2, 6, 4, 5)), RNG.normal(size=(4, 3, 3, 3))
     held = state(**{"c.weight": weight})
-    y = layers.conv2d(held, "c", Node(x), padding=(1, 1), groups=2).value
+    y = conv2d(held, "c", Node(x), padding=(1, 1), groups=2).value
     for group in (0, 1):
         own = state(**{"c.weight": weight[2 * group : 2 * group + 2]})
-        part = layers.conv2d(own, "c", Node(x[:, 3 * group : 3 * group + 3]), padding=(1, 1)).value
+        part = conv2d(own, "c", Node(x[:, 3 * group : 3 * group + 3]), padding=(1, 1)).value
         np.testing.assert_allclose(y[:, 2 * group : 2 * group + 2], part, rtol=1e-12)
+
+
+def add_up_convolution(x, weight, slope, stride, padding, dilation, groups):
+    """Output and both gradients, term by term as the definition says."""
+    y = np.zeros(slope.shape)
+    to_x, to_weight = np.zeros(x.shape), np.zeros(weight.shape)
+    out, each, rows, cols = weight.shape
+    for o, i, u, v, r, c in np.ndindex(out, each, rows, cols, *slope.shape[2:]):
+        row = r * stride[0] + u * dilation - padding[0]
+        col = c * stride[1] + v * dilation - padding[1]
+        if 0 <= row < x.shape[2] and 0 <= col < x.shape[3]:
+            seen = (slice(None), o // (out // groups) * each + i, row, col)
+            y[:, o, r, c] += weight[o, i, u, v] * x[seen]
+            to_x[seen] += weight[o, i, u, v] * slope[:, o, r, c]
+            to_weight[o, i, u, v] += (x[seen] * slope[:, o, r, c]).sum()
+    return y, to_x, to_weight
+
+
+CONVOLUTIONS = {  # channels in and out, kernel, stride, padding, dilation, groups
+    "plain": (4, 6, (3, 3), (1, 1), (1, 1), 1, 1),
+    "without padding": (4, 6, (3, 2), (1, 1), (0, 0), 1, 1),
+    "padding per axis": (2, 3, (3, 5), (1, 1), (0, 2), 1, 1),
+    "padding beyond the kernel": (2, 3, (2, 2), (1, 1), (3, 2), 1, 1),
+    "stride per axis": (4, 6, (3, 3), (2, 3), (1, 1), 1, 1),
+    "stride beyond the kernel": (3, 2, (2, 1), (3, 2), (0, 0), 1, 1),
+    "dilated": (4, 6, (3, 3), (1, 2), (2, 1), 2, 1),
+    "grouped": (4, 6, (3, 3), (2, 1), (1, 1), 1, 2),
+    "grouped and dilated": (6, 3, (3, 2), (1, 1), (2, 2), 2, 3),
+    "depthwise": (4, 4, (3, 3), (1, 2), (1, 1), 1, 4),
+    "depthwise, twice as many out": (3, 6, (3, 3), (2, 2), (1, 1), 1, 3),
+    "pointwise": (4, 6, (1, 1), (1, 1), (0, 0), 1, 1),
+    "pointwise, strided and grouped": (4, 6, (1, 1), (2, 3), (0, 0), 1, 2),
+    "pointwise, padded": (4, 6, (1, 1), (2, 1), (1, 2), 1, 1),
+}
+
+
+@pytest.mark.parametrize("size", [(7, 6), (6, 9)], ids=["7x6", "6x9"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolutions_and_their_gradients_are_sums(case, batch, size):
+    first, last, kernel, stride, padding, dilation, groups = case
+    x, bias = RNG.normal(size=(batch, first, *size)), RNG.normal(size=last)
+    weight = RNG.normal(size=(last, first // groups, *kernel))
+    held, node = state(**{"c.weight": weight, "c.bias": bias}), Node(x)
+    y = conv2d(held, "c", node, stride, padding, dilation, groups)
+    slope = RNG.normal(size=y.shape)
+    backward(y, slope)
+    parameters = held.parameters
+    found = (y.value, node.slope, parameters["c.weight"].slope, parameters["c.bias"].slope)
+    added, *gradients = add_up_convolution(x, weight, slope, stride, padding, dilation, groups)
+    expected = (added + bias[:, None, None], *gradients, slope.sum(axis=(0, 2, 3)))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-13 * np.abs(other).max())
+    assert held.multiply_adds == y.value.size * weight[0].size
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_the_noise_of_convolutions_is_that_of_their_terms(case):
+    """The squares of the terms, which noise is made of, as if those of both factors were
+    independent: right on average over kernels, here of ones.
+    """
+    first, last, kernel, stride, padding, dilation, groups = case
+    x, weight = RNG.normal(size=(2, first, 7, 6)), np.ones((last, first // groups, *kernel))
+    held, node, squares = state(**{"c.weight": weight}), Node(x), []
+
+    class Recorded(Noise):
+        def value(self, value):
+            return value
+
+        def sum(self, value, of_terms, terms):
+            squares.append(np.broadcast_to(of_terms, value.shape).reshape(-1))
+            return value
+
+    with disturbed(Recorded(np.random.default_rng(0), 1.0, 1.0, 0.0, np.inf)):
+        y = conv2d(held, "c", node, stride, padding, dilation, groups)
+        slope = RNG.normal(size=y.shape)
+        backward(y, slope)
+    options = (stride, padding, dilation, groups)
+    exact = add_up_convolution(np.square(x), weight, np.square(slope), *options)
+    forward, to_x, to_weight = (array.reshape(-1) for array in exact)
+    by_size = {each.size: each for each in squares}
+    if weight[0].size > 1:  # one term is not rounded as a sum
+        channel_last = forward.reshape(y.shape).swapaxes(0, 1).reshape(-1)
+        np.testing.assert_allclose(squares[0], channel_last, rtol=1e-12)
+    if last // groups * np.prod(kernel) > 1:
+        np.testing.assert_allclose(by_size[to_x.size], to_x, rtol=1e-12, atol=1e-12)
+    energy = np.square(slope).sum(axis=(0, 2, 3))
+    found = by_size[to_weight.size].reshape(weight.shape)
+    ratio = found / to_weight.reshape(weight.shape)
+    assert found.shape[0] == len(energy)
+    assert 0.2 < np.median(ratio) < 5
+
+
+def test_what_was_given_gets_no_slope():
+    """Neither numbers nor running statistics: their slopes were sums over whole maps."""
+    asked = []
+    fixed, moving = given(np.ones((2, 2))), Node(np.ones((2, 2)))
+
+    def pull(slope):
+        asked.append(slope)
+        return slope
+
+    y = Node(fixed.value + moving.value, (fixed, pull), (moving, pull))
+    backward(y * 2.0 - fixed, np.full((2, 2), 3.0))
+    assert len(asked) == 1
+    assert fixed.slope is None
+    assert (moving.slope == 6).all()
+    assert (fixed * 2.0).fixed
+    assert not y.fixed
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_a_pass_without_gradients_computes_none(monkeypatch, training):
+    config = BlockConfig(3, 4, 3, 2)
+    arrays, x = random_arrays(config), random_input(config, (7, 6), 2, "float64")
+    whole = reference.run(config, arrays, x, np.ones((2, 4, 4, 3)), training=training)
+    nodes = []
+    inner = Node.__init__
+
+    def kept(self, *arguments, **options):
+        inner(self, *arguments, **options)
+        nodes.append(self)
+
+    monkeypatch.setattr(Node, "__init__", kept)
+    monkeypatch.setattr(reference, "backward", None)  # it is not called
+    alone = reference.run(config, arrays, x, training=training)
+    assert nodes
+    assert not any(node.sources for node in nodes)
+    np.testing.assert_array_equal(alone.output, whole.output)
+    assert alone.gradients == {}
+    assert alone.input_gradient is None
+    assert alone.kinks.distances == []
+    assert set(alone.statistics) == ({n for n in arrays if "running" in n} if training else set())
+
+
+def test_a_pass_keeps_nothing_but_its_outcome():
+    config = BlockConfig(3, 4, 3, 2)
+    arrays, x = random_arrays(config), random_input(config, (7, 6), 2, "float64")
+    held = weakref.WeakSet()
+    inner = Node.__init__
+
+    def noted(self, *arguments, **options):
+        inner(self, *arguments, **options)
+        held.add(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Node, "__init__", noted)
+        outcome = reference.run(config, arrays, x, np.ones((2, 4, 4, 3)), training=True)
+    gc.collect()
+    assert len(outcome.gradients) > 10
+    assert len(held) == 0
 
 
 @pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
@@ -147,7 +300,7 @@ def test_pointwise_convolutions_are_those_with_windows(stride, groups):
     found = []
     for kernel, padding in ((weight, (0, 0)), (wide, (1, 1))):
         held, node = state(**{"c.weight": kernel}), Node(x)
-        y = layers.conv2d(held, "c", node, stride, padding, groups=groups)
+        y = conv2d(held, "c", node, stride, padding, groups=groups)
         backward(y, np.cos(np.arange(y.value.size)).reshape(y.shape))
         middle = held.parameters["c.weight"].slope[..., kernel.shape[2] // 2, kernel.shape[3] // 2]
         found.append((y.value, node.slope, middle))
@@ -244,7 +397,7 @@ def test_multiply_adds_are_counted():
     held = state(
         **{"c.weight": np.ones((4, 2, 3, 3)), "l.weight": np.ones((3, 4)), "l.bias": np.ones(3)}
     )
-    y = layers.conv2d(held, "c", Node(np.ones((2, 2, 5, 4))), padding=(1, 1))
+    y = conv2d(held, "c", Node(np.ones((2, 2, 5, 4))), padding=(1, 1))
     assert held.multiply_adds == 2 * 5 * 4 * 4 * 2 * 9
     layers.apply_linear(held, "l", reshape(layers.global_average(y), 2, 4))
     assert held.multiply_adds == 2 * 5 * 4 * 4 * 2 * 9 + 2 * 4 * 3

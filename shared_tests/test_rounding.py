@@ -10,7 +10,7 @@ from resattn.checking.crosscheck import crosscheck
 from resattn.checking.draws import random_arrays, random_input
 from resattn.checking.problem import pose
 from resattn.oracle.kinks import Kinks
-from resattn.oracle.node import accumulated, boundary, disturbed, given
+from resattn.oracle.node import accumulated, boundary, disturbed, entered
 from shared_tests.cases import NETWORKS
 from weights import BlockConfig
 from weights.distribution import agree, describe_errors
@@ -59,7 +59,7 @@ def test_sums_move_by_as_much_as_running_sums(mean):
 def test_what_is_given_is_exact_and_what_goes_back_is_rounded():
     value = np.full(4, 1 / 3)
     with disturbed(noise()):
-        x = given(value)
+        x = entered(value)
         y = boundary(x)
         (_, pull), *_ = y.sources
     assert (x.value == value).all()

@@ -1,7 +1,11 @@
 """What is printed, and what is written into pages and pictures: nothing in it moves a cursor."""
 
+import contextlib
+import os
+import re
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -10,12 +14,17 @@ import typer
 from click import unstyle
 from typer.testing import CliRunner
 
+from resattn.checking.crosscheck import crosscheck
+from resattn.checking.precision import precision
+from resattn.checking.progress import Steps
+from resattn.cli import terminal
 from resattn.cli.app import app, main
 from resattn.cli.terminal import print_line, print_report, status
 from resattn.drawing.mermaid import mermaid
 from resattn.drawing.pictures import scene_of
 from resattn.drawing.svg import svg
 from resattn.reporting.page import Page
+from resattn.tracing.trace import trace_frameworks
 from weights import BlockConfig
 from weights.checks import printable
 from weights.compare import Report
@@ -49,22 +58,122 @@ def test_styles_work_beside_escapes(capsys, monkeypatch):
     assert seen == [(shown, red), (f"FAILED {shown}", red)]
 
 
-@pytest.mark.parametrize("line", ["[bold]x", "[/]", "[/red]", HOSTILE])
-def test_the_status_line_has_no_markup(line, monkeypatch):
-    """Rich would raise MarkupError for a closing tag of nothing."""
-    from rich import console
+SHOW_STATUS = """
+import sys, time
+from resattn.cli import terminal
+terminal.SECONDS = 0.05
+with terminal.status(sys.argv[1]) as show_step:
+    time.sleep(0.2)
+    show_step("[/]")
+    time.sleep(0.3)
+print("done")
+"""
 
-    shown = []
 
-    class Recorded(console.Console):
-        def status(self, text, **options):
-            shown.append(text.plain)
-            return super().status(text, **options)
+@pytest.mark.parametrize("line", ["[bold]x", "[/red]", HOSTILE])
+def test_the_status_on_a_terminal(line):
+    """A spinner with the time, in which nothing is markup."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", SHOW_STATUS, line]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, cwd=ROOT)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert (done.returncode, done.stdout) == (0, "done\n"), shown
+    assert printable(line) in shown
+    assert f"{printable(line)}: [/]" in shown
+    assert "0:00:00" in shown
+    assert TITLE not in shown
 
-    monkeypatch.setattr(console, "Console", Recorded)
-    with status(line) as show_step:
-        show_step("[/]")
-    assert shown == [printable(line)]
+
+@pytest.mark.parametrize("line", ["[bold]x", HOSTILE])
+def test_the_status_in_a_pipe(line):
+    """Plain lines on standard error, now and then."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW_STATUS, line], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    lines = done.stderr.splitlines()
+    assert f"{printable(line)} (0 s)" in lines
+    assert f"{printable(line)}: [/] (0 s)" in lines
+    assert 2 <= len(lines) <= 11
+    assert "".join(lines).isprintable()
+
+
+def test_the_status_of_what_is_done_at_once_is_silent(capsys):
+    with status("quick") as show_step:
+        show_step("step")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_nobody_reads_the_status(monkeypatch):
+    """A closed pipe does not end the work."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", buffering=1) as closed:
+        monkeypatch.setattr(sys, "stderr", closed)
+        monkeypatch.setattr(terminal, "SECONDS", 0.01)
+        with status("work"):
+            time.sleep(0.1)
+        monkeypatch.undo()
+        with contextlib.suppress(BrokenPipeError):
+            closed.close()
+
+
+def test_a_check_says_how_far_it_is(torch):
+    code = (
+        "import sys; from resattn.cli import app, terminal\n"
+        "terminal.SECONDS = float(sys.argv.pop()); app.main()"
+    )
+    config = BlockConfig(2, 3, attention="none").to_json()
+    command = [sys.executable, "-c", code, "check", "--config", config, "--frameworks", "torch"]
+    quiet, told = (
+        subprocess.run([*command, seconds], capture_output=True, text=True, cwd=ROOT)
+        for seconds in ("1000", "0.1")
+    )
+    assert quiet.stdout == told.stdout
+    assert "The same function" in told.stdout
+    assert quiet.stderr == ""
+    expected = (
+        r"cross-check: \d of 6, (import torch|oracle|torch cpu, \w+|rounding to \w+) \(\d+ s\)"
+    )
+    lines = told.stderr.splitlines()
+    assert any("1 of 6, import torch" in line for line in lines)
+    assert all(re.fullmatch(expected, line) for line in lines), told.stderr
+
+
+def test_steps_are_numbered():
+    lines = []
+    steps = Steps(lines.append, 2)
+    steps("oracle")
+    steps("torch cpu")
+    steps.show("torch cpu: try causes")
+    assert lines == ["1 of 2, oracle", "2 of 2, torch cpu", "2 of 2, torch cpu: try causes"]
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [(None, 6), ("float32", 4)])
+def test_every_step_of_a_check_is_told(torch, dtype, steps):
+    lines = []
+    config = BlockConfig(2, 3, attention="none")
+    crosscheck(config, frameworks="torch", dtype=dtype, progress=lines.append)
+    assert [line.partition(",")[0] for line in lines] == [
+        f"{number} of {steps}" for number in range(1, steps + 1)
+    ]
+
+
+def test_every_step_of_the_others_is_told(torch):
+    lines = []
+    config = BlockConfig(2, 3, attention="none")
+    precision(config, frameworks=("torch",), formats=("bfloat16",), progress=lines.append)
+    assert [line.partition(",")[0] for line in lines] == [f"{n} of 5" for n in range(1, 6)]
+    lines.clear()
+    trace_frameworks(config, frameworks=("torch",), progress=lines.append)
+    assert lines[2:] == [
+        "1 of 4, eval, run torch cpu",
+        "2 of 4, eval, compare torch cpu",
+        "3 of 4, train, run torch cpu",
+        "4 of 4, train, compare torch cpu",
+    ]
 
 
 def stopped(monkeypatch, *arguments):

@@ -51,22 +51,24 @@ def describe_errors(
 
     pairs: of tensors, each the actual one, the expected one, and what errors are relative to.
     """
-    errors, magnitudes = [], []
+    errors = []
+    counts, squares = np.zeros((2, len(MAGNITUDES)))
     for actual, expected, scale in pairs:
         whole = scale if scale > 0 else 1.0
-        wide = expected.astype(np.float64)
-        errors.append(np.abs(actual.astype(np.float64) - wide).ravel() / whole)
-        magnitudes.append(np.abs(wide).ravel() / whole)
-    error, magnitude = np.concatenate(errors), np.concatenate(magnitudes)
-    quantiles = tuple(map(float, np.quantile(error, QUANTILES)))
-    by_magnitude = []
-    above = np.zeros(len(error), bool)
-    for least in MAGNITUDES:
-        here = (magnitude >= least) & ~above
-        above |= here
-        found = float(np.sqrt(np.square(error[here]).mean())) if here.any() else None
-        by_magnitude.append(found)
-    return quantiles, tuple(by_magnitude)
+        wide = expected.astype(np.float64, copy=False).ravel()
+        error = np.abs(actual.ravel() - wide) / whole
+        magnitude, place = np.abs(wide) / whole, np.zeros(len(wide), np.intp)
+        for least in MAGNITUDES[:-1]:
+            place += magnitude < least
+        counts += np.bincount(place, minlength=len(counts))
+        squares += np.bincount(place, np.square(error), minlength=len(counts))
+        errors.append(error)
+    quantiles = np.quantile(np.concatenate(errors), QUANTILES, overwrite_input=True)
+    by_magnitude = (
+        float(np.sqrt(total / number)) if number else None
+        for total, number in zip(squares, counts, strict=True)
+    )
+    return tuple(map(float, quantiles)), tuple(by_magnitude)
 
 
 @dataclass(frozen=True)

@@ -200,8 +200,8 @@ def gradients(
     image = to_native(model, x).requires_grad_()
     with training_mode(model, training):
         y = model(image)
-    slopes = torch.autograd.grad(
-        y, [image, *leaves.values()], to_native(model, cotangent).to(y.dtype)
-    )
+    # Of the sum: to be given slopes, autograd imports SymPy, most of the time of a small check.
+    product = y * to_native(model, cotangent).to(y.dtype)
+    slopes = torch.autograd.grad(product.sum(), [image, *leaves.values()])
     first, *rest = map(to_numpy, slopes)
     return to_canonical(y), first, dict(zip(leaves, rest, strict=True))

@@ -4,7 +4,7 @@ against each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from resattn.checking.backends import Backend, Quantities, backends, measure, precise
 from resattn.checking.draws import random_arrays, random_input
 from resattn.checking.problem import Problem, checked_inputs, pose
+from resattn.checking.progress import Steps
 from resattn.checking.rounding import MODE_NAMES, MODES, TensorKey, list_tensors
 from resattn.checking.tolerances import QUANTITIES
 from resattn.oracle.evaluation import Stage, stages
@@ -70,20 +71,20 @@ def crosscheck(
     line before each step.
     Raises WeightsError for arrays that do not fit, ArgumentError, MissingFramework.
     """
-    tell = progress or (lambda line: None)
     frameworks, devices = _names("frameworks", frameworks), _names("devices", devices)
     given, config = config, without_chance(config)
     arrays, own = _arrays(config, arrays, dtype, seed)
+    formats = (dtype,) if dtype is not None else tuple(dict.fromkeys(("float64", own)))
+    steps = 2 + len(formats) * (len(frameworks) * len(devices) + 1)
+    tell = Steps(progress or (lambda line: None), steps)
+    tell(f"import {', '.join(frameworks)}")
     used = backends(frameworks, devices)
     problem = pose(config, arrays, choose_inputs(config, inputs, size, batch, own, seed), seed)
-    formats = (dtype,) if dtype is not None else tuple(dict.fromkeys(("float64", own)))
     tell("oracle")
     undefined, parts = find_undefined(problem), []
     for form in formats:
         posed = replace(problem, dtype=form)
-        lacking = [backend.name for backend in used if not _computes_in(backend, form)]
-        able = (backend for backend in used if backend.name not in lacking)
-        outcomes = {backend.name: _measure(backend, posed, tell) for backend in able}
+        outcomes, lacking = _measure_all(used, posed, tell)
         tell(f"rounding to {form}")
         mine, decides = inputs is not None, form == formats[0] or bool(lacking)
         part = _compare_in(posed, outcomes, decides=decides, classify=mine)
@@ -135,9 +136,18 @@ def _computes_in(backend: Backend, dtype: str) -> bool:
         return dtype != "float64" or bool(backend.adapter.holds_float64())
 
 
-def _measure(backend: Backend, problem: Problem, tell: Callable[[str], None]) -> Quantities:
-    tell(f"{backend.name}, {problem.dtype}")
-    return problem.measure(backend)
+def _measure_all(
+    used: Sequence[Backend], problem: Problem, tell: Callable[[str], None]
+) -> tuple[dict[str, Quantities], list[str]]:
+    """What each backend computes in the format, and the names of those that do not have it."""
+    outcomes, lacking = {}, []
+    for backend in used:
+        tell(f"{backend.name}, {problem.dtype}")
+        if _computes_in(backend, problem.dtype):
+            outcomes[backend.name] = problem.measure(backend)
+        else:
+            lacking.append(backend.name)
+    return outcomes, lacking
 
 
 def distribute(
@@ -333,8 +343,7 @@ def check_model(backend: Backend, model: object, problem: Problem) -> Report:
 
 def find_undefined(problem: Problem) -> str:
     """Where and why the oracle's numbers are not finite, in a sentence; "" if all are."""
-    quantities = (each for name, each in problem.expected.items() if name != "weights")
-    if all(np.isfinite(array).all() for tensors in quantities for array in tensors.values()):
+    if problem.exact.is_finite:
         return ""
     for name, array in problem.exact.arrays.items():
         if not np.isfinite(array).all():

@@ -26,6 +26,7 @@ from resattn.checking.crosscheck import (
 )
 from resattn.checking.draws import random_arrays
 from resattn.checking.problem import Problem, pose
+from resattn.checking.progress import Steps
 from weights import Difference, Report, schema
 from weights.checks import one_of
 from weights.compare import columns, format_times
@@ -59,12 +60,14 @@ def precision(
     Raises WeightsError for arrays that do not fit, ArgumentError for formats, regimes and devices,
     MissingFramework.
     """
-    tell = progress or (lambda line: None)
+    steps = 1 + len(formats) * len(regimes) * (1 + len(frameworks) * len(devices))
+    tell = Steps(progress or (lambda line: None), steps)
     for form in formats:
         one_of("formats", form, LOW)
     for regime in regimes:
         one_of("regimes", regime, REGIMES)
     config = without_chance(config)
+    tell(f"import {', '.join(frameworks)}")
     used = backends(frameworks, devices)
     arrays = random_arrays(config, "float32", seed) if arrays is None else arrays
     check(schema(config), arrays)
@@ -73,11 +76,12 @@ def precision(
     for form in formats:
         for regime in regimes:
             dtype = f"mixed_{form}" if regime == "mixed" else form
-            tell(dtype)
+            tell(f"oracle, rounding to {dtype}")
             problem = pose(config, arrays, x, seed, dtype)
             undefined = undefined or find_undefined(problem)
             notes += [] if undefined else explain_rounding(problem)
             for backend in used:
+                tell(f"{backend.name}, {dtype}")
                 rows += measure_format(backend, problem)
     names = " and ".join(dict.fromkeys(row.dtype for row in rows if row.dtype))
     return Report(

@@ -7,16 +7,17 @@ network, for this input and tensor by tensor. No tolerance is chosen for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
 
 from resattn.checking.backends import Quantities
+from resattn.checking.threads import one_blas_thread, run_together
 from resattn.oracle import evaluation as reference
 from resattn.oracle.evaluation import Pass
 from resattn.oracle.kinks import Kinks
@@ -26,6 +27,7 @@ from weights.convert import LOW
 from weights.graph import Graph
 
 TensorKey = tuple[str, str]  # quantity and tensor
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,20 @@ class Exact:
             kinks=kinks,
         )
 
+    def run_each(self, passes: Iterable[Callable[[], Made]]) -> list[Made]:
+        """The outcomes of functions that each make a pass."""
+        products = sum(operation.multiply_adds for operation in self.graph) * len(self.x)
+        return run_together(list(passes), products)
+
     @cached_property
     def passes(self) -> dict[str, Pass]:
         """The passes in both modes."""
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            return {mode: self.run(mode) for mode in MODES}
+
+        def run(mode: str) -> Pass:
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                return self.run(mode, Kinks())
+
+        return dict(zip(MODES, self.run_each(partial(run, mode) for mode in MODES), strict=True))
 
     @cached_property
     def quantities(self) -> Quantities:
@@ -126,6 +137,12 @@ class Exact:
         if self.stored is not None:
             return self.stored[0]
         return {"weights": dict(self.arrays), **list_quantities(self.passes)}
+
+    @cached_property
+    def is_finite(self) -> bool:
+        """Whether all is finite that is computed."""
+        computed = (tensors for name, tensors in self.quantities.items() if name != "weights")
+        return all(np.isfinite(array).all() for tensors in computed for array in tensors.values())
 
     @cached_property
     def scales(self) -> Mapping[TensorKey, float]:
@@ -142,34 +159,49 @@ class Exact:
 
     def measure_rounding(self, dtype: str, seed: int = 0) -> Rounding:
         """What the rounding of a format of `FORMATS` explains."""
-        errors: dict[TensorKey, list[Array]] = {}
-        expected = dict(list_tensors(list_quantities(self.passes)))
-        undecided = dict.fromkeys(MODES, 0)
         runs = RUNS if isinstance(self.graph.config, BlockConfig) else NETWORK_RUNS
-        for run in range(runs):
-            moved: dict[str, Pass] = {}
-            for number, mode in enumerate(MODES):
-                coin = np.random.default_rng([seed, 5, run // 2, number])
-                noise = FORMATS[dtype].noise(np.random.default_rng([seed, 6, run, number]))
-                distances = self.passes[mode].kinks.distances
-                kinks = Kinks(distances, coin, inverted=run % 2 == 1, unit=noise.unit)
-                with disturbed(noise), np.errstate(all="ignore"):
-                    moved[mode] = self.run(mode, kinks)
-                undecided[mode] = max(undecided[mode], kinks.undecided)
-            with np.errstate(invalid="ignore", over="ignore"):
-                for key, array in list_tensors(list_quantities(moved)):
-                    errors.setdefault(key, []).append((array - expected[key]).ravel())
         unit = float(_limits(FORMATS[dtype].name).eps) / 2
-        explained = {}
-        for key, found in errors.items():
-            last = unit**2 * float(np.square(expected[key]).mean()) / 3  # of rounding the result
-            explained[key] = float(np.sqrt(_upper_end(found) + last))
+        explained, undecided = {}, {}
+        for mode in MODES:
+            expected = dict(list_tensors(list_quantities({mode: self.passes[mode]})))
+            each = (partial(self._disturb, mode, dtype, seed, run) for run in range(runs))
+            moved, counts = zip(*self.run_each(each), strict=True)
+            undecided[mode] = max(counts)
+            for key, array in expected.items():
+                last = unit**2 * float(np.square(array).mean()) / 3  # of rounding the result
+                with one_blas_thread():
+                    upper = _upper_end([errors.pop(key) for errors in moved])
+                explained[key] = float(np.sqrt(upper + last))
         return Rounding(explained, undecided)
+
+    def _disturb(
+        self, mode: str, dtype: str, seed: int, run: int
+    ) -> tuple[dict[TensorKey, Array], int]:
+        """The errors of one pass with noise, and how many kinks a coin decided in it."""
+        number = MODES.index(mode)
+        coin = np.random.default_rng([seed, 5, run // 2, number])
+        noise = FORMATS[dtype].noise(np.random.default_rng([seed, 6, run, number]))
+        exact = self.passes[mode]
+        kinks = Kinks(exact.kinks.distances, coin, inverted=run % 2 == 1, unit=noise.unit)
+        with disturbed(noise), np.errstate(all="ignore"):
+            moved = self.run(mode, kinks)
+        expected = dict(list_tensors(list_quantities({mode: exact})))
+        with np.errstate(invalid="ignore", over="ignore"):
+            errors = {
+                key: (array - expected[key]).ravel()
+                for key, array in list_tensors(list_quantities({mode: moved}))
+            }
+        return errors, kinks.undecided
 
     def peer(self, dtype: str) -> Quantities:
         """What the oracle computes in a lower format: each result rounded, sums in float64."""
-        with rounded_to(FORMATS[dtype].name), np.errstate(all="ignore"):
-            return list_quantities({mode: self.run(mode) for mode in MODES})
+
+        def run(mode: str) -> Pass:
+            with rounded_to(FORMATS[dtype].name), np.errstate(all="ignore"):
+                return self.run(mode)
+
+        made = self.run_each(partial(run, mode) for mode in MODES)
+        return list_quantities(dict(zip(MODES, made, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -184,14 +216,13 @@ class Rounding:
 
 def list_quantities(passes: Mapping[str, Pass]) -> Quantities:
     """What is compared of passes in each mode, by quantity and tensor."""
-    inference, training = (passes[mode] for mode in MODES)
-    return {
-        "eval output": {"output": inference.output},
-        "eval gradient": inference.every_gradient,
-        "train output": {"output": training.output},
-        "train statistics": training.statistics,
-        "train gradient": training.every_gradient,
-    }
+    found: Quantities = {}
+    for mode, outcome in passes.items():
+        found[f"{mode} output"] = {"output": outcome.output}
+        if mode == "train":
+            found["train statistics"] = outcome.statistics
+        found[f"{mode} gradient"] = outcome.every_gradient
+    return found
 
 
 def list_tensors(quantities: Quantities) -> Iterator[tuple[TensorKey, Array]]:

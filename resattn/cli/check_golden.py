@@ -22,13 +22,15 @@ def golden_check(
     from resattn.checking import golden
     from resattn.checking.backends import backends, precise
     from resattn.checking.crosscheck import check_model
+    from resattn.checking.progress import Steps
 
     used = backends(installed_frameworks() if frameworks is None else frameworks, devices)
     reports = []
     with status("golden vectors") as show_step:
+        tell = Steps(show_step, len(used) * len(golden.CASES))
         for backend in used:
             for case in golden.CASES:
-                show_step(f"{backend.name}, {case}")
+                tell(f"{backend.name}, {case}")
                 problem = golden.read_problem(case, dtype)
                 with precise((backend.framework,), dtype):
                     model = backend.build(problem.config, problem.arrays)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -18,6 +21,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "step": {"bold": True},
     "code": {"fg": typer.colors.GREEN},
 }
+
+SECONDS = 5.0  # between two lines of `status` in a pipe, at least
 
 
 def print_line(line: str = "", style: str = "", *, error: bool = False) -> None:
@@ -38,18 +43,58 @@ def print_report(lines: Iterable[str]) -> None:
 
 @contextmanager
 def status(line: str) -> Iterator[Callable[[str], None]]:
-    """Shows a spinner with `line` on the terminal while the body runs.
+    """Shows what is being done, and for how long, while the body runs.
 
+    On a terminal a spinner that disappears at the end. Else, as in a pipe, a plain line now and
+    then: after `SECONDS`, and then whenever a tenth more time has passed. Both on standard error.
     Yields a function that adds the current step: show_step("oracle") shows "line: oracle".
     """
+    shown = _show_spinner if sys.stderr.isatty() else _show_lines
+    with shown(line) as show:
+        yield lambda step: show(f"{line}: {step}")
+
+
+@contextmanager
+def _show_spinner(line: str) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
-    from rich.text import Text
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from weights.checks import printable
 
-    # Text, since a str may hold Rich's markup, as in a file called "[bold].pt".
-    with Console(stderr=True).status(Text(printable(line))) as spinner:
-        yield lambda step: spinner.update(Text(printable(f"{line}: {step}")))
+    # Without markup, which a line may hold by chance, as in a file called "[bold].pt".
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as spinner:
+        task = spinner.add_task(printable(line), total=None)
+        yield lambda text: spinner.update(task, description=printable(text))
+
+
+@contextmanager
+def _show_lines(line: str) -> Iterator[Callable[[str], None]]:
+    import weights.checks  # noqa: F401  (which `print_line` needs: not in a thread of its own)
+
+    start, done, current = time.monotonic(), threading.Event(), [line]
+
+    def repeat() -> None:
+        while not done.wait(max(SECONDS, (time.monotonic() - start) / 10)):
+            with suppress(OSError, ValueError):  # nobody reads any more
+                print_line(f"{current[0]} ({time.monotonic() - start:.0f} s)", error=True)
+
+    def show(text: str) -> None:
+        current[0] = text
+
+    lines = threading.Thread(target=repeat, daemon=True)
+    lines.start()
+    try:
+        yield show
+    finally:
+        done.set()
+        lines.join()
 
 
 def shorten(message: str, most: int = 20) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from resattn.oracle import layers, pooling
+from resattn.oracle import convolution, layers, pooling
 from resattn.oracle.cancellation import cancelling_weights, idle_biases
 from resattn.oracle.kinks import Kinks
 from resattn.oracle.layers import State
@@ -23,6 +24,7 @@ from resattn.oracle.node import (
     reshape,
     take,
     transpose,
+    without_slopes,
 )
 from resattn.oracle.stand_in import stand_in
 from weights.config import Config
@@ -110,11 +112,13 @@ def evaluate(
     training: bool,
     altered: Altered | None = None,
     kinks: Kinks | None = None,
+    keep: bool = True,
 ) -> Evaluation:
     """One forward pass of a graph's operations. arrays: canonical; all are taken as float64.
 
     altered: for some operations, a function that makes of the stage the value to go on with.
-    kinks: of a pass within `node.disturbed`.
+    kinks: of a pass within `node.disturbed`. keep: whether the stages are kept; else each of them
+    only until the last operation that reads it.
     """
     state = State({name: _wide(array) for name, array in arrays.items()}, training)
     state.kinks = Kinks() if kinks is None else kinks
@@ -124,6 +128,7 @@ def evaluate(
     state.cancelling |= cancelling_weights(operations, training)
     image = entered(_wide(x))
     stages: dict[str, Stage] = {}
+    last = {name: operation.name for operation in operations for name in operation.inputs}
     for operation in operations:
         inputs = tuple(stages[name].output for name in operation.inputs)
         is_image = operation.kind == "input"
@@ -132,6 +137,9 @@ def evaluate(
         if altered and operation.name in altered:
             stage = replace(stage, output=Node(altered[operation.name](stage)))
         stages[operation.name] = stage
+        for name in operation.inputs if not keep else ():
+            if last[name] == operation.name:
+                stages.pop(name, None)
     return Evaluation(state, stages, image, stages[operations[-1].name].output)
 
 
@@ -149,11 +157,16 @@ def stages(
     config: or its graph for images of that size.
     Raises ArgumentError for images that an attention module cannot use.
     """
-    if not isinstance(config, Graph):
-        size = (x.shape[2], x.shape[3])
-        check_size(config, size)
-        config = graph(config, size)
-    return evaluate(config.operations, arrays, x, training=training, altered=altered, kinks=kinks)
+    operations = _operations(config, x)
+    return evaluate(operations, arrays, x, training=training, altered=altered, kinks=kinks)
+
+
+def _operations(config: Config | Graph, x: Array) -> Sequence[Operation]:
+    if isinstance(config, Graph):
+        return config.operations
+    size = (x.shape[2], x.shape[3])
+    check_size(config, size)
+    return graph(config, size).operations
 
 
 def run(
@@ -170,14 +183,17 @@ def run(
     All are taken as float64. cotangent: the gradients are those of sum(output * cotangent); None if
     no gradients are wanted; a function of the output if it depends on it, as the slope of a loss.
     kinks: of a pass within `node.disturbed`; there gradients that vanish are what noise leaves of
-    them.
+    them. None for a pass that no disturbed one will follow.
     """
-    made = stages(config, arrays, x, training=training, kinks=kinks)
-    state = made.state
+    kinks = Kinks(matter=False) if kinks is None else kinks
+    operations = _operations(config, x)
+    with without_slopes() if cotangent is None else nullcontext():
+        made = evaluate(operations, arrays, x, training=training, kinks=kinks, keep=False)
+    state, output, image = made.state, made.output.value, made.image
     gradients: dict[str, Array] = {}
     if cotangent is not None:
-        slope = cotangent(made.output.value) if callable(cotangent) else cotangent
-        backward(made.output, _wide(slope))
+        slope = cotangent(output) if callable(cotangent) else cotangent
+        backward(made.output, _wide(slope), keep=False)
         for name, node in state.parameters.items():
             if node.slope is None or (name in state.vanishing and not is_disturbed()):
                 gradients[name] = np.zeros(node.shape)
@@ -185,9 +201,9 @@ def run(
                 gradients[name] = node.slope
     small = state.cancelling | state.vanishing
     return Pass(
-        made.output.value,
+        output,
         state.statistics,
-        made.image.slope,
+        image.slope,
         gradients,
         {name: state.magnitudes[name] for name in small if name in state.magnitudes},
         frozenset(state.vanishing),
@@ -213,7 +229,7 @@ def _shaped(x: Node, operation: Operation) -> Node:
 def _convolution(state: State, operation: Operation, x: Node) -> Node:
     settings = operation.settings
     options = {name: settings[name] for name in ("stride", "padding", "dilation", "groups")}
-    return layers.conv2d(state, operation.module, x, **options)
+    return convolution.conv2d(state, operation.module, x, **options)
 
 
 def _convolution_1d(state: State, operation: Operation, x: Node) -> Node:

@@ -24,7 +24,8 @@ class Kinks:
     distances: of the exact pass, in the order of execution. coin: None in the exact pass.
     inverted: whether to take the other side of each coin, for a pass that complements another one
     with the same coin. unit: the relative error of one rounding; no tensor has a smaller error.
-    undecided: how many values were decided by the coin.
+    undecided: how many values were decided by the coin. matter: False for an exact pass that no
+    disturbed one will follow, so that it need not note anything.
     """
 
     distances: list[Array] = field(default_factory=list)
@@ -32,12 +33,14 @@ class Kinks:
     inverted: bool = False
     unit: float = 0.0
     undecided: int = 0
+    matter: bool = True
     _next: int = 0
 
     def decide(self, distance: Array) -> Array:
         """For each value whether it counts as above its kink. distance: signed, from the kink."""
         if self.coin is None:
-            self.distances.append(distance)
+            if self.matter:
+                self.distances.append(distance)
             above: Array = distance > 0
             return above
         exact = self.distances[self._next]

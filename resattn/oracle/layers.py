@@ -30,7 +30,7 @@ from resattn.oracle.node import (
     transpose,
     widened,
 )
-from weights.checks import Pair, check_statistics
+from weights.checks import check_statistics
 
 CHANNELS, ROWS, COLS = 1, 2, 3
 POSITIONS = (ROWS, COLS)
@@ -41,10 +41,10 @@ class State:
     """What a pass through a model reads and leaves.
 
     arrays: parameters and statistics, by canonical name. training: the mode.
-    statistics: the running statistics after the pass. parameters: the nodes of the parameters that
-        were read.
-    magnitudes: for convolutions' parameters, the greatest sum of the magnitudes of what a gradient
-        adds up; set by `backward`.
+    statistics: the running statistics after a pass in training.
+    parameters: the nodes of the parameters that were read.
+    magnitudes: for parameters that cancel or vanish, the greatest sum of the magnitudes of what
+        their gradient adds up; set by `backward`.
     cancelling: parameters whose gradient is the rest that remains when nearly all of that cancels.
     vanishing: parameters whose gradient is exactly zero, since all of it cancels.
     shifted: the running means that such a vanishing bias is part of.
@@ -73,174 +73,7 @@ class State:
         self.magnitudes[name] = self.magnitudes.get(name, 0.0) + float(magnitude.max())
 
 
-# Convolutions and products
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Where a kernel looks. rows, cols: of the kernel. groups: of channels that it keeps apart."""
-
-    rows: int
-    cols: int
-    stride: Pair
-    padding: Pair
-    dilation: int
-    groups: int
-
-    def of(self, x: Array) -> tuple[Array, Pair]:
-        """(batch, groups, places, values under the kernel), and the places as rows and cols."""
-        if self.is_pointwise:  # no windows, and at stride 1 no copy
-            x = x[:, :, :: self.stride[0], :: self.stride[1]]
-            places = (x.shape[2], x.shape[3])
-            return x.reshape(len(x), self.groups, -1, x[0, 0].size).swapaxes(2, 3), places
-        top, left = self.padding
-        padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
-        reach = (self.dilation * (self.rows - 1) + 1, self.dilation * (self.cols - 1) + 1)
-        views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
-        apart = self.dilation
-        views = views[:, :, :: self.stride[0], :: self.stride[1], ::apart, ::apart]
-        batch, channels, height, width = views.shape[:4]
-        each = channels // self.groups
-        views = views.reshape(batch, self.groups, each, height, width, self.rows, self.cols)
-        values = views.transpose(0, 1, 3, 4, 2, 5, 6)
-        shape = (batch, self.groups, height * width, each * self.rows * self.cols)
-        return values.reshape(shape), (height, width)
-
-    @property
-    def is_pointwise(self) -> bool:
-        """Whether it looks at one pixel at a time, of those on the map."""
-        return (self.rows, self.cols, *self.padding) == (1, 1, 0, 0)
-
-    def scatter(self, values: Array, places: Pair, shape: tuple[int, ...]) -> Array:
-        """Adds the values under the kernel up where they came from: the transpose of `of`."""
-        batch, channels, height, width = shape
-        if self.is_pointwise:
-            kept = values.swapaxes(2, 3).reshape(batch, channels, *places)
-            if self.stride == (1, 1):
-                return kept
-            spread = np.zeros(shape, values.dtype)
-            spread[:, :, :: self.stride[0], :: self.stride[1]] = kept
-            return spread
-        (top, left), (step, leap) = self.padding, self.stride
-        padded = np.zeros((batch, channels, height + 2 * top, width + 2 * left), values.dtype)
-        split = (batch, self.groups, *places, channels // self.groups, self.rows, self.cols)
-        apart = values.reshape(split).transpose(0, 1, 4, 2, 3, 5, 6)
-        apart = apart.reshape(batch, channels, *places, self.rows, self.cols)
-        for u in range(self.rows):
-            for v in range(self.cols):
-                row, col = u * self.dilation, v * self.dilation
-                rows = slice(row, row + step * places[0], step)
-                cols = slice(col, col + leap * places[1], leap)
-                padded[:, :, rows, cols] += apart[..., u, v]
-        return padded[:, :, top : top + height, left : left + width]
-
-    def squares_to_input(
-        self, slopes: Array, kernel: Array, places: Pair, shape: tuple[int, ...]
-    ) -> Array:
-        """slopes: (batch, groups, out, places); kernel: (groups, out, ...); shape: of the input."""
-        energy = np.square(slopes).sum(2)[..., None]
-        energy = np.broadcast_to(energy, (*energy.shape[:3], self.rows * self.cols))
-        each = shape[1] // self.groups
-        spread = self.scatter(energy, places, (shape[0], self.groups, *shape[2:]))
-        split = np.square(kernel).reshape(self.groups, -1, each, self.rows * self.cols)
-        factors = split.mean(axis=(1, 3)).reshape(1, -1, 1, 1)
-        squares: Array = np.repeat(spread, each, axis=1) * factors
-        return squares
-
-
-# The squares of the terms that a convolution or its gradients add up, for their rounding errors: as
-# if the squares of the two factors were independent of each other.
-
-
-def _squares_of(values: Array, kernel: Array) -> Array:
-    """Forward. values: (batch, groups, places, under the kernel); kernel: (groups, out, ...)."""
-    squares: Array = np.square(values).sum(-1)[..., None] * np.square(kernel).mean(-1)[:, None]
-    return squares
-
-
-def _squares_to_weight(slopes: Array, values: Array) -> Array:
-    """slopes: (batch, groups, out, places)."""
-    energy = np.square(slopes).sum(axis=(0, 3))
-    squares: Array = energy[..., None] * np.square(values).mean(axis=(0, 2))[:, None]
-    return squares
-
-
-def conv2d(
-    state: State,
-    name: str,
-    x: Node,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: int = 1,
-    groups: int = 1,
-) -> Node:
-    """y[b, o, r, c] = bias[o] + sum over i, u, v of x[b, i, r stride + u dilation - padding, ...]
-    w[o, i, u, v].
-
-    Cross-correlation with zeros outside of x, as every deep learning library's convolution
-    (Goodfellow et al. 2016, 9.1). groups: output channels see only the inputs of their group.
-    """
-    weight = state.parameter(f"{name}.weight")
-    _, _, rows, cols = weight.shape
-    windows = Windows(rows, cols, stride, padding, dilation, groups)
-    values, places = windows.of(x.value)
-    kernel = weight.value.reshape(groups, weight.shape[0] // groups, -1)
-    product = values @ kernel.swapaxes(1, 2)
-    product = accumulated(product, lambda: _squares_of(values, kernel), kernel.shape[-1])
-    y = _places_last(product, places)
-    state.multiply_adds += y.size * weight.value[0].size
-
-    def by_group(slope: Array) -> Array:
-        """(batch, groups, out, places)"""
-        return slope.reshape(len(slope), groups, kernel.shape[1], -1)
-
-    def to_input(slope: Array) -> Array:
-        slopes = by_group(slope)
-        spread = windows.scatter(slopes.swapaxes(2, 3) @ kernel, places, x.shape)
-        terms = kernel.shape[1] * rows * cols
-        return accumulated(
-            spread, lambda: windows.squares_to_input(slopes, kernel, places, x.shape), terms
-        )
-
-    def to_weight(slope: Array) -> Array:
-        values, _ = windows.of(x.value)  # a second time: kept, they would be most of the memory
-        if weight.value[0].size == 1:
-            magnitude = np.abs(by_group(slope) * values.swapaxes(2, 3))
-            state.remember(f"{name}.weight", magnitude.sum(axis=(0, 3)))
-        slopes = by_group(slope)
-        summed = _over_images(slopes, values)
-        terms = len(slope) * places[0] * places[1]
-        summed = accumulated(summed, lambda: _squares_to_weight(slopes, values), terms)
-        return summed.reshape(weight.shape)
-
-    def to_bias(slope: Array) -> Array:
-        state.remember(f"{name}.bias", np.abs(slope).sum(axis=(0, 2, 3)))
-        summed: Array = slope.sum(axis=(0, 2, 3))
-        terms = slope.size // slope.shape[1]
-        return accumulated(summed, lambda: np.square(slope).sum(axis=(0, 2, 3)), terms)
-
-    sources = [(x, to_input), (weight, to_weight)]
-    if f"{name}.bias" in state.arrays:
-        bias = state.parameter(f"{name}.bias")
-        y = y + bias.value[:, None, None]
-        sources.append((bias, to_bias))
-    return Node(y, *sources)
-
-
-def _over_images(slopes: Array, values: Array) -> Array:
-    """slopes: (batch, groups, out, places); values: (batch, groups, places, under the kernel)."""
-    if slopes.shape[1] > 1 or slopes.shape[3] > 256:
-        summed: Array = (slopes @ values).sum(axis=0)
-        return summed
-    # One product instead of one large kernel for each image.
-    rows = slopes[:, 0].transpose(1, 0, 2).reshape(slopes.shape[2], -1)
-    product: Array = rows @ values[:, 0].reshape(rows.shape[1], -1)
-    return product[None]
-
-
-def _places_last(y: Array, places: Pair) -> Array:
-    """(batch, groups, places, out) -> (batch, channels, height, width)"""
-    return y.swapaxes(2, 3).reshape(len(y), -1, *places)
+# Products
 
 
 def conv1d(state: State, name: str, x: Node, padding: str) -> Node:
@@ -253,7 +86,7 @@ def conv1d(state: State, name: str, x: Node, padding: str) -> Node:
     if padding == "zero":
         outside = (reach < 0) | (reach >= length)
         x, reach = (
-            concatenate([x, Node(np.zeros((len(x.value), 1)))], 1),
+            concatenate([x, given(np.zeros((len(x.value), 1)))], 1),
             np.where(outside, length, reach),
         )
     else:
@@ -317,11 +150,11 @@ def apply_batch_norm(state: State, name: str, x: Node, eps: float, decay: float)
             new = 1 - decay
             mean = decay * mean + new * of_batch.value.ravel()
             variance = decay * variance + new * spread.value.ravel() * n / (n - 1)
+            state.statistics |= {running_mean: mean, running_var: variance}
         else:
             centred = x - _by_channel(given(mean))
             spread = _by_channel(given(variance))
         scaled = centred * power(spread + eps, -0.5) * weight
-    state.statistics |= {running_mean: mean, running_var: variance}
     return scaled + bias
 
 
@@ -403,7 +236,7 @@ def softmax(x: Node) -> Node:
     The greatest is taken away first: that changes nothing but overflows.
     """
     last = x.value.ndim - 1
-    e = exp(x - Node(x.value.real.max(axis=last, keepdims=True)))
+    e = exp(x - given(x.value.real.max(axis=last, keepdims=True)))
     return e / total(e, last)
 
 
@@ -448,7 +281,7 @@ def greatest_index(state: State, values: Array) -> Array:
     Where noise could make the second the greatest, a coin decides.
     """
     first: Array = values.argmax(axis=-1)[..., None]
-    if values.shape[-1] == 1:
+    if values.shape[-1] == 1 or not state.kinks.matter:
         return first
     rest = values.copy()
     np.put_along_axis(rest, first, -np.inf, axis=-1)

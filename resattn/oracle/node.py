@@ -8,30 +8,61 @@ differentiates with complex steps (hence no abs, max or conj on the way of the d
 from __future__ import annotations
 
 import heapq
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 import numpy as np
 
 Array = np.ndarray
 _order: Iterator[int] = count()
-_formats: list[np.dtype] = []
-_noises: list[Noise] = []
 
 # Libraries add long sums in blocks of some hundred terms, and then the sums of the blocks.
 SUM_BLOCK = 128
+# Errors are made for so many values at a time, which stay in a core's cache.
+CACHED = 2**14
+
+
+class _Settings(threading.local):
+    """How operations are computed, in each thread by itself.
+
+    dtype: to which results are rounded. noise: the errors that results get. slopes: whether values
+    know what they were made of.
+    """
+
+    dtype: np.dtype | None = None
+    noise: Noise | None = None
+    slopes: bool = True
+
+
+_settings = _Settings()
 
 
 @contextmanager
-def rounded_to(dtype: str) -> Iterator[None]:
-    """Within it, every value and every slope is rounded to a lower dtype after each operation."""
-    _formats.append(np.dtype(dtype))
+def _set(**changed: Any) -> Iterator[None]:
+    before = {name: getattr(_settings, name) for name in changed}
     try:
+        for name, value in changed.items():
+            setattr(_settings, name, value)
         yield
     finally:
-        _formats.pop()
+        for name, value in before.items():
+            setattr(_settings, name, value)
+
+
+def rounded_to(dtype: str) -> AbstractContextManager[None]:
+    """Within it, every value and every slope is rounded to a lower dtype after each operation."""
+    return _set(dtype=np.dtype(dtype))
+
+
+def without_slopes() -> AbstractContextManager[None]:
+    """Within it, nodes are values alone: `backward` does not go beyond them, and what they were
+    made of is not kept.
+    """
+    return _set(slopes=False)
 
 
 @dataclass(frozen=True)
@@ -52,20 +83,23 @@ class Noise:
 
     def value(self, value: Array) -> Array:
         """The value with the error of one rounding, uniform in its interval."""
-        size: Array = np.abs(value)
-        if not size.max(initial=0) <= self.greatest:
-            value = np.where(size > self.greatest, value * np.inf, value)
-        size *= self.unit
-        size += self.tiny * (value != 0)
-        size *= self._uniform(value.shape)
-        size += value
-        return size
 
-    def _uniform(self, shape: tuple[int, ...]) -> Array:
-        """Random numbers between -1 and 1."""
-        numbers: Array = self.rng.random(shape, dtype=np.float32)
-        numbers *= 2
-        numbers -= 1
+        def disturb(value: Array) -> Array:
+            size: Array = np.abs(value)
+            if not size.max(initial=0) <= self.greatest:
+                value = np.where(size > self.greatest, value * np.inf, value)
+            size *= 2 * self.unit
+            np.add(size, 2 * self.tiny, out=size, where=value != 0)
+            size *= self._uniform(len(value))
+            size += value
+            return size
+
+        return _by_parts(disturb, value)
+
+    def _uniform(self, count: int) -> Array:
+        """Random numbers between -1/2 and 1/2."""
+        numbers: Array = self.rng.random(count, dtype=np.float32)
+        numbers -= np.float32(0.5)
         return numbers
 
     def sum(self, value: Array, squares: Array | float, terms: int) -> Array:
@@ -77,72 +111,83 @@ class Noise:
         """
         block = min(SUM_BLOCK, terms)
         blocks = terms / block
-        size: Array = np.square(value)  # of the known sum: coherent
-        size *= (block / blocks + blocks) / 3
-        size += squares * (block / 6 + block / 3 * (1 - 1 / blocks) + blocks / 6)
-        size = np.sqrt(size)
-        size *= self.sum_unit
-        size *= self._uniform(value.shape)
-        size += value
-        return size
+        of_sum = (block / blocks + blocks) / 3  # coherent
+        of_terms = block / 6 + block / 3 * (1 - 1 / blocks) + blocks / 6
+
+        def disturb(value: Array, squares: Array) -> Array:
+            size: Array = np.square(value)
+            size *= of_sum
+            size += squares * of_terms
+            np.sqrt(size, out=size)
+            size *= 2 * self.sum_unit
+            size *= self._uniform(len(value))
+            size += value
+            return size
+
+        return _by_parts(disturb, value, np.broadcast_to(squares, value.shape))
 
 
-@contextmanager
-def disturbed(noise: Noise) -> Iterator[None]:
+def _by_parts(function: Callable[..., Array], *arrays: Array) -> Array:
+    """A function of the values of arrays of one shape, of `CACHED` values at a time."""
+    flat = [array.reshape(-1) for array in arrays]
+    if flat[0].size <= CACHED:
+        return function(*flat).reshape(arrays[0].shape)
+    result = np.empty_like(flat[0])
+    for start in range(0, result.size, CACHED):
+        part = slice(start, start + CACHED)
+        result[part] = function(*(array[part] for array in flat))
+    return result.reshape(arrays[0].shape)
+
+
+def disturbed(noise: Noise) -> AbstractContextManager[None]:
     """Within it, the result of every operation gets a random error, in value and slope: Monte Carlo
     arithmetic (Parker 1997, "Monte Carlo Arithmetic", section 3).
     """
-    _noises.append(noise)
-    try:
-        yield
-    finally:
-        _noises.pop()
+    return _set(noise=noise)
 
 
-@contextmanager
-def widened() -> Iterator[None]:
+def widened() -> AbstractContextManager[None]:
     """Within it, a disturbed pass rounds results as it rounds sums: frameworks compute norms in
     float32, whatever the format of their inputs and outputs.
     """
-    if not _noises:
-        yield
-        return
-    noise = _noises[-1]
+    noise = _settings.noise
+    if noise is None:
+        return nullcontext()
     float32 = np.finfo(np.float32)
     greatest = max(noise.greatest, float(float32.max))
     tiny = min(noise.tiny, float(float32.tiny))
-    with disturbed(replace(noise, unit=noise.sum_unit, greatest=greatest, tiny=tiny)):
-        yield
+    return disturbed(replace(noise, unit=noise.sum_unit, greatest=greatest, tiny=tiny))
 
 
 def boundary(x: Node) -> Node:
     """The same value, whose slope is rounded: where a framework goes back to a lower format."""
-    node = given(x.value)
-    node.sources = ((x, lambda slope: slope),)
+    node = Node(x.value, (x, lambda slope: slope), moved=True)
     node.moved = False
     return node
 
 
 def is_disturbed() -> bool:
     """Whether results get random errors at the moment."""
-    return bool(_noises)
+    return _settings.noise is not None
 
 
 def accumulated(value: Array, squares: Callable[[], Array | float], terms: int) -> Array:
     """A sum; in a disturbed pass with the errors of its additions. The rest: `Noise.sum`."""
-    return _noises[-1].sum(value, squares(), terms) if _noises and terms > 1 else value
+    noise = _settings.noise
+    return value if noise is None or terms <= 1 else noise.sum(value, squares(), terms)
 
 
 def _held(value: Array) -> Array:
-    if _noises:
-        return _noises[-1].value(value)
-    return value.astype(_formats[-1]).astype(np.float64) if _formats else value
+    if _settings.noise is not None:
+        return _settings.noise.value(value)
+    dtype = _settings.dtype
+    return value if dtype is None else value.astype(dtype).astype(np.float64)
 
 
 class Node:
     """A value. sources: what it was made of, each with the function from its slope to theirs.
     slope: after `backward`. moved: whether the operation only moved or copied values, without
-    rounding.
+    rounding. fixed: whether it was given, or made of nothing but what was: it has no slope.
     """
 
     def __init__(
@@ -153,8 +198,10 @@ class Node:
     ):
         self.value = value if moved else _held(value)
         self.moved = moved
-        self.noise = _noises[-1] if _noises else None
-        self.sources = sources
+        self.noise = _settings.noise
+        moving = tuple(each for each in sources if not each[0].fixed)
+        self.fixed: bool = bool(sources) and not moving
+        self.sources = moving if _settings.slopes else ()
         self.slope: Array | None = None
         self.order = next(_order)
 
@@ -188,14 +235,16 @@ class Node:
 
 
 def given(value: Array) -> Node:
-    """A value that was given and not computed: without rounding error."""
-    return Node(value, moved=True)
+    """A value that was given and not computed: without rounding error, and without a slope."""
+    node = Node(value, moved=True)
+    node.fixed = True
+    return node
 
 
 def entered(value: Array) -> Node:
     """An image or a parameter: rounded where the computation has a lower format than they have."""
-    noise = _noises[-1] if _noises else None
-    return given(noise.value(value) if noise and noise.rounds_inputs else value)
+    noise = _settings.noise
+    return Node(noise.value(value) if noise and noise.rounds_inputs else value, moved=True)
 
 
 def _node(value: Node | float) -> Node:
@@ -215,8 +264,12 @@ def _summed(slope: Array, shape: tuple[int, ...]) -> Array:
     return summed.reshape(shape)
 
 
-def backward(y: Node, slope: Array) -> None:
-    """Sets the `slope` of every node that y was made of: the gradient of sum(y * slope)."""
+def backward(y: Node, slope: Array, keep: bool = True) -> None:
+    """Sets the `slope` of every node that y was made of: the gradient of sum(y * slope).
+
+    keep: whether nodes that were made of others keep their slope and what they were made of. Else
+    memory is free once it is not needed, and there is no second pass back.
+    """
     y.slope = slope
     waiting, known = [(-y.order, y)], {y.order}
     while waiting:
@@ -230,6 +283,8 @@ def backward(y: Node, slope: Array) -> None:
             if source.order not in known:
                 known.add(source.order)
                 heapq.heappush(waiting, (-source.order, source))
+        if node.sources and not keep:
+            node.slope, node.sources = None, ()
 
 
 def power(x: Node, exponent: float) -> Node:

@@ -52,7 +52,7 @@ def stand_in(state: State, operation: Operation, x: Node) -> Node:
     with precise("float64"):
         module = LiveModel.of(build(config, arrays, framework)).part(MODULE)
         y = module.forward(x.value, training=state.training)
-        after = module.statistics()
+        after = module.statistics() if state.training else {}
     state.statistics |= {f"{scope}.{name}": array for name, array in after.items()}
 
     @cache

@@ -12,6 +12,7 @@ from resattn.checking.backends import backends, precise
 from resattn.checking.crosscheck import ORACLE
 from resattn.checking.draws import random_arrays, random_cotangent
 from resattn.checking.problem import checked_inputs, draw_problem
+from resattn.checking.progress import Steps
 from resattn.checking.rounding import MODES
 from resattn.checking.tolerances import tolerance
 from resattn.oracle import evaluation as reference
@@ -90,9 +91,8 @@ def trace(
     tolerance(dtype, "eval output")  # refuses other dtypes
     x = checked_inputs(inputs, None if _may_hold_blocks(models) else config, dtype)
     target = Target(config, arrays, dtype, seed)
-    outcomes = [
-        outcome for mode in modes for outcome in _trace_mode(models, x, target, mode, progress)
-    ]
+    tell = Steps(progress, 2 * len(modes) * len(models))
+    outcomes = [outcome for mode in modes for outcome in _trace_mode(models, x, target, mode, tell)]
     rows = [row for outcome in outcomes for row in outcome.rows]
     findings = [finding for outcome in outcomes for finding in outcome.findings]
     notes = {
@@ -126,12 +126,16 @@ def _trace_mode(
     x: np.ndarray,
     target: Target,
     mode: str,
-    progress: Callable[[str], None],
+    tell: Steps,
 ) -> Iterator[_Outcome]:
     """The outcome of each model in one mode."""
-    recordings = _record_models(models, x, target, mode, progress)
+    recordings = _record_models(models, x, target, mode, tell)
     known: dict[tuple[Any, ...], Right] = {}  # most models have the same input
-    for model, recording in recordings.items():
+    for model in models:
+        tell(f"{mode}, compare {model}")
+        if model not in recordings:
+            continue
+        recording = recordings[model]
         given = x if recording.received is None else recording.received
         if not np.isfinite(given).all():
             raise ArgumentError(f"{model}: the input of its first stage is not finite everywhere")
@@ -155,7 +159,7 @@ def _trace_mode(
             given=given,
             right=right,
             rows=rows,
-            progress=progress,
+            progress=tell.show,
         )
         findings = list(judge.findings())
         findings = findings or _find_backward(model, mode, recording, right, rows)
@@ -186,6 +190,7 @@ def trace_frameworks(
     check(schema(config), arrays)
     dtype = dtype or np.result_type(np.float32, *(array.dtype for array in arrays.values())).name
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
+    progress(f"import {', '.join(frameworks)}")
     used = backends(frameworks, devices)
     if inputs is None:
         if expected is not None:
@@ -293,7 +298,7 @@ def _record_models(
     x: np.ndarray,
     target: Target,
     mode: str,
-    progress: Callable[[str], None],
+    tell: Steps,
 ) -> dict[str, Recording]:
     """A recording of each model. If a mapped model only contains a block, our models get the input
     of that block.
@@ -301,7 +306,7 @@ def _record_models(
     recordings: dict[str, Recording] = {}
     inner = x
     for name, model in sorted(models.items(), key=lambda item: not isinstance(item[1], Mapped)):
-        progress(f"{mode}, run {name}")
+        tell(f"{mode}, run {name}")
         if isinstance(model, Recording):
             recordings |= {name: take_received(model, x, target.config)} if mode == "eval" else {}
         elif isinstance(model, Mapped):

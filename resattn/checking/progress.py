@@ -1,0 +1,22 @@
+"""How far long work is."""
+
+from collections.abc import Callable
+
+
+class Steps:
+    """Tells the steps of long work with their number: "2 of 7, oracle".
+
+    tell: called with each line. total: the number of steps.
+    """
+
+    def __init__(self, tell: Callable[[str], None], total: int):
+        self.tell, self.total, self.number = tell, total, 0
+
+    def __call__(self, step: str) -> None:
+        """The next step begins."""
+        self.number += 1
+        self.show(step)
+
+    def show(self, line: str) -> None:
+        """Something else of the same step."""
+        self.tell(f"{self.number} of {self.total}, {line}")
