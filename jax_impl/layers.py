@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -286,9 +287,31 @@ def maximum(x: AnyValues, over: list[int]) -> AnyValues:
     that, with other rounding, and in triplet attention found none (jax 0.10.2 on CPU: gradients
     wrong by 0.2, or infinite).
     """
+    return _greatest(x, tuple(over))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _greatest(x: AnyValues, over: tuple[int, ...]) -> AnyValues:
+    return x.max(axis=over, keepdims=True)
+
+
+@_greatest.defjvp
+def _greatest_jvp(
+    over: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    """The maximum, and the tangent at its place. The transpose is the gradient.
+
+    The barrier has XLA compute x once, before it looks for the maximum in it. Not argmax, which
+    needs no barrier, but takes 3 ms on CPU where this takes 0.2 (8 x 28 x 28 x 128).
+    """
+    x = jax.lax.optimization_barrier(primals[0])
+    number: Any = 0  # of each place, row by row
     for axis in over:
-        x = jnp.take_along_axis(x, jnp.argmax(x, axis=axis, keepdims=True), axis=axis)
-    return x
+        number = number * x.shape[axis] + jax.lax.broadcasted_iota(jnp.int32, x.shape, axis)
+    y = x.max(axis=over, keepdims=True)
+    place = jnp.where(x == y, number, jnp.iinfo(jnp.int32).max).min(axis=over, keepdims=True)
+    tangent = jnp.where(number == place, tangents[0], 0).sum(axis=over, keepdims=True)
+    return y, tangent
 
 
 @stage

@@ -366,12 +366,28 @@ def average(x: AnyValues, over: list[int]) -> AnyValues:
 def maximum(x: AnyValues, over: list[int]) -> AnyValues:
     """The maximum over some axes, which keep size 1. Its gradient goes to one place, by index.
 
-    Not ops.max: its gradient looks for values equal to the maximum. XLA computes x a second time
-    for that, with other rounding, and may find none.
+    Not ops.max alone: its gradient looks for values equal to the maximum. XLA computes x a second
+    time for that, with other rounding, and may find none.
     """
     for axis in over:
-        x = ops.take_along_axis(x, ops.argmax(x, axis=axis, keepdims=True), axis=axis)
+        x = _greatest(x, axis)
     return x
+
+
+def _greatest(x: AnyValues, axis: int) -> AnyValues:
+    @ops.custom_gradient
+    def greatest(x: AnyValues) -> tuple[AnyValues, Any]:
+        def gradient(*slopes: Any, upstream: Any = None) -> AnyValues:
+            slope = slopes[0] if upstream is None else upstream  # PyTorch names it
+            index = ops.argmax(x, axis=axis, keepdims=True)
+            shape = [ops.shape(x)[axis] if each == axis else 1 for each in range(len(x.shape))]
+            positions = ops.reshape(ops.arange(ops.shape(x)[axis], dtype=index.dtype), shape)
+            # Not ops.where: on PyTorch it makes float32 of float64.
+            return slope * ops.cast(positions == index, slope.dtype)
+
+        return ops.max(x, axis=axis, keepdims=True), gradient
+
+    return greatest(x)
 
 
 @stage
