@@ -377,17 +377,33 @@ def maximum(x: AnyValues, over: list[int]) -> AnyValues:
 def _greatest(x: AnyValues, axis: int) -> AnyValues:
     @ops.custom_gradient
     def greatest(x: AnyValues) -> tuple[AnyValues, Any]:
+        y = ops.max(x, axis=axis, keepdims=True)
+
         def gradient(*slopes: Any, upstream: Any = None) -> AnyValues:
             slope = slopes[0] if upstream is None else upstream  # PyTorch names it
-            index = ops.argmax(x, axis=axis, keepdims=True)
-            shape = [ops.shape(x)[axis] if each == axis else 1 for each in range(len(x.shape))]
-            positions = ops.reshape(ops.arange(ops.shape(x)[axis], dtype=index.dtype), shape)
+            size = ops.shape(x)[axis]
+            shape = [size if each == axis else 1 for each in range(len(x.shape))]
+            numbers = ops.reshape(ops.arange(size, dtype="int32"), shape)
             # Not ops.where: on PyTorch it makes float32 of float64.
-            return slope * ops.cast(positions == index, slope.dtype)
+            return slope * ops.cast(numbers == _find_equal(x, y, numbers, axis), slope.dtype)
 
-        return ops.max(x, axis=axis, keepdims=True), gradient
+        return y, gradient
 
     return greatest(x)
+
+
+def _find_equal(x: AnyValues, y: AnyValues, numbers: Any, axis: int) -> Any:
+    """The first place where x equals y; by comparing all values if XLA's two x differ somewhere.
+
+    `ops.argmax` alone takes 3 ms for 8 x 28 x 28 x 128 values on CPU, and this 0.5.
+    """
+    nowhere = ops.shape(x)[axis]
+    place = ops.min(ops.where(x == y, numbers, nowhere), axis=axis, keepdims=True)
+    return ops.cond(
+        ops.all(place < nowhere),
+        lambda: place,
+        lambda: ops.cast(ops.argmax(x, axis=axis, keepdims=True), place.dtype),
+    )
 
 
 @stage
