@@ -384,9 +384,11 @@ def global_average(x: Maps) -> ChannelValues:
 def nearest(x: Maps, rows: int, cols: int) -> ResizedMaps:
     """x resized to rows x cols: row r reads row floor(r height / rows), and columns do the same.
 
-    The indices are computed in integers, so they are exact.
+    The indices are computed in integers, so they are exact. A map of one position is not copied.
     """
     height, width = x.shape[axes.ROWS], x.shape[axes.COLS]
+    if height == 1 and width == 1:
+        return jnp.broadcast_to(x, (x.shape[axes.BATCH], rows, cols, x.shape[axes.CHANNELS]))
     y = widen(x)[:, jnp.arange(rows) * height // rows]
     return cast_like(y[:, :, jnp.arange(cols) * width // cols], x)
 

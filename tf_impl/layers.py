@@ -455,8 +455,11 @@ def global_average(x: Maps) -> ChannelValues:
 def nearest(x: Maps, rows: Any, cols: Any) -> ResizedMaps:
     """x resized to rows x cols: row r reads row floor(r height / rows), and columns do the same.
 
-    The indices are computed in integers, so they are exact.
+    The indices are computed in integers, so they are exact. A map of one position is not copied.
     """
+    if x.shape[axes.ROWS] == 1 and x.shape[axes.COLS] == 1:
+        batch, channels = ops.shape(x)[axes.BATCH], x.shape[axes.CHANNELS]
+        return ops.broadcast_to(x, (batch, rows, cols, channels))
     height, width = ops.shape(x)[axes.ROWS], ops.shape(x)[axes.COLS]
     y = ops.take(widen(x), ops.arange(rows, dtype="int32") * height // rows, axis=axes.ROWS)
     y = ops.take(y, ops.arange(cols, dtype="int32") * width // cols, axis=axes.COLS)

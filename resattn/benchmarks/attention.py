@@ -149,6 +149,7 @@ def _flax_passes(module: Any, x: np.ndarray) -> dict[str, Pass]:
     module.train()
     training, parameters, rest = nnx.split(module, nnx.Param, ...)
 
+    @jax.jit  # Flax changes statistics only at the level of tracing where they are made
     def total(parameters: Any, rest: Any, x: Any) -> tuple[Any, Any]:
         merged = nnx.merge(training, parameters, rest)
         return merged(x).sum(), nnx.state(merged, nnx.BatchStat)
