@@ -123,13 +123,14 @@ def make_train_step(
     with training_mode(model, True):
         graph, state = nnx.split((model, optimizer))
     structure = jax.tree.structure(state)
-    nodes = {path: node for path, node in nnx.iter_graph((model, optimizer))}
+    nodes = dict(nnx.iter_graph((model, optimizer)))
     variables = [nodes[path] for path, _ in nnx.to_flat_state(state)]
 
     def step(images: Maps, labels: Labels) -> Scalar:
         arrays = _without_repeats([variable.get_raw_value() for variable in variables])
         # JAX looks for NaN after a call, and its error must not leave used-up arrays behind.
-        checked = jax.config.jax_debug_nans or jax.config.jax_debug_infs
+        config: Any = jax.config
+        checked = config.jax_debug_nans or config.jax_debug_infs
         train = _train if checked else _train_in_place
         loss, arrays = train(graph, structure, arrays, images, labels, recipe.label_smoothing)
         for variable, array in zip(variables, arrays, strict=True):
@@ -141,9 +142,9 @@ def make_train_step(
 
 def _without_repeats(arrays: list[Array]) -> list[Array]:
     """The arrays, with copies of those that come a second time: JAX reuses none twice."""
-    seen: set[int] = set()
+    first = {id(array): number for number, array in reversed(list(enumerate(arrays)))}
     return [
-        array.copy() if id(array) in seen or seen.add(id(array)) else array for array in arrays
+        array if first[id(array)] == number else array.copy() for number, array in enumerate(arrays)
     ]
 
 

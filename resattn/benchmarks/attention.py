@@ -149,12 +149,12 @@ def _flax_passes(module: Any, x: np.ndarray) -> dict[str, Pass]:
     module.train()
     training, parameters, rest = nnx.split(module, nnx.Param, ...)
 
-    @jax.jit  # Flax changes statistics only at the level of tracing where they are made
     def total(parameters: Any, rest: Any, x: Any) -> tuple[Any, Any]:
         merged = nnx.merge(training, parameters, rest)
         return merged(x).sum(), nnx.state(merged, nnx.BatchStat)
 
-    slopes = jax.jit(jax.grad(total, argnums=(0, 2), has_aux=True))
+    # Flax changes statistics only at the level of tracing where they are made: in the inner jit.
+    slopes = jax.jit(jax.grad(jax.jit(total), argnums=(0, 2), has_aux=True))
     return {
         "forward": lambda: jax.block_until_ready(run(state, image)),
         "gradient": lambda: jax.block_until_ready(slopes(parameters, rest, image)),

@@ -27,14 +27,23 @@ def plain_layers(kind: str, channels: int, size: tuple[int, int]) -> Layers:
         "eca": {"conv": ("conv1d", eca_kernel_size(channels, None, 2, 1))},
         "cbam": {"fc1": into, "fc2": out, "conv": gate, "bn": ("norm", 1)},
         "bam": {
-            **{"fc1": into, "bn": ("norm", hidden), "fc2": out},
-            **{"conv0": into, "bn0": ("norm", hidden), "conv1": inner, "bn1": ("norm", hidden)},
-            **{"conv2": inner, "bn2": ("norm", hidden), "conv3": ("conv", hidden, 1, 1, 1)},
+            "fc1": into,
+            "bn": ("norm", hidden),
+            "fc2": out,
+            "conv0": into,
+            "bn0": ("norm", hidden),
+            "conv1": inner,
+            "bn1": ("norm", hidden),
+            "conv2": inner,
+            "bn2": ("norm", hidden),
+            "conv3": ("conv", hidden, 1, 1, 1),
         },
         "scse": {"fc1": into, "fc2": out, "conv": ("conv", channels, 1, 1, 1)},
         "ge": {},
         "gc": {
-            **{"conv": ("conv", channels, 1, 1, 1), "fc1": into, "fc2": out},
+            "conv": ("conv", channels, 1, 1, 1),
+            "fc1": into,
+            "fc2": out,
             "ln": ("layer_norm", hidden),
         },
         "simam": {},
@@ -158,9 +167,19 @@ def _mhsa(f: Any, m: Any, x: Any) -> Any:
 
 
 PASSES: dict[str, Callable[[Any, Any, Any], Any]] = {
-    **{"se": _se, "ese": _ese, "eca": _eca, "cbam": _cbam, "bam": _bam, "scse": _scse, "ge": _ge},
-    **{"gc": _gc, "simam": _simam, "coordinate": _coordinate, "triplet": _triplet},
-    **{"nonlocal": _non_local, "mhsa": _mhsa},
+    "se": _se,
+    "ese": _ese,
+    "eca": _eca,
+    "cbam": _cbam,
+    "bam": _bam,
+    "scse": _scse,
+    "ge": _ge,
+    "gc": _gc,
+    "simam": _simam,
+    "coordinate": _coordinate,
+    "triplet": _triplet,
+    "nonlocal": _non_local,
+    "mhsa": _mhsa,
 }
 
 
@@ -175,8 +194,8 @@ def plain_module(framework: str, kind: str, channels: int, size: tuple[int, int]
 
 def _torch_module(run: Callable[..., Any], layers: Layers) -> Any:
     torch: Any = import_module("torch")
-    nn = torch.nn
-    makers = {
+    nn: Any = torch.nn
+    makers: dict[str, Any] = {
         "conv": lambda i, o, k, d: nn.Conv2d(i, o, k, padding=d * (k // 2), dilation=d),
         "norm": nn.BatchNorm2d,
     }
@@ -204,9 +223,10 @@ def _torch_module(run: Callable[..., Any], layers: Layers) -> Any:
 
 
 def _flax_module(run: Callable[..., Any], layers: Layers) -> Any:
-    jax, jnp, nnx = (import_module(name) for name in ("jax", "jax.numpy", "flax.nnx"))
+    jax, jnp = import_module("jax"), import_module("jax.numpy")
+    nnx: Any = import_module("flax.nnx")
     rngs = nnx.Rngs(0)
-    makers = {
+    makers: dict[str, Any] = {
         "conv": lambda i, o, k, d: nnx.Conv(i, o, (k, k), kernel_dilation=d, rngs=rngs),
         "conv1d": lambda k: nnx.Conv(1, 1, (k,), use_bias=False, rngs=rngs),
         "norm": lambda c: nnx.BatchNorm(c, momentum=0.9, rngs=rngs),
@@ -244,8 +264,9 @@ def _flax_module(run: Callable[..., Any], layers: Layers) -> Any:
 
 def _keras_module(run: Callable[..., Any], layers: Layers) -> Any:
     keras: Any = import_module("keras")
-    ops, own = keras.ops, keras.layers
-    makers = {
+    ops: Any = keras.ops
+    own: Any = keras.layers
+    makers: dict[str, Any] = {
         "conv": lambda i, o, k, d: own.Conv2D(o, k, padding="same", dilation_rate=d),
         "conv1d": lambda k: own.Conv1D(1, k, padding="same", use_bias=False),
         "norm": lambda c: own.BatchNormalization(momentum=0.9),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 from resattn.benchmarks.libraries import import_library
@@ -30,8 +31,7 @@ def _plan(blocks: int) -> Sequence[tuple[int, int, int]]:
     if blocks == 1:
         return [(64, 64, 1)]
     wide = [64, *(width for width in WIDTHS for _ in range(2))]
-    starts = zip(wide[:-1], wide[1:], strict=True)
-    return [(first, last, 1 if first == last else 2) for first, last in starts]
+    return [(first, last, 1 if first == last else 2) for first, last in pairwise(wide)]
 
 
 def plain_flax(blocks: int, classes: int) -> Any:
@@ -47,8 +47,9 @@ def plain_flax(blocks: int, classes: int) -> Any:
             hidden = hidden_width(last)
             self.conv1, self.conv2 = conv(first, last, stride=stride), conv(last, last)
             self.bn1, self.bn2 = (nnx.BatchNorm(last, momentum=0.9, rngs=rngs) for _ in range(2))
-            self.fc1, self.fc2 = nnx.Linear(last, hidden, rngs=rngs), nnx.Linear(
-                hidden, last, rngs=rngs
+            self.fc1, self.fc2 = (
+                nnx.Linear(last, hidden, rngs=rngs),
+                nnx.Linear(hidden, last, rngs=rngs),
             )
             self.same = first == last
             if not self.same:
