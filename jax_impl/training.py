@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -148,7 +148,8 @@ def _without_repeats(arrays: list[Array]) -> list[Array]:
     ]
 
 
-def _compute_step(
+@partial(jax.jit, static_argnums=(0, 1))
+def _train(
     graph: nnx.GraphDef[Any],
     structure: Any,
     arrays: list[Array],
@@ -165,8 +166,11 @@ def _compute_step(
     return loss, jax.tree.leaves(nnx.state((model, optimizer)))
 
 
-_train = jax.jit(_compute_step, static_argnums=(0, 1))
-_train_in_place = jax.jit(_compute_step, static_argnums=(0, 1), donate_argnums=2)
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def _train_in_place(
+    graph: nnx.GraphDef[Any], structure: Any, arrays: list[Array], *batch: Any
+) -> tuple[Scalar, list[Array]]:
+    return _train(graph, structure, arrays, *batch)
 
 
 def train_step(

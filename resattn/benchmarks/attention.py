@@ -18,7 +18,7 @@ from resattn.benchmarks.rounds import time_rounds
 from resattn.checking.backends import implementation, native_arguments
 from weights.attention import hidden_width
 
-Pass = Callable[[], object]
+TimedRun = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ _TIMM: dict[str, tuple[str, Callable[[Any, int, tuple[int, int]], Any]]] = {
 }
 
 
-def _torch_passes(module: Any, x: np.ndarray) -> dict[str, Pass]:
+def _torch_passes(module: Any, x: np.ndarray) -> dict[str, TimedRun]:
     torch: Any = import_module("torch")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module = module.to(device)
@@ -140,7 +140,7 @@ def _torch_passes(module: Any, x: np.ndarray) -> dict[str, Pass]:
     return {"forward": forward, "gradient": gradient}
 
 
-def _flax_passes(module: Any, x: np.ndarray) -> dict[str, Pass]:
+def _flax_passes(module: Any, x: np.ndarray) -> dict[str, TimedRun]:
     jax, nnx = import_module("jax"), import_module("flax.nnx")
     image = jax.device_put(x)
     module.eval()
@@ -161,7 +161,7 @@ def _flax_passes(module: Any, x: np.ndarray) -> dict[str, Pass]:
     }
 
 
-def _keras_passes(module: Any, x: np.ndarray) -> dict[str, Pass]:
+def _keras_passes(module: Any, x: np.ndarray) -> dict[str, TimedRun]:
     native: Any = import_module("tf_impl.bridge.native")
     keras: Any = import_module("keras")
     image = native.to_native(module, np.moveaxis(x, -1, 1))

@@ -11,16 +11,17 @@ from typing import Any
 
 from weights.attention import eca_kernel_size, hidden_width
 
-# Layers by name: "conv" with in, out, kernel size, dilation; "norm", "layer_norm" with channels;
+# Layers by name: "conv" with in, out, kernel size, dilation, bias; "norm", "layer_norm" with channels;
 # "conv1d" with kernel size; "table" with its shape.
 Layers = dict[str, tuple[Any, ...]]
 
 
 def plain_layers(kind: str, channels: int, size: tuple[int, int]) -> Layers:
     """The layers of a kind with its default options. size: of the map, for mhsa."""
-    hidden = hidden_width(channels, kind=kind) if kind in _REDUCED else channels
-    into, out = ("conv", channels, hidden, 1, 1), ("conv", hidden, channels, 1, 1)
-    gate, inner = ("conv", 2, 1, 7, 1), ("conv", hidden, hidden, 3, 4)
+    least = 8 if kind == "coordinate" else None
+    hidden = hidden_width(channels, minimum=least, kind=kind) if kind in _REDUCED else channels
+    into, out = ("conv", channels, hidden, 1, 1, True), ("conv", hidden, channels, 1, 1, True)
+    gate, inner = ("conv", 2, 1, 7, 1, False), ("conv", hidden, hidden, 3, 4, True)
     layers: dict[str, Layers] = {
         "se": {"fc1": into, "fc2": out},
         "ese": {"fc": into},
@@ -36,12 +37,12 @@ def plain_layers(kind: str, channels: int, size: tuple[int, int]) -> Layers:
             "bn1": ("norm", hidden),
             "conv2": inner,
             "bn2": ("norm", hidden),
-            "conv3": ("conv", hidden, 1, 1, 1),
+            "conv3": ("conv", hidden, 1, 1, 1, True),
         },
-        "scse": {"fc1": into, "fc2": out, "conv": ("conv", channels, 1, 1, 1)},
+        "scse": {"fc1": into, "fc2": out, "conv": ("conv", channels, 1, 1, 1, True)},
         "ge": {},
         "gc": {
-            "conv": ("conv", channels, 1, 1, 1),
+            "conv": ("conv", channels, 1, 1, 1, True),
             "fc1": into,
             "fc2": out,
             "ln": ("layer_norm", hidden),
@@ -55,7 +56,7 @@ def plain_layers(kind: str, channels: int, size: tuple[int, int]) -> Layers:
         },
         "nonlocal": {"t": into, "p": into, "g": into, "z": out, "bn": ("norm", channels)},
         "mhsa": {
-            "qkv": ("conv", channels, 3 * channels, 1, 1),
+            "qkv": ("conv", channels, 3 * channels, 1, 1, False),
             "rows": ("table", 2 * size[0] - 1, channels // _HEADS),
             "cols": ("table", 2 * size[1] - 1, channels // _HEADS),
         },
@@ -196,7 +197,7 @@ def _torch_module(run: Callable[..., Any], layers: Layers) -> Any:
     torch: Any = import_module("torch")
     nn: Any = torch.nn
     makers: dict[str, Any] = {
-        "conv": lambda i, o, k, d: nn.Conv2d(i, o, k, padding=d * (k // 2), dilation=d),
+        "conv": lambda i, o, k, d, b: nn.Conv2d(i, o, k, padding=d * (k // 2), dilation=d, bias=b),
         "norm": nn.BatchNorm2d,
     }
     functions = SimpleNamespace(
@@ -227,7 +228,9 @@ def _flax_module(run: Callable[..., Any], layers: Layers) -> Any:
     nnx: Any = import_module("flax.nnx")
     rngs = nnx.Rngs(0)
     makers: dict[str, Any] = {
-        "conv": lambda i, o, k, d: nnx.Conv(i, o, (k, k), kernel_dilation=d, rngs=rngs),
+        "conv": lambda i, o, k, d, b: nnx.Conv(
+            i, o, (k, k), kernel_dilation=d, use_bias=b, rngs=rngs
+        ),
         "conv1d": lambda k: nnx.Conv(1, 1, (k,), use_bias=False, rngs=rngs),
         "norm": lambda c: nnx.BatchNorm(c, momentum=0.9, rngs=rngs),
         "layer_norm": lambda c: nnx.LayerNorm(c, rngs=rngs),
@@ -267,7 +270,7 @@ def _keras_module(run: Callable[..., Any], layers: Layers) -> Any:
     ops: Any = keras.ops
     own: Any = keras.layers
     makers: dict[str, Any] = {
-        "conv": lambda i, o, k, d: own.Conv2D(o, k, padding="same", dilation_rate=d),
+        "conv": lambda i, o, k, d, b: own.Conv2D(o, k, padding="same", dilation_rate=d, use_bias=b),
         "conv1d": lambda k: own.Conv1D(1, k, padding="same", use_bias=False),
         "norm": lambda c: own.BatchNormalization(momentum=0.9),
         "layer_norm": lambda c: own.LayerNormalization(),

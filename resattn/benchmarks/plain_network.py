@@ -12,7 +12,7 @@ from typing import Any
 from resattn.benchmarks.libraries import import_library
 from weights.attention import hidden_width
 
-WIDTHS = (64, 128, 256, 512)  # of the stages of a ResNet-18, two blocks each
+_WIDTHS = (64, 128, 256, 512)  # of the stages of a ResNet-18, two blocks each
 
 
 def plain_torch(blocks: int, classes: int) -> Any:
@@ -30,7 +30,7 @@ def _plan(blocks: int) -> Sequence[tuple[int, int, int]]:
     """(in channels, out channels, stride) of each block."""
     if blocks == 1:
         return [(64, 64, 1)]
-    wide = [64, *(width for width in WIDTHS for _ in range(2))]
+    wide = [64, *(width for width in _WIDTHS for _ in range(2))]
     return [(first, last, 1 if first == last else 2) for first, last in pairwise(wide)]
 
 
@@ -69,7 +69,7 @@ def plain_flax(blocks: int, classes: int) -> Any:
             if self.whole:
                 self.stem = conv(3, 64, size=7, stride=2)
                 self.bn = nnx.BatchNorm(64, momentum=0.9, rngs=rngs)
-                self.classifier = nnx.Linear(WIDTHS[-1], classes, rngs=rngs)
+                self.classifier = nnx.Linear(_WIDTHS[-1], classes, rngs=rngs)
             self.blocks = nnx.List([Block(*each) for each in _plan(blocks)])
 
         def __call__(self, x: Any) -> Any:

@@ -73,8 +73,8 @@ def time_training_steps(
         labels = rng.integers(0, CLASSES if case.blocks > 1 else case.shape[1], case.shape[0])
         model = Backend(framework, "cpu").build(case.config, random_arrays(case.config, "float32"))
         step = training.make_train_step(model, training.optimizer(model, RECIPE), RECIPE)
-        native = import_module(f"{training.__name__.split('.')[0]}.bridge.native").to_native
-        batch = native(model, images), native(model, labels)
+        to_native = part(framework, "bridge.native").to_native
+        batch = to_native(model, images), to_native(model, labels)
         their_step = theirs(case, *batch)
         works = {"ours": _waiting(step, *batch), "theirs": their_step}
         times = time_rounds(works, rounds)
