@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pytorch_impl.bridge.native import from_numpy, to_numpy
 from weights.errors import WeightsError
-from weights.stored import StoredArray, dtype_named
+from weights.stored import StoredArray, dtype_named, in_native_order
 
 _STATE = "state_dict"
 _MOST_VALUES, _DEEPEST = 1_000_000, 50  # of what is in a file, nested mappings included
@@ -85,4 +85,4 @@ def _stored(name: Any, tensor: Tensor) -> StoredArray:
             [],
         )
     plain = tensor.detach().resolve_conj().resolve_neg()
-    return StoredArray(tuple(tensor.shape), dtype, lambda: np.array(to_numpy(plain), order="C"))
+    return StoredArray(tuple(tensor.shape), dtype, lambda: in_native_order(to_numpy(plain)))

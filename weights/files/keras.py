@@ -155,9 +155,9 @@ def _check_first(arrays: Mapping[str, Any], check: _Check) -> dict[str, Any]:
     def reading(each: StoredArray) -> StoredArray:
         def checked() -> np.ndarray:
             check()
-            return each.read()
+            return each.get()
 
-        return replace(each, read=checked)
+        return replace(each, get=checked)
 
     return {
         name: reading(each) if isinstance(each, StoredArray) else _check_first(each, check)
