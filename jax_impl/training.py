@@ -21,6 +21,7 @@ from jax_impl.bridge.adapter import assign
 from jax_impl.bridge.native import to_native, to_numpy, training_mode
 from jax_impl.layers import global_average
 from jax_impl.shapes import Count, Labels, Logits, Maps, Outputs, Scalar
+from weights.copying import Arena
 from weights.recipe import SGD, AdamW, Cosine, Recipe, Step
 
 # PyTorch's name of a moment: Optax'.
@@ -171,12 +172,15 @@ def restore(
 ) -> None:
     """Puts a number of updates, and the moments after them, into a new optimizer of the model."""
     state = _state(optimizer)
-    for moment, arrays in moments.items():
-        for name in leaves:
-            assign(state[MOMENTS[moment], name], arrays[name])
+    held = [
+        (state[MOMENTS[moment], name], arrays[name])
+        for moment, arrays in moments.items()
+        for name in leaves
+    ]
     counts = [variable for (kind, _), variable in state.items() if kind == "count"]
-    for count in (optimizer.step, *counts):
-        assign(count, np.full((), step, count.dtype))
+    held += [(count, np.full((), step, count.dtype)) for count in (optimizer.step, *counts)]
+    variables, values = zip(*held, strict=True)
+    assign(variables, values, Arena(sum(value.nbytes for value in values)))
 
 
 def _state(optimizer: nnx.Optimizer) -> dict[tuple[str, str], nnx.Variable]:

@@ -9,7 +9,15 @@ from weights.attention import register_attention
 from weights.compare import Difference, Report, difference
 from weights.config import BlockConfig, BottleneckConfig, NetworkConfig
 from weights.errors import MissingFramework, ResattnError, WeightsError
-from weights.files.formats import Checkpoint, read, read_checkpoint, save, write
+from weights.files.formats import (
+    Checkpoint,
+    build_from,
+    read,
+    read_checkpoint,
+    read_into,
+    save,
+    write,
+)
 from weights.files.training import TrainingState, read_training, write_training
 from weights.foreign import adopt, load_into
 from weights.frameworks import register_role
@@ -40,6 +48,7 @@ __all__ = [
     "WeightsError",
     "adopt",
     "attach",
+    "build_from",
     "difference",
     "export",
     "load",
@@ -48,6 +57,7 @@ __all__ = [
     "preset",
     "read",
     "read_checkpoint",
+    "read_into",
     "read_training",
     "register_attention",
     "register_role",

@@ -49,10 +49,10 @@ from weights.files.limits import MOST_HEADER, check_claim, check_count
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
 from weights.files.training import MOMENTS, split_training
 from weights.frameworks import FRAMEWORKS, Framework
-from weights.live import LiveModel, check_unchanged
+from weights.live import LiveModel, build, check_unchanged
 from weights.parameters import Parameters
 from weights.schema import schema
-from weights.stored import StoredArray, read_arrays
+from weights.stored import StoredArray, as_stored, read_arrays
 
 FILE_FORMATS: dict[str, ModuleType] = {
     ".safetensors": safetensors,
@@ -74,27 +74,30 @@ _SUFFIXES = tuple(FILE_FORMATS)
 def save(path: str | os.PathLike[str], model: Any) -> None:
     """Writes a live model of any framework to a file, with its config inside.
 
-    The suffix says the format. Raises what `export` and `write` raise.
+    The suffix says the format. Its arrays are written one after another, and not copied as a whole.
+    Raises what `export` and `write` raise.
     """
     live = LiveModel.of(model)
     check_unchanged(live)
-    write(path, model.config, live.export())
+    write(path, model.config, live.see())
 
 
 def write(
     path: str | os.PathLike[str],
     config: Config,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray | StoredArray],
     *,
     origin: Mapping[str, Any] | None = None,
     dialect: str | None = None,
     shard_bytes: int | None = None,
+    sums: Mapping[str, str] | None = None,
 ) -> None:
     """Writes canonical arrays to a file, with their config inside. The suffix says the format.
 
     origin: where the weights came from. dialect: one of `weights.dialects.DIALECTS`: with that
         library's names and axis orders instead, and without a config, as it loads them strictly.
     shard_bytes: of values in each file of a .safetensors.index.json, 1 GiB by default.
+    sums: the CRC-32 of each array, where they are known, as `CheckpointHeader.check` gives them.
     Raises WeightsError when the arrays do not fit the config; ArgumentError for a suffix that
     cannot be written, and for a dialect that has no such network or whose network with these names
     and shapes computes something else; FileError where the system refuses. If anything fails, the
@@ -105,23 +108,23 @@ def write(
     parameters = schema(config)
     headline = f"{target.name} was not written: the arrays do not fit the config"
     check(parameters, arrays, headline=headline)
-    arrays = {each.name: reorder(arrays[each.name], each.axes, each.axes) for each in parameters}
+    stored = {each.name: as_stored(arrays[each.name]) for each in parameters}
     label: Label = {}
     if dialect is None:
-        label = make_label(config.to_json(), arrays, origin_to_json(origin))
+        label = make_label(config.to_json(), stored, origin_to_json(origin), sums)
     else:
         spoken = dialect_named(dialect)
         if not isinstance(config, NetworkConfig):
             raise ArgumentError(f"dialect: {spoken.title} has networks, and no blocks")
         find_architectures(spoken, config)  # refuses what would be loaded, and be wrong
-        arrays = to_dialect_names(spoken, config, arrays)
+        stored = to_dialect_names(spoken, config, stored)
     described = config if dialect is None else None
     if suffix == sharded.SUFFIX:
-        sharded.write(target, label, arrays, described, _shard_size(shard_bytes))
+        sharded.write(target, label, stored, described, _shard_size(shard_bytes))
     elif shard_bytes is not None:
         raise ArgumentError(f"shard_bytes: {target.name} is one file; expected a {sharded.SUFFIX}")
     else:
-        FILE_FORMATS[suffix].write(target, label, arrays, described)
+        FILE_FORMATS[suffix].write(target, label, stored, described)
 
 
 def _shard_size(given: int | None) -> int:
@@ -162,6 +165,12 @@ class CheckpointHeader:
         arrays = read_arrays(self.arrays)
         check_arrays(self.label, arrays, self.source)
         return Checkpoint(self.config, arrays, self.origin, self.notes)
+
+    def check(self) -> Mapping[str, str] | None:
+        """Reads the values without keeping them. Returns the CRC-32 of each array, or None for a
+        file that has none. Raises WeightsError for values that are not those that were written.
+        """
+        return check_arrays(self.label, self.arrays, self.source)
 
 
 def read(
@@ -230,6 +239,38 @@ def read_header(
     said = origin_from_json(content.label.get(labels.ORIGIN), f"the origin in {source.name}")
     origin = {**address, **said}
     return CheckpointHeader(config, arrays, source.name, content.label, origin, content.notes)
+
+
+def read_into(
+    model: Any, path: str | os.PathLike[str], part: str | None = None
+) -> CheckpointHeader:
+    """Puts the weights of a file into a live model of any framework: the inverse of `save`.
+
+    All values are checked first. Then they go from the file to the model, one array at a time on
+    each core. Returns what the file says about them.
+    Raises what `read_checkpoint` and `load` raise; the model is then as it was before.
+    """
+    live = LiveModel.of(model)
+    header = read_header(path, model.config, part=part)
+    header.check()
+    live.load(header.arrays)
+    return header
+
+
+def build_from(
+    path: str | os.PathLike[str],
+    framework: str,
+    config: Config | None = None,
+    architecture: str | None = None,
+    part: str | None = None,
+    device: str | None = None,
+) -> Any:
+    """A new model of a file in a framework, in evaluation mode. Its values are checked and read as
+    `read_into` does it. Arguments and errors: those of `read_checkpoint` and `build`.
+    """
+    header = read_header(path, config, architecture, part)
+    header.check()
+    return build(header.config, header.arrays, framework, device)
 
 
 def _find_source(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:

@@ -43,7 +43,10 @@ _ORDER = (
 
 
 def write(
-    path: Path, label: Label, arrays: Mapping[str, np.ndarray | StoredArray], config: Config | None = None
+    path: Path,
+    label: Label,
+    arrays: Mapping[str, np.ndarray | StoredArray],
+    config: Config | None = None,
 ) -> None:
     """The same arrays make the same bytes."""
     write_atomically(path, lambda temporary: write_shard(temporary, to_metadata(label), arrays))
@@ -119,7 +122,9 @@ def read_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
         ) from None
     check_count(len(names), path.name)
     try:
-        return {name: _stored(held, 8 + size, name, header[name], path.name) for name in names}, metadata
+        return {
+            name: _stored(held, 8 + size, name, header[name], path.name) for name in names
+        }, metadata
     except WeightsError as error:
         raise WeightsError(f"{path.name}: {error}", []) from None
 

@@ -48,7 +48,10 @@ def write(
 
 
 def _write(
-    path: Path, label: Label, groups: list[list[str]], arrays: Mapping[str, np.ndarray | StoredArray]
+    path: Path,
+    label: Label,
+    groups: list[list[str]],
+    arrays: Mapping[str, np.ndarray | StoredArray],
 ) -> None:
     stem = path.name[: -len(SUFFIX)]
     shards: dict[str, str] = {}
@@ -66,7 +69,9 @@ def _write(
         _remove(path, set(shards.values()) - before)
         raise
     # Also what killed writers left. Only names like these: an index of a stranger can name any.
-    ours = re.compile(rf"{re.escape(stem)}-\d{{5}}-of-\d{{5}}-([0-9a-f]{{8}}|{_UNNAMED})\.safetensors")
+    ours = re.compile(
+        rf"{re.escape(stem)}-\d{{5}}-of-\d{{5}}-([0-9a-f]{{8}}|{_UNNAMED})\.safetensors"
+    )
     there = {each.name for each in path.parent.iterdir() if ours.fullmatch(each.name)}
     _remove(path, there - set(shards.values()))
 

@@ -28,9 +28,9 @@ _Keys = tuple[str, ...]
 
 
 def nest(config: Config | None, arrays: Mapping[str, np.ndarray | StoredArray]) -> dict[Any, Any]:
-    """Arrays as nested mappings of stored arrays: canonical ones of `config` in the names and axis orders of NNX,
-    with positions in a list as integers; those of another library (config None) by the dots in
-    their names; a name with a slash has no parts.
+    """Arrays as nested mappings of stored arrays: canonical ones of `config` in the names and axis
+    orders of NNX, with positions in a list as integers; those of another library (config None) by
+    the dots in their names; a name with a slash has no parts.
 
     Raises WeightsError for a name that is the beginning of another.
     """
