@@ -21,7 +21,6 @@ from jax_impl.bridge.adapter import assign
 from jax_impl.bridge.native import to_native, to_numpy, training_mode
 from jax_impl.layers import global_average
 from jax_impl.shapes import Count, Labels, Logits, Maps, Outputs, Scalar
-from weights.copying import Arena
 from weights.recipe import SGD, AdamW, Cosine, Recipe, Step
 
 # PyTorch's name of a moment: Optax'.
@@ -180,7 +179,7 @@ def restore(
     counts = [variable for (kind, _), variable in state.items() if kind == "count"]
     held += [(count, np.full((), step, count.dtype)) for count in (optimizer.step, *counts)]
     variables, values = zip(*held, strict=True)
-    assign(variables, values, Arena(sum(value.nbytes for value in values)))
+    assign(variables, [np.array(value) for value in values])
 
 
 def _state(optimizer: nnx.Optimizer) -> dict[tuple[str, str], nnx.Variable]:

@@ -41,6 +41,7 @@ NATIVE_NAMES = {
     "unbias_variance",                      # PyTorch's batch norm does it inside
     "cast_operands",                        # Flax adds biases up in the dtype of the input
     "BACKEND", "keras_device", "device_scope", "pullback", "compile_update",  # Keras runs on three
+    "give",
     "MOVING",                               # Flax returns what a pass has changed
     "training_mode", "modes",               # in Keras the mode is an argument of the call
     "from_numpy",                           # PyTorch shares its memory with NumPy
@@ -288,4 +289,6 @@ def test_no_numbered_axes_outside_the_layouts():
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
                 (".transpose", ".permute", ".moveaxis")
             ):
-                assert path.name == "convert.py", f"{path.name}: {ast.unparse(node)}"
+                # In copying.py axes are in the order of memory, whatever they are.
+                known = path.name in ("convert.py", "copying.py")
+                assert known, f"{path.name}: {ast.unparse(node)}"

@@ -8,6 +8,7 @@ import importlib
 import math
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
@@ -18,7 +19,7 @@ import numpy as np
 from weights.attention import ATTENTION
 from weights.config import Config
 from weights.convert import DTYPES, LOW, Arrays, check, reorder
-from weights.copying import Arena
+from weights.copying import Arena, copy_values
 from weights.errors import ArgumentError, MissingFramework, ModelError, WeightsError
 from weights.frameworks import FRAMEWORKS, Framework, framework_named
 from weights.leaves import find_leaves, shape_in, walk
@@ -213,28 +214,40 @@ class LiveModel:
         self._assign({name: as_stored(array) for name, array in apart.items()}, keep=not is_new)
 
     def _assign(self, arrays: Mapping[str, StoredArray], *, keep: bool) -> None:
-        """Arrays that fit, one at a time on each core. keep: what is replaced, to be put back after
-        an error.
+        """Arrays that fit, some at a time on each core. keep: what is replaced, to be put back
+        after an error.
         """
-        adapter = self.adapter
+        adapter, own = self.adapter, self.framework.axes
         arena = Arena(sum(array.nbytes for array in arrays.values()))
         kept: dict[str, np.ndarray] = {}
 
-        def put(group: Parameters) -> None:
-            own = self.framework.axes
-            leaves = [self.leaves[each.name] for each in group]
-            views = [reorder(arrays[each.name], each.axes, own(each)).get() for each in group]
-            if keep:
-                old = map(adapter.snapshot, leaves)
-                kept.update(zip((each.name for each in group), old, strict=True))
-            adapter.assign(leaves, views, arena)
+        def make(group: Parameters) -> list[np.ndarray]:
+            made = []
+            for each in group:
+                leaf = self.leaves[each.name]
+                values = reorder(arrays[each.name], each.axes, own(each)).get()
+                if keep:
+                    kept[each.name] = adapter.snapshot(leaf)
+                made.append(adapter.room(leaf, values.shape, values.dtype, arena))
+                copy_values(made[-1], values)
+            return made
 
+        groups = list(_groups(self.parameters))
         try:
-            on_cores(put, _groups(self.parameters))
+            # Assigned in this thread, since settings of frameworks are of a thread.
+            with closing(on_cores(make, groups)) as results:
+                for group, made in zip(groups, results, strict=True):
+                    adapter.assign([self.leaves[each.name] for each in group], made)
         except BaseException:
-            leaves = [self.leaves[name] for name in kept]
-            adapter.assign(leaves, list(kept.values()), arena)
+            self._put_back(kept)
             raise
+
+    def _put_back(self, kept: Mapping[str, np.ndarray]) -> None:
+        arena = Arena(sum(array.nbytes for array in kept.values()))
+        for name, array in kept.items():
+            made = self.adapter.room(self.leaves[name], array.shape, array.dtype, arena)
+            copy_values(made, array)
+            self.adapter.assign([self.leaves[name]], [made])
 
     def _without_overlaps(
         self, arrays: Mapping[str, np.ndarray | StoredArray]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -122,18 +122,18 @@ def get_ahead(arrays: Mapping[str, StoredArray]) -> Iterator[tuple[str, memoryvi
                 content.cancel()
 
 
-def on_cores(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """What `work` gives for each item, computed on the available cores. After an error, nothing
-    more is begun, and it is raised once all that was begun has ended.
+def on_cores(work: Callable[[Any], Any], items: Iterable[Any]) -> Generator[Any, None, None]:
+    """What `work` gives for each item, in order, computed on the available cores. After an error,
+    or once nobody wants more, nothing is begun, and what was begun ends.
     """
     with ThreadPoolExecutor(count_cores()) as pool:
-        futures = [pool.submit(work, item) for item in items]
+        futures = deque(pool.submit(work, item) for item in items)
         try:
-            return [future.result() for future in futures]
-        except BaseException:
+            while futures:
+                yield futures.popleft().result()
+        finally:
             for future in futures:
                 future.cancel()
-            raise
 
 
 def count_cores() -> int:

@@ -152,15 +152,18 @@ def snapshot(leaf: nnx.Variable) -> np.ndarray:
     return to_numpy(leaf)
 
 
-def assign(leaves: Sequence[nnx.Variable], arrays: Sequence[np.ndarray], arena: Arena) -> None:
-    """Puts arrays of the same shapes and dtypes into parameters.
-
-    arena: for new memory, where the framework keeps what it is given.
+def room(leaf: nnx.Variable, shape: tuple[int, ...], dtype: np.dtype, arena: Arena) -> np.ndarray:
+    """Memory for new values of a parameter: its own, or some of an arena where the framework would
+    keep what it is given.
     """
+    return arena.empty(shape, dtype)
+
+
+def assign(leaves: Sequence[nnx.Variable], arrays: Sequence[np.ndarray]) -> None:
+    """Makes arrays, which `room` gave memory for, the values of parameters."""
     places = [leaf.get_value().sharding for leaf in leaves]
     # On CPU, JAX keeps aligned arrays of NumPy as they are; nobody else changes these.
-    values = jax.device_put([arena.copy(array) for array in arrays], places)
-    for leaf, value in zip(leaves, values, strict=True):
+    for leaf, value in zip(leaves, jax.device_put(list(arrays), places), strict=True):
         leaf.set_value(value)
 
 

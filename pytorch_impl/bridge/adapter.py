@@ -26,7 +26,7 @@ from pytorch_impl.bridge.native import to_numpy as to_numpy
 from pytorch_impl.network import ResidualAttentionNetwork
 from pytorch_impl.variant import build_block
 from weights.config import BlockConfig, Config, own_kinds
-from weights.copying import Arena, copy_values
+from weights.copying import Arena
 from weights.settings import HOOKS, ModuleSettings, own_settings
 
 FLOAT64_HELP = "PyTorch needs no setting for it"
@@ -71,31 +71,31 @@ def create(
 
     compute: a lower dtype to compute in, by autocast.
     """
+
+    class NoDraws(TorchFunctionMode):
+        """Within it, no random numbers are drawn. To draw them takes longer than to load a model;
+        for tensors without memory PyTorch would import 800 modules.
+        """
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            if func.__name__ in ("normal_", "uniform_"):
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
     make: Any = (
         build_block if isinstance(config, BlockConfig) else ResidualAttentionNetwork.from_config
     )
     # A module of a user's own may draw what is no parameter.
     drawn = own_kinds(config) and device != "meta"
-    with nullcontext() if drawn else _NoDraws():
+    with nullcontext() if drawn else NoDraws():
         model: nn.Module = make(config, dtype=getattr(torch, dtype), device=device)
     if compute is not None:
         model.forward = torch.autocast(
             next(model.parameters()).device.type, getattr(torch, compute)
         )(model.forward)
     return model
-
-
-class _NoDraws(TorchFunctionMode):
-    """Within it, no random numbers are drawn. To draw them takes longer than to load a model; for
-    tensors without memory PyTorch would import 800 modules.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func.__name__ in ("normal_", "uniform_"):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
 
 
 def variables(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -167,15 +167,20 @@ def snapshot(leaf: torch.Tensor) -> np.ndarray:
     return np.array(to_numpy(leaf))
 
 
-def assign(leaves: Sequence[torch.Tensor], arrays: Sequence[np.ndarray], arena: Arena) -> None:
-    """Puts arrays of the same shapes and dtypes into parameters.
-
-    arena: for new memory, where the framework keeps what it is given.
+def room(leaf: torch.Tensor, shape: tuple[int, ...], dtype: np.dtype, arena: Arena) -> np.ndarray:
+    """Memory for new values of a parameter: its own, or some of an arena where the framework would
+    keep what it is given.
     """
+    if leaf.device.type == "cpu":
+        return to_numpy(leaf)
+    return arena.empty(shape, dtype)
+
+
+def assign(leaves: Sequence[torch.Tensor], arrays: Sequence[np.ndarray]) -> None:
+    """Makes arrays, which `room` gave memory for, the values of parameters."""
     for leaf, array in zip(leaves, arrays, strict=True):
         if leaf.device.type == "cpu":
-            copy_values(to_numpy(leaf), array)
-            increment_version(leaf)  # so that autograd notices
+            increment_version(leaf)  # so that autograd notices that its memory was written to
         else:
             with torch.no_grad():
                 leaf.copy_(from_numpy(array))

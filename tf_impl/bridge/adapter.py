@@ -178,13 +178,17 @@ def snapshot(leaf: keras.Variable) -> np.ndarray:
     return to_numpy(leaf) if BACKEND == "tensorflow" else np.array(to_numpy(leaf))
 
 
-def assign(leaves: Sequence[keras.Variable], arrays: Sequence[np.ndarray], arena: Arena) -> None:
-    """Puts arrays of the same shapes and dtypes into parameters.
-
-    arena: for new memory, where the framework keeps what it is given.
+def room(leaf: keras.Variable, shape: tuple[int, ...], dtype: np.dtype, arena: Arena) -> np.ndarray:
+    """Memory for new values of a parameter: its own, or some of an arena where the framework would
+    keep what it is given.
     """
+    return arena.empty(shape, dtype)
+
+
+def assign(leaves: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
+    """Makes arrays, which `room` gave memory for, the values of parameters."""
     for leaf, array in zip(leaves, arrays, strict=True):
-        give(leaf, arena.copy(array))
+        give(leaf, array)
 
 
 def is_training(model: keras.layers.Layer) -> bool:

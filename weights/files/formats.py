@@ -20,7 +20,7 @@ once it is complete.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -44,7 +44,15 @@ from weights.files import hdf5, hub, keras, msgpack, npz, orbax, pytorch, safete
 from weights.files import label as labels
 from weights.files.atomic import existing
 from weights.files.content import Content, Header, find_prefixes, unwrap
-from weights.files.label import Label, check_arrays, check_label, make_label
+from weights.files.label import (
+    CHECKSUMS,
+    Label,
+    check_arrays,
+    check_label,
+    check_sums,
+    checksums,
+    make_label,
+)
 from weights.files.limits import MOST_HEADER, check_claim, check_count
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
 from weights.files.training import MOMENTS, split_training
@@ -271,6 +279,56 @@ def build_from(
     header = read_header(path, config, architecture, part)
     header.check()
     return build(header.config, header.arrays, framework, device)
+
+
+def transfer(
+    header: CheckpointHeader,
+    path: str | os.PathLike[str],
+    *,
+    dialect: str | None = None,
+    shard_bytes: int | None = None,
+    advance: Callable[[str, int], None] = lambda stage, nbytes: None,
+) -> None:
+    """Writes what is in a file to another one, array by array, so that the memory does not hold all
+    of them, unless the library of a format needs that. All values are checked first.
+
+    advance: is called from any thread for each array, with what happens ("checking" or "writing")
+        and the array's number of bytes. Other arguments and errors: those of `write` and
+        `CheckpointHeader.read`.
+    """
+    sums = None
+    if CHECKSUMS in header.label or dialect is None:
+        sums = checksums(_watch(header.arrays, "checking", advance))
+        if CHECKSUMS in header.label:
+            check_sums(header.label, sums, header.source)
+    write(
+        path,
+        header.config,
+        _watch(header.arrays, "writing", advance),
+        origin=header.origin,
+        dialect=dialect,
+        shard_bytes=shard_bytes,
+        sums=sums,
+    )
+
+
+def _watch(
+    arrays: Mapping[str, StoredArray], stage: str, advance: Callable[[str, int], None]
+) -> dict[str, StoredArray]:
+    """The same arrays; the first time that the values of one are given, `advance` is called."""
+    left = set(arrays)
+
+    def watched(name: str, array: StoredArray) -> StoredArray:
+        def get() -> np.ndarray:
+            values = array.get()
+            if name in left:
+                left.discard(name)
+                advance(stage, array.nbytes)
+            return values
+
+        return replace(array, get=get)
+
+    return {name: watched(name, array) for name, array in arrays.items()}
 
 
 def _find_source(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:

@@ -310,8 +310,8 @@ def sign(
 def _is_same(array: StoredArray, other: StoredArray | None) -> bool:
     if other is None or (array.shape, array.dtype) != (other.shape, other.dtype):
         return False
-    contents = (np.frombuffer(get_bytes(each), np.uint8) for each in (array, other))
-    return np.array_equal(*contents)
+    ours, theirs = (np.frombuffer(get_bytes(each), np.uint8) for each in (array, other))
+    return np.array_equal(ours, theirs)
 
 
 def _misplaced(source: str, names: set[str]) -> WeightsError:
