@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,19 +32,12 @@ import numpy as np
 from weights.checks import at_least
 from weights.config import BlockConfig, Config, NetworkConfig, config_from_json
 from weights.convert import Arrays, check, reorder
-from weights.dialects import DIALECTS, dialect_named
-from weights.dialects.back import find_architectures, is_same_network
-from weights.dialects.recognise import (
-    prepare_as_said,
-    recognise,
-    to_canonical_names,
-    to_dialect_names,
-)
 from weights.errors import ArgumentError, WeightsError
-from weights.files import hdf5, hub, keras, msgpack, npz, orbax, pytorch, safetensors, sharded
+from weights.files import hub
 from weights.files import label as labels
 from weights.files.atomic import existing
 from weights.files.content import Content, Header, find_prefixes, unwrap
+from weights.files.hub import INDEX
 from weights.files.label import (
     CHECKSUMS,
     Label,
@@ -55,26 +49,26 @@ from weights.files.label import (
 )
 from weights.files.limits import MOST_HEADER, check_claim, check_count
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
-from weights.files.training import MOMENTS, split_training
 from weights.frameworks import FRAMEWORKS, Framework
 from weights.live import LiveModel, build, check_unchanged
 from weights.parameters import Parameters
 from weights.schema import schema
 from weights.stored import StoredArray, as_stored, read_arrays
 
-FILE_FORMATS: dict[str, ModuleType] = {
-    ".safetensors": safetensors,
-    sharded.SUFFIX: sharded,
-    ".npz": npz,
-    ".pt": pytorch,
-    ".pth": pytorch,
-    ".th": pytorch,
-    ".bin": pytorch,
-    hdf5.WEIGHTS_SUFFIX: hdf5,
-    ".h5": hdf5,
-    ".keras": keras,
-    ".msgpack": msgpack,
-    ".orbax": orbax,
+# The modules of `weights.files`. They are imported when they are needed.
+FILE_FORMATS = {
+    ".safetensors": "safetensors",
+    INDEX: "sharded",
+    ".npz": "npz",
+    ".pt": "pytorch",
+    ".pth": "pytorch",
+    ".th": "pytorch",
+    ".bin": "pytorch",
+    ".weights.h5": "hdf5",
+    ".h5": "hdf5",
+    ".keras": "keras",
+    ".msgpack": "msgpack",
+    ".orbax": "orbax",
 }
 _SUFFIXES = tuple(FILE_FORMATS)
 
@@ -121,22 +115,26 @@ def write(
     if dialect is None:
         label = make_label(config.to_json(), stored, origin_to_json(origin), sums)
     else:
+        from weights.dialects import dialect_named
+        from weights.dialects.back import find_architectures
+        from weights.dialects.recognise import to_dialect_names
+
         spoken = dialect_named(dialect)
         if not isinstance(config, NetworkConfig):
             raise ArgumentError(f"dialect: {spoken.title} has networks, and no blocks")
         find_architectures(spoken, config)  # refuses what would be loaded, and be wrong
         stored = to_dialect_names(spoken, config, stored)
     described = config if dialect is None else None
-    if suffix == sharded.SUFFIX:
-        sharded.write(target, label, stored, described, _shard_size(shard_bytes))
+    options = {}
+    if suffix == INDEX and shard_bytes is not None:
+        options = {"shard_bytes": at_least("shard_bytes", shard_bytes, 1)}
     elif shard_bytes is not None:
-        raise ArgumentError(f"shard_bytes: {target.name} is one file; expected a {sharded.SUFFIX}")
-    else:
-        FILE_FORMATS[suffix].write(target, label, stored, described)
+        raise ArgumentError(f"shard_bytes: {target.name} is one file; expected a {INDEX}")
+    _format(suffix).write(target, label, stored, described, **options)
 
 
-def _shard_size(given: int | None) -> int:
-    return sharded.SHARD_BYTES if given is None else at_least("shard_bytes", given, 1)
+def _format(suffix: str) -> ModuleType:
+    return import_module(f"weights.files.{FILE_FORMATS[suffix]}")
 
 
 @dataclass(frozen=True)
@@ -225,7 +223,7 @@ def read_header(
     source, address = _find_source(path)
     is_folder = os.path.isdir(source)
     suffix = ".orbax" if is_folder else find_suffix(source, "read")
-    header = FILE_FORMATS[suffix].read(source if is_folder else existing(source))
+    header = _format(suffix).read(source if is_folder else existing(source))
     check_label(header.label, source.name)
     content = unwrap(_without_training(header), source.name, part)
     check_count(len(content.arrays), source.name)
@@ -386,7 +384,11 @@ def _by_canonical_names(
 
 def _without_training(header: Header) -> Header:
     """A training state as a file of the model alone."""
-    model, training = split_training(header.label.get(labels.CONFIG))
+    if '"training"' not in header.label.get(labels.CONFIG, ""):
+        return header
+    from weights.files.training import MOMENTS, split_training
+
+    model, training = split_training(header.label[labels.CONFIG])
     if model is None or training is None:
         return header
     arrays = {name: each for name, each in header.arrays.items() if not name.startswith(MOMENTS)}
@@ -402,6 +404,8 @@ def _agree(source: str, held: Config, given: Config) -> Config:
     if held == given:
         return held
     if isinstance(held, NetworkConfig) and isinstance(given, NetworkConfig):
+        from weights.dialects.back import is_same_network
+
         said = {each for each in (held.preprocessing, given.preprocessing) if each is not None}
         if is_same_network(held, given) and len(said) < 2:
             return replace(held, preprocessing=next(iter(said), None))
@@ -430,6 +434,8 @@ def _recognised(
     address: Mapping[str, str],
 ) -> CheckpointHeader:
     """A file of another library."""
+    from weights.dialects.recognise import prepare_as_said, recognise, to_canonical_names
+
     if isinstance(config, BlockConfig):
         raise ArgumentError(
             f"{source.name}: holds a network of another library, but the config is of a "
@@ -452,6 +458,8 @@ def _said_beside(origin: Mapping[str, Any], content: Content) -> tuple[str | Non
     """The architecture that a config.json or a trainer names, and who says so."""
     if "architecture" in origin:
         return origin["architecture"], "its config.json says so"
+    from weights.dialects import DIALECTS
+
     said = (content.architecture or "").split(".")[0]  # timm's names have a tag after the dot
     known = any(said in each.architectures for each in DIALECTS.values())
     return (said, "the file says so") if known else (None, None)

@@ -21,12 +21,12 @@ from weights.errors import MissingFileError, WeightsError
 from weights.fields import parse_json
 from weights.files.atomic import refusals, resolve_target, sole_writer, write_atomically
 from weights.files.content import Header
+from weights.files.hub import INDEX
 from weights.files.label import Label
 from weights.files.limits import MOST_HEADER, check_count, map_file
 from weights.files.safetensors import from_metadata, read_shard, to_metadata, to_pieces
 from weights.stored import StoredArray
 
-SUFFIX = ".safetensors.index.json"
 SHARD_BYTES = 1 << 30  # of values in a file, unless one array has more
 _UNNAMED = "new"  # instead of the CRC-32 in the name of a file, until that is known
 _METADATA, _MAP = "metadata", "weight_map"
@@ -53,7 +53,7 @@ def _write(
     groups: list[list[str]],
     arrays: Mapping[str, np.ndarray | StoredArray],
 ) -> None:
-    stem = path.name[: -len(SUFFIX)]
+    stem = path.name[: -len(INDEX)]
     shards: dict[str, str] = {}
     before = _files_of(path)
     try:
