@@ -7,12 +7,14 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from resattn.checking.backends import Backend, implementation, precise
 from resattn.checking.cases import KINDS_AND_OPTIONS, attention_block
 from resattn.checking.crosscheck import judge_output
 from resattn.checking.draws import random_arrays
 from resattn.checking.problem import draw_problem
+from resattn.cli.app import app
 from shared_tests.published_cases import PUBLISHED
 from weights import (
     BlockConfig,
@@ -25,6 +27,7 @@ from weights import (
     read,
     save,
     schema,
+    write,
 )
 from weights.config import config_from_json
 from weights.errors import ArgumentError, ModelError
@@ -241,3 +244,18 @@ def test_attach_needs_norms():
     config = BlockConfig(4, 6, attention="none")
     with pytest.raises(ArgumentError, match=r"folded: an attached module is trained"):
         attach(config, random_arrays(config), "cbam", {"folded": True})
+
+
+def test_port_folds(tmp_path):
+    arrays = random_arrays(CBAM)
+    write(tmp_path / "net.safetensors", CBAM, arrays)
+    target, again = tmp_path / "folded.npz", tmp_path / "again.npz"
+    command = ["port", str(tmp_path / "net.safetensors"), str(target), "--fold"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    config, found = read(target)
+    expected = fold(CBAM, arrays)
+    assert config == expected[0]
+    assert all((found[name] == array).all() for name, array in expected[1].items())
+    with pytest.raises(ArgumentError, match="has no batch norms that could be folded"):
+        CliRunner().invoke(app, ["port", str(target), str(again), "--fold"], catch_exceptions=False)
+    assert not again.exists()

@@ -20,6 +20,7 @@ from weights.graph import graph, probe_size
 from weights.live import LiveModel, check_unchanged
 from weights.operations import Operation
 from weights.schema import schema
+from weights.stored import StoredArray, as_stored, read_arrays
 
 
 def fold(config: Config, arrays: Mapping[str, np.ndarray]) -> tuple[Config, Arrays]:
@@ -35,13 +36,24 @@ def fold(config: Config, arrays: Mapping[str, np.ndarray]) -> tuple[Config, Arra
     Raises WeightsError for arrays that do not fit the config.
     """
     check(schema(config), arrays)
+    target, folded = fold_stored(config, {name: as_stored(each) for name, each in arrays.items()})
+    return target, read_arrays(folded)
+
+
+def fold_stored(
+    config: Config, arrays: Mapping[str, StoredArray]
+) -> tuple[Config, dict[str, StoredArray]]:
+    """`fold` for arrays in a file: each is computed when its values are asked for.
+
+    arrays: those of the config.
+    """
     target = folded_config(config)
     found = dict(arrays)
     operations = {operation.name: operation for operation in graph(config, probe_size(config))}
     kept = {parameter.name for parameter in schema(target)}
     for norm in operations.values():
         if norm.kind == "batch_norm" and f"{norm.module}.weight" not in kept:
-            found |= _fold_one(operations[norm.inputs[0]], norm, found)
+            found |= _fold_one(operations[norm.inputs[0]].module, norm, arrays)
     return target, {parameter.name: found[parameter.name] for parameter in schema(target)}
 
 
@@ -60,21 +72,34 @@ def fold_model(model: Any) -> Any:
     return folded
 
 
-def _fold_one(convolution: Operation, norm: Operation, arrays: Arrays) -> Arrays:
-    """The weight and the bias of a convolution with its norm in them."""
-    weight = arrays[f"{convolution.module}.weight"]
-    scale, offset, mean, variance = (
-        arrays[f"{norm.module}.{leaf}"].astype(np.float64)
-        for leaf in ("weight", "bias", "running_mean", "running_var")
-    )
-    factor = scale / np.sqrt(variance + norm.settings["eps"])
-    bias = arrays.get(f"{convolution.module}.bias", np.zeros(len(weight)))
-    folded = {
-        "weight": weight.astype(np.float64) * factor.reshape(-1, *(1,) * (weight.ndim - 1)),
-        "bias": (bias.astype(np.float64) - mean) * factor + offset,
+def _fold_one(
+    convolution: str, norm: Operation, arrays: Mapping[str, StoredArray]
+) -> dict[str, StoredArray]:
+    """The weight and the bias of a convolution, the module of that name, with its norm in them."""
+    held = arrays[f"{convolution}.weight"]
+
+    def get(leaf: str) -> np.ndarray:
+        return arrays[f"{norm.module}.{leaf}"].get().astype(np.float64)
+
+    def factors() -> np.ndarray:
+        found: np.ndarray = get("weight") / np.sqrt(get("running_var") + norm.settings["eps"])
+        return found
+
+    def weight() -> np.ndarray:
+        wide = held.get().astype(np.float64)
+        wide *= factors().reshape(-1, *(1,) * (held.ndim - 1))
+        return wide.astype(held.dtype)
+
+    def bias() -> np.ndarray:
+        own = arrays.get(f"{convolution}.bias")
+        before = np.zeros(held.shape[0]) if own is None else own.get().astype(np.float64)
+        folded: np.ndarray = (before - get("running_mean")) * factors() + get("bias")
+        return folded.astype(held.dtype)
+
+    return {
+        f"{convolution}.weight": StoredArray(held.shape, held.dtype, weight),
+        f"{convolution}.bias": StoredArray(held.shape[:1], held.dtype, bias),
     }
-    return {f"{convolution.module}.{leaf}": array.astype(weight.dtype)
-            for leaf, array in folded.items()}  # fmt: skip
 
 
 def folded_config(config: Config) -> Config:

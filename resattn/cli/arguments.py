@@ -59,6 +59,14 @@ ShardSizeOption = Annotated[
         min=1,
     ),
 ]
+FoldOption = Annotated[
+    bool,
+    typer.Option(
+        "--fold",
+        help="Multiply every batch norm into the convolution before it, for inference: the same "
+        "output in evaluation, up to rounding.",
+    ),
+]
 FrameworksOption = Annotated[
     str | None,
     typer.Option(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from resattn.cli.arguments import (
     ArchitectureOption,
     ConfigOption,
     DialectOption,
+    FoldOption,
     ForceOption,
     PartOption,
     ShardSizeOption,
@@ -18,6 +22,9 @@ from resattn.cli.inspect import summarize
 from resattn.cli.progress import show_progress
 from resattn.cli.terminal import print_line
 
+if TYPE_CHECKING:
+    from weights.files.formats import CheckpointHeader
+
 
 def port(
     source: SourceArgument,
@@ -27,9 +34,10 @@ def port(
     part: PartOption = None,
     dialect: DialectOption = None,
     shard_size: ShardSizeOption = None,
+    fold: FoldOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Convert a weights file to another format, bit for bit.
+    """Convert a weights file to another format, bit for bit, or with its batch norms folded.
 
     The suffix of TARGET names the format. Files of timm, torchvision, Keras and the CIFAR ResNets
     are recognised from the names and shapes in them.
@@ -43,6 +51,7 @@ def port(
     if dialect is not None:
         dialect_named(dialect)  # refused before anything is read
     found = find_source(source, config, architecture, part)
+    found = fold_source(found) if fold else found
     total = sum(array.nbytes for array in found.arrays.values())
     with show_progress(f"{source.name} -> {target.name}", total) as advance:
         transfer(
@@ -62,3 +71,17 @@ def port(
         print_line(f"Next: load it with {spoken.title}, strictly, into {fitting}")
     elif target.suffix != ".keras":
         print_line(f"Next: resattn check {target}")
+
+
+def fold_source(source: CheckpointHeader) -> CheckpointHeader:
+    """A file with its batch norms folded. Raises ArgumentError for a network without any."""
+    from weights.errors import ArgumentError
+    from weights.fold import fold_stored
+
+    source.check()
+    config, arrays = fold_stored(source.config, source.arrays)
+    if config == source.config:
+        raise ArgumentError(
+            f"--fold: {source.source} has no batch norms that could be folded; port it without"
+        )
+    return replace(source, config=config, arrays=arrays, label={})
