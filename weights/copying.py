@@ -110,6 +110,12 @@ class Arena:
         return made
 
 
+def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An aligned array of zeros, of which the system makes nothing before it is written to."""
+    size = math.prod(shape) * dtype.itemsize
+    return _aligned(np.zeros(size + _ALIGNMENT, np.uint8), size, shape, dtype)
+
+
 def _aligned(memory: np.ndarray, size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
