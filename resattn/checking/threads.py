@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-Outcome = TypeVar("Outcome")
+Made = TypeVar("Made")
 
 # Below so many multiplications threads wait for each other's Python more than they compute.
 FEWEST_PRODUCTS = 10**8
@@ -33,7 +33,7 @@ def _find_blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-def run_together(tasks: Sequence[Callable[[], Outcome]], products: int) -> list[Outcome]:
+def run_together(tasks: Sequence[Callable[[], Made]], products: int) -> list[Made]:
     """The outcomes of functions that depend on nothing of each other. products: of each."""
     workers = min(len(tasks), os.cpu_count() or 1) if products >= FEWEST_PRODUCTS else 1
     with one_blas_thread():
