@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from resattn.checking.crosscheck import crosscheck
 from resattn.checking.precision import precision
-from resattn.checking.progress import Steps
+from resattn.checking.progress import StepCounter
 from resattn.cli import terminal
 from resattn.cli.app import app, main
 from resattn.cli.terminal import print_line, print_report, status
@@ -144,7 +144,7 @@ def test_a_check_says_how_far_it_is(torch):
 
 def test_steps_are_numbered():
     lines = []
-    steps = Steps(lines.append, 2)
+    steps = StepCounter(lines.append, 2)
     steps("oracle")
     steps("torch cpu")
     steps.show("torch cpu: try causes")

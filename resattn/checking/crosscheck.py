@@ -14,7 +14,7 @@ import numpy as np
 from resattn.checking.backends import Backend, Quantities, backends, measure, precise
 from resattn.checking.draws import random_arrays, random_input
 from resattn.checking.problem import Problem, checked_inputs, pose
-from resattn.checking.progress import Steps
+from resattn.checking.progress import StepCounter
 from resattn.checking.rounding import MODE_NAMES, MODES, TensorKey, list_tensors
 from resattn.checking.tolerances import QUANTITIES
 from resattn.oracle.evaluation import Stage, stages
@@ -76,7 +76,7 @@ def crosscheck(
     arrays, own = _arrays(config, arrays, dtype, seed)
     formats = (dtype,) if dtype is not None else tuple(dict.fromkeys(("float64", own)))
     steps = 2 + len(formats) * (len(frameworks) * len(devices) + 1)
-    tell = Steps(progress or (lambda line: None), steps)
+    tell = StepCounter(progress or (lambda line: None), steps)
     tell(f"import {', '.join(frameworks)}")
     used = backends(frameworks, devices)
     problem = pose(config, arrays, choose_inputs(config, inputs, size, batch, own, seed), seed)

@@ -26,7 +26,7 @@ from resattn.checking.crosscheck import (
 )
 from resattn.checking.draws import random_arrays
 from resattn.checking.problem import Problem, pose
-from resattn.checking.progress import Steps
+from resattn.checking.progress import StepCounter
 from weights import Difference, Report, schema
 from weights.checks import one_of
 from weights.compare import columns, format_times
@@ -61,7 +61,7 @@ def precision(
     MissingFramework.
     """
     steps = 1 + len(formats) * len(regimes) * (1 + len(frameworks) * len(devices))
-    tell = Steps(progress or (lambda line: None), steps)
+    tell = StepCounter(progress or (lambda line: None), steps)
     for form in formats:
         one_of("formats", form, LOW)
     for regime in regimes:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 
-class Steps:
+class StepCounter:
     """Tells the steps of long work with their number: "2 of 7, oracle".
 
     tell: called with each line. total: the number of steps.

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from resattn.checking.backends import Quantities
-from resattn.checking.threads import one_blas_thread, run_together
+from resattn.checking.threads import Made, one_blas_thread, run_together
 from resattn.oracle import evaluation as reference
 from resattn.oracle.evaluation import Pass
 from resattn.oracle.kinks import Kinks
@@ -27,7 +27,6 @@ from weights.convert import LOW
 from weights.graph import Graph
 
 TensorKey = tuple[str, str]  # quantity and tensor
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-Outcome = TypeVar("Outcome")
+Made = TypeVar("Made")
 
-# Below so many multiplications threads wait for each other's Python more than they compute.
+# With fewer multiplications a pass is mostly Python, which threads do not run side by side.
 FEWEST_PRODUCTS = 10**8
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
     """Within it, NumPy's BLAS uses one thread.
 
-    Its others wait in a loop. That made the passes of a block slower and, beside the threads of a
-    framework, up to five times as expensive.
+    Its others wait in a loop. Where other programs compute as well, a check of one block in PyTorch
+    took up to four times the CPU time for that: 20 s, and 5 s with one thread.
     """
     limit: AbstractContextManager[object] = _find_blas().limit(limits=1)
     return limit
@@ -33,7 +33,7 @@ def _find_blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-def run_together(tasks: Sequence[Callable[[], Outcome]], products: int) -> list[Outcome]:
+def run_together(tasks: Sequence[Callable[[], Made]], products: int) -> list[Made]:
     """The outcomes of functions that depend on nothing of each other. products: of each."""
     workers = min(len(tasks), os.cpu_count() or 1) if products >= FEWEST_PRODUCTS else 1
     with one_blas_thread():

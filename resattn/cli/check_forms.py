@@ -75,7 +75,7 @@ def grid_check(request: Request) -> dict[str, Report]:
     """
     from resattn.checking.cases import user_grid
     from resattn.checking.crosscheck import crosscheck
-    from resattn.checking.progress import Steps
+    from resattn.checking.progress import StepCounter
     from weights import BlockConfig
     from weights.checks import pair_of
     from weights.errors import ArgumentError
@@ -88,7 +88,7 @@ def grid_check(request: Request) -> dict[str, Report]:
     reports: dict[str, Report] = {}
     with status("cross-check") as show_step:
         blocks = user_grid(config)
-        tell = Steps(show_step, len(blocks))
+        tell = StepCounter(show_step, len(blocks))
         for block, size in blocks:
             rows, cols = pair_of("stride", block.stride)
             name = f"{block.in_channels} to {block.out_channels}, stride {rows} x {cols}"

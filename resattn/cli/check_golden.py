@@ -22,12 +22,12 @@ def golden_check(
     from resattn.checking import golden
     from resattn.checking.backends import backends, precise
     from resattn.checking.crosscheck import check_model
-    from resattn.checking.progress import Steps
+    from resattn.checking.progress import StepCounter
 
     used = backends(installed_frameworks() if frameworks is None else frameworks, devices)
     reports = []
     with status("golden vectors") as show_step:
-        tell = Steps(show_step, len(used) * len(golden.CASES))
+        tell = StepCounter(show_step, len(used) * len(golden.CASES))
         for backend in used:
             for case in golden.CASES:
                 tell(f"{backend.name}, {case}")

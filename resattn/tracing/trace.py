@@ -12,7 +12,7 @@ from resattn.checking.backends import backends, precise
 from resattn.checking.crosscheck import ORACLE
 from resattn.checking.draws import random_arrays, random_cotangent
 from resattn.checking.problem import checked_inputs, draw_problem
-from resattn.checking.progress import Steps
+from resattn.checking.progress import StepCounter
 from resattn.checking.rounding import MODES
 from resattn.checking.tolerances import tolerance
 from resattn.oracle import evaluation as reference
@@ -91,7 +91,7 @@ def trace(
     tolerance(dtype, "eval output")  # refuses other dtypes
     x = checked_inputs(inputs, None if _may_hold_blocks(models) else config, dtype)
     target = Target(config, arrays, dtype, seed)
-    tell = Steps(progress, 2 * len(modes) * len(models))
+    tell = StepCounter(progress, 2 * len(modes) * len(models))
     outcomes = [outcome for mode in modes for outcome in _trace_mode(models, x, target, mode, tell)]
     rows = [row for outcome in outcomes for row in outcome.rows]
     findings = [finding for outcome in outcomes for finding in outcome.findings]
@@ -126,7 +126,7 @@ def _trace_mode(
     x: np.ndarray,
     target: Target,
     mode: str,
-    tell: Steps,
+    tell: StepCounter,
 ) -> Iterator[_Outcome]:
     """The outcome of each model in one mode."""
     recordings = _record_models(models, x, target, mode, tell)
@@ -298,7 +298,7 @@ def _record_models(
     x: np.ndarray,
     target: Target,
     mode: str,
-    tell: Steps,
+    tell: StepCounter,
 ) -> dict[str, Recording]:
     """A recording of each model. If a mapped model only contains a block, our models get the input
     of that block.
