@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from resattn.benchmarks.libraries import import_library
 from weights.dialects import DIALECTS
 
 # The package of each dialect, None for one without a package.
@@ -38,38 +39,6 @@ def absence(package: str) -> str | None:
     except (ImportError, RuntimeError) as error:
         return f"{package} cannot be imported: {str(error).splitlines()[0]}"
     return None
-
-
-def import_library(package: str) -> Any:
-    """A package of `PACKAGES`, imported.
-
-    torchvision, which timm imports, registers shapes for its compiled operators as it is imported.
-    The registry's wheel has them for CUDA alone; beside a PyTorch without CUDA they do not load,
-    and the import fails. Their schemas suffice, since no network here calls them.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import_module("torch")  # in front of TensorFlow, whose libraries it does not bear
-        try:
-            return import_module(package)
-        except RuntimeError as error:
-            if "torchvision::" not in str(error):
-                raise
-        for name in [
-            name for name in sys.modules if name.split(".")[0] in (package, "torchvision")
-        ]:
-            del sys.modules[name]
-        _declare_operators()
-        return import_module(package)
-
-
-@cache
-def _declare_operators() -> Any:
-    """Schemas of torchvision's operators. They last as long as what is returned."""
-    library = import_module("torch").library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
 
 
 @dataclass(frozen=True)
