@@ -89,7 +89,7 @@ QUICK_BLOCKS = (_block(64, 64, 1, 14),)
 # With the number of images.
 NETWORKS = ((_network("se-resnet18", 64), 8), (_network("se-resnet18", 224), 1))
 FULL_NETWORKS = (*NETWORKS, (_network("resnet50", 224), 1))
-QUICK_NETWORKS = ((_network("se-resnet18", 32), 1),)
+QUICK_NETWORKS = ((_network("se-resnet18", 64), 1),)
 
 
 def list_models(

@@ -21,6 +21,8 @@ OpenChannel = Callable[[str, int], AbstractContextManager[Ask]]
 # What NumPy, JAX and the others read. Frameworks that do not are given the number by the worker.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
 
+ABSENT = "not installed"
+
 
 @contextmanager
 def open_worker(framework: str, threads: int) -> Iterator[Ask]:
@@ -79,7 +81,7 @@ def describe_machine() -> dict[str, str]:
     try:
         found["timm"] = f"timm {version('timm')}"
     except PackageNotFoundError:
-        found["timm"] = "not installed"
+        found["timm"] = ABSENT
     return found | {name: os.environ[name] for name in ("XLA_FLAGS",) if os.environ.get(name)}
 
 

@@ -42,7 +42,7 @@ class Prepared:
     canonical: Callable[[Any], np.ndarray]
 
 
-def prepare(case: BenchCase, threads: int) -> Prepared:
+def prepare_function(case: BenchCase, threads: int) -> Prepared:
     """The function of a case. threads: for programs that must be given their number.
 
     Raises MissingFramework for a package that is not installed.
@@ -135,12 +135,12 @@ def _tf32(framework: str) -> AbstractContextManager[Any]:
     on CUDA sets its own format.
     """
     if framework == "jax":
-        import jax
-
-        return jax.default_matmul_precision("tensorfloat32")
+        scope: AbstractContextManager[Any] = import_module("jax").default_matmul_precision(
+            "tensorfloat32"
+        )
+        return scope
     if framework == "torch":
-        import torch
-
+        torch: Any = import_module("torch")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     else:
         import_module("tensorflow").config.experimental.enable_tensor_float_32_execution(True)
@@ -203,4 +203,3 @@ def _prepare_product(case: BenchCase) -> Prepared:
     dtype = torch.bfloat16 if case.form == "bfloat16" else torch.float32
     one, other = (native.from_numpy(each).to(case.device, dtype) for each in (a, b))
     return _prepare(case, lambda: one @ other, native.to_canonical)
-

@@ -66,7 +66,8 @@ def _classes() -> tuple[Any, Any]:
 
         def __call__(self, x: Any) -> Any:
             y = nnx.relu(self.bn(self.conv(x)))
-            return nnx.max_pool(y, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            margins = ((1, 1), (1, 1))
+            return nnx.max_pool(y, (3, 3), (2, 2), margins)  # type: ignore[no-untyped-call]
 
     class Network(nnx.Module):
         def __init__(self, c: Any):

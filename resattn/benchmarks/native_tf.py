@@ -33,7 +33,7 @@ def _classes() -> tuple[Any, Any]:
     def norm() -> Any:
         return layers.BatchNormalization(epsilon=1e-5, momentum=0.9)
 
-    class Gate(layers.Layer):
+    class Gate(layers.Layer):  # type: ignore[misc]
         def __init__(self, channels: int):
             super().__init__()
             self.fc1 = conv(hidden_width(channels), 1, bias=True)
@@ -43,7 +43,7 @@ def _classes() -> tuple[Any, Any]:
             y = ops.relu(self.fc1(ops.mean(x, (1, 2), keepdims=True)))
             return x * ops.sigmoid(self.fc2(y))
 
-    class Block(layers.Layer):
+    class Block(layers.Layer):  # type: ignore[misc]
         def __init__(self, c: Any):
             super().__init__()
             width, bias, strides = c.out_channels, c.conv_bias, c.stride != (1, 1)
@@ -59,7 +59,7 @@ def _classes() -> tuple[Any, Any]:
             y = self.attention(self.bn2(self.conv2(y), training=training))
             return ops.relu(y + self.shortcut(x, training=training))
 
-    class Stem(layers.Layer):
+    class Stem(layers.Layer):  # type: ignore[misc]
         def __init__(self, c: Any):
             super().__init__()
             self.pad, self.conv = layers.ZeroPadding2D(3), conv(c.stem_channels, 7, 2)
@@ -70,7 +70,7 @@ def _classes() -> tuple[Any, Any]:
             y = ops.relu(self.bn(self.conv(self.pad(x)), training=training))
             return self.pool(self.pool_pad(y))  # zeros do, after a relu
 
-    class Network(keras.Model):
+    class Network(keras.Model):  # type: ignore[misc]
         def __init__(self, c: Any):
             super().__init__()
             self.stem = Stem(c)

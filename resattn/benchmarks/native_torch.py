@@ -57,9 +57,8 @@ def _classes() -> tuple[Any, Any]:
     class Network(nn.Module):
         def __init__(self, c: Any):
             super().__init__()
-            self.stem = nn.Module()
-            self.stem.conv = nn.Conv2d(c.in_channels, c.stem_channels, 7, 2, 3, bias=False)
-            self.stem.bn = nn.BatchNorm2d(c.stem_channels)
+            conv = nn.Conv2d(c.in_channels, c.stem_channels, 7, 2, 3, bias=False)
+            self.stem = nn.ModuleDict({"conv": conv, "bn": nn.BatchNorm2d(c.stem_channels)})
             self.pool = nn.MaxPool2d(3, 2, 1)
             self.stages = nn.Sequential(
                 *(nn.Sequential(*map(Block, blocks)) for blocks in c.stages())
@@ -67,7 +66,7 @@ def _classes() -> tuple[Any, Any]:
             self.classifier = nn.Linear(c.widths[-1], c.classes)
 
         def forward(self, x: Any) -> Any:
-            y = self.pool(torch.relu(self.stem.bn(self.stem.conv(x))))
+            y = self.pool(torch.relu(self.stem["bn"](self.stem["conv"](x))))
             return self.classifier(self.stages(y).mean((2, 3)))
 
     return Block, Network

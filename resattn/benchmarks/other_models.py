@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +14,7 @@ import numpy as np
 
 from resattn.benchmarks.libraries import import_library
 from weights.attention import hidden_width
-from weights.config import BlockConfig, BottleneckConfig, Config
+from weights.config import BlockConfig, Config
 from weights.convert import Arrays, to_native
 from weights.errors import MissingFramework
 from weights.frameworks import FRAMEWORKS
@@ -57,15 +56,14 @@ def make_native(framework: str, config: Config, arrays: Arrays, device: str) -> 
 def _device_scope(framework: str, device: str) -> AbstractContextManager[Any]:
     """Within it, new models are made on a device."""
     if framework == "tf":
-        import keras
-
-        return keras.device(part("tf", "bridge.native").keras_device(device))
-    if framework == "jax":
-        import jax
-
-        return jax.default_device(jax.devices(device)[0])
-    scope: AbstractContextManager[Any] = import_module("torch").device(device)
-    return scope
+        scope = import_module("keras").device(part("tf", "bridge.native").keras_device(device))
+    elif framework == "jax":
+        jax = import_module("jax")
+        scope = jax.default_device(jax.devices(device)[0])
+    else:
+        scope = import_module("torch").device(device)
+    found: AbstractContextManager[Any] = scope
+    return found
 
 
 def _walk(model: Any, path: str) -> Any:
@@ -129,7 +127,9 @@ def _timm_name(name: str) -> str:
     name = re.sub(r"^stages\.(\d)", lambda found: f"layer{int(found[1]) + 1}", name)
     name = re.sub(r"^stem\.(conv|bn)", r"\g<1>1", name)
     name = re.sub(r"^classifier", "fc", name)
-    return re.sub(r"(^|\.)attention\.", r"\1se.", re.sub(r"(^|\.)shortcut\.", r"\1downsample.", name))
+    return re.sub(
+        r"(^|\.)attention\.", r"\1se.", re.sub(r"(^|\.)shortcut\.", r"\1downsample.", name)
+    )
 
 
 # ONNX Runtime

@@ -18,14 +18,20 @@ from statistics import median
 import numpy as np
 
 from resattn.benchmarks.cases import BenchCase, list_cases, list_models, name_program
-from resattn.benchmarks.channels import Ask, OpenChannel, count_cores, describe_machine, open_worker
+from resattn.benchmarks.channels import (
+    ABSENT,
+    Ask,
+    OpenChannel,
+    count_cores,
+    describe_machine,
+    open_worker,
+)
 from resattn.benchmarks.groups import GROUPS, MEASURED_GROUPS
 from resattn.benchmarks.timings import BenchReport, Timing
 from resattn.checking.crosscheck import judge_output
 from resattn.checking.draws import random_arrays, random_input
 from resattn.checking.problem import Problem, pose
 from weights.checks import at_least, one_of
-from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS
 
 # Of one image. The oracle would need minutes for more; the same functions are checked on less.
@@ -114,7 +120,7 @@ def run_bench(
             ask = stack.enter_context(open_channel(program, threads))
             described = ask("describe")
             channels[program] = ask
-            machine[name_program(program)] = described.get("versions", "not installed")
+            machine[name_program(program)] = described.get("versions", ABSENT)
             if "missing" in described:
                 absent[program] = described["missing"]
             for device in plan.devices:
@@ -189,9 +195,7 @@ def _take_turns(
         progress(f"round {number + 1} of {plan.rounds}")
         for index in order_round(len(ready), number):
             turn = ready[index]
-            answer = channels[turn.case.framework](
-                "time", number=turn.number, seconds=plan.seconds
-            )
+            answer = channels[turn.case.framework]("time", number=turn.number, seconds=plan.seconds)
             turn.seconds.append(median(answer["seconds"]))
 
 
@@ -213,7 +217,7 @@ def _measure_group(
                 )
                 missing = answer.get("missing", "")
                 for row in answer.get("timings", ()):
-                    yield Timing(**{**row, "seconds": tuple(row["seconds"])})
+                    yield Timing.from_dict(row)
             if missing:
                 yield Timing(group, group, framework, "plain", device=device, missing=missing)
 

@@ -36,6 +36,12 @@ class Timing:
     unit: str = "FLOP"
     missing: str = ""
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Timing:
+        """From its fields as JSON holds them, and others, which are not read."""
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        return cls(**{**known, "seconds": tuple(known["seconds"])})
+
     @property
     def median(self) -> float:
         """Of the seconds."""
@@ -117,9 +123,9 @@ class BenchReport:
             if all(getattr(timing, name) == value for name, value in fields.items())
         ]  # fmt: skip
 
-    def mean_ratio(self, by: str, **fields: object) -> float | None:
+    def mean_ratio(self, reference: str, /, **fields: object) -> float | None:
         """The geometric mean of the ratios of some timings to another implementation."""
-        return _mean(self.ratio_to(timing, by) for timing in self.select(**fields))
+        return _mean(self.ratio_to(timing, reference) for timing in self.select(**fields))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it: the timings, and what follows from them."""
@@ -137,12 +143,7 @@ class BenchReport:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BenchReport:
         """The inverse of `to_dict`."""
-        names = Timing.__dataclass_fields__
-        timings = (
-            Timing(**{k: tuple(v) if k == "seconds" else v for k, v in row.items() if k in names})
-            for row in values["timings"]
-        )
-        return cls(values["machine"], tuple(timings))
+        return cls(values["machine"], tuple(map(Timing.from_dict, values["timings"])))
 
 
 @dataclass(frozen=True)
@@ -223,4 +224,3 @@ def _copy_goals(report: BenchReport) -> Iterator[Goal]:
 def _mean(ratios: Iterable[float | None]) -> float | None:
     known = [each for each in ratios if each is not None]
     return geometric_mean(known) if known else None
-

@@ -19,7 +19,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any, TextIO
@@ -27,7 +27,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from resattn.benchmarks.cases import NUMPY, ONNX, BenchCase
-from resattn.benchmarks.functions import Prepared, prepare
+from resattn.benchmarks.functions import Prepared, prepare_function
 from resattn.benchmarks.groups import MEASURED_GROUPS, Effort
 from resattn.benchmarks.other_models import require_library
 from weights.errors import MissingFramework
@@ -45,7 +45,7 @@ class Worker:
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
         """What a command asks for."""
-        actions = {
+        actions: dict[str, Callable[..., dict[str, Any]]] = {
             "describe": self.describe,
             "prepare": self.prepare,
             "time": self.time,
@@ -53,10 +53,9 @@ class Worker:
         }
         action = actions[command.pop("do")]
         try:
-            found: dict[str, Any] = action(**command)
+            return action(**command)
         except MissingFramework as error:
             return {"missing": str(error)}
-        return found
 
     def describe(self) -> dict[str, Any]:
         """The versions and the devices."""
@@ -71,7 +70,7 @@ class Worker:
 
     def prepare(self, case: dict[str, Any], output: str) -> dict[str, Any]:
         """Makes the function of a case and writes its output. Returns the number of the case."""
-        made = prepare(BenchCase.from_dict(case), self.threads)
+        made = prepare_function(BenchCase.from_dict(case), self.threads)
         first = made.canonical(made.work())[:1]
         np.save(output, first.astype("float32") if first.dtype.name == "bfloat16" else first)
         self.prepared.append(made)
