@@ -118,7 +118,7 @@ PUBLISHED_NETWORKS: dict[str, tuple[NetworkConfig, tuple[int, int]]] = {
     "folded": (
         _narrow(
             stem_channels=(3, 3, 6), stem_stride=2, stem_pool="convolution", shortcut="average",
-            norm="folded", attention="coordinate", attention_options={"folded": True},
+            norm="folded", conv_bias=True, attention="se",
         ),
         (38, 29),
     ),

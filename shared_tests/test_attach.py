@@ -38,15 +38,17 @@ FACTORS = {
 REFUSED = ("none", "simam", "mhsa")
 
 
-def parameterless(kind, options):
-    return kind == "ge" and options.get("gather") != "convolution" and not options.get("mlp")
+def refused(kind, options):
+    """ge without parameters has nothing to learn, and a folded module lacks its norms."""
+    idle = kind == "ge" and options.get("gather") != "convolution" and not options.get("mlp")
+    return kind in REFUSED or idle or options.get("folded")
 
 
 VARIANTS = [
     (kind, options)
     for kind, variants in KINDS_AND_OPTIONS.items()
     for options in variants
-    if kind not in REFUSED and not parameterless(kind, options)
+    if not refused(kind, options)
 ]
 # Each kind once, with the options that have the most layers.
 ONCE = {kind: options for kind, options in VARIANTS if "size" not in options}

@@ -238,3 +238,6 @@ def test_folded_norm_needs_biases(make):
 def test_attach_needs_norms():
     with pytest.raises(ArgumentError, match=r"norm: the batch norms are folded"):
         attach(BlockConfig(4, 6, attention="none", norm="folded"), {}, "se")
+    config = BlockConfig(4, 6, attention="none")
+    with pytest.raises(ArgumentError, match=r"folded: an attached module is trained"):
+        attach(config, random_arrays(config), "cbam", {"folded": True})

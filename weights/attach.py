@@ -158,6 +158,11 @@ def attachments(config: Config, target: Config) -> tuple[Attached, ...]:
 def _start_of(block: BlockConfig) -> Start:
     kind = ATTENTION[block.attention]
     reason = kind.refusal
+    if block.attention_options.get("folded"):
+        raise ArgumentError(
+            "attention_options: folded: an attached module is trained, and needs the batch norms "
+            "that this option leaves out; fold the network after training"
+        )
     if kind.start is not None:
         try:
             return kind.start(block.out_channels, **{**kind.options, **block.attention_options})
