@@ -359,28 +359,6 @@ def average(x: AnyValues, over: list[int]) -> AnyValues:
     return cast_like(y, x)
 
 
-@stage
-def maximum(x: AnyValues, over: list[int]) -> AnyValues:
-    """The maximum over some axes, which keep size 1. Its gradient goes to one place, by index.
-
-    Not x.max: its gradient looks for values equal to the maximum. XLA computes x a second time for
-    that, with other rounding, and in triplet attention found none (jax 0.10.2 on CPU: gradients
-    wrong by 0.2, or infinite).
-    """
-    for axis in over:
-        x = jnp.take_along_axis(x, jnp.argmax(x, axis=axis, keepdims=True), axis=axis)
-    return x
-
-
-@stage
-def greater(x: Values, y: Values) -> Values:
-    """The greater of x and y, value by value.
-
-    Not jnp.maximum: its gradient looks for equal values, as that of x.max does.
-    """
-    return jnp.where(x > y, x, y)
-
-
 def widen(x: Values) -> Values:
     """x in float32 at least: squares and long sums leave the range of float16."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -420,9 +398,11 @@ def global_average(x: Maps) -> ChannelValues:
 def nearest(x: Maps, rows: int, cols: int) -> ResizedMaps:
     """x resized to rows x cols: row r reads row floor(r height / rows), and columns do the same.
 
-    The indices are computed in integers, so they are exact.
+    The indices are computed in integers, so they are exact. A map of one position is not copied.
     """
     height, width = x.shape[axes.ROWS], x.shape[axes.COLS]
+    if height == 1 and width == 1:
+        return jnp.broadcast_to(x, (x.shape[axes.BATCH], rows, cols, x.shape[axes.CHANNELS]))
     y = widen(x)[:, jnp.arange(rows) * height // rows]
     return cast_like(y[:, :, jnp.arange(cols) * width // cols], x)
 

@@ -7,8 +7,8 @@ float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax import Array
 
 from jax_impl.bridge.adapter import assign
 from jax_impl.bridge.native import to_native, to_numpy, training_mode
@@ -105,6 +106,73 @@ def _one_minus_power(beta: float, count: Count) -> Scalar:
     return -jnp.expm1(count * (math.log(beta) if beta else -math.inf))
 
 
+def make_train_step(
+    model: nnx.Module, optimizer: nnx.Optimizer, recipe: Recipe
+) -> Callable[[Maps, Labels], Scalar]:
+    """A function of images and labels that makes one update and returns the loss before it.
+
+    It computes in training mode; the model's mode stays as it is. Model and optimizer are current
+    after each step. It does not wait for the device: `float(loss)` does.
+    images: (batch, height, width, channels), labels: (batch,), arrays on the model's device.
+
+    The step is one traced function of the arrays in model and optimizer, which it reuses for the
+    new ones: a copy of the model that should outlast a step needs arrays of its own
+    (`jax.tree.map(jnp.copy, nnx.state(model))`). It is made for the layers and modes that the model
+    has now; after changing them, make another.
+    """
+    with training_mode(model, True):
+        graph, state = nnx.split((model, optimizer))
+    structure = jax.tree.structure(state)
+    nodes = dict(nnx.iter_graph((model, optimizer)))
+    variables = [nodes[path] for path, _ in nnx.to_flat_state(state)]
+
+    def step(images: Maps, labels: Labels) -> Scalar:
+        arrays = _without_repeats([variable.get_raw_value() for variable in variables])
+        # JAX looks for NaN after a call, and its error must not leave used-up arrays behind.
+        config: Any = jax.config
+        checked = config.jax_debug_nans or config.jax_debug_infs
+        train = _train if checked else _train_in_place
+        loss, arrays = train(graph, structure, arrays, images, labels, recipe.label_smoothing)
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.set_raw_value(array)
+        return loss
+
+    return step
+
+
+def _without_repeats(arrays: list[Array]) -> list[Array]:
+    """The arrays, with copies of those that come a second time: JAX reuses none twice."""
+    first = {id(array): number for number, array in reversed(list(enumerate(arrays)))}
+    return [
+        array if first[id(array)] == number else array.copy() for number, array in enumerate(arrays)
+    ]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _train(
+    graph: nnx.GraphDef[Any],
+    structure: Any,
+    arrays: list[Array],
+    images: Maps,
+    labels: Labels,
+    label_smoothing: float | Scalar,
+) -> tuple[Scalar, list[Array]]:
+    model, optimizer = nnx.merge(graph, jax.tree.unflatten(structure, arrays))
+    loss, slopes = nnx.value_and_grad(
+        lambda model: cross_entropy(logits(model(images)), labels, label_smoothing),
+        argnums=nnx.DiffState(0, optimizer.wrt),
+    )(model)
+    optimizer.update(model, slopes)
+    return loss, jax.tree.leaves(nnx.state((model, optimizer)))
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def _train_in_place(
+    graph: nnx.GraphDef[Any], structure: Any, arrays: list[Array], *batch: Any
+) -> tuple[Scalar, list[Array]]:
+    return _train(graph, structure, arrays, *batch)
+
+
 def train_step(
     model: nnx.Module,
     optimizer: nnx.Optimizer,
@@ -112,30 +180,12 @@ def train_step(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> float:
-    """One update in training mode. Returns the loss before it.
+    """`make_train_step` for canonical arrays. Returns the loss as a number.
 
-    The model's mode stays as it is.
     images: (batch, channels, height, width). labels: (batch,).
     """
-    with training_mode(model, True):
-        x = to_native(model, images)
-        loss, slopes = _loss_and_slopes(model, x, jnp.asarray(labels), recipe.label_smoothing)
-        _update(model, optimizer, slopes)
-    return float(loss)
-
-
-@nnx.jit
-def _loss_and_slopes(
-    model: nnx.Module, x: Maps, labels: Labels, label_smoothing: float | Scalar
-) -> tuple[Scalar, nnx.State]:
-    return nnx.value_and_grad(
-        lambda model: cross_entropy(logits(model(x)), labels, label_smoothing)
-    )(model)
-
-
-@nnx.jit  # not in one with the slopes, which are compiled once for all recipes
-def _update(model: nnx.Module, optimizer: nnx.Optimizer, slopes: nnx.State) -> None:
-    optimizer.update(model, slopes)
+    step = make_train_step(model, optimizer, recipe)
+    return float(step(to_native(model, images), to_native(model, labels)))
 
 
 def frozen(model: nnx.Module) -> list[str]:

@@ -225,24 +225,6 @@ def average(x: AnyValues, over: list[int]) -> AnyValues:
     return x.mean(dim=over, keepdim=True)
 
 
-@stage
-def maximum(x: AnyValues, over: list[int]) -> AnyValues:
-    """The maximum over some axes, which keep size 1. Its gradient goes to one place, by index.
-
-    Not amax: its gradient looks for values equal to the maximum, and a value that a compiler
-    computes twice need not be equal.
-    """
-    for axis in over:
-        x = x.max(dim=axis, keepdim=True).values
-    return x
-
-
-@stage
-def greater(x: Values, y: Values) -> Values:
-    """The greater of x and y, value by value."""
-    return torch.maximum(x, y)
-
-
 def widen(x: Values) -> Values:
     """x in float32 at least: squares and long sums leave the range of float16."""
     return x.to(_wide_dtype(x))
@@ -287,16 +269,22 @@ def global_average(x: Maps) -> ChannelValues:
 def nearest(x: Maps, rows: int, cols: int) -> ResizedMaps:
     """x resized to rows x cols: row r reads row floor(r height / rows), and columns do the same.
 
-    The indices are computed in integers, so they are exact.
+    The indices are computed in integers, so they are exact. A map of one position is not copied.
     """
+    return _resize(x, rows, cols)
+
+
+@fx.wrap
+def _resize(x: Maps, rows: int, cols: int) -> ResizedMaps:
+    """One step of a traced graph, which does not know sizes yet."""
     height, width = x.shape[axes.ROWS], x.shape[axes.COLS]
+    if height == 1 and width == 1:
+        return x.expand(-1, -1, rows, cols)
     x = x[:, :, _source_indices(x, rows, height)]
     return x[:, :, :, _source_indices(x, cols, width)]
 
 
-@fx.wrap
 def _source_indices(x: Maps, count: int, size: int) -> Tensor:
-    """One step of a traced graph: torch.arange takes no size that is not known yet."""
     return torch.arange(count, device=x.device) * size // count
 
 

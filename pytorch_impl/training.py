@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pytorch_impl.bridge.native import to_native, to_numpy, training_mode
 from pytorch_impl.layers import global_average
-from pytorch_impl.shapes import Labels, Logits, Outputs, Scalar
+from pytorch_impl.shapes import Labels, Logits, Maps, Outputs, Scalar
 from weights.recipe import SGD, AdamW, Recipe
 
 # The entry of a parameter group that counts its steps. The optimizer's state_dict saves it.
@@ -75,6 +75,30 @@ def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return result
 
 
+def make_train_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe
+) -> Callable[[Maps, Labels], Scalar]:
+    """A function of images and labels that makes one update and returns the loss before it.
+
+    It computes in training mode; the model's mode stays as it is, and so do parameters that need no
+    gradient. It does not wait for the device: `float(loss)` does.
+    images: (batch, channels, height, width), labels: (batch,), tensors on the model's device.
+
+    Measured on CPU and left out: channels_last, which takes 1.05 times as long in `se-resnet18`
+    with 8 images of 64 x 64, and foreach optimizers, which make no difference.
+    """
+
+    def step(images: Maps, labels: Labels) -> Scalar:
+        with training_mode(model, True):
+            loss = cross_entropy(logits(model(images)), labels, recipe.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
 def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -82,18 +106,12 @@ def train_step(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> float:
-    """One update in training mode. Returns the loss before it.
+    """`make_train_step` for canonical arrays. Returns the loss as a number.
 
-    Parameters that need no gradient stay as they are, and so does the model's mode.
     images: (batch, channels, height, width). labels: (batch,).
     """
-    x, targets = to_native(model, images), to_native(model, labels)
-    with training_mode(model, True):
-        loss = cross_entropy(logits(model(x)), targets, recipe.label_smoothing)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return float(loss.detach())
+    step = make_train_step(model, optimizer, recipe)
+    return float(step(to_native(model, images), to_native(model, labels)))
 
 
 def frozen(model: nn.Module) -> list[str]:

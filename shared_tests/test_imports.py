@@ -33,7 +33,7 @@ ALLOWED = {
 }
 WHEN_NEEDED = {
     "weights": {"h5py", "huggingface_hub", "orbax", "tensorstore"},  # of file formats
-    "resattn": {*ALL_FRAMEWORKS, *FRAMEWORK_MODULES, "sklearn", "resvg_py", "PIL"},
+    "resattn": {*ALL_FRAMEWORKS, *FRAMEWORK_MODULES, "sklearn", "resvg_py", "PIL", "timm"},
 }
 # Imports by name, when they are called: an implementation by weights.live, the module of the
 # backend that Keras runs on, what a user names on the command line.
@@ -41,6 +41,7 @@ BY_NAME = {
     "weights/live.py": {"f'{row.package}.{name}'"},
     "tf_impl/bridge/": {"BACKEND", "jax", "torch", "tensorflow"},
     "resattn/__init__.py": {"_HOMES[name]"},
+    "resattn/benchmarks/": {"package", "f'timm.layers.{file}'"},
     "resattn/cli/app.py": {"name"},
     "resattn/explaining/attention/__init__.py": {"f'{__name__}.{file.name}'"},
     "resattn/checking/backends.py": {"framework_named(framework).package", "flax"},

@@ -367,27 +367,6 @@ def average(x: AnyValues, over: list[int]) -> AnyValues:
     return cast_like(y, x)
 
 
-@stage
-def maximum(x: AnyValues, over: list[int]) -> AnyValues:
-    """The maximum over some axes, which keep size 1. Its gradient goes to one place, by index.
-
-    Not ops.max: its gradient looks for values equal to the maximum. XLA computes x a second time
-    for that, with other rounding, and may find none.
-    """
-    for axis in over:
-        x = ops.take_along_axis(x, ops.argmax(x, axis=axis, keepdims=True), axis=axis)
-    return x
-
-
-@stage
-def greater(x: Values, y: Values) -> Values:
-    """The greater of x and y, value by value.
-
-    Not ops.maximum: on PyTorch it makes float32 of float64.
-    """
-    return maximum(ops.stack([x, y]), [0])[0]
-
-
 def widen(x: Values) -> Values:
     """x in float32 at least: squares and long sums leave the range of float16."""
     return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
@@ -428,8 +407,11 @@ def global_average(x: Maps) -> ChannelValues:
 def nearest(x: Maps, rows: Any, cols: Any) -> ResizedMaps:
     """x resized to rows x cols: row r reads row floor(r height / rows), and columns do the same.
 
-    The indices are computed in integers, so they are exact.
+    The indices are computed in integers, so they are exact. A map of one position is not copied.
     """
+    if x.shape[axes.ROWS] == 1 and x.shape[axes.COLS] == 1:
+        batch, channels = ops.shape(x)[axes.BATCH], x.shape[axes.CHANNELS]
+        return ops.broadcast_to(x, (batch, rows, cols, channels))
     height, width = ops.shape(x)[axes.ROWS], ops.shape(x)[axes.COLS]
     y = ops.take(widen(x), ops.arange(rows, dtype="int32") * height // rows, axis=axes.ROWS)
     y = ops.take(y, ops.arange(cols, dtype="int32") * width // cols, axis=axes.COLS)

@@ -257,22 +257,27 @@ def optimizer(model: keras.layers.Layer, recipe: Recipe) -> Optimizer:
     return result
 
 
-def train_step(
-    model: keras.layers.Layer,
-    optimizer: Optimizer,
-    recipe: Recipe,
-    images: np.ndarray,
-    labels: np.ndarray,
-) -> float:
-    """One update in training mode. Returns the loss before it.
+def make_train_step(
+    model: keras.layers.Layer, optimizer: Optimizer, recipe: Recipe
+) -> Callable[[Maps, Labels], Scalar]:
+    """A function of images and labels that makes one update and returns the loss before it.
 
-    Variables that are not trainable stay as they are.
-    images: (batch, channels, height, width). labels: (batch,).
+    It computes in training mode. Variables that are not trainable stay as they are; after changing
+    which are, make another. It does not wait for the device: `float(loss)` does.
+    images: (batch, height, width, channels), labels: (batch,), tensors on the model's device.
+
+    It is compiled as Keras' `fit` does without jit_compile, with which it takes 10 times as long on
+    TensorFlow on CPU (`se-resnet18`, 8 images of 64 x 64).
     """
     trained = tuple(variable.path for variable in model.trainable_variables)
     with device_scope(model):
         update = _update(model, optimizer, recipe.label_smoothing, trained)
-        return float(to_canonical(update(to_native(model, images), to_native(model, labels))))
+
+    def step(images: Maps, labels: Labels) -> Scalar:
+        with device_scope(model):
+            return update(images, labels)
+
+    return step
 
 
 @lru_cache(maxsize=4)
@@ -292,11 +297,27 @@ def _update(
         def loss_of(x: Maps) -> Scalar:
             return cross_entropy(logits(model(x, training=True)), labels, label_smoothing)
 
-        loss, _, slopes = pullback(model, loss_of, variables, x)
+        loss, _, slopes = pullback(model, loss_of, variables, x, of_input=False)
         optimizer.apply(slopes, variables)
         return loss
 
     return compile_update(update, [*model.variables, *optimizer.variables])
+
+
+def train_step(
+    model: keras.layers.Layer,
+    optimizer: Optimizer,
+    recipe: Recipe,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> float:
+    """`make_train_step` for canonical arrays. Returns the loss as a number.
+
+    images: (batch, channels, height, width). labels: (batch,).
+    """
+    step = make_train_step(model, optimizer, recipe)
+    loss = step(to_native(model, images), to_native(model, labels))
+    return float(to_canonical(loss))
 
 
 def frozen(model: keras.layers.Layer) -> list[str]:

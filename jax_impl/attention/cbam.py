@@ -15,10 +15,10 @@ from jax_impl.layers import (
     average,
     concatenate,
     global_average,
-    maximum,
     scale,
     sigmoid,
 )
+from jax_impl.maxima import maximum
 from jax_impl.normalization import make_batch_norm
 from jax_impl.shapes import MapPairs, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width

@@ -137,6 +137,6 @@ class GatherExcite(nnx.Module):
     def __call__(self, x: Maps) -> Maps:
         gate = self.gather(x)
         gate = gate if self.mlp is None else self.mlp(gate)
-        gate = nearest(gate, x.shape[axes.ROWS], x.shape[axes.COLS])
         gate = sigmoid(gate)
+        gate = nearest(gate, x.shape[axes.ROWS], x.shape[axes.COLS])
         return scale(x, gate)

@@ -9,7 +9,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jax_impl.attention.se import SqueezeExcite
-from jax_impl.layers import Conv2d, greater, scale, sigmoid
+from jax_impl.layers import Conv2d, scale, sigmoid
+from jax_impl.maxima import greater
 from jax_impl.shapes import Maps
 from weights.attention import hidden_width
 from weights.checks import one_of

@@ -10,7 +10,8 @@ from jax.typing import DTypeLike
 
 from jax_impl import axes
 from jax_impl.attention.cbam import SpatialGate
-from jax_impl.layers import average, concatenate, maximum, scale, swap_axes
+from jax_impl.layers import average, concatenate, scale, swap_axes
+from jax_impl.maxima import maximum
 from jax_impl.shapes import MapPairs, Maps
 from weights.attention import attention_parameters
 

@@ -14,10 +14,10 @@ from pytorch_impl.layers import (
     average,
     concatenate,
     global_average,
-    maximum,
     scale,
     sigmoid,
 )
+from pytorch_impl.maxima import maximum
 from pytorch_impl.normalization import make_batch_norm
 from pytorch_impl.shapes import MapPairs, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from pytorch_impl.attention.se import SqueezeExcite
-from pytorch_impl.layers import Conv2d, greater, scale, sigmoid
+from pytorch_impl.layers import Conv2d, scale, sigmoid
+from pytorch_impl.maxima import greater
 from pytorch_impl.shapes import Maps
 from weights.attention import hidden_width
 from weights.checks import one_of

@@ -12,10 +12,10 @@ from pytorch_impl.attention.cbam import SpatialGate
 from pytorch_impl.layers import (
     average,
     concatenate,
-    maximum,
     scale,
     swap_axes,
 )
+from pytorch_impl.maxima import maximum
 from pytorch_impl.shapes import MapPairs, Maps
 from weights.attention import attention_parameters
 

@@ -184,6 +184,8 @@ def _part(
 
 
 def _read_nearest(d: _Drawing, o: Operation, x: Any) -> Any:
+    if all(x.shape[dim] == 1 for dim in SPATIAL):
+        return d.machine.broadcast(x, (*x.shape[: SPATIAL[0]], *_sizes(o)[1:]))
     for dim, size in zip(SPATIAL, _sizes(o)[1:], strict=True):
         x = d.machine.gather(x, constant(np.arange(size) * x.shape[dim] // size), dim)
     return x

@@ -224,7 +224,7 @@ PRIMITIVES: Table = {
     "Range": _range,
     **dict.fromkeys(("Const", "Shape", "Fill", "OnesLike"), _constant),
     **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), _reshape),
-    **dict.fromkeys(("Identity", "Cast", "StopGradient"), same),
+    **dict.fromkeys(("Identity", "IdentityN", "Cast", "StopGradient"), same),
     **elementwise(
         {
             "AddV2": "sum",

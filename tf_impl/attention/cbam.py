@@ -13,10 +13,10 @@ from tf_impl.layers import (
     average,
     concatenate,
     global_average,
-    maximum,
     scale,
     sigmoid,
 )
+from tf_impl.maxima import maximum
 from tf_impl.normalization import make_batch_norm
 from tf_impl.shapes import MapPairs, Maps, PositionValues
 from weights.attention import attention_parameters, hidden_width

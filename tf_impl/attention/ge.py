@@ -163,6 +163,6 @@ class GatherExcite(keras.layers.Layer):
     def call(self, x: Maps, training: bool | None = None) -> Maps:
         gate = self.gather(x, training=training)
         gate = gate if self.mlp is None else self.mlp(gate)
-        gate = nearest(gate, ops.shape(x)[axes.ROWS], ops.shape(x)[axes.COLS])
         gate = sigmoid(gate)
+        gate = nearest(gate, ops.shape(x)[axes.ROWS], ops.shape(x)[axes.COLS])
         return scale(x, gate)

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 
 from tf_impl.attention.se import SqueezeExcite
-from tf_impl.layers import Conv2d, greater, scale, sigmoid
+from tf_impl.layers import Conv2d, scale, sigmoid
+from tf_impl.maxima import greater
 from tf_impl.shapes import Maps
 from weights.attention import hidden_width
 from weights.checks import one_of

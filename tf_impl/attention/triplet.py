@@ -8,7 +8,8 @@ import keras
 
 from tf_impl import axes
 from tf_impl.attention.cbam import SpatialGate
-from tf_impl.layers import average, concatenate, maximum, scale, swap_axes
+from tf_impl.layers import average, concatenate, scale, swap_axes
+from tf_impl.maxima import maximum
 from tf_impl.shapes import MapPairs, Maps
 from weights.attention import attention_parameters
 

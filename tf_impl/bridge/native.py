@@ -5,7 +5,7 @@ Keras has no gradients of its own, so each of its backends has a section here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from importlib import import_module
@@ -70,15 +70,17 @@ def pullback(
     leaves: list[keras.Variable],
     x: Any,
     cotangent: Any = None,
+    of_input: bool = True,
 ) -> tuple[Any, Any, list[Any]]:
     """y = compute(x), and the gradients of sum(y * cotangent) with respect to x and to each leaf.
 
-    compute: calls the model. cotangent: None for a y that is one number.
+    compute: calls the model. cotangent: None for a y that is one number. of_input: whether the
+    gradient of x is wanted; without it, it is None, and the first convolution computes less.
     """
     backend = {"tensorflow": _tensorflow_pullback, "jax": _jax_pullback, "torch": _torch_pullback}[
         BACKEND
     ]
-    return backend(model, compute, leaves, x, cotangent)
+    return backend(model, compute, leaves, x, cotangent, of_input)
 
 
 def _slope_of(y: Any, cotangent: Any) -> Any:
@@ -86,31 +88,51 @@ def _slope_of(y: Any, cotangent: Any) -> Any:
     return ops.ones_like(y) if cotangent is None else ops.cast(cotangent, y.dtype)
 
 
+def _first_and_rest(slopes: Sequence[Any], of_input: bool) -> tuple[Any, list[Any]]:
+    return (slopes[0], list(slopes[1:])) if of_input else (None, list(slopes))
+
+
 def _tensorflow_pullback(
-    model: Any, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any
+    model: Any,
+    compute: Callable[[Any], Any],
+    leaves: list[keras.Variable],
+    x: Any,
+    cotangent: Any,
+    of_input: bool,
 ) -> tuple[Any, Any, list[Any]]:
     tf = import_module("tensorflow")
     with tf.GradientTape() as tape:
-        tape.watch(x)
+        if of_input:
+            tape.watch(x)
         y = compute(x)
-    first, *rest = tape.gradient(y, [x, *(leaf.value for leaf in leaves)], _slope_of(y, cotangent))
-    return y, first, rest
+    sources = [*([x] if of_input else []), *(leaf.value for leaf in leaves)]
+    slopes = tape.gradient(y, sources, _slope_of(y, cotangent))
+    return y, *_first_and_rest(slopes, of_input)
 
 
 def _torch_pullback(
-    model: Any, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any
+    model: Any,
+    compute: Callable[[Any], Any],
+    leaves: list[keras.Variable],
+    x: Any,
+    cotangent: Any,
+    of_input: bool,
 ) -> tuple[Any, Any, list[Any]]:
     torch = import_module("torch")
-    x = x.requires_grad_()
+    x = x.requires_grad_() if of_input else x
     y = compute(x)
-    first, *rest = torch.autograd.grad(
-        y, [x, *(leaf.value for leaf in leaves)], _slope_of(y, cotangent)
-    )
-    return y, first, rest
+    sources = [*([x] if of_input else []), *(leaf.value for leaf in leaves)]
+    slopes = torch.autograd.grad(y, sources, _slope_of(y, cotangent))
+    return y, *_first_and_rest(slopes, of_input)
 
 
 def _jax_pullback(
-    model: Any, compute: Callable[[Any], Any], leaves: list[keras.Variable], x: Any, cotangent: Any
+    model: Any,
+    compute: Callable[[Any], Any],
+    leaves: list[keras.Variable],
+    x: Any,
+    cotangent: Any,
+    of_input: bool,
 ) -> tuple[Any, Any, list[Any]]:
     jax = import_module("jax")
     others = [
@@ -131,7 +153,7 @@ def _jax_pullback(
         if value is not None:
             variable.assign(value)
     rest, first = pullback(_slope_of(y, cotangent))
-    return y, first, rest
+    return y, first if of_input else None, rest  # XLA leaves out what nothing takes
 
 
 def compile_update(

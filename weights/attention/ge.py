@@ -118,8 +118,8 @@ def graph(
         shape = (channels, rows.strided(extent), cols.strided(extent))
         y = build.add("gather", "average_around", x, shape=shape, extent=extent)
     y = build.within("mlp").bottleneck(y) if mlp else y
-    y = build.add("nearest", "nearest", y, shape=build.shape(x))
     y = build.activation("sigmoid", y)
+    y = build.add("nearest", "nearest", y, shape=build.shape(x))
     return build.product("", x, y)
 
 
