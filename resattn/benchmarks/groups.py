@@ -7,22 +7,74 @@ another one, and returns timings of both. To add a group, write such a function 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from resattn.benchmarks.attention import time_attention
 from resattn.benchmarks.cases import MODEL_GROUPS
+from resattn.benchmarks.plain_attention import PASSES
 from resattn.benchmarks.timings import Timing
+from resattn.benchmarks.training_step import STEP_CASES, time_training_steps
+from weights.graph import multiply_adds
+from weights.live import adapter
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much to measure. rounds: of each function. quick: small sizes, to try whether it runs."""
+    """How much to measure. rounds: of each function. quick: little, to try whether it runs."""
 
     rounds: int
     quick: bool = False
 
 
+def measure_attention(framework: str, device: str, effort: Effort) -> Iterator[Timing]:
+    """Attention modules alone, beside timm's or native ones."""
+    kinds: Sequence[str] = ("se", "cbam") if effort.quick else tuple(PASSES)
+    batch, channels, size = (2, 16, (8, 8)) if effort.quick else (8, 128, (28, 28))
+    for found in time_attention(framework, kinds, batch, channels, size, effort.rounds):
+        label = f"{found.kind}, {channels} channels, {size[0]} x {size[1]}, {found.direction}"
+        options = {"size": size} if found.kind == "mhsa" else {}
+        counted = multiply_adds(found.kind, channels, size, options) or 0
+        flop = 2.0 * batch * counted if found.direction == "forward" else 0.0
+        other = "timm" if found.theirs == "timm" else "native"
+        for by, times in (("plain", found.ours_ms), (other, found.theirs_ms)):
+            yield Timing(
+                "attention", label, framework, by, _to_seconds(times), device, batch=batch,
+                work=flop,
+            )  # fmt: skip
+
+
+def measure_training(framework: str, device: str, effort: Effort) -> Iterator[Timing]:
+    """Steps of `make_train_step`, beside those that users of timm, Flax and Keras write."""
+    cases = STEP_CASES[1:] if effort.quick else STEP_CASES
+    shapes = {case.name: case.shape for case in cases}
+    for found in time_training_steps(framework, cases, effort.rounds):
+        batch, _, rows, cols = shapes[found.case]
+        label = f"{found.case}, {rows} x {cols}"
+        other = "timm" if framework == "torch" else "native"
+        for by, times in (("plain", found.ours_ms), (other, found.theirs_ms)):
+            yield Timing("training", label, framework, by, _to_seconds(times), device, batch=batch)
+
+
+def _to_seconds(milliseconds: Iterable[float]) -> tuple[float, ...]:
+    return tuple(each / 1000 for each in milliseconds)
+
+
 # By name: framework, device, effort -> timings. Raises MissingFramework.
-MEASURED_GROUPS: dict[str, Callable[[str, str, Effort], list[Timing]]] = {}
+MEASURED_GROUPS: dict[str, Callable[[str, str, Effort], Iterable[Timing]]] = {
+    "training": measure_training,
+    "attention": measure_attention,
+}
+# The only device of a group; "" for the one that the framework takes by itself.
+GROUP_DEVICES = {"training": "cpu", "attention": ""}
 
 GROUPS = (*MODEL_GROUPS, *MEASURED_GROUPS)
+
+
+def measure_group(group: str, framework: str, device: str, effort: Effort) -> list[Timing]:
+    """The timings of a group in a framework. What it cannot measure on a device is missing."""
+    only = GROUP_DEVICES.get(group, device) or adapter(framework).devices()[-1]
+    if device != only:
+        missing = f"is measured on {only} alone here"
+        return [Timing(group, group, framework, "plain", device=device, missing=missing)]
+    return list(MEASURED_GROUPS[group](framework, device, effort))

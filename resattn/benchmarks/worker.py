@@ -28,7 +28,7 @@ import numpy as np
 
 from resattn.benchmarks.cases import NUMPY, ONNX, BenchCase
 from resattn.benchmarks.functions import Prepared, prepare_function
-from resattn.benchmarks.groups import MEASURED_GROUPS, Effort
+from resattn.benchmarks.groups import Effort, measure_group
 from resattn.benchmarks.other_models import require_library
 from weights.errors import MissingFramework
 from weights.live import adapter
@@ -88,7 +88,7 @@ class Worker:
 
     def measure(self, group: str, device: str, rounds: int, quick: bool) -> dict[str, Any]:
         """The timings of a group that has a function of its own."""
-        timings = MEASURED_GROUPS[group](self.framework, device, Effort(rounds, quick))
+        timings = measure_group(group, self.framework, device, Effort(rounds, quick))
         return {"timings": [asdict(timing) for timing in timings]}
 
 
