@@ -221,12 +221,15 @@ def restore(
 ) -> None:
     """Puts a number of updates, and the moments after them, into a new optimizer of the model."""
     state = _state(optimizer)
-    for moment, arrays in moments.items():
-        for name in leaves:
-            assign(state[MOMENTS[moment], name], arrays[name])
+    held = [
+        (state[MOMENTS[moment], name], arrays[name])
+        for moment, arrays in moments.items()
+        for name in leaves
+    ]
     counts = [variable for (kind, _), variable in state.items() if kind == "count"]
-    for count in (optimizer.step, *counts):
-        assign(count, np.full((), step, count.dtype))
+    held += [(count, np.full((), step, count.dtype)) for count in (optimizer.step, *counts)]
+    variables, values = zip(*held, strict=True)
+    assign(variables, [np.array(value) for value in values])
 
 
 def _state(optimizer: nnx.Optimizer) -> dict[tuple[str, str], nnx.Variable]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from weights.config import Config
 from weights.convert import Arrays, to_canonical
 from weights.files.formats import find_suffix
 from weights.files.label import check_arrays, check_label, make_label
+from weights.files.trees import map_leaves, nest
 from weights.stored import read_arrays
 
 # Few bytes, so that every one of them can be changed.
@@ -48,6 +50,11 @@ def save_state(
     label = make_label(config.to_json(), arrays, '{"source": "a test"}')
     form.write(path, label, arrays, config)
     return label
+
+
+def nest_arrays(config: Config, arrays: Mapping[str, np.ndarray]) -> dict[Any, Any]:
+    """Canonical arrays as a state of Flax."""
+    return map_leaves(nest(config, arrays), lambda stored: stored.read())
 
 
 def load_state(form: ModuleType, path: Path, config: Config) -> Arrays:

@@ -33,8 +33,8 @@ from weights.convert import BFLOAT16
 from weights.errors import ArgumentError, FileError, MissingFileError
 from weights.files.atomic import temporary_name, write_atomically
 from weights.files.formats import read_header
+from weights.files.hub import INDEX as SUFFIX
 from weights.files.label import checksum
-from weights.files.sharded import SUFFIX
 from weights.files.training import trainable
 from weights.recipe import AdamW
 

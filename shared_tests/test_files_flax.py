@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from shared_tests.files_cases import load_state, save_state
+from shared_tests.files_cases import load_state, nest_arrays, save_state
 from weights.config import BlockConfig, Config, NetworkConfig
 from weights.convert import BFLOAT16, DTYPES, Arrays, to_canonical, to_native
 from weights.errors import ArgumentError, FileError, WeightsError
@@ -68,7 +68,7 @@ def serialization(jax):
 @pytest.fixture
 def pure(jax) -> dict:
     """A state of Flax NNX as nested dicts, positions as integers, as `nnx.to_pure_dict` gives."""
-    tree = msgpack.nest(NETWORK, draw(NETWORK))
+    tree = nest_arrays(NETWORK, draw(NETWORK))
     assert tree["stages"]["layers"][1]["layers"][0]["conv1"]["kernel"].shape == (3, 3, 4, 6)
     return tree
 

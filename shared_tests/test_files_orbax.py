@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared_tests.files_cases import load_state, save_state
+from shared_tests.files_cases import load_state, nest_arrays, save_state
 from shared_tests.test_files_flax import BLOCK, NETWORK, draw, same, shapes, with_values
 from weights.convert import DTYPES
 from weights.errors import (
@@ -27,7 +27,6 @@ from weights.errors import (
 )
 from weights.files import folders, orbax
 from weights.files.label import CONFIG
-from weights.files.trees import nest
 from weights.stored import read_arrays
 
 save, load = partial(save_state, orbax), partial(load_state, orbax)
@@ -52,7 +51,7 @@ def written(checkpoint, tmp_path_factory) -> Path:
 def in_files(checkpoint, tmp_path_factory) -> Path:
     """A checkpoint that Orbax wrote without a database, not to be changed."""
     path = tmp_path_factory.mktemp("in_files") / "block"
-    put(checkpoint, path, nest(BLOCK, draw(BLOCK)), use_ocdbt=False)
+    put(checkpoint, path, nest_arrays(BLOCK, draw(BLOCK)), use_ocdbt=False)
     return path
 
 
@@ -99,9 +98,9 @@ def test_orbax_restores_what_is_written(checkpoint, tmp_path, dtype):
     target = nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.RngState)))
     with checkpoint.StandardCheckpointer() as reader:
         plain, like = reader.restore(path), reader.restore(path, target)
-    assert str(shapes(plain)) == str(shapes(nest(NETWORK, arrays))).replace("0:", "'0':").replace(
-        "1:", "'1':"
-    )
+    assert str(shapes(plain)) == str(shapes(nest_arrays(NETWORK, arrays))).replace(
+        "0:", "'0':"
+    ).replace("1:", "'1':")
     assert isinstance(jax.tree.leaves(like)[0], jax.Array)
     nnx.update(model, nnx.restore_int_paths(plain))
     assert same(export(model), arrays)
@@ -116,7 +115,10 @@ def test_orbax_restores_what_is_written(checkpoint, tmp_path, dtype):
 )
 def test_what_orbax_writes_is_read(checkpoint, tmp_path, options):
     arrays = draw(NETWORK)
-    wrapped = {"dropout": {"rngs": {"count": np.uint32(3)}}, **with_values(nest(NETWORK, arrays))}
+    wrapped = {
+        "dropout": {"rngs": {"count": np.uint32(3)}},
+        **with_values(nest_arrays(NETWORK, arrays)),
+    }
     put(checkpoint, tmp_path / "state", wrapped, **options)
     assert orbax.read(tmp_path / "state").label == {}
     assert same(load(tmp_path / "state", NETWORK), arrays)
@@ -158,7 +160,7 @@ def test_arrays_in_pieces(checkpoint, tmp_path, options):
 
 @pytest.mark.parametrize("items", [("default",), ("state",), ("default", "ema")])
 def test_folders_of_a_manager(checkpoint, tmp_path, items):
-    trees = [nest(BLOCK, draw(BLOCK, dtype)) for dtype in ("float16", "float32")]
+    trees = [nest_arrays(BLOCK, draw(BLOCK, dtype)) for dtype in ("float16", "float32")]
     with checkpoint.CheckpointManager(tmp_path / "run") as manager:
         for step, tree in zip((9, 10), trees, strict=True):
             each = {name: checkpoint.args.StandardSave(tree) for name in items}

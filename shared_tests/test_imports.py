@@ -38,6 +38,8 @@ WHEN_NEEDED = {
 # Imports by name, when they are called: an implementation by weights.live, the module of the
 # backend that Keras runs on, what a user names on the command line.
 BY_NAME = {
+    "weights/__init__.py": {"_HOMES[name]"},
+    "weights/files/formats.py": {"f'weights.files.{FILE_FORMATS[suffix]}'"},
     "weights/live.py": {"f'{row.package}.{name}'"},
     "tf_impl/bridge/": {"BACKEND", "jax", "torch", "tensorflow"},
     "resattn/__init__.py": {"_HOMES[name]"},

@@ -42,6 +42,7 @@ NATIVE_NAMES = {
     "convolve",                             # XLA's is slow for some shapes on CPU
     "cast_operands",                        # Flax adds biases up in the dtype of the input
     "BACKEND", "keras_device", "device_scope", "pullback", "compile_update",  # Keras runs on three
+    "give",
     "MOVING",                               # Flax returns what a pass has changed
     "training_mode", "modes",               # in Keras the mode is an argument of the call
     "from_numpy",                           # PyTorch shares its memory with NumPy
@@ -289,4 +290,6 @@ def test_no_numbered_axes_outside_the_layouts():
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
                 (".transpose", ".permute", ".moveaxis")
             ):
-                assert path.name == "convert.py", f"{path.name}: {ast.unparse(node)}"
+                # In copying.py axes are in the order of memory, whatever they are.
+                known = path.name in ("convert.py", "copying.py")
+                assert known, f"{path.name}: {ast.unparse(node)}"

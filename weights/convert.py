@@ -9,10 +9,11 @@ from typing import overload
 import ml_dtypes
 import numpy as np
 
+from weights.copying import Arena
 from weights.errors import ArgumentError, WeightsError
 from weights.frameworks import framework_named
 from weights.parameters import Parameter, Parameters
-from weights.stored import StoredArray
+from weights.stored import StoredArray, as_stored, read_arrays
 
 Arrays = dict[str, np.ndarray]
 
@@ -31,7 +32,7 @@ def reorder(array: StoredArray, source: str, target: str) -> StoredArray: ...
 
 def reorder(array: np.ndarray | StoredArray, source: str, target: str) -> np.ndarray | StoredArray:
     """A copy of `array`, whose axes are named by `source`, with its axes in the order that `target`
-    names. Of a stored array, one that is copied when it is read.
+    names. Of a stored array, the same values, seen in that order.
 
     `reorder(w, "out in row col", "row col in out")`. Raises ArgumentError when the names are not
     the same.
@@ -41,12 +42,9 @@ def reorder(array: np.ndarray | StoredArray, source: str, target: str) -> np.nda
         raise ArgumentError(f"cannot reorder {array.ndim} axes named {source!r} to {target!r}")
     order = [names.index(name) for name in target.split()]
     if isinstance(array, StoredArray):
-        stored, shape = array, tuple(array.shape[axis] for axis in order)
-        return StoredArray(shape, array.dtype, lambda: reorder(stored.read(), source, target))
-    moved = np.transpose(array, order)
-    return moved.astype(
-        array.dtype.newbyteorder("="), order="C"
-    )  # files can bring other byte orders
+        get, shape = array.get, tuple(array.shape[axis] for axis in order)
+        return StoredArray(shape, array.dtype, lambda: np.transpose(get(), order))
+    return Arena(array.nbytes).copy(np.transpose(array, order))  # in native byte order
 
 
 def faults(
@@ -108,13 +106,18 @@ def check(
 
 def to_native(framework: str, parameters: Parameters, arrays: Mapping[str, np.ndarray]) -> Arrays:
     """Canonical arrays -> new arrays with the framework's names and axis orders."""
+    return read_arrays(see_natively(framework, parameters, arrays))
+
+
+def see_natively(
+    framework: str, parameters: Parameters, arrays: Mapping[str, np.ndarray | StoredArray]
+) -> dict[str, StoredArray]:
+    """The same as `to_native`, but nothing is copied before its values are needed."""
     target = framework_named(framework)
     check(parameters, arrays)
     return {
-        target.path(parameter): reorder(
-            arrays[parameter.name], parameter.axes, target.axes(parameter)
-        )
-        for parameter in parameters
+        target.path(each): reorder(as_stored(arrays[each.name]), each.axes, target.axes(each))
+        for each in parameters
     }
 
 

@@ -5,27 +5,41 @@ first met, never before.
 """
 
 import importlib
-from collections.abc import Collection, Mapping
+import math
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
 from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 
 from weights.attention import ATTENTION
-from weights.config import Config, own_kinds
-from weights.convert import DTYPES, LOW, Arrays, check, reorder, to_native
+from weights.config import Config
+from weights.convert import DTYPES, LOW, Arrays, check, reorder
+from weights.copying import Arena, copy_values
 from weights.errors import ArgumentError, MissingFramework, ModelError, WeightsError
 from weights.frameworks import FRAMEWORKS, Framework, framework_named
+from weights.leaves import find_leaves, shape_in, walk
 from weights.parameters import Parameter, Parameters
 from weights.schema import schema
 from weights.settings import KIND, ModuleSettings, compare_settings
+from weights.stored import (
+    StoredArray,
+    as_stored,
+    dtype_named,
+    in_native_order,
+    on_cores,
+    read_arrays,
+)
 
 Moments = dict[
     str, Arrays
 ]  # {moment: {canonical name of the parameter: array in canonical layout}}
+
+_GROUP, _GROUP_VALUES = 64, 1 << 20  # parameters, and their values, that a core takes at a time
 
 
 def adapter(framework: str) -> ModuleType:
@@ -107,7 +121,9 @@ class LiveModel:
         name = framework_of(model)
         config: Config = model.config  # type: ignore[attr-defined]
         parameters = schema(config)
-        return cls(model, name, parameters, _leaves(model, name, config, parameters))
+        return cls(
+            model, name, parameters, find_leaves(model, name, adapter(name), config, parameters)
+        )
 
     @property
     def framework(self) -> Framework:
@@ -134,7 +150,7 @@ class LiveModel:
         leaves = {
             own.name: self.leaves[each.name] for own, each in zip(parameters, held, strict=True)
         }
-        return LiveModel(_walk(self.model, module), self.name, parameters, leaves)
+        return LiveModel(walk(self.model, module), self.name, parameters, leaves)
 
     def dtypes(self) -> dict[str, str]:
         """The dtype of each parameter, as NumPy calls it."""
@@ -145,6 +161,10 @@ class LiveModel:
 
         Raises WeightsError for dtypes that no file of ours can hold.
         """
+        self._check_dtypes()
+        return read_arrays(self._seen(self.parameters))
+
+    def _check_dtypes(self) -> None:
         foreign = {name: dtype for name, dtype in self.dtypes().items() if dtype not in DTYPES}
         if foreign:
             raise WeightsError(
@@ -152,42 +172,100 @@ class LiveModel:
                 f"than {', '.join(DTYPES)}:",
                 [f"{name}: {dtype}" for name, dtype in foreign.items()],
             )
-        return {each.name: self._canonical(each, self._array(each)) for each in self.parameters}
+
+    def see(self) -> dict[str, StoredArray]:
+        """The same as `export`, but nothing is copied before its values are needed."""
+        self._check_dtypes()
+        return self._seen(self.parameters)
 
     def statistics(self) -> Arrays:
         """The running statistics, as `export` gives them."""
-        running = (each for each in self.parameters if not each.trainable)
-        return {each.name: self._canonical(each, self._array(each)) for each in running}
+        return read_arrays(self._seen(each for each in self.parameters if not each.trainable))
 
-    def _array(self, parameter: Parameter) -> np.ndarray:
-        array: np.ndarray = self.adapter.to_numpy(self.leaves[parameter.name])
-        return array
+    def _seen(self, parameters: Iterable[Parameter]) -> dict[str, StoredArray]:
+        return {each.name: self._see(each) for each in parameters}
+
+    def _see(self, parameter: Parameter) -> StoredArray:
+        leaf, to_numpy = self.leaves[parameter.name], self.adapter.to_numpy
+        own = self.framework.axes(parameter)
+        shape = shape_in(self.framework, parameter)
+        dtype = dtype_named(self.adapter.dtype_name(leaf), parameter.name)
+        held = StoredArray(shape, dtype, lambda: in_native_order(to_numpy(leaf)))
+        return reorder(held, own, parameter.axes)
 
     def _canonical(self, parameter: Parameter, array: np.ndarray) -> np.ndarray:
         return reorder(array, self.framework.axes(parameter), parameter.axes)
 
-    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+    def load(self, arrays: Mapping[str, np.ndarray | StoredArray], *, is_new: bool = False) -> None:
         """Puts canonical arrays into the model. Strict: names, shapes and dtypes must be its own.
 
         Running statistics are held in float32 at least: where they come in bfloat16 or float16 they
         are widened, which is exact.
-        Raises WeightsError with every fault; the model is then as it was before.
+        is_new: whether nobody needs the values that the model has now.
+        Raises WeightsError with every fault; the model is then as it was before, unless it is new.
         """
         arrays = _with_wide_statistics(self.parameters, arrays)
-        given = {array.dtype.name for array in arrays.values() if isinstance(array, np.ndarray)}
+        given = {getattr(getattr(array, "dtype", None), "name", "") for array in arrays.values()}
         if "float64" in given and not self.adapter.holds_float64():
             raise WeightsError(f"cannot load float64 arrays: {self.adapter.FLOAT64_HELP}", [])
         headline = f"the arrays do not fit this {self.framework.label} model"
         check(self.parameters, arrays, self.dtypes(), headline)
-        natives = to_native(self.name, self.parameters, arrays)
-        before = {each.name: self._array(each).copy() for each in self.parameters}
+        apart = self._without_overlaps(arrays)
+        self._assign({name: as_stored(array) for name, array in apart.items()}, keep=not is_new)
+
+    def _assign(self, arrays: Mapping[str, StoredArray], *, keep: bool) -> None:
+        """Arrays that fit, some at a time on each core. keep: what is replaced, to be put back
+        after an error.
+        """
+        adapter, own = self.adapter, self.framework.axes
+        arena = Arena(sum(array.nbytes for array in arrays.values()))
+        kept: dict[str, np.ndarray] = {}
+
+        def make(group: Parameters) -> list[np.ndarray]:
+            made = []
+            for each in group:
+                leaf = self.leaves[each.name]
+                values = reorder(arrays[each.name], each.axes, own(each)).get()
+                if keep:
+                    kept[each.name] = adapter.snapshot(leaf)
+                made.append(adapter.room(leaf, values.shape, values.dtype, arena))
+                copy_values(made[-1], values)
+            return made
+
+        groups = list(_groups(self.parameters))
         try:
-            for each in self.parameters:
-                self.adapter.assign(self.leaves[each.name], natives[self.framework.path(each)])
+            # Assigned in this thread, since settings of frameworks are of a thread.
+            with closing(on_cores(make, groups)) as results:
+                for group, made in zip(groups, results, strict=True):
+                    adapter.assign([self.leaves[each.name] for each in group], made)
         except BaseException:
-            for name, leaf in self.leaves.items():
-                self.adapter.assign(leaf, before[name])
+            self._put_back(kept)
             raise
+
+    def _put_back(self, kept: Mapping[str, np.ndarray]) -> None:
+        arena = Arena(sum(array.nbytes for array in kept.values()))
+        for name, array in kept.items():
+            made = self.adapter.room(self.leaves[name], array.shape, array.dtype, arena)
+            copy_values(made, array)
+            self.adapter.assign([self.leaves[name]], [made])
+
+    def _without_overlaps(
+        self, arrays: Mapping[str, np.ndarray | StoredArray]
+    ) -> Mapping[str, np.ndarray | StoredArray]:
+        """The same arrays, with copies of those that are in the memory of the model: it is changed
+        before all of them are read.
+        """
+        places = sorted(self.adapter.memory(leaf)[1:] for leaf in self.leaves.values())
+        starts = [start for start, _ in places]
+
+        def apart(array: np.ndarray | StoredArray) -> np.ndarray | StoredArray:
+            if not isinstance(array, np.ndarray):
+                return array
+            first, last = np.lib.array_utils.byte_bounds(array)
+            before = bisect_left(starts, last) - 1
+            return array.copy() if before >= 0 and places[before][1] > first else array
+
+        return {name: apart(array) for name, array in arrays.items()}
 
     def forward(self, x: np.ndarray, *, training: bool = False) -> np.ndarray:
         """The output for canonical images; running statistics move if training."""
@@ -235,62 +313,6 @@ class LiveModel:
         return {each.name: self._canonical(each, arrays[path(each)]) for each in self.trainable}
 
 
-def _leaves(model: Any, framework: str, config: Config, parameters: Parameters) -> dict[str, Any]:
-    """The live arrays of a model, by canonical name.
-
-    Raises WeightsError when they are not what the config describes.
-    """
-    row = FRAMEWORKS[framework]
-    live: dict[str, Any] = {}
-    for parameter in parameters:
-        try:
-            live[parameter.name] = _walk(model, row.path(parameter))
-        except (AttributeError, IndexError, TypeError):
-            live[parameter.name] = None
-    _check_ties(framework, live)
-    absent = [f"{name}: missing" for name, leaf in live.items() if leaf is None]
-    known = {id(leaf) for leaf in live.values()}
-    strange = [
-        f"{name}: unexpected"
-        for name, leaf in adapter(framework).variables(model).items()
-        if id(leaf) not in known and name.split(".")[-1] not in row.unread
-    ]
-    misshapen = [
-        f"{parameter.name}: expected {shape} as {row.label} holds it, got {tuple(leaf.shape)}"
-        for parameter in parameters
-        if (leaf := live[parameter.name]) is not None
-        and tuple(leaf.shape) != (shape := _shape_in(row, parameter))
-    ]
-    faults = absent + strange + misshapen
-    if faults:
-        headline = f"the model is not what its config describes; {_suspicion(config)}"
-        raise WeightsError(headline, faults)
-    return live
-
-
-def _check_ties(framework: str, leaves: Mapping[str, Any]) -> None:
-    """Raises WeightsError for parameters that share their values: loaded, both would hold what the
-    last one gets.
-    """
-    memory = adapter(framework).memory
-    places = sorted(
-        (*memory(leaf), name) for name, leaf in leaves.items() if hasattr(leaf, "shape")
-    )
-    tied = []
-    for (device, start, end, name), (other, first, last, second) in pairwise(places):
-        if device == other and first < end:
-            whole = (start, end) == (first, last)
-            tied.append(
-                f"{name} and {second}: are {'one array' if whole else 'parts of one array'}"
-            )
-    if tied:
-        raise WeightsError(
-            "the model has tied parameters, and loading or training one would change the other; "
-            "give each an array of its own, a copy",
-            tied,
-        )
-
-
 def check_unchanged(live: LiveModel) -> None:
     """Raises ModelError where a model computes something else than its config says, since a stride,
     eps, hook or the config was changed after it was made. Its weights alone would not say so.
@@ -331,26 +353,17 @@ def _settings_of(framework: str, config: Config, own: tuple[Any, ...]) -> Module
     return found
 
 
-def _shape_in(row: Framework, parameter: Parameter) -> tuple[int, ...]:
-    """The shape of a parameter as the framework holds it."""
-    sizes = dict(zip(parameter.axes.split(), parameter.shape, strict=True))
-    return tuple(sizes[name] for name in row.axes(parameter).split())
-
-
-def _suspicion(config: Config) -> str:
-    own = own_kinds(config)
-    if own:
-        return (
-            f"does the module registered as {own[0]!r} hold, once constructed, the arrays that its "
-            "parameters= name, and no others?"
-        )
-    return "was a part of it replaced?"
-
-
-def _walk(model: Any, path: str) -> Any:
-    for part in path.split("."):
-        model = model[int(part)] if part.isdigit() else getattr(model, part)
-    return model
+def _groups(parameters: Parameters) -> Iterator[Parameters]:
+    """Parameters of about as many values each, as one core takes them at a time."""
+    group: list[Parameter] = []
+    size = 0
+    for parameter in parameters:
+        group.append(parameter)
+        size += math.prod(parameter.shape)
+        if size >= _GROUP_VALUES or len(group) == _GROUP:
+            yield tuple(group)
+            group, size = [], 0
+    yield tuple(group)
 
 
 def export(model: Any) -> Arrays:
@@ -364,7 +377,7 @@ def export(model: Any) -> Arrays:
     return LiveModel.of(model).export()
 
 
-def load(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
+def load(model: Any, arrays: Mapping[str, np.ndarray | StoredArray]) -> None:
     """Puts canonical arrays into a live model, as `LiveModel.load` says.
 
     Raises ModelError for what is no model of ours, WeightsError with every fault; the model is then
@@ -379,16 +392,19 @@ def _with_wide_statistics(parameters: Parameters, arrays: Mapping[str, Any]) -> 
     low = {
         name
         for name in statistics & set(arrays)
-        if isinstance(arrays[name], np.ndarray) and arrays[name].dtype.name in LOW
+        if isinstance(arrays[name], (np.ndarray, StoredArray)) and arrays[name].dtype.name in LOW
     }
-    return {
-        name: array.astype(np.float32) if name in low else array for name, array in arrays.items()
-    }
+    return {name: _widen(array) if name in low else array for name, array in arrays.items()}
+
+
+def _widen(array: np.ndarray | StoredArray) -> StoredArray:
+    get = as_stored(array).get
+    return StoredArray(array.shape, np.dtype(np.float32), lambda: get().astype(np.float32))
 
 
 def build(
     config: Config,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray | StoredArray],
     framework: str,
     device: str | None = None,
     compute: str | None = None,
@@ -405,7 +421,7 @@ def build(
 
 def build_live(
     config: Config,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray | StoredArray],
     framework: str,
     device: str | None = None,
     compute: str | None = None,
@@ -423,8 +439,10 @@ def build_live(
     given = [arrays[parameter.name].dtype for parameter in parameters if parameter.trainable]
     dtype = min(given, key=lambda dtype: dtype.itemsize).name
     model = module.create(config, dtype=dtype, device=device, compute=compute)
-    live = LiveModel(model, framework, parameters, _leaves(model, framework, config, parameters))
-    live.load(arrays)
+    live = LiveModel(
+        model, framework, parameters, find_leaves(model, framework, module, config, parameters)
+    )
+    live.load(arrays, is_new=True)
     module.set_training(model, False)
     return live
 
@@ -450,6 +468,6 @@ def port(model: Any, to: str, device: str | None = None) -> Any:
         )
     live = LiveModel.of(model)
     check_unchanged(live)
-    ported = build(model.config, live.export(), to, device)
+    ported = build(model.config, live.see(), to, device)
     adapter(to).set_training(ported, live.adapter.is_training(model))
     return ported

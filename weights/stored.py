@@ -1,17 +1,22 @@
-"""Arrays in a file that were not read yet."""
+"""Arrays in a file or a model that were not read yet."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from weights.copying import Arena
 from weights.errors import WeightsError
+
+_AHEAD = 1 << 26  # bytes of arrays that wait to be written
 
 _NUMBERS = (
     *(np.float16, np.float32, np.float64, np.complex64, np.complex128, np.bool_),
@@ -35,15 +40,16 @@ def dtype_named(name: str, array: str) -> np.dtype:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """What the header of a file says about an array, and how to read it.
+    """An array that is in a file or in a model, and how to get its values.
 
-    shape, dtype: as `read` will give it. read: reads the values from the file, a new array;
-    it can be called from any thread, and raises WeightsError for values that are not whole.
+    shape, dtype: of the values. get: gives them, either as a read-only view of the memory where
+    they are, with axes in any order, or as an array that nobody else has. It can be called from any
+    thread and any number of times, and raises WeightsError for values that are not whole.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    read: Callable[[], np.ndarray]
+    get: Callable[[], np.ndarray]
 
     @property
     def ndim(self) -> int:
@@ -53,11 +59,81 @@ class StoredArray:
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
+    def read(self, arena: Arena | None = None) -> np.ndarray:
+        """The values as a new array in C order. arena: where to put copies."""
+        array = self.get()
+        if array.flags.writeable and array.flags.c_contiguous:
+            return array
+        return (arena or Arena(self.nbytes)).copy(array)
+
+
+def as_stored(array: np.ndarray | StoredArray) -> StoredArray:
+    """An array of NumPy as if it was stored. It may have any byte order and is not copied."""
+    if isinstance(array, StoredArray):
+        return array
+    given = array
+    return StoredArray(given.shape, given.dtype.newbyteorder("="), lambda: in_native_order(given))
+
+
+def in_native_order(array: np.ndarray) -> np.ndarray:
+    """A read-only view of an array; a new one if its byte order is not that of this machine."""
+    if not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="))
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
 
 def read_arrays(arrays: Mapping[str, StoredArray]) -> dict[str, np.ndarray]:
     """The values of all of them, read on the available cores."""
+    arena = Arena(sum(each.nbytes for each in arrays.values()))
+    return dict(zip(arrays, on_cores(lambda each: each.read(arena), arrays.values()), strict=True))
+
+
+def get_bytes(array: np.ndarray | StoredArray) -> memoryview:
+    """The bytes of the values in C order, little-endian, as most formats have them."""
+    values = as_stored(array).get()
+    if not values.flags.c_contiguous:
+        values = Arena(values.nbytes).copy(values)
+    little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    return little.reshape(-1).view(np.uint8).data
+
+
+def get_ahead(arrays: Mapping[str, StoredArray]) -> Iterator[tuple[str, memoryview]]:
+    """The bytes of each array, in order. While one of them is used, the next ones are made on the
+    available cores, but not more than `_AHEAD` bytes of them.
+    """
     with ThreadPoolExecutor(count_cores()) as pool:
-        return dict(zip(arrays, pool.map(lambda each: each.read(), arrays.values()), strict=True))
+        waiting: deque[tuple[str, int, Future[memoryview]]] = deque()
+        held = 0
+        try:
+            for name, array in arrays.items():
+                while waiting and held + array.nbytes > _AHEAD:
+                    made, nbytes, content = waiting.popleft()
+                    held -= nbytes
+                    yield made, content.result()
+                waiting.append((name, array.nbytes, pool.submit(get_bytes, array)))
+                held += array.nbytes
+            while waiting:
+                made, _, content = waiting.popleft()
+                yield made, content.result()
+        finally:
+            for *_, content in waiting:
+                content.cancel()
+
+
+def on_cores(work: Callable[[Any], Any], items: Iterable[Any]) -> Generator[Any, None, None]:
+    """What `work` gives for each item, in order, computed on the available cores. After an error,
+    or once nobody wants more, nothing is begun, and what was begun ends.
+    """
+    with ThreadPoolExecutor(count_cores()) as pool:
+        futures = deque(pool.submit(work, item) for item in items)
+        try:
+            while futures:
+                yield futures.popleft().result()
+        finally:
+            for future in futures:
+                future.cancel()
 
 
 def count_cores() -> int:

@@ -6,7 +6,7 @@ stay in the framework's own layout; `weights` reorders them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from jax_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from jax_impl.network import ResidualAttentionNetwork
 from jax_impl.variant import build_block
 from weights.config import BlockConfig, Config, own_kinds
+from weights.copying import Arena
 from weights.settings import ModuleSettings, own_settings
 
 
@@ -156,9 +157,24 @@ def dtype_name(leaf: nnx.Variable) -> str:
     return str(leaf.dtype)
 
 
-def assign(leaf: nnx.Variable, array: np.ndarray) -> None:
-    """Puts an array of the same shape and dtype into a parameter."""
-    leaf[...] = jax.device_put(array, leaf[...].sharding)
+def snapshot(leaf: nnx.Variable) -> np.ndarray:
+    """The values of a parameter, which stay as they are when it gets others."""
+    return to_numpy(leaf)
+
+
+def room(leaf: nnx.Variable, shape: tuple[int, ...], dtype: np.dtype, arena: Arena) -> np.ndarray:
+    """Memory for new values of a parameter: its own, or some of an arena where the framework would
+    keep what it is given.
+    """
+    return arena.empty(shape, dtype)
+
+
+def assign(leaves: Sequence[nnx.Variable], arrays: Sequence[np.ndarray]) -> None:
+    """Makes arrays, which `room` gave memory for, the values of parameters."""
+    places = [leaf.get_value().sharding for leaf in leaves]
+    # On CPU, JAX keeps aligned arrays of NumPy as they are; nobody else changes these.
+    for leaf, value in zip(leaves, jax.device_put(list(arrays), places), strict=True):
+        leaf.set_value(value)
 
 
 def is_training(model: nnx.Module) -> bool:

@@ -6,13 +6,14 @@ stay in the framework's own layout; `weights` reorders them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd.graph import increment_version
 from torch.overrides import TorchFunctionMode
 
 from pytorch_impl.bridge.native import (
@@ -24,7 +25,8 @@ from pytorch_impl.bridge.native import (
 from pytorch_impl.bridge.native import to_numpy as to_numpy
 from pytorch_impl.network import ResidualAttentionNetwork
 from pytorch_impl.variant import build_block
-from weights.config import BlockConfig, Config
+from weights.config import BlockConfig, Config, own_kinds
+from weights.copying import Arena
 from weights.settings import HOOKS, ModuleSettings, own_settings
 
 FLOAT64_HELP = "PyTorch needs no setting for it"
@@ -65,14 +67,30 @@ def holds_float64() -> bool:
 def create(
     config: Config, *, dtype: str, device: str | None = None, compute: str | None = None
 ) -> nn.Module:
-    """A new model of a config, to be loaded, with parameters in `dtype`.
+    """A new model of a config, to be loaded, with parameters in `dtype` that have any values.
 
     compute: a lower dtype to compute in, by autocast.
     """
+
+    class NoDraws(TorchFunctionMode):
+        """Within it, no random numbers are drawn. To draw them takes longer than to load a model;
+        for tensors without memory PyTorch would import 800 modules.
+        """
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            if func.__name__ in ("normal_", "uniform_"):
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
     make: Any = (
         build_block if isinstance(config, BlockConfig) else ResidualAttentionNetwork.from_config
     )
-    model: nn.Module = make(config, dtype=getattr(torch, dtype), device=device)
+    # A module of a user's own may draw what is no parameter.
+    drawn = own_kinds(config) and device != "meta"
+    with nullcontext() if drawn else NoDraws():
+        model: nn.Module = make(config, dtype=getattr(torch, dtype), device=device)
     if compute is not None:
         model.forward = torch.autocast(
             next(model.parameters()).device.type, getattr(torch, compute)
@@ -142,20 +160,7 @@ def _settings(path: str, part: nn.Module) -> ModuleSettings:
 def outline(config: Config) -> nn.Module:
     """A model of a config to read settings from. It has no memory."""
 
-    class NoDraws(TorchFunctionMode):
-        """Within it, no random numbers are drawn: for that PyTorch would import 800 modules where
-        tensors have no memory, which takes seconds.
-        """
-
-        def __torch_function__(
-            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-        ) -> Any:
-            if func.__name__ in ("normal_", "uniform_"):
-                return args[0] if args else kwargs["tensor"]
-            return func(*args, **(kwargs or {}))
-
-    with NoDraws():
-        return create(config, dtype="float32", device="meta")
+    return create(config, dtype="float32", device="meta")
 
 
 def dtype_name(leaf: torch.Tensor) -> str:
@@ -163,10 +168,28 @@ def dtype_name(leaf: torch.Tensor) -> str:
     return str(leaf.dtype).removeprefix("torch.")
 
 
-def assign(leaf: torch.Tensor, array: np.ndarray) -> None:
-    """Puts an array of the same shape and dtype into a parameter."""
-    with torch.no_grad():
-        leaf.copy_(from_numpy(array))
+def snapshot(leaf: torch.Tensor) -> np.ndarray:
+    """The values of a parameter, which stay as they are when it gets others."""
+    return np.array(to_numpy(leaf))
+
+
+def room(leaf: torch.Tensor, shape: tuple[int, ...], dtype: np.dtype, arena: Arena) -> np.ndarray:
+    """Memory for new values of a parameter: its own, or some of an arena where the framework would
+    keep what it is given.
+    """
+    if leaf.device.type == "cpu":
+        return to_numpy(leaf)
+    return arena.empty(shape, dtype)
+
+
+def assign(leaves: Sequence[torch.Tensor], arrays: Sequence[np.ndarray]) -> None:
+    """Makes arrays, which `room` gave memory for, the values of parameters."""
+    for leaf, array in zip(leaves, arrays, strict=True):
+        if leaf.device.type == "cpu":
+            increment_version(leaf)  # so that autograd notices that its memory was written to
+        else:
+            with torch.no_grad():
+                leaf.copy_(from_numpy(array))
 
 
 def is_training(model: nn.Module) -> bool:

@@ -2,33 +2,69 @@
 
 from __future__ import annotations
 
-import io
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pytorch_impl.bridge.native import from_numpy, to_numpy
+from pytorch_impl.bridge.native import to_numpy
+from weights.convert import BFLOAT16
 from weights.errors import WeightsError
-from weights.stored import StoredArray, dtype_named
+from weights.stored import StoredArray, dtype_named, in_native_order
 
 _STATE = "state_dict"
 _MOST_VALUES, _DEEPEST = 1_000_000, 50  # of what is in a file, nested mappings included
 
 
-def to_file(label: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """A file for torch.load(path, weights_only=True): a plain state dict, or, with a label, that
-    and the state dict under "state_dict".
+def write_state(path: Path, label: Mapping[str, str], arrays: Mapping[str, StoredArray]) -> None:
+    """Writes a file for torch.load(path, weights_only=True): a plain state dict, or, with a label,
+    that and the state dict under "state_dict".
+
+    PyTorch needs all tensors at once. Those that are whole in a file or a model are not copied.
     """
-    state = {name: from_numpy(array) for name, array in arrays.items()}
-    # Not to the path: the archive would hold its name, and a full disk would be a RuntimeError.
-    content = io.BytesIO()
-    torch.save({**label, _STATE: state} if label else state, content)
-    return content.getvalue()
+    state = {name: _share(array) for name, array in arrays.items()}
+    # Not to the path: the archive would hold its name.
+    with path.open("wb") as file:
+        target = _Target(file)
+        torch.save({**label, _STATE: state} if label else state, cast(Any, target))
+    if target.error is not None:
+        raise target.error
+
+
+class _Target:
+    """A file, for PyTorch to write to. It would make a RuntimeError of one for a full disk."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        if self.error is None:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def flush(self) -> None:
+        """Nothing: the file is closed at once."""
+
+
+def _share(array: StoredArray) -> Tensor:
+    """A tensor to be written, in the memory where the values are if they are in C order there."""
+    values = array.get()
+    if not values.flags.c_contiguous:
+        values = array.read()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        if values.dtype == BFLOAT16:
+            return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(values)
 
 
 def read_file(path: Path, zipped: bool) -> dict[str, Any]:
@@ -85,4 +121,4 @@ def _stored(name: Any, tensor: Tensor) -> StoredArray:
             [],
         )
     plain = tensor.detach().resolve_conj().resolve_neg()
-    return StoredArray(tuple(tensor.shape), dtype, lambda: np.array(to_numpy(plain), order="C"))
+    return StoredArray(tuple(tensor.shape), dtype, lambda: in_native_order(to_numpy(plain)))

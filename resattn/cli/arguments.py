@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from weights.config import Config
-    from weights.files.formats import Checkpoint
+    from weights.files.formats import CheckpointHeader
 
 # Arguments and options of several commands.
 
@@ -195,13 +195,15 @@ def refuse_existing(target: Path, force: bool) -> None:
         raise ArgumentError(f"{target}: exists already; pass --force to replace it")
 
 
-def read_source(
+def find_source(
     source: Path, config: str | None, architecture: str | None, part: str | None
-) -> Checkpoint:
-    """SOURCE, read with --config, --as and --part. Prints what was done to read it."""
-    from weights.files.formats import read_checkpoint
+) -> CheckpointHeader:
+    """What the header of SOURCE says, with --config, --as and --part. Prints what was done to read
+    it.
+    """
+    from weights.files.formats import read_header
 
-    found = read_checkpoint(source, read_config(config), architecture, part)
+    found = read_header(source, read_config(config), architecture, part)
     for note in found.notes:
         print_line(f"{source.name}: {note}")
     return found

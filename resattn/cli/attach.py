@@ -14,8 +14,8 @@ from resattn.cli.arguments import (
     SeedOption,
     SourceArgument,
     TargetArgument,
+    find_source,
     parse_names,
-    read_source,
     refuse_existing,
 )
 from resattn.cli.inspect import summarize
@@ -72,7 +72,7 @@ def attach(
     from weights.files.formats import write
 
     refuse_existing(target, force)
-    found = read_source(source, config, architecture, part)
+    found = find_source(source, config, architecture, part).read()
     kinds, given = parse_stages(kind, parse_options(options), stages, found.config)
     new, arrays = attach_to(found.config, found.arrays, kinds, given, seed)
     lines = describe(found.arrays, arrays, attachments(found.config, new))

@@ -11,11 +11,12 @@ from resattn.cli.arguments import (
     ShardSizeOption,
     SourceArgument,
     TargetArgument,
-    read_source,
+    find_source,
     refuse_existing,
 )
 from resattn.cli.inspect import summarize
-from resattn.cli.terminal import print_line, status
+from resattn.cli.progress import show_progress
+from resattn.cli.terminal import print_line
 
 
 def port(
@@ -36,20 +37,20 @@ def port(
     from weights.config import NetworkConfig
     from weights.dialects import dialect_named
     from weights.dialects.back import find_architectures
-    from weights.files.formats import write
+    from weights.files.formats import transfer
 
     refuse_existing(target, force)
     if dialect is not None:
         dialect_named(dialect)  # refused before anything is read
-    found = read_source(source, config, architecture, part)
-    with status(f"writing {target.name}"):
-        write(
+    found = find_source(source, config, architecture, part)
+    total = sum(array.nbytes for array in found.arrays.values())
+    with show_progress(f"{source.name} -> {target.name}", total) as advance:
+        transfer(
+            found,
             target,
-            found.config,
-            found.arrays,
-            origin=found.origin,
             dialect=dialect,
             shard_bytes=None if shard_size is None else shard_size * 10**6,
+            advance=advance,
         )
     named = f", with the names of {dialect}" if dialect else ""
     summary = summarize(found.config, found.arrays)

@@ -68,9 +68,11 @@ def train(
     """
     import torch
 
+    from pytorch_impl.network import ResidualAttentionNetwork
+
     torch.manual_seed(seed)
     random = np.random.RandomState(seed)
-    model: nn.Module = adapter("torch").create(DIGITS_CONFIG, dtype="float32", device="cpu")
+    model: nn.Module = ResidualAttentionNetwork.from_config(DIGITS_CONFIG, device="cpu")
     epoch = steps_an_epoch(recipe(1), len(images))
     trainer = Trainer(model, recipe(epochs * epoch, seed=seed), len(images))
     with _make_progress(console) as progress:

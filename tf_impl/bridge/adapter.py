@@ -6,7 +6,7 @@ stay in the framework's own layout; `weights` reorders them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import lru_cache
 from importlib import import_module
@@ -19,6 +19,7 @@ import numpy as np
 from tf_impl.bridge.native import BACKEND as BACKEND
 from tf_impl.bridge.native import (
     device_scope,
+    give,
     keras_device,
     pullback,
     to_canonical,
@@ -30,6 +31,7 @@ from tf_impl.layers import Sequential
 from tf_impl.network import ResidualAttentionNetwork
 from tf_impl.variant import build_block
 from weights.config import BlockConfig, Config
+from weights.copying import Arena
 from weights.errors import ArgumentError
 from weights.settings import ModuleSettings, own_settings
 
@@ -180,9 +182,22 @@ def dtype_name(leaf: keras.Variable) -> str:
     return keras.backend.standardize_dtype(leaf.value.dtype)
 
 
-def assign(leaf: keras.Variable, array: np.ndarray) -> None:
-    """Puts an array of the same shape and dtype into a parameter."""
-    leaf.assign(array)
+def snapshot(leaf: keras.Variable) -> np.ndarray:
+    """The values of a parameter, which stay as they are when it gets others."""
+    return to_numpy(leaf) if BACKEND == "tensorflow" else np.array(to_numpy(leaf))
+
+
+def room(leaf: keras.Variable, shape: tuple[int, ...], dtype: np.dtype, arena: Arena) -> np.ndarray:
+    """Memory for new values of a parameter: its own, or some of an arena where the framework would
+    keep what it is given.
+    """
+    return arena.empty(shape, dtype)
+
+
+def assign(leaves: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
+    """Makes arrays, which `room` gave memory for, the values of parameters."""
+    for leaf, array in zip(leaves, arrays, strict=True):
+        give(leaf, array)
 
 
 def is_training(model: keras.layers.Layer) -> bool:
@@ -222,8 +237,8 @@ def gradients(
 
 
 def write_file(path: Path, model: keras.layers.Layer) -> None:
-    """Lets Keras write a model: `.weights.h5` for `load_weights`, or `.keras` for
-    `keras.models.load_model`, which needs `tf_impl` to be imported.
+    """Lets Keras write a model: `.weights.h5` for `load_weights`, or into a folder the parts of a
+    `.keras` file for `keras.models.load_model`, which needs `tf_impl` to be imported.
 
     Names the model anew: Keras numbers those that have no name, so that no two files were equal.
     """
@@ -236,4 +251,4 @@ def write_file(path: Path, model: keras.layers.Layer) -> None:
     if path.name.endswith(".weights.h5"):
         model.save_weights(path)
     else:
-        model.save(path)
+        model.save(path, zipped=False)

@@ -12,6 +12,7 @@ from tf_impl.bridge.native import to_numpy
 from weights.checks import Pair, pair_of
 from weights.dialects import keras_applications
 from weights.errors import ArgumentError, ModelError, WeightsError
+from weights.stored import StoredArray, as_stored
 
 
 def foreign_arrays(model: keras.layers.Layer) -> dict[str, np.ndarray]:
@@ -28,7 +29,9 @@ def foreign_strides(model: keras.layers.Layer) -> dict[str, tuple[Pair, Pair]]:
     }
 
 
-def assign_foreign(model: keras.layers.Layer, arrays: Mapping[str, np.ndarray]) -> None:
+def assign_foreign(
+    model: keras.layers.Layer, arrays: Mapping[str, np.ndarray | StoredArray]
+) -> None:
     """Loads arrays into any model by its own names, strictly."""
     leaves = _leaves(model)
     missing = [f"{name}: missing" for name in set(leaves) - set(arrays)]
@@ -36,11 +39,12 @@ def assign_foreign(model: keras.layers.Layer, arrays: Mapping[str, np.ndarray]) 
     if missing or strange:
         raise WeightsError("the arrays do not fit the model:", missing + strange)
     for name, leaf in leaves.items():
-        leaf.assign(arrays[name])
+        leaf.assign(as_stored(arrays[name]).get())
 
 
-def write_foreign(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Lets Keras write a network of keras.applications, by its names, as `.weights.h5` or `.keras`.
+def write_foreign(path: Path, arrays: Mapping[str, StoredArray]) -> None:
+    """Lets Keras write a network of keras.applications, by its names, as `.weights.h5` or into a
+    folder as the parts of a `.keras` file.
 
     Such files know layers by their order in a model, so the model is made for it.
     Raises ArgumentError for other networks, and for dtypes other than float32, which
@@ -54,7 +58,7 @@ def write_foreign(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         theirs = {each.split("/")[0] for each in keras_applications.DIALECT.names(config)}
         if kernels and layers | {"predictions"} == theirs:
             channels, classes = arrays["conv1_conv/kernel"].shape[2], arrays.get("predictions/bias")
-            size, top = (None, {}) if classes is None else (224, {"classes": len(classes)})
+            size, top = (None, {}) if classes is None else (224, {"classes": classes.shape[0]})
             model = getattr(keras.applications, name)(
                 include_top=bool(top), weights=None, input_shape=(size, size, channels), **top
             )
@@ -74,7 +78,7 @@ def write_foreign(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     if path.name.endswith(".weights.h5"):
         model.save_weights(path)
     else:
-        model.save(path)
+        model.save(path, zipped=False)
 
 
 def _leaves(model: keras.layers.Layer) -> dict[str, keras.Variable]:

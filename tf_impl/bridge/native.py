@@ -58,10 +58,32 @@ def to_numpy(leaf: keras.Variable) -> np.ndarray:
     return _numpy(leaf.value)
 
 
+def give(leaf: keras.Variable, array: np.ndarray) -> None:
+    """Puts an aligned array, which nobody else changes, into a parameter: on TensorFlow's CPU
+    without a copy, if NumPy and TensorFlow can share its dtype.
+    """
+    if BACKEND != "tensorflow" or not _is_shareable(leaf.value, array.dtype.name):
+        leaf.assign(array)
+        return
+    tensorflow = import_module("tensorflow")
+    tensor = tensorflow.experimental.dlpack.from_dlpack(array.__dlpack__())
+    tensorflow.raw_ops.AssignVariableOp(resource=leaf.value.handle, value=tensor)
+
+
+def _is_shareable(tensor: Any, dtype: str) -> bool:
+    """Whether NumPy can have a view of a tensor of TensorFlow: it has no bfloat16."""
+    return dtype in ("float16", "float32", "float64") and tensor.device.endswith("CPU:0")
+
+
 def _numpy(tensor: Any) -> np.ndarray:
     # Not ops.convert_to_numpy on TensorFlow: NumPy 2 warns about the __array__ of tf.Variable.
-    tensorflow = BACKEND == "tensorflow"
-    return np.asarray(tensor.numpy() if tensorflow else ops.convert_to_numpy(tensor))
+    if BACKEND != "tensorflow":
+        return np.asarray(ops.convert_to_numpy(tensor))
+    if hasattr(tensor, "read_value"):  # a variable: TensorFlow copies what others hold to change it
+        tensor = tensor.read_value()
+    if _is_shareable(tensor, tensor.dtype.name):
+        return np.from_dlpack(tensor)
+    return np.asarray(tensor.numpy())
 
 
 def pullback(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from weights.config import NetworkConfig
-from weights.convert import Arrays, reorder
+from weights.convert import reorder
 from weights.dialects import DIALECTS
 from weights.dialects.derive import NOT_IN_SHAPES, derive
 from weights.dialects.dialect import UNREAD, Dialect, Sizes
@@ -186,8 +186,8 @@ def to_canonical_names(
 
 
 def to_dialect_names(
-    dialect: Dialect, config: NetworkConfig, arrays: Mapping[str, np.ndarray]
-) -> Arrays:
+    dialect: Dialect, config: NetworkConfig, arrays: Mapping[str, AnyArray]
+) -> dict[str, AnyArray]:
     """Canonical arrays -> the names and axis orders of another library."""
     row = FRAMEWORKS[dialect.framework]
     return {

@@ -20,8 +20,9 @@ once it is complete.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,42 +32,43 @@ import numpy as np
 from weights.checks import at_least
 from weights.config import BlockConfig, Config, NetworkConfig, config_from_json
 from weights.convert import Arrays, check, reorder
-from weights.dialects import DIALECTS, dialect_named
-from weights.dialects.back import find_architectures, is_same_network
-from weights.dialects.recognise import (
-    prepare_as_said,
-    recognise,
-    to_canonical_names,
-    to_dialect_names,
-)
 from weights.errors import ArgumentError, WeightsError
-from weights.files import hdf5, hub, keras, msgpack, npz, orbax, pytorch, safetensors, sharded
+from weights.files import hub
 from weights.files import label as labels
 from weights.files.atomic import existing
 from weights.files.content import Content, Header, find_prefixes, unwrap
-from weights.files.label import Label, check_arrays, check_label, make_label
+from weights.files.hub import INDEX
+from weights.files.label import (
+    CHECKSUMS,
+    Label,
+    check_arrays,
+    check_label,
+    check_sums,
+    checksums,
+    make_label,
+)
 from weights.files.limits import MOST_HEADER, check_claim, check_count
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
-from weights.files.training import MOMENTS, split_training
 from weights.frameworks import FRAMEWORKS, Framework
-from weights.live import LiveModel, check_unchanged
+from weights.live import LiveModel, build, check_unchanged
 from weights.parameters import Parameters
 from weights.schema import schema
-from weights.stored import StoredArray, read_arrays
+from weights.stored import StoredArray, as_stored, read_arrays
 
-FILE_FORMATS: dict[str, ModuleType] = {
-    ".safetensors": safetensors,
-    sharded.SUFFIX: sharded,
-    ".npz": npz,
-    ".pt": pytorch,
-    ".pth": pytorch,
-    ".th": pytorch,
-    ".bin": pytorch,
-    hdf5.WEIGHTS_SUFFIX: hdf5,
-    ".h5": hdf5,
-    ".keras": keras,
-    ".msgpack": msgpack,
-    ".orbax": orbax,
+# The modules of `weights.files`. They are imported when they are needed.
+FILE_FORMATS = {
+    ".safetensors": "safetensors",
+    INDEX: "sharded",
+    ".npz": "npz",
+    ".pt": "pytorch",
+    ".pth": "pytorch",
+    ".th": "pytorch",
+    ".bin": "pytorch",
+    ".weights.h5": "hdf5",
+    ".h5": "hdf5",
+    ".keras": "keras",
+    ".msgpack": "msgpack",
+    ".orbax": "orbax",
 }
 _SUFFIXES = tuple(FILE_FORMATS)
 
@@ -74,27 +76,30 @@ _SUFFIXES = tuple(FILE_FORMATS)
 def save(path: str | os.PathLike[str], model: Any) -> None:
     """Writes a live model of any framework to a file, with its config inside.
 
-    The suffix says the format. Raises what `export` and `write` raise.
+    The suffix says the format. Its arrays are written one after another, and not copied as a whole.
+    Raises what `export` and `write` raise.
     """
     live = LiveModel.of(model)
     check_unchanged(live)
-    write(path, model.config, live.export())
+    write(path, model.config, live.see())
 
 
 def write(
     path: str | os.PathLike[str],
     config: Config,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray | StoredArray],
     *,
     origin: Mapping[str, Any] | None = None,
     dialect: str | None = None,
     shard_bytes: int | None = None,
+    sums: Mapping[str, str] | None = None,
 ) -> None:
     """Writes canonical arrays to a file, with their config inside. The suffix says the format.
 
     origin: where the weights came from. dialect: one of `weights.dialects.DIALECTS`: with that
         library's names and axis orders instead, and without a config, as it loads them strictly.
     shard_bytes: of values in each file of a .safetensors.index.json, 1 GiB by default.
+    sums: the CRC-32 of each array, where they are known, as `CheckpointHeader.check` gives them.
     Raises WeightsError when the arrays do not fit the config; ArgumentError for a suffix that
     cannot be written, and for a dialect that has no such network or whose network with these names
     and shapes computes something else; FileError where the system refuses. If anything fails, the
@@ -105,27 +110,31 @@ def write(
     parameters = schema(config)
     headline = f"{target.name} was not written: the arrays do not fit the config"
     check(parameters, arrays, headline=headline)
-    arrays = {each.name: reorder(arrays[each.name], each.axes, each.axes) for each in parameters}
+    stored = {each.name: as_stored(arrays[each.name]) for each in parameters}
     label: Label = {}
     if dialect is None:
-        label = make_label(config.to_json(), arrays, origin_to_json(origin))
+        label = make_label(config.to_json(), stored, origin_to_json(origin), sums)
     else:
+        from weights.dialects import dialect_named
+        from weights.dialects.back import find_architectures
+        from weights.dialects.recognise import to_dialect_names
+
         spoken = dialect_named(dialect)
         if not isinstance(config, NetworkConfig):
             raise ArgumentError(f"dialect: {spoken.title} has networks, and no blocks")
         find_architectures(spoken, config)  # refuses what would be loaded, and be wrong
-        arrays = to_dialect_names(spoken, config, arrays)
+        stored = to_dialect_names(spoken, config, stored)
     described = config if dialect is None else None
-    if suffix == sharded.SUFFIX:
-        sharded.write(target, label, arrays, described, _shard_size(shard_bytes))
+    options = {}
+    if suffix == INDEX and shard_bytes is not None:
+        options = {"shard_bytes": at_least("shard_bytes", shard_bytes, 1)}
     elif shard_bytes is not None:
-        raise ArgumentError(f"shard_bytes: {target.name} is one file; expected a {sharded.SUFFIX}")
-    else:
-        FILE_FORMATS[suffix].write(target, label, arrays, described)
+        raise ArgumentError(f"shard_bytes: {target.name} is one file; expected a {INDEX}")
+    _format(suffix).write(target, label, stored, described, **options)
 
 
-def _shard_size(given: int | None) -> int:
-    return sharded.SHARD_BYTES if given is None else at_least("shard_bytes", given, 1)
+def _format(suffix: str) -> ModuleType:
+    return import_module(f"weights.files.{FILE_FORMATS[suffix]}")
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,12 @@ class CheckpointHeader:
         arrays = read_arrays(self.arrays)
         check_arrays(self.label, arrays, self.source)
         return Checkpoint(self.config, arrays, self.origin, self.notes)
+
+    def check(self) -> Mapping[str, str] | None:
+        """Reads the values without keeping them. Returns the CRC-32 of each array, or None for a
+        file that has none. Raises WeightsError for values that are not those that were written.
+        """
+        return check_arrays(self.label, self.arrays, self.source)
 
 
 def read(
@@ -208,7 +223,7 @@ def read_header(
     source, address = _find_source(path)
     is_folder = os.path.isdir(source)
     suffix = ".orbax" if is_folder else find_suffix(source, "read")
-    header = FILE_FORMATS[suffix].read(source if is_folder else existing(source))
+    header = _format(suffix).read(source if is_folder else existing(source))
     check_label(header.label, source.name)
     content = unwrap(_without_training(header), source.name, part)
     check_count(len(content.arrays), source.name)
@@ -230,6 +245,88 @@ def read_header(
     said = origin_from_json(content.label.get(labels.ORIGIN), f"the origin in {source.name}")
     origin = {**address, **said}
     return CheckpointHeader(config, arrays, source.name, content.label, origin, content.notes)
+
+
+def read_into(
+    model: Any, path: str | os.PathLike[str], part: str | None = None
+) -> CheckpointHeader:
+    """Puts the weights of a file into a live model of any framework: the inverse of `save`.
+
+    All values are checked first. Then they go from the file to the model, one array at a time on
+    each core. Returns what the file says about them.
+    Raises what `read_checkpoint` and `load` raise; the model is then as it was before.
+    """
+    live = LiveModel.of(model)
+    header = read_header(path, model.config, part=part)
+    header.check()
+    live.load(header.arrays)
+    return header
+
+
+def build_from(
+    path: str | os.PathLike[str],
+    framework: str,
+    config: Config | None = None,
+    architecture: str | None = None,
+    part: str | None = None,
+    device: str | None = None,
+) -> Any:
+    """A new model of a file in a framework, in evaluation mode. Its values are checked and read as
+    `read_into` does it. Arguments and errors: those of `read_checkpoint` and `build`.
+    """
+    header = read_header(path, config, architecture, part)
+    header.check()
+    return build(header.config, header.arrays, framework, device)
+
+
+def transfer(
+    header: CheckpointHeader,
+    path: str | os.PathLike[str],
+    *,
+    dialect: str | None = None,
+    shard_bytes: int | None = None,
+    advance: Callable[[str, int], None] = lambda stage, nbytes: None,
+) -> None:
+    """Writes what is in a file to another one, array by array, so that the memory does not hold all
+    of them, unless the library of a format needs that. All values are checked first.
+
+    advance: is called from any thread for each array, with what happens ("checking" or "writing")
+        and the array's number of bytes. Other arguments and errors: those of `write` and
+        `CheckpointHeader.read`.
+    """
+    sums = None
+    if CHECKSUMS in header.label or dialect is None:
+        sums = checksums(_watch(header.arrays, "checking", advance))
+        if CHECKSUMS in header.label:
+            check_sums(header.label, sums, header.source)
+    write(
+        path,
+        header.config,
+        _watch(header.arrays, "writing", advance),
+        origin=header.origin,
+        dialect=dialect,
+        shard_bytes=shard_bytes,
+        sums=sums,
+    )
+
+
+def _watch(
+    arrays: Mapping[str, StoredArray], stage: str, advance: Callable[[str, int], None]
+) -> dict[str, StoredArray]:
+    """The same arrays; the first time that the values of one are given, `advance` is called."""
+    left = set(arrays)
+
+    def watched(name: str, array: StoredArray) -> StoredArray:
+        def get() -> np.ndarray:
+            values = array.get()
+            if name in left:
+                left.discard(name)
+                advance(stage, array.nbytes)
+            return values
+
+        return replace(array, get=get)
+
+    return {name: watched(name, array) for name, array in arrays.items()}
 
 
 def _find_source(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:
@@ -287,7 +384,11 @@ def _by_canonical_names(
 
 def _without_training(header: Header) -> Header:
     """A training state as a file of the model alone."""
-    model, training = split_training(header.label.get(labels.CONFIG))
+    if '"training"' not in header.label.get(labels.CONFIG, ""):
+        return header
+    from weights.files.training import MOMENTS, split_training
+
+    model, training = split_training(header.label[labels.CONFIG])
     if model is None or training is None:
         return header
     arrays = {name: each for name, each in header.arrays.items() if not name.startswith(MOMENTS)}
@@ -303,6 +404,8 @@ def _agree(source: str, held: Config, given: Config) -> Config:
     if held == given:
         return held
     if isinstance(held, NetworkConfig) and isinstance(given, NetworkConfig):
+        from weights.dialects.back import is_same_network
+
         said = {each for each in (held.preprocessing, given.preprocessing) if each is not None}
         if is_same_network(held, given) and len(said) < 2:
             return replace(held, preprocessing=next(iter(said), None))
@@ -331,6 +434,8 @@ def _recognised(
     address: Mapping[str, str],
 ) -> CheckpointHeader:
     """A file of another library."""
+    from weights.dialects.recognise import prepare_as_said, recognise, to_canonical_names
+
     if isinstance(config, BlockConfig):
         raise ArgumentError(
             f"{source.name}: holds a network of another library, but the config is of a "
@@ -353,6 +458,8 @@ def _said_beside(origin: Mapping[str, Any], content: Content) -> tuple[str | Non
     """The architecture that a config.json or a trainer names, and who says so."""
     if "architecture" in origin:
         return origin["architecture"], "its config.json says so"
+    from weights.dialects import DIALECTS
+
     said = (content.architecture or "").split(".")[0]  # timm's names have a tag after the dot
     known = any(said in each.architectures for each in DIALECTS.values())
     return (said, "the file says so") if known else (None, None)

@@ -6,6 +6,7 @@ written by Keras itself, so that it loads them.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from weights.config import Config
-from weights.convert import BFLOAT16, to_native
+from weights.convert import BFLOAT16, see_natively
 from weights.dialects import keras_applications
 from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json
@@ -37,7 +38,7 @@ from weights.files.limits import MOST_HEADER, check_claim
 from weights.frameworks import FRAMEWORKS
 from weights.live import adapter, build, part
 from weights.schema import schema
-from weights.stored import StoredArray, read_arrays
+from weights.stored import StoredArray, get_bytes, on_cores
 
 WEIGHTS_SUFFIX = ".weights.h5"  # of what is written
 _ATTRIBUTE = "resattn_"  # what the names of the label's entries begin with
@@ -194,7 +195,7 @@ def _name_in_config(text: Any, source: str) -> Any:
 
 
 def write(
-    path: Path, label: Label, arrays: Mapping[str, np.ndarray], config: Config | None
+    path: Path, label: Label, arrays: Mapping[str, np.ndarray | StoredArray], config: Config | None
 ) -> None:
     """A model of ours, or a network of keras.applications. Needs Keras.
 
@@ -209,7 +210,7 @@ def write(
 
     def write_to(temporary: Path) -> None:
         with draft(temporary, WEIGHTS_SUFFIX) as written:
-            save_in_keras(written, arrays, config)
+            save_in_keras(written, written, arrays, config)
             if config is not None:
                 sign(written, path.name, config, arrays, label)
             written.replace(temporary)
@@ -227,10 +228,28 @@ def draft(path: Path, suffix: str) -> Iterator[Path]:
         made.unlink(missing_ok=True)
 
 
-def save_in_keras(path: Path, arrays: Mapping[str, np.ndarray], config: Config | None) -> None:
-    """Lets Keras write a file; its suffix says which. Raises OSError where the system refuses."""
+@contextmanager
+def draft_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`. What is left of it is removed."""
+    made = path.with_name(f"{path.name}.parts")
+    made.mkdir()
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def save_in_keras(
+    path: Path,
+    weights: Path,
+    arrays: Mapping[str, np.ndarray | StoredArray],
+    config: Config | None,
+) -> None:
+    """Lets Keras write a file of weights, or the parts of a .keras file into a folder. weights: the
+    HDF5 file among them. Raises OSError where the system refuses.
+    """
     # The HDF5 library ends the process on some full disks.
-    reserve(path, sum(each.nbytes for each in arrays.values()) + _OVERHEAD * (len(arrays) + 20))
+    reserve(weights, sum(each.nbytes for each in arrays.values()) + _OVERHEAD * (len(arrays) + 20))
     try:
         if config is None:
             part("tf", "bridge.foreign").write_foreign(path, arrays)
@@ -241,7 +260,11 @@ def save_in_keras(path: Path, arrays: Mapping[str, np.ndarray], config: Config |
 
 
 def sign(
-    path: Path, source: str, config: Config, arrays: Mapping[str, np.ndarray], label: Label
+    path: Path,
+    source: str,
+    config: Config,
+    arrays: Mapping[str, np.ndarray | StoredArray],
+    label: Label,
 ) -> None:
     """Adds the label to a file of ours that Keras wrote, the names of variables that do not follow,
     and dtypes that Keras widened: those of running statistics.
@@ -251,7 +274,7 @@ def sign(
     """
     import h5py  # type: ignore[import-untyped]
 
-    natives = to_native("tf", schema(config), arrays)
+    natives = see_natively("tf", schema(config), arrays)
     places: dict[str, GroupPath] = {}
     leaves: dict[GroupPath, list[str]] = {}
     parser = Parser(Region.of(path), source)
@@ -274,21 +297,21 @@ def sign(
         for name, place in places.items():
             if getattr(tree[place], "dtype", None) != natives[name].dtype:
                 del file["/".join(place)]
-                made = file.create_dataset("/".join(place), data=natives[name])
+                made = file.create_dataset("/".join(place), data=natives[name].read())
                 if natives[name].dtype == BFLOAT16:  # HDF5 has no such type; Keras looks for this
                     made.attrs["dtype"] = "bfloat16"
-    written = read_arrays(read(path).arrays)
-    wrong = {name for name, array in natives.items() if not _same(array, written.get(name))}
+    written = read(path).arrays
+    same = on_cores(lambda name: _is_same(natives[name], written.get(name)), natives)
+    wrong = {name for name, fits in zip(natives, same, strict=True) if not fits}
     if wrong:
         raise _misplaced(source, wrong)
 
 
-def _same(array: np.ndarray, other: np.ndarray | None) -> bool:
-    return (
-        other is not None
-        and (array.shape, array.dtype) == (other.shape, other.dtype)
-        and array.tobytes() == other.tobytes()
-    )
+def _is_same(array: StoredArray, other: StoredArray | None) -> bool:
+    if other is None or (array.shape, array.dtype) != (other.shape, other.dtype):
+        return False
+    ours, theirs = (np.frombuffer(get_bytes(each), np.uint8) for each in (array, other))
+    return np.array_equal(ours, theirs)
 
 
 def _misplaced(source: str, names: set[str]) -> WeightsError:

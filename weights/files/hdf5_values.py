@@ -13,6 +13,7 @@ import numpy as np
 
 from weights.errors import WeightsError
 from weights.files.limits import MappedFile, map_file
+from weights.stored import in_native_order
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,15 @@ class Region:
             return b""
         return self.content[self.start + offset : self.start + offset + size]
 
-    def fill(self, target: np.ndarray, offset: int) -> bool:
-        """Reads bytes into an array in C order. False if the region ends before."""
-        view = target.reshape(-1).view(np.uint8)
-        if not 0 <= offset <= self.size - view.size or not self.is_whole():
-            return False
-        view[:] = np.frombuffer(self.content, np.uint8, view.size, self.start + offset)
-        return True
+    def view(self, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+        """An array in the region, read-only unless it is copied for another byte order. None if the
+        region ends before.
+        """
+        count = math.prod(shape)
+        if not 0 <= offset <= self.size - count * dtype.itemsize or not self.is_whole():
+            return None
+        flat = np.frombuffer(self.content, dtype, count, self.start + offset)
+        return in_native_order(flat.reshape(shape))
 
     def is_whole(self) -> bool:
         """Whether the file has not become shorter."""
@@ -86,16 +89,19 @@ class Dataset:
 
 
 def read_values(region: Region, dataset: Dataset, source: str) -> np.ndarray:
-    """The values of an array, new and in native byte order. Raises WeightsError."""
+    """The values of an array in native byte order, where they are in the file if they are there as
+    a whole. Raises WeightsError.
+    """
+    if dataset.nbytes and not dataset.chunks and dataset.content is None:
+        found = region.view(dataset.address or 0, dataset.shape, dataset.dtype)
+        if found is None:
+            raise WeightsError(f"{source}: became shorter while it was read", [])
+        return found
     values = np.empty(dataset.shape, dataset.dtype)
-    raw = values.reshape(-1).view(np.uint8)
-    if dataset.chunks:
-        for chunk in dataset.chunks:
-            _place(values, dataset, chunk, _unfiltered(region, dataset, chunk, source))
-    elif dataset.content is not None:
-        raw[:] = np.frombuffer(dataset.content, np.uint8)
-    elif dataset.nbytes and not region.fill(values, dataset.address or 0):
-        raise WeightsError(f"{source}: became shorter while it was read", [])
+    for chunk in dataset.chunks:
+        _place(values, dataset, chunk, _unfiltered(region, dataset, chunk, source))
+    if dataset.content is not None:
+        values.reshape(-1).view(np.uint8)[:] = np.frombuffer(dataset.content, np.uint8)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 

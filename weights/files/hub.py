@@ -20,7 +20,6 @@ from weights.errors import (
 from weights.fields import parse_json
 from weights.files.limits import MOST_HEADER
 from weights.files.origin import CARD, HUB_CONFIG
-from weights.files.sharded import SUFFIX as INDEX
 
 # What libraries call the weights of a model, the first choice first.
 PREFERRED = (
@@ -31,6 +30,7 @@ PREFERRED = (
     "model.keras",
     "flax_model.msgpack",
 )
+INDEX = ".safetensors.index.json"  # what the name of an index of several files ends with
 _FORM = "hf://owner/name[/file][@revision]"
 _ADDRESS = re.compile(r"hf:/{1,2}(?=[^/])")  # Path("hf://owner/name") has one slash
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")

@@ -24,7 +24,13 @@ from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
-from weights.files.hdf5 import architecture_named, draft, read_region, save_in_keras, sign
+from weights.files.hdf5 import (
+    architecture_named,
+    draft_folder,
+    read_region,
+    save_in_keras,
+    sign,
+)
 from weights.files.hdf5_values import Region
 from weights.files.keras_names import names_in_config
 from weights.files.label import CHECKSUMS, CONFIG, ENTRIES, Label
@@ -33,7 +39,7 @@ from weights.stored import StoredArray
 
 _WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
 _LABEL = "resattn"  # the key in metadata.json
-_SUFFIX = ".keras"
+_PIECE = 1 << 22  # bytes that are copied at a time
 # How far a JSON member may unpack, and from how many bytes on: parsed, it takes 30 times as much.
 _EXPANSION, _FREE = 100, 2**20
 # Instead of the time of writing, so that equal models make equal files.
@@ -155,9 +161,9 @@ def _check_first(arrays: Mapping[str, Any], check: _Check) -> dict[str, Any]:
     def reading(each: StoredArray) -> StoredArray:
         def checked() -> np.ndarray:
             check()
-            return each.read()
+            return each.get()
 
-        return replace(each, read=checked)
+        return replace(each, get=checked)
 
     return {
         name: reading(each) if isinstance(each, StoredArray) else _check_first(each, check)
@@ -195,7 +201,7 @@ def _configs(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def write(
-    path: Path, label: Label, arrays: Mapping[str, np.ndarray], config: Config | None
+    path: Path, label: Label, arrays: Mapping[str, np.ndarray | StoredArray], config: Config | None
 ) -> None:
     """A network, a model of one block, or a network of keras.applications. Needs Keras.
 
@@ -203,12 +209,11 @@ def write(
     """
 
     def write_to(temporary: Path) -> None:
-        with draft(temporary, _SUFFIX) as written, draft(temporary, _WEIGHTS) as weights:
-            save_in_keras(written, arrays, config)
-            with ZipFile(written) as archive:
-                with archive.open(_WEIGHTS) as member, weights.open("wb") as target:
-                    shutil.copyfileobj(member, target)
-                texts = {name: archive.read(name) for name in (_METADATA, _CONFIG)}
+        # A folder, since Keras makes its archives in memory.
+        with draft_folder(temporary) as written:
+            weights = written / _WEIGHTS
+            save_in_keras(written, weights, arrays, config)
+            texts = {name: (written / name).read_bytes() for name in (_METADATA, _CONFIG)}
             if config is not None:
                 sign(weights, path.name, config, arrays, {})
             metadata = {**json.loads(texts[_METADATA]), "date_saved": _DATE_SAVED}
@@ -227,4 +232,4 @@ def _pack(path: Path, texts: Mapping[str, bytes], weights: Path) -> None:
         info = ZipInfo(_WEIGHTS, _DATE)
         info.file_size = weights.stat().st_size
         with weights.open("rb") as source, archive.open(info, "w") as target:
-            shutil.copyfileobj(source, target)
+            shutil.copyfileobj(source, target, _PIECE)

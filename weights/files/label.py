@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from weights.checks import quote
 from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json
 from weights.files.limits import MOST_HEADER
-from weights.stored import count_cores
+from weights.stored import StoredArray, get_bytes, on_cores
 
 # The entries of a label. Each is a text, and each format has a place for them.
 CONFIG = "config"  # the config, JSON
@@ -29,13 +28,19 @@ Label = Mapping[str, str]
 
 
 def make_label(
-    config: str, arrays: Mapping[str, np.ndarray], origin: str | None = None
+    config: str,
+    arrays: Mapping[str, np.ndarray | StoredArray],
+    origin: str | None = None,
+    sums: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The label of a file with these arrays. config, origin: JSON."""
+    """The label of a file with these arrays. config, origin: JSON. sums: those of the arrays, if
+    they are known.
+    """
     label = {CONFIG: config} | ({} if origin is None else {ORIGIN: origin})
     texts = {name: _checksum_of_text(text) for name, text in label.items()}
-    sums = json.dumps({**texts, "arrays": checksums(arrays)})
-    return {**label, FILE_VERSION: str(LATEST), CHECKSUMS: sums}
+    said = checksums(arrays) if sums is None else {name: sums[name] for name in arrays}
+    text = json.dumps({**texts, "arrays": said})
+    return {**label, FILE_VERSION: str(LATEST), CHECKSUMS: text}
 
 
 def find_entries(said: Mapping[Any, Any]) -> dict[str, str]:
@@ -69,17 +74,23 @@ def check_label(label: Label, source: str) -> None:
             )
 
 
-def check_arrays(label: Label, arrays: Mapping[str, np.ndarray], source: str) -> None:
-    """Raises WeightsError for values that are not those that were written, all of them together.
+def check_arrays(
+    label: Label, arrays: Mapping[str, np.ndarray | StoredArray], source: str
+) -> Mapping[str, str] | None:
+    """The checksums of all values. Raises WeightsError for values that are not those that were
+    written, all of them together.
 
-    Files of version 1 and of other libraries have no checksums, and pass.
+    Files of version 1 and of other libraries have no checksums; they pass, and None is returned.
     """
-    if CHECKSUMS not in label:
-        return
+    return check_sums(label, checksums(arrays), source) if CHECKSUMS in label else None
+
+
+def check_sums(label: Label, sums: Mapping[str, str], source: str) -> Mapping[str, str]:
+    """The same, for checksums that were computed already."""
     written = _checksums_in(label, source)["arrays"]
     faults = [
         f"{name}: expected CRC-32 {quote(written.get(name), 40)}, got {found!r}"
-        for name, found in checksums(arrays).items()
+        for name, found in sums.items()
         if written.get(name) != found
     ]
     if faults:
@@ -88,23 +99,22 @@ def check_arrays(label: Label, arrays: Mapping[str, np.ndarray], source: str) ->
             "again:",
             faults,
         )
+    return sums
 
 
-def checksums(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+def checksums(arrays: Mapping[str, np.ndarray | StoredArray]) -> dict[str, str]:
     """The CRC-32 of each array, on the available cores; see `checksum`."""
-    with ThreadPoolExecutor(count_cores()) as pool:
-        return dict(zip(arrays, pool.map(checksum, arrays.values()), strict=True))
+    return dict(zip(arrays, on_cores(checksum, arrays.values()), strict=True))
 
 
-def checksum(array: np.ndarray) -> str:
+def checksum(array: np.ndarray | StoredArray) -> str:
     """The CRC-32 (ISO 3309, as in zip files) of dtype, shape and values, hexadecimal.
 
     Values count in canonical axis order, in C order, little-endian, so that the same parameter has
     the same checksum in every format.
     """
     seed = zlib.crc32(f"{array.dtype.name} {array.shape}".encode())
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return f"{zlib.crc32(little.reshape(-1).view(np.uint8).data, seed):08x}"
+    return f"{zlib.crc32(get_bytes(array), seed):08x}"
 
 
 def _checksum_of_text(text: str) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import IO, cast
 
+import numpy as np
+
 from weights.errors import FileError, WeightsError
+from weights.stored import in_native_order
 
 MOST_ARRAYS = 100_000  # in a file; networks of 1,000 layers have 7,000
 MOST_HEADER = 1 << 24  # bytes of names, shapes and offsets, and of each text
@@ -34,6 +38,16 @@ class MappedFile(mmap.mmap):
         """Raises WeightsError for a file that is not whole any more."""
         if not self.is_whole():
             raise WeightsError(f"{source}: became shorter while it was read", [])
+
+    def view(self, start: int, shape: tuple[int, ...], dtype: np.dtype, source: str) -> np.ndarray:
+        """An array in the file, in C order, without a copy; with one if its byte order is not that
+        of this machine.
+        """
+        self.check_whole(source)
+        count = math.prod(shape)
+        if not count:
+            return np.empty(shape, dtype.newbyteorder("="))
+        return in_native_order(np.frombuffer(self, dtype, count, start).reshape(shape))
 
 
 def map_file(path: Path) -> MappedFile:

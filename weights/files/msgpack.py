@@ -38,7 +38,7 @@ from weights.files.msgpack_items import (
     pack_tree,
 )
 from weights.files.trees import STATE, header_of, map_leaves, nest
-from weights.stored import StoredArray
+from weights.stored import StoredArray, as_stored, get_bytes
 
 # By the names that Flax writes. Never np.dtype(text of a file), which makes objects of some.
 FLAX_DTYPES = {
@@ -77,7 +77,7 @@ def read(path: Path) -> Header:
 
 
 def write(
-    path: Path, label: Label, arrays: Mapping[str, np.ndarray], config: Config | None
+    path: Path, label: Label, arrays: Mapping[str, np.ndarray | StoredArray], config: Config | None
 ) -> None:
     """Canonical arrays as a state of Flax NNX; those of another library (config None) by their
     names. The same arrays make the same bytes.
@@ -182,7 +182,10 @@ def _store(buffer: MappedFile, source: str, leaf: Any) -> Any:
 
 
 def _values(buffer: MappedFile, source: str, packed: _Packed) -> np.ndarray:
-    array = np.empty(math.prod(packed.shape), packed.dtype.newbyteorder("<"))
+    little = packed.dtype.newbyteorder("<")
+    if len(packed.spans) == 1 and buffer.is_whole():
+        return buffer.view(packed.spans[0].start, packed.shape, little, source)
+    array = np.empty(math.prod(packed.shape), little)
     view = array.view(np.uint8)
     done = 0
     if not buffer.is_whole():
@@ -202,7 +205,7 @@ def _pack_leaf(value: Any) -> Iterator[Any]:
         yield from _pack_parts(value)
 
 
-def _pack_array(array: np.ndarray) -> Iterator[Any]:
+def _pack_array(array: StoredArray) -> Iterator[Any]:
     if array.dtype.name not in FLAX_DTYPES:
         raise WeightsError(f"Flax's msgpack has no arrays of dtype {array.dtype.name}", [])
     start = (
@@ -210,14 +213,13 @@ def _pack_array(array: np.ndarray) -> Iterator[Any]:
     )
     yield pack_extension(len(start) + array.nbytes, _ARRAY)
     yield start
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    yield little.reshape(-1).view(np.uint8).data
+    yield get_bytes(array)
 
 
-def _pack_parts(array: np.ndarray) -> Iterator[Any]:
+def _pack_parts(array: StoredArray) -> Iterator[Any]:
     """An array in flat parts, since an extension has less than 4 GiB, and Flax's 1 GiB."""
-    flat, step = array.reshape(-1), _CHUNK // array.dtype.itemsize
-    parts = [flat[start : start + step] for start in range(0, flat.size, step)]
+    flat, step = array.read().reshape(-1), _CHUNK // array.dtype.itemsize
+    parts = [as_stored(flat[start : start + step]) for start in range(0, flat.size, step)]
     yield pack_map(3) + pack_text(_CHUNKED) + b"\xc3"
     yield pack_text("shape") + pack_map(array.ndim)
     for position, size in enumerate(array.shape):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,14 @@ def parse_header(file: BinaryIO, source: str) -> NpyHeader:
     if not sizes or len(shape) > _DIMENSIONS:
         raise WeightsError(f"{source}: has an array of shape {ascii(shape)[:60]}", [])
     return NpyHeader(shape, dtype, is_fortran, file.tell() - start)
+
+
+def to_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """What is before the values in C order."""
+    file = io.BytesIO()
+    said = {"descr": dtype.newbyteorder("<").str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, said)
+    return file.getvalue()
 
 
 def read_npy(path: Path) -> np.ndarray:

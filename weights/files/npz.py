@@ -19,9 +19,9 @@ from weights.files import label as labels
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
 from weights.files.label import Label
-from weights.files.limits import MOST_HEADER, MappedFile, check_count, open_zip
-from weights.files.npy import NpyHeader, parse_header
-from weights.stored import StoredArray, read_arrays
+from weights.files.limits import MOST_HEADER, MappedFile, check_count, find_stored, open_zip
+from weights.files.npy import NpyHeader, parse_header, to_header
+from weights.stored import StoredArray, as_stored, get_ahead, read_arrays
 
 # The entries that are no arrays of a network.
 _ENTRIES = {
@@ -35,17 +35,31 @@ BITS = "resattn.bfloat16"  # the entry that names the arrays whose uint16 are th
 
 
 def write(
-    path: Path, label: Label, arrays: Mapping[str, np.ndarray], config: Config | None = None
+    path: Path,
+    label: Label,
+    arrays: Mapping[str, np.ndarray | StoredArray],
+    config: Config | None = None,
 ) -> None:
-    """The same arrays make the same bytes."""
-    held = {_ENTRIES[entry]: np.array(text) for entry, text in label.items()} | _bits(arrays)
-    write_atomically(path, lambda temporary: np.savez(temporary, **cast(Any, held)))
+    """The same arrays make the same bytes, those of np.savez."""
+    texts = {_ENTRIES[entry]: np.array(text) for entry, text in label.items()}
+    stored = {name: as_stored(each) for name, each in (texts | _bits(arrays)).items()}
+
+    def write_to(temporary: Path) -> None:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in get_ahead(stored):
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    member.write(to_header(stored[name].shape, stored[name].dtype))
+                    member.write(content)
+
+    write_atomically(path, write_to)
 
 
 def read(path: Path) -> Header:
     """Raises WeightsError for a file that is not whole, or holds other things than plain arrays."""
     archive = open_zip(path, ".npz file of plain arrays")
-    held: dict[str, StoredArray] = {}
+    label: dict[str, str] = {}
+    headers: dict[str, tuple[zipfile.ZipInfo, NpyHeader]] = {}
+    entries = {name: entry for entry, name in _ENTRIES.items()}
     for member in archive.infolist():
         name = member.filename.removesuffix(".npy")
         header = _read(archive, member, path.name, parse=parse_header)
@@ -55,12 +69,55 @@ def read(path: Path) -> Header:
                 f"{member.file_size:,} bytes, and its header says {header.nbytes:,})",
                 [],
             )
-        load = partial(_read, archive, member, path.name, parse=partial(_values, header))
-        held[name] = StoredArray(header.shape, header.dtype.newbyteorder("="), load)
-    label = {
-        entry: _text(held.pop(name), path.name) for entry, name in _ENTRIES.items() if name in held
+        if name in entries:
+            label[entries[name]] = _text(_unpacked(archive, member, header, path.name), path.name)
+        else:
+            headers[name] = member, header
+    # Of a file of ours, each array has a checksum; of others the archive alone has them.
+    is_checked = labels.CHECKSUMS not in label
+    held = {
+        name: _stored(archive, member, header, path.name, is_checked)
+        if member.compress_type == zipfile.ZIP_STORED
+        else _unpacked(archive, member, header, path.name)
+        for name, (member, header) in headers.items()
     }
     return Header(_from_bits(held, path.name), label)
+
+
+def _unpacked(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, header: NpyHeader, source: str
+) -> StoredArray:
+    """An array that is read through the archive."""
+    get = partial(_read, archive, member, source, parse=partial(_values, header))
+    return StoredArray(header.shape, header.dtype.newbyteorder("="), get)
+
+
+def _stored(
+    archive: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
+    header: NpyHeader,
+    source: str,
+    is_checked: bool,
+) -> StoredArray:
+    """An array that is not compressed, seen where it is in the file. is_checked: whether its CRC-32
+    in the archive is compared before its values are given for the first time.
+    """
+    start, held = find_stored(archive, member, source), cast(MappedFile, archive.fp)
+    done = not is_checked
+
+    def get() -> np.ndarray:
+        nonlocal done
+        if not done:
+            whole = held.view(start, (member.file_size,), np.dtype(np.uint8), source)
+            if zlib.crc32(whole.data) != member.CRC:
+                reason = f"Bad CRC-32 for file {member.filename!r}"
+                raise _broken(source, reason)
+            done = True
+        shape = header.shape[::-1] if header.is_fortran else header.shape
+        values = held.view(start + header.offset, shape, header.dtype, source)
+        return values.T if header.is_fortran else values
+
+    return StoredArray(header.shape, header.dtype.newbyteorder("="), get)
 
 
 def read_all(path: Path) -> Arrays:
@@ -77,10 +134,13 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: str, *, par
     except WeightsError:
         raise
     except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError) as error:
-        raise WeightsError(
-            f"{source}: is not a whole .npz file of plain arrays ({ascii(str(error))[1:-1][:200]})",
-            [],
-        ) from None
+        raise _broken(source, str(error)) from None
+
+
+def _broken(source: str, reason: str) -> WeightsError:
+    return WeightsError(
+        f"{source}: is not a whole .npz file of plain arrays ({ascii(reason)[1:-1][:200]})", []
+    )
 
 
 def _values(header: NpyHeader, file: BinaryIO, source: str) -> np.ndarray:
@@ -93,11 +153,12 @@ def _text(array: StoredArray, source: str) -> str:
     return str(array.read()[()])
 
 
-def _bits(arrays: Mapping[str, np.ndarray]) -> Arrays:
+def _bits(arrays: Mapping[str, np.ndarray | StoredArray]) -> dict[str, np.ndarray | StoredArray]:
     """What NumPy can write: it has no bfloat16, and would write bytes without saying of what."""
     named = {name for name, array in arrays.items() if array.dtype == BFLOAT16}
     written = {
-        name: array.view(np.uint16) if name in named else array for name, array in arrays.items()
+        name: _to_uint16(as_stored(array)) if name in named else array
+        for name, array in arrays.items()
     }
     names = [name for name in arrays if name in named]
     return {BITS: np.array(names), **written} if named else written
@@ -125,5 +186,9 @@ def _from_bits(held: Mapping[str, StoredArray], source: str) -> dict[str, Stored
     return found
 
 
+def _to_uint16(array: StoredArray) -> StoredArray:
+    return StoredArray(array.shape, np.dtype(np.uint16), lambda: array.get().view(np.uint16))
+
+
 def _from_uint16(array: StoredArray) -> StoredArray:
-    return StoredArray(array.shape, BFLOAT16, lambda: array.read().view(BFLOAT16))
+    return StoredArray(array.shape, BFLOAT16, lambda: array.get().view(BFLOAT16))

@@ -31,7 +31,8 @@ from weights.files.folders import folder_size, write_folder_atomically
 from weights.files.label import ENTRIES, Label
 from weights.files.limits import MOST_ARRAYS, check_claim
 from weights.files.orbax_arrays import ArrayStore, MalformedCheckpointError, nested
-from weights.files.trees import header_of, nest
+from weights.files.trees import header_of, map_leaves, nest
+from weights.stored import StoredArray
 
 _METADATA = "_METADATA"  # Orbax's file with the names
 LABEL = "resattn.json"
@@ -78,13 +79,13 @@ def read(path: Path) -> Header:
 
 
 def write(
-    path: Path, label: Label, arrays: Mapping[str, np.ndarray], config: Config | None
+    path: Path, label: Label, arrays: Mapping[str, np.ndarray | StoredArray], config: Config | None
 ) -> None:
     """Canonical arrays as a state of Flax NNX; those of another library (config None) by their
     names. Needs Orbax. An Orbax checkpoint at `path` is replaced, any other folder is not.
     """
     checkpoint = _orbax()
-    tree = nest(config, arrays)
+    tree = map_leaves(nest(config, arrays), lambda array: array.read())
 
     def write_to(folder: Path) -> None:
         with checkpoint.Checkpointer(checkpoint.PyTreeCheckpointHandler()) as checkpointer:

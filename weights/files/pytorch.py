@@ -28,6 +28,7 @@ from weights.files.limits import (
 )
 from weights.files.pickles import check_pickle, refuse_object
 from weights.live import part
+from weights.stored import StoredArray, as_stored
 
 _STATE = "state_dict"
 _PICKLES = 5  # of an old file: a number, its version, the system, what was saved, storages
@@ -35,13 +36,17 @@ _DESCRIPTION = "data.pkl"  # the member of the archive that describes the tensor
 
 
 def write(
-    path: Path, label: Label, arrays: Mapping[str, np.ndarray], config: Config | None = None
+    path: Path,
+    label: Label,
+    arrays: Mapping[str, np.ndarray | StoredArray],
+    config: Config | None = None,
 ) -> None:
     """A plain state dict, as other libraries load it; of a file of ours under "state_dict", with
     the label beside it. The same arrays make the same bytes. Needs PyTorch.
     """
-    content = part("torch", "bridge.files").to_file(dict(label), arrays)
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    write_state = part("torch", "bridge.files").write_state
+    stored = {name: as_stored(array) for name, array in arrays.items()}
+    write_atomically(path, lambda temporary: write_state(temporary, dict(label), stored))
 
 
 def read(path: Path) -> Header:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from weights.config import Config
 from weights.errors import WeightsError
@@ -18,8 +16,8 @@ from weights.files import label as labels
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
 from weights.files.label import Label
-from weights.files.limits import MOST_HEADER, check_count, map_file
-from weights.stored import StoredArray, dtype_named
+from weights.files.limits import MOST_HEADER, MappedFile, check_count, map_file
+from weights.stored import StoredArray, as_stored, dtype_named, get_ahead
 
 METADATA = "resattn"  # the entry of the metadata that holds the config
 _ENTRIES = {entry: entry for entry in labels.ENTRIES} | {labels.CONFIG: METADATA}
@@ -37,13 +35,21 @@ _DTYPES = {  # by the format's own names
     },
 }
 
+# As the library orders arrays in a file.
+_ORDER = (
+    *("bool", "uint8", "int8", "float8_e5m2", "float8_e4m3fn", "int16", "uint16", "float16"),
+    *("bfloat16", "int32", "uint32", "float32", "complex64", "float64", "int64", "uint64"),
+)
+
 
 def write(
-    path: Path, label: Label, arrays: Mapping[str, np.ndarray], config: Config | None = None
+    path: Path,
+    label: Label,
+    arrays: Mapping[str, np.ndarray | StoredArray],
+    config: Config | None = None,
 ) -> None:
     """The same arrays make the same bytes."""
-    content = to_bytes(to_metadata(label), arrays)
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    write_atomically(path, lambda temporary: write_shard(temporary, to_metadata(label), arrays))
 
 
 def to_metadata(label: Label) -> dict[str, str]:
@@ -57,16 +63,37 @@ def from_metadata(metadata: Mapping[str, Any]) -> Label:
     return found if labels.CONFIG in found or labels.CHECKSUMS in found else {}
 
 
-def to_bytes(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """A file. The library writes entries of the metadata in an order that changes from run to run,
-    so they are added here, in theirs.
+def write_shard(
+    path: Path, metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray | StoredArray]
+) -> None:
+    """Writes a file, one array after another."""
+    with path.open("wb") as file:
+        for piece in to_pieces(metadata, arrays):
+            file.write(piece)
+
+
+def to_pieces(
+    metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray | StoredArray]
+) -> Iterator[bytes | memoryview]:
+    """The bytes of a file, those that the library writes, except for the metadata: it writes their
+    entries in an order that changes from run to run. The library needs all arrays at once.
     """
-    content = save(dict(arrays))
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    text = json.dumps({"__metadata__": dict(metadata), **header}, separators=(",", ":")).encode()
+    stored = {name: as_stored(array) for name, array in arrays.items()}
+    letters = {dtype: letter for letter, dtype in _DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    # The library's order: those of larger numbers first, so that all are aligned.
+    ranks = {name: -_ORDER.index(array.dtype.name) for name, array in stored.items()}
+    ordered = {name: stored[name] for name in sorted(stored, key=lambda name: (ranks[name], name))}
+    for name, array in ordered.items():
+        place = [end, end := end + array.nbytes]
+        kind = letters[array.dtype.name]
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": place}
+    text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+    yield len(text).to_bytes(8, "little") + text
+    for _, content in get_ahead(ordered):
+        yield content
 
 
 def read(path: Path) -> Header:
@@ -86,24 +113,27 @@ def read_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
             [],
         )
     try:
-        file: Any = safe_open(path, framework="numpy")  # closed with the last array that reads it
-        names, metadata = file.keys(), file.metadata() or {}
+        with safe_open(path, framework="numpy") as file:  # it checks everything in the header
+            names, metadata = list(file.keys()), file.metadata() or {}
+        header = json.loads(held[8 : 8 + size])
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
             f"{path.name}: is not a whole safetensors file ({ascii(str(error))[1:-1][:200]})", []
         ) from None
     check_count(len(names), path.name)
     try:
-        return {name: _stored(file, name) for name in names}, metadata
+        return {
+            name: _stored(held, 8 + size, name, header[name], path.name) for name in names
+        }, metadata
     except WeightsError as error:
         raise WeightsError(f"{path.name}: {error}", []) from None
 
 
-def _stored(file: Any, name: str) -> StoredArray:
-    held = file.get_slice(name)
-    dtype = held.get_dtype()
-    return StoredArray(
-        tuple(held.get_shape()),
-        dtype_named(_DTYPES.get(dtype, dtype), name),
-        partial(file.get_tensor, name),
-    )
+def _stored(
+    held: MappedFile, start: int, name: str, said: Mapping[str, Any], source: str
+) -> StoredArray:
+    """An array of which the header says this. start: of the values of all arrays."""
+    dtype = dtype_named(_DTYPES.get(said["dtype"], said["dtype"]), name)
+    shape, place = tuple(said["shape"]), start + said["data_offsets"][0]
+    stored = dtype.newbyteorder("<")
+    return StoredArray(shape, dtype, lambda: held.view(place, shape, stored, source))

@@ -11,7 +11,6 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,23 @@ import numpy as np
 from weights.config import Config
 from weights.errors import MissingFileError, WeightsError
 from weights.fields import parse_json
-from weights.files.atomic import resolve_target, sole_writer, write_atomically
+from weights.files.atomic import refusals, resolve_target, sole_writer, write_atomically
 from weights.files.content import Header
+from weights.files.hub import INDEX
 from weights.files.label import Label
 from weights.files.limits import MOST_HEADER, check_count, map_file
-from weights.files.safetensors import from_metadata, read_shard, to_bytes, to_metadata
+from weights.files.safetensors import from_metadata, read_shard, to_metadata, to_pieces
 from weights.stored import StoredArray
 
-SUFFIX = ".safetensors.index.json"
 SHARD_BYTES = 1 << 30  # of values in a file, unless one array has more
+_UNNAMED = "new"  # instead of the CRC-32 in the name of a file, until that is known
 _METADATA, _MAP = "metadata", "weight_map"
 
 
 def write(
     path: Path,
     label: Label,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray | StoredArray],
     config: Config | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
@@ -48,17 +48,19 @@ def write(
 
 
 def _write(
-    path: Path, label: Label, groups: list[list[str]], arrays: Mapping[str, np.ndarray]
+    path: Path,
+    label: Label,
+    groups: list[list[str]],
+    arrays: Mapping[str, np.ndarray | StoredArray],
 ) -> None:
-    stem = path.name[: -len(SUFFIX)]
+    stem = path.name[: -len(INDEX)]
     shards: dict[str, str] = {}
     before = _files_of(path)
     try:
         for number, names in enumerate(groups, start=1):
-            content = to_bytes({"format": "pt"}, {name: arrays[name] for name in names})
-            file = f"{stem}-{number:05d}-of-{len(groups):05d}-{zlib.crc32(content):08x}.safetensors"
+            start = f"{stem}-{number:05d}-of-{len(groups):05d}"
+            file = _write_shard(path, start, {name: arrays[name] for name in names})
             shards |= dict.fromkeys(names, file)
-            write_atomically(path.with_name(file), partial(Path.write_bytes, data=content))
         said: dict[str, Any] = {"total_size": sum(array.nbytes for array in arrays.values())}
         index = {_METADATA: {**said, **to_metadata(label)}, _MAP: shards}
         text = json.dumps(index, indent=1)
@@ -67,9 +69,30 @@ def _write(
         _remove(path, set(shards.values()) - before)
         raise
     # Also what killed writers left. Only names like these: an index of a stranger can name any.
-    ours = re.compile(rf"{re.escape(stem)}-\d{{5}}-of-\d{{5}}-[0-9a-f]{{8}}\.safetensors")
+    ours = re.compile(
+        rf"{re.escape(stem)}-\d{{5}}-of-\d{{5}}-([0-9a-f]{{8}}|{_UNNAMED})\.safetensors"
+    )
     there = {each.name for each in path.parent.iterdir() if ours.fullmatch(each.name)}
     _remove(path, there - set(shards.values()))
+
+
+def _write_shard(path: Path, start: str, arrays: Mapping[str, np.ndarray | StoredArray]) -> str:
+    """Writes one file beside `path`, and names it by the CRC-32 of its bytes. Returns the name."""
+    found = 0
+
+    def write_to(temporary: Path) -> None:
+        nonlocal found
+        with temporary.open("wb") as target:
+            for piece in to_pieces({"format": "pt"}, arrays):
+                found = zlib.crc32(piece, found)
+                target.write(piece)
+
+    unnamed = path.with_name(f"{start}-{_UNNAMED}.safetensors")
+    write_atomically(unnamed, write_to)
+    name = f"{start}-{found:08x}.safetensors"
+    with refusals(path):
+        unnamed.replace(path.with_name(name))
+    return name
 
 
 def _remove(path: Path, names: set[str]) -> None:
@@ -132,7 +155,7 @@ def _is_beside(file: object) -> bool:
     return plain and str(file).endswith(".safetensors") and not str(file).startswith(".")
 
 
-def _groups(arrays: Mapping[str, np.ndarray], most: int) -> list[list[str]]:
+def _groups(arrays: Mapping[str, np.ndarray | StoredArray], most: int) -> list[list[str]]:
     """The names of the arrays of each file, in their order."""
     groups: list[list[str]] = []
     room = -1

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from weights.config import Config
-from weights.convert import to_native
+from weights.convert import see_natively
 from weights.errors import WeightsError
 from weights.files.content import Header, check_length
 from weights.files.label import CHECKSUMS, CONFIG, Label, find_entries
 from weights.schema import schema
-from weights.stored import StoredArray
+from weights.stored import StoredArray, as_stored
 
 STATE = "state"  # the entry, beside those of the label, that holds the arrays of a model of ours
 
@@ -27,14 +27,17 @@ _RANDOM = ("count", "key")  # of the source of random numbers of dropout, in NNX
 _Keys = tuple[str, ...]
 
 
-def nest(config: Config | None, arrays: Mapping[str, np.ndarray]) -> dict[Any, Any]:
-    """Arrays as nested mappings: canonical ones of `config` in the names and axis orders of NNX,
-    with positions in a list as integers; those of another library (config None) by the dots in
-    their names; a name with a slash has no parts.
+def nest(config: Config | None, arrays: Mapping[str, np.ndarray | StoredArray]) -> dict[Any, Any]:
+    """Arrays as nested mappings of stored arrays: canonical ones of `config` in the names and axis
+    orders of NNX, with positions in a list as integers; those of another library (config None) by
+    the dots in their names; a name with a slash has no parts.
 
     Raises WeightsError for a name that is the beginning of another.
     """
-    flat = arrays if config is None else to_native("jax", schema(config), arrays)
+    if config is None:
+        flat = {name: as_stored(array) for name, array in arrays.items()}
+    else:
+        flat = see_natively("jax", schema(config), arrays)
     tree: dict[Any, Any] = {}
     for name, array in flat.items():
         texts = [name] if "/" in name else name.split(".")
