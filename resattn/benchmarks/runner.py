@@ -26,7 +26,7 @@ from resattn.benchmarks.channels import (
     describe_machine,
     open_worker,
 )
-from resattn.benchmarks.groups import GROUPS, MEASURED_GROUPS
+from resattn.benchmarks.groups import GROUPS, MEASURED_GROUPS, list_programs
 from resattn.benchmarks.timings import BenchReport, Timing
 from resattn.checking.crosscheck import judge_output
 from resattn.checking.draws import random_arrays, random_input
@@ -111,7 +111,8 @@ def run_bench(
     turns = [_Turns(case) for case in plan.cases]
     measured = [group for group in plan.groups if group in MEASURED_GROUPS]
     programs = dict.fromkeys(turn.case.framework for turn in turns)
-    programs |= dict.fromkeys(plan.frameworks if measured else ())
+    for group in measured:
+        programs |= dict.fromkeys(list_programs(group, plan.frameworks))
     with ExitStack() as stack:
         channels: dict[str, Ask] = {}
         absent: dict[str, str] = {}
@@ -207,7 +208,7 @@ def _measure_group(
     progress: Progress,
 ) -> Iterator[Timing]:
     """The timings of a group that has a function of its own."""
-    for framework in plan.frameworks:
+    for framework in list_programs(group, plan.frameworks):
         for device in plan.devices:
             missing = absent.get(framework) or absent.get(f"{framework} {device}", "")
             if not missing:

@@ -64,6 +64,7 @@ def _format_part(report: BenchReport, timings: Sequence[Timing]) -> list[str]:
     """A table of one part; columns that would be empty are left out."""
     header = ["what", "function", "ms", "quartiles", "rate", "of the peak"]
     header += [f"/ {name}" for name in REFERENCES.values()]
+    header.append("memory, MB")
     rows = [_make_row(report, timing) for timing in timings if timing.seconds]
     for before, row in reversed(list(pairwise(rows))):
         if row[0] == before[0]:
@@ -90,6 +91,7 @@ def _make_row(report: BenchReport, timing: Timing) -> list[str]:
         NOTHING if rate is None else f"{rate:.3g} {units[timing.unit]}",
         NOTHING if share is None or timing.part == "peak" else f"{share:.0%}",
         *map(format_ratio, ratios),
+        NOTHING if timing.memory is None else f"{timing.memory / 1e6:.0f}",
     ]
 
 
@@ -116,6 +118,7 @@ def name_function(timing: Timing) -> str:
         "timm": "timm",
         "onnxruntime": name,
         "product": name,
+        "copy": f"{name}, plain copy",
     }
     return ways.get(timing.by, f"{name}, {timing.by}")
 

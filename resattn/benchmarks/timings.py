@@ -8,8 +8,13 @@ from statistics import geometric_mean, median, quantiles
 from typing import Any
 
 # Other implementations that ours are compared with, and what is said of them in tables.
-REFERENCES = {"onnxruntime": "ONNX Runtime", "timm": "timm", "native": "native"}
-OURS = ("plain", "deploy")
+REFERENCES = {
+    "onnxruntime": "ONNX Runtime",
+    "timm": "timm",
+    "native": "native",
+    "copy": "plain copy",
+}
+_IN_EACH_FRAMEWORK = ("native", "copy")
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class Timing:
     seconds: one for each round, the median of the calls in it. Rounds with the same number were
     measured one after another, in all timings of a part.
     work: how much one call does, in `unit`: "FLOP" or "byte"; 0 where nobody counts it.
+    memory: the most bytes that a call takes, None where nobody looked.
     missing: why there are no seconds, "" if there are.
     """
 
@@ -34,6 +40,7 @@ class Timing:
     batch: int = 1
     work: float = 0.0
     unit: str = "FLOP"
+    memory: int | None = None
     missing: str = ""
 
     @classmethod
@@ -89,11 +96,11 @@ class BenchReport:
         return [timing for timing in self.timings if timing.seconds]
 
     def reference(self, timing: Timing, by: str) -> Timing | None:
-        """The timing of another implementation of the same task, if it was measured. "native" is
-        one in the same framework.
+        """The timing of another implementation of the same task, if it was measured. "native" and
+        "copy" are in the same framework.
         """
         for other in self.measured:
-            same = by != "native" or other.framework == timing.framework
+            same = by not in _IN_EACH_FRAMEWORK or other.framework == timing.framework
             if other.task == timing.task and other.by == by and same and other != timing:
                 return other
         return None
@@ -218,7 +225,16 @@ def _copy_goals(report: BenchReport) -> Iterator[Goal]:
     for timing in report.select(part="converter", by="plain"):
         other = report.reference(timing, "copy")
         speed = ratio(other, timing) if other else None
-        yield Goal(f"rate of {timing.label} / plain copy", 0.5, speed, least=True)
+        words = (
+            timing.label if timing.framework == "numpy" else f"{timing.label}, {timing.framework}"
+        )
+        yield Goal(f"rate of {words} / plain copy", 0.5, speed, least=True)
+        if timing.memory is None:
+            continue
+        if timing.framework == "numpy":
+            yield Goal(f"memory of {words}, MB", 200, timing.memory / 1e6)
+        elif timing.label.startswith("file to new model"):
+            yield Goal(f"memory of {words} / weights", 1.1, timing.memory / timing.work)
 
 
 def _mean(ratios: Iterable[float | None]) -> float | None:
