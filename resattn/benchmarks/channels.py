@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from weights.stored import count_cores
+
 # Sends a command of `resattn.benchmarks.worker` with its values, and returns the answer.
 Ask = Callable[..., dict[str, Any]]
 OpenChannel = Callable[[str, int], AbstractContextManager[Ask]]
@@ -59,13 +61,6 @@ def open_worker(framework: str, threads: int) -> Iterator[Ask]:
             yield ask
         finally:
             process.kill()  # it holds nothing that must be saved
-
-
-def count_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def describe_machine() -> dict[str, str]:

@@ -26,8 +26,8 @@ NAMES, BARS, VALUES = 152, 190, 118  # the widths of the three parts of a panel
 PANEL_TITLE, HEAD = 30, 62
 MOST = 4.0  # longer bars are cut off, and the number says how long they are
 
-TITLE = "Time of one call, as a multiple of ONNX Runtime's"
-NOTE = (
+CHART_TITLE = "Time of one call, as a multiple of ONNX Runtime's"
+CHART_NOTE = (
     "Bars: median of the rounds; thin lines: from the first to the third quartile. Shorter is "
     "faster."
 )
@@ -62,18 +62,18 @@ def chart(report: BenchReport, theme: str = "auto") -> str:
         column = index % COLUMNS
         _draw_panel(canvas, panel, (column * (width + GUTTER), heights[column]))
         heights[column] += panel.height + GUTTER / 2
-    canvas.text(0, -HEAD, TITLE, "ink heading")
+    canvas.text(0, -HEAD, CHART_TITLE, "ink heading")
     canvas.text(0, -HEAD + 22, _explain(panels))
     panes = (width + GUTTER) * min(COLUMNS, len(panels)) - GUTTER
     right = max(panes, measure_text(_explain(panels)))
     bounds = (-MARGIN, -HEAD - MARGIN, right + MARGIN, max(heights))
-    return make_document(canvas, (TITLE, _describe(panels)), bounds, theme)
+    return make_document(canvas, (CHART_TITLE, _describe(panels)), bounds, theme)
 
 
 def _explain(panels: Sequence[_Panel]) -> str:
     if all(panel.base.by == "onnxruntime" for panel in panels):
-        return NOTE
-    return f"{NOTE} Without ONNX Runtime: of the fastest."
+        return CHART_NOTE
+    return f"{CHART_NOTE} Without ONNX Runtime: of the fastest."
 
 
 def _describe(panels: Sequence[_Panel]) -> str:

@@ -26,7 +26,7 @@ from weights.convert import Arrays
 from weights.graph import graph
 from weights.live import part
 
-Function = Callable[[Any], Any]
+Compute = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -86,20 +86,20 @@ def _make_model(case: BenchCase, arrays: Arrays) -> Any:
     return Backend(case.framework, case.device).build(config, arrays)
 
 
-def _make_function(case: BenchCase, model: Any) -> Function:
+def _make_function(case: BenchCase, model: Any) -> Compute:
     """What is measured of a model, ours or another."""
     if case.by == "deploy":
-        function: Function = implementation(case.framework).deploy(model)
+        function: Compute = implementation(case.framework).deploy(model)
         return function
     if case.framework == "torch":
         return _torch_function(model)
     if case.framework == "jax":
         return _flax_function(model)
-    compiled: Function = part("tf", "bridge.native").compile_inference(model)
+    compiled: Compute = part("tf", "bridge.native").compile_inference(model)
     return compiled
 
 
-def _torch_function(model: Any) -> Function:
+def _torch_function(model: Any) -> Compute:
     import torch
 
     def run(x: Any) -> Any:
@@ -109,7 +109,7 @@ def _torch_function(model: Any) -> Function:
     return run
 
 
-def _flax_function(model: Any) -> Function:
+def _flax_function(model: Any) -> Compute:
     import jax
     from flax import nnx
 
@@ -147,7 +147,7 @@ def _tf32(framework: str) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _waiting(framework: str, device: str) -> Function:
+def _waiting(framework: str, device: str) -> Compute:
     """A function that returns its argument once it is computed."""
     if framework == "tf":
         backend: str = part("tf", "bridge.native").BACKEND
@@ -155,7 +155,7 @@ def _waiting(framework: str, device: str) -> Function:
     if framework == "jax":
         import jax
 
-        wait: Function = jax.block_until_ready
+        wait: Compute = jax.block_until_ready
         return wait
     if device == "cpu":
         return _at_once

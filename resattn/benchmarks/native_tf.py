@@ -6,7 +6,7 @@ frameworks, as in Keras Applications: by a layer of its own in front of a convol
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from weights.attention import hidden_width
@@ -26,12 +26,11 @@ def _classes() -> tuple[Any, Any]:
     import keras
     from keras import layers, ops
 
+    norm = partial(layers.BatchNormalization, epsilon=1e-5, momentum=0.9)
+
     def conv(width: int, size: int, stride: Any = 1, bias: bool = False) -> Any:
         same = "same" if stride in (1, (1, 1)) else "valid"
         return layers.Conv2D(width, size, stride, padding=same, use_bias=bias)
-
-    def norm() -> Any:
-        return layers.BatchNormalization(epsilon=1e-5, momentum=0.9)
 
     class Gate(layers.Layer):  # type: ignore[misc]
         def __init__(self, channels: int):
@@ -46,10 +45,10 @@ def _classes() -> tuple[Any, Any]:
     class Block(layers.Layer):  # type: ignore[misc]
         def __init__(self, c: Any):
             super().__init__()
-            width, bias, strides = c.out_channels, c.conv_bias, c.stride != (1, 1)
-            self.pad = layers.ZeroPadding2D(1) if strides else layers.Identity()
-            self.conv1, self.bn1 = conv(width, 3, c.stride, bias), norm()
-            self.conv2, self.bn2 = conv(width, 3, 1, bias), norm()
+            width, bias = c.out_channels, c.conv_bias
+            self.pad = layers.ZeroPadding2D(0 if c.stride == (1, 1) else 1)
+            self.conv1, self.conv2 = conv(width, 3, c.stride, bias), conv(width, 3, 1, bias)
+            self.bn1, self.bn2 = norm(), norm()
             self.attention = Gate(width) if c.attention == "se" else layers.Identity()
             projection = [conv(width, 1, c.stride, bias), norm()]
             self.shortcut = keras.Sequential(projection if c.projects else [layers.Identity()])
@@ -68,7 +67,7 @@ def _classes() -> tuple[Any, Any]:
 
         def call(self, x: Any, training: bool | None = None) -> Any:
             y = ops.relu(self.bn(self.conv(self.pad(x)), training=training))
-            return self.pool(self.pool_pad(y))  # zeros do, after a relu
+            return self.pool(self.pool_pad(y))
 
     class Network(keras.Model):  # type: ignore[misc]
         def __init__(self, c: Any):

@@ -15,10 +15,10 @@ import numpy as np
 from resattn.benchmarks.libraries import import_library
 from weights.attention import hidden_width
 from weights.config import BlockConfig, Config
-from weights.convert import Arrays, to_native
+from weights.convert import Arrays
 from weights.errors import MissingFramework
 from weights.frameworks import FRAMEWORKS
-from weights.live import adapter, build, part
+from weights.live import LiveModel, adapter, build, part
 from weights.schema import schema
 
 BENCH_HELP = 'pip install "resattn[bench]"'
@@ -38,18 +38,16 @@ def require_library(package: str) -> Any:
 
 def make_native(framework: str, config: Config, arrays: Arrays, device: str) -> Any:
     """The model of `native_torch`, `native_jax` or `native_tf`, in evaluation mode."""
-    live = adapter(framework)  # says what to install where it is missing
+    adapter(framework)  # says what to install where it is missing
     module = import_module(f"resattn.benchmarks.native_{framework}")
     with _device_scope(framework, device):
         model = module.native_model(config)
         if framework == "tf":  # Keras makes the variables when it sees an image
             model(np.zeros((1, 32, 32, config.in_channels), "float32"))
     row, parameters = FRAMEWORKS[framework], schema(config)
-    natives = to_native(framework, parameters, arrays)
-    for parameter in parameters:
-        path = row.path(parameter)
-        live.assign(_walk(model, path), natives[path])
-    live.set_training(model, False)
+    leaves = {each.name: _walk(model, row.path(each)) for each in parameters}
+    LiveModel(model, framework, parameters, leaves).load(arrays)
+    adapter(framework).set_training(model, False)
     return model
 
 

@@ -22,7 +22,6 @@ from resattn.benchmarks.channels import (
     ABSENT,
     Ask,
     OpenChannel,
-    count_cores,
     describe_machine,
     open_worker,
 )
@@ -33,6 +32,7 @@ from resattn.checking.draws import random_arrays, random_input
 from resattn.checking.problem import Problem, pose
 from weights.checks import at_least, one_of
 from weights.frameworks import FRAMEWORKS
+from weights.stored import count_cores
 
 # Of one image. The oracle would need minutes for more; the same functions are checked on less.
 MOST_CHECKED = 1e9

@@ -221,20 +221,35 @@ def _attention_goals(report: BenchReport) -> Iterator[Goal]:
             yield Goal(f"{label} attention / timm or native, worst kind ({worst})", 1.1, figure)
 
 
+# The ways between files and models that have goals, by the start of their labels.
+_WAYS = ("file to model", "model to file", "safetensors to safetensors", "npz to npz")
+_UNCHECKED = "without checksums"
+
+
 def _copy_goals(report: BenchReport) -> Iterator[Goal]:
-    for timing in report.select(part="converter", by="plain"):
-        other = report.reference(timing, "copy")
-        speed = ratio(other, timing) if other else None
-        words = (
-            timing.label if timing.framework == "numpy" else f"{timing.label}, {timing.framework}"
-        )
-        yield Goal(f"rate of {words} / plain copy", 0.5, speed, least=True)
-        if timing.memory is None:
+    """The rates of the slowest ways as parts of that of a plain copy, and the memory."""
+    timings = report.select(part="converter", by="plain")
+    for framework in dict.fromkeys(timing.framework for timing in timings):
+        where = _DEPLOY_LIMITS[framework][0] if framework in _DEPLOY_LIMITS else "file to file"
+        own = [timing for timing in timings if timing.framework == framework]
+        for unchecked in (False, True):
+            rates = [
+                1 / found for timing in own
+                if timing.label.startswith(_WAYS) and (_UNCHECKED in timing.label) == unchecked
+                and (found := report.ratio_to(timing, "copy"))
+            ]  # fmt: skip
+            if rates:
+                how = _UNCHECKED if unchecked else "with checksums"
+                words = f"{where}, {how}: slowest rate / plain copy"
+                yield Goal(words, 0.5, min(rates), least=True)
+        used = [(timing, timing.memory) for timing in own if timing.memory is not None]
+        if framework not in _DEPLOY_LIMITS:
+            yield Goal(f"{where}: memory, MB", 200, max(memory for _, memory in used) / 1e6)
             continue
-        if timing.framework == "numpy":
-            yield Goal(f"memory of {words}, MB", 200, timing.memory / 1e6)
-        elif timing.label.startswith("file to new model"):
-            yield Goal(f"memory of {words} / weights", 1.1, timing.memory / timing.work)
+        for timing, memory in used:
+            if timing.label.startswith("file to new model"):
+                yield Goal(f"{where}, file to new model: memory / weights", 1.1,
+                           memory / timing.work)  # fmt: skip
 
 
 def _mean(ratios: Iterable[float | None]) -> float | None:
