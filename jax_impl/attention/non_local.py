@@ -73,7 +73,8 @@ class NonLocal(nnx.Module):
             check_maps(x, "nonlocal with subsample", least=(2, 1))
             key, value = max_pool_2x2(key), max_pool_2x2(value)
         logits = flatten_positions(query) @ swap_axes(flatten_positions(key), -2, -1)
-        weights = softmax(logits * self.scale)
+        logits = logits if self.scale == 1 else logits * self.scale
+        weights = softmax(logits)
         y = unflatten_positions(weights @ flatten_positions(value), rows, cols)
         y = self.conv_out(y)
         y = self.bn(y)

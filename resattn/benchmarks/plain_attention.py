@@ -11,8 +11,8 @@ from typing import Any
 
 from weights.attention import eca_kernel_size, hidden_width
 
-# Layers by name: "conv" with in, out, kernel size, dilation, bias; "norm", "layer_norm" with channels;
-# "conv1d" with kernel size; "table" with its shape.
+# Layers by name: "conv" with in, out, kernel size, dilation, bias; "norm" and "layer_norm" with
+# channels; "conv1d" with kernel size; "table" with its shape.
 Layers = dict[str, tuple[Any, ...]]
 
 
