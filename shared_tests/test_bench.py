@@ -529,5 +529,7 @@ def test_the_picture_has_the_figures():
 
 
 def test_a_document_without_marks():
-    with pytest.raises(FileError, match=r"a\.md: expected the lines <!-- speed: start --> and <!--"):
+    with pytest.raises(
+        FileError, match=r"a\.md: expected the lines <!-- speed: start --> and <!--"
+    ):
         put_between_marks("text", "figures", "a.md")

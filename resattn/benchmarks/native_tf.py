@@ -21,6 +21,13 @@ def native_model(config: Config) -> Any:
     return block(config) if isinstance(config, BlockConfig) else network(config)
 
 
+def _conv(width: int, size: int, stride: Any = 1, bias: bool = False) -> Any:
+    from keras import layers
+
+    padding = "same" if stride in (1, (1, 1)) else "valid"
+    return layers.Conv2D(width, size, stride, padding=padding, use_bias=bias)
+
+
 @cache
 def _classes() -> tuple[Any, Any]:
     import keras
@@ -28,15 +35,11 @@ def _classes() -> tuple[Any, Any]:
 
     norm = partial(layers.BatchNormalization, epsilon=1e-5, momentum=0.9)
 
-    def conv(width: int, size: int, stride: Any = 1, bias: bool = False) -> Any:
-        same = "same" if stride in (1, (1, 1)) else "valid"
-        return layers.Conv2D(width, size, stride, padding=same, use_bias=bias)
-
     class Gate(layers.Layer):  # type: ignore[misc]
         def __init__(self, channels: int):
             super().__init__()
-            self.fc1 = conv(hidden_width(channels), 1, bias=True)
-            self.fc2 = conv(channels, 1, bias=True)
+            self.fc1 = _conv(hidden_width(channels), 1, bias=True)
+            self.fc2 = _conv(channels, 1, bias=True)
 
         def call(self, x: Any) -> Any:
             y = ops.relu(self.fc1(ops.mean(x, (1, 2), keepdims=True)))
@@ -46,11 +49,11 @@ def _classes() -> tuple[Any, Any]:
         def __init__(self, c: Any):
             super().__init__()
             width, bias = c.out_channels, c.conv_bias
-            self.pad = layers.ZeroPadding2D(0 if c.stride == (1, 1) else 1)
-            self.conv1, self.conv2 = conv(width, 3, c.stride, bias), conv(width, 3, 1, bias)
+            self.pad = layers.Identity() if c.stride == (1, 1) else layers.ZeroPadding2D(1)
+            self.conv1, self.conv2 = _conv(width, 3, c.stride, bias), _conv(width, 3, 1, bias)
             self.bn1, self.bn2 = norm(), norm()
             self.attention = Gate(width) if c.attention == "se" else layers.Identity()
-            projection = [conv(width, 1, c.stride, bias), norm()]
+            projection = [_conv(width, 1, c.stride, bias), norm()]
             self.shortcut = keras.Sequential(projection if c.projects else [layers.Identity()])
 
         def call(self, x: Any, training: bool | None = None) -> Any:
@@ -61,7 +64,7 @@ def _classes() -> tuple[Any, Any]:
     class Stem(layers.Layer):  # type: ignore[misc]
         def __init__(self, c: Any):
             super().__init__()
-            self.pad, self.conv = layers.ZeroPadding2D(3), conv(c.stem_channels, 7, 2)
+            self.pad, self.conv = layers.ZeroPadding2D(3), _conv(c.stem_channels, 7, 2)
             self.bn, self.pool_pad = norm(), layers.ZeroPadding2D(1)
             self.pool = layers.MaxPooling2D(3, 2)
 
