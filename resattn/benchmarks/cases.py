@@ -13,7 +13,8 @@ from weights.frameworks import FRAMEWORKS
 from weights.graph import graph
 from weights.presets import preset
 
-# Groups whose cases the runner interleaves. "deploy" measures blocks and networks, too.
+# Groups whose cases the runner interleaves. "deploy" is about the blocks or networks that are named
+# beside it, or both.
 MODEL_GROUPS = ("blocks", "networks", "deploy")
 # Formats on each device. On CUDA float32 is computed in full float32 or, for "tf32", in TF32.
 FORMATS_ON = {"cpu": ("float32",), "cuda": ("float32", "tf32", "bfloat16")}
@@ -95,12 +96,15 @@ QUICK_NETWORKS = ((_network("se-resnet18", 64), 1),)
 def list_models(
     groups: Sequence[str], batches: Sequence[int], *, quick: bool = False, full: bool = False
 ) -> list[tuple[BenchModel, int]]:
-    """The models that groups measure, each with a number of images."""
+    """The models that groups measure, each with a number of images. "deploy" alone: all."""
     found: list[tuple[BenchModel, int]] = []
-    if {"blocks", "deploy"} & set(groups):
+    parts = {"blocks", "networks"} & set(groups)
+    if not parts and "deploy" in groups:
+        parts = {"blocks", "networks"}
+    if "blocks" in parts:
         blocks = QUICK_BLOCKS if quick else BLOCKS
         found += [(block, batch) for block in blocks for batch in batches]
-    if {"networks", "deploy"} & set(groups):
+    if "networks" in parts:
         found += QUICK_NETWORKS if quick else FULL_NETWORKS if full else NETWORKS
     return found
 

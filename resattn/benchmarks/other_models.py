@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -147,7 +148,8 @@ def make_session(
     model = build(config, arrays, "torch", "cpu")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.onnx warns about parts of PyTorch that it uses
         file = str(Path(folder) / "model.onnx")
         torch.onnx.export(model, (torch.from_numpy(x),), file, dynamo=True, verbose=False)
         session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

@@ -13,8 +13,8 @@ from resattn.cli.terminal import print_line, status
 GroupsOption = Annotated[
     str | None,
     typer.Option(
-        help="What to measure, separated by commas: blocks, networks, deploy (of both), training, "
-        "attention, converter. Default: everything."
+        help="What to measure, separated by commas: blocks, networks, deploy (of those, or both), "
+        "training, attention, converter. Default: everything."
     ),
 ]
 BenchFrameworksOption = Annotated[
