@@ -43,8 +43,10 @@ gpu:
 interop: $(READY)
 	$(ENVIRONMENT) $(BIN)/python -W ignore -m shared_tests.interop $(NETWORKS)
 
+# The figures of docs/speed.md and the README, and the picture: on a machine that does nothing else, in about twenty minutes.
 bench: $(READY)
-	@$(ENVIRONMENT) $(BIN)/python -m resattn.benchmarks.bench
+	$(ENVIRONMENT) XLA_FLAGS= $(BIN)/resattn bench --json docs/speed.json
+	$(BIN)/python -m resattn.benchmarks.documents
 
 golden: $(READY)
 	$(BIN)/python -m resattn.checking.golden
@@ -59,7 +61,7 @@ pretrained: $(READY)
 # tensorflow-text, which brings another TensorFlow; its ResNets need none of that, but to import it needs the other two.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev,interop]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev,interop,bench]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps keras-hub regex tokenizers
 	@touch $(READY)
 

@@ -26,6 +26,7 @@ PROTOCOLS = {
     "weights/attention/": {"KIND", "parameters", "graph", "check", "start"},
     "weights/dialects/": {"DIALECT", "name_modules"},
     "weights/files/": {"read", "read_all", "write"},
+    "resattn/benchmarks/native_": {"native_model"},
     "resattn/explaining/": {"WORDS"},
     "resattn/reading/": {"PRIMITIVES"},
 }

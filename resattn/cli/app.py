@@ -18,6 +18,7 @@ import typer
 
 from resattn.cli.attach import attach
 from resattn.cli.attention import attention
+from resattn.cli.bench import bench
 from resattn.cli.check import check
 from resattn.cli.demo import demo
 from resattn.cli.draw import draw
@@ -42,7 +43,7 @@ app = typer.Typer(
     help="Residual blocks with attention. Move weights between PyTorch, Flax and Keras, and "
     "check that all three compute the same.",
 )
-COMMANDS = (port, attach, inspect, prepare, check, drift, attention, explain, draw, demo)
+COMMANDS = (port, attach, inspect, prepare, check, drift, attention, explain, draw, bench, demo)
 for command in COMMANDS:
     app.command(help=help_of(command.__doc__ or ""))(command)
 

@@ -5,7 +5,7 @@ that a test can read them back.
 """
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from resattn.drawing.canvas import PALETTE, Canvas
 from resattn.drawing.geometry import (
@@ -60,7 +60,8 @@ def svg(scene: Scene, theme: str = "auto") -> str:
     end = _draw_output(canvas, scene, sizes, layout)
     _draw_identity(canvas, layout)
     left, top, right = _draw_heading(canvas, scene, sizes, layout)
-    return _make_document(canvas, scene, (left, top, right, end + MARGIN), theme)
+    words, bounds = (scene.title, scene.description), (left, top, right, end + MARGIN)
+    return make_document(canvas, words, bounds, theme, _make_tips())
 
 
 # Nodes and edges
@@ -220,7 +221,18 @@ def _make_style(theme: str) -> str:
     return f"\n{chosen}{FIXED_STYLE}"
 
 
-def _make_document(canvas: Canvas, scene: Scene, bounds: Bounds, theme: str) -> str:
+def make_document(
+    canvas: Canvas,
+    words: tuple[str, str],
+    bounds: Bounds,
+    theme: str,
+    tips: Iterable[ElementTree.Element] = (),
+) -> str:
+    """The marks on a paper with these bounds, as SVG.
+
+    words: the title and the description, for readers who do not see it. theme: as in `svg`. tips:
+    of the arrows.
+    """
     left, top, right, bottom = (round(value) for value in bounds)
     width, height = right - left, bottom - top
     root = ElementTree.Element(
@@ -232,10 +244,10 @@ def _make_document(canvas: Canvas, scene: Scene, bounds: Bounds, theme: str) -> 
         "role": "img",
         "aria-labelledby": "title description",
     }
-    ElementTree.SubElement(root, "title", id="title").text = scene.title
-    ElementTree.SubElement(root, "desc", id="description").text = scene.description
+    ElementTree.SubElement(root, "title", id="title").text = words[0]
+    ElementTree.SubElement(root, "desc", id="description").text = words[1]
     ElementTree.SubElement(root, "style").text = _make_style(theme)
-    root.extend(_make_tips())
+    root.extend(tips)
     # The paper is painted, so that the words are legible on a page whose theme is not the system's.
     paper = {"x": left + 1, "y": top + 1, "width": width - 2, "height": height - 2, "rx": 8}
     attributes = {name: str(value) for name, value in paper.items()}

@@ -1,0 +1,90 @@
+"""The processes that measure, and the machine that they run on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from weights.stored import count_cores
+
+# Sends a command of `resattn.benchmarks.worker` with its values, and returns the answer.
+Ask = Callable[..., dict[str, Any]]
+OpenChannel = Callable[[str, int], AbstractContextManager[Ask]]
+
+# What NumPy, JAX and the others read. Frameworks that do not are given the number by the worker.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
+
+ABSENT = "not installed"
+
+
+@contextmanager
+def open_worker(framework: str, threads: int) -> Iterator[Ask]:
+    """A process of a framework, which ends with the body."""
+    command = [sys.executable, "-W", "ignore", "-m", "resattn.benchmarks.worker"]
+    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            [*command, framework, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            text=True,
+            encoding="utf-8",
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def ask(do: str, **values: Any) -> dict[str, Any]:
+            print(json.dumps({"do": do, **values}), file=process.stdin, flush=True)
+            line = process.stdout.readline() if process.stdout else ""
+            if not line:
+                log.seek(0)
+                raise RuntimeError(f"the process of {framework} ended:\n{log.read()[-3000:]}")
+            answer: dict[str, Any] = json.loads(line)
+            if "error" in answer:
+                raise RuntimeError(f"in the process of {framework}:\n{answer['error']}")
+            return answer
+
+        try:
+            yield ask
+        finally:
+            process.kill()  # it holds nothing that must be saved
+
+
+def describe_machine() -> dict[str, str]:
+    """What to know of the machine; nothing that says whose it is."""
+    found = {
+        "CPU": _cpu_model(),
+        "cores": f"{count_cores()} usable, and as many threads in every program",
+        "system": f"{platform.system()} on {platform.machine()}",
+        "Python": platform.python_version(),
+    }
+    if hasattr(os, "getloadavg"):
+        found["load"] = f"{os.getloadavg()[0]:.1f} before the run"
+    try:
+        found["timm"] = f"timm {version('timm')}"
+    except PackageNotFoundError:
+        found["timm"] = ABSENT
+    return found | {name: os.environ[name] for name in ("XLA_FLAGS",) if os.environ.get(name)}
+
+
+def _cpu_model() -> str:
+    """As the system calls it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
