@@ -28,7 +28,7 @@ def deploy(model: nnx.Module) -> Callable[[Maps], Outputs]:
     leaves, structure = jax.tree.flatten(state)
 
     @jax.jit
-    def infer(leaves: list[Array], x: Maps) -> Outputs:
+    def _infer(leaves: list[Array], x: Maps) -> Outputs:
         return nnx.merge(graph, jax.tree.unflatten(structure, leaves))(x)
 
-    return partial(infer, leaves)
+    return partial(_infer, leaves)

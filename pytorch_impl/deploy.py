@@ -29,21 +29,17 @@ def deploy(model: nn.Module) -> Callable[[Maps], Outputs]:
     """
     folded = fold_model(model).requires_grad_(False).to(memory_format=torch.channels_last)
     run: Callable[[Maps], Outputs] = _compile(folded) if _can_compile(folded) else folded
-
-    def infer(x: Maps) -> Outputs:
-        with torch.inference_mode():
-            return run(x)
-
+    infer: Callable[[Maps], Outputs] = torch.inference_mode()(run)
     return infer
 
 
 def _compile(model: nn.Module) -> Callable[[Maps], Outputs]:
-    def call(x: Maps) -> Outputs:
+    def _call(x: Maps) -> Outputs:
         return model(x)
 
     # torch.compile keeps what it has compiled with the code of the function, up to a limit. All
     # functions that are made here would share it; so each gets code of its own.
-    own = FunctionType(call.__code__.replace(), call.__globals__, closure=call.__closure__)
+    own = FunctionType(_call.__code__.replace(), _call.__globals__, closure=_call.__closure__)
     compiled: Callable[[Maps], Outputs] = torch.compile(own, options={"freezing": True})
     return compiled
 
