@@ -41,7 +41,8 @@ NATIVE_NAMES = {
     "unbias_variance",                      # PyTorch's batch norm does it inside
     "convolve",                             # XLA's is slow for some shapes on CPU
     "cast_operands",                        # Flax adds biases up in the dtype of the input
-    "BACKEND", "keras_device", "device_scope", "pullback", "compile_update", "compile_inference",  # Keras runs on three
+    "BACKEND", "keras_device", "device_scope", "pullback", "compile_update",  # Keras runs on three
+    "compile_inference",
     "give", "_SHAREABLE", "Start", "without_draws", "_DRAWS",  # the others have ways of their own
     "MOVING",                               # Flax returns what a pass has changed
     "training_mode", "modes",               # in Keras the mode is an argument of the call
