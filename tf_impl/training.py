@@ -299,7 +299,7 @@ def _update(
 
         loss, _, slopes = pullback(model, loss_of, variables, x, of_input=False)
         optimizer.apply(slopes, variables)
-        return loss
+        return ops.stop_gradient(loss)  # on PyTorch it would keep the graph
 
     return compile_update(update, [*model.variables, *optimizer.variables])
 
