@@ -351,7 +351,8 @@ def average(x: AnyValues, over: list[int]) -> AnyValues:
 
     One axis at a time, from the last: over several, XLA on CPU may add up all positions one after
     the other, which loses four times more than PyTorch does. In float32 at least, so that a lower
-    precision is rounded once and not after every axis.
+    precision is rounded once and not after every axis. The second sum costs 0.1 ms for 8 x 28 x 28
+    x 128 values: the gradients of se, ese, eca and ge take 1.3 to 1.5 times as long as with x.mean.
     """
     y = widen(x)
     for axis in sorted(over, reverse=True):

@@ -531,7 +531,7 @@ REPLACED: dict[str, tuple[tuple[Config, tuple[int, int]], str, str, Callable[...
         one("coordinate"),
         "attention.coordinate",
         "average",
-        lambda own, layers: layers.maximum,
+        lambda own, layers: import_module(f"{layers.__package__}.maxima").maximum,
     ),
     "triplet's axes not swapped": (
         one("triplet"),

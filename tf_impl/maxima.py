@@ -43,7 +43,8 @@ def _greatest(x: AnyValues, axis: int) -> AnyValues:
 def _find_equal(x: AnyValues, y: AnyValues, numbers: Any, axis: int) -> Any:
     """The first place where x equals y; by comparing all values if XLA's two x differ somewhere.
 
-    `ops.argmax` alone takes 3 ms for 8 x 28 x 28 x 128 values on CPU, and this 0.5.
+    `ops.argmax` alone takes 3 ms for 8 x 28 x 28 x 128 values on CPU, and this 0.5. The gradient of
+    triplet, with three maxima, takes 1.15 times as long as with ops.max, which has no index.
     """
     nowhere = ops.shape(x)[axis]
     place = ops.min(ops.where(x == y, numbers, nowhere), axis=axis, keepdims=True)

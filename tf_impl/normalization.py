@@ -86,16 +86,17 @@ class BatchNorm(keras.layers.Layer):
     def call(self, x: Maps, training: bool | None = None) -> Maps:
         x = ops.cast(x, self.moving_mean.dtype)
         if not (training and self.trainable):
-            mean = ops.convert_to_tensor(self.moving_mean)
+            centred = x - ops.convert_to_tensor(self.moving_mean)
             variance = ops.convert_to_tensor(self.moving_variance)
         else:
             check_batch(x)
             over = [axes.BATCH, axes.ROWS, axes.COLS]
             mean = average(x, over)
-            variance = average(ops.square(x - mean), over)  # two passes: exact for large means
+            centred = x - mean
+            variance = average(ops.square(centred), over)  # two passes: exact for large means
             self._update(ops.squeeze(mean, over), ops.squeeze(variance, over), _count_values(x))
         gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
-        y = (x - mean) * (gamma / ops.sqrt(variance + self.eps)) + beta
+        y = centred * (gamma / ops.sqrt(variance + self.eps)) + beta
         return ops.cast(y, self.compute_dtype)
 
     def _update(self, mean: ChannelVector, variance: ChannelVector, n: Any) -> None:
