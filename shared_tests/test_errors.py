@@ -359,11 +359,13 @@ def test_a_failure_while_loading_changes_nothing(framework, monkeypatch):
     module, calls = adapter(framework), []
     assign = module.assign
 
-    def fail_once(leaf, array):
-        calls.append(leaf)
-        if len(calls) == 15:
-            raise RuntimeError("out of memory")
-        assign(leaf, array)
+    def fail_once(leaves, arrays):
+        calls.append(leaves)
+        if len(calls) > 1:
+            assign(leaves, arrays)
+            return
+        assign(leaves[:15], arrays[:15])
+        raise RuntimeError("out of memory")
 
     monkeypatch.setattr(module, "assign", fail_once)
     with pytest.raises(RuntimeError, match="out of memory"):

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from tf_impl import axes
+from tf_impl.bridge.native import Start
 from tf_impl.shapes import (
     AnyValues,
     BroadcastValues,
@@ -113,9 +114,7 @@ class Conv2d(keras.layers.Conv2D):
             dilation_rate=dilation,
             groups=groups,
             use_bias=bias,
-            kernel_initializer=keras.initializers.VarianceScaling(
-                2.0, "fan_out", "untruncated_normal"
-            ),
+            kernel_initializer=Start(2.0, "fan_out", "untruncated_normal"),
             bias_initializer="zeros",
             dtype=dtype,
             name=name,
@@ -277,9 +276,7 @@ class Linear(keras.layers.Dense):
     ):
         super().__init__(
             out_features,
-            kernel_initializer=keras.initializers.VarianceScaling(
-                1.0, "fan_in", "untruncated_normal"
-            ),
+            kernel_initializer=Start(1.0, "fan_in", "untruncated_normal"),
             bias_initializer="zeros",
             dtype=dtype,
             name=name,

@@ -10,7 +10,8 @@ from threading import Lock
 import numpy as np
 
 # Measured on all kernels of a ResNet-152, in bytes copied by one core in a second, as a part of
-# what np.copyto reaches on equal orders: OIHW -> HWIO 0.15 -> 0.28, back 0.14 -> 0.25.
+# what np.copyto reaches on equal orders: OIHW -> HWIO 0.23, and 0.14 with np.copyto alone; back
+# 0.23 and 0.12.
 _SIDE = 256  # elements of a block along the axes that are fastest in the source and in the target
 _BLOCK = 1 << 18  # bytes of a block: it stays in the second level of the cache
 _PAD = 64  # bytes between rows of a block, so that a column is not in one set of the cache
@@ -108,6 +109,12 @@ class Arena:
         made = self.empty(array.shape, array.dtype.newbyteorder("="))
         copy_values(made, array)
         return made
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An aligned array of zeros, of which the system makes nothing before it is written to."""
+    size = math.prod(shape) * dtype.itemsize
+    return _aligned(np.zeros(size + _ALIGNMENT, np.uint8), size, shape, dtype)
 
 
 def _aligned(memory: np.ndarray, size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

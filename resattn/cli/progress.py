@@ -53,4 +53,4 @@ def show_progress(
         if bars.console.is_terminal:
             timer.cancel()
             timer.join()
-        bars.stop()
+            bars.stop()

@@ -24,13 +24,14 @@ from tf_impl.bridge.native import (
     pullback,
     to_canonical,
     to_native,
+    without_draws,
 )
 from tf_impl.bridge.native import to_numpy as to_numpy
 from tf_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from tf_impl.layers import Sequential
 from tf_impl.network import ResidualAttentionNetwork
 from tf_impl.variant import build_block
-from weights.config import BlockConfig, Config
+from weights.config import BlockConfig, Config, own_kinds
 from weights.copying import Arena
 from weights.errors import ArgumentError
 from weights.settings import ModuleSettings, own_settings
@@ -98,7 +99,7 @@ def holds_float64() -> bool:
 def create(
     config: Config, *, dtype: str, device: str | None = None, compute: str | None = None
 ) -> keras.layers.Layer:
-    """A new model of a config, to be loaded, with parameters in `dtype`.
+    """A new model of a config, to be loaded, with parameters in `dtype` that have any values.
 
     compute: a lower dtype to compute in, by a dtype policy.
     Raises ValueError for `compute` with parameters other than float32: Keras has no such policy.
@@ -111,7 +112,9 @@ def create(
     make: Any = (
         build_block if isinstance(config, BlockConfig) else ResidualAttentionNetwork.from_config
     )
-    with nullcontext() if device is None else keras.device(keras_device(device)):
+    # A module of a user's own may compute from what it draws.
+    drawn = nullcontext() if own_kinds(config) else without_draws()
+    with drawn, nullcontext() if device is None else keras.device(keras_device(device)):
         return make(config, dtype=dtype if compute is None else f"mixed_{compute}")
 
 

@@ -5,8 +5,9 @@ Keras has no gradients of its own, so each of its backends has a section here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -15,7 +16,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from weights.copying import aligned_zeros
+
 BACKEND = keras.backend.backend()
+_SHAREABLE = ("float16", "float32", "float64")  # dtypes that TensorFlow and NumPy both have
 
 
 def keras_device(device: str) -> str:
@@ -39,6 +43,33 @@ def _device_of(model: keras.layers.Layer) -> str:
     device = value.device if BACKEND != "jax" else next(iter(value.devices())).platform
     device = str(device).lower()
     return keras_device("cuda" if "gpu" in device or "cuda" in device else "cpu")
+
+
+_DRAWS = ContextVar("whether new weights are drawn", default=True)
+
+
+@contextmanager
+def without_draws() -> Iterator[None]:
+    """Within it, new kernels are not drawn, for models that are loaded next: to draw them takes
+    longer than to load them.
+    """
+    token = _DRAWS.set(False)
+    try:
+        yield
+    finally:
+        _DRAWS.reset(token)
+
+
+class Start(keras.initializers.VarianceScaling):
+    """Keras' initializer; within `without_draws` it gives zeros, if possible without memory."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        if _DRAWS.get():
+            return super().__call__(shape, dtype=dtype)
+        if BACKEND != "tensorflow" or dtype not in _SHAREABLE:
+            return ops.zeros(shape, dtype=dtype)
+        zeros = aligned_zeros(tuple(shape), np.dtype(dtype))
+        return import_module("tensorflow").experimental.dlpack.from_dlpack(zeros.__dlpack__())
 
 
 def to_native(model: keras.layers.Layer, array: np.ndarray) -> Any:
@@ -72,7 +103,7 @@ def give(leaf: keras.Variable, array: np.ndarray) -> None:
 
 def _is_shareable(tensor: Any, dtype: str) -> bool:
     """Whether NumPy can have a view of a tensor of TensorFlow: it has no bfloat16."""
-    return dtype in ("float16", "float32", "float64") and tensor.device.endswith("CPU:0")
+    return dtype in _SHAREABLE and tensor.device.endswith("CPU:0")
 
 
 def _numpy(tensor: Any) -> np.ndarray:
