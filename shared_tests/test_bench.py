@@ -407,8 +407,9 @@ def judge(model, framework, by):
         size=model.size,
     )  # fmt: skip
     made = prepare_function(case, threads=1)
-    check_output(case, made.canonical(made.work())[:1])
-    assert made.time() > 0
+    with made.scope():
+        check_output(case, made.canonical(made.work())[:1])
+        assert made.time() > 0
 
 
 @pytest.mark.parametrize("model", [TINY, SMALL_NETWORK], ids=["block", "network"])

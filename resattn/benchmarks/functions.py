@@ -34,12 +34,14 @@ class Prepared:
     """A function that is ready to be measured.
 
     work: computes once and returns the result. time: the seconds that this takes, until the result
-    is there. canonical: the result as a canonical array.
+    is there. canonical: the result as a canonical array. scope: within it, the framework computes
+    in the format of the case; `work` and `time` are to be called there.
     """
 
     work: Callable[[], Any]
     time: Callable[[], float]
     canonical: Callable[[Any], np.ndarray]
+    scope: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 def prepare_function(case: BenchCase, threads: int) -> Prepared:
@@ -71,10 +73,10 @@ def _prepare(
     wait = _at_once if by_events else _waiting(case.framework, case.device)
 
     def work() -> Any:
-        with _scope(case):
-            return wait(compute())
+        return wait(compute())
 
-    return Prepared(work, partial(_time_events if by_events else _time_call, work), canonical)
+    clock = _time_events if by_events else _time_call
+    return Prepared(work, partial(clock, work), canonical, partial(_scope, case))
 
 
 def _make_model(case: BenchCase, arrays: Arrays) -> Any:

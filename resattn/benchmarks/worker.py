@@ -71,7 +71,8 @@ class Worker:
     def prepare(self, case: dict[str, Any], output: str) -> dict[str, Any]:
         """Makes the function of a case and writes its output. Returns the number of the case."""
         made = prepare_function(BenchCase.from_dict(case), self.threads)
-        first = made.canonical(made.work())[:1]
+        with made.scope():
+            first = made.canonical(made.work())[:1]
         np.save(output, first.astype("float32") if first.dtype.name == "bfloat16" else first)
         self.prepared.append(made)
         return {"number": len(self.prepared) - 1}
@@ -79,11 +80,12 @@ class Worker:
     def time(self, number: int, seconds: float) -> dict[str, Any]:
         """The seconds of calls, of one at least. The one before them fills the caches again."""
         made = self.prepared[number]
-        made.work()
         found: list[float] = []
-        end = time.perf_counter() + seconds
-        while not found or (time.perf_counter() < end and len(found) < MOST_CALLS):
-            found.append(made.time())
+        with made.scope():
+            made.work()
+            end = time.perf_counter() + seconds
+            while not found or (time.perf_counter() < end and len(found) < MOST_CALLS):
+                found.append(made.time())
         return {"seconds": found}
 
     def measure(self, group: str, device: str, rounds: int, quick: bool) -> dict[str, Any]:
