@@ -117,6 +117,7 @@ def pytest_configure(config: pytest.Config) -> None:
 TESTS = count(1)
 
 
+@pytest.hookimpl(trylast=True)  # a test that replaces Path.open has restored it
 def pytest_runtest_teardown() -> None:
     """Lets go of what JAX has compiled before Linux, which allows a process 65,530 memory maps,
     lets go of the process.

@@ -97,6 +97,10 @@ def test_the_peak_is_the_best_product():
     assert REPORT.peak("cuda", "float32") is None
 
 
+def test_six_digits_are_kept():
+    assert timing("torch", "plain", 0.0123456789).seconds == (0.0123457,)
+
+
 def copied(label, framework, ours, copies, memory=None):
     fields = {"work": 1e9, "unit": "byte"}
     return (
@@ -130,10 +134,11 @@ def test_goals():
 
 
 def test_json():
-    text = json.dumps(REPORT.to_dict())
+    text = REPORT.to_json()
+    assert json.loads(text) == REPORT.to_dict()
     assert BenchReport.from_dict(json.loads(text)) == REPORT
     row = json.loads(text)["timings"][4]
-    assert row["ratios"] == {"onnxruntime": 2, "timm": None, "native": None, "copy": None}
+    assert row["ratios"] == {"onnxruntime": 2}
     assert (row["median"], row["quartiles"]) == (4, [3, 6.5])
 
 
@@ -175,6 +180,13 @@ def test_tables():
     assert list(map(format_ms, (0.0001234, 0.00999, 0.0456, 0.5))) == [
         "0.123", "9.99", "45.6", "500",
     ]  # fmt: skip
+
+
+def test_figures_of_a_busy_machine_come_with_a_warning():
+    busy = BenchReport({**REPORT.machine, "load before the run": "1.5"}, REPORT.timings)
+    for make in (format_tables, format_summary):
+        assert make(busy).startswith("**The machine did other work during this run")
+        assert "**The machine" not in make(REPORT)
 
 
 def bars(text):

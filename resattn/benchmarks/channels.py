@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from resattn.benchmarks.timings import LOAD
 from weights.stored import count_cores
 
 # Sends a command of `resattn.benchmarks.worker` with its values, and returns the answer.
@@ -72,7 +73,7 @@ def describe_machine() -> dict[str, str]:
         "Python": platform.python_version(),
     }
     if hasattr(os, "getloadavg"):
-        found["load"] = f"{os.getloadavg()[0]:.1f} before the run"
+        found[LOAD] = f"{os.getloadavg()[0]:.1f}"
     try:
         found["timm"] = f"timm {version('timm')}"
     except PackageNotFoundError:

@@ -57,7 +57,7 @@ def measure_training(framework: str, device: str, effort: Effort) -> Iterator[Ti
     shapes = {case.name: case.shape for case in cases}
     for found in time_training_steps(framework, cases, effort.rounds):
         batch, _, rows, cols = shapes[found.case]
-        label = f"{found.case}, {rows} x {cols}"
+        label = f"training step of {found.case}, {rows} x {cols}"
         other = "timm" if framework == "torch" else "native"
         for by, times in (("plain", found.ours_ms), (other, found.theirs_ms)):
             yield Timing("training", label, framework, by, _to_seconds(times), device, batch=batch)

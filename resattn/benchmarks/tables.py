@@ -23,12 +23,21 @@ NOTHING = "-"
 
 def format_tables(report: BenchReport) -> str:
     """The whole report: the machine, the goals, a table for each part."""
-    lines = [describe_setting(report), "", *format_goals(list_goals(report))]
+    lines = [*warn(report), describe_setting(report), "", *format_goals(list_goals(report))]
     parts = [part for part in PART_TITLES if any(each.part == part for each in report.timings)]
     for part in parts:
         timings = [timing for timing in report.timings if timing.part == part]
         lines += ["", f"**{PART_TITLES[part]}**", "", *_format_part(report, timings)]
     return "\n".join(lines)
+
+
+def warn(report: BenchReport) -> list[str]:
+    """A warning, where other programs have slowed down the run."""
+    words = (
+        "**The machine did other work during this run, which slows some functions down more than "
+        "others: trust none of the figures.**"
+    )
+    return [words, ""] if report.is_busy else []
 
 
 def describe_setting(report: BenchReport) -> str:
@@ -159,7 +168,9 @@ def format_summary(report: BenchReport) -> str:
         },
     }
     rows = [(words, *cells.values()) for words, cells in lines.items()]
-    return "\n".join(_format_table(("", *(row.label for row in FRAMEWORKS.values())), rows))
+    return "\n".join(
+        [*warn(report), *_format_table(("", *(row.label for row in FRAMEWORKS.values())), rows)]
+    )
 
 
 def _find_network(report: BenchReport, framework: str) -> str:

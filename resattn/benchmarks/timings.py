@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from statistics import geometric_mean, median, quantiles
@@ -14,6 +15,7 @@ REFERENCES = {
     "native": "native",
     "copy": "plain copy",
 }
+LOAD = "load before the run"  # of the machine: how many programs wanted to compute
 _IN_EACH_FRAMEWORK = ("native", "copy")
 
 
@@ -42,6 +44,10 @@ class Timing:
     unit: str = "FLOP"
     memory: int | None = None
     missing: str = ""
+
+    def __post_init__(self) -> None:
+        # Six digits: no clock measures more, and files stay small.
+        object.__setattr__(self, "seconds", tuple(float(f"{each:.6g}") for each in self.seconds))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Timing:
@@ -89,6 +95,11 @@ class BenchReport:
 
     machine: Mapping[str, str]
     timings: tuple[Timing, ...] = field(default=())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the machine did other work when the run began."""
+        return float(self.machine.get(LOAD, 0)) > 1
 
     @property
     def measured(self) -> list[Timing]:
@@ -142,10 +153,20 @@ class BenchReport:
             if timing.seconds:
                 row |= {"median": timing.median, "quartiles": list(timing.quartiles)}
                 row |= {"rate": timing.rate, "share_of_peak": self.share_of_peak(timing)}
-                row["ratios"] = {by: self.ratio_to(timing, by) for by in REFERENCES}
+                ratios = {by: self.ratio_to(timing, by) for by in REFERENCES}
+                row["ratios"] = {by: found for by, found in ratios.items() if found is not None}
             rows.append(row)
         goals = [asdict(goal) for goal in list_goals(self)]
         return {"machine": dict(self.machine), "timings": rows, "goals": goals}
+
+    def to_json(self) -> str:
+        """The same as text, with a line for each timing."""
+        values = self.to_dict()
+        parts = [f'"machine": {json.dumps(values["machine"], indent=1)}']
+        for name in ("goals", "timings"):
+            lines = ",\n".join(json.dumps(row) for row in values[name])
+            parts.append(f'"{name}": [\n{lines}\n]')
+        return "{{\n{}\n}}\n".format(",\n".join(parts))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BenchReport:
@@ -205,7 +226,7 @@ def list_goals(report: BenchReport) -> list[Goal]:
 def _training_goals(report: BenchReport) -> Iterator[Goal]:
     for framework, by in (("torch", "timm"), ("jax", "native"), ("tf", "native")):
         for timing in report.select(part="training", framework=framework, by="plain"):
-            words = f"{_DEPLOY_LIMITS[framework][0]} training step / {by}, {timing.label}"
+            words = f"{_DEPLOY_LIMITS[framework][0]} / {by}, {timing.label}"
             yield Goal(words, 1.05, report.ratio_to(timing, by))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from resattn.cli.arguments import DevicesOption, parse_names, write_json
+from resattn.cli.arguments import DevicesOption, parse_names
 from resattn.cli.terminal import print_line, status
 
 GroupsOption = Annotated[
@@ -91,7 +91,8 @@ def bench(
     tables = format_tables(report)
     print_line(tables)
     if as_json is not None:
-        write_json(as_json, report.to_dict())
+        text = report.to_json()
+        write_atomically(as_json, lambda file: file.write_text(text, encoding="utf-8"))
     if markdown is not None:
         write_atomically(markdown, lambda file: file.write_text(f"{tables}\n", encoding="utf-8"))
     if picture is not None:
