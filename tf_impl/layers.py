@@ -121,6 +121,8 @@ class Conv2d(keras.layers.Conv2D):
             **keras_options,
         )
         self.margins = ((0, 0), *((size, size) for size in padding), (0, 0))
+        keeping = (2 * padding[0] + 1, 2 * padding[1] + 1)
+        self.keeps_size = stride == dilation == (1, 1) and kernel_size == keeping
         self.build((None, None, None, in_channels))
         check_dtype(self.kernel)
 
@@ -135,8 +137,10 @@ class Conv2d(keras.layers.Conv2D):
                 "input: expected at least one image, got none: TensorFlow's convolutions fail on "
                 "an empty batch"
             )
-        # Keras takes no explicit padding; its "same" pads (0, 1) at stride 2 on even sizes.
-        if any(map(any, self.margins)):
+        # Keras takes no explicit padding. Its "same" is ours at stride 1, but pads (0, 1) at stride
+        # 2 on even sizes.
+        padding = "same" if self.keeps_size else "valid"
+        if not self.keeps_size and any(map(any, self.margins)):
             x = ops.pad(x, self.margins)
         if keras.backend.backend() == "torch":
             kernel = _make_contiguous(kernel)
@@ -144,13 +148,13 @@ class Conv2d(keras.layers.Conv2D):
         # 2.13 when image and kernel have Keras' layout, in TensorFlow 2.21 for one image of even
         # size, which may end the process. So it gets only the pixels that such a convolution reads.
         # Not on JAX, which needs equal sizes here and cannot compare sizes that it does not know.
-        if self.kernel_size == (1, 1) and keras.backend.backend() != "jax":
+        if self.kernel_size == (1, 1) != strides and keras.backend.backend() != "jax":
             x, strides = x[:, :: strides[0], :: strides[1]], 1
         # TensorFlow has no gradient of a convolution with groups on CPU. Keras compiles it by XLA,
         # and outside of a tf.function does so again at each call.
         parts = self.groups if keras.backend.backend() == "tensorflow" else 1
         pairs = zip(_split(x, parts), _split(kernel, parts), strict=True)
-        settings = {"padding": "valid", "data_format": "channels_last"}
+        settings = {"padding": padding, "data_format": "channels_last"}
         y = [
             ops.conv(*pair, strides, **settings, dilation_rate=self.dilation_rate) for pair in pairs
         ]

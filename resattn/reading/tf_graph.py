@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -38,9 +38,10 @@ def _out(o: Any) -> tuple[int, ...]:
     return tuple(o.outputs[0].shape)
 
 
-def _assert_plain(o: Any) -> None:
+def _assert_plain(o: Any, *paddings: bytes) -> None:
     """Other layouts and paddings do not occur in our models."""
-    assert (o.get_attr("data_format"), o.get_attr("padding")) == (b"NHWC", b"VALID")
+    assert o.get_attr("data_format") == b"NHWC"
+    assert o.get_attr("padding") in paddings
 
 
 # Constants and parameters
@@ -59,10 +60,14 @@ def _read_variable(m: Machine, o: Any, x: Operand) -> Operand:
 
 
 def _convolution(m: Machine, o: Any, x: ImageValues, kernel: Held) -> Operand:
-    _assert_plain(o)
+    _assert_plain(o, b"VALID", b"SAME")
     *size, inputs, outputs = kernel.shape
     strides, dilations = list(o.get_attr("strides"))[1:3], list(o.get_attr("dilations"))[1:3]
-    window = Window((1, 2), size, strides, _UNPADDED, dilations)
+    padding: Sequence[tuple[int, int]] = _UNPADDED
+    if o.get_attr("padding") == b"SAME":
+        assert set(strides) == set(dilations) == {1}, "at another stride it pads unevenly"
+        padding = [((side - 1) // 2, side // 2) for side in size]
+    window = Window((1, 2), size, strides, padding, dilations)
     if o.type == "DepthwiseConv2dNative":
         return m.convolution(x, kernel, window, inputs * outputs, 3, inputs)
     if not _is_1d(o):
@@ -92,7 +97,7 @@ def _matrix_product(m: Machine, o: Any, x: Any, y: Any) -> Operand:
 
 def _pool(kind: str) -> Callable[..., Operand]:
     def pool(m: Machine, o: Any, x: Operand) -> Operand:
-        _assert_plain(o)
+        _assert_plain(o, b"VALID")
         size, stride = list(o.get_attr("ksize"))[1:3], list(o.get_attr("strides"))[1:3]
         return m.pool(x, kind, pooling((1, 2), size, stride, _UNPADDED))
 
