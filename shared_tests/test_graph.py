@@ -397,7 +397,7 @@ DRAWN_LIES: dict[str, tuple[tuple[Config, tuple[int, int]], Callable[[Graph], Gr
         ),
     ),
     "non-local's logits not scaled": (
-        one("nonlocal", 1),
+        one("nonlocal", 2),
         lambda g: changed(
             g, **{"attention__softmax input": {"settings": {"factor": 1, "offset": 0}}}
         ),
