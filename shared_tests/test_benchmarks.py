@@ -68,7 +68,7 @@ def test_attention_timings(framework, request):
 def test_training_step_timings(framework, request):
     if framework == "torch":
         request.getfixturevalue("timm")
-    case = StepCase("small", BlockConfig(64, 64, conv_bias=False), 1, (2, 64, 4, 4))
+    case = StepCase("small", BlockConfig(64, 64, conv_bias=False), (2, 64, 4, 4))
     (found,) = time_training_steps(framework, (case,), rounds=2)
     assert (found.case, found.framework) == ("small", framework)
     assert len(found.ours_ms) == len(found.theirs_ms) == 2
