@@ -116,20 +116,30 @@ def convolve(
         8 x 8 x 512   24 and 25
         28 x 28 x 64  5.1 and 10
     """
-    if jax.default_backend() == "cpu" and _patches_win(x, kernel, window_strides, settings):
+    if jax.default_backend() == "cpu" and _patches_win(
+        x, kernel, window_strides, padding, settings
+    ):
         return _convolve_patches(x, kernel, window_strides, padding)
     return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **settings)
 
 
 def _patches_win(
-    x: Maps, kernel: AnyValues, strides: Sequence[int], settings: Mapping[str, Any]
+    x: Maps,
+    kernel: AnyValues,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    settings: Mapping[str, Any],
 ) -> bool:
     """Whether the product of patches and kernel is faster; see the measurements above."""
     batch, *sides, _ = x.shape
     *window, in_channels, out_channels = kernel.shape
     known = all(isinstance(size, int) for size in x.shape)  # not so in jax.export
-    if not known or settings["feature_group_count"] > 1 or max(settings["rhs_dilation"]) > 1:
+    plain = settings["feature_group_count"] == 1 and max(settings["rhs_dilation"]) == 1
+    formats = (settings.get("precision"), settings.get("preferred_element_type"))
+    if not (known and plain) or any(each is not None for each in formats):
         return False
+    if any(s + sum(p) < w for s, p, w in zip(sides, padding, window, strict=True)):
+        return False  # the output is empty
     if any(side < size for side, size in zip(sides, window, strict=True)):
         return in_channels * out_channels >= 64 * 64
     positions = batch * math.prod(

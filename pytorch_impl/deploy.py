@@ -11,6 +11,7 @@ from types import FunctionType
 import torch
 from torch import nn
 
+from pytorch_impl.inputs import check_images
 from pytorch_impl.shapes import Maps, Outputs
 from weights.fold import fold_model
 
@@ -29,8 +30,13 @@ def deploy(model: nn.Module) -> Callable[[Maps], Outputs]:
     """
     folded = fold_model(model).requires_grad_(False).to(memory_format=torch.channels_last)
     run: Callable[[Maps], Outputs] = _compile(folded) if _can_compile(folded) else folded
-    infer: Callable[[Maps], Outputs] = torch.inference_mode()(run)
-    return infer
+
+    def _infer(x: Maps) -> Outputs:
+        check_images(x, folded.in_channels)  # an error within what is compiled would split it
+        with torch.no_grad():
+            return run(x)
+
+    return _infer
 
 
 def _compile(model: nn.Module) -> Callable[[Maps], Outputs]:

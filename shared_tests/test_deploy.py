@@ -16,6 +16,8 @@ from resattn.checking.draws import random_arrays
 from resattn.checking.problem import draw_problem
 from resattn.cli.app import app
 from shared_tests.published_cases import PUBLISHED
+from shared_tests.test_own_kinds import block as own_block
+from shared_tests.test_own_kinds import register_gain
 from weights import (
     BlockConfig,
     BottleneckConfig,
@@ -24,13 +26,14 @@ from weights import (
     export,
     fold,
     load,
+    preset,
     read,
     save,
     schema,
     write,
 )
 from weights.config import config_from_json
-from weights.errors import ArgumentError, ModelError
+from weights.errors import ArgumentError, ModelError, WeightsError
 from weights.fold import fold_model, folded_config
 from weights.live import part
 
@@ -171,6 +174,64 @@ def test_changed_model(backend):
         implementation(backend.framework).deploy(model)
 
 
+def test_derived_class(backend):
+    """It may compute something else."""
+    kind = implementation(backend.framework).ResidualBlockWithAttention
+    derived = type("Mine", (kind,), {"__module__": "mine"})
+    _, model = build(backend, CBAM)
+    model.__class__ = derived
+    with pytest.raises(ModelError, match="Mine is derived from our class"):
+        implementation(backend.framework).deploy(model)
+
+
+def test_own_kind(backend):
+    register_gain([backend.framework])
+    problem, model = build(backend, own_block())
+    expected = backend.adapter.forward(model, problem.x)
+    found = backend.adapter.forward(fold_model(model), problem.x)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_mixed_precision_stays(backend):
+    problem = draw_problem(CBAM, random_arrays(CBAM), (9, 8), 2, "float32")
+    model = backend.build(CBAM, problem.arrays, "bfloat16")
+    expected = backend.adapter.forward(model, problem.x)
+    found = backend.adapter.forward(fold_model(model), problem.x)
+    assert found.dtype == expected.dtype == "bfloat16"
+    difference = abs(found.astype("float32") - expected.astype("float32"))
+    assert difference.max() < 0.05 * abs(expected.astype("float32")).max()
+
+
+def test_several_dtypes(torch):
+    _, model = build(Backend("torch", "cpu"), CBAM)
+    model.attention.double()
+    with pytest.raises(ModelError, match="parameters of several dtypes, float32, float64"):
+        implementation("torch").deploy(model)
+
+
+def test_features_for_a_head(torch, monkeypatch):
+    """The output has no gradient, but what is trained behind it has."""
+    module = import_module("pytorch_impl.deploy")
+    monkeypatch.setattr(module, "_can_compile", lambda model: False)
+    problem, model = build(Backend("torch", "cpu"), CBAM)
+    head = import_module("torch").nn.Conv2d(6, 2, 1)
+    function = implementation("torch").deploy(model)
+    head(function(to_images(Backend("torch", "cpu"), problem.x))).sum().backward()
+    assert head.weight.grad.abs().sum() > 0
+
+
+def test_wrong_images_first(torch, monkeypatch):
+    """An error must not leave a function that compiles its parts one by one."""
+    dynamo = import_module("torch._dynamo")
+    problem, model = build(Backend("torch", "cpu"), CBAM)
+    function = implementation("torch").deploy(model)
+    with pytest.raises(ArgumentError, match="expected .batch, 4, height, width., got"):
+        deployed_output(Backend("torch", "cpu"), function, problem.x[:, :2])
+    dynamo.utils.counters.clear()
+    deployed_output(Backend("torch", "cpu"), function, problem.x)
+    assert dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
 def test_no_compiler(torch, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     problem, model = build(Backend("torch", "cpu"), CBAM)
@@ -236,6 +297,24 @@ def test_fold_stages_of_several_kinds():
 def test_folded_norm_needs_biases(make):
     with pytest.raises(ArgumentError, match="conv_bias: expected True with norm 'folded'"):
         make(4, 8, norm="folded", conv_bias=False)
+
+
+def test_numbers_too_great_for_float16():
+    config = BlockConfig(2, 2, 1, attention="none")
+    arrays = random_arrays(config, "float16")
+    arrays["bn1.weight"] = np.full(2, 300, "float16")
+    arrays["bn1.running_var"] = np.zeros(2, "float32")
+    with pytest.raises(WeightsError, match=r"conv1.*too great for float16; fold the weights in fl"):
+        fold(config, arrays)
+
+
+def test_dialects_have_batch_norms(tmp_path):
+    config = folded_config(replace(preset("resnet18", classes=3), widths=(4, 4, 4, 4)))
+    path = tmp_path / "theirs.safetensors"
+    with pytest.raises(ArgumentError, match="dialect: the networks of torchvision have batch"):
+        write(path, config, random_arrays(config), dialect="torchvision")
+    assert not path.exists()
+    assert config.describe().endswith("attention none, batch norms folded")
 
 
 def test_attach_needs_norms():

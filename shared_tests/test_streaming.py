@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -294,3 +295,27 @@ def test_a_bar_ends_with_an_error():
     with pytest.raises(ValueError, match="broken"):
         work()
     assert "\x1b[?25h" in console.file.getvalue() or not console.file.getvalue()  # the cursor
+
+
+def test_a_model_on_several_devices(keras):
+    """Each replica of a tf.distribute strategy gets the weights."""
+    code = """
+import tensorflow as tf
+one = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(one, [tf.config.LogicalDeviceConfiguration()] * 2)
+from resattn.checking.draws import random_arrays
+from tf_impl import ResidualBlockWithAttention
+from weights import BlockConfig, load
+config = BlockConfig(4, 6)
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = ResidualBlockWithAttention.from_config(config)
+arrays = random_arrays(config)
+load(model, arrays)
+kernel = arrays["conv1.weight"].transpose(2, 3, 1, 0)
+assert [(each.numpy() == kernel).all() for each in model.conv1.kernel.value.values] == [True, True]
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

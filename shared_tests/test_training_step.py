@@ -70,6 +70,29 @@ def test_the_mode_stays(framework, short):
             assert (held[name] != before[name]).all()  # a step trains, whatever the mode is
 
 
+def test_another_frozen_block(keras, short):
+    """Blocks have variables of the same paths: another frozen one is another step."""
+    config = NetworkConfig(in_channels=1, classes=10, widths=(4,), depths=(3,), stem_channels=4)
+    with precise(("tf",), "float64"):
+        module = part("tf", "training")
+        model = Backend("tf", "cpu").build(config, random_arrays(config, "float64"))
+        blocks = model.stages[0].layers if hasattr(model.stages, "__getitem__") else None
+        blocks = blocks or model.stages.layers[0].layers
+        optimizer = module.optimizer(model, RECIPE)
+        for frozen in (1, 2):
+            for number, block in enumerate(blocks):
+                block.trainable = number != frozen
+            before = export(model)
+            module.make_train_step(model, optimizer, RECIPE)(*native_batch("tf", model))
+            after = export(model)
+            moved = {
+                name.split(".conv1")[0]
+                for name in after
+                if name.endswith("conv1.weight") and (after[name] != before[name]).any()
+            }
+            assert moved == {f"stages.0.{number}" for number in range(3) if number != frozen}
+
+
 def test_images_are_not_changed(framework, short):
     with precise((framework,), "float64"):
         model, _, step = make(framework)

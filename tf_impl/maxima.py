@@ -18,7 +18,7 @@ def maximum(x: AnyValues, over: list[int]) -> AnyValues:
     Not ops.max alone: its gradient looks for values equal to the maximum. XLA computes x a second
     time for that, with other rounding, and may find none.
     """
-    for axis in over:
+    for axis in reversed(over):  # of equal values the first one, row by row
         x = _greatest(x, axis)
     return x
 

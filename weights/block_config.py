@@ -86,8 +86,15 @@ class Model(Plain):
 
     model = ""
 
+    norm = "batch"
+
     def to_json(self) -> str:
         return json.dumps({"model": self.model, **self.to_dict()})
+
+    @property
+    def norm_words(self) -> str:
+        """What `describe` says about folded batch norms."""
+        return ", batch norms folded" if self.norm == "folded" else ""
 
 
 def attention_words(attention: str, options: Mapping[str, Any]) -> str:
@@ -309,6 +316,7 @@ class BlockConfig(Model):
         kernel, stride = (" x ".join(map(str, pair)) for pair in (self.kernel_size, self.stride))
         channels = f"{self.in_channels} to {self.out_channels} channels"
         attention = attention_words(self.attention, self.attention_options)
+        attention += self.norm_words
         return (
             f"a {self._form}, {channels}, kernel {kernel}, stride {stride}, attention {attention}"
         )

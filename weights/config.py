@@ -444,6 +444,7 @@ class NetworkConfig(Model):
         words = [attention_words(each.attention, each.attention_options) for each in firsts]
         attention = words[0] if len(set(words)) == 1 else ", ".join(words)
         form = "bottlenecks" if "basic" not in self.forms else "blocks"
+        attention += self.norm_words
         return f"a network of {sum(self.depths)} {form}, widths {widths}, attention {attention}"
 
 

@@ -19,6 +19,7 @@ _SMALL = 1 << 15  # bytes of an array that is in the cache as a whole
 _WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 _CHUNK = 1 << 24  # bytes of memory that arrays share
+_OWN = 1 << 20  # bytes of an array up to which it has memory of its own, and keeps no piece alive
 _ALIGNMENT = 64  # of arrays that XLA and TensorFlow use without a copy
 
 
@@ -92,6 +93,8 @@ class Arena:
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """A new array in C order, aligned, with any values."""
         size = math.prod(shape) * dtype.itemsize
+        if size <= _OWN:
+            return _aligned(np.empty(size + _ALIGNMENT, np.uint8), size, shape, dtype)
         with self._lock:
             if self._room() < size:
                 if 2 * size > self._chunk:

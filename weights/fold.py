@@ -16,8 +16,9 @@ from weights.attention import ATTENTION
 from weights.attention.kinds import plain_options
 from weights.config import BlockConfig, Config
 from weights.convert import Arrays, check
+from weights.errors import ModelError, WeightsError
 from weights.graph import graph, probe_size
-from weights.live import LiveModel, check_unchanged
+from weights.live import LiveModel, look_into_unchanged
 from weights.operations import Operation
 from weights.schema import schema
 from weights.stored import StoredArray, as_stored, read_arrays
@@ -61,15 +62,21 @@ def fold_model(model: Any) -> Any:
     """A new model without batch norms that computes what a live model computes in evaluation: of
     the same framework and dtype, on the same device. The model itself stays as it is.
 
-    Raises ModelError for what is no model of ours, and for one that was changed after it was made.
+    Raises ModelError for what is no model of ours, for a class derived from ours, for a model that
+    was changed after it was made, and for one with parameters of several dtypes.
     """
-    live = LiveModel.of(model)
-    check_unchanged(live)
-    config, arrays = fold(model.config, live.export())
-    folded = live.adapter.create_like(model, config)
-    LiveModel.of(folded).load(arrays)
-    live.adapter.set_training(folded, False)
-    return folded
+    live = look_into_unchanged(model)
+    dtypes = {live.dtypes()[each.name] for each in live.trainable}
+    if len(dtypes) > 1:
+        raise ModelError(
+            f"the model has parameters of several dtypes, {', '.join(sorted(dtypes))}: expected "
+            "one; convert the model to it first"
+        )
+    config, folded = fold_stored(model.config, live.see())
+    made = live.adapter.create_like(model, config)
+    LiveModel.of(made).load(folded, is_new=True)
+    live.adapter.set_training(made, False)
+    return made
 
 
 def _fold_one(
@@ -88,18 +95,31 @@ def _fold_one(
     def weight() -> np.ndarray:
         wide = held.get().astype(np.float64)
         wide *= factors().reshape(-1, *(1,) * (held.ndim - 1))
-        return wide.astype(held.dtype)
+        return _round(wide, held.dtype, f"{convolution}.weight")
 
     def bias() -> np.ndarray:
         own = arrays.get(f"{convolution}.bias")
         before = np.zeros(held.shape[0]) if own is None else own.get().astype(np.float64)
         folded: np.ndarray = (before - get("running_mean")) * factors() + get("bias")
-        return folded.astype(held.dtype)
+        return _round(folded, held.dtype, f"{convolution}.bias")
 
     return {
         f"{convolution}.weight": StoredArray(held.shape, held.dtype, weight),
         f"{convolution}.bias": StoredArray(held.shape[:1], held.dtype, bias),
     }
+
+
+def _round(wide: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """Raises WeightsError where a number is too great for the dtype."""
+    with np.errstate(over="ignore"):
+        narrow = wide.astype(dtype)
+    if (np.isfinite(wide) & ~np.isfinite(narrow)).any():
+        raise WeightsError(
+            f"{name}: with its batch norm in it, it has numbers that are too great for {dtype}; "
+            "fold the weights in float32",
+            [],
+        )
+    return narrow
 
 
 def folded_config(config: Config) -> Config:

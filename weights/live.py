@@ -447,6 +447,23 @@ def build_live(
     return live
 
 
+def look_into_unchanged(model: Any) -> LiveModel:
+    """A live model that computes what its config says. Raises ModelError for a class derived from
+    ours, which may compute something else, and what `check_unchanged` raises.
+    """
+    package = FRAMEWORKS[framework_of(model)].package
+    kind = type(getattr(model, "_orig_mod", model))  # what torch.compile wrapped
+    if kind.__module__.split(".")[0] != package:
+        raise ModelError(
+            f"{kind.__module__}.{kind.__qualname__} is derived from our class and may compute "
+            "something else, which would be lost; use a plain model, or export this one's weights "
+            "and load them into yours"
+        )
+    live = LiveModel.of(model)
+    check_unchanged(live)
+    return live
+
+
 def port(model: Any, to: str, device: str | None = None) -> Any:
     """The same model in another framework ("torch", "jax" or "tf"): config, weights and dtype.
 
@@ -458,16 +475,7 @@ def port(model: Any, to: str, device: str | None = None) -> Any:
     was made, as `check_unchanged` says; and what `export` and `load` raise.
     """
     framework_named(to)
-    package = FRAMEWORKS[framework_of(model)].package
-    kind = type(getattr(model, "_orig_mod", model))  # what torch.compile wrapped
-    if kind.__module__.split(".")[0] != package:
-        raise ModelError(
-            f"{kind.__module__}.{kind.__qualname__} is derived from our class and may compute "
-            "something else, which would be lost; port a plain model, or export this one's weights "
-            "and load them into yours"
-        )
-    live = LiveModel.of(model)
-    check_unchanged(live)
+    live = look_into_unchanged(model)
     ported = build(model.config, live.see(), to, device)
     adapter(to).set_training(ported, live.adapter.is_training(model))
     return ported

@@ -23,7 +23,7 @@ from jax_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from jax_impl.network import ResidualAttentionNetwork
 from jax_impl.variant import build_block
 from weights.config import BlockConfig, Config, own_kinds
-from weights.copying import Arena
+from weights.copying import Arena, aligned_zeros
 from weights.settings import ModuleSettings, own_settings
 
 
@@ -84,19 +84,18 @@ def create(
 
 def create_like(model: nnx.Module, config: Config) -> nnx.Module:
     """A new model of another config, to be loaded, with the dtype and the device of a model."""
-    first = next(node for _, node in nnx.iter_graph(model) if isinstance(node, nnx.Conv))
-    place = next(iter(first.kernel[...].devices()))
-    with jax.default_device(place):
-        return create(
-            config, dtype=jnp.dtype(first.param_dtype).name, compute=jnp.dtype(first.dtype).name
-        )
+    holder: Any = getattr(model, "stem", model)
+    first = getattr(holder, "conv", None) or holder.conv1
+    held, computed = (jnp.dtype(each).name for each in (first.param_dtype, first.dtype))
+    with jax.default_device(next(iter(first.kernel[...].devices()))):
+        return create(config, dtype=held, compute=None if computed == held else computed)
 
 
 def _initial_value(leaf: Any, number: int) -> jax.Array:
     """Zeros, or for the random numbers of dropout a key that no other leaf has."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key(number)
-    return jax.device_put(np.zeros(leaf.shape, leaf.dtype))
+    return jax.device_put(aligned_zeros(leaf.shape, np.dtype(leaf.dtype)))
 
 
 def variables(model: nnx.Module) -> dict[str, nnx.Variable]:

@@ -120,11 +120,9 @@ def create(
 
 def create_like(model: keras.layers.Layer, config: Config) -> keras.layers.Layer:
     """A new model of another config, to be loaded, with the dtype and the device of a model."""
-    make: Any = (
-        build_block if isinstance(config, BlockConfig) else ResidualAttentionNetwork.from_config
-    )
+    held, computed = model.variable_dtype, model.compute_dtype
     with device_scope(model):
-        return make(config, dtype=model.dtype_policy)
+        return create(config, dtype=held, compute=None if computed == held else computed)
 
 
 def variables(model: keras.layers.Layer) -> dict[str, keras.Variable]:

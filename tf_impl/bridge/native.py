@@ -93,7 +93,8 @@ def give(leaf: keras.Variable, array: np.ndarray) -> None:
     """Puts an aligned array, which nobody else changes, into a parameter: on TensorFlow's CPU
     without a copy, if NumPy and TensorFlow can share its dtype.
     """
-    if BACKEND != "tensorflow" or not _is_shareable(leaf.value, array.dtype.name):
+    plain = BACKEND == "tensorflow" and not hasattr(leaf.value, "values")  # else it is on several
+    if not plain or not _is_shareable(leaf.value, array.dtype.name):
         leaf.assign(array)
         return
     tensorflow = import_module("tensorflow")

@@ -122,6 +122,11 @@ def write(
         spoken = dialect_named(dialect)
         if not isinstance(config, NetworkConfig):
             raise ArgumentError(f"dialect: {spoken.title} has networks, and no blocks")
+        if config.norm == "folded":
+            raise ArgumentError(
+                f"dialect: the networks of {spoken.title} have batch norms, and those of this one "
+                "are folded into its convolutions; write the network that it was made from"
+            )
         find_architectures(spoken, config)  # refuses what would be loaded, and be wrong
         stored = to_dialect_names(spoken, config, stored)
     described = config if dialect is None else None
