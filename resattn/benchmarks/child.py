@@ -1,5 +1,5 @@
-"""`python -m resattn.benchmarks.child ARGUMENTS`: runs `resattn ARGUMENTS` and prints as JSON what it
-took.
+"""`python -m resattn.benchmarks.child ARGUMENTS`: runs `resattn ARGUMENTS` and prints as JSON what
+it took.
 
 It imports little: the system counts the memory of the process that starts a command as memory of
 the command as well.

@@ -40,7 +40,8 @@ def list_commands(
     """
     if program != NUMPY:
         return [(f"resattn check --frameworks {program}", ("check", "--frameworks", program))]
-    found = [(f"{INSPECT}, {file.stat().st_size / 1e6:.0f} MB", ("inspect", str(file)))]
+    inspect = f"{INSPECT}, {file.stat().st_size / 1e6:.0f} MB"
+    found: list[tuple[str, tuple[str, ...]]] = [(inspect, ("inspect", str(file)))]
     if set(frameworks) == set(FRAMEWORKS):
         found.append(("resattn check", ("check",)))
         if full:

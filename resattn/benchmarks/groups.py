@@ -1,8 +1,8 @@
 """The groups of `resattn bench`, and those that measure by a function of their own.
 
 A function of a group runs in the process of a framework, alternates between our implementation and
-another one, and returns timings of both; commands have no other one. To add a group, write such a function and add a line to
-`MEASURED_GROUPS` and to `GROUP_DEVICES`.
+another one, and returns timings of both. Of commands there is no other one. To add a group, write
+such a function and add a line to `MEASURED_GROUPS` and to `GROUP_DEVICES`.
 """
 
 from __future__ import annotations
