@@ -452,7 +452,7 @@ def runs(monkeypatch):
     def run(arguments):
         calls.append(arguments)
         missing = arguments[-1] == "tf"
-        errors = "resattn: Keras is not installed.\n" if missing else ""
+        errors = "a warning\nresattn: Keras is not\ninstalled.\n" if missing else ""
         return CommandRun(2 if missing else 0, errors, len(calls), 2.0 * len(calls), 10**8)
 
     monkeypatch.setattr(commands, "run_command", run)

@@ -57,7 +57,8 @@ def time_command(label: str, arguments: Sequence[str], program: str, rounds: int
         run = run_command(arguments)
         runs.append(run)
         if run.status == _CANNOT:
-            missing = run.errors.strip().removeprefix("resattn: ").removesuffix(".")
+            # The last message: frameworks may have said something before.
+            missing = " ".join(run.errors.rpartition("resattn: ")[2].split()).removesuffix(".")
         elif run.status:
             raise RuntimeError(f"{label} ended with status {run.status}:\n{run.errors[-3000:]}")
     if missing:
