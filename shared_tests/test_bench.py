@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,12 +16,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from resattn.benchmarks import cases, runner
+from resattn.benchmarks import cases, commands, runner
 from resattn.benchmarks.cases import BenchCase, BenchModel, list_cases, list_models
+from resattn.benchmarks.channels import run_fresh
 from resattn.benchmarks.chart import BARS, MOST, chart, save_chart
+from resattn.benchmarks.commands import CommandRun
 from resattn.benchmarks.documents import FIGURES, PAGE, put_between_marks, read_report
 from resattn.benchmarks.functions import prepare_function
-from resattn.benchmarks.groups import GROUPS, MEASURED_GROUPS, Effort, measure_group
+from resattn.benchmarks.groups import (
+    GROUPS,
+    MEASURED_GROUPS,
+    Effort,
+    list_programs,
+    measure_group,
+)
 from resattn.benchmarks.other_models import make_timm, require_library
 from resattn.benchmarks.runner import BenchPlan, check_output, order_round, run_bench
 from resattn.benchmarks.tables import format_ms, format_summary, format_tables
@@ -30,6 +40,7 @@ from resattn.checking.problem import pose
 from resattn.cli.app import app
 from weights import BlockConfig, NetworkConfig, preset
 from weights.errors import ArgumentError, FileError, MissingFramework
+from weights.files import atomic
 
 ROOT = Path(__file__).parent.parent
 TINY = BenchModel("blocks", "tiny", BlockConfig(3, 5, 3, 2, conv_bias=False), (6, 7))
@@ -289,7 +300,7 @@ class Fakes:
 
     def __init__(self, missing=(), wrong=(), devices=("cpu",)):
         self.missing, self.wrong, self.devices = missing, wrong, devices
-        self.open, self.calls, self.cases = [], [], {}
+        self.open, self.calls, self.cases, self.efforts = [], [], {}, []
 
     @contextmanager
     def __call__(self, framework, threads):
@@ -319,8 +330,10 @@ class Fakes:
         self.calls.append(name(case))
         return {"seconds": [1.0, 2.0 + self.calls.count(name(case)), 9.0]}
 
-    def measure(self, framework, group, device, rounds, quick):
-        rows = [Timing(group, "x", framework, by, (1.0,) * rounds) for by in ("plain", "native")]
+    def measure(self, framework, group, device, effort):
+        self.efforts.append(Effort.from_dict(json.loads(json.dumps(effort))))
+        seconds = (1.0,) * effort["rounds"]
+        rows = [Timing(group, "x", framework, by, seconds) for by in ("plain", "native")]
         return {"timings": [{**vars(row), "seconds": list(row.seconds)} for row in rows]}
 
 
@@ -383,7 +396,7 @@ def test_large_models_are_not_checked(monkeypatch):
 
 
 def test_groups_with_functions_of_their_own():
-    plan = BenchPlan(("attention", "converter"), ("torch", "jax"), rounds=2)
+    plan = BenchPlan(("attention", "converter"), ("torch", "jax"), rounds=2, full=True)
     fakes = Fakes(missing=("jax",))
     report = run_bench(plan, open_channel=fakes)
     found = [(each.part, each.framework, each.by, bool(each.missing)) for each in report.timings]
@@ -394,9 +407,10 @@ def test_groups_with_functions_of_their_own():
         ("converter", "jax", "plain", True),
         ("converter", "numpy", "plain", False), ("converter", "numpy", "native", False),
     ]  # fmt: skip
+    assert set(fakes.efforts) == {Effort(2, full=True, frameworks=("torch", "jax"))}
 
 
-@pytest.mark.parametrize("group", MEASURED_GROUPS)
+@pytest.mark.parametrize("group", [name for name in MEASURED_GROUPS if name != "commands"])
 def test_measured_groups(framework, group, request):
     if framework == "torch" and group != "converter":
         request.getfixturevalue("timm")
@@ -408,6 +422,89 @@ def test_measured_groups(framework, group, request):
     assert all((each.part, len(each.seconds)) == (group, 2) for each in found)
     (absent,) = measure_group(group, framework, "elsewhere", Effort(2))
     assert absent.missing.startswith("is measured on ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the memory of a process")
+def test_memory_is_that_of_a_fresh_process(framework):
+    """In this process, and in one that has built the model before, much of it is there already."""
+    found = measure_group("converter", framework, "cpu", Effort(1, quick=True))
+    ours = [each for each in found if each.by == "plain"]
+    assert [each.memory is not None for each in ours] == [True, *[False] * (len(ours) - 1)]
+    assert ours[0].memory >= ours[0].work
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the memory of a process")
+def test_files_and_their_memory():
+    found = measure_group("converter", "numpy", "cpu", Effort(1, quick=True))
+    assert all(each.memory is not None for each in found if each.by == "plain")
+
+
+def test_a_fresh_process_that_fails():
+    with pytest.raises(RuntimeError, match=r"converter nothing failed:\n(.|\n)*not enough values"):
+        run_fresh("resattn.benchmarks.converter", "nothing")
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """What `resattn` is called with, instead of running it; "tf" is not installed."""
+    calls = []
+
+    def run(arguments):
+        calls.append(arguments)
+        missing = arguments[-1] == "tf"
+        errors = "a warning\nresattn: Keras is not\ninstalled.\n" if missing else ""
+        return CommandRun(2 if missing else 0, errors, len(calls), 2.0 * len(calls), 10**8)
+
+    monkeypatch.setattr(commands, "run_command", run)
+    return calls
+
+
+def test_commands(runs):
+    effort = Effort(9, quick=True, full=True)
+    programs = list_programs("commands", ("torch", "tf"))
+    assert programs == ("torch", "tf", "numpy")
+    timings = [row for name in programs for row in measure_group("commands", name, "cpu", effort)]
+    path = runs[4][1]
+    assert runs == [
+        *[("check", "--frameworks", "torch")] * 3, ("check", "--frameworks", "tf"),
+        *[("inspect", path)] * 3, *[("check",)] * 3, ("check", "--config", "resnet50"),
+    ]  # fmt: skip
+    report = BenchReport({}, tuple(timings))
+    goals = [(goal.words, goal.figure, goal.met) for goal in list_goals(report)[3:]]
+    assert goals == [
+        ("resattn check --frameworks torch: CPU, s", 4, True),
+        ("resattn inspect FILE, 1 MB: s", 6, False),
+        ("resattn inspect FILE, 1 MB: memory, MB", 100, True),
+        ("resattn check, three frameworks: CPU, s", 18, False),
+        ("resattn check --config resnet50, three frameworks: s", 11, True),
+    ]
+    tables = format_tables(report)
+    assert "| what | function | ms | quartiles | CPU, ms | memory, MB |" in tables
+    assert "| resattn check | command line | 9000 | 8500 to 9500 | 18000 | 100 |" in tables
+    assert "resattn check --frameworks tf, command line: Keras is not installed." in tables
+    assert BenchReport.from_dict(json.loads(report.to_json())) == report
+
+
+def test_commands_of_some_frameworks(runs):
+    effort = Effort(1, quick=True, full=True, frameworks=("torch", "jax"))
+    (found,) = measure_group("commands", "numpy", "cpu", effort)
+    assert found.label.startswith("resattn inspect FILE")
+
+
+def test_a_command_that_fails(monkeypatch):
+    monkeypatch.setattr(commands, "run_command", lambda _: CommandRun(1, "they differ", 1, 1, 1))
+    with pytest.raises(RuntimeError, match="resattn check ended with status 1:\nthey differ"):
+        commands.time_command("resattn check", ("check",), "numpy", 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs wait4")
+def test_a_command_in_a_process(tmp_path):
+    run = commands.run_command(("inspect", str(tmp_path / "no.npz")))
+    assert run.status == 2
+    assert "no.npz" in run.errors
+    assert run.cpu_seconds > 0
+    assert run.seconds > 0
+    assert 10**7 < run.memory < 10**9
 
 
 # What is measured
@@ -526,6 +623,56 @@ def test_bad_arguments(arguments, message):
     result = CliRunner().invoke(app, ["bench", *arguments.split()])
     assert isinstance(result.exception, ArgumentError)
     assert message in str(result.exception)
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """The plans that `resattn bench` would have carried out."""
+    found = []
+
+    def run(plan, progress):
+        found.append(plan)
+        return REPORT
+
+    monkeypatch.setattr(runner, "run_bench", run)
+    return found
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown", "--picture"])
+def test_targets_are_checked_before_anything_is_measured(option, plans, tmp_path):
+    (tmp_path / "folder.svg").mkdir()
+    for target, message in (
+        ("nowhere/a.svg", "nowhere does not exist"),
+        ("folder.svg", "it is a folder"),
+    ):
+        result = CliRunner().invoke(app, ["bench", option, str(tmp_path / target)])
+        assert isinstance(result.exception, FileError)
+        assert message in str(result.exception)
+    assert plans == []
+
+
+def test_a_file_is_written_even_if_another_one_fails(plans, monkeypatch, tmp_path):
+    def refuse(path, write_to):
+        if path.suffix in (".json", ".md"):
+            raise FileError(f"{path.name}: cannot be written (no space)")
+
+    monkeypatch.setattr(atomic, "write_atomically", refuse)
+    files = [tmp_path / name for name in ("a.json", "a.md", "a.svg")]
+    options = zip(("--json", "--markdown", "--picture"), map(str, files), strict=True)
+    result = CliRunner().invoke(app, ["bench", *(word for pair in options for word in pair)])
+    assert isinstance(result.exception, FileError)
+    both = "a.json: cannot be written (no space); a.md: cannot be written (no space)"
+    assert str(result.exception) == both
+    assert files[2].read_text() == chart(REPORT)
+
+
+@pytest.mark.parametrize(
+    ("options", "rounds"), [("", 15), ("--quick", 3), ("--quick --rounds 7", 7), ("--rounds 2", 2)]
+)
+def test_rounds(options, rounds, plans):
+    result = CliRunner().invoke(app, ["bench", *options.split()])
+    assert result.exit_code == 0
+    assert [plan.rounds for plan in plans] == [rounds]
 
 
 # Documents

@@ -64,6 +64,19 @@ def open_worker(framework: str, threads: int) -> Iterator[Ask]:
             process.kill()  # it holds nothing that must be saved
 
 
+def run_fresh(module: str, *arguments: object) -> dict[str, Any]:
+    """Runs a module in a process that has done nothing before. Returns the JSON in its last line.
+
+    Raises RuntimeError with what the process said where it fails.
+    """
+    command = [sys.executable, "-W", "ignore", "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, check=False, encoding="utf-8")
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[4:])} failed:\n{done.stderr[-3000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
 def describe_machine() -> dict[str, str]:
     """What to know of the machine; nothing that says whose it is."""
     found = {

@@ -1,11 +1,18 @@
-"""How fast weights go between files and live models, beside a plain copy of the same bytes."""
+"""How fast weights go between files and live models, beside a plain copy of the same bytes.
+
+`python -m resattn.benchmarks.converter PROGRAM FOLDER WAY` goes one way once, between files that
+are in the folder, and prints as JSON how much memory it took. A process that has done something
+before would hide memory, since its allocator keeps what was freed.
+"""
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -16,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from resattn.benchmarks.cases import NUMPY
+from resattn.benchmarks.channels import run_fresh
 from weights.config import Config
 from weights.files import npz, safetensors
 from weights.files.formats import build_from, read_header, read_into, save, transfer, write
@@ -24,6 +33,8 @@ from weights.schema import schema
 
 _SAMPLING = 0.002  # seconds between two looks at the memory
 _STATUS = Path("/proc/self/status")  # of Linux
+_SOURCE, _ARCHIVE = "source.safetensors", "source.npz"
+_NEW = "file to new model"
 
 
 @dataclass(frozen=True)
@@ -31,15 +42,16 @@ class Measurement:
     """What one way took, in rounds that alternate with a plain copy of the same bytes.
 
     name: of the way. nbytes: of the values. seconds, plain_seconds: of each round.
-    memory: the most anonymous memory during a round of its own, in bytes above what the process
-        had before; None where the system does not say.
+    memory: the most anonymous memory that the way and its result took in a fresh process, in bytes
+        above what there was after the imports. None where the system does not say, and for ways
+        that need a model first.
     """
 
     name: str
     nbytes: int
     seconds: tuple[float, ...]
     plain_seconds: tuple[float, ...]
-    memory: int | None
+    memory: int | None = None
 
     @property
     def rate(self) -> float:
@@ -60,11 +72,9 @@ def measure_converter(
 
     folder: for files of three times the size of the weights.
     """
-    source = write_random(config, folder / "source.safetensors")
+    source = write_random(config, folder / _SOURCE)
     size = read_size(source)
-    adapter(framework)  # imported before the memory is looked at
-    build_from(source, framework)
-    memory = measure_memory(lambda: build_from(source, framework))
+    memory = _measure_memory_afresh(framework, folder, _NEW)
     model = build_from(source, framework)
     live = LiveModel.of(model)
     target = folder / "target.safetensors"
@@ -78,7 +88,7 @@ def measure_converter(
         "model to file": lambda: save(target, model),
         "model to file, without checksums": lambda: safetensors.write(target, {}, live.see()),
     }
-    new = _measure("file to new model", size, lambda: build_from(source, framework),
+    new = _measure(_NEW, size, lambda: build_from(source, framework),
                    lambda: copy_to_memory(source), rounds)  # fmt: skip
     return [
         replace(new, memory=memory),
@@ -92,13 +102,24 @@ def measure_files(config: Config, folder: Path, rounds: int = 5) -> list[Measure
 
     folder: for files of five times the size of the weights.
     """
-    source = write_random(config, folder / "source.safetensors")
-    archive = write_random(config, folder / "source.npz")
-    size = read_size(source)
+    source = write_random(config, folder / _SOURCE)
+    write_random(config, folder / _ARCHIVE)
+    target = folder / "target.safetensors"
+    measured = _measure_all(
+        _file_ways(folder), read_size(source), lambda: copy_file(source, target), rounds
+    )
+    return [
+        replace(each, memory=_measure_memory_afresh(NUMPY, folder, each.name)) for each in measured
+    ]
+
+
+def _file_ways(folder: Path) -> dict[str, Callable[[], object]]:
+    """The ways from the files of random weights in a folder to files beside them, by name."""
+    source, archive = folder / _SOURCE, folder / _ARCHIVE
     target, packed = folder / "target.safetensors", folder / "target.npz"
     plain = read_header(source).arrays
     unchecked = read_header(archive).arrays
-    ways: dict[str, Callable[[], object]] = {
+    return {
         "safetensors to safetensors": lambda: transfer(read_header(source), target),
         "safetensors to safetensors, without checksums": lambda: safetensors.write(
             target, {}, plain
@@ -107,7 +128,6 @@ def measure_files(config: Config, folder: Path, rounds: int = 5) -> list[Measure
         "npz to npz, without checksums": lambda: npz.write(packed, {}, unchecked),
         "safetensors to npz": lambda: transfer(read_header(source), packed),
     }
-    return _measure_all(ways, size, lambda: copy_file(source, target), rounds)
 
 
 def write_random(config: Config, path: Path) -> Path:
@@ -141,7 +161,9 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def measure_memory(work: Callable[[], object]) -> int | None:
-    """The most anonymous memory that `work` and its result take, in bytes."""
+    """The most anonymous memory that `work` and its result take, in bytes, above what the process
+    has before. Less than `work` uses where the process holds memory that it has freed.
+    """
     if not _STATUS.exists():
         return None
     before = peak = _anonymous()
@@ -164,6 +186,11 @@ def measure_memory(work: Callable[[], object]) -> int | None:
     return peak - before
 
 
+def _measure_memory_afresh(program: str, folder: Path, way: str) -> int | None:
+    found: int | None = run_fresh(__name__, program, folder, way)["memory"]
+    return found
+
+
 def _anonymous() -> int:
     """Bytes of memory of this process that are in no file."""
     with closing(_STATUS.open()) as status:
@@ -180,13 +207,28 @@ def _measure_all(
 def _measure(
     name: str, size: int, work: Callable[[], Any], plain: Callable[[], Any], rounds: int
 ) -> Measurement:
-    memory = measure_memory(work)  # the first round, which also warms up
+    for warm_up in (work, plain):
+        warm_up()
     pairs = [(_time(work), _time(plain)) for _ in range(rounds)]
     seconds, plain_seconds = zip(*pairs, strict=True)
-    return Measurement(name, size, seconds, plain_seconds, memory)
+    return Measurement(name, size, seconds, plain_seconds)
 
 
 def _time(work: Callable[[], Any]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def main() -> None:
+    program, folder, way = sys.argv[1:]
+    if program == NUMPY:
+        work = _file_ways(Path(folder))[way]
+    else:
+        adapter(program)  # imported before the memory is looked at
+        work = {_NEW: lambda: build_from(Path(folder) / _SOURCE, program)}[way]
+    print(json.dumps({"memory": measure_memory(work)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,8 @@
 """The groups of `resattn bench`, and those that measure by a function of their own.
 
 A function of a group runs in the process of a framework, alternates between our implementation and
-another one, and returns timings of both. To add a group, write such a function and add a line to
-`MEASURED_GROUPS` and to `GROUP_DEVICES`.
+another one, and returns timings of both. Of commands there is no other one. To add a group, write
+such a function and add a line to `MEASURED_GROUPS` and to `GROUP_DEVICES`.
 """
 
 from __future__ import annotations
@@ -11,25 +11,39 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from resattn.benchmarks.attention import time_attention
 from resattn.benchmarks.cases import MODEL_GROUPS, NUMPY
-from resattn.benchmarks.converter import measure_converter, measure_files
+from resattn.benchmarks.commands import list_commands, time_command
+from resattn.benchmarks.converter import measure_converter, measure_files, write_random
 from resattn.benchmarks.other_models import require_library
 from resattn.benchmarks.plain_attention import PASSES
-from resattn.benchmarks.timings import Timing
+from resattn.benchmarks.timings import LARGE_CHECK, Timing
 from resattn.benchmarks.training_step import STEP_CASES, time_training_steps
+from weights.frameworks import FRAMEWORKS
 from weights.graph import multiply_adds
 from weights.live import adapter
 from weights.presets import preset
 
+MOST_RUNS = 3  # of a command, which takes seconds
+
 
 @dataclass(frozen=True)
 class Effort:
-    """How much to measure. rounds: of each function. quick: little, to try whether it runs."""
+    """How much to measure. rounds: of each function. quick: little, to try whether it runs. full:
+    also what takes minutes. frameworks: all that the run measures.
+    """
 
     rounds: int
     quick: bool = False
+    full: bool = False
+    frameworks: tuple[str, ...] = tuple(FRAMEWORKS)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Effort:
+        """From its fields as JSON holds them."""
+        return cls(**{**values, "frameworks": tuple(values["frameworks"])})
 
 
 def measure_attention(framework: str, device: str, effort: Effort) -> Iterator[Timing]:
@@ -82,6 +96,18 @@ def measure_weights(framework: str, device: str, effort: Effort) -> Iterator[Tim
             )  # fmt: skip
 
 
+def measure_commands(framework: str, device: str, effort: Effort) -> Iterator[Timing]:
+    """`resattn check` in a framework; with NumPy, in all of them, and `resattn inspect`."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.safetensors"
+        if framework == NUMPY:
+            write_random(preset("resnet20" if effort.quick else "resnet152"), file)
+        commands = list_commands(framework, effort.frameworks, file, full=effort.full)
+        for label, arguments in commands:
+            rounds = 1 if label == LARGE_CHECK else min(effort.rounds, MOST_RUNS)
+            yield time_command(label, arguments, framework, rounds)
+
+
 def _require_timm(framework: str) -> None:
     """Raises MissingFramework where the other implementation in PyTorch is missing."""
     if framework == "torch":
@@ -97,16 +123,18 @@ MEASURED_GROUPS: dict[str, Callable[[str, str, Effort], Iterable[Timing]]] = {
     "training": measure_training,
     "attention": measure_attention,
     "converter": measure_weights,
+    "commands": measure_commands,
 }
 # The only device of a group; "" for the one that the framework takes by itself.
-GROUP_DEVICES = {"training": "cpu", "attention": "", "converter": "cpu"}
+GROUP_DEVICES = {"training": "cpu", "attention": "", "converter": "cpu", "commands": "cpu"}
 
 GROUPS = (*MODEL_GROUPS, *MEASURED_GROUPS)
 
 
 def list_programs(group: str, frameworks: Sequence[str]) -> tuple[str, ...]:
     """The programs in whose processes a group measures."""
-    return (*frameworks, NUMPY) if group == "converter" else tuple(frameworks)
+    alone = group in ("converter", "commands")  # measure something without a framework, too
+    return (*frameworks, NUMPY) if alone else tuple(frameworks)
 
 
 def measure_group(group: str, framework: str, device: str, effort: Effort) -> list[Timing]:

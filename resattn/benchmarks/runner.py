@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -25,7 +25,7 @@ from resattn.benchmarks.channels import (
     describe_machine,
     open_worker,
 )
-from resattn.benchmarks.groups import GROUPS, MEASURED_GROUPS, list_programs
+from resattn.benchmarks.groups import GROUPS, MEASURED_GROUPS, Effort, list_programs
 from resattn.benchmarks.timings import BenchReport, Timing
 from resattn.checking.crosscheck import judge_output
 from resattn.checking.draws import random_arrays, random_input
@@ -208,13 +208,14 @@ def _measure_group(
     progress: Progress,
 ) -> Iterator[Timing]:
     """The timings of a group that has a function of its own."""
+    effort = Effort(plan.rounds, plan.quick, plan.full, plan.frameworks)
     for framework in list_programs(group, plan.frameworks):
         for device in plan.devices:
             missing = absent.get(framework) or absent.get(f"{framework} {device}", "")
             if not missing:
                 progress(f"{group} in {name_program(framework)}")
                 answer = channels[framework](
-                    "measure", group=group, device=device, rounds=plan.rounds, quick=plan.quick
+                    "measure", group=group, device=device, effort=asdict(effort)
                 )
                 missing = answer.get("missing", "")
                 for row in answer.get("timings", ()):

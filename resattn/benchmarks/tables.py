@@ -16,6 +16,7 @@ PART_TITLES = {
     "training": "A training step",
     "attention": "Attention modules",
     "converter": "Files and live models",
+    "commands": "Commands",
     "peak": "The peak: a matrix product",
 }
 NOTHING = "-"
@@ -73,7 +74,7 @@ def _format_part(report: BenchReport, timings: Sequence[Timing]) -> list[str]:
     """A table of one part; columns that would be empty are left out."""
     header = ["what", "function", "ms", "quartiles", "rate", "of the peak"]
     header += [f"/ {name}" for name in REFERENCES.values()]
-    header.append("memory, MB")
+    header += ["CPU, ms", "memory, MB"]
     rows = [_make_row(report, timing) for timing in timings if timing.seconds]
     for before, row in reversed(list(pairwise(rows))):
         if row[0] == before[0]:
@@ -100,13 +101,15 @@ def _make_row(report: BenchReport, timing: Timing) -> list[str]:
         NOTHING if rate is None else f"{rate:.3g} {units[timing.unit]}",
         NOTHING if share is None or timing.part == "peak" else f"{share:.0%}",
         *map(format_ratio, ratios),
+        NOTHING if timing.cpu_seconds is None else format_ms(timing.cpu_seconds),
         NOTHING if timing.memory is None else f"{timing.memory / 1e6:.0f}",
     ]
 
 
 def _describe_task(timing: Timing) -> str:
     """What was computed, with what is not the usual of it."""
-    words = timing.label if timing.part in ("peak", "converter") else describe_task(timing)
+    without_images = timing.part in ("peak", "converter", "commands")
+    words = timing.label if without_images else describe_task(timing)
     usual = (timing.device, timing.form) == ("cpu", "float32")
     return words if usual else f"{words}, {timing.form} on {timing.device}"
 
@@ -128,6 +131,7 @@ def name_function(timing: Timing) -> str:
         "onnxruntime": name,
         "product": name,
         "copy": f"{name}, plain copy",
+        "command": "command line",
     }
     return ways.get(timing.by, f"{name}, {timing.by}")
 

@@ -16,6 +16,8 @@ REFERENCES = {
     "copy": "plain copy",
 }
 LOAD = "load before the run"  # of the machine: how many programs wanted to compute
+# Labels of commands that have goals of their own.
+INSPECT, LARGE_CHECK = "resattn inspect FILE", "resattn check --config resnet50"
 _IN_EACH_FRAMEWORK = ("native", "copy")
 
 
@@ -29,6 +31,7 @@ class Timing:
     measured one after another, in all timings of a part.
     work: how much one call does, in `unit`: "FLOP" or "byte"; 0 where nobody counts it.
     memory: the most bytes that a call takes, None where nobody looked.
+    cpu_seconds: what all cores together worked for a call, None where nobody looked.
     missing: why there are no seconds, "" if there are.
     """
 
@@ -43,6 +46,7 @@ class Timing:
     work: float = 0.0
     unit: str = "FLOP"
     memory: int | None = None
+    cpu_seconds: float | None = None
     missing: str = ""
 
     def __post_init__(self) -> None:
@@ -220,7 +224,8 @@ def list_goals(report: BenchReport) -> list[Goal]:
         images = "image" if timing.batch == 1 else "images"
         words = f"Flax deploy() / PyTorch deploy(), {timing.label}, {timing.batch} {images}"
         found.append(Goal(words, 3.0, figure))
-    return [*found, *_training_goals(report), *_attention_goals(report), *_copy_goals(report)]
+    more = (_training_goals, _attention_goals, _copy_goals, _command_goals)
+    return [*found, *(goal for goals in more for goal in goals(report))]
 
 
 def _training_goals(report: BenchReport) -> Iterator[Goal]:
@@ -271,6 +276,20 @@ def _copy_goals(report: BenchReport) -> Iterator[Goal]:
             if timing.label.startswith("file to new model"):
                 yield Goal(f"{where}, file to new model: memory / weights", 1.1,
                            memory / timing.work)  # fmt: skip
+
+
+def _command_goals(report: BenchReport) -> Iterator[Goal]:
+    for timing in report.select(part="commands"):
+        label = timing.label
+        if label.startswith(INSPECT) and timing.memory is not None:
+            yield Goal(f"{label}: s", 0.3, timing.median)
+            yield Goal(f"{label}: memory, MB", 100, timing.memory / 1e6)
+        elif label == LARGE_CHECK:
+            yield Goal(f"{label}, three frameworks: s", 120, timing.median)
+        else:
+            alone = timing.framework in _DEPLOY_LIMITS
+            words = label if alone else f"{label}, three frameworks"
+            yield Goal(f"{words}: CPU, s", 5 if alone else 10, timing.cpu_seconds)
 
 
 def _mean(ratios: Iterable[float | None]) -> float | None:

@@ -88,9 +88,9 @@ class Worker:
                 found.append(made.time())
         return {"seconds": found}
 
-    def measure(self, group: str, device: str, rounds: int, quick: bool) -> dict[str, Any]:
+    def measure(self, group: str, device: str, effort: dict[str, Any]) -> dict[str, Any]:
         """The timings of a group that has a function of its own."""
-        timings = measure_group(group, self.framework, device, Effort(rounds, quick))
+        timings = measure_group(group, self.framework, device, Effort.from_dict(effort))
         return {"timings": [asdict(timing) for timing in timings]}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +16,7 @@ GroupsOption = Annotated[
     str | None,
     typer.Option(
         help="What to measure, separated by commas: blocks, networks, deploy (of those, or both), "
-        "training, attention, converter. Default: everything."
+        "training, attention, converter, commands. Default: everything."
     ),
 ]
 BenchFrameworksOption = Annotated[
@@ -32,6 +34,14 @@ ReferencesOption = Annotated[
         "product.",
     ),
 ]
+RoundsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="How often to measure each function, but commands 3 times at most. Default: 15, with "
+        "--quick 3.",
+        min=1,
+    ),
+]
 MarkdownOption = Annotated[
     Path | None, typer.Option(help="Also write the tables to this file, as Markdown.")
 ]
@@ -46,11 +56,13 @@ def bench(
     frameworks: BenchFrameworksOption = "torch,jax,tf",
     devices: DevicesOption = "cpu",
     batch: BatchesOption = "1,8",
-    rounds: Annotated[int, typer.Option(help="How often to measure each function.", min=1)] = 15,
+    rounds: RoundsOption = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Small models and 3 rounds: does it run?")
+        bool, typer.Option("--quick", help="Small models and few rounds: does it run?")
     ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Also measure resnet50.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also measure resnet50, and its check.")
+    ] = False,
     references: ReferencesOption = True,
     as_json: Annotated[
         Path | None, typer.Option("--json", help="Also write machine and timings to this file.")
@@ -73,6 +85,7 @@ def bench(
     from resattn.benchmarks.tables import format_tables
     from weights.files.atomic import write_atomically
 
+    check_targets(as_json, markdown, picture)
     if picture is not None:
         check_chart(picture)
     plan = BenchPlan(
@@ -80,7 +93,7 @@ def bench(
         parse_names("--frameworks", frameworks),
         parse_names("--devices", devices),
         parse_counts("--batch", batch),
-        rounds=3 if quick else rounds,
+        rounds=rounds or (3 if quick else 15),
         seconds=0.02 if quick else 0.2,
         quick=quick,
         full=full,
@@ -90,13 +103,38 @@ def bench(
         report = run_bench(plan, show_step)
     tables = format_tables(report)
     print_line(tables)
-    if as_json is not None:
-        text = report.to_json()
-        write_atomically(as_json, lambda file: file.write_text(text, encoding="utf-8"))
-    if markdown is not None:
-        write_atomically(markdown, lambda file: file.write_text(f"{tables}\n", encoding="utf-8"))
+    texts = ((as_json, report.to_json()), (markdown, f"{tables}\n"))
+    writers = [
+        partial(write_atomically, path, partial(Path.write_text, data=text, encoding="utf-8"))
+        for path, text in texts if path is not None
+    ]  # fmt: skip
     if picture is not None:
-        save_chart(report, picture)
+        writers.append(partial(save_chart, report, picture))
+    call_all(writers)
+
+
+def check_targets(*paths: Path | None) -> None:
+    """Raises FileError for a file that cannot be written, since it has no folder or is one."""
+    from weights.errors import FileError
+    from weights.files.atomic import resolve_target
+
+    for path in paths:
+        if path is not None and resolve_target(path).is_dir():
+            raise FileError(f"{path}: cannot be written (it is a folder)")
+
+
+def call_all(writers: Iterable[Callable[[], object]]) -> None:
+    """Calls each, even if another one fails. Then raises the first error, with the words of all."""
+    from weights.errors import ResattnError
+
+    failures: list[ResattnError] = []
+    for write in writers:
+        try:
+            write()
+        except ResattnError as error:
+            failures.append(error)
+    if failures:
+        raise type(failures[0])("; ".join(map(str, failures))) from failures[0]
 
 
 def parse_counts(option: str, text: str) -> tuple[int, ...]:
