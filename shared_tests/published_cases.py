@@ -32,12 +32,7 @@ VARIANTS: dict[str, tuple[BlockConfig, tuple[int, int]]] = {
     "group norm": (BlockConfig(4, 6, 3, 2, norm="group", norm_groups=2), (9, 8)),
     "dilation": (BlockConfig(4, 6, 3, dilation=(1, 2), attention="eca"), (9, 8)),
     "same": (BlockConfig(4, 6, (5, 3), 2, "same"), (9, 8)),
-    "folded": (
-        BlockConfig(
-            4, 6, 3, 2, norm="folded", attention="cbam", attention_options={"folded": True}
-        ),
-        (9, 8),
-    ),
+    "folded": (BlockConfig(4, 6, 3, 2, norm="folded"), (9, 8)),
 }
 
 BOTTLENECKS: dict[str, tuple[BlockConfig, tuple[int, int]]] = {

@@ -124,7 +124,9 @@ def test_lines_of_some_modules(framework):
     two = lines("triplet", spatial=False)
     assert ("return (over_rows + over_cols) / 2", ["total", "attention"]) in two
     scaled = lines("nonlocal", scale=True)
-    assert ("weights = softmax(logits * self.scale)", ["softmax input", "softmax"]) in scaled
+    line = "logits = logits if self.scale == 1 else logits * self.scale"
+    assert (line, ["softmax input"]) in scaled
+    assert ("weights = softmax(logits)", ["softmax"]) in scaled
 
 
 @pytest.mark.parametrize(("fusion", "held"), [("add", "mlp_add"), ("scale", "mlp_scale")])

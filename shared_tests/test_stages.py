@@ -70,7 +70,7 @@ def test_a_mark_changes_nothing_without_a_recorder():
 
 def test_every_stage_function_is_marked_where_it_is_defined(framework):
     package = FRAMEWORKS[framework].package
-    files = [import_module(f"{package}.{name}") for name in ("layers", "pooling")]
+    files = [import_module(f"{package}.{name}") for name in ("layers", "maxima", "pooling")]
     marked = {
         name
         for file in files

@@ -262,9 +262,16 @@ def list_kept(found: Graph) -> tuple[str, ...]:
 
 def _source(found: Graph, name: str) -> str:
     """The operation that computed the numbers of an output. A view has those of its input."""
-    while found[name].kind in ("head_part", "slice", "swap_axes"):
+    while _is_view(found, name):
         name = found[name].inputs[0]
     return name
+
+
+def _is_view(found: Graph, name: str) -> bool:
+    operation = found[name]
+    if operation.kind == "nearest":  # one position is expanded, more of them are copied
+        return all(extent.size == 1 for extent in found[operation.inputs[0]].shape[1:])
+    return operation.kind in ("head_part", "slice", "swap_axes")
 
 
 def training_numbers(found: Graph) -> int:
