@@ -22,7 +22,8 @@ def deploy(model: nnx.Module) -> Callable[[Maps], Outputs]:
     model: stays as it is, and later changes of it do not change the function.
     The function takes what the model takes: x, (batch, height, width, channels), of its dtype. It
     has gradients, with respect to x.
-    Raises ModelError for what is no model of ours, and for one that was changed after it was made.
+    Raises ModelError for what is no model of ours, for a class derived from ours, for a model that
+    was changed after it was made, and for one with parameters of several dtypes.
     """
     graph, state = nnx.split(fold_model(model))
     leaves, structure = jax.tree.flatten(state)

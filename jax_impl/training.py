@@ -128,7 +128,8 @@ def make_train_step(
 
     def step(images: Maps, labels: Labels) -> Scalar:
         arrays = _without_repeats([variable.get_raw_value() for variable in variables])
-        # JAX looks for NaN after a call, and its error must not leave used-up arrays behind.
+        # With these settings JAX looks for NaN after the call. Its error must not leave a model
+        # whose arrays were given away, so nothing is given away then.
         config: Any = jax.config
         checked = config.jax_debug_nans or config.jax_debug_infs
         train = _train if checked else _train_in_place

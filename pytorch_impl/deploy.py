@@ -26,7 +26,8 @@ def deploy(model: nn.Module) -> Callable[[Maps], Outputs]:
     model: stays as it is, and later changes of it do not change the function.
     The function takes what the model takes: x, (batch, channels, height, width), of its dtype and
     on its device. It has no gradient.
-    Raises ModelError for what is no model of ours, and for one that was changed after it was made.
+    Raises ModelError for what is no model of ours, for a class derived from ours, for a model that
+    was changed after it was made, and for one with parameters of several dtypes.
     """
     folded = fold_model(model).requires_grad_(False).to(memory_format=torch.channels_last)
     run: Callable[[Maps], Outputs] = _compile(folded) if _can_compile(folded) else folded

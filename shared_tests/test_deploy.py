@@ -211,7 +211,7 @@ def test_several_dtypes(torch):
 
 
 def test_features_for_a_head(torch, monkeypatch):
-    """The output has no gradient, but what is trained behind it has."""
+    """The output has no gradient, but a layer that is trained on it has."""
     module = import_module("pytorch_impl.deploy")
     monkeypatch.setattr(module, "_can_compile", lambda model: False)
     problem, model = build(Backend("torch", "cpu"), CBAM)

@@ -19,6 +19,7 @@ def deploy(model: keras.layers.Layer) -> Callable[[Maps], Outputs]:
 
     model: stays as it is, and later changes of it do not change the function.
     The function takes what the model takes: x, (batch, height, width, channels), of its dtype.
-    Raises ModelError for what is no model of ours, and for one that was changed after it was made.
+    Raises ModelError for what is no model of ours, for a class derived from ours, for a model that
+    was changed after it was made, and for one with parameters of several dtypes.
     """
     return compile_inference(fold_model(model))

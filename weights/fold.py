@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from weights.attention import ATTENTION
-from weights.attention.kinds import plain_options
+from weights.attention import ATTENTION, plain_options
 from weights.config import BlockConfig, Config
 from weights.convert import Arrays, check
 from weights.errors import ModelError, WeightsError
@@ -34,7 +33,8 @@ def fold(config: Config, arrays: Mapping[str, np.ndarray]) -> tuple[Config, Arra
     The output in evaluation is the same up to rounding: products and sums are computed in float64
     and rounded once, to the dtype of the convolution's weight. The result is for inference: it has
     no statistics that training would update.
-    Raises WeightsError for arrays that do not fit the config.
+    Raises WeightsError for arrays that do not fit the config, and for numbers that become too great
+    for their dtype.
     """
     check(schema(config), arrays)
     target, folded = fold_stored(config, {name: as_stored(each) for name, each in arrays.items()})
