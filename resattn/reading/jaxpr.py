@@ -38,6 +38,7 @@ def _read_equation(machine: Machine, equation: Any, inputs: list[Operand]) -> li
     if inner is not None:
         return _read(machine, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs)
     results = PRIMITIVES[equation.primitive.name](machine, equation, *inputs)
+    machine.note_axes(results)
     return results if isinstance(results, list) else [results]
 
 

@@ -28,6 +28,7 @@ from resattn.reading.form import (
     ImageValues,
     Margin,
     Operand,
+    Origin,
     Place,
     Primitive,
     as_operand,
@@ -47,11 +48,16 @@ from resattn.reading.windows import BLUR_FILTER, Window, average_by, pool_array,
 
 
 class Machine:
-    """Records primitives. name: of the drawn operation that is read at the moment."""
+    """Records primitives.
+
+    name: of the drawn operation that is read at the moment. origin: where the computation that is
+    read at the moment comes from.
+    """
 
     def __init__(self) -> None:
         self.primitives: list[Primitive] = []
         self.name = ""
+        self.origin = Origin()
 
     def compute(
         self,
@@ -74,9 +80,17 @@ class Machine:
         settings: dict[str, Any] | None = None,
     ) -> Primitive:
         number = len(self.primitives)
-        found = Primitive(number, op, inputs, held, function, settings or {}, self.name)
+        found = Primitive(
+            number, op, inputs, held, function, settings or {}, self.name, self.origin
+        )
         self.primitives.append(found)
         return found
+
+    def note_axes(self, results: Any) -> None:
+        """Takes note of the axes of what a computation gave: an operand, or a list of them."""
+        for x in results if isinstance(results, (list, tuple)) else (results,):
+            if isinstance(x, ImageValues) and not x.producer.axes:
+                x.producer.axes = x.axes
 
     def _settle(self, x: ImageValues) -> ImageValues:
         """Records margins and strides that no convolution or pooling takes as an operation."""
@@ -88,12 +102,19 @@ class Machine:
             for dim, axis in enumerate(x.axes)
             if dim in x.margins or dim in x.strides
         ]
-        settings = {"moves": "; ".join(sorted(moves))}
+        names = [label_of(axis) for axis in x.axes]
+        settings = {
+            "moves": "; ".join(sorted(moves)),
+            "margins": {names[dim]: margin for dim, margin in x.margins.items()},
+            "strides": {names[dim]: stride for dim, stride in x.strides.items()},
+        }
         producer = self._record("padding or thinning out", (x.producer,), settings=settings)
         return ImageValues(producer, tuple(axis_of("", size) for size in x.shape))
 
     def image(self, shape: Sequence[int], names: Sequence[str]) -> ImageValues:
-        return ImageValues(self.compute("image", ()), axes_of(names, shape))
+        found = ImageValues(self.compute("image", ()), axes_of(names, shape))
+        self.note_axes(found)
+        return found
 
     # Moves: they record nothing
 
@@ -326,7 +347,9 @@ class Machine:
     ) -> ImageValues:
         """A "batch_norm", "group_norm" or "layer_norm" that is one primitive."""
         numbers = frozenset([eps] if groups is None else [eps, float(groups)])
-        producer = self.compute(kind, [x], replace(held, numbers=numbers))
+        settings: dict[str, Any] = {"eps": eps}
+        settings |= {} if groups is None else {"groups": groups}
+        producer = self.compute(kind, [x], replace(held, numbers=numbers), **settings)
         return replace(x, producer=producer)
 
     def matrix_product(self, x: Operand, y: Operand, shape: Sequence[int]) -> ImageValues:
@@ -358,7 +381,8 @@ class Machine:
         axes[feature] = axis_of("channels", outputs)
         depthwise = groups == x.shape[feature] == outputs and groups > 1
         op = "depthwise convolution" if depthwise else "convolution"
-        producer = self._record(op, (x.producer,), kernel, settings={"window": window})
+        settings = {"window": window, "groups": groups}
+        producer = self._record(op, (x.producer,), kernel, settings=settings)
         return ImageValues(producer, tuple(axes))
 
     def filter(self, x: ImageValues, kernel: FixedArray, window: Window) -> ImageValues:

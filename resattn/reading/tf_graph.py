@@ -29,6 +29,7 @@ def read_tf_graph(
         if operation.type != "Placeholder" and operation.outputs:
             inputs = [values[given.name] for given in operation.inputs]
             result = PRIMITIVES[operation.type](machine, operation, *inputs)
+            machine.note_axes(result)
             values[operation.outputs[0].name] = result
     output: ImageValues = values[graph.outputs[0].name]
     return output

@@ -48,6 +48,7 @@ def read_export(
         else:
             name = getattr(node.target, "__name__", str(node.target)).split(".")[0]
             values[node] = PRIMITIVES[name](machine, node, *operand(node.args))
+            machine.note_axes(values[node])
     raise AssertionError("a graph has an output")
 
 
