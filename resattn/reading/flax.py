@@ -10,8 +10,8 @@ from typing import Any
 from resattn.reading.form import CHANNELS_LAST, ImageValues, Operand, held_or_unknown
 from resattn.reading.jaxpr import read_jaxpr, scope_name
 from resattn.reading.machine import Machine
-from resattn.reading.outcome import Failed, join_failed
-from resattn.reading.sources import locate_error
+from resattn.reading.outcome import join_failed
+from resattn.reading.sources import Failed, locate_error
 from resattn.reading.watching import Watcher
 from weights.live import part
 from weights.stages import activate, watch_calls
@@ -47,11 +47,10 @@ def read_flax(
         except Exception as error:
             if machine.strict:
                 raise
-            *place, operands = locate_error(error, lambda value: isinstance(value, jax.core.Tracer))
-            file, line, operation = place
+            failed, operands = locate_error(error, lambda each: isinstance(each, jax.core.Tracer))
             if not operands:
                 raise
-            failures.append(Failed(str(error), operation, file, line))
+            failures.append(failed)
             return operands
 
     with filtering_off():

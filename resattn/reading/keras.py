@@ -13,8 +13,8 @@ from resattn.reading.flax import filtering_off
 from resattn.reading.form import CHANNELS_LAST, ImageValues, held_or_unknown
 from resattn.reading.jaxpr import read_jaxpr, scope_name
 from resattn.reading.machine import Machine
-from resattn.reading.outcome import Failed, join_failed
-from resattn.reading.sources import locate_error
+from resattn.reading.outcome import join_failed
+from resattn.reading.sources import Failed, locate_error
 from resattn.reading.tf_graph import read_tf_graph
 from resattn.reading.torch_export import read_export
 from resattn.reading.watching import Watcher
@@ -64,10 +64,10 @@ class _Subject:
         except Exception as error:
             if self.machine.strict:
                 raise
-            file, line, operation, operands = locate_error(error, is_value)
+            failed, operands = locate_error(error, is_value)
             if not operands:
                 raise
-            self.failed = Failed(str(error), operation, file, line)
+            self.failed = failed
             return operands
 
 

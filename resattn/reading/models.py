@@ -11,9 +11,9 @@ from resattn.reading.flax import read_flax
 from resattn.reading.form import BATCH, ImageValues, size_of
 from resattn.reading.keras import read_keras
 from resattn.reading.machine import Machine
-from resattn.reading.outcome import Failed
 from resattn.reading.pytorch import read_pytorch
 from resattn.reading.reading import Failure, Reading
+from resattn.reading.sources import Failed
 from resattn.reading.steps import CommonStep, normalize
 from weights import schema
 from weights.checks import Pair, pair_of

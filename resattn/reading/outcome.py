@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from resattn.reading.form import ImageValues, Operand
 from resattn.reading.machine import Machine
-
-
-@dataclass(frozen=True)
-class Failed:
-    """What is known of an error in a model's own code.
-
-    operation: as in `sources.OPERATIONS`, "" if not known. file, line: of the model's own code.
-    """
-
-    message: str
-    operation: str
-    file: str
-    line: int
+from resattn.reading.sources import Failed
 
 
 def join_failed(machine: Machine, failed: Failed, operands: Sequence[Operand]) -> ImageValues:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 from resattn.reading.form import CHANNELS_FIRST, ImageValues
 from resattn.reading.machine import Machine
-from resattn.reading.outcome import Failed, join_failed
-from resattn.reading.sources import OPERATIONS, locate_error
+from resattn.reading.outcome import join_failed
+from resattn.reading.sources import Failed, locate_call
 from resattn.reading.torch_export import read_export
 from weights.live import part
 
@@ -27,72 +30,87 @@ def read_pytorch(
     """
     torch = import_module("torch")
     batch, *size, channels = shape
-    parameter = next((each for each in model.parameters() if each.is_floating_point()), None)
-    dtype, device = (
-        (torch.float32, None) if parameter is None else (parameter.dtype, parameter.device)
-    )
-    x = torch.zeros((batch, channels, *size), dtype=dtype, device=device)
+    x = torch.zeros((batch, channels, *size), **_type_of(torch, model))
     image = machine.image(tuple(x.shape), CHANNELS_FIRST)
     mode = part("torch", "bridge.native").training_mode(model, training)
-    failed: Failed | None = None
+    failures: list[Failed] = []
     with mode, torch.no_grad():
         if machine.strict:
             exported = torch.export.export(model, (x,), strict=False)
         else:
-            wrapped = _make_wrapper(torch, model)
-            exported = torch.export.export(wrapped, (x,), strict=False)
-            failed = wrapped.failed
+            with silence_fake_tensors():
+                wrapped = _make_wrapper(torch, model, failures)
+                exported = torch.export.export(wrapped, (x,), strict=False)
             names = {f"model.{own}": name for own, name in names.items()}
     found = read_export(machine, exported, names, image, "" if machine.strict else "model")
-    if failed is not None:
-        return join_failed(machine, failed, found), failed
+    if failures:
+        return join_failed(machine, failures[0], found), failures[0]
     (output,) = found
     return output, None
 
 
-def _make_wrapper(torch: Any, model: Any) -> Any:
-    """A module that calls the model. Where the model fails, it gives the values that were to be
-    joined, and keeps what is known of the failure in `failed`.
+def _type_of(torch: Any, model: Any) -> dict[str, Any]:
+    """The dtype and device of a model's parameters."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            return {"dtype": parameter.dtype, "device": parameter.device}
+    return {"dtype": torch.float32}
+
+
+@contextmanager
+def silence_fake_tensors() -> Iterator[None]:
+    """Within it, PyTorch does not log what a model cannot compute: the caller says it."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+@cache
+def _mark_failed() -> Any:
+    """An operator that stands in the graph for one that failed; it takes the same tensors."""
+    torch = import_module("torch")
+
+    def compute(operands: list[torch.Tensor]) -> torch.Tensor:  # type: ignore[name-defined]
+        return torch.empty_like(operands[0])
+
+    compute.__annotations__ = {"operands": list[torch.Tensor], "return": torch.Tensor}
+    marked = torch.library.custom_op("resattn::failed", compute, mutates_args=())
+    marked.register_fake(lambda operands: torch.empty_like(operands[0]))
+    return marked
+
+
+def _make_wrapper(torch: Any, model: Any, failures: list[Failed]) -> Any:
+    """A module that calls the model. A function that fails is `_mark_failed` in the graph, and
+    what is known of it comes into `failures`.
+
+    The error itself must not pass torch.export, which would then lose count of the modules.
     """
 
-    class Watch(torch.overrides.TorchFunctionMode):  # type: ignore[misc, name-defined]
-        """Keeps the arguments of the first function that fails."""
-
-        name, operands = "", ()
-
+    class Watch(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(
             self, function: Any, types: Any, arguments: Any = (), options: Any = None
         ) -> Any:
             try:
                 return function(*arguments, **(options or {}))
-            except Exception:
-                if not self.name:
-                    self.name = getattr(function, "__name__", "")
-                    given = torch.utils._pytree.tree_leaves((arguments, options))
-                    self.operands = tuple(each for each in given if torch.is_tensor(each))
-                raise
+            except Exception as error:
+                given = torch.utils._pytree.tree_leaves((arguments, options))
+                held = torch.nn.Parameter
+                operands = [x for x in given if torch.is_tensor(x) and not isinstance(x, held)]
+                if not operands:
+                    raise
+                failures.append(locate_call(str(error), getattr(function, "__name__", "")))
+                return _mark_failed()(operands)
 
-    class Wrapper(torch.nn.Module):  # type: ignore[misc, name-defined]
-        failed: Failed | None = None
-
+    class Wrapper(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
         def forward(self, x: Any) -> Any:
-            watch = Watch()
-            try:
-                with watch:
-                    return self.model(x)
-            except Exception as error:
-                file, line, operation, _ = locate_error(error, torch.is_tensor)
-                operation = operation or OPERATIONS.get(watch.name, "")
-                self.failed = Failed(str(error), operation, file, line)
-                operands = [
-                    each for each in watch.operands if not isinstance(each, torch.nn.Parameter)
-                ]
-                if not operands:
-                    raise
-                return tuple(operands)
+            with Watch():
+                return self.model(x)
 
     return Wrapper()

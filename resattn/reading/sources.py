@@ -6,9 +6,11 @@ import dis
 import linecache
 import sysconfig
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import walk_stack
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -29,6 +31,19 @@ OPERATIONS = {
 }
 
 
+@dataclass(frozen=True)
+class Failed:
+    """What is known of an error in a model's own code.
+
+    operation: as in `OPERATIONS`, "" if it is not known. file, line: of the model's own code.
+    """
+
+    message: str
+    operation: str
+    file: str
+    line: int
+
+
 def find_own_place(frames: Iterable[tuple[str, int]]) -> tuple[str, int]:
     """The innermost place in a model's own code, of the frames (file, line), innermost first.
 
@@ -40,8 +55,8 @@ def find_own_place(frames: Iterable[tuple[str, int]]) -> tuple[str, int]:
 @cache
 def is_own_code(file: str) -> bool:
     """Whether a file belongs neither to a framework nor to Python nor to these tools."""
-    if file.startswith("<frozen"):
-        return False
+    if file.startswith("<") and not file.startswith(("<ipython", "<stdin")):
+        return False  # made by a program
     path = Path(file)
     if any(folder in path.parents for folder in _library_folders()):
         return False
@@ -68,25 +83,34 @@ def read_line(file: str, line: int) -> str:
     return linecache.getline(file, line).strip() if file else ""
 
 
-def locate_error(
-    error: BaseException, is_value: Callable[[Any], bool]
-) -> tuple[str, int, str, list[Any]]:
-    """Where in a model's own code an error was raised: file, line, operation and operands.
-
-    operation: as in `OPERATIONS`, "" if it is not known. operands: the arrays (is_value) that the
+def locate_error(error: BaseException, is_value: Callable[[Any], bool]) -> tuple[Failed, list[Any]]:
+    """Where in a model's own code an error was raised, and the arrays (is_value) that the
     framework's function got there.
     """
+    message = str(error)
     calls = list(_calls(error.__traceback__))
     own = [at for at, (frame, _, _) in enumerate(calls) if is_own_code(frame.f_code.co_filename)]
     if not own:
-        return "", 0, "", []
+        return Failed(message, "", "", 0), []
     frame, line, last = calls[own[-1]]
     inner = [each for each, _, _ in calls[own[-1] + 1 :]]
     operation = _operator_at(frame, last) or next(
         (OPERATIONS[name] for each in inner for name in _names(each) if name in OPERATIONS), ""
     )
     operands = next((found for each in inner if (found := _values(each, is_value))), [])
-    return frame.f_code.co_filename, line, operation, operands
+    return Failed(message, operation, frame.f_code.co_filename, line), operands
+
+
+def locate_call(message: str, function: str) -> Failed:
+    """Where in a model's own code the call is that runs now and has failed.
+
+    function: the name of the framework's function.
+    """
+    for frame, line in walk_stack(None):
+        if is_own_code(frame.f_code.co_filename):
+            operation = _operator_at(frame, frame.f_lasti) or OPERATIONS.get(function, "")
+            return Failed(message, operation, frame.f_code.co_filename, line)
+    return Failed(message, OPERATIONS.get(function, ""), "", 0)
 
 
 def _calls(trace: TracebackType | None) -> Iterable[tuple[FrameType, int, int]]:

@@ -352,8 +352,8 @@ def _module_step(step: CommonStep, uses: Uses) -> CommonStep:
     leaves = ", ".join(sorted(name.rsplit(".", 1)[-1] for name in step.held.names))
     numbers = "".join(f", {number:.3g}" for number in sorted(step.held.numbers))
     kind = f"{step.module}: {step.what} with {leaves}{numbers}"
-    settings, op, roles = dict(step.settings), step.op, dict(step.settings.get("roles", ()))
-    roles = roles or find_roles("batch_norm" if op == "scale" else op, uses)
+    settings, op = dict(step.settings), step.op
+    roles = settings.pop("roles", None) or find_roles("batch_norm" if op == "scale" else op, uses)
     if op in ("batch_norm", "scale"):
         op = "batch_norm" if "variance" in roles else "scale"
         if op == "batch_norm" and step.held.numbers:
