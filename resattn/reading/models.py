@@ -96,7 +96,7 @@ def _read(
     steps = normalize(output, modules)
     size = (shape[1], shape[2])
     canonical = {**arrays, **_canonical(framework, steps, arrays)}
-    failure = None if failed is None else _failure(failed, steps[-1])
+    failure = None if failed is None else _failure(failed, steps[-1], framework)
     return Reading(framework, _title(model), size, tuple(steps), canonical, failure)
 
 
@@ -104,10 +104,12 @@ def _title(model: Any) -> str:
     return type(model).__qualname__.removeprefix("<locals>.")
 
 
-def _failure(failed: Failed, last: CommonStep) -> Failure:
-    shapes = tuple(tuple(map(size_of, step.axes[1:])) for step in last.inputs)
+def _failure(failed: Failed, last: CommonStep, framework: str) -> Failure:
+    shapes = [tuple(map(size_of, step.axes[1:])) for step in last.inputs]
+    if framework != "torch":  # the channels are last
+        shapes = [(*shape[-1:], *shape[:-1]) for shape in shapes]
     message = failed.message.strip().splitlines()[0] if failed.message.strip() else ""
-    return Failure(message, failed.operation, shapes, failed.file, failed.line)
+    return Failure(message, failed.operation, tuple(shapes), failed.file, failed.line)
 
 
 def _channels(model: Any, framework: str, arrays: Mapping[str, np.ndarray]) -> Iterator[int]:

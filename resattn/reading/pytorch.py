@@ -44,7 +44,7 @@ def read_pytorch(
             names = {f"model.{own}": name for own, name in names.items()}
     found = read_export(machine, exported, names, image, "" if machine.strict else "model")
     if failures:
-        return join_failed(machine, failures[0], found), failures[0]
+        return join_failed(machine, failures[0], found, machine.origin), failures[0]
     (output,) = found
     return output, None
 

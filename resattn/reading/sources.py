@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from traceback import walk_stack
 from types import FrameType, TracebackType
@@ -18,6 +19,10 @@ from typing import Any
 LIBRARIES = (
     *("torch", "functorch", "jax", "jaxlib", "flax", "keras", "tensorflow", "numpy"),
     *("resattn", "weights"),
+)
+# They call the model: frames outside of these are the user's call of a tool.
+READERS_OF_MODELS = tuple(
+    str(Path(__file__).with_name(f"{name}.py")) for name in ("pytorch", "flax", "keras")
 )
 # Operators and functions of Python and NumPy -> the operations of a graph.
 OPERATIONS = {
@@ -47,9 +52,11 @@ class Failed:
 def find_own_place(frames: Iterable[tuple[str, int]]) -> tuple[str, int]:
     """The innermost place in a model's own code, of the frames (file, line), innermost first.
 
-    ("", 0) if there is none.
+    ("", 0) if there is none: a functional Keras model was written where it was made, not where it
+    is called.
     """
-    return next((place for place in frames if is_own_code(place[0])), ("", 0))
+    inside = takewhile(lambda place: place[0] not in READERS_OF_MODELS, frames)
+    return next((place for place in inside if is_own_code(place[0])), ("", 0))
 
 
 @cache
@@ -107,9 +114,12 @@ def locate_call(message: str, function: str) -> Failed:
     function: the name of the framework's function.
     """
     for frame, line in walk_stack(None):
-        if is_own_code(frame.f_code.co_filename):
+        file = frame.f_code.co_filename
+        if file in READERS_OF_MODELS and frame.f_code.co_name != "__torch_function__":
+            break
+        if is_own_code(file):
             operation = _operator_at(frame, frame.f_lasti) or OPERATIONS.get(function, "")
-            return Failed(message, operation, frame.f_code.co_filename, line)
+            return Failed(message, operation, file, line)
     return Failed(message, OPERATIONS.get(function, ""), "", 0)
 
 

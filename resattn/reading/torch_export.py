@@ -34,7 +34,8 @@ def read_export(
     """The outputs of an exported program.
 
     owners: the names of parameters, by the names that the program has for them. Inputs that are in
-    none of the program's tables are the image. inside: the path of the module that is read. paths:
+    none of the program's tables are the image. Buffers of several axes are constants: filters, and
+    means and deviations of images. inside: the path of the module that is read. paths:
     of modules, by the paths that the program has for them, where these are others.
     """
     values: dict[Any, Any] = {}
@@ -50,7 +51,7 @@ def read_export(
     for node in exported.graph.nodes:
         if node.op == "placeholder":
             own = own_names.get(node.name)
-            values[node] = image if own is None else _input(node, own, owners, exported.constants)
+            values[node] = image if own is None else _input(node, own, owners, exported)
         elif node.op == "output":
             count = len(exported.graph_signature.user_outputs)
             return list(operand(node.args[0])[-count:])  # the new statistics come before them
@@ -108,9 +109,11 @@ def _own_names(signature: Any) -> dict[str, str]:
     }
 
 
-def _input(node: Any, own: str, owners: Mapping[str, str], constants: Mapping[str, Any]) -> Operand:
-    if own in constants and own not in owners:
-        return constant(constants[own].detach().numpy())
+def _input(node: Any, own: str, owners: Mapping[str, str], exported: Any) -> Operand:
+    if own in exported.constants and own not in owners:
+        return constant(exported.constants[own].detach().numpy())
+    if own in exported.graph_signature.buffers and len(_shape(node)) > 1:
+        return constant(exported.state_dict[own].detach().cpu().numpy())
     return held_or_unknown(owners.get(own), _shape(node))
 
 
@@ -378,7 +381,7 @@ PRIMITIVES: Table = {
     "getitem": lambda m, node, x, at: x[at],
     "pad": _pad,
     "permute": lambda m, node, x, order: m.transpose(x, order),
-    "expand": _broadcast,
+    **dict.fromkeys(("expand", "expand_as"), _broadcast),
     "arange": lambda m, node, *range_: constant(np.arange(*range_)),
     "ones_like": lambda m, node, x: constant(np.ones(_shape(node))),
     "_assert_tensor_metadata": lambda m, node, *_: None,
