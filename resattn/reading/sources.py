@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import linecache
+import sys
 import sysconfig
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def locate_call(message: str, function: str) -> Failed:
 
     function: the name of the framework's function.
     """
-    for frame, line in walk_stack(None):
+    for frame, line in walk_stack(sys._getframe(1)):
         file = frame.f_code.co_filename
         if file in READERS_OF_MODELS and frame.f_code.co_name != "__torch_function__":
             break

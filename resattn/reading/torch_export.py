@@ -110,10 +110,10 @@ def _own_names(signature: Any) -> dict[str, str]:
 
 
 def _input(node: Any, own: str, owners: Mapping[str, str], exported: Any) -> Operand:
-    if own in exported.constants and own not in owners:
-        return constant(exported.constants[own].detach().numpy())
-    if own in exported.graph_signature.buffers and len(_shape(node)) > 1:
-        return constant(exported.state_dict[own].detach().cpu().numpy())
+    fixed = own in exported.constants and own not in owners
+    if fixed or (own in exported.graph_signature.buffers and len(_shape(node)) > 1):
+        value = {**exported.state_dict, **exported.constants}[own]
+        return constant(value.detach().cpu().numpy())
     return held_or_unknown(owners.get(own), _shape(node))
 
 
