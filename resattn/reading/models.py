@@ -78,6 +78,8 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
             if found.failure is None:
                 return found
             best = found if best is None or len(found.steps) > len(best.steps) else best
+        if best is not None and any(step.roles for step in best.steps):
+            break  # it takes so many channels, and fails later
     if best is None:
         shape = f"{sizes[0][0]} x {sizes[0][1]} x {channels[0]}"
         raise ModelError(

@@ -303,11 +303,11 @@ def _describe_settings(settings: Mapping[str, Any]) -> str:
 
 
 def _next_function(path: Sequence[Primitive], at: int) -> tuple[int, str | None]:
-    """The next position in a path that is recognized as a function of the one `at`, and which.
+    """The last position in a path that is recognized as a function of the one `at`, and which.
 
     Without one, the next position: "a x + b" or None, for unknown.
     """
-    for to in range(at + 1, len(path)):
+    for to in reversed(range(at + 1, len(path))):  # relu6 begins with a relu
         kind = recognize(path[to], path[at])
         if kind in RECOGNIZED:
             return to, kind
