@@ -24,6 +24,9 @@ def import_module_or_file(option: str, name: str) -> ModuleType:
             raise MissingFileError(f"{option} {name}: there is no such file")
         if not os.access(name, os.R_OK):
             raise FileError(f"{option} {name}: cannot be read")
+        # Last, too: the modules beside the file.
+        if str(Path(name).resolve().parent) not in sys.path:
+            sys.path.append(str(Path(name).resolve().parent))
         return import_file(Path(name))
     # Last: a file of this folder must not replace a module that anything else imports.
     if os.getcwd() not in sys.path:
