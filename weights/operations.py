@@ -36,7 +36,7 @@ language asked for. `resattn.oracle` computes each kind, `resattn.explaining` te
 | parameter | parameter | the parameter of that name, without inputs |
 | attention | attention, options | a whole module, not opened |
 
-Graphs that are read from a model of a user's own have these kinds, too; the oracle has none of them:
+Graphs that are read from a user's own model have these kinds, too. The oracle has none of them.
 
 | kind | settings | output |
 | --- | --- | --- |
@@ -48,9 +48,10 @@ Graphs that are read from a model of a user's own have these kinds, too; the ora
 | unknown | primitive | nothing else in these tables; primitive: what the framework calls it |
 | failure | operation | the operation that the model cannot compute |
 
-There a convolution or a pooling may also have `after` (the padding at the end, where it differs) and
-`along`, the axes that its window moves along where they are not rows and cols; an average_pool
-`padding`, and `counts_padding` where zeros of the padding count; a pad `fill`; a batch_norm no decay.
+In such a graph a convolution or a pooling may also have `after` (the padding at the end, where it
+differs) and `along` (the axes that its window moves along, where they are not rows and cols). An
+average_pool may have `padding`, and `counts_padding` where the zeros around the map count. A
+batch_norm has no decay.
 
 An operation with parameters names their module; roles say which parameters those are.
 """

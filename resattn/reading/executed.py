@@ -93,8 +93,9 @@ def execute(reading: Reading) -> ExecutedGraph:
         shape = shape_of(step)
         if kind == "relative_positions":
             settings = {**settings, "size": _sides_of(held)}
-            heads, here, _ = operations[inputs[0]].shape
-            shape = (heads, here, here)
+            here, feature = prod(_sides_of(held)), held[0].shape[1]
+            heads = operations[inputs[0]].numbers // (here * feature)
+            shape = tuple(map(fixed, (heads, here, here)))
         given = [operations[each] for each in inputs]
         operations[name] = Operation(
             name,

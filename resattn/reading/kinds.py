@@ -88,7 +88,8 @@ def _convolution(step: CommonStep, sizes: Sizes) -> Kind:
     bias = "bias" in step.roles
     if len(window.size) == 1 and _axes_along(step, window) == (CHANNELS,):
         padding = "circular" if window.fill == "around" else "zero"
-        return "convolution_1d", {"kernel": tuple(window.size), "padding": padding, "bias": bias}
+        held = {"bias": True} if bias else {}
+        return "convolution_1d", {"kernel": tuple(window.size), "padding": padding, **held}
     settings = window_settings(step)
     if settings is None or len({*window.dilation}) != 1:
         return unknown(f"{len(window.size)}-d convolution")
