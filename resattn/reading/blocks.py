@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any
 
 from resattn.reading.executed import ExecutedGraph
@@ -33,8 +33,8 @@ class ExecutedBlock:
     name: what the paths of its modules begin with; "" if nothing. fork: where both paths start.
     main, shortcut: the two paths, without fork and join. join: the sum, or the sum that fails. end:
     the join, or the activation after it. side: of the main path, what is computed beside it and
-    comes back to it, such as attention; the operations where it comes back included. side_module: the
-    path of the module that computes it, "" if it is not one alone.
+    comes back to it, such as attention; the operations where it comes back included. side_module:
+    the path of the module that computes it, "" if it is not one alone.
     """
 
     name: str
@@ -212,7 +212,7 @@ class _Finder:
     def _find_module(self, side: set[str], name: str) -> str:
         """The path of the module of a side, with a dot at its end; "" if it is none of its own."""
         paths = [self.found[each].module for each in side if self.found[each].module]
-        shared = ".".join(commonprefix([path.split(".")[:-1] for path in paths]))
+        shared = ".".join(_find_start([path.split(".")[:-1] for path in paths]))
         own = shared and shared != name and f"{shared}.".startswith(f"{name}.".lstrip("."))
         return f"{shared}." if own else ""
 
@@ -231,12 +231,18 @@ def is_gated(found: OperationGraph, names: Iterable[str]) -> bool:
     return bool(kinds & {*GATING}) and bool(kinds & {"product", "matrix_product"})
 
 
+def _find_start(sequences: Sequence[Sequence[str]]) -> list[str]:
+    """What all of them begin with."""
+    columns = zip(*sequences, strict=False)
+    return [column[0] for column in takewhile(lambda each: len({*each}) == 1, columns)]
+
+
 def _name_block(found: ExecutedGraph, block: ExecutedBlock) -> str:
     """What the paths of a block's modules have in common, without the last part of any."""
     paths = [each.module for each in block.list_operations(found) if each.module]
     parts = [path.split(".")[:-1] for path in paths]
-    shared = commonprefix(parts) if parts else []
+    shared = _find_start(parts)
     if shared:
         return ".".join(shared)
-    flat = commonprefix(paths)  # as Keras names the layers of a functional model
+    flat = "".join(_find_start(paths))  # as Keras names the layers of a functional model
     return flat.rpartition("_")[0] if any(each.isdigit() for each in flat) else ""

@@ -5,7 +5,7 @@ The inverse of `drawn.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import isclose
 from typing import Any
 
@@ -59,15 +59,19 @@ def window_settings(step: CommonStep) -> dict[str, Any] | None:
     window: Window = step.settings["window"]
     if len(window.size) != 2 or window.fill not in ("", "0"):
         return None
-    found: dict[str, Any] = {"kernel": tuple(window.size), "stride": tuple(window.stride)}
-    before, after = zip(*window.padding, strict=True)
-    found["padding"] = tuple(before)
+    before, after = (_whole(side) for side in zip(*window.padding, strict=True))
+    found: dict[str, Any] = {"kernel": _whole(window.size), "stride": _whole(window.stride)}
+    found["padding"] = before
     if after != before:
-        found["after"] = tuple(after)
+        found["after"] = after
     along = _axes_along(step, window)
     if along != IMAGE_AXES:
         found["along"] = along
     return found
+
+
+def _whole(numbers: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(map(int, numbers))
 
 
 def _axes_along(step: CommonStep, window: Window) -> tuple[str, ...]:
@@ -89,12 +93,11 @@ def _convolution(step: CommonStep, sizes: Sizes) -> Kind:
     if len(window.size) == 1 and _axes_along(step, window) == (CHANNELS,):
         padding = "circular" if window.fill == "around" else "zero"
         held = {"bias": True} if bias else {}
-        return "convolution_1d", {"kernel": tuple(window.size), "padding": padding, **held}
+        return "convolution_1d", {"kernel": _whole(window.size), "padding": padding, **held}
     settings = window_settings(step)
     if settings is None or len({*window.dilation}) != 1:
         return unknown(f"{len(window.size)}-d convolution")
-    groups = step.settings["groups"]
-    dilation = window.dilation[0]
+    groups, dilation = int(step.settings["groups"]), int(window.dilation[0])
     return "convolution", {**settings, "dilation": dilation, "groups": groups, "bias": bias}
 
 
@@ -135,7 +138,7 @@ def _of_average(step: CommonStep, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _blur(step: CommonStep, sizes: Sizes) -> Kind:
     window: Window = step.settings["window"]
-    return "blur_pool", {"stride": tuple(window.stride)}
+    return "blur_pool", {"stride": _whole(window.stride)}
 
 
 def _move(step: CommonStep, sizes: Sizes) -> Kind:
@@ -151,7 +154,7 @@ def _move(step: CommonStep, sizes: Sizes) -> Kind:
         return "pad", {"before": before, "after": after}
     if set(sides) <= {CHANNELS} and set(strides) <= {*IMAGE_AXES}:
         before, after = sides.get(CHANNELS, (0, 0))
-        stride = tuple(strides.get(name, 1) for name in IMAGE_AXES)
+        stride = _whole([strides.get(name, 1) for name in IMAGE_AXES])
         return "subsample", {"stride": stride, "before": before, "after": after}
     return unknown(step.op)
 
@@ -160,7 +163,7 @@ def _move(step: CommonStep, sizes: Sizes) -> Kind:
 
 
 def _norm(step: CommonStep, sizes: Sizes) -> Kind:
-    settings = {"groups": step.settings["groups"]} if "groups" in step.settings else {}
+    settings = {"groups": int(step.settings["groups"])} if "groups" in step.settings else {}
     return step.op, {**settings, "eps": tidy(step.settings.get("eps", 0))}
 
 
@@ -198,7 +201,7 @@ def _part(step: CommonStep, sizes: Sizes) -> Kind:
     axis = label_of(source["axis"])
     if parts == 2 and (axis in AXES or "+" in axis):
         along = axis if axis in AXES else ROWS
-        return "slice", {"axis": along, "start": source["start"]}
+        return "slice", {"axis": along, "start": int(source["start"])}
     return "part", {"part": part, "parts": parts}
 
 
