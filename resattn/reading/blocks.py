@@ -211,7 +211,9 @@ class _Finder:
 
     def _find_module(self, side: set[str], name: str) -> str:
         """The path of the module of a side, with a dot at its end; "" if it is none of its own."""
-        paths = [self.found[each].module for each in side if self.found[each].module]
+        known = any(origin.kind for origin in self.found.origins.values())
+        paths = [each if known else self.found[each].module for each in side]
+        paths = [path for path in paths if path]
         shared = ".".join(_find_start([path.split(".")[:-1] for path in paths]))
         own = shared and shared != name and f"{shared}.".startswith(f"{name}.".lstrip("."))
         return f"{shared}." if own else ""

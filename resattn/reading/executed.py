@@ -8,7 +8,7 @@ and for a function the module that calls it, "layer1.0.relu 2".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isqrt, prod
 
 from resattn.reading.form import Axis, Origin, label_of, size_of
@@ -69,7 +69,7 @@ class ExecutedGraph(OperationGraph):
     """The operations that a live model executes, in order, for images of one size.
 
     framework, title, failure: as in `Reading`. origins: where each operation comes from, by its
-    name. Shapes are numbers, those of the axes channels, rows and cols in this order, wherever the
+    name. unused: the arrays of the model that no operation uses. Shapes are numbers, those of the axes channels, rows and cols in this order, wherever the
     model has them. Where the model failed, the last operation is of the kind "failure".
     """
 
@@ -77,10 +77,12 @@ class ExecutedGraph(OperationGraph):
     title: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)
     failure: Failure | None = None
+    unused: tuple[str, ...] = ()
 
 
 def execute(reading: Reading) -> ExecutedGraph:
     """The graph of a reading."""
+    reading = _join_failure(reading)
     sizes = {name: tuple(array.shape) for name, array in reading.arrays.items()}
     names = _name_steps(reading, sizes)
     operations: dict[str, Operation] = {}
@@ -88,19 +90,16 @@ def execute(reading: Reading) -> ExecutedGraph:
     for step in reading.steps:
         kind, settings = _kind_in(reading, step, sizes)
         name = names[id(step)]
-        inputs = tuple(names[id(given)] for given in step.inputs)
-        held = _list_parameters(step, kind, sizes, used)
+        held = _list_parameters(step, kind, sizes)
+        given = [operations[names[id(each)]] for each in step.inputs]
         shape = shape_of(step)
         if kind == "relative_positions":
             settings = {**settings, "size": _sides_of(held)}
-            here, feature = prod(_sides_of(held)), held[0].shape[1]
-            heads = operations[inputs[0]].numbers // (here * feature)
-            shape = tuple(map(fixed, (heads, here, here)))
-        given = [operations[each] for each in inputs]
+            shape = _shape_of_positions(given[0], held)
         operations[name] = Operation(
             name,
             kind,
-            inputs,
+            tuple(each.name for each in given),
             shape,
             step.module,
             settings,
@@ -109,9 +108,30 @@ def execute(reading: Reading) -> ExecutedGraph:
         )
         used |= {each.name for each in held}
     origins = {names[id(step)]: step.origin for step in reading.steps}
+    unused = tuple(name for name, size in sizes.items() if size and name not in used)
     return ExecutedGraph(
-        tuple(operations.values()), reading.framework, reading.title, origins, reading.failure
+        tuple(operations.values()),
+        reading.framework,
+        reading.title,
+        origins,
+        reading.failure,
+        unused,
     )
+
+
+def _join_failure(reading: Reading) -> Reading:
+    """A sum in place (y += x) may be among the steps although it failed. It and what says that it
+    failed are one step.
+    """
+    if reading.failure is None:
+        return reading
+    *steps, last = reading.steps
+    for given in last.inputs:
+        others = {each for each in last.inputs if each is not given}
+        if given.op == reading.failure.operation and others and others <= {*given.inputs}:
+            joined = replace(last, inputs=given.inputs)
+            return replace(reading, steps=(*(each for each in steps if each is not given), joined))
+    return reading
 
 
 def _kind_in(reading: Reading, step: CommonStep, sizes: Mapping[str, tuple[int, ...]]) -> Kind:
@@ -191,7 +211,7 @@ def _order_axes(axes: Sequence[Axis], labels: Sequence[str]) -> Shape:
 
 
 def _list_parameters(
-    step: CommonStep, kind: str, sizes: Mapping[str, tuple[int, ...]], used: set[str]
+    step: CommonStep, kind: str, sizes: Mapping[str, tuple[int, ...]]
 ) -> Parameters:
     """The parameters that take part in a step."""
     if step.held is None:
@@ -221,6 +241,12 @@ def _find_role(kind: str, role: str, step: CommonStep) -> str:
 def _sides_of(held: Parameters) -> tuple[int, ...]:
     """The rows and columns that tables of relative positions are for."""
     return tuple((parameter.shape[0] + 1) // 2 for parameter in held)
+
+
+def _shape_of_positions(query: Operation, held: Parameters) -> Shape:
+    """Logits of relative positions: (heads, here, there)."""
+    here, feature = prod(_sides_of(held)), held[0].shape[1]
+    return tuple(map(fixed, (query.numbers // (here * feature), here, here)))
 
 
 def _count_products(

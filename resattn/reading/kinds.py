@@ -10,7 +10,7 @@ from math import isclose
 from typing import Any
 
 from resattn.reading.form import label_of
-from resattn.reading.functions import RECOGNIZED
+from resattn.reading.functions import FUNCTIONS, RECOGNIZED
 from resattn.reading.steps import CommonStep
 from resattn.reading.windows import Window
 from weights.operations import AXES, CHANNELS, COLS, ELEMENTWISE, ROWS
@@ -34,7 +34,10 @@ def kind_of(step: CommonStep, sizes: Sizes) -> Kind:
         return step.op, {}
     if step.op in RECOGNIZED:
         return "function", {"function": step.op}
-    return unknown(step.settings.get("primitive", step.op))
+    primitive = step.settings.get("primitive", step.op)
+    if primitive in FUNCTIONS and len(step.inputs) == 1 and step.held is None:
+        return "function", {"function": primitive}
+    return unknown(primitive)
 
 
 def tidy(value: float) -> float:
