@@ -69,8 +69,9 @@ class ExecutedGraph(OperationGraph):
     """The operations that a live model executes, in order, for images of one size.
 
     framework, title, failure: as in `Reading`. origins: where each operation comes from, by its
-    name. unused: the arrays of the model that no operation uses. Shapes are numbers, those of the axes channels, rows and cols in this order, wherever the
-    model has them. Where the model failed, the last operation is of the kind "failure".
+    name. unused: the arrays of the model that no operation uses.
+    Shapes are numbers, those of the axes channels, rows and cols in this order, wherever the model
+    has them. Where the model failed, the last operation is of the kind "failure".
     """
 
     framework: str = ""
