@@ -62,6 +62,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
     "choice": np.where,  # condition, where true, where false
     "is greater": lambda x, y: x > y,
+    "is greater or equal": lambda x, y: x >= y,
+    "is less or equal": lambda x, y: x <= y,
     "is less": lambda x, y: x < y,
     "is equal": lambda x, y: x == y,
     "is unequal": lambda x, y: x != y,

@@ -247,6 +247,8 @@ PRIMITIVES: Table = {
             "logistic": "sigmoid",
             "gt": "is greater",
             "lt": "is less",
+            "ge": "is greater or equal",
+            "le": "is less or equal",
             "eq": "is equal",
             "ne": "is unequal",
             "and": "and",

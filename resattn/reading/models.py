@@ -26,7 +26,10 @@ ModelReader = Callable[
     [Machine, Any, tuple[int, ...], bool, Mapping[str, str]], tuple[ImageValues, Failed | None]
 ]
 READERS: dict[str, ModelReader] = {"torch": read_pytorch, "jax": read_flax, "tf": read_keras}
-SIZES = ((224, 224), (32, 32))  # tried in this order where nobody says the size of the images
+DEFAULT_SIZES = (
+    (224, 224),
+    (32, 32),
+)  # tried in this order where nobody says the size of the images
 
 
 def read_operations(model: Any, size: Pair, training: bool = False) -> list[CommonStep]:
@@ -59,7 +62,7 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
     variables = part(framework, "bridge.foreign").foreign_variables(model)
     to_numpy = part(framework, "bridge.native").to_numpy
     arrays = {name: to_numpy(variable) for name, variable in variables.items()}
-    sizes = SIZES if size is None else (pair_of("size", size),)
+    sizes = DEFAULT_SIZES if size is None else (pair_of("size", size),)
     channels = [in_channels] if in_channels else list(_channels(model, framework, arrays))
     if not channels:
         raise ModelError(
@@ -78,6 +81,8 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
             if found.failure is None:
                 return found
             best = found if best is None or len(found.steps) > len(best.steps) else best
+        if best is not None and any(step.roles for step in best.steps):
+            break  # it takes so many channels, and fails later
     if best is None:
         shape = f"{sizes[0][0]} x {sizes[0][1]} x {channels[0]}"
         raise ModelError(

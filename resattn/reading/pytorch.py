@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from types import GenericAlias
 from typing import Any
 
 from resattn.reading.form import CHANNELS_FIRST, ImageValues
@@ -77,7 +78,8 @@ def _mark_failed() -> Any:
         return torch.empty_like(operands[0])
 
     # The schema of the operator comes from these.
-    compute.__annotations__ = {"operands": list[torch.Tensor], "return": torch.Tensor}
+    tensors = GenericAlias(list, (torch.Tensor,))
+    compute.__annotations__ = {"operands": tensors, "return": torch.Tensor}
     marked = torch.library.custom_op("resattn::failed", compute, mutates_args=())
     marked.register_fake(lambda operands: torch.empty_like(operands[0]))
     return marked

@@ -305,13 +305,14 @@ def _describe_settings(settings: Mapping[str, Any]) -> str:
 def _next_function(path: Sequence[Primitive], at: int) -> tuple[int, str | None]:
     """The next position in a path that is recognized as a function of the one `at`, and which.
 
-    Without one, the next position: "a x + b" or None, for unknown.
+    The longest wins: relu6 begins with a relu. Without one, the next position: "a x + b" or None,
+    for unknown.
     """
-    for to in range(at + 1, len(path)):
-        kind = recognize(path[to], path[at])
-        if kind in RECOGNIZED:
-            return to, kind
-    return at + 1, recognize(path[at + 1], path[at])
+    kinds = {to: recognize(path[to], path[at]) for to in range(at + 1, len(path))}
+    recognized = [kind for kind in kinds.values() if kind in RECOGNIZED]
+    if not recognized:
+        return at + 1, kinds[at + 1]
+    return next((to, kind) for to, kind in kinds.items() if kind == recognized[-1])
 
 
 def _function_step(
@@ -355,7 +356,8 @@ def _module_step(step: CommonStep, uses: Uses) -> CommonStep:
     settings, op = dict(step.settings), step.op
     roles = settings.pop("roles", None) or find_roles("batch_norm" if op == "scale" else op, uses)
     if op in ("batch_norm", "scale"):
-        op = "batch_norm" if "variance" in roles else "scale"
+        whole = any(primitive == "batch_norm" for primitive, _ in uses)
+        op = "batch_norm" if whole or "variance" in roles else "scale"
         if op == "batch_norm" and step.held.numbers:
             settings["eps"] = min(step.held.numbers)
     return replace(step, kind=kind, op=op, settings=settings, roles=roles, uses=uses, identity=0)

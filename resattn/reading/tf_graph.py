@@ -322,6 +322,8 @@ PRIMITIVES: Table = {
             "SelectV2": "choice",
             "Greater": "is greater",
             "Less": "is less",
+            "GreaterEqual": "is greater or equal",
+            "LessEqual": "is less or equal",
             "Equal": "is equal",
             "LogicalAnd": "and",
             "Bitcast": "bits",

@@ -61,13 +61,25 @@ def read_export(
             name = _name(node)
             if name == "failed":  # see `resattn.reading.pytorch`
                 return list(given[0])
-            if not machine.strict and node.kwargs:
-                given = [*given, *(operand(each) for each in node.kwargs.values())]
-            values[node] = machine.interpret(PRIMITIVES, name, node, given, _shapes(node))
+            if _is_in_place(node) and node.meta.get("val") is None:
+                continue  # it failed
+            keywords = {key: operand(value) for key, value in node.kwargs.items()}
+            given = [*given, *(keywords.pop(key, None) for key in KEYWORDS.get(name, ()))]
+            table = {} if set(keywords) - IGNORED else PRIMITIVES
+            values[node] = machine.interpret(table, name, node, given, _shapes(node))
             if _is_in_place(node):
                 changed = given[0]
                 values |= {each: values[node] for each, x in values.items() if x is changed}
     raise AssertionError("a graph has an output")
+
+
+# Options that say how and where to compute, and those that some operators take by name alone.
+IGNORED = {"dtype", "device", "layout", "pin_memory", "memory_format", "non_blocking", "copy"}
+KEYWORDS = {
+    "gelu": ("approximate",),
+    "clamp": ("min", "max"),
+    **dict.fromkeys(("add", "sub"), ("alpha",)),
+}
 
 
 def _name(node: Any) -> str:
@@ -314,6 +326,16 @@ def _split(m: Machine, node: Any, x: Operand, dim: int) -> list[Operand]:
     return parts
 
 
+def _added(name: str) -> Any:
+    """A sum or difference whose second term may have a factor."""
+
+    def add(m: Machine, node: Any, x: Operand, y: Operand, factor: float | None) -> Operand:
+        y = y if factor in (None, 1) else m.elementwise("product", y, factor)
+        return m.elementwise(name, x, y)
+
+    return add
+
+
 def _clamp(m: Machine, x: Operand, low: float | None, high: float | None) -> Operand:
     x = x if low is None else m.elementwise("greater", x, low)
     return x if high is None else m.elementwise("lesser", x, high)
@@ -398,20 +420,26 @@ PRIMITIVES: Table = {
     **dict.fromkeys(
         ("reshape", "view", "flatten", "ravel", "unsqueeze", "squeeze", "contiguous"), _reshape
     ),
-    "gelu": lambda m, node, x, approximate="none": m.elementwise(
+    "add": _added("sum"),
+    "sub": _added("difference"),
+    "gelu": lambda m, node, x, approximate: m.elementwise(
         "gelu_tanh" if approximate == "tanh" else "gelu", x
     ),
     "leaky_relu": lambda m, node, x, slope=0.01: m.elementwise(
         "choice", m.elementwise("is greater", x, 0.0), x, m.elementwise("product", x, slope)
     ),
+    "elu": lambda m, node, x, alpha=1, *_: m.elementwise(
+        "choice",
+        m.elementwise("is greater", x, 0.0),
+        x,
+        m.elementwise("product", m.elementwise("expm1", x), alpha),
+    ),
     "hardtanh": lambda m, node, x, low=-1.0, high=1.0: m.elementwise(
         "lesser", m.elementwise("greater", x, low), high
     ),
-    "clamp": lambda m, node, x, low=None, high=None: _clamp(m, x, low, high),
+    "clamp": lambda m, node, x, *limits: _clamp(m, x, *limits[:2]),
     **elementwise(
         {
-            "add": "sum",
-            "sub": "difference",
             "mul": "product",
             "div": "quotient",
             "floor_divide": "whole quotient",
@@ -429,6 +457,7 @@ PRIMITIVES: Table = {
             "minimum": "lesser",
             "where": "choice",
             "silu": "silu",
+            "softplus": "softplus",
             "mish": "mish",
             "log": "log",
             "abs": "absolute",
@@ -438,6 +467,8 @@ PRIMITIVES: Table = {
             "reciprocal": "reciprocal",
             "erf": "erf",
             "lt": "is less",
+            "ge": "is greater or equal",
+            "le": "is less or equal",
             "gt": "is greater",
             "eq": "is equal",
             "ne": "is unequal",
