@@ -28,7 +28,7 @@ class ExecutedListing(Listing):
     def __init__(self, explanation: ExecutedExplanation, wording: Wording):
         super().__init__(explanation, wording)
         self.explained, self.found = explanation, explanation.graph
-        self.lines_before: tuple[Line, ...] = ()
+        self.shown_before: list[str] = []
         self.blocks = {block.name: block for block in explanation.blocks}
 
     def head_lines(self, width: int) -> Iterator[StyledLine]:
@@ -68,8 +68,9 @@ class ExecutedListing(Listing):
             yield from self.failure_lines(width)
             return
         # A line of code that computes several steps is shown once, then its number alone.
-        again = bool(entry.lines) and entry.lines == self.lines_before
-        self.lines_before = entry.lines
+        shown = [line.text for line in entry.lines]
+        again = bool(shown) and shown == self.shown_before
+        self.shown_before = shown
         if again:
             entry = replace(entry, lines=tuple(_keep_place(line) for line in entry.lines))
         yield from super().entry_lines(entry, number, width)
