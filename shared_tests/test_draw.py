@@ -15,8 +15,9 @@ from resattn.drawing.canvas import PALETTE
 from resattn.drawing.geometry import CLEAR
 from resattn.drawing.layout import place
 from resattn.drawing.mermaid import mermaid
+from resattn.drawing.nodes import FORMS, TIMES, SceneNode
 from resattn.drawing.pictures import README_BLOCK, scene_of
-from resattn.drawing.scene import FORMS, TIMES, Edge, Scene, SceneNode, fold_blocks, scene
+from resattn.drawing.scene import Edge, Scene, fold_blocks, scene
 from resattn.drawing.sizes import measure_nodes, measure_text
 from resattn.drawing.svg import svg
 from shared_tests.cases import ATTENTION_VARIANTS, NETWORKS, REPRESENTATIVE, name_of

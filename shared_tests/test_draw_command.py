@@ -13,7 +13,7 @@ from resattn.checking.cases import attention_block
 from resattn.checking.draws import random_arrays
 from resattn.cli.app import app, main
 from resattn.drawing.pictures import PICTURES, README_PICTURES, scene_of
-from resattn.drawing.scene import TIMES
+from resattn.drawing.nodes import TIMES
 from resattn.drawing.svg import svg
 from weights import write
 

@@ -23,14 +23,9 @@ IMAGE = "input"
 
 
 @dataclass(frozen=True)
-class Graph:
-    """The operations in the order of execution; the first, "input", is the image.
+class OperationGraph:
+    """The operations in the order of execution; the first, "input", is the image."""
 
-    parameters: of the config, in their order.
-    """
-
-    config: Config
-    parameters: Parameters
     operations: tuple[Operation, ...]
 
     def __iter__(self) -> Iterator[Operation]:
@@ -58,6 +53,14 @@ class Graph:
         return rows.size, cols.size
 
 
+@dataclass(frozen=True)
+class Graph(OperationGraph):
+    """The operations of a config's model. parameters: of the config, in their order."""
+
+    config: Config
+    parameters: Parameters
+
+
 def graph(config: Config, size: Pair, opened: bool = True) -> Graph:
     """The graph of a block or a network for images of that size (height, width).
 
@@ -74,7 +77,7 @@ def graph(config: Config, size: Pair, opened: bool = True) -> Graph:
         _network(build, config, image, opened)
     else:
         _block(build, config, image, opened)
-    return Graph(config, parameters, tuple(build.operations.values()))
+    return Graph(tuple(build.operations.values()), config, parameters)
 
 
 def parameter_count(kind: str, channels: int, options: Mapping[str, Any]) -> int:

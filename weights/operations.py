@@ -36,6 +36,23 @@ language asked for. `resattn.oracle` computes each kind, `resattn.explaining` te
 | parameter | parameter | the parameter of that name, without inputs |
 | attention | attention, options | a whole module, not opened |
 
+Graphs that are read from a user's own model have these kinds, too. The oracle has none of them.
+
+| kind | settings | output |
+| --- | --- | --- |
+| function | function | value by value, by the name of the function: gelu, silu, tanh |
+| scale | | the input times parameters, or plus parameters, or both |
+| standardize | eps | mean 0 and variance 1 |
+| total | axes | the sum over axes; they stay with size 1 |
+| part | part, parts | one of several parts of an axis, counted from 0 |
+| unknown | primitive | nothing else in these tables; primitive: what the framework calls it |
+| failure | operation | the operation that the model cannot compute |
+
+In such a graph a convolution or a pooling may also have `after` (the padding at the end, where it
+differs) and `along` (the axes that its window moves along, where they are not rows and cols). An
+average_pool may have `padding`, and `counts_padding` where the zeros around the map count. A
+batch_norm has no decay.
+
 An operation with parameters names their module; roles say which parameters those are.
 """
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from resattn.drawing.scene import TIMES, Edge, Scene, SceneNode
+from resattn.drawing.nodes import TIMES, SceneNode
+from resattn.drawing.scene import Edge, Scene
 from weights.checks import printable
 
 BRACKETS = {
@@ -28,6 +29,7 @@ CLASS_COLOURS = {
     "average": ("#ffffff", "#a3477b"),
     "attention": ("#f9edf4", "#a3477b"),
     "operation": ("#ffffff", "#1f2328"),
+    "wrong": ("#ffe3e3", "#a3000f"),
 }
 # The forms that have no class of their own.
 FORM_CLASSES = {"sum": "operation", "product": "operation", "block": "operation"}
@@ -47,9 +49,11 @@ def mermaid(scene: Scene) -> str:
     """
     number = {node.name: f"n{place}" for place, node in enumerate(scene.nodes)}
     lines = [SETTINGS, "flowchart TB", *_write_nodes(scene, number)]
-    lines.append(f'    out("out<br/>{_escape(scene.output)}"):::input')
+    if scene.output:
+        lines.append(f'    out("out<br/>{_escape(scene.output)}"):::input')
     lines += [f"    {_write_edge(edge, number, scene)}" for edge in scene.edges]
-    lines.append(f"    {number[scene.nodes[-1].name]} --> out")
+    if scene.output:
+        lines.append(f"    {number[scene.nodes[-1].name]} --> out")
     return "\n".join([*lines, *_write_styles(scene)]) + "\n"
 
 
@@ -91,7 +95,10 @@ def _write_edge(edge: Edge, number: dict[str, str], scene: Scene) -> str:
 
 
 def _write_styles(scene: Scene) -> Iterator[str]:
+    used = {node.form for node in scene.nodes}
     for form, (fill, stroke) in CLASS_COLOURS.items():
+        if form == "wrong" and form not in used:
+            continue
         yield f"    classDef {form} fill:{fill},stroke:{stroke},color:{INK}"
     yield "    classDef input fill:none,stroke:none"
     for place in range(len(scene.frames)):

@@ -5,101 +5,27 @@ equal blocks of a network are one node; see `fold_blocks`. `resattn.drawing.svg`
 `resattn.drawing.mermaid` and `resattn.drawing.terminal` draw scenes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from resattn.explaining.formulas import affine
+from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_pair, format_shape, make_node
 from weights.attention import ATTENTION
 from weights.checks import SAME
 from weights.config import BlockConfig, BottleneckConfig, NetworkConfig
 from weights.graph import IMAGE, Graph
-from weights.operations import AXES, Extent, Operation, Shape
-
-TIMES, ARROW, MINUS, DIVIDED = (
-    "\N{MULTIPLICATION SIGN}",
-    "\N{RIGHTWARDS ARROW}",
-    "\N{MINUS SIGN}",
-    "\N{DIVISION SIGN}",
-)
-
-# Form and colour of the kinds of operation that `weights.graph` names. The others are plain boxes.
-FORMS = {
-    "input": "input",
-    "convolution": "convolution",
-    "convolution_1d": "convolution",
-    "linear": "convolution",
-    "relative_positions": "convolution",
-    "batch_norm": "normalization",
-    "layer_norm": "normalization",
-    "group_norm": "normalization",
-    "relu": "activation",
-    "sigmoid": "activation",
-    "hard_sigmoid": "activation",
-    "hard_swish": "activation",
-    "softmax": "activation",
-    "average": "average",
-    "average_around": "average",
-    "maximum": "average",
-    "max_pool": "average",
-    "average_pool": "average",
-    "blur_pool": "average",
-    "sum": "sum",
-    "product": "product",
-    "attention": "attention",
-}
-POOLINGS = ("max_pool", "average_pool", "blur_pool")
-OPERATORS = {"difference": MINUS, "quotient": DIVIDED}
-# The labels of kinds that are not their own names.
-KIND_LABELS = {
-    "average_around": "average around",
-    "average_pool": "average pooling",
-    "blur_pool": "blur",
-    "bessel": f"{TIMES} n / (n {MINUS} 1)",
-    "hard_sigmoid": "hard sigmoid",
-    "hard_swish": "hard swish",
-    "matrix_product": "matrix product",
-    "max_pool": "maximum pooling",
-    "nearest": "stretch",
-    "pad": "zero padding",
-    "subsample": "dropped pixels",
-    "swap_axes": "swap axes",
-}
-
-
-@dataclass(frozen=True)
-class SceneNode:
-    """name: of its operation, or of the first block that it represents. lines: its label, which is
-    bold, then details.
-
-    form: decides outline and colour. shape: of its output, if it differs from that of the first
-        input, else "".
-    covers: the blocks that a folded node represents. shortcut: "identity", "projected" or "padded"
-        (without parameters), of those blocks.
-    """
-
-    name: str
-    form: str
-    lines: tuple[str, ...]
-    shape: str = ""
-    covers: tuple[str, ...] = ()
-    shortcut: str = ""
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A value that `target` takes from `source`. path: "main" or "shortcut". shape: of the
-    value.
+    """A value that `target` takes from `source`. path: "main" or "shortcut". shape: of the value.
+    is_identity: whether it is a whole shortcut, from the input of a block to its sum.
     """
 
     source: str
     target: str
     path: str
     shape: str
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether it is a whole shortcut, from the input to the sum."""
-        return self.path == "shortcut" and (self.source, self.target) == (IMAGE, "sum")
+    is_identity: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +40,7 @@ class Frame:
 @dataclass(frozen=True)
 class Scene:
     """nodes: in the order of execution. trunk: the nodes of the main path, in one column. aside:
-    those on the shortcut. output: the shape of the output.
+    those on the shortcut. output: the shape of the output, "" if there is none.
     """
 
     title: str
@@ -144,22 +70,18 @@ def scene(graph: Graph, numbers: bool = False) -> Scene:
     return _make_block(graph, graph.config, numbers)
 
 
-def format_shape(shape: Shape, numbers: bool) -> str:
-    sizes = (str(extent.size) if numbers else extent.formula for extent in shape)
-    return f"({', '.join(('N', *sizes))})"
-
-
 # Blocks
 
 
 def _make_block(graph: Graph, config: BlockConfig, numbers: bool) -> Scene:
-    nodes = tuple(_make_node(graph, operation, numbers) for operation in graph)
+    nodes = tuple(make_node(graph, operation, numbers) for operation in graph)
     edges = tuple(
         Edge(
             source,
             operation.name,
             _find_path(source, operation.name),
             format_shape(graph[source].shape, numbers),
+            (source, operation.name) == (IMAGE, "sum"),
         )
         for operation in graph
         for source in operation.inputs
@@ -252,117 +174,6 @@ def _describe(graph: Graph, config: BlockConfig, numbers: bool) -> str:
     return f"x of shape {before}; {formulas}, of shape {after}. The shortcut is {shortcut}."
 
 
-# Nodes and their words
-
-
-def _make_node(graph: Graph, operation: Operation, numbers: bool) -> SceneNode:
-    form = FORMS.get(operation.kind, "operation")
-    new = not operation.inputs or operation.shape != graph[operation.inputs[0]].shape
-    new = new and operation.name != graph.output  # its shape is beside "out"
-    new = new and (numbers or operation.kind != "pad")  # no formula says how much SAME pads
-    shape = format_shape(operation.shape, numbers) if new else ""
-    lines = (_find_label(operation), *_list_details(graph, operation, numbers))
-    return SceneNode(operation.name, form, lines, shape)
-
-
-def _find_label(operation: Operation) -> str:
-    """Its module, without the scope, or what it computes."""
-    if operation.kind == "input":
-        return "x"
-    if operation.kind == "attention":
-        return f"attention: {operation.settings['attention']}"
-    if operation.module:
-        return operation.module.removeprefix("attention.")
-    if operation.kind in ("slice", "head_part"):
-        return operation.name.split(".")[-1]
-    if operation.kind == "average" and len(operation.settings["axes"]) == 2:
-        return "global average"
-    if operation.kind == "affine":
-        return affine(operation.settings["factor"], operation.settings["offset"])
-    return KIND_LABELS.get(operation.kind, operation.kind)
-
-
-def _list_details(graph: Graph, operation: Operation, numbers: bool) -> tuple[str, ...]:
-    settings, kind = operation.settings, operation.kind
-    first = graph[operation.inputs[0]] if operation.inputs else operation
-    if kind == "pad" and not numbers:
-        return ("SAME",)
-    if kind in ("pad", "subsample"):
-        return _describe_zeros(operation)
-    if kind == "group_norm":
-        return (f"group norm, {settings['groups']} groups",)
-    if kind in ("convolution", "convolution_1d", *POOLINGS):
-        channels = f"{first.shape[0].formula} {ARROW} {operation.shape[0].formula}"
-        return _describe_window(operation, channels)
-    if kind == "linear":
-        return (f"linear, {first.shape[0].formula} {ARROW} {operation.shape[0].formula}",)
-    if kind in ("batch_norm", "layer_norm", "relative_positions"):
-        return (kind.replace("_", " "),)
-    if kind in ("average", "maximum"):
-        axes = (first.shape[AXES.index(axis)] for axis in settings["axes"])
-        return (f"over {' and '.join(map(_name_axis, axes))}",)
-    if kind == "average_around":
-        return (f"of {settings['extent']}{TIMES}{settings['extent']}",)
-    if kind in OPERATORS:
-        labels = (_find_label(graph[source]) for source in operation.inputs)
-        terms = (f"({label})" if "+" in label else label for label in labels)
-        return (f" {OPERATORS[kind]} ".join(terms),)
-    if kind in ("slice", "head_part"):
-        return (f"{_name_part(operation)} of {_find_label(first)}",)
-    if kind == "attention":
-        return tuple(f"{name} {value}" for name, value in settings["options"].items())
-    return {"nearest": ("to nearest pixels",), "greater": ("of the two",)}.get(kind, ())
-
-
-def _name_part(operation: Operation) -> str:
-    if operation.kind == "head_part":
-        return "part"
-    return "first part" if operation.settings["start"] == 0 else "second part"
-
-
-def _name_axis(extent: Extent) -> str:
-    """H or W if it comes from the image's height or width."""
-    return next((axis for axis in "HW" if axis in extent.formula), "channels")
-
-
-def _describe_window(operation: Operation, channels: str) -> tuple[str, ...]:
-    settings = operation.settings
-    kernel = TIMES.join(map(str, settings.get("kernel", (3, 3))))  # that of blur_pool
-    if operation.kind in POOLINGS:
-        return (f"{kernel}, stride {_format_pair(settings['stride'])}",)
-    if operation.kind == "convolution_1d":
-        circular = (f"{settings['padding']} padding",) if settings["padding"] != "zero" else ()
-        return (f"1-d conv, kernel {kernel}", "over channels", *circular)
-    parts = [f"{kernel} {'depthwise' if operation.depthwise else 'conv'}", channels]
-    groups = settings["groups"]
-    parts += [f"{groups} groups"] if groups > 1 and not operation.depthwise else []
-    parts += [f"stride {_format_pair(settings['stride'])}"] if settings["stride"] != (1, 1) else []
-    parts += [f"dilation {settings['dilation']}"] if settings["dilation"] != 1 else []
-    parts += [] if settings["bias"] else ["no bias"]
-    lines = [", ".join(parts)]
-    if len(parts) >= 4:
-        lines = [", ".join(parts[:2]) + ",", ", ".join(parts[2:])]
-    # A module that is used twice holds its parameters in the first operation.
-    return tuple(lines) if operation.parameters else (*lines, "the same weights")
-
-
-def _describe_zeros(operation: Operation) -> tuple[str, ...]:
-    """Where zeros are added, and which pixels stay."""
-    settings = operation.settings
-    if operation.kind == "pad":
-        sides = zip(settings["before"], settings["after"], strict=True)
-        rows, cols = (f"{before} + {after}" for before, after in sides)
-        return (f"{rows} rows, {cols} columns",)
-    lines = [f"stride {_format_pair(settings['stride'])}"]
-    if settings["before"] + settings["after"]:
-        lines.append(f"{settings['before']} + {settings['after']} channels of zeros")
-    return tuple(lines)
-
-
-def _format_pair(pair: Sequence[int]) -> str:
-    return str(pair[0] if pair[0] == pair[1] else tuple(pair))
-
-
 # Networks
 
 
@@ -436,7 +247,7 @@ def _make_folded(
 ) -> SceneNode:
     """A node of a network: an operation, or equal blocks."""
     if name not in blocks:
-        return _make_node(graph, graph[name], numbers)
+        return make_node(graph, graph[name], numbers)
     covers = tuple(scope for scope in blocks if node_of[scope] == name)
     config = blocks[name]
     form = "bottleneck" if isinstance(config, BottleneckConfig) else "block"
@@ -471,7 +282,7 @@ def _describe_stride(config: BlockConfig) -> str:
     if config.stride == (1, 1):
         return ""
     early = isinstance(config, BottleneckConfig) and config.stride_at == "conv1"
-    return f", stride {_format_pair(config.stride)}{' in conv1' if early else ''}"
+    return f", stride {format_pair(config.stride)}{' in conv1' if early else ''}"
 
 
 def _list_options(config: BlockConfig) -> tuple[str, ...]:

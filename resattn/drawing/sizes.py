@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from resattn.drawing.geometry import Size
-from resattn.drawing.scene import ARROW, DIVIDED, MINUS, Scene, SceneNode
+from resattn.drawing.nodes import ARROW, DIVIDED, MINUS, SceneNode
+from resattn.drawing.scene import Scene
 
 LINE, PADDING, SIDE_PADDING = 16, 7, 12
 NODE_RADIUS, LEAST_WIDTH = 15, 84

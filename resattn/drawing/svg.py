@@ -17,7 +17,8 @@ from resattn.drawing.geometry import (
     measure_travel,
 )
 from resattn.drawing.layout import Layout, place
-from resattn.drawing.scene import Edge, Frame, Scene, SceneNode
+from resattn.drawing.nodes import SceneNode
+from resattn.drawing.scene import Edge, Frame, Scene
 from resattn.drawing.sizes import GLYPH_ROOM, LINE, NAME_SIZE, PADDING, measure_nodes, measure_text
 from weights.checks import printable
 
@@ -142,10 +143,14 @@ def _draw_label(canvas: Canvas, node: SceneNode, size: Size, at: Position) -> No
 
 
 def _draw_output(canvas: Canvas, scene: Scene, sizes: Mapping[str, Size], layout: Layout) -> float:
-    """The arrow that leaves the last node, and the output. Returns the y of its end."""
+    """The arrow that leaves the last node, and the output if there is one. Returns the y of its
+    end.
+    """
     last = scene.nodes[-1].name
     x, y = layout.centres[last]
     start = y + sizes[last].height / 2
+    if not scene.output:
+        return start
     canvas.line([(x, start), (x, start + TAIL)])
     canvas.text(x, start + TAIL + CLEAR, "out", "ink name", "middle")
     canvas.text(x + 2 * CLEAR, start + TAIL + CLEAR, scene.output)

@@ -8,13 +8,22 @@ line above it; a lane that this line only crosses is drawn through it. So the te
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from resattn.drawing.scene import ARROW, DIVIDED, MINUS, TIMES, Edge, Scene, SceneNode
+from resattn.drawing.nodes import ARROW, DIVIDED, MINUS, TIMES, SceneNode
+from resattn.drawing.scene import Edge, Scene
 
 TextPart = tuple[str, str]  # words, and the form that decides their colour, "" for none
 TextLine = tuple[TextPart, ...]
 
 TITLE = "shapes: (images, channels, height, width)"
-SYMBOLS = {"sum": "⊕", "product": "⊗", "input": "○", "average": "◆", "attention": "▣", "block": "▣"}
+SYMBOLS = {
+    "sum": "⊕",
+    "product": "⊗",
+    "input": "○",
+    "average": "◆",
+    "attention": "▣",
+    "block": "▣",
+    "wrong": "✗",
+}
 SYMBOL = "●"
 # For terminals without Unicode: words, then lines and symbols of one character each.
 ASCII_WORDS = {
@@ -30,11 +39,12 @@ ASCII_WORDS = {
     "·": "*",
     "λ": "lambda",
 }
-ASCII_MARKS = str.maketrans("⊕⊗○◆▣●│║─┄╭╮╰╯┬┴├┤┼", "+xo*#*|H--..''.'+++")
+ASCII_MARKS = str.maketrans("⊕⊗○◆▣✗●│║─┄╭╮╰╯┬┴├┤┼", "+xo*#!*|H--..''.'+++")
 IDENTITY = "║"
 # Colours of the terminal, which suit its background.
 COLOURS = {
     "shortcut": "red",
+    "wrong": "red",
     "convolution": "blue",
     "normalization": "green",
     "activation": "yellow",
@@ -109,7 +119,8 @@ class _Writer:
             self._write_frame(node.name, first=True)
             self._write_node(node)
             self._write_frame(node.name, first=False)
-        self._write([(f"{'':{self.indent}}", ""), ("out", "name")], scene.output)
+        if scene.output:
+            self._write([(f"{'':{self.indent}}", ""), ("out", "name")], scene.output)
 
     def _write_frame(self, name: str, first: bool) -> None:
         """The dashed line above the first node of a frame, or below the last one."""

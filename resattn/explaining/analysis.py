@@ -10,7 +10,7 @@ import numpy as np
 
 from weights.checks import Pair
 from weights.config import BlockConfig
-from weights.graph import Graph, graph
+from weights.graph import Graph, OperationGraph, graph
 from weights.operations import AXES, CHANNELS, Operation
 
 ROWS, COLS = 1, 2
@@ -230,6 +230,9 @@ KEPT_FOR = {
     "hard_swish": "first",
     "max_pool": "first",
     "square": "first",
+    "function": "first",
+    "scale": "first",
+    "standardize": "first",
     "relu": "output",
     "sigmoid": "output",
     "softmax": "output",
@@ -241,7 +244,7 @@ KEPT_FOR = {
 }
 
 
-def list_kept(found: Graph) -> tuple[str, ...]:
+def list_kept(found: OperationGraph) -> tuple[str, ...]:
     """The operations whose outputs are kept for the gradients, in the order of execution.
 
     Each is listed once. This is what PyTorch keeps, except copies in another memory order; a
@@ -260,26 +263,26 @@ def list_kept(found: Graph) -> tuple[str, ...]:
     return tuple(operation.name for operation in found if operation.name in sources)
 
 
-def _source(found: Graph, name: str) -> str:
+def _source(found: OperationGraph, name: str) -> str:
     """The operation that computed the numbers of an output. A view has those of its input."""
     while _is_view(found, name):
         name = found[name].inputs[0]
     return name
 
 
-def _is_view(found: Graph, name: str) -> bool:
+def _is_view(found: OperationGraph, name: str) -> bool:
     operation = found[name]
     if operation.kind == "nearest":  # one position is expanded, more of them are copied
         return all(extent.size == 1 for extent in found[operation.inputs[0]].shape[1:])
     return operation.kind in ("head_part", "slice", "swap_axes")
 
 
-def training_numbers(found: Graph) -> int:
+def training_numbers(found: OperationGraph) -> int:
     """How many numbers `list_kept` has, for one image."""
     return sum(found[name].numbers for name in list_kept(found))
 
 
-def peak(found: Graph) -> tuple[int, str]:
+def peak(found: OperationGraph) -> tuple[int, str]:
     """The greatest number of activations at once in evaluation, for one image, and where it is.
 
     An output is kept from its operation to the last one that reads it. Nothing is fused or
@@ -296,6 +299,6 @@ def peak(found: Graph) -> tuple[int, str]:
     return greatest, where
 
 
-def biases(found: Graph) -> tuple[str, ...]:
+def biases(found: OperationGraph) -> tuple[str, ...]:
     """The operations that have a bias."""
     return tuple(operation.name for operation in found if operation.settings.get("bias"))

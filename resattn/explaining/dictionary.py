@@ -1,9 +1,11 @@
 """An explanation as plain values, for JSON."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from resattn.explaining.analysis import list_kept
 from resattn.explaining.entries import Entry, FoldedBlock
+from resattn.explaining.facts import Fact
 from resattn.explaining.wording import Wording
 
 if TYPE_CHECKING:
@@ -19,23 +21,27 @@ def make_dictionary(explanation: "Explanation", wording: Wording) -> dict[str, A
         "batch": explanation.batch,
         "dtype": explanation.dtype,
         "steps": [
-            _fold_values(each) if isinstance(each, FoldedBlock) else _entry_values(each, wording)
+            fold_values(each) if isinstance(each, FoldedBlock) else entry_values(each, wording)
             for each in explanation.entries
         ],
         "kept_for_gradients": list(list_kept(graph)),
         "totals": explanation.totals(),
-        "facts": [
-            {
-                "key": fact.key,
-                "text": wording.fact(fact),
-                "table": [list(row) for row in fact.table],
-            }
-            for fact in explanation.facts
-        ],
+        "facts": fact_values(explanation.facts, wording),
     }
 
 
-def _entry_values(entry: Entry, wording: Wording) -> dict[str, Any]:
+def fact_values(facts: Iterable[Fact], wording: Wording) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": fact.key,
+            "text": wording.fact(fact),
+            "table": [list(row) for row in fact.table],
+        }
+        for fact in facts
+    ]
+
+
+def entry_values(entry: Entry, wording: Wording) -> dict[str, Any]:
     operation = entry.operation
     return {
         "name": operation.name,
@@ -59,7 +65,7 @@ def _entry_values(entry: Entry, wording: Wording) -> dict[str, Any]:
     }
 
 
-def _fold_values(fold: FoldedBlock) -> dict[str, Any]:
+def fold_values(fold: FoldedBlock) -> dict[str, Any]:
     return {
         "name": fold.name,
         "like": fold.like,

@@ -4,12 +4,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resattn.explaining.analysis import Field, receptive_fields
+from resattn.explaining.analysis import Field, peak, receptive_fields, training_numbers
 from resattn.explaining.code.alignment import Line
+from resattn.explaining.facts import Fact
 from resattn.explaining.reasons import find_reason
 from weights.config import BlockConfig
-from weights.graph import Graph
+from weights.errors import ArgumentError
+from weights.graph import Graph, OperationGraph
 from weights.operations import Operation
+
+BYTES = {"float16": 2, "float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,58 @@ class FoldedBlock:
 
     name: str
     like: str
-    config: BlockConfig
     operations: tuple[Operation, ...]
     field: Field
+
+
+@dataclass(frozen=True)
+class FoldedConfig(FoldedBlock):
+    """A block of a network's config."""
+
+    config: BlockConfig
+
+
+@dataclass(frozen=True)
+class AnyExplanation:
+    """What there is to say about a graph, in the order of execution.
+
+    batch, dtype: for the memory.
+    """
+
+    graph: OperationGraph
+    batch: int
+    dtype: str
+    entries: tuple[Entry | FoldedBlock, ...]
+    facts: tuple[Fact, ...]
+
+    def bytes(self, numbers: int) -> int:
+        """The memory of that many numbers per image, for the batch."""
+        return numbers * self.batch * BYTES[self.dtype]
+
+    def sums(self) -> dict[str, Any]:
+        """Sums over all operations. Activations: numbers for one image, bytes for the batch."""
+        operations = self.graph.operations
+        parameters = sum(each.trainable for each in operations)
+        statistics = sum(each.statistics for each in operations)
+        training, (most, where) = training_numbers(self.graph), peak(self.graph)
+        return {
+            "output": [extent.size for extent in operations[-1].shape],
+            "parameters": parameters,
+            "statistics": statistics,
+            "weight_bytes": (parameters + statistics) * BYTES[self.dtype],
+            "multiply_adds": sum(each.multiply_adds for each in operations),
+            "training_numbers": training,
+            "training_bytes": self.bytes(training),
+            "peak_numbers": most,
+            "peak_bytes": self.bytes(most),
+            "peak_at": where,
+        }
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises ArgumentError for a dtype that explanations do not know."""
+    if dtype not in BYTES:
+        raise ArgumentError(f"--dtype: expected one of {', '.join(BYTES)}, got {dtype!r}")
 
 
 def list_entries(
@@ -55,7 +108,7 @@ def list_entries(
         if block is not None and like != name:
             inside = tuple(each for each in found if _block_of(each, named) == name)
             folded.add(name)
-            yield FoldedBlock(name, like, block, inside, fields[inside[-1].name])
+            yield FoldedConfig(name, like, inside, fields[inside[-1].name], block)
             continue
         rest = operation.name.removeprefix(name).lstrip(".") if name else operation.name
         part, reason = find_reason(operation, rest, block, found)

@@ -15,7 +15,7 @@ from weights.attention import ATTENTION, hidden_width
 from weights.checks import Pair, pair_of
 from weights.config import BlockConfig, BottleneckConfig, NetworkConfig
 from weights.frameworks import FRAMEWORKS
-from weights.graph import Graph
+from weights.graph import Graph, OperationGraph
 from weights.operations import Operation, same_padding
 from weights.parameters import ROLES, Parameter
 from weights.schema import schema
@@ -64,10 +64,42 @@ def facts(found: Graph, batch: int) -> tuple[Fact, ...]:
     return tuple(fact for maker in makers for fact in maker(found, batch))
 
 
-def _paddings(found: Graph) -> Iterator[tuple[Operation, list[Pair], list[Pair]]]:
+def facts_of_operations(found: OperationGraph, batch: int) -> tuple[Fact, ...]:
+    """Those of the facts that follow from the operations alone, without a config."""
+    makers = (
+        _window_padding,
+        _groups,
+        _eps,
+        _counts,
+        _layer_norms,
+        _group_norms,
+        _always,
+    )
+    return tuple(fact for maker in makers for fact in maker(found, batch))
+
+
+def _window_padding(found: OperationGraph, batch: int) -> Iterator[Fact]:
+    """As `_padding`; where no window is padded, that is said only if none is wider than a pixel."""
+    wide = any(max(each.settings.get("kernel", (1,))) > 1 for each in found)
+    yield from (fact for fact in _padding(found, batch) if fact.key != "padding.none" or not wide)
+
+
+def _eps(found: OperationGraph, batch: int) -> Iterator[Fact]:
+    groups: dict[float, list[str]] = {}
+    for operation in found:
+        if operation.kind == "batch_norm":
+            groups.setdefault(operation.settings["eps"], []).append(operation.name)
+    for eps, names in groups.items():
+        yield Fact("norm.eps", {"names": names, "eps": _number(eps), "others": _others(0, eps)})
+    if groups:
+        yield Fact("variance")
+
+
+def _paddings(found: OperationGraph) -> Iterator[tuple[Operation, list[Pair], list[Pair]]]:
     """Every operation that pads, its padding and that of SAME, along rows and along columns."""
     for operation in found:
-        if "padding" not in operation.settings or operation.kind == "convolution_1d":
+        settings = operation.settings
+        if "padding" not in settings or operation.kind == "convolution_1d" or "along" in settings:
             continue
         if _pads_same(found, operation):
             continue
@@ -80,15 +112,15 @@ def _paddings(found: Graph) -> Iterator[tuple[Operation, list[Pair], list[Pair]]
             yield operation, ours, same
 
 
-def _pads_same(found: Graph, operation: Operation) -> bool:
+def _pads_same(found: OperationGraph, operation: Operation) -> bool:
     """Whether its padding is that of SAME by the config, whatever the size of the image."""
     if operation.kind == "max_pool":
-        config = found.config
+        config = found.config if isinstance(found, Graph) else None
         return isinstance(config, NetworkConfig) and config.stem_pool == "max_same"
     return found[operation.inputs[0]].kind == "pad"
 
 
-def _padding(found: Graph, batch: int) -> Iterator[Fact]:
+def _padding(found: OperationGraph, batch: int) -> Iterator[Fact]:
     same = [
         each.name
         for each in found
@@ -121,7 +153,7 @@ def _padding(found: Graph, batch: int) -> Iterator[Fact]:
 
 
 def _difference(
-    found: Graph, operation: Operation, ours: list[Pair], same: list[Pair]
+    found: OperationGraph, operation: Operation, ours: list[Pair], same: list[Pair]
 ) -> dict[str, str]:
     rows, cols = (extent.size for extent in found[operation.inputs[0]].shape[1:])
     sides = {"same": same[0], "same_cols": same[1], "ours": ours[0], "ours_cols": ours[1]}
@@ -213,7 +245,7 @@ def _strides(found: Graph, batch: int) -> Iterator[Fact]:
         yield Fact("stride.basic")
 
 
-def _groups(found: Graph, batch: int) -> Iterator[Fact]:
+def _groups(found: OperationGraph, batch: int) -> Iterator[Fact]:
     grouped = [
         each
         for each in found
@@ -289,7 +321,7 @@ def _number(value: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def _counts(found: Graph, batch: int) -> Iterator[Fact]:
+def _counts(found: OperationGraph, batch: int) -> Iterator[Fact]:
     counts: dict[int, list[str]] = {}
     for operation in found:
         if operation.kind == "batch_norm":
@@ -317,7 +349,7 @@ def _counts(found: Graph, batch: int) -> Iterator[Fact]:
         yield Fact("count.range", values)
 
 
-def _layer_norms(found: Graph, batch: int) -> Iterator[Fact]:
+def _layer_norms(found: OperationGraph, batch: int) -> Iterator[Fact]:
     norms = [operation for operation in found if operation.kind == "layer_norm"]
     if norms:
         rows = FRAMEWORKS.values()
@@ -332,7 +364,7 @@ def _layer_norms(found: Graph, batch: int) -> Iterator[Fact]:
         )
 
 
-def _group_norms(found: Graph, batch: int) -> Iterator[Fact]:
+def _group_norms(found: OperationGraph, batch: int) -> Iterator[Fact]:
     norms = [operation for operation in found if operation.kind == "group_norm"]
     if norms:
         rows = FRAMEWORKS.values()
@@ -452,5 +484,5 @@ def _random(found: Graph, batch: int) -> Iterator[Fact]:
         yield Fact("dropout", {"rate": f"{found.config.dropout:g}"})
 
 
-def _always(found: Graph, batch: int) -> Iterator[Fact]:
+def _always(found: OperationGraph, batch: int) -> Iterator[Fact]:
     yield Fact("precision")

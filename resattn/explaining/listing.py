@@ -1,11 +1,13 @@
 """The text of an explanation, line by line, for a terminal."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from rich.cells import cell_len
 
-from resattn.explaining.entries import Entry, FoldedBlock
+from resattn.explaining.analysis import Field
+from resattn.explaining.entries import AnyExplanation, Entry, FoldedBlock
 from resattn.explaining.wording import Wording, format_bytes, format_formulas, format_sizes
 from resattn.explaining.wrapping import (
     StyledLine,
@@ -16,22 +18,19 @@ from resattn.explaining.wrapping import (
     wrap,
     wrap_code,
 )
-from weights.attention import ATTENTION
-from weights.frameworks import FRAMEWORKS
 from weights.operations import Operation
-
-if TYPE_CHECKING:
-    from resattn.explaining.explanation import Explanation
 
 BESIDE = 112  # the width from which code is beside the text and not between its lines
 CODE = 50  # the width of the code there
 MARGIN = " " * 5  # in front of every line of an entry; the first has its number there
 
 
-class Listing:
-    """An explanation, put into words and laid out."""
+class Listing(ABC):
+    """An explanation, put into words and laid out. FACTS: the key of the heading of the facts."""
 
-    def __init__(self, explanation: "Explanation", wording: Wording):
+    FACTS = "group.facts"
+
+    def __init__(self, explanation: AnyExplanation, wording: Wording):
         self.explanation = explanation
         self.graph = explanation.graph
         self.wording = wording
@@ -56,34 +55,25 @@ class Listing:
         yield from self.total_lines(width)
         yield from self.fact_lines(width)
 
+    @abstractmethod
     def head_lines(self, width: int) -> Iterator[StyledLine]:
-        size = " × ".join(map(str, self.graph.size))
-        title = self.say("title", what=self.wording.describe(), size=size)
-        yield from style_lines(wrap(title, width), "title")
-        yield "", ""
-        legend = self.say("legend", batch=self.wording.images(), dtype=self.explanation.dtype)
-        yield from style_lines(wrap(legend, width))
-        if self.explanation.code is not None:
-            row = FRAMEWORKS[self.explanation.code]
-            code = self.say("code", label=row.label, package=row.package)
-            yield from style_lines(wrap(code, width))
+        """What the explanation begins with."""
 
+    @abstractmethod
     def heading_lines(self, entry: Entry, block_before: str, width: int) -> Iterator[StyledLine]:
         """The headings in front of the first entry of a block and of a part of the model."""
-        block = self.graph.config.named_blocks().get(entry.block)
-        if block and entry.block != block_before:
-            title = self.say("group.block", name=entry.block, **self.wording.block_values(block))
-            yield from style_lines(wrap(title, width), "title")
-            yield "", ""
-        if entry.part == "input":
-            return
-        kind = block.attention if block else ""
-        heading = self.say(f"group.{entry.part}", kind=kind)
-        yield from style_lines(wrap(heading, width), "heading")
-        if entry.part == "attention":
-            summary = self.words.get(f"summary.{kind}", ATTENTION[kind].summary)
-            yield from style_lines(wrap(summary, width) if summary else ())
-        yield "", ""
+
+    @abstractmethod
+    def fold_values(self, fold: FoldedBlock) -> dict[str, Any]:
+        """The values in the sentences about a folded block."""
+
+    @abstractmethod
+    def total_values(self) -> dict[str, Any]:
+        """The totals. Those of a model that fails have no output and no activations."""
+
+    @abstractmethod
+    def total_field(self, field: Field) -> str:
+        """The receptive field of the whole model, in words."""
 
     def entry_lines(self, entry: Entry, number: int, width: int) -> Iterator[StyledLine]:
         """One operation, with its lines of code beside it or between."""
@@ -138,7 +128,7 @@ class Listing:
         formulas, sizes = (
             " → ".join(map(show, shapes)) for show in (format_formulas, format_sizes)
         )
-        count, values = len(fold.operations), self.wording.block_values(fold.config)
+        count, values = len(fold.operations), self.fold_values(fold)
         for line in (
             self.say("fold.detail", count=count, **values),
             f"{formulas}  =  {sizes}",
@@ -154,30 +144,41 @@ class Listing:
         for name, value in rows:
             for number, part in enumerate(wrap(value, width - indent - 4)):
                 yield f"  {pad(name if number == 0 else '', indent + 2)}{part}", ""
-        yield from style_lines(f"  {line}" for line in wrap(self.words["total.note"], width - 2))
+        if "peak_bytes" in self.total_values():
+            note = wrap(self.words["total.note"], width - 2)
+            yield from style_lines(f"  {line}" for line in note)
 
     def total_rows(self) -> Iterator[tuple[str, str]]:
-        totals = self.explanation.totals()
-        training = {
-            "bytes": format_bytes(totals["training_bytes"]),
-            "count": f"{totals['training_numbers']:,}",
+        totals = self.total_values()
+        makers: dict[str, Callable[[], str]] = {
+            "output": lambda: " × ".join(map(str, totals["output"])),
+            "parameters": lambda: f"{totals['parameters']:,}",
+            "statistics": lambda: f"{totals['statistics']:,}",
+            "weight_bytes": lambda: (
+                f"{format_bytes(totals['weight_bytes'])} ({self.explanation.dtype})"
+            ),
+            "multiply_adds": lambda: self.say(
+                "total.multiply_adds.value", count=f"{totals['multiply_adds']:,}"
+            ),
+            "training_bytes": lambda: self.say(
+                "total.training_bytes.value",
+                bytes=format_bytes(totals["training_bytes"]),
+                count=f"{totals['training_numbers']:,}",
+            ),
+            "peak_bytes": lambda: self.say(
+                "total.peak_bytes.value",
+                bytes=format_bytes(totals["peak_bytes"]),
+                name=totals["peak_at"],
+            ),
+            "receptive_field": lambda: self.total_field(tuple(totals["receptive_field"])),
         }
-        peak = {"bytes": format_bytes(totals["peak_bytes"]), "name": totals["peak_at"]}
-        rows = {
-            "output": " × ".join(map(str, totals["output"])),
-            "parameters": f"{totals['parameters']:,}",
-            "statistics": f"{totals['statistics']:,}",
-            "weights": f"{format_bytes(totals['weight_bytes'])} ({self.explanation.dtype})",
-            "products": self.say("total.products.value", count=f"{totals['multiply_adds']:,}"),
-            "training": self.say("total.training.value", **training),
-            "peak": self.say("total.peak.value", **peak),
-            "field": self.wording.total_field(tuple(totals["receptive_field"])),
-        }
-        yield from ((self.words[f"total.{name}"], value) for name, value in rows.items())
+        for name, make in makers.items():
+            if name in totals:
+                yield self.words[f"total.{name}"], make()
 
     def fact_lines(self, width: int) -> Iterator[StyledLine]:
         yield "", ""
-        yield self.words["group.facts"], "title"
+        yield self.words[self.FACTS], "title"
         for fact in self.explanation.facts:
             first, *rest = wrap(self.wording.fact(fact), width - 4)
             yield f"  • {first}", ""

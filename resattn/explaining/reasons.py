@@ -38,7 +38,7 @@ def find_reason(
     if part in ("sum", "", "output"):
         return "join", _of_sum(block) if part == "sum" else "output"
     if part == "shortcut":
-        return "shortcut", _on_shortcut(operation)
+        return "shortcut", on_shortcut(operation)
     return "main", _on_main_path(operation, name, block)
 
 
@@ -46,7 +46,8 @@ def _of_sum(block: BlockConfig) -> str:
     return "sum.projection" if block.projects else f"sum.{block.shortcut_form}"
 
 
-def _on_shortcut(operation: Operation) -> str:
+def on_shortcut(operation: Operation) -> str:
+    """The reason of an operation on the path of a shortcut."""
     if operation.kind in NORM_REASONS:
         return "shortcut.1"
     if operation.kind != "convolution":

@@ -1,21 +1,19 @@
 """Puts the parts of an explanation into words."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
-from resattn.explaining.analysis import WINDOWS, Field, field_without_attention, margins
-from resattn.explaining.entries import Entry
+from resattn.explaining.analysis import WINDOWS, Field, margins
+from resattn.explaining.entries import AnyExplanation, Entry
 from resattn.explaining.facts import Fact
 from resattn.explaining.formulas import affine
 from resattn.explaining.words import WORDS
 from resattn.explaining.wrapping import close_gaps, tie
 from weights.checks import Pair
-from weights.config import BlockConfig, BottleneckConfig
+from weights.config import BlockConfig, BottleneckConfig, Config
 from weights.errors import ArgumentError
+from weights.graph import Graph
 from weights.operations import AXES, Operation, Shape
-
-if TYPE_CHECKING:
-    from resattn.explaining.explanation import Explanation
 
 LISTED = 6  # the most names in a sentence. Of more, the first ones and a count are given
 
@@ -23,7 +21,7 @@ LISTED = 6  # the most names in a sentence. Of more, the first ones and a count 
 class Wording:
     """The words for one explanation in one language. Raises ArgumentError for an unknown one."""
 
-    def __init__(self, explanation: "Explanation", language: str):
+    def __init__(self, explanation: AnyExplanation, language: str):
         if language not in WORDS:
             raise ArgumentError(f"--lang: expected one of {', '.join(WORDS)}, got {language!r}")
         self.explanation = explanation
@@ -48,9 +46,8 @@ class Wording:
 
     # The config.
 
-    def describe(self) -> str:
+    def describe(self, config: Config) -> str:
         """The config in one phrase."""
-        config = self.graph.config
         if isinstance(config, BlockConfig):
             kernel = "×".join(map(str, config.kernel_size))
             values = {"kernel": kernel, "kind": describe_attention(config)}
@@ -93,16 +90,30 @@ class Wording:
             values["length"] = settings["kernel"][0]
         if "axes" in settings and kind != "swap_axes":
             values["axes"] = self.words[self.axes_key(operation)]
+        if kind == "part":
+            values["part"] += 1
+        if kind == "failure":
+            values["what"] = self.failed(settings["operation"])
         if kind == "affine":
             values["formula"] = affine(settings["factor"], settings["offset"])
         details = [self.say(f"set.{key}", value=value) for key, value in list_settings(operation)]
+        if "along" in settings:
+            axes = [self.words[f"along.{axis}"] for axis in settings["along"]]
+            details.append(self.say("set.along", value=axes))
         return self.words["comma"].join([self.say(f"op.{form_of(operation)}", **values), *details])
+
+    def failed(self, operation: str) -> str:
+        """An operation that a model cannot compute. operation: its kind, "" if not known."""
+        return self.words.get(f"failed.{operation}", operation) or self.words["failed.unknown"]
 
     def axes_key(self, operation: Operation) -> str:
         """The key of the name of the axes that are reduced. Axes may have changed places before."""
         if len(operation.settings["axes"]) == 2:
             return "axis.positions"
-        place = AXES.index(operation.settings["axes"][0])
+        name = operation.settings["axes"][0]
+        if not isinstance(self.graph, Graph):  # its axes keep their names
+            return f"axis.{name}"
+        place = AXES.index(name)
         formula = self.graph[operation.inputs[0]].shape[place].formula
         return "axis.rows" if "H" in formula else "axis.cols" if "W" in formula else "axis.channels"
 
@@ -147,12 +158,13 @@ class Wording:
         sides = zip(field, self.graph.size, strict=True)
         return " × ".join(str(size if side is None else side) for side, size in sides)
 
-    def total_field(self, field: Field) -> str:
-        """The receptive field of the whole model."""
+    def total_field(self, field: Field, alone: Callable[[], Field] | None = None) -> str:
+        """The receptive field of the whole model. alone: that of its convolutions."""
         rows, cols = field
         if rows is None or cols is None:
-            alone = self.field(field_without_attention(self.graph))
-            return self.say("total.field.attention", field=alone)
+            if alone is None:
+                return self.words["total.field.whole"]
+            return self.say("total.field.attention", field=self.field(alone()))
         larger = rows > self.graph.size[0] or cols > self.graph.size[1]
         text = self.field(field)
         return self.say("total.field.larger", field=text) if larger else text
@@ -203,16 +215,19 @@ def list_settings(operation: Operation) -> Iterator[tuple[str, str]]:
     settings = operation.settings
     if operation.kind in WINDOWS and settings.get("stride", (1, 1)) != (1, 1):
         yield "stride", format_pair(settings["stride"])
-    if operation.kind in ("convolution", "max_pool"):
+    padded = operation.kind == "average_pool" and "padding" in settings
+    if padded or operation.kind in ("convolution", "max_pool"):
         sides = [margins(operation, axis) for axis in (1, 2)]
         if any(before != after for before, after in sides):
             yield "padding.sides", ", ".join(map(str, sides))
-        elif settings["padding"] != (0, 0):
+        elif settings.get("padding", (0, 0)) != (0, 0):
             yield "padding", format_pair(settings["padding"])
         if settings.get("dilation", 1) != 1:
             yield "dilation", str(settings["dilation"])
         if settings.get("groups", 1) > 1 and not operation.depthwise:
             yield "groups", str(settings["groups"])
+    if settings.get("counts_padding"):
+        yield "counts_padding", ""
     if operation.kind == "group_norm":
         yield "groups", str(settings["groups"])
     if operation.kind == "subsample" and settings["before"] + settings["after"]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from resattn.explaining import words_en, words_published, words_zh
 from resattn.explaining.attention import BY_FILE
+from resattn.explaining.executed import words
 from weights.attention import ATTENTION
 
 
@@ -14,8 +15,8 @@ def _summaries() -> dict[str, str]:
 
 
 WORDS: dict[str, Mapping[str, str]] = {
-    "en": {**words_en.WORDS, **words_published.EN, **_summaries()},
-    "zh": {**words_zh.WORDS, **words_published.ZH},
+    "en": {**words_en.WORDS, **words_published.EN, **words.WORDS["en"], **_summaries()},
+    "zh": {**words_zh.WORDS, **words_published.ZH, **words.WORDS["zh"]},
 }
 for _words in BY_FILE.values():
     WORDS["en"] = {**WORDS["en"], **_words.en}

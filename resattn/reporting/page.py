@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from resattn.checking.rounding import MODE_NAMES
+from resattn.drawing.nodes import SceneNode
 from resattn.drawing.pictures import DEFAULT_SIZE, scene_of
-from resattn.drawing.scene import SceneNode, fold_blocks
+from resattn.drawing.scene import fold_blocks
 from resattn.drawing.svg import svg
 from resattn.tracing.findings import Finding, Trace
 from weights import BlockConfig, Difference, Report

@@ -1,0 +1,289 @@
+"""What a picture shows of an executed graph.
+
+A single residual block has one node for each operation, as a block's config has. In a network the
+operations of a residual block are one node, and so are consecutive blocks that are equal. Any other
+graph has one node for each operation, or for each convolution with the norm and the activation
+after it, if it is large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from math import prod
+
+from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_pair, format_shape, make_node
+from resattn.drawing.scene import Edge, Frame, Scene
+from resattn.explaining.executed.entries import block_stride
+from resattn.reading.blocks import (
+    ACTIVATIONS,
+    ExecutedBlock,
+    describe_form,
+    find_blocks,
+    is_gated,
+)
+from resattn.reading.executed import ExecutedGraph
+from resattn.reading.sources import read_line
+from weights.frameworks import FRAMEWORKS
+from weights.graph import IMAGE
+from weights.operations import Operation
+
+MOST_NODES = 40  # of a graph with more operations, the small ones go to the node before them
+NORMS = ("batch_norm", "group_norm", "layer_norm")
+
+
+def executed_scene(found: ExecutedGraph) -> Scene:
+    """The scene of a live model's graph. Shapes are numbers."""
+    blocks = find_blocks(found)
+    if len(blocks) == 1 and len(found.operations) <= MOST_NODES:
+        return _make_single(found, blocks[0])
+    return _make_folded(found, blocks)
+
+
+def _complete(
+    found: ExecutedGraph,
+    nodes: Sequence[SceneNode],
+    edges: Sequence[Edge],
+    frames: Sequence[Frame],
+    trunk: Sequence[str],
+    aside: Sequence[str],
+) -> Scene:
+    label = FRAMEWORKS[found.framework].label
+    given, last = format_shape(found.operations[0].shape, True), found.operations[-1]
+    output = "" if found.failure else format_shape(last.shape, True)
+    ends = "fails at its last operation" if found.failure else f"out {output}"
+    count = len(found.operations) - 1
+    return Scene(
+        title=found.title,
+        notes=_list_notes(found),
+        description=f"{count} operations, as {label} executes them; x of shape {given}, {ends}.",
+        nodes=tuple(nodes),
+        edges=tuple(edges),
+        frames=tuple(frames),
+        trunk=tuple(trunk),
+        aside=tuple(aside),
+        output=output,
+    )
+
+
+def _list_notes(found: ExecutedGraph) -> tuple[str, ...]:
+    """The line of code at which a model fails."""
+    failure = found.failure
+    if failure is None or not failure.line:
+        return ()
+    return (f"fails at line {failure.line}:", read_line(failure.file, failure.line))
+
+
+def _find_shortest(inputs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The shortest way from the first node to the last. inputs: of each node, in order."""
+    ways: dict[str, list[str]] = {}
+    for name, given in inputs.items():
+        reached = [ways[source] for source in given if source in ways]
+        if reached or not ways:
+            ways[name] = [*min(reached, key=len, default=[]), name]
+    return tuple(ways[list(inputs)[-1]])
+
+
+# One block
+
+
+def _make_single(found: ExecutedGraph, block: ExecutedBlock) -> Scene:
+    scope = f"{block.side_module}." if block.side_module else ""
+    nodes = [_make_plain(found, operation, scope) for operation in found]
+    edges = [
+        _make_edge(found, block, source, operation.name)
+        for operation in found
+        for source in operation.inputs
+    ]
+    frames = []
+    if len(block.side) > 1:
+        what = "attention" if is_gated(found, block.side) else "branches"
+        own = block.side_module.removeprefix(f"{block.name}.")
+        title = what if own in ("", what) else f"{what}: {own}"
+        frames = [Frame(title, block.side, "attention")]
+    main = {
+        operation.name: [
+            source
+            for source in operation.inputs
+            if (source, operation.name) != (block.fork, block.join)
+        ]
+        for operation in found
+        if operation.name not in block.shortcut
+    }
+    return _complete(found, nodes, edges, frames, _find_shortest(main), block.shortcut)
+
+
+def _make_plain(found: ExecutedGraph, operation: Operation, scope: str = "") -> SceneNode:
+    return make_node(found, operation, True, scope)
+
+
+def _make_edge(found: ExecutedGraph, block: ExecutedBlock, source: str, target: str) -> Edge:
+    whole = (source, target) == (block.fork, block.join)
+    aside = whole or source in block.shortcut or target in block.shortcut
+    path = "shortcut" if aside else "main"
+    return Edge(source, target, path, format_shape(found[source].shape, True), whole)
+
+
+# Networks, and any other graph
+
+
+def _make_folded(found: ExecutedGraph, blocks: Sequence[ExecutedBlock]) -> Scene:
+    groups = fold_executed(found, blocks)
+    node_of = {operation.name: operation.name for operation in found}
+    for group in groups:
+        name = _name_group(group)
+        node_of |= {member: name for block in group for member in block.members}
+    if len({*node_of.values()}) > MOST_NODES:
+        node_of = _join_small(found, node_of)
+    by_name = {_name_group(group): group for group in groups}
+    members: dict[str, list[Operation]] = {}
+    for operation in found:
+        members.setdefault(node_of[operation.name], []).append(operation)
+    nodes = [
+        _make_group(found, by_name[name]) if name in by_name else _make_joined(found, inside)
+        for name, inside in members.items()
+    ]
+    arrivals = dict.fromkeys(
+        (node_of[source], node_of[operation.name], format_shape(found[source].shape, True))
+        for operation in found
+        for source in operation.inputs
+        if node_of[source] != node_of[operation.name]
+    )
+    edges = [Edge(source, target, "main", shape) for source, target, shape in arrivals]
+    inputs: dict[str, list[str]] = {node.name: [] for node in nodes}
+    for edge in edges:
+        inputs[edge.target].append(edge.source)
+    trunk = _find_shortest(inputs)
+    straight = len(trunk) == len(nodes)
+    frames = _make_stages(nodes) if straight else []
+    return _complete(found, nodes, edges, frames, trunk, ())
+
+
+def fold_executed(
+    found: ExecutedGraph, blocks: Sequence[ExecutedBlock]
+) -> list[tuple[ExecutedBlock, ...]]:
+    """Consecutive blocks that are equal, each as one group."""
+    groups: list[tuple[ExecutedBlock, ...]] = []
+    for block in blocks:
+        last = groups[-1][-1] if groups else None
+        if last is not None and last.end == block.fork and _are_equal(found, last, block):
+            groups[-1] = (*groups[-1], block)
+        else:
+            groups.append((block,))
+    return groups
+
+
+def _are_equal(found: ExecutedGraph, one: ExecutedBlock, other: ExecutedBlock) -> bool:
+    fails = found[other.join].kind == "failure"
+    forms = (describe_form(found, block, channels=True) for block in (one, other))
+    first, second = forms
+    return not fails and first == second
+
+
+def _name_group(group: Sequence[ExecutedBlock]) -> str:
+    return group[0].name or group[0].join
+
+
+def _join_small(found: ExecutedGraph, node_of: Mapping[str, str]) -> dict[str, str]:
+    """Norms and activations in the node of what they follow, if nothing else follows that."""
+    users: dict[str, int] = {}
+    for operation in found:
+        for name in operation.inputs:
+            users[name] = users.get(name, 0) + 1
+    joined = dict(node_of)
+    for operation in found:
+        small = operation.kind in (*NORMS, *ACTIVATIONS, "affine", "scale")
+        given = operation.inputs[0] if len(operation.inputs) == 1 else ""
+        alone = joined[operation.name] == operation.name and users.get(given) == 1
+        if small and alone and given != IMAGE and found[given].kind not in ("product", "sum"):
+            joined[operation.name] = joined[given]
+    blocks = {name for name in node_of.values() if name not in found}
+    return {name: node if node not in blocks else node_of[name] for name, node in joined.items()}
+
+
+def _make_joined(found: ExecutedGraph, inside: Sequence[Operation]) -> SceneNode:
+    """The node of an operation and of the small ones that follow it."""
+    first, *rest = inside
+    node = _make_plain(found, first)
+    if not rest:
+        return node
+    words = ", ".join(_make_plain(found, each).lines[-1] for each in rest)
+    last = inside[-1]
+    same = found[first.inputs[0]].shape == last.shape if first.inputs else False
+    shape = "" if same or last.name == found.output else format_shape(last.shape, True)
+    return SceneNode(node.name, node.form, (*node.lines, words), shape)
+
+
+def _make_stages(nodes: Sequence[SceneNode]) -> list[Frame]:
+    """A frame around neighbouring blocks of one module."""
+    groups = groupby(nodes, lambda node: node.name.rpartition(".")[0] if node.covers else "")
+    members = [(parent, tuple(node.name for node in group)) for parent, group in groups]
+    return [Frame(parent, names, "stage") for parent, names in members if parent]
+
+
+def _make_group(found: ExecutedGraph, group: Sequence[ExecutedBlock]) -> SceneNode:
+    """The node of equal blocks."""
+    block = group[0]
+    names = tuple(each.name or each.join for each in group)
+    trunk = [found[name] for name in block.main if name not in block.side]
+    convolutions = [each for each in trunk if each.kind == "convolution"]
+    wide = [prod(each.settings["kernel"]) > 1 for each in convolutions]
+    form = "bottleneck" if wide == [False, True, False] else "block"
+    fails = found[block.join].kind == "failure"
+    title = f"{len(group)} {TIMES} {form}" if len(group) > 1 else form
+    between = f"{names[0]} {ARROW} {names[-1]}" if len(group) > 1 else names[0]
+    shortcut = _find_shortcut_form(found, block)
+    lines = [
+        f"{title} fails" if fails else title,
+        between,
+        _describe_trunk(found, block, convolutions),
+        *_describe_groups(convolutions),
+        f"{_describe_side(found, block)}{shortcut} shortcut",
+    ]
+    if fails:
+        shapes = [format_shape(found[name].shape, True) for name in found[block.join].inputs]
+        lines.append(" and ".join(shapes))
+    given, made = found[block.fork].shape, found[group[-1].end].shape
+    last = group[-1].end == found.output
+    shape = "" if given == made or last else format_shape(made, True)
+    return SceneNode(
+        _name_group(group), "wrong" if fails else "block", tuple(lines), shape, names, shortcut
+    )
+
+
+def _describe_trunk(
+    found: ExecutedGraph, block: ExecutedBlock, convolutions: Sequence[Operation]
+) -> str:
+    """The largest kernel, the channels and the stride of the main path."""
+    given, made = found[block.fork].shape[0].formula, found[block.main[-1]].shape[0].formula
+    inner = [each.shape[0].formula for each in convolutions[:-1]] if len(convolutions) > 2 else []
+    widths = f" {ARROW} ".join([given, *dict.fromkeys(inner), made])
+    kernels = [each.settings["kernel"] for each in convolutions]
+    kernel = TIMES.join(map(str, max(kernels, key=prod))) if kernels else ""
+    stride = block_stride(found, block)
+    step = f", stride {format_pair(stride)}" if stride != (1, 1) else ""
+    return f"{kernel}, {widths}{step}" if kernel else f"{widths}{step}"
+
+
+def _describe_groups(convolutions: Sequence[Operation]) -> tuple[str, ...]:
+    grouped = [each for each in convolutions if each.settings["groups"] > 1]
+    if not grouped:
+        return ()
+    depthwise = grouped[0].depthwise
+    return ("depthwise" if depthwise else f"{grouped[0].settings['groups']} groups",)
+
+
+def _describe_side(found: ExecutedGraph, block: ExecutedBlock) -> str:
+    if not block.side:
+        return ""
+    what = "attention" if is_gated(found, block.side) else "branches"
+    own = block.side_module.removeprefix(f"{block.name}.")
+    return f"{what}, " if own in ("", what) else f"{what} ({own}), "
+
+
+def _find_shortcut_form(found: ExecutedGraph, block: ExecutedBlock) -> str:
+    """As `SceneNode` has it."""
+    if not block.shortcut:
+        return "identity"
+    held = any(found[name].module for name in block.shortcut)
+    return "projected" if held else "padded"
