@@ -9,12 +9,14 @@ after it, if it is large.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import groupby
 from math import prod
 
 from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_pair, format_shape, make_node
 from resattn.drawing.scene import Edge, Frame, Scene
 from resattn.explaining.executed.entries import block_stride
+from resattn.explaining.executed.failures import explain_failure
 from resattn.reading.blocks import (
     ACTIVATIONS,
     ExecutedBlock,
@@ -67,11 +69,24 @@ def _complete(
 
 
 def _list_notes(found: ExecutedGraph) -> tuple[str, ...]:
-    """The line of code at which a model fails."""
-    failure = found.failure
-    if failure is None or not failure.line:
+    """The line of code at which a model fails, and how its paths shrink."""
+    explained = explain_failure(found, find_blocks(found))
+    if explained is None:
         return ()
-    return (f"fails at line {failure.line}:", read_line(failure.file, failure.line))
+    failure, notes = explained.failure, []
+    if failure.line:
+        notes = [f"fails at line {failure.line}:", read_line(failure.file, failure.line)]
+    if len({path.shrinks for path in explained.paths}) > 1:
+        words = {"main": "main path", "shortcut": "shortcut"}
+        notes += [
+            f"{words.get(path.role, path.name)}: {TIMES.join(map(_format_shrink, path.shrinks))}"
+            for path in explained.paths
+        ]
+    return tuple(notes)
+
+
+def _format_shrink(factor: Fraction) -> str:
+    return f"1/{factor}"
 
 
 def _find_shortest(inputs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
