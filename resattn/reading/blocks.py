@@ -271,7 +271,9 @@ def _find_start(sequences: Sequence[Sequence[str]]) -> list[str]:
 def _name_block(found: ExecutedGraph, block: ExecutedBlock) -> str:
     """What the paths of a block's modules have in common, without the last part of any."""
     paths = [each.module for each in block.list_operations(found) if each.module]
-    parts = [path.split(".")[:-1] for path in paths]
+    # A module that holds others, too, has parameters of its own; any other is a layer of the block.
+    holders = {path for path in paths if any(other.startswith(f"{path}.") for other in paths)}
+    parts = [path.split(".")[: None if path in holders else -1] for path in paths]
     shared = _find_start(parts)
     if shared:
         return ".".join(shared)

@@ -60,7 +60,7 @@ def tidy(value: float) -> float:
 def window_settings(step: CommonStep) -> dict[str, Any] | None:
     """The settings of a two-dimensional window; None if the table of kinds has no such window."""
     window: Window = step.settings["window"]
-    if len(window.size) != 2 or window.fill not in ("", "0"):
+    if len(window.size) != 2 or window.fill not in ("", "0", "zeros"):
         return None
     before, after = (_whole(side) for side in zip(*window.padding, strict=True))
     found: dict[str, Any] = {"kernel": _whole(window.size), "stride": _whole(window.stride)}
@@ -112,8 +112,8 @@ def _pooling(kind: str) -> Callable[[CommonStep, Sizes], Kind]:
         settings = window_settings(step)
         if settings is None or {*window.dilation} != {1}:
             return unknown(f"{len(window.size)}-d pooling")
-        if kind == "max_pool" and window.fill == "0":
-            return unknown("maximum pooling padded with zeros")
+        if kind == "max_pool" and window.fill == "zeros":
+            settings["counts_padding"] = True
         if kind == "average_pool":
             settings = _of_average(step, settings)
             return "average_around" if "extent" in settings else kind, settings
