@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from resattn.checking.cases import attention_block
 from resattn.checking.draws import random_arrays
 from resattn.cli.app import app, main
-from resattn.drawing.pictures import PICTURES, README_PICTURES, scene_of
 from resattn.drawing.nodes import TIMES
+from resattn.drawing.pictures import PICTURES, README_PICTURES, scene_of
 from resattn.drawing.svg import svg
 from weights import write
 

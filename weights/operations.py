@@ -49,9 +49,9 @@ Graphs that are read from a user's own model have these kinds, too. The oracle h
 | failure | operation | the operation that the model cannot compute |
 
 In such a graph a convolution or a pooling may also have `after` (the padding at the end, where it
-differs) and `along` (the axes that its window moves along, where they are not rows and cols). An
-average_pool may have `padding`, and `counts_padding` where the zeros around the map count. A
-batch_norm has no decay.
+differs) and `along` (the axes that its window moves along, where they are not rows and cols). A
+pooling may have `counts_padding`, where the zeros around the map count, and an average_pool
+`padding`. A batch_norm has no decay.
 
 An operation with parameters names their module; roles say which parameters those are.
 """

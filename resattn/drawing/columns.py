@@ -182,6 +182,8 @@ class Columns:
         """As far left as the chains before it in the order allow."""
         least = float(COLUMN_GAP)
         for other in (self.trunk, *before):
+            if max(chain.top, other.top) > min(chain.bottom, other.bottom) + 1:
+                continue  # a row is between them
             for row in range(max(chain.top, other.top) - 1, min(chain.bottom, other.bottom) + 2):
                 if other is self.trunk and not chain.top <= row <= chain.bottom:
                     continue  # a wide box of the main path may be above or below a frame

@@ -9,12 +9,14 @@ after it, if it is large.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import groupby
 from math import prod
 
 from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_pair, format_shape, make_node
 from resattn.drawing.scene import Edge, Frame, Scene
 from resattn.explaining.executed.entries import block_stride
+from resattn.explaining.executed.failures import explain_failure
 from resattn.reading.blocks import (
     ACTIVATIONS,
     ExecutedBlock,
@@ -67,11 +69,25 @@ def _complete(
 
 
 def _list_notes(found: ExecutedGraph) -> tuple[str, ...]:
-    """The line of code at which a model fails."""
-    failure = found.failure
-    if failure is None or not failure.line:
+    """The line of code at which a model fails, and how its paths shrink."""
+    explained = explain_failure(found, find_blocks(found))
+    if explained is None:
         return ()
-    return (f"fails at line {failure.line}:", read_line(failure.file, failure.line))
+    failure, notes = explained.failure, []
+    if failure.line:
+        notes = [f"fails at line {failure.line}:", read_line(failure.file, failure.line)]
+    if len({path.shrinks for path in explained.paths}) > 1:
+        words = {"main": "main path", "shortcut": "shortcut"}
+        notes += [
+            f"{words.get(path.role, path.name)} shrinks by {_format_shrinks(path.shrinks)}"
+            for path in explained.paths
+        ]
+    return tuple(notes)
+
+
+def _format_shrinks(factors: tuple[Fraction, Fraction]) -> str:
+    rows, cols = factors
+    return str(rows) if rows == cols else f"{rows} {TIMES} {cols}"
 
 
 def _find_shortest(inputs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -88,8 +104,11 @@ def _find_shortest(inputs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 
 def _make_single(found: ExecutedGraph, block: ExecutedBlock) -> Scene:
-    scope = f"{block.side_module}." if block.side_module else ""
-    nodes = [_make_plain(found, operation, scope) for operation in found]
+    own, side = (f"{path}." if path else "" for path in (block.name, block.side_module))
+    nodes = [
+        _make_plain(found, operation, side or own if operation.name in block.side else own)
+        for operation in found
+    ]
     edges = [
         _make_edge(found, block, source, operation.name)
         for operation in found
@@ -228,7 +247,9 @@ def _make_group(found: ExecutedGraph, group: Sequence[ExecutedBlock]) -> SceneNo
     trunk = [found[name] for name in block.main if name not in block.side]
     convolutions = [each for each in trunk if each.kind == "convolution"]
     wide = [prod(each.settings["kernel"]) > 1 for each in convolutions]
-    form = "bottleneck" if wide == [False, True, False] else "block"
+    given, made = found[block.fork].shape, found[group[-1].end].shape
+    narrow = wide == [False, True, False] and convolutions[1].shape[0].size <= made[0].size
+    form = "bottleneck" if narrow else "block"
     fails = found[block.join].kind == "failure"
     title = f"{len(group)} {TIMES} {form}" if len(group) > 1 else form
     between = f"{names[0]} {ARROW} {names[-1]}" if len(group) > 1 else names[0]
@@ -243,7 +264,6 @@ def _make_group(found: ExecutedGraph, group: Sequence[ExecutedBlock]) -> SceneNo
     if fails:
         shapes = [format_shape(found[name].shape, True) for name in found[block.join].inputs]
         lines.append(" and ".join(shapes))
-    given, made = found[block.fork].shape, found[group[-1].end].shape
     last = group[-1].end == found.output
     shape = "" if given == made or last else format_shape(made, True)
     return SceneNode(

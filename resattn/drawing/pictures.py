@@ -9,9 +9,13 @@ operation of the config's graph; `resattn.drawing.scene` decides what is in it, 
 import os
 from pathlib import Path
 
+from resattn.drawing.executed import executed_scene
 from resattn.drawing.mermaid import markdown, mermaid
 from resattn.drawing.scene import Scene, scene
 from resattn.drawing.svg import svg
+from resattn.reading.blocks import cut_block
+from resattn.reading.executed import ExecutedGraph, check_unsaid, execute
+from resattn.reading.reading import Reading
 from weights.checks import Pair
 from weights.config import BlockConfig, Config
 from weights.errors import ArgumentError, MissingFramework
@@ -37,7 +41,7 @@ FONT_TEST = (
 
 
 def draw(
-    config: Config,
+    model: Config | Reading | ExecutedGraph,
     to: str | os.PathLike[str] | None = None,
     *,
     size: Pair | None = None,
@@ -49,13 +53,18 @@ def draw(
 ) -> Scene:
     """Draws a block or a network. Writes the picture to a file if `to` names one.
 
-    to: a .svg, .png, .mmd (Mermaid) or .md (Markdown) file. block: one block of a network, as in
-    "stages.1.0". size, opened: as in `scene_of`. dark, scale, force: as in `save`.
-    Raises whatever `scene_of`, `block_of` and `save` raise.
+    model: a config, or a live model of anybody's as it was read. to: a .svg, .png, .mmd (Mermaid)
+    or .md (Markdown) file. block: one block of a network, as in "stages.1.0". size, opened: as in
+    `scene_of`; for a config alone. dark, scale, force: as in `save`.
+    Raises whatever `scene_of`, `block_of`, `scene_of_reading` and `save` raise.
     """
-    if block is not None:
-        config, size = block_of(config, block, size)
-    shown = scene_of(config, size, opened)
+    if isinstance(model, (Reading, ExecutedGraph)):
+        check_unsaid(model.size, size=size)
+        shown = scene_of_reading(model, block)
+    else:
+        if block is not None:
+            model, size = block_of(model, block, size)
+        shown = scene_of(model, size, opened)
     if to is not None:
         save_picture(shown, Path(to), dark, scale, force)
     return shown
@@ -73,6 +82,16 @@ def scene_of(config: Config, size: Pair | None = None, opened: bool = True) -> S
     check_size(config, image)
     found = graph(config, image, opened and isinstance(config, BlockConfig))
     return scene(found, numbers=size is not None)
+
+
+def scene_of_reading(model: Reading | ExecutedGraph, block: str | None = None) -> Scene:
+    """The scene of a live model, as it is executed. Shapes are numbers.
+
+    block: one residual block of it, by its name, as in "layer1.0". Raises ArgumentError for a name
+    that no block has.
+    """
+    found = execute(model) if isinstance(model, Reading) else model
+    return executed_scene(found if block is None else cut_block(found, block))
 
 
 def block_of(config: Config, name: str, size: Pair | None) -> tuple[BlockConfig, Pair | None]:

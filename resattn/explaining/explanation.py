@@ -1,15 +1,18 @@
 """A block or a network step by step, from its graph: what `resattn explain` prints and writes."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from resattn.explaining.analysis import last_map, receptive_fields
 from resattn.explaining.code.alignment import align
 from resattn.explaining.config_listing import ConfigListing
 from resattn.explaining.dictionary import make_dictionary
 from resattn.explaining.entries import AnyExplanation, check_dtype, list_entries
+from resattn.explaining.executed.explanation import ExecutedExplanation, explain_executed
 from resattn.explaining.facts import facts
 from resattn.explaining.wording import Wording
+from resattn.reading.executed import ExecutedGraph, check_unsaid
+from resattn.reading.reading import Reading
 from weights.checks import Pair
 from weights.config import Config
 from weights.graph import Graph, check_size, default_size, graph
@@ -39,25 +42,47 @@ class Explanation(AnyExplanation):
         return list(ConfigListing(self, Wording(self, language)).lines(width))
 
 
+@overload
 def explain(
-    config: Config,
+    model: Config,
     size: Pair | None = None,
     batch: int = 1,
     dtype: str = "float32",
     code: str | None = None,
-) -> Explanation:
-    """Explains what the model of a config computes.
+) -> Explanation: ...
+@overload
+def explain(
+    model: Reading | ExecutedGraph,
+    size: None = None,
+    batch: int = 1,
+    dtype: str = "float32",
+    code: None = None,
+) -> ExecutedExplanation: ...
+def explain(
+    model: Config | Reading | ExecutedGraph,
+    size: Pair | None = None,
+    batch: int = 1,
+    dtype: str = "float32",
+    code: str | None = None,
+) -> Explanation | ExecutedExplanation:
+    """Explains what the model of a config computes, or what a live model executes.
 
-    size: (height, width) of the images, in pixels, by default `default_size`.
+    model: a config; or a live model of anybody's, as it was read, which is explained with the lines
+        of its own code.
+    size: (height, width) of the images, in pixels, by default `default_size`. A live model was read
+        for one size.
     batch: number of images. dtype: of the activations: float16, float32 or float64.
-    code: torch, jax or tf, to show the lines of that implementation.
-    Raises ArgumentError for a size that the config cannot take, and for an unknown dtype or
-    framework.
+    code: torch, jax or tf, to show the lines of that implementation of ours.
+    Raises ArgumentError for a size that the config cannot take, for an unknown dtype or framework,
+    and for a size or a framework with a model that was read.
     """
     check_dtype(dtype)
-    size = default_size(config) if size is None else size
-    check_size(config, size)
-    found = graph(config, size)
+    if isinstance(model, (Reading, ExecutedGraph)):
+        check_unsaid(model.size, size=size, code=code)
+        return explain_executed(model, batch, dtype)
+    size = default_size(model) if size is None else size
+    check_size(model, size)
+    found = graph(model, size)
     lines = {} if code is None else align(found, code).by_operation()
     entries = tuple(list_entries(found, lines))
     return Explanation(found, batch, dtype, entries, facts(found, batch), code)

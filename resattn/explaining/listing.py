@@ -131,7 +131,7 @@ class Listing(ABC):
         count, values = len(fold.operations), self.fold_values(fold)
         for line in (
             self.say("fold.detail", count=count, **values),
-            f"{formulas}  =  {sizes}",
+            f"{formulas}  =  {sizes}" if formulas != sizes else sizes,
             self.wording.costs(fold.operations, fold.field),
         ):
             yield from style_lines(MARGIN + part for part in wrap(line, width - len(MARGIN)))

@@ -13,7 +13,9 @@ from itertools import takewhile
 from typing import Any
 
 from resattn.reading.executed import ExecutedGraph
-from weights.graph import OperationGraph
+from resattn.reading.form import Origin
+from weights.errors import ArgumentError
+from weights.graph import IMAGE, OperationGraph
 from weights.operations import ELEMENTWISE, Operation
 from weights.stages import numbered
 
@@ -106,6 +108,33 @@ def describe_form(found: OperationGraph, block: ExecutedBlock, channels: bool) -
         rows.append((each.kind, repr(sorted(settings.items())), inputs, shape, held))
     given = found[block.fork].shape if channels else ()
     return tuple(rows), tuple(extent.size for extent in given)
+
+
+def cut_block(found: ExecutedGraph, name: str) -> ExecutedGraph:
+    """One block alone, from its input to its output. Raises ArgumentError for a name that no block
+    has.
+    """
+    blocks = {block.name: block for block in find_blocks(found)}
+    if name not in blocks:
+        several = f"expected one of {', '.join(blocks)}" if any(blocks) else "it has none by name"
+        raise ArgumentError(f"block: {found.title} has no block {name!r}; {several}")
+    block = blocks[name]
+    fork = replace(found[block.fork], name=IMAGE, kind="input", inputs=(), parameters=())
+    fork = replace(fork, module="", settings={}, multiply_adds=0)
+    inside = [
+        replace(each, inputs=tuple(IMAGE if one == block.fork else one for one in each.inputs))
+        for each in block.list_operations(found)
+    ]
+    origins = {each.name: found.origins[each.name] for each in inside} | {IMAGE: Origin()}
+    fails = found[block.join].kind == "failure"
+    return replace(
+        found,
+        operations=(fork, *inside),
+        title=f"{found.title}, {name}",
+        origins=origins,
+        failure=found.failure if fails else None,
+        unused=(),
+    )
 
 
 class _Finder:
@@ -242,7 +271,9 @@ def _find_start(sequences: Sequence[Sequence[str]]) -> list[str]:
 def _name_block(found: ExecutedGraph, block: ExecutedBlock) -> str:
     """What the paths of a block's modules have in common, without the last part of any."""
     paths = [each.module for each in block.list_operations(found) if each.module]
-    parts = [path.split(".")[:-1] for path in paths]
+    # A module that holds others, too, has parameters of its own; any other is a layer of the block.
+    holders = {path for path in paths if any(other.startswith(f"{path}.") for other in paths)}
+    parts = [path.split(".")[: None if path in holders else -1] for path in paths]
     shared = _find_start(parts)
     if shared:
         return ".".join(shared)

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isqrt, prod
+from typing import Any
 
 from resattn.reading.form import Axis, Origin, label_of, size_of
 from resattn.reading.kinds import Kind, kind_of
 from resattn.reading.reading import Failure, Reading
 from resattn.reading.steps import CommonStep
+from weights.checks import Pair
+from weights.errors import ArgumentError
 from weights.graph import IMAGE, OperationGraph
 from weights.operations import AXES, Operation, Shape, fixed
 from weights.parameters import ROLES, Parameter, Parameters
@@ -118,6 +121,20 @@ def execute(reading: Reading) -> ExecutedGraph:
         reading.failure,
         unused,
     )
+
+
+def check_unsaid(read_for: Pair, **options: Any) -> None:
+    """Raises ArgumentError for an option that is given for a model that was read.
+
+    read_for: (height, width) of its images.
+    """
+    for name, value in options.items():
+        if value is not None:
+            rows, cols = read_for
+            raise ArgumentError(
+                f"{name}: is for a config, but this model was read, for images of {rows} x {cols}; "
+                "read it again for another size, and leave this out"
+            )
 
 
 def _join_failure(reading: Reading) -> Reading:

@@ -60,7 +60,7 @@ def tidy(value: float) -> float:
 def window_settings(step: CommonStep) -> dict[str, Any] | None:
     """The settings of a two-dimensional window; None if the table of kinds has no such window."""
     window: Window = step.settings["window"]
-    if len(window.size) != 2 or window.fill not in ("", "0"):
+    if len(window.size) != 2 or window.fill not in ("", "0", "zeros"):
         return None
     before, after = (_whole(side) for side in zip(*window.padding, strict=True))
     found: dict[str, Any] = {"kernel": _whole(window.size), "stride": _whole(window.stride)}
@@ -112,12 +112,11 @@ def _pooling(kind: str) -> Callable[[CommonStep, Sizes], Kind]:
         settings = window_settings(step)
         if settings is None or {*window.dilation} != {1}:
             return unknown(f"{len(window.size)}-d pooling")
-        if kind == "max_pool" and window.fill == "0":
-            return unknown("maximum pooling padded with zeros")
+        if kind == "max_pool" and window.fill == "zeros":
+            settings["counts_padding"] = True
         if kind == "average_pool":
             settings = _of_average(step, settings)
-            extent = settings.get("extent")
-            return ("average_around", {"extent": extent}) if extent else (kind, settings)
+            return "average_around" if "extent" in settings else kind, settings
         return kind, settings
 
     return read
@@ -129,8 +128,8 @@ def _of_average(step: CommonStep, settings: dict[str, Any]) -> dict[str, Any]:
     after = settings.pop("after", before)
     if step.op == "average_around":
         extent = stride[0]
-        around = {stride, (extent,) * 2} == {(extent, extent)}
-        if around and reach == (2 * extent - 1,) * 2 and before == after == (extent - 1,) * 2:
+        around = ((2 * extent - 1,) * 2, (extent,) * 2, (extent - 1,) * 2, (extent - 1,) * 2)
+        if (reach, stride, before, after) == around:
             return {"extent": extent}
     elif any(before) or any(after):
         settings["counts_padding"] = True
@@ -156,9 +155,9 @@ def _move(step: CommonStep, sizes: Sizes) -> Kind:
         before, after = zip(*pairs, strict=True)
         return "pad", {"before": before, "after": after}
     if set(sides) <= {CHANNELS} and set(strides) <= {*IMAGE_AXES}:
-        before, after = sides.get(CHANNELS, (0, 0))
+        added = sides.get(CHANNELS, (0, 0))
         stride = _whole([strides.get(name, 1) for name in IMAGE_AXES])
-        return "subsample", {"stride": stride, "before": before, "after": after}
+        return "subsample", {"stride": stride, "before": added[0], "after": added[1]}
     return unknown(step.op)
 
 

@@ -27,9 +27,16 @@ def make_executed_dictionary(explanation: ExecutedExplanation, wording: Wording)
             {"name": held.name, "role": held.role, "axes": held.axes, "shape": list(held.shape)}
             for held in each.operation.parameters
         ]
-        place = {"module": origin.module, "class": origin.kind}
-        place |= {"file": origin.file, "line": origin.line}
-        steps.append({**entry_values(each, wording), **place, "held": parameters})
+        steps.append(
+            {
+                **entry_values(each, wording),
+                "module": origin.module,
+                "class": origin.kind,
+                "file": origin.file,
+                "line": origin.line,
+                "held": parameters,
+            }
+        )
     values = {
         "model": found.title,
         "framework": found.framework,

@@ -201,10 +201,25 @@ def _of_gates(found: ExecutedGraph, operation: Operation, block: ExecutedBlock) 
         return "gate" if any(each.kind == "product" for each in users) else ""
     if operation.kind == "product":
         smaller = min((found[name] for name in operation.inputs), key=lambda each: each.numbers)
-        sizes = [extent.size for extent in smaller.shape]
-        if len(sizes) == 3 and smaller.numbers < operation.numbers:
-            return "gate.channels" if sizes[1:] == [1, 1] else "gate.positions"
+        if smaller.numbers == operation.shape[0].size > 1:
+            return "gate.channels"
+        return "gate.positions" if smaller.shape[0].size == 1 else ""
+    if operation.kind in ("convolution", "linear") and _leads_to_gate(found, operation, block):
+        given = found[operation.inputs[0]].numbers
+        if operation.numbers == operation.shape[0].size != given:
+            return "excite.first" if operation.numbers < given else "excite.second"
     return ""
+
+
+def _leads_to_gate(found: ExecutedGraph, operation: Operation, block: ExecutedBlock) -> bool:
+    """Whether a gate is computed from an operation, in the attention of a block."""
+    reached = {operation.name}
+    for name in block.side:
+        if reached.intersection(found[name].inputs):
+            if found[name].kind in GATING[:2]:
+                return True
+            reached.add(name)
+    return False
 
 
 def _outside_blocks(found: ExecutedGraph, operation: Operation, part: str) -> str:

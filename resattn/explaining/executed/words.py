@@ -76,7 +76,7 @@ _EN = {
     "failure.path.shortcut": "the shortcut",
     "failure.path.input": "the input {name}",
     "failure.shrinks": "{path} by {factor}",
-    "failure.so": "So rows and columns shrink by different factors: {parts}.",
+    "failure.so": "So the two paths shrink by different factors: {parts}.",
     "failure.fault": (
         "With stride 1 in {name} both paths would shrink alike: give the stride to one convolution "
         "of the main path alone."
