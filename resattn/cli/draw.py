@@ -13,8 +13,17 @@ from resattn.cli.arguments import (
     ConfigOption,
     ForceOption,
     PartOption,
+    list_given_options,
     parse_size,
     read_model_or_block,
+)
+from resattn.cli.live import LIVE_HELP, ChannelsOption, parse_live
+from resattn.cli.live_forms import (
+    DESCRIBING,
+    LiveRequest,
+    draw_live,
+    refuse_with_live,
+    refuse_without_live,
 )
 from resattn.cli.terminal import print_line
 
@@ -43,9 +52,10 @@ DarkOption = Annotated[
 
 
 def draw(
+    context: typer.Context,
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="A weights file. Its config is drawn."),
+        typer.Argument(metavar="FILE", help=f"A weights file. Its config is drawn. {LIVE_HELP}"),
     ] = None,
     config: ConfigOption = None,
     architecture: ArchitectureOption = None,
@@ -66,16 +76,25 @@ def draw(
     scale: Annotated[
         float, typer.Option(help="Scale of a .png. 1 is the natural size.", min=0.1, max=10)
     ] = 2,
+    channels: ChannelsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Draw a block with its attention, or a network, from its config.
 
+    A model of your own is drawn as it is executed.
     Without FILE and --config the model is the block from 64 to 128 channels with stride 2.
     """
-    from resattn.drawing.pictures import block_of, save_picture, scene_of
+    from resattn.drawing.pictures import block_of, scene_of
     from weights import BlockConfig
     from weights.errors import ArgumentError
 
+    live = parse_live(file)
+    if live is not None:
+        refuse_with_live(list_given_options(context), (*DESCRIBING, "--open", "--closed"))
+        request = LiveRequest(live, None if size is None else parse_size(size), channels)
+        show_picture(draw_live(request, block), to, dark, scale, force, str(live.text))
+        return
+    refuse_without_live(list_given_options(context))
     shown, _ = read_model_or_block(file, config, architecture, part)
     sides = None if size is None else parse_size(size)
     if block is not None:
@@ -86,11 +105,20 @@ def draw(
             "--block stages.0.0"
         )
     picture = scene_of(shown, sides, opened is not False)
+    show_picture(picture, to, dark, scale, force, shown.describe())
+
+
+def show_picture(
+    picture: Scene, to: Path | None, dark: bool | None, scale: float, force: bool, title: str
+) -> None:
+    """Draws on the terminal, or writes the file in --to and says what is in it."""
+    from resattn.drawing.pictures import save_picture
+
     if to is None:
         draw_on_terminal(picture)
         return
     save_picture(picture, to, dark, scale, force)
-    print_line(f"{to}: {shown.describe()}")
+    print_line(f"{to}: {title}")
 
 
 def draw_on_terminal(picture: Scene) -> None:

@@ -12,16 +12,29 @@ from resattn.cli.arguments import (
     ArchitectureOption,
     ConfigOption,
     PartOption,
+    list_given_options,
     parse_size,
     read_model_or_block,
     write_json,
+)
+from resattn.cli.live import LIVE_HELP, ChannelsOption, OnlyOption, parse_live
+from resattn.cli.live_forms import (
+    DESCRIBING,
+    LiveRequest,
+    explain_live,
+    refuse_with_live,
+    refuse_without_live,
 )
 from resattn.cli.terminal import print_line
 
 
 def explain(
+    context: typer.Context,
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="A weights file. Its config is explained.")
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help=f"A weights file. Its config is explained. {LIVE_HELP}"
+        ),
     ] = None,
     config: ConfigOption = None,
     architecture: ArchitectureOption = None,
@@ -47,6 +60,8 @@ def explain(
         str | None,
         typer.Option(help="Also show the lines of code that compute each step: torch, jax or tf."),
     ] = None,
+    channels: ChannelsOption = None,
+    only: OnlyOption = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", help="Also write the explanation to this file.")
     ] = None,
@@ -55,9 +70,22 @@ def explain(
 
     The explanation ends with what the model costs and what a port of it must get right. Without
     FILE and --config the model is the block from 64 to 128 channels with stride 2.
+
+    A model of your own is explained as it is executed, with the lines of its code, and compared
+    with the blocks and networks that are known here.
     """
     from resattn.explaining import explanation
 
+    live = parse_live(file)
+    if live is not None:
+        refuse_with_live(list_given_options(context), (*DESCRIBING, "--code"))
+        sides = None if size is None else parse_size(size)
+        request = LiveRequest(live, sides, channels, only)
+        plain = explain_live(request, batch, dtype, language)
+        if as_json is not None:
+            write_json(as_json, plain)
+        return
+    refuse_without_live(list_given_options(context))
     described, _ = read_model_or_block(file, config, architecture, part)
     sides = None if size is None else parse_size(size)
     explained = explanation.explain(described, sides, batch, dtype, code)

@@ -24,10 +24,17 @@ ChannelsOption = Annotated[
         min=1,
     ),
 ]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        help="For a model of your own: the path of the part that is meant, as in layer1.0.",
+    ),
+]
 LIVE_HELP = (
-    'or a model of your own as "FILE.py:NAME" or "MODULE:NAME", with arguments as in '
-    '"net.py:Net(10, width=64)". This runs the file. NAME is a class, a function that returns the '
-    "model, or the model itself."
+    'Or a model of your own as "FILE.py:NAME" or "MODULE:NAME", with arguments as in '
+    '"net.py:Net(10, width=64)": a class, a function that returns the model, or the model itself. '
+    "This runs the file."
 )
 
 # A path of a .py file or a dotted module, then a name; not a drive or a URL.
