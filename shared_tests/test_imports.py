@@ -50,7 +50,7 @@ BY_NAME = {
     "resattn/__init__.py": {"_HOMES[name]"},
     "resattn/benchmarks/": {"package", "f'timm.layers.{file}'", "f'timm.{name}'"},
     "resattn/benchmarks/other_models.py": {"f'resattn.benchmarks.native_{framework}'"},
-    "resattn/cli/app.py": {"name"},
+    "resattn/cli/imports.py": {"name"},
     "resattn/explaining/attention/__init__.py": {"f'{__name__}.{file.name}'"},
     "resattn/checking/backends.py": {"framework_named(framework).package", "flax"},
 }

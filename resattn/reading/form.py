@@ -150,6 +150,14 @@ def first_of(operands: Iterable[Operand], kind: type[Wanted]) -> Wanted | None:
     return next((operand for operand in operands if isinstance(operand, kind)), None)
 
 
+def flatten(values: Iterable[Any]) -> list[Any]:
+    """The values, and those in lists among them."""
+    found: list[Any] = []
+    for value in values:
+        found += flatten(value) if isinstance(value, (list, tuple)) else [value]
+    return found
+
+
 def held_or_unknown(name: str | None, shape: Sequence[int]) -> Held | FixedArray:
     """An array of a model: the parameter of that name, or without a name a constant."""
     if name is None:

@@ -7,7 +7,7 @@ records nothing and moves the names of the axes instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -36,6 +36,7 @@ from resattn.reading.form import (
     axis_of,
     disagree,
     first_of,
+    flatten,
     is_named,
     label_of,
     merge_held,
@@ -50,11 +51,13 @@ from resattn.reading.windows import BLUR_FILTER, Window, average_by, pool_array,
 class Machine:
     """Records primitives.
 
+    strict: whether what no table knows raises an error. Otherwise it is an unknown operation.
     name: of the drawn operation that is read at the moment. origin: where the computation that is
     read at the moment comes from.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = True) -> None:
+        self.strict = strict
         self.primitives: list[Primitive] = []
         self.name = ""
         self.origin = Origin()
@@ -85,6 +88,53 @@ class Machine:
         )
         self.primitives.append(found)
         return found
+
+    def interpret(
+        self,
+        table: Mapping[str, Callable[..., Any]],
+        name: str,
+        primitive: Any,
+        operands: Sequence[Any],
+        shapes: Sequence[Sequence[int]],
+    ) -> Any:
+        """What a framework's primitive gives.
+
+        table, name: what it means, by its name. primitive: as the framework holds it. shapes: of
+        its outputs; more than one make a list.
+        Unless strict, a primitive that the table does not know, or not in this form, is unknown:
+        nobody can say in advance what a model of a user's own consists of.
+        """
+        if self.strict:
+            results = table[name](self, primitive, *operands)
+        else:
+            try:
+                results = table[name](self, primitive, *operands)
+            except Exception:
+                found = [self.leave_unknown(name, operands, shape) for shape in shapes]
+                results = found if len(found) != 1 else found[0]
+        self.note_axes(results)
+        return results
+
+    def leave_unknown(
+        self, name: str, operands: Sequence[Any], shape: Sequence[int], op: str = "unknown"
+    ) -> Operand:
+        """What is computed by a primitive of that name, which no table knows."""
+        given = [x for x in flatten(operands) if isinstance(x, Operand)]
+        values = [x for x in given if isinstance(x, ImageValues)]
+        held = merge_held([x for x in given if isinstance(x, Held)])
+        if not values:
+            if held is None:
+                return FixedArray(None, tuple(shape))
+            functions = held.functions | {(each, name) for each in held.names}
+            return replace(held, shape=tuple(shape), functions=functions)
+        first = next((x for x in values if x.shape == tuple(shape)), values[0])
+        sizes = list(first.shape) if len(first.shape) == len(shape) else [0] * len(shape)
+        axes = tuple(
+            first.axes[dim] if sizes[dim] == size else axis_of("", size)
+            for dim, size in enumerate(shape)
+        )
+        producer = self.compute(op, values, held, primitive=name)
+        return ImageValues(producer, axes)
 
     def note_axes(self, results: Any) -> None:
         """Takes note of the axes of what a computation gave: an operand, or a list of them."""
@@ -343,11 +393,20 @@ class Machine:
         return replace(x, producer=self.compute("softmax", [x]))
 
     def norm(
-        self, x: ImageValues, kind: str, held: Held, eps: float, groups: int | None = None
+        self,
+        x: ImageValues,
+        kind: str,
+        held: Held,
+        eps: float,
+        groups: int | None = None,
+        roles: Mapping[str, str] | None = None,
     ) -> ImageValues:
-        """A "batch_norm", "group_norm" or "layer_norm" that is one primitive."""
+        """A "batch_norm", "group_norm" or "layer_norm" that is one primitive.
+
+        roles: the names of its parameters, as in `CommonStep`, where the primitive says them.
+        """
         numbers = frozenset([eps] if groups is None else [eps, float(groups)])
-        settings: dict[str, Any] = {"eps": eps}
+        settings: dict[str, Any] = {"eps": eps, "roles": roles or {}}
         settings |= {} if groups is None else {"groups": groups}
         producer = self.compute(kind, [x], replace(held, numbers=numbers), **settings)
         return replace(x, producer=producer)

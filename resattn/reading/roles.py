@@ -13,7 +13,7 @@ from resattn.reading.form import Held
 Uses = tuple[tuple[str, Held], ...]  # primitives, each with the parameters that it uses
 
 ROOTS = ("root", "reciprocal root", "power")
-NORMS = ("batch_norm", "group_norm", "layer_norm")
+NORM_OPS = ("batch_norm", "group_norm", "layer_norm")
 
 
 def find_roles(op: str, uses: Sequence[tuple[str, Held]]) -> Mapping[str, str]:
@@ -34,7 +34,7 @@ def find_roles(op: str, uses: Sequence[tuple[str, Held]]) -> Mapping[str, str]:
         else:
             # (x - mean) * scale is also computed as x * scale + (bias - mean * scale).
             scaled = {name for name in rest if (name, "product") in held.functions}
-            scaled = scaled if op in NORMS else set()
+            scaled = scaled if op in NORM_OPS else set()
             _give(roles, "mean", scaled)
             _give(roles, "bias", rest - scaled)
     return roles

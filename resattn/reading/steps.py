@@ -61,6 +61,7 @@ class CommonStep:
         convolution        also groups
         batch_norm, layer_norm, standardised           eps
         group_norm         eps, groups
+        scale              a product with or a sum of parameters alone
         average, maximum, total   axes: the names of the axes
         a x + b            a, b
         part               part, parts, counted from 0
@@ -168,6 +169,11 @@ class _Normalizer:
         return self.known[primitive]
 
     def _step(self, primitive: Primitive) -> CommonStep:
+        if primitive.op == "unknown":
+            name = primitive.settings["primitive"]
+            step = _unknown_step(name, self._inputs(primitive), (primitive,))
+            module = self._module(primitive.held) if primitive.held else ""
+            return replace(step, module=module, held=primitive.held)
         if primitive.held is not None:
             return self._step_of_module(primitive, primitive.held)
         if primitive.function is not None:
@@ -193,8 +199,6 @@ class _Normalizer:
         elif "axes" in settings:
             settings = {"axes": tuple(sorted(map(label_of, settings["axes"])))}
             kind = f"{op} over {', '.join(settings['axes'])}"
-        elif op == "unknown":
-            kind = f"{settings['primitive']} (unknown)"
         else:
             kind = f"{op}{_describe_settings(settings)}"
         return CommonStep(kind, inputs, (primitive,), op, settings=settings)
@@ -253,8 +257,11 @@ class _Normalizer:
 
     # Modules
 
+    def _module(self, held: Held) -> str:
+        return " and ".join(sorted({self.modules[name] for name in held.names}))
+
     def _step_of_module(self, primitive: Primitive, held: Held) -> CommonStep:
-        module = " and ".join(sorted({self.modules[name] for name in held.names}))
+        module = self._module(held)
         inputs = self._inputs(primitive)
         first = inputs[0] if len(inputs) == 1 else None
         if first and first.module == module and _continues(first, primitive.op, held):
@@ -286,7 +293,7 @@ def _continues(step: CommonStep, op: str, held: Held) -> bool:
         return False
     new = not held.names & step.held.names
     added = op == "sum" and all(before != "sum" for before, _ in step.uses)
-    return new or (step.op == "batch_norm" and added and held.names > step.held.names)
+    return new or (step.op in ("batch_norm", "scale") and added and held.names > step.held.names)
 
 
 def _describe_settings(settings: Mapping[str, Any]) -> str:
@@ -298,13 +305,14 @@ def _describe_settings(settings: Mapping[str, Any]) -> str:
 def _next_function(path: Sequence[Primitive], at: int) -> tuple[int, str | None]:
     """The next position in a path that is recognized as a function of the one `at`, and which.
 
-    Without one, the next position: "a x + b" or None, for unknown.
+    The longest wins: relu6 begins with a relu. Without one, the next position: "a x + b" or None,
+    for unknown.
     """
-    for to in range(at + 1, len(path)):
-        kind = recognize(path[to], path[at])
-        if kind in RECOGNIZED:
-            return to, kind
-    return at + 1, recognize(path[at + 1], path[at])
+    kinds = {to: recognize(path[to], path[at]) for to in range(at + 1, len(path))}
+    recognized = [kind for kind in kinds.values() if kind in RECOGNIZED]
+    if not recognized:
+        return at + 1, kinds[at + 1]
+    return next((to, kind) for to, kind in kinds.items() if kind == recognized[-1])
 
 
 def _function_step(
@@ -345,12 +353,14 @@ def _module_step(step: CommonStep, uses: Uses) -> CommonStep:
     leaves = ", ".join(sorted(name.rsplit(".", 1)[-1] for name in step.held.names))
     numbers = "".join(f", {number:.3g}" for number in sorted(step.held.numbers))
     kind = f"{step.module}: {step.what} with {leaves}{numbers}"
-    settings = dict(step.settings)
-    if step.op == "batch_norm" and step.held.numbers:
-        settings["eps"] = min(step.held.numbers)
-    return replace(
-        step, kind=kind, settings=settings, roles=find_roles(step.op, uses), uses=uses, identity=0
-    )
+    settings, op = dict(step.settings), step.op
+    roles = settings.pop("roles", None) or find_roles("batch_norm" if op == "scale" else op, uses)
+    if op in ("batch_norm", "scale"):
+        whole = any(primitive == "batch_norm" for primitive, _ in uses)
+        op = "batch_norm" if whole or "variance" in roles else "scale"
+        if op == "batch_norm" and step.held.numbers:
+            settings["eps"] = min(step.held.numbers)
+    return replace(step, kind=kind, op=op, settings=settings, roles=roles, uses=uses, identity=0)
 
 
 def _extend(
