@@ -1,0 +1,176 @@
+"""Which parameter and which module of a model is which of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+
+from resattn.recognition.drawings import DrawnModel
+from resattn.recognition.keys import match_nodes
+from resattn.recognition.nodes import GraphNode, OperationGraph
+from weights.graph import IMAGE
+
+Arrays = Mapping[str, np.ndarray]
+Names = dict[str, str]  # canonical name -> own name
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """One way in which a model is a config.
+
+    nodes: for each of our nodes the own one. parameters: for each canonical name the own name.
+    open: of parameters that cannot be told apart by what is computed with them, which could be
+    which: all assignments but the one in `parameters`.
+    """
+
+    nodes: Mapping[GraphNode, GraphNode]
+    parameters: Names
+    open: tuple[Names, ...] = ()
+
+
+def align(
+    graph: OperationGraph,
+    ends: tuple[GraphNode, GraphNode],
+    model: DrawnModel,
+    own_arrays: Arrays,
+    arrays: Arrays,
+) -> Alignment | None:
+    """The alignment of the part of a graph between two nodes with a model; None if they differ.
+
+    own_arrays: by own names. arrays: by canonical names, where some are known: equal values decide
+    between nodes that compute the same with other parameters.
+    """
+    ours = model.nodes
+
+    def misfit(our: GraphNode, own: GraphNode) -> float:
+        pairs = [
+            (arrays[name], own_arrays[own.roles[role]])
+            for role, name in our.roles.items()
+            if name in arrays and own.roles.get(role) in own_arrays
+        ]
+        return sum(not _same_values(one, other) for one, other in pairs)
+
+    nodes = match_nodes(graph.nodes, ends, ours.nodes, (ours.image, ours.output), misfit)
+    if nodes is None:
+        return None
+    choices = [_assignments(our, own, own_arrays, arrays) for our, own in nodes.items()]
+    if not all(choices):
+        return None
+    found = [names for each in product(*choices) if (names := _merge(each)) is not None][:MOST]
+    return Alignment(nodes, found[0], tuple(found[1:])) if found else None
+
+
+MOST = 16  # assignments that are told
+
+
+def _same_values(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.size == other.size and np.array_equal(np.ravel(one), np.ravel(other))
+
+
+def _assignments(our: GraphNode, own: GraphNode, own_arrays: Arrays, arrays: Arrays) -> list[Names]:
+    """The ways in which the parameters of an own node can be those of ours."""
+    known = {name: own.roles[role] for role, name in our.roles.items() if role in own.roles}
+    rest = [name for name in our.names if name not in known]
+    left = [name for name in own.names if name not in known.values()]
+    if len(rest) != len(left):
+        return []
+    found = []
+    for order in permutations(left):
+        pairs = dict(zip(rest, order, strict=True))
+        if all(_fits(our.shapes[one], own.shapes[other]) for one, other in pairs.items()):
+            found.append({**known, **pairs})
+    agreeing = [
+        names
+        for names in found
+        if all(
+            _same_values(arrays[name], own_arrays[own_name])
+            for name, own_name in names.items()
+            if name in arrays and name in rest
+        )
+    ]
+    return agreeing or found
+
+
+def _fits(one: Sequence[int], other: Sequence[int]) -> bool:
+    return [size for size in one if size > 1] == [size for size in other if size > 1]
+
+
+def _merge(each: Iterable[Names]) -> Names | None:
+    """All names; None where an operation that comes twice would have two parameters of a name, or
+    a parameter two names.
+    """
+    found: Names = {}
+    for names in each:
+        for name, own in names.items():
+            if found.setdefault(name, own) != own:
+                return None
+    return found if len(set(found.values())) == len(found) else None
+
+
+def canonical_arrays(parameters: Names, own_arrays: Arrays, model: DrawnModel) -> dict[str, np.ndarray]:
+    """The arrays of a model by canonical name, in canonical shapes."""
+    shapes = {each.name: each.shape for each in model.drawn.parameters}
+    return {
+        name: np.reshape(own_arrays[own], shapes[name]) for name, own in parameters.items()
+    }
+
+
+# Stages
+
+
+def map_stages(alignment: Alignment, model: DrawnModel) -> dict[str, str]:
+    """The own module for each stage whose value is exactly the module's output."""
+    steps = {our.step.name: own for our, own in alignment.nodes.items() if our.step.name}
+    steps.pop(IMAGE, None)
+    owners = _find_exits([own for own in alignment.nodes.values()])
+    return {name: owners[own] for name, own in steps.items() if own in owners}
+
+
+def _find_exits(nodes: Iterable[GraphNode]) -> dict[GraphNode, str]:
+    """For nodes whose value is the output of a module that runs once: the innermost such module."""
+    every = _connected(nodes)
+    exits: dict[str, set[GraphNode]] = {}
+    broken: set[str] = set()
+    for node in every:
+        for path in _paths(node):
+            if not node.users or any(path not in _paths(user) for user in node.users):
+                exits.setdefault(path, set()).add(node)
+        broken |= _split_paths(node)
+    found: dict[GraphNode, str] = {}
+    for path, ends in exits.items():
+        if len(ends) == 1 and path not in broken:
+            (node,) = ends
+            if len(path) > len(found.get(node, "")):
+                found[node] = path
+    return found
+
+
+def _connected(nodes: Iterable[GraphNode]) -> list[GraphNode]:
+    """All nodes of the graph that these belong to."""
+    found: dict[GraphNode, None] = {}
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found[node] = None
+            waiting += [*node.inputs, *node.users]
+    return list(found)
+
+
+def _paths(node: GraphNode) -> set[str]:
+    """The module that a node is computed in, and those that this is in."""
+    return set.intersection(*(_with_outer(each.origin.module) for each in node.step.primitives))
+
+
+def _split_paths(node: GraphNode) -> set[str]:
+    """The modules that a part of a node is computed in: their output may be half of it."""
+    each = [_with_outer(primitive.origin.module) for primitive in node.step.primitives]
+    return set.union(*each) - set.intersection(*each)
+
+
+def _with_outer(path: str) -> set[str]:
+    parts = path.split(".") if path else []
+    return {".".join(parts[: count + 1]) for count in range(len(parts))}
