@@ -130,7 +130,9 @@ def _stride(block: BlockParts, form: str, kernels: Sequence[GraphNode]) -> Pair:
 
 def _dilations(form: str, kernels: Sequence[GraphNode]) -> Pair:
     """Of the first and of the second kernel that is not 1x1."""
-    found = [max(side[4] for side in node.facts["sides"]) for node in kernels if "sides" in node.facts]
+    found = [
+        max(side[4] for side in node.facts["sides"]) for node in kernels if "sides" in node.facts
+    ]
     if form == "bottleneck":
         return (found[0], found[0]) if found else (1, 1)
     return (found[0], found[-1]) if found else (1, 1)
