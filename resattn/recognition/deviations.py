@@ -148,10 +148,11 @@ def _compare_lines(own: Sequence[Item], ours: Sequence[Item]) -> Iterator[Deviat
 
 def _align(own: Sequence[Item], ours: Sequence[Item]) -> list[Pair]:
     """Pairs of own and our items in their order, with the least number of differences."""
-    costs: dict[tuple[int, int], tuple[float, Pair | None]] = {(0, 0): (0.0, None)}
+    costs: dict[tuple[int, int], tuple[float, Pair]] = {(0, 0): (0.0, (None, None))}
     for at in range(len(own) + 1):
         for place in range(len(ours) + 1):
             ways: list[tuple[float, Pair]] = []
+            pair: Pair
             if at and place:
                 pair = (own[at - 1], ours[place - 1])
                 ways.append((costs[at - 1, place - 1][0] + _cost(*pair), pair))
@@ -165,7 +166,6 @@ def _align(own: Sequence[Item], ours: Sequence[Item]) -> list[Pair]:
     at, place = len(own), len(ours)
     while (at, place) != (0, 0):
         pair = costs[at, place][1]
-        assert pair is not None
         found.insert(0, pair)
         at, place = at - (pair[0] is not None), place - (pair[1] is not None)
     return found
@@ -280,7 +280,8 @@ def _unlike(own: Item, key: str, near: Item | str) -> Deviation:
     stage = near if isinstance(near, str) else _item_stage(near)
     if isinstance(own, PathParts):
         values: Values = (("ops", tuple(map(describe_node, own.attention))),)
-        return Deviation("attention", stage, own.attention[0].step.origin, values)
+        key = "attention" if isinstance(near, PathParts) else "extra_attention"
+        return Deviation(key, stage, own.attention[0].step.origin, values)
     return Deviation(key, stage, own.step.origin, (("op", _name(own)),))
 
 

@@ -171,13 +171,14 @@ def _connected(nodes: Iterable[GraphNode]) -> list[GraphNode]:
 
 def _paths(node: GraphNode) -> set[str]:
     """The module that a node is computed in, and those that this is in."""
-    return set.intersection(*(_with_outer(each.origin.module) for each in node.step.primitives))
+    each = [_with_outer(primitive.origin.module) for primitive in node.step.primitives]
+    return each[0].intersection(*each[1:])
 
 
 def _split_paths(node: GraphNode) -> set[str]:
     """The modules that a part of a node is computed in: their output may be half of it."""
     each = [_with_outer(primitive.origin.module) for primitive in node.step.primitives]
-    return set.union(*each) - set.intersection(*each)
+    return each[0].union(*each[1:]) - each[0].intersection(*each[1:])
 
 
 def _with_outer(path: str) -> set[str]:

@@ -26,6 +26,7 @@ from resattn.recognition.mapping import align, canonical_arrays, in_order, map_s
 from resattn.recognition.network_fields import find_ends, make_network
 from resattn.recognition.nodes import GraphNode, OperationGraph, build_graph
 from resattn.recognition.structure import TrunkParts, find_parts, nodes_between
+from resattn.recognition.wording import describe_recognition
 from weights.checks import list_names
 from weights.config import BlockConfig, Config, NetworkConfig
 from weights.errors import ArgumentError
@@ -72,8 +73,6 @@ class Recognition:
 
         language: "en" or "zh". Raises ArgumentError for another one.
         """
-        from resattn.recognition.wording import describe_recognition
-
         return describe_recognition(self, language)
 
 
