@@ -48,7 +48,7 @@ def find_attention(path: PathParts) -> list[Chosen]:
     """
     if not path.attention and path.exits == (path.entry,):
         return [("none", {})]
-    return list(_search(_gather(path), _shapes(path.attention), _key_path(path)))
+    return list(_search(_gather(path), _shapes(path.attention), path_key(path)))
 
 
 @lru_cache(maxsize=1024)
@@ -72,7 +72,8 @@ def _plainness(kind: str, options: Mapping[str, Any]) -> tuple[int, ...]:
     return (len(options), len(rest), [*ATTENTION].index(kind))
 
 
-def _key_path(path: PathParts) -> tuple[int, ...]:
+def path_key(path: PathParts) -> tuple[int, ...]:
+    """A key of what the attention of a path computes, the same for equal ones."""
     keys = key_nodes((path.entry, *path.attention), path.entry)
     return tuple(sorted(keys.get(each, 0) for each in path.exits))
 
@@ -109,7 +110,7 @@ def _draw_key(
             channels, channels, 1, attention=kind, attention_options=dict(options), conv_bias=False
         )
         check_size(config, size)
-        return _key_path(draw_model(config, size).parts.blocks[0].main)
+        return path_key(draw_model(config, size).parts.blocks[0].main)
     except ArgumentError:
         return None
 

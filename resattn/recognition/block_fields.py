@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import ceil
 from typing import Any
 
 from resattn.recognition.attention_search import find_attention
-from resattn.recognition.nodes import NORM_OPS, GraphNode
+from resattn.recognition.nodes import KERNEL_OPS, NORM_OPS, GraphNode
 from resattn.recognition.structure import BlockParts, PathParts
-from weights.attention import ATTENTION
 from weights.block_config import BlockConfig, BottleneckConfig
 from weights.checks import SAME, Pair
 from weights.errors import ArgumentError
@@ -59,8 +57,7 @@ def read_fields(block: BlockParts) -> Fields:
 
 def main_kernels(main: PathParts) -> list[GraphNode]:
     """The convolutions of a main path, those after a misplaced attention included."""
-    kernels = main.kernels + [node for node in main.after if node.op in ("convolution", "dense")]
-    return kernels
+    return main.kernels + [node for node in main.after if node.op in KERNEL_OPS]
 
 
 def make_block(fields: Mapping[str, Any]) -> BlockConfig | None:
@@ -130,10 +127,11 @@ def _stride(block: BlockParts, form: str, kernels: Sequence[GraphNode]) -> Pair:
 
 def _dilations(form: str, kernels: Sequence[GraphNode]) -> Pair:
     """Of the first and of the second kernel that is not 1x1."""
-    found = [max(side[4] for side in node.facts["sides"]) for node in kernels if "sides" in node.facts]
-    if form == "bottleneck":
-        return (found[0], found[0]) if found else (1, 1)
-    return (found[0], found[-1]) if found else (1, 1)
+    wide = [node.facts["sides"] for node in kernels if "sides" in node.facts]
+    if not wide:
+        return (1, 1)
+    first, last = (max(side[4] for side in sides) for sides in (wide[0], wide[-1]))
+    return (first, first if form == "bottleneck" else last)
 
 
 def read_norms(nodes: Iterable[GraphNode]) -> Fields:

@@ -87,7 +87,11 @@ def match_nodes(
 
 
 def _pair_inputs(
-    our: GraphNode, own: GraphNode, ranks: Keys, found: Mapping[GraphNode, GraphNode], prefer: Prefer
+    our: GraphNode,
+    own: GraphNode,
+    ranks: Keys,
+    found: Mapping[GraphNode, GraphNode],
+    prefer: Prefer,
 ) -> list[tuple[GraphNode, GraphNode]] | None:
     if len(our.inputs) != len(own.inputs):
         return None
@@ -101,9 +105,7 @@ def _pair_inputs(
         else:
             taken = set(found.values())
             able = [
-                each
-                for each in left
-                if ranks.get(each) == ranks.get(given) and each not in taken
+                each for each in left if ranks.get(each) == ranks.get(given) and each not in taken
             ]
         if not able:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import islice, permutations, product
 
 import numpy as np
 
@@ -59,11 +59,12 @@ def align(
     choices = [_assignments(our, own, own_arrays, arrays) for our, own in nodes.items()]
     if not all(choices):
         return None
-    found = [names for each in product(*choices) if (names := _merge(each)) is not None][:MOST]
+    every = (names for each in product(*choices) if (names := _merge(each)) is not None)
+    found = list(islice(every, MOST_ASSIGNMENTS))
     return Alignment(nodes, found[0], tuple(found[1:])) if found else None
 
 
-MOST = 16  # assignments that are told
+MOST_ASSIGNMENTS = 16  # that are offered
 
 
 def _same_values(one: np.ndarray, other: np.ndarray) -> bool:
@@ -110,11 +111,18 @@ def _merge(each: Iterable[Names]) -> Names | None:
     return found if len(set(found.values())) == len(found) else None
 
 
-def canonical_arrays(parameters: Names, own_arrays: Arrays, model: DrawnModel) -> dict[str, np.ndarray]:
+def in_order(names: Mapping[str, str], model: DrawnModel) -> Names:
+    """Names in the canonical order."""
+    return {each.name: names[each.name] for each in model.drawn.parameters}
+
+
+def canonical_arrays(
+    names: Mapping[str, str], own_arrays: Arrays, model: DrawnModel
+) -> dict[str, np.ndarray]:
     """The arrays of a model by canonical name, in canonical shapes."""
-    shapes = {each.name: each.shape for each in model.drawn.parameters}
     return {
-        name: np.reshape(own_arrays[own], shapes[name]) for name, own in parameters.items()
+        each.name: np.reshape(own_arrays[names[each.name]], each.shape)
+        for each in model.drawn.parameters
     }
 
 
@@ -125,8 +133,9 @@ def map_stages(alignment: Alignment, model: DrawnModel) -> dict[str, str]:
     """The own module for each stage whose value is exactly the module's output."""
     steps = {our.step.name: own for our, own in alignment.nodes.items() if our.step.name}
     steps.pop(IMAGE, None)
-    owners = _find_exits([own for own in alignment.nodes.values()])
-    return {name: owners[own] for name, own in steps.items() if own in owners}
+    owners = _find_exits(alignment.nodes.values())
+    order = [operation.name for operation in model.drawn if operation.name in steps]
+    return {name: owners[steps[name]] for name in order if steps[name] in owners}
 
 
 def _find_exits(nodes: Iterable[GraphNode]) -> dict[GraphNode, str]:
@@ -162,13 +171,14 @@ def _connected(nodes: Iterable[GraphNode]) -> list[GraphNode]:
 
 def _paths(node: GraphNode) -> set[str]:
     """The module that a node is computed in, and those that this is in."""
-    return set.intersection(*(_with_outer(each.origin.module) for each in node.step.primitives))
+    each = [_with_outer(primitive.origin.module) for primitive in node.step.primitives]
+    return each[0].intersection(*each[1:])
 
 
 def _split_paths(node: GraphNode) -> set[str]:
     """The modules that a part of a node is computed in: their output may be half of it."""
     each = [_with_outer(primitive.origin.module) for primitive in node.step.primitives]
-    return set.union(*each) - set.intersection(*each)
+    return each[0].union(*each[1:]) - each[0].intersection(*each[1:])
 
 
 def _with_outer(path: str) -> set[str]:

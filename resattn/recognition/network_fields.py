@@ -189,7 +189,8 @@ def _read_common(parts: TrunkParts, each: Sequence[Fields]) -> Fields:
 def _is_uneven(node: GraphNode) -> bool:
     """Whether a kernel is padded by another number than half of it."""
     return any(
-        before != size // 2 * dilation for size, _, before, _, dilation in node.facts.get("sides", ())
+        before != size // 2 * dilation
+        for size, _, before, _, dilation in node.facts.get("sides", ())
     )
 
 

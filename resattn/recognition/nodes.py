@@ -150,7 +150,7 @@ def _make_node(
     roles: Mapping[str, str] | None,
 ) -> GraphNode:
     names = sorted(step.held.names) if step.held else []
-    known = step.roles if roles is None else {roles[name]: name for name in names}
+    known = _own_roles(step) if roles is None else {roles[name]: name for name in names}
     loose = tuple(name for name in names if name not in known.values())
     held = {name: tuple(shapes[name]) for name in names}
     sizes = {label_of(axis): size_of(axis) for axis in step.axes if label_of(axis)}
@@ -161,6 +161,21 @@ def _make_node(
     return GraphNode(
         position, op, facts, sizes, step, inputs, known, loose, held, weighed=tuple(weighed)
     )
+
+
+def _own_roles(step: CommonStep) -> Mapping[str, str]:
+    """The parameters of a step by role. Tables of relative positions are known by their axis."""
+    names = step.held.names if step.held else frozenset()
+    if step.op != "linear" or len(names) != 2 or "bias" in step.roles:
+        return step.roles
+    for primitive in step.primitives:
+        axis = label_of(primitive.axes[-2]) if len(primitive.axes) > 1 else ""
+        if primitive.op == "matrix_product" and primitive.held and axis in SPATIAL_AXES:
+            (first,) = primitive.held.names
+            (second,) = names - {first}
+            other = SPATIAL_AXES[1 - SPATIAL_AXES.index(axis)]
+            return {axis: first, other: second}
+    return {}
 
 
 def _op_and_facts(

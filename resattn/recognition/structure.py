@@ -182,7 +182,9 @@ def _find_block(trunk: Sequence[GraphNode], at: int, parents: Parents) -> BlockP
     groups = _separate_inputs(total, start)
     if len(groups) < 2:
         return None
-    paths = sorted((_split_path(start, group, parents) for group in groups), key=_rank, reverse=True)
+    paths = sorted(
+        (_split_path(start, group, parents) for group in groups), key=_rank, reverse=True
+    )
     end = trunk[at + 1] if at + 1 < len(trunk) else total
     if not (end.op in ACTIVATION_OPS and end.is_single):
         end = total

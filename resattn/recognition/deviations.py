@@ -1,0 +1,319 @@
+"""In what the parts of a model differ from those of the nearest config: as data, not in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from resattn.reading.form import Origin
+from resattn.reading.reading import Failure
+from resattn.recognition.attention_search import path_key
+from resattn.recognition.block_fields import POOL_OPS, has_bias, kernel_of, stride_of
+from resattn.recognition.nodes import KERNEL_OPS, NORM_OPS, GraphNode
+from resattn.recognition.structure import ACTIVATION_OPS, BlockParts, PathParts, TrunkParts
+
+Values = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One thing in which a model differs from a config.
+
+    key: what it is, "stride", "missing" and so on; `words_en` has a sentence for each. stage: where
+    it is in our model, "conv2" or "stages.0.1.conv2". origin: where it is in the model's own code.
+    values: the numbers and names of the sentence, the same for equal sentences.
+    """
+
+    key: str
+    stage: str
+    origin: Origin = field(default=Origin(), compare=False)
+    values: Values = ()
+
+    def __getitem__(self, name: str) -> Any:
+        return dict(self.values)[name]
+
+
+Item = GraphNode | PathParts  # a layer, or the attention of a path
+Pair = tuple[Item | None, Item | None]  # own and ours
+UNPAIRED, IMPOSSIBLE = 1.0, 100.0
+
+
+def compare_trunks(own: TrunkParts, ours: TrunkParts, failure: Failure | None) -> list[Deviation]:
+    """All in which the own parts of a model differ from ours, in the order of execution.
+
+    failure: of the own model, which ends with the sum that fails.
+    """
+    found: list[Deviation] = []
+    pairs = zip(own.blocks, ours.blocks, strict=False)
+    found += _compare_lines(own.before, ours.before)
+    for number, (block, our_block) in enumerate(pairs):
+        failed = failure if number == len(own.blocks) - 1 else None
+        found += compare_blocks(block, our_block, failed)
+        if number + 1 < len(ours.between) and number + 1 < len(own.between) and failed is None:
+            found += _compare_lines(own.between[number + 1], ours.between[number + 1])
+    return found
+
+
+def compare_blocks(own: BlockParts, ours: BlockParts, failure: Failure | None) -> list[Deviation]:
+    """All in which a block differs from ours."""
+    if _is_preactivated(own):
+        found = [Deviation("preactivation", _stage(ours.total), own.main.layers[0].step.origin)]
+        lines = [_only_kernels(own.main), _only_kernels(ours.main)]
+        found += _compare_lines(*lines)
+    else:
+        found = list(_compare_lines(_items(own.main), _items(ours.main)))
+    shapes = _count_reductions(own, failure)
+    if shapes:
+        found = [_explain_failure(each, shapes) for each in found]
+    found += _compare_lines(_items(own.shortcut), _items(ours.shortcut))
+    found += [
+        Deviation("extra_path", _stage(ours.total), own.total.step.origin) for _ in own.others
+    ]
+    if failure is not None:
+        explained = any(dict(each.values).get("fails") for each in found)
+        found += [] if explained else [_fails(ours, own, shapes)]
+    elif not _is_preactivated(own):
+        found += _compare_ends(own, ours)
+    if own.total.op == "unknown" and failure is None:
+        found.append(_unlike(own.total, "extra", ours.total))
+    return found
+
+
+def _is_preactivated(block: BlockParts) -> bool:
+    layers = block.main.layers
+    return bool(layers) and layers[0].op in NORM_OPS and block.end is block.total
+
+
+def _only_kernels(path: PathParts) -> list[Item]:
+    items = [item for item in _items(path) if isinstance(item, PathParts)]
+    return [*(node for node in (*path.layers, *path.after) if node.op in KERNEL_OPS), *items]
+
+
+def _items(path: PathParts) -> list[Item]:
+    return [*path.layers, *([path] if path.attention else []), *path.after]
+
+
+def _compare_ends(own: BlockParts, ours: BlockParts) -> Iterator[Deviation]:
+    """The activation after the sum."""
+    ends = [[block.end] if block.end is not block.total else [] for block in (own, ours)]
+    yield from _compare_lines(*ends)
+
+
+def _count_reductions(
+    own: BlockParts, failure: Failure | None
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """How many times smaller than its input the main path and the shortcut become, (rows, cols),
+    where they do not end with one size.
+    """
+    sizes = [path.exits[0].map_size for path in (own.main, own.shortcut)]
+    if failure is None or sizes[0] == sizes[1]:
+        return None
+    start = own.start.map_size
+    main, shortcut = (
+        tuple(-(-whole // part) for whole, part in zip(start, size, strict=True)) for size in sizes
+    )
+    return (main[0], main[1]), (shortcut[0], shortcut[1])
+
+
+def _explain_failure(deviation: Deviation, shapes: tuple[Any, Any]) -> Deviation:
+    if deviation.key not in ("stride", "padding", "kernel"):
+        return deviation
+    values = (*deviation.values, ("fails", True), ("main", shapes[0]), ("shortcut", shapes[1]))
+    return Deviation(deviation.key, deviation.stage, deviation.origin, values)
+
+
+def _fails(ours: BlockParts, own: BlockParts, shapes: Any) -> Deviation:
+    sizes = tuple(
+        (path.exits[0].channels, *path.exits[0].map_size) for path in (own.main, own.shortcut)
+    )
+    return Deviation("fails", _stage(ours.total), own.total.step.origin, (("sizes", sizes),))
+
+
+# Lines of layers
+
+
+def _compare_lines(own: Sequence[Item], ours: Sequence[Item]) -> Iterator[Deviation]:
+    """The differences of two lines of layers, aligned so that there are as few as possible."""
+    last = next((_item_stage(item) for item in reversed(ours)), "")
+    for one, other in _align(own, ours):
+        if one is None:
+            assert other is not None
+            yield Deviation("missing", _item_stage(other), Origin(), (("op", _name(other)),))
+        elif other is None:
+            yield _unlike(one, "extra", last)
+        else:
+            yield from _compare_items(one, other)
+
+
+def _align(own: Sequence[Item], ours: Sequence[Item]) -> list[Pair]:
+    """Pairs of own and our items in their order, with the least number of differences."""
+    costs: dict[tuple[int, int], tuple[float, Pair]] = {(0, 0): (0.0, (None, None))}
+    for at in range(len(own) + 1):
+        for place in range(len(ours) + 1):
+            ways: list[tuple[float, Pair]] = []
+            pair: Pair
+            if at and place:
+                pair = (own[at - 1], ours[place - 1])
+                ways.append((costs[at - 1, place - 1][0] + _cost(*pair), pair))
+            if at:
+                ways.append((costs[at - 1, place][0] + UNPAIRED, (own[at - 1], None)))
+            if place:
+                ways.append((costs[at, place - 1][0] + UNPAIRED, (None, ours[place - 1])))
+            if ways:
+                costs[at, place] = min(ways, key=lambda way: way[0])
+    found: list[Pair] = []
+    at, place = len(own), len(ours)
+    while (at, place) != (0, 0):
+        pair = costs[at, place][1]
+        found.insert(0, pair)
+        at, place = at - (pair[0] is not None), place - (pair[1] is not None)
+    return found
+
+
+def _cost(own: Item, ours: Item) -> float:
+    if _class_of(own) != _class_of(ours):
+        return IMPOSSIBLE
+    return sum(0.9 for _ in _compare_items(own, ours))
+
+
+def _class_of(item: Item) -> str:
+    if isinstance(item, PathParts):
+        return "attention"
+    for name, ops in (("kernel", KERNEL_OPS), ("norm", NORM_OPS), ("activation", ACTIVATION_OPS)):
+        if item.op in ops:
+            return name
+    if item.op == "unknown" and item.is_single:
+        return "activation"
+    return "pooling" if item.op in (*POOL_OPS, "max_pool") else item.op
+
+
+def _compare_items(own: Item, ours: Item) -> Iterator[Deviation]:
+    if isinstance(own, PathParts) and isinstance(ours, PathParts):
+        if path_key(own) != path_key(ours):
+            yield _unlike(own, "attention", ours)
+        return
+    assert isinstance(own, GraphNode)
+    assert isinstance(ours, GraphNode)
+    stage, origin = _stage(ours), own.step.origin
+    if own.op in KERNEL_OPS:
+        yield from _compare_kernels(own, ours)
+    elif own.op != ours.op:
+        values = (("op", _name(own)), ("ours", _name(ours)))
+        yield Deviation("another", stage, origin, values)
+    elif own.op in NORM_OPS:
+        yield from _compare_norms(own, ours)
+    elif dict(own.facts) != dict(ours.facts):
+        yield from _compare_windows(own, ours)
+
+
+def _compare_norms(own: GraphNode, ours: GraphNode) -> Iterator[Deviation]:
+    for fact in ("eps", "groups"):
+        if own.facts.get(fact) != ours.facts.get(fact):
+            yield _facts(fact, own, ours, own.facts.get(fact), ours.facts.get(fact))
+    for role in ours.roles:
+        if own.roles and role not in own.roles:
+            yield Deviation("no_role", _stage(ours), own.step.origin, (("role", role),))
+
+
+def _compare_kernels(own: GraphNode, ours: GraphNode) -> Iterator[Deviation]:
+    yield from _compare_windows(own, ours)
+    groups = [node.facts.get("groups", 1) for node in (own, ours)]
+    if groups[0] != groups[1]:
+        yield _facts("groups", own, ours, *groups)
+    if has_bias(own) != has_bias(ours):
+        yield _facts("bias", own, ours, has_bias(own), has_bias(ours))
+    if own.channels != ours.channels:
+        yield _facts("width", own, ours, own.channels, ours.channels)
+    if own.weighed:
+        functions = tuple(dict.fromkeys(function for _, function in own.weighed))
+        yield Deviation("weighed", _stage(ours), own.step.origin, (("functions", functions),))
+
+
+def _compare_windows(own: GraphNode, ours: GraphNode) -> Iterator[Deviation]:
+    names = ("kernel", "stride", "padding", "dilation")
+    one, other = _window(own), _window(ours)
+    same = [one[name] == other[name] for name in names]
+    if all(same) and own.facts.get("axes") != ours.facts.get("axes"):
+        yield _facts("axes", own, ours, own.facts.get("axes"), ours.facts.get("axes"))
+    padded = own.facts.get("fill"), ours.facts.get("fill")
+    if padded[0] != padded[1]:
+        yield _facts("fill", own, ours, *padded)
+    for name, alike in zip(names, same, strict=True):
+        # Another kernel or dilation needs another padding: that is no difference of its own.
+        follows = name == "padding" and _is_half(own) and _is_half(ours)
+        if not alike and not follows:
+            yield _facts(name, own, ours, one[name], other[name])
+
+
+def _window(node: GraphNode) -> dict[str, Any]:
+    sides = node.facts.get("sides", ())
+    if len(sides) != 2:
+        return {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+    uneven = any(before != size // 2 * apart for size, _, before, _, apart in sides)
+    return {
+        "kernel": kernel_of(node),
+        "stride": stride_of(node),
+        "padding": tuple(before for _, _, before, _, _ in sides) if uneven else "half",
+        "dilation": tuple(apart for *_, apart in sides),
+    }
+
+
+def _is_half(node: GraphNode) -> bool:
+    return bool(_window(node)["padding"] == "half")
+
+
+def _facts(key: str, own: GraphNode, ours: GraphNode, value: Any, expected: Any) -> Deviation:
+    values: Values = (("value", value), ("ours", expected))
+    if key == "padding":
+        values = (("value", _padding(own)), ("ours", _padding(ours)))
+    return Deviation(key, _stage(ours), own.step.origin, values)
+
+
+def _padding(node: GraphNode) -> tuple[int, ...]:
+    sides = node.facts.get("sides", ())
+    return tuple(before for _, _, before, _, _ in sides) if len(sides) == 2 else (0, 0)
+
+
+def _unlike(own: Item, key: str, near: Item | str) -> Deviation:
+    """Something that ours does not have. near: what comes next to it in ours."""
+    stage = near if isinstance(near, str) else _item_stage(near)
+    if isinstance(own, PathParts):
+        values: Values = (("ops", tuple(map(describe_node, own.attention))),)
+        key = "attention" if isinstance(near, PathParts) else "extra_attention"
+        return Deviation(key, stage, own.attention[0].step.origin, values)
+    return Deviation(key, stage, own.step.origin, (("op", _name(own)),))
+
+
+# Nodes as data
+
+
+def describe_node(node: GraphNode) -> Values:
+    """An operation in numbers and names, for a list of them."""
+    values: dict[str, Any] = {"op": node.op}
+    if node.op in (*KERNEL_OPS, "linear"):
+        before = node.inputs[0].channels if node.inputs else 0
+        values |= {"in": before, "out": node.channels, "kernel": kernel_of(node)}
+        values["groups"] = node.facts.get("groups", 1)
+        if len(node.facts.get("sides", ())) == 1:
+            values["kernel"] = (node.facts["sides"][0][0],)
+    for fact in ("axes", "a", "b", "eps", "primitive", "part", "parts"):
+        if fact in node.facts:
+            values[fact] = node.facts[fact]
+    return tuple(values.items())
+
+
+def _name(item: Item) -> Values:
+    if isinstance(item, PathParts):
+        return (("op", "attention"),)
+    return describe_node(item)
+
+
+def _stage(node: GraphNode) -> str:
+    return node.step.name
+
+
+def _item_stage(item: Item) -> str:
+    if isinstance(item, GraphNode):
+        return _stage(item)
+    return item.exits[0].step.name or item.attention[0].step.name
