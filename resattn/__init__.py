@@ -10,19 +10,37 @@ if TYPE_CHECKING:
     from resattn.checking.crosscheck import crosscheck
     from resattn.drawing.pictures import draw
     from resattn.explaining.explanation import explain
-    from resattn.tracing.trace import Mapped, trace
+    from resattn.reading.models import read_model
+    from resattn.recognition.recognition import recognise_model
+    from resattn.tracing.mapped import Mapped, map_model
+    from resattn.tracing.trace import trace
     from resattn.training.trainer import Trainer, resume
     from weights.recipe import Recipe
 
-__all__ = ["Mapped", "Recipe", "Trainer", "crosscheck", "draw", "explain", "resume", "trace"]
+__all__ = [
+    "Mapped",
+    "Recipe",
+    "Trainer",
+    "crosscheck",
+    "draw",
+    "explain",
+    "map_model",
+    "read_model",
+    "recognise_model",
+    "resume",
+    "trace",
+]
 
 _HOMES = {
-    "Mapped": "resattn.tracing.trace",
+    "Mapped": "resattn.tracing.mapped",
     "Recipe": "weights.recipe",
     "Trainer": "resattn.training.trainer",
     "crosscheck": "resattn.checking.crosscheck",
     "draw": "resattn.drawing.pictures",
     "explain": "resattn.explaining.explanation",
+    "map_model": "resattn.tracing.mapped",
+    "read_model": "resattn.reading.models",
+    "recognise_model": "resattn.recognition.recognition",
     "resume": "resattn.training.trainer",
     "trace": "resattn.tracing.trace",
 }

@@ -34,6 +34,7 @@ from resattn.cli.arguments import (
     parse_size,
     read_images,
     read_model_or_block,
+    read_source,
     write_json,
 )
 from resattn.cli.check_forms import (
@@ -45,6 +46,8 @@ from resattn.cli.check_forms import (
     trace_check,
 )
 from resattn.cli.check_golden import golden_check
+from resattn.cli.live import ChannelsOption, ChoiceOption, ModelOption, OnlyOption
+from resattn.cli.live_forms import LiveRequest, check_live, find_live, understand
 from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ NOT_WITH_GOLDEN = (
 )
 NOT_WITH_GRID = ("FILE", "--as", "--part", "--size", "--inputs", "--trace", "--expected")
 NOT_WITH_LOW = ("--trace", "--expected", "--grid", "--html")
+NOT_WITH_LIVE = ("--expected", "--grid", "--html")
 
 
 def check(
@@ -76,6 +80,10 @@ def check(
     every: AllOption = False,
     trace: TraceOption = False,
     expected: ExpectedOption = None,
+    model: ModelOption = None,
+    channels: ChannelsOption = None,
+    only: OnlyOption = None,
+    choice: ChoiceOption = None,
     grid: GridOption = False,
     golden: GoldenOption = False,
     as_json: ReportJsonOption = None,
@@ -86,6 +94,9 @@ def check(
     Each framework is compared with a NumPy oracle in float64 and with the other frameworks. The
     exit status is 1 if they differ. Without FILE and --config the model is the block from 64 to 128
     channels with stride 2.
+
+    A model of your own, as FILE or in --model, is recognised and then compared stage by stage: as
+    FILE with ours of the same weights, in --model with the weights in FILE.
     """
     check_combination(list_given_options(context), dtype)
     if golden:
@@ -96,9 +107,8 @@ def check(
             True,
         )
         return
-    described, arrays = read_model_or_block(file, config, architecture, part)
     options = {
-        "frameworks": parse_frameworks(frameworks, described),
+        "frameworks": frameworks,
         "devices": parse_names("--devices", devices),
         "dtype": dtype,
         "inputs": None if inputs is None else read_images("--inputs", inputs),
@@ -106,16 +116,28 @@ def check(
         "batch": batch,
         "seed": seed,
     }
-    request = Request(described, arrays, every, options)
-    found = trace_check(request, expected) if trace or expected is not None else None
+    live = find_live(list_given_options(context), file, model, NOT_WITH_LIVE)
+    if live is not None:
+        expected_config, expected_arrays = (
+            (None, None) if model is None else read_source(file, config, architecture, part)
+        )
+        sides = None if size is None else parse_size(size)
+        request = LiveRequest(live, sides, channels, only, choice)
+        understood = understand(request, expected_config, expected_arrays)
+        finish([check_live(understood, options, every, expected_arrays)], as_json, False)
+        return
+    described, arrays = read_model_or_block(file, config, architecture, part)
+    options["frameworks"] = parse_frameworks(frameworks, described)
+    asked = Request(described, arrays, every, options)
+    found = trace_check(asked, expected) if trace or expected is not None else None
     reports: dict[str, Report] = {}
     if grid:
-        reports = grid_check(request)
+        reports = grid_check(asked)
     elif found is None:
         form = low_check if dtype in LOW_FORMATS else cross_check
-        reports = {described.describe(): form(request)}
+        reports = {described.describe(): form(asked)}
     if as_html is not None:
-        write_check_page(as_html, request, reports, found)
+        write_check_page(as_html, asked, reports, found)
     finish([found] if found else list(reports.values()), as_json, grid)
 
 

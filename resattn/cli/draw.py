@@ -17,14 +17,8 @@ from resattn.cli.arguments import (
     parse_size,
     read_model_or_block,
 )
-from resattn.cli.live import LIVE_HELP, ChannelsOption, parse_live
-from resattn.cli.live_forms import (
-    DESCRIBING,
-    LiveRequest,
-    draw_live,
-    refuse_with_live,
-    refuse_without_live,
-)
+from resattn.cli.live import LIVE_HELP, ChannelsOption
+from resattn.cli.live_forms import LiveRequest, draw_live, find_live
 from resattn.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -88,13 +82,11 @@ def draw(
     from weights import BlockConfig
     from weights.errors import ArgumentError
 
-    live = parse_live(file)
+    live = find_live(list_given_options(context), file, excluded=("--open", "--closed"))
     if live is not None:
-        refuse_with_live(list_given_options(context), (*DESCRIBING, "--open", "--closed"))
         request = LiveRequest(live, None if size is None else parse_size(size), channels)
         show_picture(draw_live(request, block), to, dark, scale, force, str(live.text))
         return
-    refuse_without_live(list_given_options(context))
     shown, _ = read_model_or_block(file, config, architecture, part)
     sides = None if size is None else parse_size(size)
     if block is not None:

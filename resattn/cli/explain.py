@@ -17,14 +17,8 @@ from resattn.cli.arguments import (
     read_model_or_block,
     write_json,
 )
-from resattn.cli.live import LIVE_HELP, ChannelsOption, OnlyOption, parse_live
-from resattn.cli.live_forms import (
-    DESCRIBING,
-    LiveRequest,
-    explain_live,
-    refuse_with_live,
-    refuse_without_live,
-)
+from resattn.cli.live import LIVE_HELP, ChannelsOption, OnlyOption
+from resattn.cli.live_forms import LiveRequest, explain_live, find_live
 from resattn.cli.terminal import print_line
 
 
@@ -76,16 +70,14 @@ def explain(
     """
     from resattn.explaining import explanation
 
-    live = parse_live(file)
+    live = find_live(list_given_options(context), file, excluded=("--code",))
     if live is not None:
-        refuse_with_live(list_given_options(context), (*DESCRIBING, "--code"))
         sides = None if size is None else parse_size(size)
         request = LiveRequest(live, sides, channels, only)
         plain = explain_live(request, batch, dtype, language)
         if as_json is not None:
             write_json(as_json, plain)
         return
-    refuse_without_live(list_given_options(context))
     described, _ = read_model_or_block(file, config, architecture, part)
     sides = None if size is None else parse_size(size)
     explained = explanation.explain(described, sides, batch, dtype, code)

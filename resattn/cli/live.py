@@ -31,6 +31,22 @@ OnlyOption = Annotated[
         help="For a model of your own: the path of the part that is meant, as in layer1.0.",
     ),
 ]
+ChoiceOption = Annotated[
+    int | None,
+    typer.Option(
+        "--choice",
+        help="For a model of your own that can be several things: the number of the one that is "
+        "meant.",
+        min=1,
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help='A model of your own, as in "net.py:Net(10)". This runs the file.',
+    ),
+]
 LIVE_HELP = (
     'Or a model of your own as "FILE.py:NAME" or "MODULE:NAME", with arguments as in '
     '"net.py:Net(10, width=64)": a class, a function that returns the model, or the model itself. '

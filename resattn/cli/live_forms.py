@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
-from resattn.cli.live import LiveCall, make_live
+import typer
+
+from resattn.cli.arguments import parse_frameworks
+from resattn.cli.live import LiveCall, make_live, parse_live
 from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from resattn.drawing.scene import Scene
     from resattn.reading.reading import Reading
     from resattn.recognition.recognition import Recognition
+    from resattn.tracing.findings import Trace
+    from weights.config import Config
 
 DESCRIBING = ("--config", "--as", "--part")  # options that say what is in a weights file
-OF_LIVE = ("--channels", "--only")
+OF_LIVE = ("--channels", "--only", "--choice")
 
 
 @dataclass(frozen=True)
 class LiveRequest:
-    """What the user asks for. size: (height, width) of the images. only: the path of a part."""
+    """What the user asks for. size: (height, width) of the images. only: the path of a part.
+    choice: the number of the answer that is meant, where there are several.
+    """
 
     call: LiveCall
     size: tuple[int, int] | None
     channels: int | None
     only: str | None = None
+    choice: int | None = None
 
 
 @dataclass(frozen=True)
@@ -38,53 +49,80 @@ class Understood:
     recognition: Recognition
 
 
-def refuse_with_live(given: Sequence[str], options: Sequence[str]) -> None:
-    """Raises ArgumentError for options that say nothing about a live model."""
+def find_live(
+    given: Sequence[str],
+    file: Path | None,
+    model: str | None = None,
+    excluded: Sequence[str] = (),
+) -> LiveCall | None:
+    """The live model that FILE or --model names, or None.
+
+    given: the options on the command line. excluded: those that cannot be combined with a live
+    model. Raises ArgumentError for these, and for options of live models without one.
+    """
     from weights.errors import ArgumentError
 
-    for option in options:
+    found = parse_live(file if model is None else model)
+    if model is not None and found is None:
+        raise ArgumentError(
+            f'--model: expected a model of your own as in "net.py:Net(10)", got {model!r}'
+        )
+    if found is None:
+        for option in OF_LIVE:
+            if option in given:
+                raise ArgumentError(
+                    f'{option}: is for a model of your own; name it as in "net.py:Net(10)"'
+                )
+        return None
+    for option in (*excluded, *(DESCRIBING if model is None else ())):
         if option in given:
-            raise ArgumentError(f"{option}: is for weights files and configs, not for a live model")
+            raise ArgumentError(f"{option}: cannot be combined with a model of your own")
+    return found
 
 
-def refuse_without_live(given: Sequence[str]) -> None:
-    """Raises ArgumentError for options that are for a live model alone."""
-    from weights.errors import ArgumentError
-
-    for option in OF_LIVE:
-        if option in given:
-            raise ArgumentError(
-                f'{option}: is for a live model; name one, as in "net.py:Net(10)", instead of a '
-                "weights file or config"
-            )
-
-
-def read_request(request: LiveRequest) -> tuple[Any, Reading]:
+def read_request(request: LiveRequest, weights: Path | None = None) -> tuple[Any, Reading]:
     """The live model, and its operations. It runs the user's file."""
     from resattn.reading.models import read_model
+    from weights.files.opening import read_own_arrays
+    from weights.live import owner, part
 
     with status(request.call.name) as show_step:
         show_step("run the file")
         model = make_live(request.call, request.channels, request.size)
+        if weights is not None:
+            show_step("load the weights")
+            arrays = read_own_arrays(weights)
+            part(owner(model), "bridge.foreign").assign_foreign(model, arrays)
         show_step("read")
         return model, read_model(model, request.size, request.channels)
 
 
-def understand(request: LiveRequest) -> Understood:
-    """Reads and recognises the model."""
+def understand(
+    request: LiveRequest,
+    expected: Config | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    weights: Path | None = None,
+) -> Understood:
+    """Reads and recognises the model.
+
+    expected, arrays: what it should be. weights: a file of the model's own arrays, which are loaded
+    into it first.
+    """
     from resattn.recognition.recognition import recognise_model
 
-    model, reading = read_request(request)
+    model, reading = read_request(request, weights)
     with status(request.call.name) as show_step:
         show_step("recognise")
-        recognition = recognise_model(reading, only=request.only or "")
-    return Understood(model, reading, recognition)
+        only = request.only or ""
+        found = recognise_model(reading, expected, arrays, only=only, choice=request.choice)
+    return Understood(model, reading, found)
 
 
 def print_recognition(found: Understood, language: str = "en") -> None:
     """What the model was taken for, and by which signs, or what differs."""
-    for line in found.recognition.describe(language):
-        print_line(line)
+    style = "good" if found.recognition.config is not None else "bad"
+    for number, line in enumerate(found.recognition.describe(language)):
+        print_line(line, "" if number else style)
 
 
 def explain_live(request: LiveRequest, batch: int, dtype: str, language: str) -> dict[str, Any]:
@@ -108,3 +146,77 @@ def draw_live(request: LiveRequest, block: str | None) -> Scene:
 
     _, reading = read_request(request)
     return scene_of_reading(reading, block)
+
+
+def recognise_exactly(found: Understood) -> Recognition:
+    """The recognition, if the model is one of our blocks or networks. It is printed. Else the exit
+    status is 1.
+    """
+    print_recognition(found)
+    if found.recognition.config is None:
+        raise typer.Exit(1)
+    return found.recognition
+
+
+def check_live(
+    found: Understood,
+    options: Mapping[str, Any],
+    every: bool,
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> Trace:
+    """Compares a model that was recognised with ours in each framework, stage by stage, and prints
+    what is found.
+
+    options: of `trace_frameworks`; "frameworks" is the value of that option. arrays: those that the
+    model should have, by default its own.
+    """
+    from resattn.tracing.mapped import map_model
+    from resattn.tracing.trace import trace_frameworks
+
+    taken = recognise_exactly(found)
+    assert taken.config is not None
+    given = {name: value for name, value in options.items() if value is not None}
+    given["frameworks"] = parse_frameworks(options["frameworks"], taken.config)
+    images = draw_images(found, given.pop("size", None), given.pop("batch", 2), given["seed"])
+    given.setdefault("inputs", images)
+    mapped = {found.reading.title: map_model(found.model, taken)}
+    with status("trace") as show_step:
+        report = trace_frameworks(
+            taken.config, arrays or taken.arrays, others=mapped, progress=show_step, **given
+        )
+    for line, kind in report.lines(every):
+        print_line(line, kind)
+    return report
+
+
+def draw_images(
+    found: Understood, size: tuple[int, int] | None, batch: int, seed: int
+) -> np.ndarray:
+    """Random images for a live model, small where it takes any size."""
+    import numpy as np
+
+    from resattn.reading.models import read_model
+    from weights.errors import ModelError
+    from weights.graph import probe_size
+
+    if size is None:
+        assert found.recognition.config is not None
+        size = probe_size(found.recognition.config)
+        try:
+            failure = read_model(found.model, size, found.reading.in_channels).failure
+        except ModelError:
+            size = found.reading.size
+        else:
+            size = found.reading.size if failure else size
+    shape = (batch, found.reading.in_channels, *size)
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def port_live(found: Understood, target: Path, options: Mapping[str, Any]) -> Recognition:
+    """Writes a model that was recognised to a file. options: of `weights.write`."""
+    from weights.files.formats import write
+
+    taken = recognise_exactly(found)
+    assert taken.config is not None
+    write(target, taken.config, taken.arrays, **options)
+    return taken

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import typer
+
 from resattn.cli.arguments import (
     ArchitectureOption,
     ConfigOption,
@@ -16,17 +18,28 @@ from resattn.cli.arguments import (
     SourceArgument,
     TargetArgument,
     find_source,
+    list_given_options,
     refuse_existing,
 )
 from resattn.cli.inspect import summarize
+from resattn.cli.live import ChannelsOption, ChoiceOption, ModelOption, OnlyOption
+from resattn.cli.live_forms import DESCRIBING, LiveRequest, find_live, port_live, understand
 from resattn.cli.progress import show_progress
 from resattn.cli.terminal import print_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+
+    from weights.config import Config
     from weights.files.formats import CheckpointHeader
+    from weights.stored import StoredArray
 
 
 def port(
+    context: typer.Context,
     source: SourceArgument,
     target: TargetArgument,
     config: ConfigOption = None,
@@ -35,21 +48,37 @@ def port(
     dialect: DialectOption = None,
     shard_size: ShardSizeOption = None,
     fold: FoldOption = False,
+    model: ModelOption = None,
+    channels: ChannelsOption = None,
+    only: OnlyOption = None,
+    choice: ChoiceOption = None,
     force: ForceOption = False,
 ) -> None:
     """Convert a weights file to another format, bit for bit, or with its batch norms folded.
 
     The suffix of TARGET names the format. Files of timm, torchvision, Keras and the CIFAR ResNets
     are recognised from the names and shapes in them.
+
+    A model of your own is recognised by what it computes: as SOURCE with its own weights, in
+    --model with the weights in SOURCE, which are under the model's own names.
     """
-    from weights.config import NetworkConfig
     from weights.dialects import dialect_named
-    from weights.dialects.back import find_architectures
     from weights.files.formats import transfer
 
     refuse_existing(target, force)
     if dialect is not None:
         dialect_named(dialect)  # refused before anything is read
+    live = find_live(list_given_options(context), source, model, ("--fold", *DESCRIBING))
+    if live is not None:
+        request = LiveRequest(live, None, channels, only, choice)
+        understood = understand(request, weights=None if model is None else source)
+        options = {
+            "dialect": dialect,
+            "shard_bytes": None if shard_size is None else shard_size * 10**6,
+        }
+        taken = port_live(understood, target, options)
+        finish_port(str(source), target, dialect, taken.config, taken.arrays)
+        return
     found = find_source(source, config, architecture, part)
     found = fold_source(found) if fold else found
     total = sum(array.nbytes for array in found.arrays.values())
@@ -61,12 +90,27 @@ def port(
             shard_bytes=None if shard_size is None else shard_size * 10**6,
             advance=advance,
         )
+    finish_port(source.name, target, dialect, found.config, found.arrays)
+
+
+def finish_port(
+    source: str,
+    target: Path,
+    dialect: str | None,
+    config: Config,
+    arrays: Mapping[str, np.ndarray | StoredArray],
+) -> None:
+    """Prints what was written, and what to do next."""
+    from weights.config import NetworkConfig
+    from weights.dialects import dialect_named
+    from weights.dialects.back import find_architectures
+
     named = f", with the names of {dialect}" if dialect else ""
-    summary = summarize(found.config, found.arrays)
-    print_line(f"{source.name} -> {target.name}{named}: {summary}")
-    if dialect is not None and isinstance(found.config, NetworkConfig):
+    summary = summarize(config, arrays)
+    print_line(f"{source} -> {target.name}{named}: {summary}")
+    if dialect is not None and isinstance(config, NetworkConfig):
         spoken = dialect_named(dialect)
-        names = find_architectures(spoken, found.config)
+        names = find_architectures(spoken, config)
         fitting = f"its {' or '.join(names)}" if names else "a model that you build like this one"
         print_line(f"Next: load it with {spoken.title}, strictly, into {fitting}")
     elif target.suffix != ".keras":

@@ -8,6 +8,7 @@ operation of the config's graph; `resattn.drawing.scene` decides what is in it, 
 
 import os
 from pathlib import Path
+from typing import Any
 
 from resattn.drawing.executed import executed_scene
 from resattn.drawing.mermaid import markdown, mermaid
@@ -15,6 +16,7 @@ from resattn.drawing.scene import Scene, scene
 from resattn.drawing.svg import svg
 from resattn.reading.blocks import cut_block
 from resattn.reading.executed import ExecutedGraph, check_unsaid, execute
+from resattn.reading.models import read_model
 from resattn.reading.reading import Reading
 from weights.checks import Pair
 from weights.config import BlockConfig, Config
@@ -41,7 +43,7 @@ FONT_TEST = (
 
 
 def draw(
-    model: Config | Reading | ExecutedGraph,
+    model: Any,
     to: str | os.PathLike[str] | None = None,
     *,
     size: Pair | None = None,
@@ -53,11 +55,16 @@ def draw(
 ) -> Scene:
     """Draws a block or a network. Writes the picture to a file if `to` names one.
 
-    model: a config, or a live model of anybody's as it was read. to: a .svg, .png, .mmd (Mermaid)
-    or .md (Markdown) file. block: one block of a network, as in "stages.1.0". size, opened: as in
-    `scene_of`; for a config alone. dark, scale, force: as in `save`.
-    Raises whatever `scene_of`, `block_of`, `scene_of_reading` and `save` raise.
+    model: a config; or any live model of PyTorch, Flax or Keras, or what `resattn.read_model` made
+    of it, which is drawn as it is executed. to: a .svg, .png, .mmd (Mermaid) or .md (Markdown)
+    file. block: one block of a network, as in "stages.1.0". size: of the image, as in `scene_of`
+    and `read_model`. opened: as in `scene_of`, for a config alone. dark, scale, force: as in
+    `save_picture`.
+    Raises whatever `scene_of`, `block_of`, `read_model`, `scene_of_reading` and `save_picture`
+    raise.
     """
+    if not isinstance(model, (Config, Reading, ExecutedGraph)):
+        model, size = read_model(model, size), None
     if isinstance(model, (Reading, ExecutedGraph)):
         check_unsaid(model.size, size=size)
         shown = scene_of_reading(model, block)

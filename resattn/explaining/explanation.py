@@ -12,6 +12,7 @@ from resattn.explaining.executed.explanation import ExecutedExplanation, explain
 from resattn.explaining.facts import facts
 from resattn.explaining.wording import Wording
 from resattn.reading.executed import ExecutedGraph, check_unsaid
+from resattn.reading.models import read_model
 from resattn.reading.reading import Reading
 from weights.checks import Pair
 from weights.config import Config
@@ -52,14 +53,14 @@ def explain(
 ) -> Explanation: ...
 @overload
 def explain(
-    model: Reading | ExecutedGraph,
-    size: None = None,
+    model: Any,
+    size: Pair | None = None,
     batch: int = 1,
     dtype: str = "float32",
     code: None = None,
 ) -> ExecutedExplanation: ...
 def explain(
-    model: Config | Reading | ExecutedGraph,
+    model: Any,
     size: Pair | None = None,
     batch: int = 1,
     dtype: str = "float32",
@@ -67,16 +68,18 @@ def explain(
 ) -> Explanation | ExecutedExplanation:
     """Explains what the model of a config computes, or what a live model executes.
 
-    model: a config; or a live model of anybody's, as it was read, which is explained with the lines
-        of its own code.
-    size: (height, width) of the images, in pixels, by default `default_size`. A live model was read
-        for one size.
+    model: a config; or any live model of PyTorch, Flax or Keras, or what `resattn.read_model` made
+        of it. It is explained as it is executed, with the lines of its own code.
+    size: (height, width) of the images, in pixels, by default `default_size`, for a live model as
+        `read_model` says. A model that was read was read for one size.
     batch: number of images. dtype: of the activations: float16, float32 or float64.
     code: torch, jax or tf, to show the lines of that implementation of ours.
     Raises ArgumentError for a size that the config cannot take, for an unknown dtype or framework,
-    and for a size or a framework with a model that was read.
+    for a size or a framework with a model that was read; and what `read_model` raises.
     """
     check_dtype(dtype)
+    if not isinstance(model, (Config, Reading, ExecutedGraph)):
+        model, size = read_model(model, size), None
     if isinstance(model, (Reading, ExecutedGraph)):
         check_unsaid(model.size, size=size, code=code)
         return explain_executed(model, batch, dtype)

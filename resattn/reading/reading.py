@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from resattn.reading.form import label_of, size_of
 from resattn.reading.steps import CommonStep
 
 
@@ -45,3 +46,9 @@ class Reading:
     steps: tuple[CommonStep, ...]
     arrays: Mapping[str, np.ndarray]
     failure: Failure | None = None
+
+    @property
+    def in_channels(self) -> int:
+        """How many channels the images have."""
+        named = {label_of(axis): size_of(axis) for axis in self.steps[0].axes if axis}
+        return named.get("channels", 1)

@@ -19,31 +19,16 @@ from resattn.oracle import evaluation as reference
 from resattn.tracing.comparison import Right, Target, compare_stages, record_oracle
 from resattn.tracing.findings import Finding, Trace, locate
 from resattn.tracing.judge import Judge, name_axes
+from resattn.tracing.mapped import Mapped, last_stage, leave_out_activations, map_unmapped
 from resattn.tracing.received import leave_out_resized, take_received
 from weights import Difference, export, schema
 from weights.checks import at_least, pair_of
-from weights.config import BlockConfig, Config
+from weights.config import Config
 from weights.convert import BFLOAT16, check
 from weights.errors import ArgumentError
 from weights.graph import IMAGE, probe_size
 from weights.live import framework_of, owner, part
 from weights.stages import Recording
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """A model of your own that computes what one of our blocks or networks computes, or contains a
-    part that does.
-
-    model: any PyTorch module, Flax module or Keras layer. stages: for each stage that it has, the
-    path of the module whose output it is: {"conv1": "layer1.0.conv1", "output": "layer1.0"}.
-    Without "output" (of a network: "classifier") it is the output of the model. A path consists of
-    attributes and indices; in a functional Keras model also of layers' names. In evaluation it runs
-    in the mode in which it is, as if you called it: a model left in training mode is a finding.
-    """
-
-    model: Any
-    stages: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -73,18 +58,22 @@ def trace(
     """Runs the same input through models, compares them stage by stage, and explains what differs.
 
     models: by their names in the report, each one of ours (a block or a network of any of the three
-    packages), a `Mapped` model of your own, or a `Recording` of outputs in evaluation.
+    packages), a model of your own, which is recognised or given as `Mapped`, or a `Recording` of
+    outputs in evaluation.
     inputs: (batch, channels, height, width).
-    config, arrays: what the models should be; by default those of the first of our models.
+    config, arrays: what the models should be; by default those of the first of our models, or of
+    the first that is recognised.
     modes: "eval", "train". progress: called with a line before each step. Models are not changed.
-    Raises ArgumentError for bad inputs and for stages that do not exist, WeightsError for arrays
-    that do not fit the config.
+    Raises ArgumentError for bad inputs and for stages that do not exist, ModelError for a model of
+    your own that is none of our blocks or networks, WeightsError for arrays that do not fit the
+    config.
     """
     if not models or not set(modes) <= set(MODES):
         raise ArgumentError(
             f"models, modes: expected at least one model and some of {', '.join(MODES)}, got "
             f"{list(modes)}"
         )
+    models, config, arrays, taken = map_unmapped(models, inputs, config, arrays)
     config, arrays = _choose_target(models, config, arrays)
     check(schema(config), arrays)
     dtype = min((array.dtype for array in arrays.values()), key=lambda kind: kind.itemsize).name
@@ -100,6 +89,7 @@ def trace(
         for outcome in outcomes
         if outcome.has_prefix
     }
+    notes |= set(taken)
     notes |= {f"{outcome.model}: {note}" for outcome in outcomes for note in outcome.notes}
     if any(finding.backward for finding in findings):
         notes.add(_near_kink(min(outcome.margin for outcome in outcomes), dtype))
@@ -175,6 +165,7 @@ def trace_frameworks(
     dtype: str | None = None,
     inputs: np.ndarray | None = None,
     expected: Mapping[str, np.ndarray] | None = None,
+    others: Mapping[str, Any] | None = None,
     size: tuple[int, int] | None = None,
     batch: int = 4,
     seed: int = 0,
@@ -183,8 +174,9 @@ def trace_frameworks(
     """The trace of the same weights in several frameworks, as `resattn check --trace` shows it.
 
     expected: outputs from elsewhere for the same inputs in evaluation, by stage. The output of the
-    model is "output" (of a network: "classifier"). They are traced as one more model. The other
-    arguments are those of `crosscheck`.
+    model is "output" (of a network: "classifier"). They are traced as one more model.
+    others: more models, as in `trace`; `inputs`, which are then needed, are theirs.
+    The other arguments are those of `crosscheck`.
     """
     arrays = random_arrays(config, dtype or "float32", seed) if arrays is None else arrays
     check(schema(config), arrays)
@@ -200,9 +192,10 @@ def trace_frameworks(
         progress("draw inputs")
         sides = pair_of("size", probe_size(config) if size is None else size)
         inputs = draw_problem(config, arrays, sides, at_least("batch", batch, 1), dtype, seed).x
-    x = checked_inputs(inputs, config, dtype)
+    x = checked_inputs(inputs, None if others else config, dtype)
     with precise(frameworks, dtype):
         models: dict[str, Any] = {backend.name: backend.build(config, arrays) for backend in used}
+        models |= others or {}
         notes: list[str] = []
         if expected is not None:
             models["expected"], notes = _record_expected(config, arrays, x, expected)
@@ -212,11 +205,6 @@ def trace_frameworks(
         )
     environment = tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used)
     return Trace(found.title, found.rows, found.findings, environment, (*found.notes, *notes))
-
-
-def last_stage(config: Config) -> str:
-    """The stage whose output is that of the model."""
-    return "output" if isinstance(config, BlockConfig) else "classifier"
 
 
 def _record_expected(
@@ -310,7 +298,8 @@ def _record_models(
         if isinstance(model, Recording):
             recordings |= {name: take_received(model, x, target.config)} if mode == "eval" else {}
         elif isinstance(model, Mapped):
-            found = _record_model(model.model, x, target, mode, model.stages)
+            with leave_out_activations(model):
+                found = _record_model(model.model, x, target, mode, model.stages)
             found = take_received(found, x, target.config)
             # It may contain a block only, whose input is another than the model's.
             slopes = {stage: slope for stage, slope in found.slopes.items() if stage != IMAGE}

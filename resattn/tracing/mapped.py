@@ -1,0 +1,116 @@
+"""Models of a user's own in a trace: which of their modules computes which stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from resattn.reading.models import read_model
+from resattn.recognition.recognition import Recognition, recognise_model
+from weights import export
+from weights.config import BlockConfig, Config
+from weights.errors import ArgumentError, ModelError
+from weights.live import owner, part
+from weights.stages import Recording
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A model of your own that computes what one of our blocks or networks computes, or contains a
+    part that does.
+
+    model: any PyTorch module, Flax module or Keras layer. stages: for each stage that it has, the
+    path of the module whose output it is: {"conv1": "layer1.0.conv1", "output": "layer1.0"}.
+    Without "output" (of a network: "classifier") it is the output of the model. bare: paths of
+    Keras layers that compute without their own activation, such as the softmax of a classifier,
+    while they are compared. `resattn.map_model` finds all of this. A path consists of
+    attributes and indices; in a functional Keras model also of layers' names. In evaluation it runs
+    in the mode in which it is, as if you called it: a model left in training mode is a finding.
+    """
+
+    model: Any
+    stages: Mapping[str, str]
+    bare: tuple[str, ...] = ()
+
+
+def map_model(model: Any, recognition: Recognition) -> Mapped:
+    """A model of a user's own with the modules that its recognition found.
+
+    recognition: as `resattn.recognise_model` gives it. Raises ModelError where the model is none of
+    our blocks or networks, and where it computes something after its last stage that cannot be
+    left out.
+    """
+    config = recognition.config
+    if config is None:
+        raise ModelError("; ".join(recognition.describe()))
+    stages, last = dict(recognition.stages), last_stage(config)
+    if last in stages or recognition.is_whole:
+        return Mapped(model, stages)
+    path = recognition.parameters.get(f"{last}.weight", "").rpartition(".")[0]
+    layer = part(owner(model), "bridge.foreign").foreign_modules(model).get(path)
+    if owner(model) != "tf" or not hasattr(layer, "activation"):
+        raise ModelError(
+            f"{recognition.reading.title}: its {last} is the output of no module, so what comes "
+            "after it cannot be left out; give it a module of its own"
+        )
+    return Mapped(model, {**stages, last: path}, (path,))
+
+
+def last_stage(config: Config) -> str:
+    """The stage whose output is that of the model."""
+    return "output" if isinstance(config, BlockConfig) else "classifier"
+
+
+@contextmanager
+def leave_out_activations(mapped: Mapped) -> Iterator[None]:
+    """Within it, the bare layers of a mapped model compute without their own activation."""
+    with ExitStack() as stack:
+        for path in mapped.bare:
+            layer = part("tf", "bridge.foreign").foreign_modules(mapped.model)[path]
+            stack.callback(setattr, layer, "activation", layer.activation)
+            layer.activation = import_module("keras").activations.linear
+        yield
+
+
+def map_unmapped(
+    models: Mapping[str, Any],
+    inputs: np.ndarray,
+    config: Config | None,
+    arrays: Mapping[str, np.ndarray] | None,
+) -> tuple[dict[str, Any], Config | None, Mapping[str, np.ndarray] | None, list[str]]:
+    """The models of a trace with those recognised that are a user's own and not mapped.
+
+    Also what all of them should be, if nobody says it: what the first model of ours is, or else the
+    first that was recognised. And a line for each on what it was taken for. inputs: (batch,
+    channels, height, width), as the models get them.
+    """
+    found, lines = dict(models), []
+    ours = [model for model in models.values() if _is_ours(model)]
+    if ours:
+        config = ours[0].config if config is None else config
+        arrays = export(ours[0]) if arrays is None else arrays
+    for name, model in models.items():
+        if isinstance(model, (Mapped, Recording)) or _is_ours(model):
+            continue
+        if np.ndim(inputs) != 4:
+            raise ArgumentError(
+                "inputs: expected (batch, channels, height, width), got the shape "
+                f"{np.shape(inputs)}"
+            )
+        _, channels, *size = inputs.shape
+        reading = read_model(model, (size[0], size[1]), channels)
+        recognition = recognise_model(reading, config, arrays)
+        found[name] = map_model(model, recognition)
+        config = recognition.config if config is None else config
+        arrays = recognition.arrays if arrays is None else arrays
+        lines.append(f"{name}: {recognition.describe()[0]}")
+    return found, config, arrays, lines
+
+
+def _is_ours(model: Any) -> bool:
+    return isinstance(getattr(model, "config", None), Config)
