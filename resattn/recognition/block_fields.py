@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from resattn.recognition.attention_search import find_attention
-from resattn.recognition.nodes import KERNEL_OPS, NORM_OPS, GraphNode
+from resattn.recognition.nodes import KERNEL_OPS, NORM_OPS, GraphNode, Side
 from resattn.recognition.structure import BlockParts, PathParts
 from weights.block_config import BlockConfig, BottleneckConfig
 from weights.checks import SAME, Pair
@@ -16,6 +16,7 @@ from weights.errors import ArgumentError
 POOL_OPS = {"window average": "average", "average_around": "average", "binomial filter": "blur"}
 
 Fields = dict[str, Any]
+Sides = tuple[Side, ...]
 
 
 def read_fields(block: BlockParts) -> Fields:
@@ -94,7 +95,8 @@ def vary_fields(fields: Fields, block: BlockParts) -> Iterator[Fields]:
 
 
 def kernel_of(node: GraphNode | None) -> Pair:
-    sides = node.facts.get("sides", ()) if node is not None else ()
+    """The size of its window; 1x1 for None."""
+    sides: Sides = node.facts.get("sides", ()) if node is not None else ()
     return (sides[0][0], sides[1][0]) if len(sides) == 2 else (1, 1)
 
 
@@ -126,11 +128,9 @@ def _stride(block: BlockParts, form: str, kernels: Sequence[GraphNode]) -> Pair:
 
 
 def _dilations(form: str, kernels: Sequence[GraphNode]) -> Pair:
-    """Of the first and of the second kernel that is not 1x1."""
+    """Of the first and of the last kernel that is not 1x1."""
     wide = [node.facts["sides"] for node in kernels if "sides" in node.facts]
-    if not wide:
-        return (1, 1)
-    first, last = (max(side[4] for side in sides) for sides in (wide[0], wide[-1]))
+    first, last = (max(side[4] for side in wide[at]) if wide else 1 for at in (0, -1))
     return (first, first if form == "bottleneck" else last)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resattn.reading.form import Origin
 from resattn.reading.reading import Failure
-from resattn.recognition.attention_search import path_key
+from resattn.recognition.attention_search import find_attention, path_key
 from resattn.recognition.block_fields import POOL_OPS, has_bias, kernel_of, stride_of
+from resattn.recognition.keys import key_nodes
 from resattn.recognition.nodes import KERNEL_OPS, NORM_OPS, GraphNode
 from resattn.recognition.structure import ACTIVATION_OPS, BlockParts, PathParts, TrunkParts
 
@@ -34,6 +35,7 @@ class Deviation:
         return dict(self.values)[name]
 
 
+_ATTENTION: Values = (("op", "attention"),)
 Item = GraphNode | PathParts  # a layer, or the attention of a path
 Pair = tuple[Item | None, Item | None]  # own and ours
 UNPAIRED, IMPOSSIBLE = 1.0, 100.0
@@ -45,6 +47,9 @@ def compare_trunks(own: TrunkParts, ours: TrunkParts, failure: Failure | None) -
     failure: of the own model, which ends with the sum that fails.
     """
     found: list[Deviation] = []
+    counts = len(own.blocks), len(ours.blocks)
+    if counts[0] != counts[1] and failure is None:
+        found.append(Deviation("blocks", "", Origin(), (("value", counts[0]), ("ours", counts[1]))))
     pairs = zip(own.blocks, ours.blocks, strict=False)
     found += _compare_lines(own.before, ours.before)
     for number, (block, our_block) in enumerate(pairs):
@@ -64,6 +69,7 @@ def compare_blocks(own: BlockParts, ours: BlockParts, failure: Failure | None) -
     else:
         found = list(_compare_lines(_items(own.main), _items(ours.main)))
     shapes = _count_reductions(own, failure)
+    found = _join_moved(found, own)
     if shapes:
         found = [_explain_failure(each, shapes) for each in found]
     found += _compare_lines(_items(own.shortcut), _items(ours.shortcut))
@@ -78,6 +84,17 @@ def compare_blocks(own: BlockParts, ours: BlockParts, failure: Failure | None) -
     if own.total.op == "unknown" and failure is None:
         found.append(_unlike(own.total, "extra", ours.total))
     return found
+
+
+def _join_moved(found: list[Deviation], own: BlockParts) -> list[Deviation]:
+    """An attention at another place than ours is one difference, not two."""
+    missing = [each for each in found if each.key == "missing" and each["op"] == _ATTENTION]
+    extra = [each for each in found if each.key == "extra_attention"]
+    chosen = find_attention(own.main)
+    if not missing or not extra or not chosen:
+        return found
+    moved = replace(extra[0], key="moved_attention", values=(("kind", chosen[0][0]),))
+    return [moved if each is extra[0] else each for each in found if each is not missing[0]]
 
 
 def _is_preactivated(block: BlockParts) -> bool:
@@ -285,6 +302,17 @@ def _unlike(own: Item, key: str, near: Item | str) -> Deviation:
     return Deviation(key, stage, own.step.origin, (("op", _name(own)),))
 
 
+def find_unlike(start: GraphNode, own: Sequence[GraphNode], ours: Sequence[GraphNode]) -> Deviation:
+    """The first operation of ours that no own one is equal to, where no difference has a name.
+
+    start: where the own part begins.
+    """
+    keys, our_keys = key_nodes(own, start), key_nodes(ours, ours[0])
+    known = {*keys.values()}
+    first = next((node for node in ours if our_keys[node] not in known), ours[-1])
+    return Deviation("unlike", _stage(first), Origin(), (("op", _name(first)),))
+
+
 # Nodes as data
 
 
@@ -305,7 +333,7 @@ def describe_node(node: GraphNode) -> Values:
 
 def _name(item: Item) -> Values:
     if isinstance(item, PathParts):
-        return (("op", "attention"),)
+        return _ATTENTION
     return describe_node(item)
 
 

@@ -56,7 +56,8 @@ def align(
     nodes = match_nodes(graph.nodes, ends, ours.nodes, (ours.image, ours.output), misfit)
     if nodes is None:
         return None
-    choices = [_assignments(our, own, own_arrays, arrays) for our, own in nodes.items()]
+    inside = [(our, own) for our, own in nodes.items() if our is not ours.image]
+    choices = [_assignments(our, own, own_arrays, arrays) for our, own in inside]
     if not all(choices):
         return None
     every = (names for each in product(*choices) if (names := _merge(each)) is not None)

@@ -32,7 +32,7 @@ class _Wording:
         self.words = words
 
     def say(self, key: str, **values: Any) -> str:
-        return self.words[key].format(**values)
+        return self.words[key].format(**values).replace("） ", "）")  # a Chinese bracket is wide
 
     def join(self, names: Sequence[str], key: str = "list") -> str:
         if len(names) > MOST_NAMES:
@@ -57,8 +57,9 @@ class _Wording:
             if ops and found.nearest is not None:
                 yield self.say(key, ops=self.join([self.operation(each) for each in ops]))
         if found.alternatives:
-            yield self.words["choose"]
-            yield from self.alternatives(found.alternatives)
+            parts = bool(found.differences) or found.nearest is None
+            yield self.words["choose.parts" if parts else "choose"]
+            yield from self.alternatives(found.alternatives, parts)
 
     def headline(self, found: Recognition) -> str:
         reading = found.reading
@@ -67,8 +68,10 @@ class _Wording:
         if config is None and found.alternatives and not found.differences:
             config = found.nearest
         if config is None:
-            return self.say("none" if found.nearest or found.alternatives else "no_sum", **values)
-        key = "whole" if found.is_whole else "part" if found.module else "part.unnamed"
+            key = "none" if found.nearest else "several" if found.alternatives else "no_sum"
+            return self.say(key, **values)
+        whole = found.is_whole and not found.module
+        key = "whole" if whole else "part" if found.module else "part.unnamed"
         return self.say(key, config=self.config(config), module=found.module, **values)
 
     def signs(self, found: Recognition) -> str:
@@ -83,7 +86,7 @@ class _Wording:
         ]
         return self.say("signs", signs=self.words["separator"].join(signs))
 
-    def alternatives(self, several: Sequence[Recognition]) -> Iterator[str]:
+    def alternatives(self, several: Sequence[Recognition], parts: bool) -> Iterator[str]:
         moved = {
             name
             for each in several
@@ -93,7 +96,7 @@ class _Wording:
         for number, each in enumerate(several, 1):
             assert each.nearest is not None
             where = self.say("choose.where", module=each.module) if each.module else ""
-            if len({one.module for one in several}) == 1:
+            if not parts:
                 named = [(name, own) for name, own in each.parameters.items() if name in moved]
                 pairs = [self.say("pair", name=name, own=own) for name, own in named]
                 where = self.say("choose.names", pairs=self.join(pairs))
@@ -110,6 +113,10 @@ class _Wording:
             (block.attention, block.attention_options) for block in config.blocks()
         )
         parts += [self.attention(kind, options) for kind, options in kinds]
+        shown = config.to_dict()
+        changed = [name for name, is_set in config.changed_options().items() if is_set]
+        names = [name for name in changed if name not in _SAID]
+        parts += [self.say("options", name=name, value=shown[name]) for name in names]
         return self.words["comma"].join(parts)
 
     def network(self, config: NetworkConfig) -> str:
@@ -149,7 +156,8 @@ class _Wording:
     def differences(self, differences: Sequence[Deviation]) -> Iterator[str]:
         for group in self.groups(differences):
             text = self.difference(group[0])
-            yield text + (self.say("times", count=len(group) - 1) if len(group) > 1 else "")
+            more = len(group) - 1
+            yield text + (self.say("times.1" if more == 1 else "times", count=more) if more else "")
 
     def difference(self, each: Deviation) -> str:
         values = {name: self.value(each.key, name, value) for name, value in each.values}
@@ -159,7 +167,7 @@ class _Wording:
             sizes = {"main": format_sizes(main), "shortcut": format_sizes(shortcut)}
             return self.say("fails", place=place, **sizes)
         key = "bias.not" if each.key == "bias" and not each["value"] else each.key
-        key = _ATTENTION_KEYS.get(key, key)
+        key = _KEYS.get(key, key)
         text = self.say(key, place=place, **values)
         if dict(each.values).get("fails"):
             text += self.say("fails.because", **values)
@@ -167,7 +175,8 @@ class _Wording:
 
     def place(self, each: Deviation) -> str:
         own, stage = each.origin.module, each.stage or each.origin.module
-        key = "place" if not own else "place.same" if own == stage else "place.module"
+        alone = own == stage or each.key in _EXTRA
+        key = "place" if not own else "place.same" if alone else "place.module"
         text = self.say(key, module=own, stage=stage)
         if each.origin.file:
             file = Path(each.origin.file).name
@@ -218,7 +227,18 @@ class _Wording:
         return self.say(key, **facts)
 
 
-_ATTENTION_KEYS = {"attention": "attention.unlike", "extra_attention": "attention.extra"}
+_SAID = ("form", "hidden_channels", "hidden_widths")  # by the rest of a config's words
+_KEYS = {
+    "attention": "attention.unlike",
+    "extra_attention": "attention.extra",
+    "moved_attention": "attention.moved",
+}
+_EXTRA = (
+    "extra",
+    "extra_attention",
+    "moved_attention",
+    "preactivation",
+)  # nothing of ours is there
 
 
 def _place_in_block(stage: str) -> str:
