@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from resattn.reading.roles import NORM_OPS
 from resattn.recognition.attention_search import find_attention
-from resattn.recognition.nodes import KERNEL_OPS, NORM_OPS, GraphNode, Side
-from resattn.recognition.structure import BlockParts, PathParts
+from resattn.recognition.nodes import KERNEL_OPS, GraphNode, Side
+from resattn.recognition.structure import BlockPaths, PathParts
 from weights.block_config import BlockConfig, BottleneckConfig
 from weights.checks import SAME, Pair
 from weights.errors import ArgumentError
@@ -19,7 +20,7 @@ Fields = dict[str, Any]
 Sides = tuple[Side, ...]
 
 
-def read_fields(block: BlockParts) -> Fields:
+def read_fields(block: BlockPaths) -> Fields:
     """The fields of a block's config, as its first convolutions and its shortcut show them.
 
     With "form", "basic" or "bottleneck". Attention is the plainest that computes the same, or
@@ -72,7 +73,7 @@ def make_block(fields: Mapping[str, Any]) -> BlockConfig | None:
         return None
 
 
-def vary_fields(fields: Fields, block: BlockParts) -> Iterator[Fields]:
+def vary_fields(fields: Fields, block: BlockPaths) -> Iterator[Fields]:
     """The fields, and others that may be meant where a block is like none of ours."""
     yield fields
     strides = [stride_of(node) for node in (*main_kernels(block.main), *block.shortcut.kernels)]
@@ -109,7 +110,7 @@ def has_bias(node: GraphNode) -> bool:
     return len(node.names) > 1
 
 
-def _stride(block: BlockParts, form: str, kernels: Sequence[GraphNode]) -> Pair:
+def _stride(block: BlockPaths, form: str, kernels: Sequence[GraphNode]) -> Pair:
     """That of the shortcut, which has one place for it; else of the main path's first layers."""
     for node in block.shortcut.layers:
         if "sides" in node.facts and stride_of(node) != (1, 1):
@@ -154,7 +155,7 @@ def most_common(values: Iterable[Any]) -> Any:
     return counted[0][0] if counted else None
 
 
-def _read_shortcut(block: BlockParts) -> Fields:
+def _read_shortcut(block: BlockPaths) -> Fields:
     layers = block.shortcut.layers
     kernels = block.shortcut.kernels
     changes = block.start.channels != block.total.channels or any(

@@ -21,7 +21,7 @@ from resattn.reading.windows import Window
 
 SUMS = ("sum", "product")  # of any number of values, in any order
 UNORDERED_OPS = (*SUMS, "greater")
-NORM_OPS = ("batch_norm", "group_norm", "layer_norm")
+
 KERNEL_OPS = ("convolution", "dense")
 SPATIAL_AXES = ("rows", "cols")
 

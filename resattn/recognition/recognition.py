@@ -16,14 +16,14 @@ from resattn.reading.reading import Reading
 from resattn.recognition.block_fields import make_block, read_fields, vary_fields
 from resattn.recognition.deviations import (
     Deviation,
-    Values,
+    Facts,
     compare_blocks,
     compare_trunks,
     describe_node,
     find_unlike,
 )
 from resattn.recognition.drawings import DrawnModel, draw_model
-from resattn.recognition.mapping import align, canonical_arrays, in_order, map_stages
+from resattn.recognition.mapping import align_part, canonical_arrays, in_order, map_stages
 from resattn.recognition.network_fields import find_ends, make_network
 from resattn.recognition.nodes import GraphNode, OperationGraph, build_graph
 from resattn.recognition.structure import TrunkParts, find_parts, nodes_between
@@ -58,8 +58,8 @@ class Recognition:
     stages: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-    before: tuple[Values, ...] = ()
-    after: tuple[Values, ...] = ()
+    before: tuple[Facts, ...] = ()
+    after: tuple[Facts, ...] = ()
     unused: tuple[str, ...] = ()
     size: tuple[int, int] = (1, 1)
     alternatives: tuple[Recognition, ...] = ()
@@ -212,7 +212,7 @@ def _try_part(own: _Own, part: _Part) -> Recognition | None:
         model = draw_model(part.config, part.start.map_size)
     except ArgumentError:
         return None
-    found = align(own.graph, (part.start, part.end), model, own.reading.arrays, own.arrays)
+    found = align_part(own.graph, (part.start, part.end), model, own.reading.arrays, own.arrays)
     if found is None:
         return None
     common = replace(_begin(own, part), stages=map_stages(found, model))

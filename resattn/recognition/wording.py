@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resattn.recognition import words_en, words_zh
-from resattn.recognition.deviations import Deviation, Values
+from resattn.recognition.deviations import Deviation, Facts
 from resattn.recognition.drawings import draw_model
 from weights.config import BlockConfig, Config, NetworkConfig
 from weights.errors import ArgumentError
@@ -82,7 +82,7 @@ class _Wording:
             self.say("sign.operations", count=len(nodes) - 1),
             self.say("sign.sums.1" if sums == 1 else "sign.sums", count=sums),
             self.say("sign.parameters", count=len(found.parameters)),
-            self.say("sign.size", size=format_sizes(found.size)),
+            self.say("sign.size", size=_join_sizes(found.size)),
         ]
         return self.say("signs", signs=self.words["separator"].join(signs))
 
@@ -131,8 +131,8 @@ class _Wording:
         values = {
             "in": config.in_channels,
             "out": config.out_channels,
-            "kernel": format_sizes(config.kernel_size),
-            "stride": format_pair_of(config.stride),
+            "kernel": _join_sizes(config.kernel_size),
+            "stride": _short_pair(config.stride),
             "hidden": getattr(config, "hidden_channels", 0),
         }
         form = "bottleneck" if hasattr(config, "hidden_channels") else "basic"
@@ -164,7 +164,7 @@ class _Wording:
         place = self.place(each)
         if each.key == "fails":
             main, shortcut = each["sizes"]
-            sizes = {"main": format_sizes(main), "shortcut": format_sizes(shortcut)}
+            sizes = {"main": _join_sizes(main), "shortcut": _join_sizes(shortcut)}
             return self.say("fails", place=place, **sizes)
         key = "bias.not" if each.key == "bias" and not each["value"] else each.key
         key = _KEYS.get(key, key)
@@ -195,10 +195,10 @@ class _Wording:
         if value is None:
             return self.words["fill.none"]
         if key == "kernel":
-            return format_sizes(value)
+            return _join_sizes(value)
         if name == "functions":
             return self.join(value)
-        return format_pair_of(value) if isinstance(value, tuple) else str(value)
+        return _short_pair(value) if isinstance(value, tuple) else str(value)
 
     def axes(self, axes: Sequence[str]) -> str:
         names = [name for axis in axes for name in axis.split("/")]
@@ -207,7 +207,7 @@ class _Wording:
         rest = [name for name in names if name not in order]
         return self.words["axes.and"].join([*known, *rest])
 
-    def operation(self, values: Values) -> str:
+    def operation(self, values: Facts) -> str:
         """An operation of `describe_node`."""
         facts = dict(values)
         key = f"op.{facts['op']}"
@@ -216,7 +216,7 @@ class _Wording:
         if key not in self.words:
             return str(facts["op"])
         if "kernel" in facts:
-            facts["kernel"] = format_sizes(facts["kernel"])
+            facts["kernel"] = _join_sizes(facts["kernel"])
         if "axes" in facts:
             facts["axes"] = self.axes(facts["axes"])
         if "part" in facts:
@@ -247,10 +247,10 @@ def _place_in_block(stage: str) -> str:
     return ".".join(parts[3:]) if parts[0] == "stages" else stage
 
 
-def format_sizes(sizes: Sequence[int]) -> str:
+def _join_sizes(sizes: Sequence[int]) -> str:
     return "x".join(map(str, sizes))
 
 
-def format_pair_of(pair: Sequence[int]) -> str:
+def _short_pair(pair: Sequence[int]) -> str:
     """One number if both are the same."""
     return str(pair[0]) if len(set(pair)) == 1 else f"({', '.join(map(str, pair))})"
