@@ -29,6 +29,7 @@ PROTOCOLS = {
     "resattn/benchmarks/native_": {"native_model"},
     "resattn/explaining/": {"WORDS"},
     "resattn/reading/": {"PRIMITIVES"},
+    "resattn/recognition/": {"WORDS"},
 }
 # A function of the library, and the command or the part of a model that offers the same.
 SAME_MEANING = {

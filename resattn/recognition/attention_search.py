@@ -23,7 +23,7 @@ from weights.graph import check_size
 Chosen = tuple[str, Mapping[str, Any]]  # a kind and its options
 Shapes = tuple[tuple[int, ...], ...]
 MOST_REDUCTION = 64
-WIDTH_OPTIONS = ("reduction", "hidden_channels", "divisor", "minimum")
+_WIDTH_OPTIONS = ("reduction", "hidden_channels", "divisor", "minimum")
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _candidates(kind: str, facts: _Facts) -> Iterator[dict[str, Any]]:
     choices = {
         name: list(_values(name, default, facts))
         for name, default in known.items()
-        if name not in WIDTH_OPTIONS
+        if name not in _WIDTH_OPTIONS
     }
     for width in _widths(facts) if "hidden_channels" in known else ({},):
         if not set(width) <= set(known):

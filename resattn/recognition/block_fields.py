@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from resattn.reading.roles import NORM_OPS
 from resattn.recognition.attention_search import find_attention
-from resattn.recognition.nodes import KERNEL_OPS, NORM_OPS, GraphNode
-from resattn.recognition.structure import BlockParts, PathParts
+from resattn.recognition.nodes import KERNEL_OPS, GraphNode, Side
+from resattn.recognition.structure import BlockPaths, PathParts
 from weights.block_config import BlockConfig, BottleneckConfig
 from weights.checks import SAME, Pair
 from weights.errors import ArgumentError
@@ -16,9 +17,10 @@ from weights.errors import ArgumentError
 POOL_OPS = {"window average": "average", "average_around": "average", "binomial filter": "blur"}
 
 Fields = dict[str, Any]
+Sides = tuple[Side, ...]
 
 
-def read_fields(block: BlockParts) -> Fields:
+def read_fields(block: BlockPaths) -> Fields:
     """The fields of a block's config, as its first convolutions and its shortcut show them.
 
     With "form", "basic" or "bottleneck". Attention is the plainest that computes the same, or
@@ -71,7 +73,7 @@ def make_block(fields: Mapping[str, Any]) -> BlockConfig | None:
         return None
 
 
-def vary_fields(fields: Fields, block: BlockParts) -> Iterator[Fields]:
+def vary_fields(fields: Fields, block: BlockPaths) -> Iterator[Fields]:
     """The fields, and others that may be meant where a block is like none of ours."""
     yield fields
     strides = [stride_of(node) for node in (*main_kernels(block.main), *block.shortcut.kernels)]
@@ -94,7 +96,8 @@ def vary_fields(fields: Fields, block: BlockParts) -> Iterator[Fields]:
 
 
 def kernel_of(node: GraphNode | None) -> Pair:
-    sides = node.facts.get("sides", ()) if node is not None else ()
+    """The size of its window; 1x1 for None."""
+    sides: Sides = node.facts.get("sides", ()) if node is not None else ()
     return (sides[0][0], sides[1][0]) if len(sides) == 2 else (1, 1)
 
 
@@ -107,7 +110,7 @@ def has_bias(node: GraphNode) -> bool:
     return len(node.names) > 1
 
 
-def _stride(block: BlockParts, form: str, kernels: Sequence[GraphNode]) -> Pair:
+def _stride(block: BlockPaths, form: str, kernels: Sequence[GraphNode]) -> Pair:
     """That of the shortcut, which has one place for it; else of the main path's first layers."""
     for node in block.shortcut.layers:
         if "sides" in node.facts and stride_of(node) != (1, 1):
@@ -126,11 +129,9 @@ def _stride(block: BlockParts, form: str, kernels: Sequence[GraphNode]) -> Pair:
 
 
 def _dilations(form: str, kernels: Sequence[GraphNode]) -> Pair:
-    """Of the first and of the second kernel that is not 1x1."""
+    """Of the first and of the last kernel that is not 1x1."""
     wide = [node.facts["sides"] for node in kernels if "sides" in node.facts]
-    if not wide:
-        return (1, 1)
-    first, last = (max(side[4] for side in sides) for sides in (wide[0], wide[-1]))
+    first, last = (max(side[4] for side in wide[at]) if wide else 1 for at in (0, -1))
     return (first, first if form == "bottleneck" else last)
 
 
@@ -154,7 +155,7 @@ def most_common(values: Iterable[Any]) -> Any:
     return counted[0][0] if counted else None
 
 
-def _read_shortcut(block: BlockParts) -> Fields:
+def _read_shortcut(block: BlockPaths) -> Fields:
     layers = block.shortcut.layers
     kernels = block.shortcut.kernels
     changes = block.start.channels != block.total.channels or any(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resattn.reading.form import Origin
 from resattn.reading.reading import Failure
-from resattn.recognition.attention_search import path_key
+from resattn.reading.roles import NORM_OPS
+from resattn.recognition.attention_search import find_attention, path_key
 from resattn.recognition.block_fields import POOL_OPS, has_bias, kernel_of, stride_of
-from resattn.recognition.nodes import KERNEL_OPS, NORM_OPS, GraphNode
-from resattn.recognition.structure import ACTIVATION_OPS, BlockParts, PathParts, TrunkParts
+from resattn.recognition.keys import key_nodes
+from resattn.recognition.nodes import KERNEL_OPS, GraphNode
+from resattn.recognition.structure import ACTIVATION_OPS, BlockPaths, PathParts, TrunkParts
 
-Values = tuple[tuple[str, Any], ...]
+Facts = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,15 @@ class Deviation:
     key: str
     stage: str
     origin: Origin = field(default=Origin(), compare=False)
-    values: Values = ()
+    values: Facts = ()
 
     def __getitem__(self, name: str) -> Any:
         return dict(self.values)[name]
 
 
-Item = GraphNode | PathParts  # a layer, or the attention of a path
-Pair = tuple[Item | None, Item | None]  # own and ours
+_ATTENTION: Facts = (("op", "attention"),)
+PathItem = GraphNode | PathParts  # a layer, or the attention of a path
+ItemPair = tuple[PathItem | None, PathItem | None]  # own and ours
 UNPAIRED, IMPOSSIBLE = 1.0, 100.0
 
 
@@ -45,6 +48,9 @@ def compare_trunks(own: TrunkParts, ours: TrunkParts, failure: Failure | None) -
     failure: of the own model, which ends with the sum that fails.
     """
     found: list[Deviation] = []
+    counts = len(own.blocks), len(ours.blocks)
+    if counts[0] != counts[1] and failure is None:
+        found.append(Deviation("blocks", "", Origin(), (("value", counts[0]), ("ours", counts[1]))))
     pairs = zip(own.blocks, ours.blocks, strict=False)
     found += _compare_lines(own.before, ours.before)
     for number, (block, our_block) in enumerate(pairs):
@@ -55,7 +61,7 @@ def compare_trunks(own: TrunkParts, ours: TrunkParts, failure: Failure | None) -
     return found
 
 
-def compare_blocks(own: BlockParts, ours: BlockParts, failure: Failure | None) -> list[Deviation]:
+def compare_blocks(own: BlockPaths, ours: BlockPaths, failure: Failure | None) -> list[Deviation]:
     """All in which a block differs from ours."""
     if _is_preactivated(own):
         found = [Deviation("preactivation", _stage(ours.total), own.main.layers[0].step.origin)]
@@ -64,6 +70,7 @@ def compare_blocks(own: BlockParts, ours: BlockParts, failure: Failure | None) -
     else:
         found = list(_compare_lines(_items(own.main), _items(ours.main)))
     shapes = _count_reductions(own, failure)
+    found = _join_moved(found, own)
     if shapes:
         found = [_explain_failure(each, shapes) for each in found]
     found += _compare_lines(_items(own.shortcut), _items(ours.shortcut))
@@ -80,28 +87,39 @@ def compare_blocks(own: BlockParts, ours: BlockParts, failure: Failure | None) -
     return found
 
 
-def _is_preactivated(block: BlockParts) -> bool:
+def _join_moved(found: list[Deviation], own: BlockPaths) -> list[Deviation]:
+    """An attention at another place than ours is one difference, not two."""
+    missing = [each for each in found if each.key == "missing" and each["op"] == _ATTENTION]
+    extra = [each for each in found if each.key == "extra_attention"]
+    chosen = find_attention(own.main)
+    if not missing or not extra or not chosen:
+        return found
+    moved = replace(extra[0], key="moved_attention", values=(("kind", chosen[0][0]),))
+    return [moved if each is extra[0] else each for each in found if each is not missing[0]]
+
+
+def _is_preactivated(block: BlockPaths) -> bool:
     layers = block.main.layers
     return bool(layers) and layers[0].op in NORM_OPS and block.end is block.total
 
 
-def _only_kernels(path: PathParts) -> list[Item]:
+def _only_kernels(path: PathParts) -> list[PathItem]:
     items = [item for item in _items(path) if isinstance(item, PathParts)]
     return [*(node for node in (*path.layers, *path.after) if node.op in KERNEL_OPS), *items]
 
 
-def _items(path: PathParts) -> list[Item]:
+def _items(path: PathParts) -> list[PathItem]:
     return [*path.layers, *([path] if path.attention else []), *path.after]
 
 
-def _compare_ends(own: BlockParts, ours: BlockParts) -> Iterator[Deviation]:
+def _compare_ends(own: BlockPaths, ours: BlockPaths) -> Iterator[Deviation]:
     """The activation after the sum."""
     ends = [[block.end] if block.end is not block.total else [] for block in (own, ours)]
     yield from _compare_lines(*ends)
 
 
 def _count_reductions(
-    own: BlockParts, failure: Failure | None
+    own: BlockPaths, failure: Failure | None
 ) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """How many times smaller than its input the main path and the shortcut become, (rows, cols),
     where they do not end with one size.
@@ -123,7 +141,7 @@ def _explain_failure(deviation: Deviation, shapes: tuple[Any, Any]) -> Deviation
     return Deviation(deviation.key, deviation.stage, deviation.origin, values)
 
 
-def _fails(ours: BlockParts, own: BlockParts, shapes: Any) -> Deviation:
+def _fails(ours: BlockPaths, own: BlockPaths, shapes: Any) -> Deviation:
     sizes = tuple(
         (path.exits[0].channels, *path.exits[0].map_size) for path in (own.main, own.shortcut)
     )
@@ -133,7 +151,7 @@ def _fails(ours: BlockParts, own: BlockParts, shapes: Any) -> Deviation:
 # Lines of layers
 
 
-def _compare_lines(own: Sequence[Item], ours: Sequence[Item]) -> Iterator[Deviation]:
+def _compare_lines(own: Sequence[PathItem], ours: Sequence[PathItem]) -> Iterator[Deviation]:
     """The differences of two lines of layers, aligned so that there are as few as possible."""
     last = next((_item_stage(item) for item in reversed(ours)), "")
     for one, other in _align(own, ours):
@@ -146,13 +164,13 @@ def _compare_lines(own: Sequence[Item], ours: Sequence[Item]) -> Iterator[Deviat
             yield from _compare_items(one, other)
 
 
-def _align(own: Sequence[Item], ours: Sequence[Item]) -> list[Pair]:
+def _align(own: Sequence[PathItem], ours: Sequence[PathItem]) -> list[ItemPair]:
     """Pairs of own and our items in their order, with the least number of differences."""
-    costs: dict[tuple[int, int], tuple[float, Pair]] = {(0, 0): (0.0, (None, None))}
+    costs: dict[tuple[int, int], tuple[float, ItemPair]] = {(0, 0): (0.0, (None, None))}
     for at in range(len(own) + 1):
         for place in range(len(ours) + 1):
-            ways: list[tuple[float, Pair]] = []
-            pair: Pair
+            ways: list[tuple[float, ItemPair]] = []
+            pair: ItemPair
             if at and place:
                 pair = (own[at - 1], ours[place - 1])
                 ways.append((costs[at - 1, place - 1][0] + _cost(*pair), pair))
@@ -162,7 +180,7 @@ def _align(own: Sequence[Item], ours: Sequence[Item]) -> list[Pair]:
                 ways.append((costs[at, place - 1][0] + UNPAIRED, (None, ours[place - 1])))
             if ways:
                 costs[at, place] = min(ways, key=lambda way: way[0])
-    found: list[Pair] = []
+    found: list[ItemPair] = []
     at, place = len(own), len(ours)
     while (at, place) != (0, 0):
         pair = costs[at, place][1]
@@ -171,13 +189,13 @@ def _align(own: Sequence[Item], ours: Sequence[Item]) -> list[Pair]:
     return found
 
 
-def _cost(own: Item, ours: Item) -> float:
+def _cost(own: PathItem, ours: PathItem) -> float:
     if _class_of(own) != _class_of(ours):
         return IMPOSSIBLE
     return sum(0.9 for _ in _compare_items(own, ours))
 
 
-def _class_of(item: Item) -> str:
+def _class_of(item: PathItem) -> str:
     if isinstance(item, PathParts):
         return "attention"
     for name, ops in (("kernel", KERNEL_OPS), ("norm", NORM_OPS), ("activation", ACTIVATION_OPS)):
@@ -188,7 +206,7 @@ def _class_of(item: Item) -> str:
     return "pooling" if item.op in (*POOL_OPS, "max_pool") else item.op
 
 
-def _compare_items(own: Item, ours: Item) -> Iterator[Deviation]:
+def _compare_items(own: PathItem, ours: PathItem) -> Iterator[Deviation]:
     if isinstance(own, PathParts) and isinstance(ours, PathParts):
         if path_key(own) != path_key(ours):
             yield _unlike(own, "attention", ours)
@@ -264,7 +282,7 @@ def _is_half(node: GraphNode) -> bool:
 
 
 def _facts(key: str, own: GraphNode, ours: GraphNode, value: Any, expected: Any) -> Deviation:
-    values: Values = (("value", value), ("ours", expected))
+    values: Facts = (("value", value), ("ours", expected))
     if key == "padding":
         values = (("value", _padding(own)), ("ours", _padding(ours)))
     return Deviation(key, _stage(ours), own.step.origin, values)
@@ -275,20 +293,31 @@ def _padding(node: GraphNode) -> tuple[int, ...]:
     return tuple(before for _, _, before, _, _ in sides) if len(sides) == 2 else (0, 0)
 
 
-def _unlike(own: Item, key: str, near: Item | str) -> Deviation:
+def _unlike(own: PathItem, key: str, near: PathItem | str) -> Deviation:
     """Something that ours does not have. near: what comes next to it in ours."""
     stage = near if isinstance(near, str) else _item_stage(near)
     if isinstance(own, PathParts):
-        values: Values = (("ops", tuple(map(describe_node, own.attention))),)
+        values: Facts = (("ops", tuple(map(describe_node, own.attention))),)
         key = "attention" if isinstance(near, PathParts) else "extra_attention"
         return Deviation(key, stage, own.attention[0].step.origin, values)
     return Deviation(key, stage, own.step.origin, (("op", _name(own)),))
 
 
+def find_unlike(start: GraphNode, own: Sequence[GraphNode], ours: Sequence[GraphNode]) -> Deviation:
+    """The first operation of ours that no own one is equal to, where no difference has a name.
+
+    start: where the own part begins.
+    """
+    keys, our_keys = key_nodes(own, start), key_nodes(ours, ours[0])
+    known = {*keys.values()}
+    first = next((node for node in ours if our_keys[node] not in known), ours[-1])
+    return Deviation("unlike", _stage(first), Origin(), (("op", _name(first)),))
+
+
 # Nodes as data
 
 
-def describe_node(node: GraphNode) -> Values:
+def describe_node(node: GraphNode) -> Facts:
     """An operation in numbers and names, for a list of them."""
     values: dict[str, Any] = {"op": node.op}
     if node.op in (*KERNEL_OPS, "linear"):
@@ -303,9 +332,9 @@ def describe_node(node: GraphNode) -> Values:
     return tuple(values.items())
 
 
-def _name(item: Item) -> Values:
+def _name(item: PathItem) -> Facts:
     if isinstance(item, PathParts):
-        return (("op", "attention"),)
+        return _ATTENTION
     return describe_node(item)
 
 
@@ -313,7 +342,7 @@ def _stage(node: GraphNode) -> str:
     return node.step.name
 
 
-def _item_stage(item: Item) -> str:
+def _item_stage(item: PathItem) -> str:
     if isinstance(item, GraphNode):
         return _stage(item)
     return item.exits[0].step.name or item.attention[0].step.name

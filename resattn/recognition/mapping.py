@@ -13,12 +13,12 @@ from resattn.recognition.keys import match_nodes
 from resattn.recognition.nodes import GraphNode, OperationGraph
 from weights.graph import IMAGE
 
-Arrays = Mapping[str, np.ndarray]
-Names = dict[str, str]  # canonical name -> own name
+NamedArrays = Mapping[str, np.ndarray]
+NameMap = dict[str, str]  # canonical name -> own name
 
 
 @dataclass(frozen=True)
-class Alignment:
+class PartAlignment:
     """One way in which a model is a config.
 
     nodes: for each of our nodes the own one. parameters: for each canonical name the own name.
@@ -27,17 +27,17 @@ class Alignment:
     """
 
     nodes: Mapping[GraphNode, GraphNode]
-    parameters: Names
-    open: tuple[Names, ...] = ()
+    parameters: NameMap
+    open: tuple[NameMap, ...] = ()
 
 
-def align(
+def align_part(
     graph: OperationGraph,
     ends: tuple[GraphNode, GraphNode],
     model: DrawnModel,
-    own_arrays: Arrays,
-    arrays: Arrays,
-) -> Alignment | None:
+    own_arrays: NamedArrays,
+    arrays: NamedArrays,
+) -> PartAlignment | None:
     """The alignment of the part of a graph between two nodes with a model; None if they differ.
 
     own_arrays: by own names. arrays: by canonical names, where some are known: equal values decide
@@ -56,12 +56,13 @@ def align(
     nodes = match_nodes(graph.nodes, ends, ours.nodes, (ours.image, ours.output), misfit)
     if nodes is None:
         return None
-    choices = [_assignments(our, own, own_arrays, arrays) for our, own in nodes.items()]
+    inside = [(our, own) for our, own in nodes.items() if our is not ours.image]
+    choices = [_assignments(our, own, own_arrays, arrays) for our, own in inside]
     if not all(choices):
         return None
     every = (names for each in product(*choices) if (names := _merge(each)) is not None)
     found = list(islice(every, MOST_ASSIGNMENTS))
-    return Alignment(nodes, found[0], tuple(found[1:])) if found else None
+    return PartAlignment(nodes, found[0], tuple(found[1:])) if found else None
 
 
 MOST_ASSIGNMENTS = 16  # that are offered
@@ -71,7 +72,9 @@ def _same_values(one: np.ndarray, other: np.ndarray) -> bool:
     return one.size == other.size and np.array_equal(np.ravel(one), np.ravel(other))
 
 
-def _assignments(our: GraphNode, own: GraphNode, own_arrays: Arrays, arrays: Arrays) -> list[Names]:
+def _assignments(
+    our: GraphNode, own: GraphNode, own_arrays: NamedArrays, arrays: NamedArrays
+) -> list[NameMap]:
     """The ways in which the parameters of an own node can be those of ours."""
     known = {name: own.roles[role] for role, name in our.roles.items() if role in own.roles}
     rest = [name for name in our.names if name not in known]
@@ -99,11 +102,11 @@ def _fits(one: Sequence[int], other: Sequence[int]) -> bool:
     return [size for size in one if size > 1] == [size for size in other if size > 1]
 
 
-def _merge(each: Iterable[Names]) -> Names | None:
+def _merge(each: Iterable[NameMap]) -> NameMap | None:
     """All names; None where an operation that comes twice would have two parameters of a name, or
     a parameter two names.
     """
-    found: Names = {}
+    found: NameMap = {}
     for names in each:
         for name, own in names.items():
             if found.setdefault(name, own) != own:
@@ -111,13 +114,13 @@ def _merge(each: Iterable[Names]) -> Names | None:
     return found if len(set(found.values())) == len(found) else None
 
 
-def in_order(names: Mapping[str, str], model: DrawnModel) -> Names:
-    """Names in the canonical order."""
+def in_order(names: Mapping[str, str], model: DrawnModel) -> NameMap:
+    """NameMap in the canonical order."""
     return {each.name: names[each.name] for each in model.drawn.parameters}
 
 
 def canonical_arrays(
-    names: Mapping[str, str], own_arrays: Arrays, model: DrawnModel
+    names: Mapping[str, str], own_arrays: NamedArrays, model: DrawnModel
 ) -> dict[str, np.ndarray]:
     """The arrays of a model by canonical name, in canonical shapes."""
     return {
@@ -129,7 +132,7 @@ def canonical_arrays(
 # Stages
 
 
-def map_stages(alignment: Alignment, model: DrawnModel) -> dict[str, str]:
+def map_stages(alignment: PartAlignment, model: DrawnModel) -> dict[str, str]:
     """The own module for each stage whose value is exactly the module's output."""
     steps = {our.step.name: own for our, own in alignment.nodes.items() if our.step.name}
     steps.pop(IMAGE, None)

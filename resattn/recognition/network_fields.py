@@ -20,7 +20,7 @@ from resattn.recognition.block_fields import (
     stride_of,
 )
 from resattn.recognition.nodes import KERNEL_OPS, GraphNode
-from resattn.recognition.structure import BlockParts, TrunkParts
+from resattn.recognition.structure import BlockPaths, TrunkParts
 from weights.checks import SAME, Pair
 from weights.config import NetworkConfig
 from weights.errors import ArgumentError
@@ -102,7 +102,7 @@ def _one_or_each(values: Sequence[Any]) -> Any:
 
 
 def _split_stages(
-    blocks: Sequence[BlockParts], each: Sequence[Fields], chosen: Sequence[Sequence[Chosen]]
+    blocks: Sequence[BlockPaths], each: Sequence[Fields], chosen: Sequence[Sequence[Chosen]]
 ) -> list[list[int]]:
     """The numbers of the blocks of each stage: as few stages as possible."""
     stages: list[list[int]] = []

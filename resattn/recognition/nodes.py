@@ -21,7 +21,7 @@ from resattn.reading.windows import Window
 
 SUMS = ("sum", "product")  # of any number of values, in any order
 UNORDERED_OPS = (*SUMS, "greater")
-NORM_OPS = ("batch_norm", "group_norm", "layer_norm")
+
 KERNEL_OPS = ("convolution", "dense")
 SPATIAL_AXES = ("rows", "cols")
 
@@ -155,6 +155,8 @@ def _make_node(
     held = {name: tuple(shapes[name]) for name in names}
     sizes = {label_of(axis): size_of(axis) for axis in step.axes if label_of(axis)}
     op, facts = _op_and_facts(step, inputs, [held[name] for name in names], roles is not None)
+    if step.op == "linear" and op == "dense":  # a drawn one gives no axis its name
+        sizes["channels"] = max(shape[0] for shape in held.values() if len(shape) > 1)
     functions = step.held.functions if step.held and step.op in LINEAR else frozenset()
     kinds = {name: role for role, name in known.items()}
     weighed = sorted((kinds.get(name, ""), function) for name, function in functions)

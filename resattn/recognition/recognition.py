@@ -16,13 +16,14 @@ from resattn.reading.reading import Reading
 from resattn.recognition.block_fields import make_block, read_fields, vary_fields
 from resattn.recognition.deviations import (
     Deviation,
-    Values,
+    Facts,
     compare_blocks,
     compare_trunks,
     describe_node,
+    find_unlike,
 )
 from resattn.recognition.drawings import DrawnModel, draw_model
-from resattn.recognition.mapping import align, canonical_arrays, in_order, map_stages
+from resattn.recognition.mapping import align_part, canonical_arrays, in_order, map_stages
 from resattn.recognition.network_fields import find_ends, make_network
 from resattn.recognition.nodes import GraphNode, OperationGraph, build_graph
 from resattn.recognition.structure import TrunkParts, find_parts, nodes_between
@@ -44,7 +45,7 @@ class Recognition:
     stages: for each stage the path of the own module whose output is exactly its value, as
     `resattn.Mapped` takes it. parameters: for each canonical name the own name. arrays: canonical.
     before, after: what the model computes besides, before and after the part, as
-    `describe_node` gives it. unused: the own names of arrays that are in none of the parameters.
+    `describe_node` gives it. unused: the own names of parameters that nothing of the model uses.
     size: (height, width) of the part's input.
     alternatives: what it can be, where that is several things; the caller chooses one.
     """
@@ -57,8 +58,8 @@ class Recognition:
     stages: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-    before: tuple[Values, ...] = ()
-    after: tuple[Values, ...] = ()
+    before: tuple[Facts, ...] = ()
+    after: tuple[Facts, ...] = ()
     unused: tuple[str, ...] = ()
     size: tuple[int, int] = (1, 1)
     alternatives: tuple[Recognition, ...] = ()
@@ -167,10 +168,12 @@ def _recognise(own: _Own, expected: Config | None) -> Recognition:
     blocks = list(_exact_blocks(own, candidates))
     if len(blocks) == 1 and (len(own.parts.blocks) == 1 or expected is not None):
         return blocks[0]
-    tried = networks if networks and len(own.parts.blocks) > 1 else []
-    nearest = _find_nearest(
-        own, tried or [*networks, *(part for each in candidates for part in each)]
-    )
+    if networks and len(own.parts.blocks) > 1:
+        nearest = _find_nearest(own, networks)
+    elif blocks:
+        nearest = Recognition(own.reading)
+    else:
+        nearest = _find_nearest(own, [*networks, *(part for each in candidates for part in each)])
     return replace(nearest, alternatives=tuple(blocks))
 
 
@@ -209,7 +212,7 @@ def _try_part(own: _Own, part: _Part) -> Recognition | None:
         model = draw_model(part.config, part.start.map_size)
     except ArgumentError:
         return None
-    found = align(own.graph, (part.start, part.end), model, own.reading.arrays, own.arrays)
+    found = align_part(own.graph, (part.start, part.end), model, own.reading.arrays, own.arrays)
     if found is None:
         return None
     common = replace(_begin(own, part), stages=map_stages(found, model))
@@ -221,13 +224,11 @@ def _with_parameters(
     found: Recognition, names: Mapping[str, str], model: DrawnModel
 ) -> Recognition:
     arrays = found.reading.arrays
-    used = set(names.values())
     return replace(
         found,
         config=model.config,
         parameters=in_order(names, model),
         arrays=canonical_arrays(names, arrays, model),
-        unused=tuple(name for name in arrays if name not in used),
     )
 
 
@@ -243,8 +244,16 @@ def _begin(own: _Own, part: _Part) -> Recognition:
         module=_module_of(own.graph, part),
         before=before,
         after=after,
+        unused=_find_unused(own),
         size=part.start.map_size,
     )
+
+
+def _find_unused(own: _Own) -> tuple[str, ...]:
+    """Counters of batches are no parameters."""
+    used = {name for node in own.graph.nodes for name in node.names}
+    arrays = own.reading.arrays.items()
+    return tuple(name for name, each in arrays if name not in used and each.size > 1)
 
 
 def _module_of(graph: OperationGraph, part: _Part) -> str:
@@ -277,5 +286,7 @@ def _compare(own: _Own, part: _Part) -> list[Deviation]:
     parts = find_parts(own.graph.nodes, part.start, part.end)
     failure = own.reading.failure if part.end is own.graph.output else None
     if isinstance(part.config, NetworkConfig):
-        return compare_trunks(parts, model.parts, failure)
-    return compare_blocks(parts.blocks[0], model.parts.blocks[0], failure)
+        found = compare_trunks(parts, model.parts, failure)
+    else:
+        found = compare_blocks(parts.blocks[0], model.parts.blocks[0], failure)
+    return found or [find_unlike(parts.trunk[0], own.graph.nodes, model.nodes.nodes)]

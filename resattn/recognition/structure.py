@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from resattn.recognition.nodes import KERNEL_OPS, NORM_OPS, GraphNode
+from resattn.reading.roles import NORM_OPS
+from resattn.recognition.nodes import KERNEL_OPS, GraphNode
 
 Parents = Mapping[GraphNode, GraphNode | None]
 
@@ -117,7 +118,7 @@ class PathParts:
 
 
 @dataclass(frozen=True)
-class BlockParts:
+class BlockPaths:
     """A residual block.
 
     start: the node that both paths begin at. main, shortcut: the paths; others: more paths. total:
@@ -141,7 +142,7 @@ class TrunkParts:
     """
 
     trunk: tuple[GraphNode, ...]
-    blocks: tuple[BlockParts, ...] = ()
+    blocks: tuple[BlockPaths, ...] = ()
     between: tuple[tuple[GraphNode, ...], ...] = field(default=())
 
     @property
@@ -160,7 +161,7 @@ def find_parts(nodes: Sequence[GraphNode], start: GraphNode, end: GraphNode) -> 
     inside = [start, *nodes_between(start, [end])]
     parents = find_parents(inside)
     trunk = path_to(end, start, parents)
-    blocks: list[BlockParts] = []
+    blocks: list[BlockPaths] = []
     between: list[list[GraphNode]] = [[]]
     at = 1
     while at < len(trunk):
@@ -175,7 +176,7 @@ def find_parts(nodes: Sequence[GraphNode], start: GraphNode, end: GraphNode) -> 
     return TrunkParts(tuple(trunk), tuple(blocks), tuple(map(tuple, between)))
 
 
-def _find_block(trunk: Sequence[GraphNode], at: int, parents: Parents) -> BlockParts | None:
+def _find_block(trunk: Sequence[GraphNode], at: int, parents: Parents) -> BlockPaths | None:
     total, start = trunk[at], trunk[at - 1]
     if total.op not in ("sum", "unknown") or total.is_single:
         return None
@@ -189,7 +190,7 @@ def _find_block(trunk: Sequence[GraphNode], at: int, parents: Parents) -> BlockP
     if not (end.op in ACTIVATION_OPS and end.is_single):
         end = total
     main, shortcut, *others = paths
-    return BlockParts(start, main, shortcut, total, end, tuple(others))
+    return BlockPaths(start, main, shortcut, total, end, tuple(others))
 
 
 def _separate_inputs(total: GraphNode, start: GraphNode) -> list[list[GraphNode]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resattn.recognition import words_en, words_zh
-from resattn.recognition.deviations import Deviation, Values
+from resattn.recognition.deviations import Deviation, Facts
 from resattn.recognition.drawings import draw_model
 from weights.config import BlockConfig, Config, NetworkConfig
 from weights.errors import ArgumentError
@@ -32,7 +32,7 @@ class _Wording:
         self.words = words
 
     def say(self, key: str, **values: Any) -> str:
-        return self.words[key].format(**values)
+        return self.words[key].format(**values).replace("） ", "）")  # a Chinese bracket is wide
 
     def join(self, names: Sequence[str], key: str = "list") -> str:
         if len(names) > MOST_NAMES:
@@ -57,8 +57,9 @@ class _Wording:
             if ops and found.nearest is not None:
                 yield self.say(key, ops=self.join([self.operation(each) for each in ops]))
         if found.alternatives:
-            yield self.words["choose"]
-            yield from self.alternatives(found.alternatives)
+            parts = bool(found.differences) or found.nearest is None
+            yield self.words["choose.parts" if parts else "choose"]
+            yield from self.alternatives(found.alternatives, parts)
 
     def headline(self, found: Recognition) -> str:
         reading = found.reading
@@ -67,8 +68,10 @@ class _Wording:
         if config is None and found.alternatives and not found.differences:
             config = found.nearest
         if config is None:
-            return self.say("none" if found.nearest or found.alternatives else "no_sum", **values)
-        key = "whole" if found.is_whole else "part" if found.module else "part.unnamed"
+            key = "none" if found.nearest else "several" if found.alternatives else "no_sum"
+            return self.say(key, **values)
+        whole = found.is_whole and not found.module
+        key = "whole" if whole else "part" if found.module else "part.unnamed"
         return self.say(key, config=self.config(config), module=found.module, **values)
 
     def signs(self, found: Recognition) -> str:
@@ -79,11 +82,11 @@ class _Wording:
             self.say("sign.operations", count=len(nodes) - 1),
             self.say("sign.sums.1" if sums == 1 else "sign.sums", count=sums),
             self.say("sign.parameters", count=len(found.parameters)),
-            self.say("sign.size", size=format_sizes(found.size)),
+            self.say("sign.size", size=_join_sizes(found.size)),
         ]
         return self.say("signs", signs=self.words["separator"].join(signs))
 
-    def alternatives(self, several: Sequence[Recognition]) -> Iterator[str]:
+    def alternatives(self, several: Sequence[Recognition], parts: bool) -> Iterator[str]:
         moved = {
             name
             for each in several
@@ -93,7 +96,7 @@ class _Wording:
         for number, each in enumerate(several, 1):
             assert each.nearest is not None
             where = self.say("choose.where", module=each.module) if each.module else ""
-            if len({one.module for one in several}) == 1:
+            if not parts:
                 named = [(name, own) for name, own in each.parameters.items() if name in moved]
                 pairs = [self.say("pair", name=name, own=own) for name, own in named]
                 where = self.say("choose.names", pairs=self.join(pairs))
@@ -110,6 +113,10 @@ class _Wording:
             (block.attention, block.attention_options) for block in config.blocks()
         )
         parts += [self.attention(kind, options) for kind, options in kinds]
+        shown = config.to_dict()
+        changed = [name for name, is_set in config.changed_options().items() if is_set]
+        names = [name for name in changed if name not in _SAID]
+        parts += [self.say("options", name=name, value=shown[name]) for name in names]
         return self.words["comma"].join(parts)
 
     def network(self, config: NetworkConfig) -> str:
@@ -124,8 +131,8 @@ class _Wording:
         values = {
             "in": config.in_channels,
             "out": config.out_channels,
-            "kernel": format_sizes(config.kernel_size),
-            "stride": format_pair_of(config.stride),
+            "kernel": _join_sizes(config.kernel_size),
+            "stride": _short_pair(config.stride),
             "hidden": getattr(config, "hidden_channels", 0),
         }
         form = "bottleneck" if hasattr(config, "hidden_channels") else "basic"
@@ -149,17 +156,18 @@ class _Wording:
     def differences(self, differences: Sequence[Deviation]) -> Iterator[str]:
         for group in self.groups(differences):
             text = self.difference(group[0])
-            yield text + (self.say("times", count=len(group) - 1) if len(group) > 1 else "")
+            more = len(group) - 1
+            yield text + (self.say("times.1" if more == 1 else "times", count=more) if more else "")
 
     def difference(self, each: Deviation) -> str:
         values = {name: self.value(each.key, name, value) for name, value in each.values}
         place = self.place(each)
         if each.key == "fails":
             main, shortcut = each["sizes"]
-            sizes = {"main": format_sizes(main), "shortcut": format_sizes(shortcut)}
+            sizes = {"main": _join_sizes(main), "shortcut": _join_sizes(shortcut)}
             return self.say("fails", place=place, **sizes)
         key = "bias.not" if each.key == "bias" and not each["value"] else each.key
-        key = _ATTENTION_KEYS.get(key, key)
+        key = _KEYS.get(key, key)
         text = self.say(key, place=place, **values)
         if dict(each.values).get("fails"):
             text += self.say("fails.because", **values)
@@ -167,7 +175,8 @@ class _Wording:
 
     def place(self, each: Deviation) -> str:
         own, stage = each.origin.module, each.stage or each.origin.module
-        key = "place" if not own else "place.same" if own == stage else "place.module"
+        alone = own == stage or each.key in _EXTRA
+        key = "place" if not own else "place.same" if alone else "place.module"
         text = self.say(key, module=own, stage=stage)
         if each.origin.file:
             file = Path(each.origin.file).name
@@ -186,10 +195,10 @@ class _Wording:
         if value is None:
             return self.words["fill.none"]
         if key == "kernel":
-            return format_sizes(value)
+            return _join_sizes(value)
         if name == "functions":
             return self.join(value)
-        return format_pair_of(value) if isinstance(value, tuple) else str(value)
+        return _short_pair(value) if isinstance(value, tuple) else str(value)
 
     def axes(self, axes: Sequence[str]) -> str:
         names = [name for axis in axes for name in axis.split("/")]
@@ -198,7 +207,7 @@ class _Wording:
         rest = [name for name in names if name not in order]
         return self.words["axes.and"].join([*known, *rest])
 
-    def operation(self, values: Values) -> str:
+    def operation(self, values: Facts) -> str:
         """An operation of `describe_node`."""
         facts = dict(values)
         key = f"op.{facts['op']}"
@@ -207,7 +216,7 @@ class _Wording:
         if key not in self.words:
             return str(facts["op"])
         if "kernel" in facts:
-            facts["kernel"] = format_sizes(facts["kernel"])
+            facts["kernel"] = _join_sizes(facts["kernel"])
         if "axes" in facts:
             facts["axes"] = self.axes(facts["axes"])
         if "part" in facts:
@@ -218,7 +227,18 @@ class _Wording:
         return self.say(key, **facts)
 
 
-_ATTENTION_KEYS = {"attention": "attention.unlike", "extra_attention": "attention.extra"}
+_SAID = ("form", "hidden_channels", "hidden_widths")  # by the rest of a config's words
+_KEYS = {
+    "attention": "attention.unlike",
+    "extra_attention": "attention.extra",
+    "moved_attention": "attention.moved",
+}
+_EXTRA = (
+    "extra",
+    "extra_attention",
+    "moved_attention",
+    "preactivation",
+)  # nothing of ours is there
 
 
 def _place_in_block(stage: str) -> str:
@@ -227,10 +247,10 @@ def _place_in_block(stage: str) -> str:
     return ".".join(parts[3:]) if parts[0] == "stages" else stage
 
 
-def format_sizes(sizes: Sequence[int]) -> str:
+def _join_sizes(sizes: Sequence[int]) -> str:
     return "x".join(map(str, sizes))
 
 
-def format_pair_of(pair: Sequence[int]) -> str:
+def _short_pair(pair: Sequence[int]) -> str:
     """One number if both are the same."""
     return str(pair[0]) if len(set(pair)) == 1 else f"({', '.join(map(str, pair))})"

@@ -14,6 +14,7 @@ WORDS = {
         "{title} ({framework}) has no residual block: nowhere do two paths from one value meet in "
         "a sum"
     ),
+    "several": "{title} ({framework}) contains blocks of ours, but is none of our networks",
     "nearest": "nearest is {config}; {count} differences:",
     "nearest.1": "nearest is {config}; one difference:",
     "block.basic": "a residual block, {in} to {out} channels, kernel {kernel}, stride {stride}",
@@ -32,16 +33,17 @@ WORDS = {
     "options": "{name} {value}",
     # By which signs.
     "signs": "signs: {signs}",
-    "sign.operations": "all {count} operations are equal, in the same order, to those of the config",
+    "sign.operations": "all {count} operations are those of the config, in the same order",
     "sign.parameters": "{count} arrays have its shapes and places",
     "sign.sums": "{count} residual sums",
     "sign.sums.1": "one residual sum",
     "sign.size": "read for maps of {size}",
-    "sign.unused": "not part of it: {names}",
+    "sign.unused": "nothing uses {names}",
     "before": "before it the model computes {ops}",
     "after": "after it the model computes {ops}",
     # Several answers.
-    "choose": "it can be any of these; say which with choice, or with only and a module:",
+    "choose": "it can be any of these; say which with choice:",
+    "choose.parts": "these parts of it are ours; look at one with only=MODULE or with choice:",
     "choose.number": "{number}. {config}{where}",
     "choose.where": ": module {module}",
     "choose.names": ": {pairs}",
@@ -52,6 +54,7 @@ WORDS = {
     "place.same": "{module}",
     "line": " ({file}, line {line})",
     "times": " (and at {count} more places)",
+    "times.1": " (and at one more place)",
     # Differences.
     "stride": "{place} has stride {value}, ours {ours}",
     "fails.because": (
@@ -74,15 +77,18 @@ WORDS = {
         "the kernel of {place} is computed before it is used ({functions}), as in weight "
         "standardisation; ours is used as it is"
     ),
-    "missing": "{place} is missing: {op}",
+    "missing": "{op} is missing ({place} of ours)",
     "extra": "{place}: {op}, which ours does not have",
-    "another": "{place}: {op}, ours {ours}",
+    "another": "{place} is {op}, ours {ours}",
+    "blocks": "it has {value} residual blocks, ours {ours}",
+    "unlike": "the model computes nothing like {place} of ours: {op}",
     "extra_path": "{place}: the sum has a third path, ours two",
     "preactivation": (
         "{place}: norm and activation come before each convolution, and none after the sum, as in "
         "ResNet v2; ours has them after the convolutions and the sum"
     ),
     "attention.unlike": "{place}: its attention is none of ours: {ops}",
+    "attention.moved": "{place}: attention {kind} is here, ours is after the last norm",
     "attention.extra": "{place}: an attention that ours does not have: {ops}",
     # Operations.
     "op.convolution": "{kernel} convolution, {in} to {out}",

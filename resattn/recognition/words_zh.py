@@ -10,6 +10,7 @@ WORDS = {
     "part.unnamed": "{title}（{framework}）包含{config}",
     "none": "{title}（{framework}）不是我们的任何一种残差块或网络",
     "no_sum": "{title}（{framework}）没有残差块：没有哪两条从同一个值出发的路径在加法处汇合",
+    "several": "{title}（{framework}）包含我们的残差块，但整体不是我们的任何一种网络",
     "nearest": "最接近的是{config}，有 {count} 处不同：",
     "nearest.1": "最接近的是{config}，有一处不同：",
     "block.basic": "残差块，{in} → {out} 通道，卷积核 {kernel}，步幅 {stride}",
@@ -31,10 +32,11 @@ WORDS = {
     "sign.sums": "{count} 处残差相加",
     "sign.sums.1": "一处残差相加",
     "sign.size": "按 {size} 的特征图读取",
-    "sign.unused": "不属于它的数组：{names}",
+    "sign.unused": "没有任何运算使用：{names}",
     "before": "在它之前，模型还计算：{ops}",
     "after": "在它之后，模型还计算：{ops}",
-    "choose": "它可以是下列任何一个；请用 choice 指明是哪一个，或者用 only 给出模块：",
+    "choose": "它可以是下列任何一个；请用 choice 指明是哪一个：",
+    "choose.parts": "它的下列部分是我们的；请用 only=模块 或 choice 查看其中一个：",
     "choose.number": "{number}. {config}{where}",
     "choose.where": "：模块 {module}",
     "choose.names": "：{pairs}",
@@ -44,6 +46,7 @@ WORDS = {
     "place.same": "{module}",
     "line": "（{file}，第 {line} 行）",
     "times": "（另有 {count} 处也是如此）",
+    "times.1": "（另有一处也是如此）",
     "stride": "{place} 的步幅是 {value}，我们的是 {ours}",
     "fails.because": "：主路径缩小到 1/{main}，捷径缩小到 1/{shortcut}，因此无法相加",
     "fails": (
@@ -63,15 +66,18 @@ WORDS = {
     "weighed": (
         "{place} 的卷积核在使用之前先经过计算（{functions}），如权重标准化；我们的直接使用卷积核"
     ),
-    "missing": "缺少 {place}：{op}",
+    "missing": "缺少{op}（我们的 {place}）",
     "extra": "{place}：多出{op}，我们的没有",
-    "another": "{place}：是 {op}，我们的是 {ours}",
+    "another": "{place} 是{op}，我们的是{ours}",
+    "blocks": "它有 {value} 个残差块，我们的有 {ours} 个",
+    "unlike": "模型里没有与我们的 {place} 相同的运算：{op}",
     "extra_path": "{place}：有第三条路径参加相加，我们的只有两条",
     "preactivation": (
         "{place}：归一化和激活在每个卷积之前，相加之后没有激活，如 ResNet v2；"
         "我们的把它们放在卷积和相加之后"
     ),
     "attention.unlike": "{place}：其中的注意力不是我们的任何一种：{ops}",
+    "attention.moved": "{place}：注意力 {kind} 在这里，我们的在最后一个归一化之后",
     "attention.extra": "{place}：多出一个注意力，我们的没有：{ops}",
     "op.convolution": "{kernel} 卷积，{in} → {out}",
     "op.convolution.groups": "{kernel} 卷积，{groups} 个分组，{in} → {out}",
