@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isclose
 from typing import Any
 
-from resattn.reading.form import label_of
+from resattn.reading.form import label_of, size_of
 from resattn.reading.functions import FUNCTIONS, RECOGNIZED
 from resattn.reading.steps import CommonStep
 from resattn.reading.windows import Window
@@ -183,15 +183,26 @@ def _linear(step: CommonStep, sizes: Sizes) -> Kind:
     tables = sorted(table for table in tables if len(table) == 2)
     if len(tables) < 2:
         return "linear", {"bias": "bias" in step.roles}
-    if len(tables) == 2 and _inside(step) == {(rows + 1) // 2 for rows, _ in tables}:
-        return "relative_positions", {}
+    size, feature = _find_sides(step.inputs[0]), size_of(step.inputs[0].axes[-1])
+    offsets = [offsets_first(table, feature)[0] for table in tables]
+    if sorted(offsets) == sorted(2 * side - 1 for side in size):
+        return "relative_positions", {"size": size}
     return unknown("a product with several parameters")
 
 
-def _inside(step: CommonStep) -> set[int]:
-    """The sizes of the rows and columns that one axis of the input holds together."""
-    sides = [[size for _, size in axis] for axis in step.inputs[0].axes if len(axis) > 1]
-    return {size for side in sides for size in side}
+def offsets_first(table: tuple[int, ...], feature: int) -> tuple[int, int]:
+    """The shape of a table of relative positions as (offset, feature).
+
+    A reading may have taken it for the kernel of a linear layer, and exchanged its axes.
+    """
+    first, second = table
+    return (first, second) if second == feature else (second, first)
+
+
+def _find_sides(step: CommonStep) -> tuple[int, ...]:
+    """The sizes of rows and columns, wherever the axes of the values hold them."""
+    found = dict(reversed([atom for axis in step.axes for atom in axis]))
+    return tuple(found[name] for name in IMAGE_AXES if name in found)
 
 
 def _part(step: CommonStep, sizes: Sizes) -> Kind:
