@@ -96,7 +96,9 @@ def execute(reading: Reading) -> ExecutedGraph:
         name = names[id(step)]
         held = _list_parameters(step, kind, settings, sizes)
         given = [operations[names[id(each)]] for each in step.inputs]
-        shape = shape_of(step)
+        shape = shape_of(step, reading.framework == "torch")
+        if kind in ("pad", "subsample"):
+            shape = _shape_of_move(given[0], kind, settings)
         if kind == "relative_positions":
             shape = _shape_of_positions(given[0], settings["size"])
         operations[name] = Operation(
@@ -192,14 +194,19 @@ def _find_holders(steps: Sequence[CommonStep]) -> dict[str, str]:
 # Shapes
 
 
-def shape_of(step: CommonStep) -> Shape:
+def shape_of(step: CommonStep, channels_first: bool) -> Shape:
     """The shape of the values of a step for one image, in the order channels, rows, cols where the
     axes have these names, and else as executed.
+
+    channels_first: whether the framework has channels before rows and cols.
     """
     axes = list(step.axes[1:])
     labels = [label_of(axis) for axis in axes]
     known = [label for label in labels if label in AXES]
-    if len(axes) > len(AXES) or len(known) > len({*known}) or any("/" in each for each in labels):
+    if not known and not channels_first and len(axes) == len(AXES):
+        axes = [axes[-1], *axes[:-1]]
+    merged = any("/" in label for label in labels)
+    if len(axes) > len(AXES) or len(known) > len({*known}) or merged or not known:
         return tuple(fixed(size_of(axis)) for axis in axes)
     return _order_axes(axes, labels)
 
@@ -222,6 +229,17 @@ def _order_axes(axes: Sequence[Axis], labels: Sequence[str]) -> Shape:
         else:
             placed.append(next(rest))
     return tuple(map(fixed, placed))
+
+
+def _shape_of_move(given: Operation, kind: str, settings: Mapping[str, Any]) -> Shape:
+    """The shape of a padded map, or of one that positions are dropped from."""
+    channels, *sides = (extent.size for extent in given.shape)
+    if kind == "pad":
+        margins = zip(sides, settings["before"], settings["after"], strict=True)
+        return tuple(map(fixed, (channels, *map(sum, margins))))
+    kept = (-(-size // step) for size, step in zip(sides, settings["stride"], strict=True))
+    added = settings["before"] + settings["after"]
+    return tuple(map(fixed, (channels + added, *kept)))
 
 
 # Parameters and costs
