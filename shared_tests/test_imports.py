@@ -44,7 +44,7 @@ WHEN_NEEDED = {
 # backend that Keras runs on, what a user names on the command line.
 BY_NAME = {
     "weights/__init__.py": {"_HOMES[name]"},
-    "weights/files/formats.py": {"f'weights.files.{FILE_FORMATS[suffix]}'"},
+    "weights/files/opening.py": {"f'weights.files.{FILE_FORMATS[suffix]}'"},
     "weights/live.py": {"f'{row.package}.{name}'"},
     "tf_impl/bridge/": {"BACKEND", "jax", "torch", "tensorflow"},
     "resattn/__init__.py": {"_HOMES[name]"},

@@ -232,3 +232,23 @@ def test_something_else_is_refused():
 
 def test_files_of_every_framework():
     assert set(FILES) == {"torch", "jax", "tf"}
+
+
+def test_zeros_around_a_map_that_is_never_negative(keras):
+    """Keras' ResNet50 pads with zeros before its maximum pooling, after a relu: the padding never
+    is the maximum.
+    """
+
+    def read(*layers):
+        image = keras.Input((9, 9, 3))
+        y = keras.layers.Conv2D(4, 1)(image)
+        for layer in layers:
+            y = layer(y)
+        return read_model(keras.Model(image, y, name="net"))
+
+    pad, pool = keras.layers.ZeroPadding2D(1), keras.layers.MaxPooling2D(3, 2)
+    found = read(keras.layers.ReLU(), pad, pool)
+    assert found.title == "net"
+    assert found.steps[-1].kind == "max_pool 3x3, stride 2x2, padding 1x1"
+    other = read(pad, pool)
+    assert other.steps[-1].kind == "max_pool 3x3, stride 2x2, padding 1x1, padded with zeros"

@@ -106,6 +106,14 @@ def evaluate_primitive(primitive: Primitive, source: Primitive, x: np.ndarray) -
     return found
 
 
+def is_never_negative(primitive: Primitive) -> bool:
+    """Whether its values cannot be less than 0, as those of a relu."""
+    source = source_of(primitive)
+    if source is None or source is primitive:
+        return False
+    return bool(np.all(evaluate_primitive(primitive, source, PROBES) >= 0))
+
+
 def dominators(primitive: Primitive, source: Primitive) -> list[Primitive]:
     """The primitives through which every path from `source` to `primitive` leads, in order.
 

@@ -44,7 +44,7 @@ from resattn.reading.form import (
     regroup,
     size_of,
 )
-from resattn.reading.functions import FUNCTIONS, skip_identity
+from resattn.reading.functions import FUNCTIONS, is_never_negative, skip_identity
 from resattn.reading.windows import BLUR_FILTER, Window, average_by, pool_array, wrap_around
 
 
@@ -466,8 +466,9 @@ class Machine:
             return FixedArray(found, found.shape)
         window = window.absorb(x)
         if kind == "max_pool":
-            # Padding with -inf is no padding to a maximum; padding with 0 is.
-            fill = {"-inf": "", "0": "zeros"}.get(window.fill, window.fill)
+            # Padding with -inf is no padding to a maximum; padding with 0 is, but after a relu.
+            zeros = "" if is_never_negative(x.producer) else "zeros"
+            fill = {"-inf": "", "0": zeros}.get(window.fill, window.fill)
             window = replace(window, fill=fill)
         if kind == "average_around" and not any(map(any, window.padding)):
             kind = "window average"  # every pixel is in the image

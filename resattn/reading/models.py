@@ -52,8 +52,8 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
 
     model: a PyTorch module, a Flax NNX module or a Keras layer that takes one batch of images and
         gives one array. A Keras layer must have been built, that is called once.
-    size: (height, width) of the images. Default: 224 x 224, or 32 x 32 if the model fails for
-        these.
+    size: (height, width) of the images. Default: what a functional Keras model says, else 224 x
+        224, or 32 x 32 if the model fails for these.
     in_channels: of the images. Default: what the model's own kernels take.
     What no table knows is an operation of the kind "unknown". A model that fails is read up to the
     failure. Raises ModelError where nothing can be read, and for what is no model.
@@ -62,7 +62,7 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
     variables = part(framework, "bridge.foreign").foreign_variables(model)
     to_numpy = part(framework, "bridge.native").to_numpy
     arrays = {name: to_numpy(variable) for name, variable in variables.items()}
-    sizes = DEFAULT_SIZES if size is None else (pair_of("size", size),)
+    sizes = _sizes(model, framework) if size is None else (pair_of("size", size),)
     channels = [in_channels] if in_channels else list(_channels(model, framework, arrays))
     if not channels:
         raise ModelError(
@@ -106,7 +106,11 @@ def _read(
 
 
 def _title(model: Any) -> str:
-    return type(model).__qualname__.removeprefix("<locals>.")
+    """The name of the model's class; of a functional or sequential Keras model its own name."""
+    kind = type(model)
+    if kind.__module__.split(".")[0] == "keras" and hasattr(model, "name"):
+        return str(model.name)
+    return kind.__qualname__.rpartition("<locals>.")[2]
 
 
 def _failure(failed: Failed, last: CommonStep, framework: str) -> Failure:
@@ -117,11 +121,24 @@ def _failure(failed: Failed, last: CommonStep, framework: str) -> Failure:
     return Failure(message, failed.operation, tuple(shapes), failed.file, failed.line)
 
 
+def _shape_of_input(model: Any, framework: str) -> Sequence[int | None]:
+    """(batch, rows, cols, channels) of the images, None where it is open; () if nothing says so."""
+    shape = getattr(model, "input_shape", None) if framework == "tf" else None
+    return shape if isinstance(shape, Sequence) and len(shape) == 4 else ()
+
+
+def _sizes(model: Any, framework: str) -> Sequence[Pair]:
+    shape = _shape_of_input(model, framework)
+    if shape and shape[1] and shape[2]:
+        return ((shape[1], shape[2]),)
+    return DEFAULT_SIZES
+
+
 def _channels(model: Any, framework: str, arrays: Mapping[str, np.ndarray]) -> Iterator[int]:
     """How many channels the images may have, the most likely first: what its kernels take."""
-    shape = getattr(model, "input_shape", None) if framework == "tf" else None
-    if isinstance(shape, Sequence) and len(shape) == 4 and shape[-1]:
-        yield int(shape[-1])
+    shape = _shape_of_input(model, framework)
+    if shape and shape[-1]:
+        yield shape[-1]
         return
     axis = FRAMEWORKS[framework].leaves["convolution kernel"][1].split().index("in")
     yield from dict.fromkeys(each.shape[axis] for each in arrays.values() if each.ndim == 4)
