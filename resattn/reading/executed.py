@@ -13,7 +13,7 @@ from math import isqrt, prod
 from typing import Any
 
 from resattn.reading.form import Axis, Origin, label_of, size_of
-from resattn.reading.kinds import Kind, kind_of, offsets_first
+from resattn.reading.kinds import KindOfStep, kind_of, offsets_first
 from resattn.reading.reading import Failure, Reading
 from resattn.reading.steps import CommonStep
 from weights.checks import Pair
@@ -23,13 +23,13 @@ from weights.operations import AXES, Operation, Shape, fixed
 from weights.parameters import ROLES, Parameter, Parameters
 from weights.stages import numbered
 
-KERNELS = {
+ROLES_OF_KERNELS = {
     "convolution": "convolution kernel",
     "convolution_1d": "1-d convolution kernel",
     "linear": "linear kernel",
 }
-BIASES = {"convolution": "convolution bias", "linear": "linear bias"}
-NORM_ROLES_OF = {
+ROLES_OF_BIASES = {"convolution": "convolution bias", "linear": "linear bias"}
+ROLES_OF_NORMS = {
     "weight": "norm scale",
     "bias": "norm offset",
     "mean": "norm mean",
@@ -153,7 +153,9 @@ def _join_failure(reading: Reading) -> Reading:
     return reading
 
 
-def _kind_in(reading: Reading, step: CommonStep, sizes: Mapping[str, tuple[int, ...]]) -> Kind:
+def _kind_in(
+    reading: Reading, step: CommonStep, sizes: Mapping[str, tuple[int, ...]]
+) -> KindOfStep:
     if reading.failure is not None and step is reading.steps[-1]:
         return "failure", {"operation": reading.failure.operation}
     return kind_of(step, sizes)
@@ -281,12 +283,15 @@ def _find_role(kind: str, role: str, step: CommonStep) -> str:
     """The role of `weights.parameters`, "" if it is not known."""
     if kind == "convolution" and role == "weight" and step.op == "depthwise convolution":
         return "depthwise kernel"
-    if kind in KERNELS:
-        return {"weight": KERNELS[kind], "bias": BIASES.get(kind, "convolution bias")}.get(role, "")
+    if kind in ROLES_OF_KERNELS:
+        return {
+            "weight": ROLES_OF_KERNELS[kind],
+            "bias": ROLES_OF_BIASES.get(kind, "convolution bias"),
+        }.get(role, "")
     if kind == "relative_positions":
         return f"{role} offsets" if role in ("row", "column") else ""
     if kind in ("batch_norm", "group_norm", "layer_norm", "scale"):
-        return NORM_ROLES_OF.get(role, "")
+        return ROLES_OF_NORMS.get(role, "")
     return ""
 
 
