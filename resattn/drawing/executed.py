@@ -13,12 +13,13 @@ from fractions import Fraction
 from itertools import groupby
 from math import prod
 
-from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_pair, format_shape, make_node
+from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_shape, make_node
 from resattn.drawing.scene import Edge, Frame, Scene
 from resattn.explaining.executed.entries import block_stride
 from resattn.explaining.executed.failures import explain_failure
+from resattn.explaining.wording import format_pair
 from resattn.reading.blocks import (
-    ACTIVATIONS,
+    ACTIVATION_KINDS,
     ExecutedBlock,
     describe_form,
     find_blocks,
@@ -31,7 +32,7 @@ from weights.graph import IMAGE
 from weights.operations import Operation
 
 MOST_NODES = 40  # of a graph with more operations, the small ones go to the node before them
-NORMS = ("batch_norm", "group_norm", "layer_norm")
+NORMALIZATIONS = ("batch_norm", "group_norm", "layer_norm")
 
 
 def executed_scene(found: ExecutedGraph) -> Scene:
@@ -211,7 +212,7 @@ def _join_small(found: ExecutedGraph, node_of: Mapping[str, str]) -> dict[str, s
             users[name] = users.get(name, 0) + 1
     joined = dict(node_of)
     for operation in found:
-        small = operation.kind in (*NORMS, *ACTIVATIONS, "affine", "scale")
+        small = operation.kind in (*NORMALIZATIONS, *ACTIVATION_KINDS, "affine", "scale")
         given = operation.inputs[0] if len(operation.inputs) == 1 else ""
         alone = joined[operation.name] == operation.name and users.get(given) == 1
         if small and alone and given != IMAGE and found[given].kind not in ("product", "sum"):

@@ -1,9 +1,9 @@
 """The nodes of a picture: their forms and their words, one node for each operation."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resattn.explaining.formulas import affine
+from resattn.explaining.wording import format_pair
 from weights.graph import Graph, OperationGraph
 from weights.operations import AXES, COLS, ROWS, Operation, Shape
 
@@ -213,7 +213,3 @@ def _describe_zeros(operation: Operation) -> tuple[str, ...]:
     if settings["before"] + settings["after"]:
         lines.append(f"{settings['before']} + {settings['after']} channels of zeros")
     return tuple(lines)
-
-
-def format_pair(pair: Sequence[int]) -> str:
-    return str(pair[0] if pair[0] == pair[1] else tuple(pair))

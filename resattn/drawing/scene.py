@@ -8,7 +8,8 @@ equal blocks of a network are one node; see `fold_blocks`. `resattn.drawing.svg`
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_pair, format_shape, make_node
+from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_shape, make_node
+from resattn.explaining.wording import format_pair
 from weights.attention import ATTENTION
 from weights.checks import SAME
 from weights.config import BlockConfig, BottleneckConfig, NetworkConfig

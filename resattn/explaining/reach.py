@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from resattn.explaining.analysis import EVERYWHERE, WINDOWS, Field, window
+from resattn.reading.kinds import IMAGE_AXES
 from weights.graph import OperationGraph
-from weights.operations import CHANNELS, COLS, ROWS, Operation
+from weights.operations import CHANNELS, Operation
 
-IMAGE_SIDES = (ROWS, COLS)
 # What these see is not known, so they count as seeing the whole image.
 UNKNOWN = ("unknown", "failure", "standardize", "attention")
 
@@ -62,7 +62,7 @@ def _find_reach(
         return None
     if kind == "linear" and len(operation.shape) > 1:
         return first  # of each position alone
-    if kind in EVERYWHERE or IMAGE_SIDES[side] in settings.get("axes", ()):
+    if kind in EVERYWHERE or IMAGE_AXES[side] in settings.get("axes", ()):
         return None
     if kind == "concatenate" and settings["axis"] != CHANNELS:
         return None
@@ -90,10 +90,10 @@ def _of_slice(
 
 def _through(reach: Reach, operation: Operation, side: int) -> Reach:
     """What a window sees that moves along the axis."""
-    along = operation.settings.get("along", IMAGE_SIDES)
-    if IMAGE_SIDES[side] not in along:
+    along = operation.settings.get("along", IMAGE_AXES)
+    if IMAGE_AXES[side] not in along:
         return reach
-    length, stride, margin = window(operation, along.index(IMAGE_SIDES[side]) + 1)
+    length, stride, margin = window(operation, along.index(IMAGE_AXES[side]) + 1)
     low = reach.low - margin * reach.step
     return Reach(low, reach.high + (length - 1 - margin) * reach.step, reach.step * stride)
 

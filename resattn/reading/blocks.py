@@ -24,7 +24,7 @@ POSSIBLE_IN_SHORTCUT = (
     *("average_pool", "max_pool", "blur_pool", "subsample", "pad"),
 )
 LONGEST_SHORTCUT = 4
-ACTIVATIONS = (*ELEMENTWISE, "function")
+ACTIVATION_KINDS = (*ELEMENTWISE, "function")
 GATING = ("sigmoid", "hard_sigmoid", "softmax")
 
 
@@ -206,7 +206,7 @@ class _Finder:
 
     def _find_end(self, join: Operation) -> str:
         users = self.users[join.name]
-        alone = len(users) == 1 and self.found[users[0]].kind in ACTIVATIONS
+        alone = len(users) == 1 and self.found[users[0]].kind in ACTIVATION_KINDS
         return users[0] if alone else join.name
 
     def _find_side(self, block: ExecutedBlock) -> set[str]:

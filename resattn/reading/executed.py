@@ -13,7 +13,7 @@ from math import isqrt, prod
 from typing import Any
 
 from resattn.reading.form import Axis, Origin, label_of, size_of
-from resattn.reading.kinds import Kind, kind_of
+from resattn.reading.kinds import KindOfStep, kind_of, offsets_first
 from resattn.reading.reading import Failure, Reading
 from resattn.reading.steps import CommonStep
 from weights.checks import Pair
@@ -23,13 +23,13 @@ from weights.operations import AXES, Operation, Shape, fixed
 from weights.parameters import ROLES, Parameter, Parameters
 from weights.stages import numbered
 
-KERNELS = {
+ROLES_OF_KERNELS = {
     "convolution": "convolution kernel",
     "convolution_1d": "1-d convolution kernel",
     "linear": "linear kernel",
 }
-BIASES = {"convolution": "convolution bias", "linear": "linear bias"}
-NORM_ROLES_OF = {
+ROLES_OF_BIASES = {"convolution": "convolution bias", "linear": "linear bias"}
+ROLES_OF_NORMS = {
     "weight": "norm scale",
     "bias": "norm offset",
     "mean": "norm mean",
@@ -94,12 +94,13 @@ def execute(reading: Reading) -> ExecutedGraph:
     for step in reading.steps:
         kind, settings = _kind_in(reading, step, sizes)
         name = names[id(step)]
-        held = _list_parameters(step, kind, sizes)
+        held = _list_parameters(step, kind, settings, sizes)
         given = [operations[names[id(each)]] for each in step.inputs]
-        shape = shape_of(step)
+        shape = shape_of(step, reading.framework == "torch")
+        if kind in ("pad", "subsample"):
+            shape = _shape_of_move(given[0], kind, settings)
         if kind == "relative_positions":
-            settings = {**settings, "size": _sides_of(held)}
-            shape = _shape_of_positions(given[0], held)
+            shape = _shape_of_positions(given[0], settings["size"])
         operations[name] = Operation(
             name,
             kind,
@@ -152,7 +153,9 @@ def _join_failure(reading: Reading) -> Reading:
     return reading
 
 
-def _kind_in(reading: Reading, step: CommonStep, sizes: Mapping[str, tuple[int, ...]]) -> Kind:
+def _kind_in(
+    reading: Reading, step: CommonStep, sizes: Mapping[str, tuple[int, ...]]
+) -> KindOfStep:
     if reading.failure is not None and step is reading.steps[-1]:
         return "failure", {"operation": reading.failure.operation}
     return kind_of(step, sizes)
@@ -193,14 +196,19 @@ def _find_holders(steps: Sequence[CommonStep]) -> dict[str, str]:
 # Shapes
 
 
-def shape_of(step: CommonStep) -> Shape:
+def shape_of(step: CommonStep, channels_first: bool) -> Shape:
     """The shape of the values of a step for one image, in the order channels, rows, cols where the
     axes have these names, and else as executed.
+
+    channels_first: whether the framework has channels before rows and cols.
     """
     axes = list(step.axes[1:])
     labels = [label_of(axis) for axis in axes]
     known = [label for label in labels if label in AXES]
-    if len(axes) > len(AXES) or len(known) > len({*known}) or any("/" in each for each in labels):
+    if not known and not channels_first and len(axes) == len(AXES):
+        axes = [axes[-1], *axes[:-1]]
+    merged = any("/" in label for label in labels)
+    if len(axes) > len(AXES) or len(known) > len({*known}) or merged or not known:
         return tuple(fixed(size_of(axis)) for axis in axes)
     return _order_axes(axes, labels)
 
@@ -225,45 +233,71 @@ def _order_axes(axes: Sequence[Axis], labels: Sequence[str]) -> Shape:
     return tuple(map(fixed, placed))
 
 
+def _shape_of_move(given: Operation, kind: str, settings: Mapping[str, Any]) -> Shape:
+    """The shape of a padded map, or of one that positions are dropped from."""
+    channels, *sides = (extent.size for extent in given.shape)
+    if kind == "pad":
+        margins = zip(sides, settings["before"], settings["after"], strict=True)
+        return tuple(map(fixed, (channels, *map(sum, margins))))
+    kept = (-(-size // step) for size, step in zip(sides, settings["stride"], strict=True))
+    added = settings["before"] + settings["after"]
+    return tuple(map(fixed, (channels + added, *kept)))
+
+
 # Parameters and costs
 
 
 def _list_parameters(
-    step: CommonStep, kind: str, sizes: Mapping[str, tuple[int, ...]]
+    step: CommonStep,
+    kind: str,
+    settings: Mapping[str, Any],
+    sizes: Mapping[str, tuple[int, ...]],
 ) -> Parameters:
     """The parameters that take part in a step."""
     if step.held is None:
         return ()
     role_of = {name: role for role, name in step.roles.items()}
+    shapes = {name: sizes.get(name, ()) for name in step.held.names}
+    if kind == "relative_positions":
+        feature = size_of(step.inputs[0].axes[-1])
+        shapes = {name: offsets_first(shape, feature) for name, shape in shapes.items()}
+        role_of = _roles_of_tables(shapes, settings["size"])
     order = {name: place for place, name in enumerate(sizes)}
-    names = sorted(step.held.names, key=lambda name: order.get(name, len(order)))
+    names = sorted(shapes, key=lambda name: order.get(name, len(order)))
     return tuple(
-        OwnParameter(
-            step.module, _find_role(kind, role_of.get(name, ""), step), sizes.get(name, ()), name
-        )
+        OwnParameter(step.module, _find_role(kind, role_of.get(name, ""), step), shapes[name], name)
         for name in names
     )
+
+
+def _roles_of_tables(tables: Mapping[str, tuple[int, ...]], size: Pair) -> dict[str, str]:
+    """Which table of relative positions is for rows. It is not known for as many rows as cols."""
+    rows, cols = size
+    if rows == cols:
+        return {}
+    words = {2 * rows - 1: "row", 2 * cols - 1: "column"}
+    return {name: words[shape[0]] for name, shape in tables.items()}
 
 
 def _find_role(kind: str, role: str, step: CommonStep) -> str:
     """The role of `weights.parameters`, "" if it is not known."""
     if kind == "convolution" and role == "weight" and step.op == "depthwise convolution":
         return "depthwise kernel"
-    if kind in KERNELS:
-        return {"weight": KERNELS[kind], "bias": BIASES.get(kind, "convolution bias")}.get(role, "")
+    if kind in ROLES_OF_KERNELS:
+        return {
+            "weight": ROLES_OF_KERNELS[kind],
+            "bias": ROLES_OF_BIASES.get(kind, "convolution bias"),
+        }.get(role, "")
+    if kind == "relative_positions":
+        return f"{role} offsets" if role in ("row", "column") else ""
     if kind in ("batch_norm", "group_norm", "layer_norm", "scale"):
-        return NORM_ROLES_OF.get(role, "")
+        return ROLES_OF_NORMS.get(role, "")
     return ""
 
 
-def _sides_of(held: Parameters) -> tuple[int, ...]:
-    """The rows and columns that tables of relative positions are for."""
-    return tuple((parameter.shape[0] + 1) // 2 for parameter in held)
-
-
-def _shape_of_positions(query: Operation, held: Parameters) -> Shape:
-    """Logits of relative positions: (heads, here, there)."""
-    here, feature = prod(_sides_of(held)), held[0].shape[1]
+def _shape_of_positions(query: Operation, size: Pair) -> Shape:
+    """Logits of relative positions: (heads, here, there). The query is (heads, here, feature)."""
+    here, feature = prod(size), query.shape[-1].size
     return tuple(map(fixed, (query.numbers // (here * feature), here, here)))
 
 
@@ -280,7 +314,7 @@ def _count_products(
     if kind in ("convolution", "convolution_1d", "linear") and kernels:
         return count * prod(kernels[0][1:])
     if kind == "relative_positions":
-        return given[0].numbers * sum(_sides_of(held))
+        return given[0].numbers * sum((table[0] + 1) // 2 for table in kernels)
     if kind == "matrix_product" and len(given) == 2:
         # (b m k) x (b k n) -> (b m n), so k² = |x| |y| / (|out| b).
         batches = prod(size_of(axis) for axis in step.primitives[0].axes[1:-2])

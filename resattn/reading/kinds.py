@@ -9,24 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isclose
 from typing import Any
 
-from resattn.reading.form import label_of
+from resattn.reading.form import label_of, size_of
 from resattn.reading.functions import FUNCTIONS, RECOGNIZED
 from resattn.reading.steps import CommonStep
 from resattn.reading.windows import Window
 from weights.operations import AXES, CHANNELS, COLS, ELEMENTWISE, ROWS
 
-Kind = tuple[str, dict[str, Any]]  # with its settings
-Sizes = Mapping[str, tuple[int, ...]]  # the shapes of a model's arrays, by its own names
+KindOfStep = tuple[str, dict[str, Any]]  # with its settings
+ArrayShapes = Mapping[str, tuple[int, ...]]  # the shapes of a model's arrays, by its own names
 
 IMAGE_AXES = (ROWS, COLS)
 
 
-def unknown(primitive: str) -> Kind:
+def unknown(primitive: str) -> KindOfStep:
     """An operation that has no kind. primitive: what the framework calls it."""
     return "unknown", {"primitive": primitive}
 
 
-def kind_of(step: CommonStep, sizes: Sizes) -> Kind:
+def kind_of(step: CommonStep, sizes: ArrayShapes) -> KindOfStep:
     """The kind and the settings of a step."""
     if step.op in READERS_OF_OPS:
         return READERS_OF_OPS[step.op](step, sizes)
@@ -90,7 +90,7 @@ def _axes_along(step: CommonStep, window: Window) -> tuple[str, ...]:
     )
 
 
-def _convolution(step: CommonStep, sizes: Sizes) -> Kind:
+def _convolution(step: CommonStep, sizes: ArrayShapes) -> KindOfStep:
     window: Window = step.settings["window"]
     bias = "bias" in step.roles
     if len(window.size) == 1 and _axes_along(step, window) == (CHANNELS,):
@@ -104,10 +104,10 @@ def _convolution(step: CommonStep, sizes: Sizes) -> Kind:
     return "convolution", {**settings, "dilation": dilation, "groups": groups, "bias": bias}
 
 
-def _pooling(kind: str) -> Callable[[CommonStep, Sizes], Kind]:
+def _pooling(kind: str) -> Callable[[CommonStep, ArrayShapes], KindOfStep]:
     """A pooling without dilation. kind: "max_pool" or "average_pool"."""
 
-    def read(step: CommonStep, sizes: Sizes) -> Kind:
+    def read(step: CommonStep, sizes: ArrayShapes) -> KindOfStep:
         window: Window = step.settings["window"]
         settings = window_settings(step)
         if settings is None or {*window.dilation} != {1}:
@@ -138,12 +138,12 @@ def _of_average(step: CommonStep, settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "after": after}
 
 
-def _blur(step: CommonStep, sizes: Sizes) -> Kind:
+def _blur(step: CommonStep, sizes: ArrayShapes) -> KindOfStep:
     window: Window = step.settings["window"]
     return "blur_pool", {"stride": _whole(window.stride)}
 
 
-def _move(step: CommonStep, sizes: Sizes) -> Kind:
+def _move(step: CommonStep, sizes: ArrayShapes) -> KindOfStep:
     """Zeros around a map, or every n-th position with channels of zeros."""
     margins, strides = step.settings["margins"], step.settings["strides"]
     filled = {margin[2] for margin in margins.values()}
@@ -164,37 +164,48 @@ def _move(step: CommonStep, sizes: Sizes) -> Kind:
 # The rest
 
 
-def _norm(step: CommonStep, sizes: Sizes) -> Kind:
+def _norm(step: CommonStep, sizes: ArrayShapes) -> KindOfStep:
     settings = {"groups": int(step.settings["groups"])} if "groups" in step.settings else {}
     return step.op, {**settings, "eps": tidy(step.settings.get("eps", 0))}
 
 
-def _reduction(step: CommonStep, sizes: Sizes) -> Kind:
+def _reduction(step: CommonStep, sizes: ArrayShapes) -> KindOfStep:
     names = step.settings["axes"]
     if not {*names} <= {*AXES}:
         return unknown(f"{step.op} over {', '.join(filter(None, names)) or 'an axis'}")
     return step.op, {"axes": tuple(name for name in AXES if name in names)}
 
 
-def _linear(step: CommonStep, sizes: Sizes) -> Kind:
+def _linear(step: CommonStep, sizes: ArrayShapes) -> KindOfStep:
     """A linear layer; with one table of offsets for rows and one for columns relative positions."""
     assert step.held is not None
     tables = [sizes[name] for name in step.held.names if name in sizes]
     tables = sorted(table for table in tables if len(table) == 2)
     if len(tables) < 2:
         return "linear", {"bias": "bias" in step.roles}
-    if len(tables) == 2 and _inside(step) == {(rows + 1) // 2 for rows, _ in tables}:
-        return "relative_positions", {}
+    size, feature = _find_sides(step.inputs[0]), size_of(step.inputs[0].axes[-1])
+    offsets = [offsets_first(table, feature)[0] for table in tables]
+    if sorted(offsets) == sorted(2 * side - 1 for side in size):
+        return "relative_positions", {"size": size}
     return unknown("a product with several parameters")
 
 
-def _inside(step: CommonStep) -> set[int]:
-    """The sizes of the rows and columns that one axis of the input holds together."""
-    sides = [[size for _, size in axis] for axis in step.inputs[0].axes if len(axis) > 1]
-    return {size for side in sides for size in side}
+def offsets_first(table: tuple[int, ...], feature: int) -> tuple[int, int]:
+    """The shape of a table of relative positions as (offset, feature).
+
+    A reading may have taken it for the kernel of a linear layer, and exchanged its axes.
+    """
+    first, second = table
+    return (first, second) if second == feature else (second, first)
 
 
-def _part(step: CommonStep, sizes: Sizes) -> Kind:
+def _find_sides(step: CommonStep) -> tuple[int, ...]:
+    """The sizes of rows and columns, wherever the axes of the values hold them."""
+    found = dict(reversed([atom for axis in step.axes for atom in axis]))
+    return tuple(found[name] for name in IMAGE_AXES if name in found)
+
+
+def _part(step: CommonStep, sizes: ArrayShapes) -> KindOfStep:
     part, parts = step.settings["part"], step.settings["parts"]
     merged = any(len(axis) > 1 for axis in step.axes)
     if merged and parts == 3:
@@ -207,7 +218,7 @@ def _part(step: CommonStep, sizes: Sizes) -> Kind:
     return "part", {"part": part, "parts": parts}
 
 
-def _concatenate(step: CommonStep, sizes: Sizes) -> Kind:
+def _concatenate(step: CommonStep, sizes: ArrayShapes) -> KindOfStep:
     """Two maps side by side along a new axis take the place of channels."""
     labels = [label_of(axis) for axis in step.axes[1:]]
     joined = next((label for label in labels if "+" in label), "")
@@ -215,11 +226,11 @@ def _concatenate(step: CommonStep, sizes: Sizes) -> Kind:
     return "concatenate", {"axis": ROWS if sides & {*IMAGE_AXES} else CHANNELS}
 
 
-def _affine(step: CommonStep, sizes: Sizes) -> Kind:
+def _affine(step: CommonStep, sizes: ArrayShapes) -> KindOfStep:
     return "affine", {"factor": tidy(step.settings["a"]), "offset": tidy(step.settings["b"])}
 
 
-READERS_OF_OPS: dict[str, Callable[[CommonStep, Sizes], Kind]] = {
+READERS_OF_OPS: dict[str, Callable[[CommonStep, ArrayShapes], KindOfStep]] = {
     "image": lambda step, sizes: ("input", {}),
     "convolution": _convolution,
     "depthwise convolution": _convolution,

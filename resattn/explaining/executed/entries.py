@@ -19,11 +19,11 @@ from resattn.explaining.reach import executed_fields
 from resattn.explaining.reasons import COMMON_REASONS, NORM_REASONS, on_shortcut
 from resattn.reading.blocks import GATING, ExecutedBlock, describe_form, is_gated
 from resattn.reading.executed import ExecutedGraph
+from resattn.reading.kinds import IMAGE_AXES
 from resattn.reading.sources import read_line
 from weights.checks import Pair
-from weights.operations import COLS, ROWS, Operation
+from weights.operations import Operation
 
-POSITIONS = (ROWS, COLS)
 SHORTCUT_WORDS = ("average_pool", "subsample")
 
 
@@ -195,7 +195,7 @@ def _of_bottleneck(operation: Operation, number: int, strided: bool) -> str:
 
 def _of_gates(found: ExecutedGraph, operation: Operation, block: ExecutedBlock) -> str:
     users = [each for each in found if operation.name in each.inputs]
-    if operation.kind == "average" and operation.settings["axes"] == POSITIONS:
+    if operation.kind == "average" and operation.settings["axes"] == IMAGE_AXES:
         return "squeeze"
     if operation.kind in GATING[:2]:
         return "gate" if any(each.kind == "product" for each in users) else ""
@@ -230,7 +230,7 @@ def _outside_blocks(found: ExecutedGraph, operation: Operation, part: str) -> st
         return ("stem.conv.strided" if strided else "stem.conv") if first else "stem.conv.further"
     if part == "stem" and kind == "max_pool":
         return "stem.pool" if strided else "stem.pool.dense"
-    if part == "head" and kind == "average" and settings["axes"] == POSITIONS:
+    if part == "head" and kind == "average" and settings["axes"] == IMAGE_AXES:
         return "global_average"
     last = operation is found.operations[-1]
     return "classifier" if part == "head" and kind == "linear" and last else ""

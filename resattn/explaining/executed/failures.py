@@ -11,7 +11,7 @@ from resattn.reading.executed import ExecutedGraph
 from resattn.reading.reading import Failure
 from weights.operations import Operation
 
-Sizes = tuple[int, ...]
+AxisSizes = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class ShapeChange:
     name: str
     kind: str
     stride: tuple[int, int] | None
-    before: Sizes
-    after: Sizes
+    before: AxisSizes
+    after: AxisSizes
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class FailedPath:
 
     name: str
     role: str
-    start: Sizes
-    shape: Sizes
+    start: AxisSizes
+    shape: AxisSizes
     changes: tuple[ShapeChange, ...]
 
     @property
@@ -119,7 +119,7 @@ def _follow(found: ExecutedGraph, name: str, fork: str, block: ExecutedBlock | N
     return FailedPath(name, role, start, sizes_of(found[name]), tuple(reversed(changes)))
 
 
-def sizes_of(operation: Operation) -> Sizes:
+def sizes_of(operation: Operation) -> AxisSizes:
     return tuple(extent.size for extent in operation.shape)
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from resattn.explaining.executed.entries import block_stride
-from resattn.explaining.executed.failures import ExplainedFailure, FailedPath, Sizes
+from resattn.explaining.executed.failures import AxisSizes, ExplainedFailure, FailedPath
 from resattn.explaining.wording import Wording, format_pair
 from resattn.reading.blocks import ExecutedBlock
 from resattn.reading.executed import ExecutedGraph
@@ -92,7 +92,7 @@ def _name_path(wording: Wording, path: FailedPath) -> str:
     return wording.say(f"failure.path.{path.role}", name=path.name)
 
 
-def _format(shape: Sizes) -> str:
+def _format(shape: AxisSizes) -> str:
     return f"({', '.join(map(str, shape))})"
 
 
