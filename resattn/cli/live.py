@@ -106,7 +106,7 @@ def parse_live(text: str | Path | None) -> LiveCall | None:
 
 
 def make_live(call: LiveCall, channels: int | None, size: tuple[int, int] | None) -> Any:
-    """The live model. It runs the user's file.
+    """The live model, in evaluation mode. It runs the user's file.
 
     A Flax class gets `rngs=nnx.Rngs(0)` where it asks for it and the user gave none. A Keras layer
     that has no variables yet is called once with zeros. Raises what `import_module_or_file` raises,
@@ -124,6 +124,8 @@ def make_live(call: LiveCall, channels: int | None, size: tuple[int, int] | None
     if call.called or inspect.isclass(model) or inspect.isroutine(model):
         model = model(*call.arguments, **_with_rngs(model, call.options))
     framework = owner(model)
+    if framework != "tf":  # Keras is told the mode in each call
+        model.eval()
     if framework == "tf" and not getattr(model, "variables", ()):
         _build_keras(call, model, channels, size)
     return model
@@ -137,7 +139,8 @@ def _import_torch_first() -> None:
 
 def _with_rngs(made: Any, options: dict[str, Any]) -> dict[str, Any]:
     try:
-        asked = "rngs" in inspect.signature(made).parameters
+        called = made.__init__ if inspect.isclass(made) else made
+        asked = "rngs" in inspect.signature(called).parameters
     except (TypeError, ValueError):  # of a class that is not written in Python
         return options
     if not asked or "rngs" in options:

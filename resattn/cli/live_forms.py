@@ -186,6 +186,8 @@ def check_live(
         )
     for line, kind in report.lines(every):
         print_line(line, kind)
+    if report.findings and all(finding.mode == "train" for finding in report.findings):
+        print_line("In evaluation all agree; they differ in training alone.", "good")
     return report
 
 
@@ -212,11 +214,16 @@ def draw_images(
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-def port_live(found: Understood, target: Path, options: Mapping[str, Any]) -> Recognition:
-    """Writes a model that was recognised to a file. options: of `weights.write`."""
+def port_live(
+    found: Understood, target: Path, dialect: str | None, shard_bytes: int | None
+) -> tuple[Config, Mapping[str, np.ndarray]]:
+    """Writes a model that was recognised to a file, and returns what was written.
+
+    dialect, shard_bytes: as in `weights.write`.
+    """
     from weights.files.formats import write
 
     taken = recognise_exactly(found)
     assert taken.config is not None
-    write(target, taken.config, taken.arrays, **options)
-    return taken
+    write(target, taken.config, taken.arrays, dialect=dialect, shard_bytes=shard_bytes)
+    return taken.config, taken.arrays

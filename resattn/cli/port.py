@@ -68,16 +68,13 @@ def port(
     refuse_existing(target, force)
     if dialect is not None:
         dialect_named(dialect)  # refused before anything is read
+    shard_bytes = None if shard_size is None else shard_size * 10**6
     live = find_live(list_given_options(context), source, model, ("--fold", *DESCRIBING))
     if live is not None:
         request = LiveRequest(live, None, channels, only, choice)
         understood = understand(request, weights=None if model is None else source)
-        options = {
-            "dialect": dialect,
-            "shard_bytes": None if shard_size is None else shard_size * 10**6,
-        }
-        taken = port_live(understood, target, options)
-        finish_port(str(source), target, dialect, taken.config, taken.arrays)
+        written = port_live(understood, target, dialect, shard_bytes)
+        finish_port(str(source), target, dialect, *written)
         return
     found = find_source(source, config, architecture, part)
     found = fold_source(found) if fold else found
@@ -87,7 +84,7 @@ def port(
             found,
             target,
             dialect=dialect,
-            shard_bytes=None if shard_size is None else shard_size * 10**6,
+            shard_bytes=shard_bytes,
             advance=advance,
         )
     finish_port(source.name, target, dialect, found.config, found.arrays)
