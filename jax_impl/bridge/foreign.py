@@ -45,6 +45,17 @@ def foreign_strides(model: nnx.Module) -> dict[str, tuple[Pair, Pair]]:
     }
 
 
+def foreign_decays(model: nnx.Module) -> dict[str, float]:
+    """The part of the running statistics that each batch norm keeps in a step of training, by its
+    path.
+    """
+    return {
+        name: float(module.momentum)
+        for name, module in foreign_modules(model).items()
+        if isinstance(module, nnx.BatchNorm)
+    }
+
+
 def assign_foreign(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
     """Loads arrays into any model by its own names, strictly."""
     leaves = foreign_variables(model)

@@ -37,6 +37,17 @@ def foreign_strides(model: nn.Module) -> dict[str, tuple[Pair, Pair]]:
     }
 
 
+def foreign_decays(model: nn.Module) -> dict[str, float]:
+    """The part of the running statistics that each batch norm keeps in a step of training, by its
+    path. Without those that keep a cumulative average.
+    """
+    return {
+        name: 1 - module.momentum
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None
+    }
+
+
 def assign_foreign(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
     """Loads arrays into any model by its own names, strictly but for counters."""
     state = {name: from_numpy(array) for name, array in arrays.items()}

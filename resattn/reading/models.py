@@ -102,7 +102,8 @@ def _read(
     size = (shape[1], shape[2])
     canonical = {**arrays, **_canonical(framework, steps, arrays)}
     failure = None if failed is None else _failure(failed, steps[-1], framework)
-    return Reading(framework, _title(model), size, tuple(steps), canonical, failure)
+    decays = part(framework, "bridge.foreign").foreign_decays(model)
+    return Reading(framework, _title(model), size, tuple(steps), canonical, failure, decays)
 
 
 def _title(model: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Reading:
     arrays: the parameters and buffers by the model's own names, canonical: kernels are (out, in,
     rows, cols), those of a linear layer (out, in).
     failure: None if the model runs.
+    decays: the part of its running statistics that a batch norm keeps in a step of training, by the
+    path of its module. No operation in evaluation shows it.
     """
 
     framework: str
@@ -46,6 +48,7 @@ class Reading:
     steps: tuple[CommonStep, ...]
     arrays: Mapping[str, np.ndarray]
     failure: Failure | None = None
+    decays: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def in_channels(self) -> int:

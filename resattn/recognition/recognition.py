@@ -14,6 +14,7 @@ import numpy as np
 
 from resattn.reading.reading import Reading
 from resattn.recognition.block_fields import make_block, read_fields, vary_fields
+from resattn.recognition.decay import with_decay
 from resattn.recognition.deviations import (
     Deviation,
     Facts,
@@ -226,7 +227,7 @@ def _with_parameters(
     arrays = found.reading.arrays
     return replace(
         found,
-        config=model.config,
+        config=with_decay(model.config, names, found.reading.decays),
         parameters=in_order(names, model),
         arrays=canonical_arrays(names, arrays, model),
     )

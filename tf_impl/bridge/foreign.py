@@ -55,6 +55,17 @@ def foreign_strides(model: keras.layers.Layer) -> dict[str, tuple[Pair, Pair]]:
     }
 
 
+def foreign_decays(model: keras.layers.Layer) -> dict[str, float]:
+    """The part of the running statistics that each batch norm keeps in a step of training, by its
+    path.
+    """
+    return {
+        name: float(layer.momentum)
+        for name, layer in foreign_modules(model).items()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+
+
 def assign_foreign(
     model: keras.layers.Layer, arrays: Mapping[str, np.ndarray | StoredArray]
 ) -> None:
