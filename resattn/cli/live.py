@@ -94,7 +94,7 @@ def parse_live(text: str | Path | None) -> LiveCall | None:
         name = ast.unparse(call.func)
         try:
             arguments = tuple(ast.literal_eval(each) for each in call.args)
-            options = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+            options = {_name(each): ast.literal_eval(each.value) for each in call.keywords}
         except (ValueError, TypeError):
             raise ArgumentError(
                 f"{text}: expected plain values as arguments (numbers, strings, True, None, tuples "
@@ -103,6 +103,12 @@ def parse_live(text: str | Path | None) -> LiveCall | None:
     return LiveCall(
         str(text), found["module"], name, arguments, options, isinstance(call, ast.Call)
     )
+
+
+def _name(keyword: ast.keyword) -> str:
+    if keyword.arg is None:
+        raise ValueError("**")
+    return keyword.arg
 
 
 def make_live(call: LiveCall, channels: int | None, size: tuple[int, int] | None) -> Any:
