@@ -117,7 +117,7 @@ def print_grid(reports: dict[str, Report], every: bool) -> None:
 
 def trace_check(request: Request, expected: Path | None) -> Trace:
     """Makes and prints the trace. expected: the file in --expected."""
-    from resattn.tracing.mapped import last_stage
+    from resattn.recognition.endings import last_stage
     from resattn.tracing.trace import trace_frameworks
 
     config, arrays = request.config, request.arrays

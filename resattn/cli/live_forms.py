@@ -217,13 +217,30 @@ def draw_images(
 def port_live(
     found: Understood, target: Path, dialect: str | None, shard_bytes: int | None
 ) -> tuple[Config, Mapping[str, np.ndarray]]:
-    """Writes a model that was recognised to a file, and returns what was written.
+    """Writes a model that was recognised to a file, and returns what was written. Before that, the
+    oracle with these weights must give what the model gives.
 
     dialect, shard_bytes: as in `weights.write`.
     """
+    from resattn.recognition.proof import prove_recognition
+    from weights.errors import ModelError
     from weights.files.formats import write
 
     taken = recognise_exactly(found)
     assert taken.config is not None
+    images = draw_images(found, None, 2, 0)
+    with status(found.reading.title) as show_step:
+        show_step("compare with the oracle")
+        proof = prove_recognition(taken, found.model, inputs=images)
+    if not proof.ok:
+        raise ModelError(
+            f"{found.reading.title}: has the operations of {taken.config.describe()}, but gives "
+            f"other values: {proof}; nothing was written"
+        )
+    shape = " x ".join(map(str, images.shape))
+    print_line(
+        f"proof: for random images of {shape} it gives what the oracle gives with these weights, "
+        f"within {proof.relative:.1e}"
+    )
     write(target, taken.config, taken.arrays, dialect=dialect, shard_bytes=shard_bytes)
     return taken.config, taken.arrays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 
 from resattn.checking.crosscheck import judge_output
 from resattn.checking.problem import pose
+from resattn.recognition.endings import find_ending, last_stage, leave_out_activations
 from resattn.recognition.recognition import Recognition
 from weights import Difference
-from weights.config import BlockConfig
 from weights.errors import ArgumentError
 from weights.live import owner, part
 from weights.stages import Recording
@@ -27,22 +28,17 @@ def prove_recognition(
     The difference is judged by what the rounding of the images' format explains; `ok` says whether
     both are the same. The oracle computes in NumPy, forward and backward, so small images are
     advisable for a large network.
-    Raises ArgumentError for a model that was not recognised, and where no module's output is that
-    of the recognised part.
+    Raises ArgumentError for a model that was not recognised, and what `find_ending` raises.
     """
     config = found.config
     if config is None:
         raise ArgumentError(
             f"{found.reading.title}: was not recognised as one config, so there is nothing to prove"
         )
-    last = "output" if isinstance(config, BlockConfig) else "classifier"
-    if found.after and last not in found.stages:
-        raise ArgumentError(
-            f"{found.reading.title}: no module's output is that of the recognised part; recognise "
-            "a module of it with only"
-        )
+    last, ending = last_stage(config), find_ending(found, model)
     x = _draw_images(found, seed) if inputs is None else inputs
-    recording = _record(model, x, last, found)
+    with leave_out_activations(model, ending.bare):
+        recording = _record(model, x, last, ending.stages)
     received = recording.received if found.before else None
     problem = pose(config, found.arrays, x if received is None else received, seed)
     expected = problem.expected["eval output"]["output"]
@@ -60,12 +56,12 @@ def _draw_images(found: Recognition, seed: int) -> np.ndarray:
     return images.astype(np.float64 if wide and found.arrays else np.float32)
 
 
-def _record(model: Any, x: np.ndarray, last: str, found: Recognition) -> Recording:
+def _record(model: Any, x: np.ndarray, last: str, stages: Mapping[str, str]) -> Recording:
     """What the model computes in evaluation."""
     framework = owner(model)
     in_mode = getattr(part(framework, "bridge.native"), "training_mode", None)  # none in Keras
     with nullcontext() if in_mode is None else in_mode(model, False):
         recording: Recording = part(framework, "bridge.recorder").trace(
-            model, x, np.zeros, training=False, last=last, stages=found.stages
+            model, x, np.zeros, training=False, last=last, stages=stages
         )
     return recording

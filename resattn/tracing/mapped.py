@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from resattn.reading.models import read_model
+from resattn.recognition.endings import find_ending
 from resattn.recognition.recognition import Recognition, recognise_model
 from weights import export
-from weights.config import BlockConfig, Config
-from weights.errors import ArgumentError, ModelError
-from weights.live import owner, part
+from weights.config import Config
+from weights.errors import ArgumentError
 from weights.stages import Recording
 
 
@@ -45,36 +43,8 @@ def map_model(model: Any, recognition: Recognition) -> Mapped:
     our blocks or networks, and where it computes something after its last stage that cannot be
     left out.
     """
-    config = recognition.config
-    if config is None:
-        raise ModelError("; ".join(recognition.describe()))
-    stages, last = dict(recognition.stages), last_stage(config)
-    if last in stages or recognition.is_whole:
-        return Mapped(model, stages)
-    path = recognition.parameters.get(f"{last}.weight", "").rpartition(".")[0]
-    layer = part(owner(model), "bridge.foreign").foreign_modules(model).get(path)
-    if owner(model) != "tf" or not hasattr(layer, "activation"):
-        raise ModelError(
-            f"{recognition.reading.title}: its {last} is the output of no module, so what comes "
-            "after it cannot be left out; give it a module of its own"
-        )
-    return Mapped(model, {**stages, last: path}, (path,))
-
-
-def last_stage(config: Config) -> str:
-    """The stage whose output is that of the model."""
-    return "output" if isinstance(config, BlockConfig) else "classifier"
-
-
-@contextmanager
-def leave_out_activations(mapped: Mapped) -> Iterator[None]:
-    """Within it, the bare layers of a mapped model compute without their own activation."""
-    with ExitStack() as stack:
-        for path in mapped.bare:
-            layer = part("tf", "bridge.foreign").foreign_modules(mapped.model)[path]
-            stack.callback(setattr, layer, "activation", layer.activation)
-            layer.activation = import_module("keras").activations.linear
-        yield
+    ending = find_ending(recognition, model)
+    return Mapped(model, ending.stages, ending.bare)
 
 
 def map_unmapped(

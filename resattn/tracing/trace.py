@@ -16,10 +16,11 @@ from resattn.checking.progress import StepCounter
 from resattn.checking.rounding import MODES
 from resattn.checking.tolerances import tolerance
 from resattn.oracle import evaluation as reference
+from resattn.recognition.endings import last_stage, leave_out_activations
 from resattn.tracing.comparison import Right, Target, compare_stages, record_oracle
 from resattn.tracing.findings import Finding, Trace, locate
 from resattn.tracing.judge import Judge, name_axes
-from resattn.tracing.mapped import Mapped, last_stage, leave_out_activations, map_unmapped
+from resattn.tracing.mapped import Mapped, map_unmapped
 from resattn.tracing.received import leave_out_resized, take_received
 from weights import Difference, export, schema
 from weights.checks import at_least, pair_of
@@ -298,7 +299,7 @@ def _record_models(
         if isinstance(model, Recording):
             recordings |= {name: take_received(model, x, target.config)} if mode == "eval" else {}
         elif isinstance(model, Mapped):
-            with leave_out_activations(model):
+            with leave_out_activations(model.model, model.bare):
                 found = _record_model(model.model, x, target, mode, model.stages)
             found = take_received(found, x, target.config)
             # It may contain a block only, whose input is another than the model's.
