@@ -43,7 +43,7 @@ def prove_recognition(
         )
     x = _draw_images(found, seed) if inputs is None else inputs
     recording = _record(model, x, last, found)
-    received = recording.received if found.before else None
+    received = recording.received if found.before or found.module else None
     problem = pose(config, found.arrays, x if received is None else received, seed)
     expected = problem.expected["eval output"]["output"]
     output = np.reshape(recording.values[last], expected.shape)
