@@ -104,7 +104,7 @@ class _Forgetting(_Renaming):
 
 
 def make_block_class(torch: Any) -> Callable[..., Any]:
-    """The class of a block by hand, in PyTorch, that its arguments make another one in one thing."""
+    """A block written by hand in PyTorch. Each of its arguments makes it another one in one thing."""
     nn = torch.nn
 
     class Standardised(nn.Conv2d):

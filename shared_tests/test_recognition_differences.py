@@ -40,9 +40,7 @@ def test_the_block_by_hand_is_ours(torch):
 
 # What is changed -> what differs, and where; and a part of the sentence in English and Chinese.
 NEAR = {
-    "stride": ({"stride": 2, "stride2": 1, "kernel2": 3}, None, "", ""),
     "kernel": ({"kernel2": 5}, ("kernel", "conv2"), "c2 .* has a 5x5 kernel, ours 3x3", "5x5"),
-    "dilation": ({"dilation2": 2}, None, "", ""),
     "padding": (
         {"kernel2": 1, "padding2": 0}, ("kernel", "conv2"), "has a 1x1 kernel, ours 3x3", "1x1"
     ),
@@ -51,7 +49,7 @@ NEAR = {
     "width": ({"width": 10}, ("width", "conv1"), "c1 .* has 10 channels, ours 8", "10 个通道"),
     "eps": ({"eps2": 1e-3}, ("eps", "bn2"), "n2 .* has eps 0.001, ours 1e-05", "eps 是 0.001"),
     "affine": ({"affine2": False}, ("no_role", "bn2"), "has no (scale|offset), ours", "我们的有"),
-    "norm": ({"norm2": False}, ("missing", "bn2"), r"batch norm is missing \(bn2 of ours\)", "缺少批"),
+    "norm": ({"norm2": False}, ("missing", "bn2"), r"batch norm is missing \(bn2", "缺少批"),
     "relu": ({"relu": "identity"}, ("missing", "relu"), r"ReLU is missing \(relu of", "缺少ReLU"),
     "silu": ({"relu": "silu"}, ("another", "relu"), "is SiLU, ours ReLU", "SiLU"),
     "last": ({"last": "identity"}, ("missing", "output"), "ReLU is missing", "缺少ReLU"),
@@ -66,9 +64,9 @@ NEAR = {
     ),
     "between": ({"between": "cumsum"}, ("extra", "bn2"), r"cumsum \(unknown\), which", "cumsum"),
     "after attention": (
-        {"gate": "se", "between": "relu"}, ("extra", "attention"), "ReLU, which ours does not", "ReLU"
+        {"gate": "se", "between": "relu"}, ("extra", "attention"), "ReLU, which ours", "ReLU"
     ),
-    "third path": ({"third": True}, ("extra_path", "sum"), "the sum has a third path", "第三条路径"),
+    "third path": ({"third": True}, ("extra_path", "sum"), "a third path", "第三条路径"),
 }  # fmt: skip
 
 
@@ -84,7 +82,7 @@ def functions(torch, options):
     return {name: known[value] if name in named else value for name, value in options.items()}
 
 
-@pytest.mark.parametrize("case", [name for name, (_, where, *_) in NEAR.items() if where])
+@pytest.mark.parametrize("case", NEAR)
 def test_near_misses(torch, case):
     options, where, english, chinese = NEAR[case]
     found = recognise_by_hand(torch, **functions(torch, options))
