@@ -152,7 +152,9 @@ def _canonical(
     row, found = FRAMEWORKS[framework], {}
     for step in steps:
         name = step.roles.get("weight", "")
-        roles = KERNEL_ROLES.get(step.op, ())
+        # Tables of relative positions are no kernel: their roles are not known.
+        clear = step.held is not None and step.held.names == {*step.roles.values()}
+        roles = KERNEL_ROLES.get(step.op, ()) if clear else ()
         for role in roles:
             axes, target = row.leaves[role][1], FRAMEWORKS["torch"].leaves[role][1]
             if name in arrays and arrays[name].ndim == len(axes.split()):

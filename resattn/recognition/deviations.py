@@ -267,7 +267,7 @@ def _compare_windows(own: GraphNode, ours: GraphNode) -> Iterator[Deviation]:
 def _window(node: GraphNode) -> dict[str, Any]:
     sides = node.facts.get("sides", ())
     if len(sides) != 2:
-        return {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+        return {"kernel": (1, 1), "stride": (1, 1), "padding": "half", "dilation": (1, 1)}
     uneven = any(before != size // 2 * apart for size, _, before, _, apart in sides)
     return {
         "kernel": kernel_of(node),

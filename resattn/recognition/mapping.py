@@ -84,7 +84,8 @@ def _assignments(
     found = []
     for order in permutations(left):
         pairs = dict(zip(rest, order, strict=True))
-        if all(_fits(our.shapes[one], own.shapes[other]) for one, other in pairs.items()):
+        fits = all(_fits(our.shapes[one], own.shapes[other]) for one, other in pairs.items())
+        if fits and not _is_impossible(our, pairs, own_arrays):
             found.append({**known, **pairs})
     agreeing = [
         names
@@ -96,6 +97,12 @@ def _assignments(
         )
     ]
     return agreeing or found
+
+
+def _is_impossible(our: GraphNode, pairs: NameMap, own_arrays: NamedArrays) -> bool:
+    """Whether a variance would be negative."""
+    own = pairs.get(our.roles.get("variance", ""))
+    return own is not None and bool((own_arrays[own] < 0).any())
 
 
 def _fits(one: Sequence[int], other: Sequence[int]) -> bool:

@@ -39,7 +39,7 @@ def prove_recognition(
     x = _draw_images(found, seed) if inputs is None else inputs
     with leave_out_activations(model, ending.bare):
         recording = _record(model, x, last, ending.stages)
-    received = recording.received if found.before else None
+    received = recording.received if found.before or found.module else None
     problem = pose(config, found.arrays, x if received is None else received, seed)
     expected = problem.expected["eval output"]["output"]
     output = np.reshape(recording.values[last], expected.shape)

@@ -125,16 +125,33 @@ class Trace:
                 ("  *: relative to the first model, because the oracle has no such stage", "")
             )
         lines.append(("", ""))
-        for finding in self.findings:
-            same = [other for other in self.findings if _is_same_mistake(finding, other)]
-            if finding is same[0]:
-                head, *rest = finding.lines(" and ".join(other.mode for other in same))
-                lines += [(head, "bad"), *((line, "") for line in rest)]
+        lines += self._list_findings(every)
         if not self.rows:
             lines.append(("FAILED: nothing was compared.", "bad"))
         elif self.ok:
             lines.append(("Every stage computes what it should.", "good"))
         return [*lines, *((f"note: {note}", "") for note in self.notes)]
+
+    def _list_findings(self, every: bool) -> Iterator[tuple[str, str]]:
+        """Each mistake, in the modes in which it was found. One that is at many stages, such as the
+        eps of all batch norms, is shown for the first ones.
+        """
+        places: Counter[tuple[str, ...]] = Counter()
+        for finding in self.findings:
+            same = [other for other in self.findings if _is_same_mistake(finding, other)]
+            if finding is not same[0]:
+                continue
+            causes = [each.cause for each in finding.explanations]
+            key = (finding.model, *(other.mode for other in same), *causes)
+            places[key] += 1
+            if every or not causes or places[key] <= MOST_PLACES:
+                head, *rest = finding.lines(" and ".join(other.mode for other in same))
+                yield head, "bad"
+                yield from ((line, "") for line in rest)
+        for (model, *words), count in places.items():
+            if not every and count > MOST_PLACES and len(words) > 1:
+                more = f"{count - MOST_PLACES} more stages (--all shows them)"
+                yield f"{model}: the last cause, or one like it, at {more}", "bad"
 
     def _table(self, mode: str, every: bool) -> Iterator[tuple[str, str]]:
         """One row for each stage, one column for each model and way; a batch norm's statistics are
