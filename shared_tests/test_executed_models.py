@@ -351,6 +351,38 @@ def test_equal_blocks_are_one_node(torch):
     ]
 
 
+def test_blocks_that_take_turns_are_one_node(torch):
+    """As in a transformer: here narrow and wide ones."""
+    nn = torch.nn
+
+    class Residual(nn.Module):
+        def __init__(self, kernel):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, kernel, padding=kernel // 2)
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            return x + self.norm(self.conv(x))
+
+    model = nn.Sequential(*(Residual(kernel) for kernel in (1, 3, 1, 3, 1, 3, 5)))
+    shown = scene_of_reading(read_model(model, (6, 5)))
+    check_drawn(shown)
+    assert [(node.lines, len(node.covers)) for node in shown.nodes[1:]] == [
+        (
+            (
+                "3 × 2 blocks",
+                "0 → 5",
+                "1×1, 4 → 4",
+                "identity shortcut",
+                "3×3, 4 → 4",
+                "identity shortcut",
+            ),
+            6,
+        ),
+        (("block", "6", "5×5, 4 → 4", "identity shortcut"), 1),
+    ]
+
+
 @pytest.fixture
 def branches(torch):
     """No residual block, and an operation that no table knows."""
