@@ -383,6 +383,34 @@ def test_blocks_that_take_turns_are_one_node(torch):
     ]
 
 
+def test_a_large_model_is_drawn_by_its_modules(torch):
+    """Dense layers, each of all layers before it: too many edges to be read."""
+    nn = torch.nn
+
+    class Dense(nn.Module):
+        def __init__(self, count):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Conv2d(4 * n + 4, 4, 1) for n in range(count))
+
+        def forward(self, x):
+            maps = [x]
+            for layer in self.layers:
+                maps.append(layer(torch.cat(maps, 1)))
+            return torch.cat(maps, 1)
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Dense(4), nn.Conv2d(20, 4, 1), Dense(14))
+    found = execute(read_model(model, (3, 2)))
+    shown = scene_of_reading(found)
+    check_drawn(shown)
+    assert [(node.name, node.lines[:2]) for node in shown.nodes] == [
+        ("input", ("x",)),
+        ("0", ("0", "1×1 conv, 3 → 4")),
+        ("1", ("1", "9 operations")),
+        ("2", ("2", "1×1 conv, 20 → 4")),
+        ("3", ("3", "29 operations")),
+    ]
+
+
 @pytest.fixture
 def branches(torch):
     """No residual block, and an operation that no table knows."""

@@ -3,7 +3,7 @@
 A single residual block has one node for each operation, as a block's config has. In a network the
 operations of a residual block are one node, and so are consecutive blocks that are equal. Any other
 graph has one node for each operation, or for each convolution with the norm and the activation
-after it, if it is large.
+after it, if it is large, or for each module, if it is very large.
 """
 
 from __future__ import annotations
@@ -14,6 +14,14 @@ from fractions import Fraction
 from itertools import groupby
 from math import prod
 
+from resattn.drawing.modules import (
+    READABLE,
+    count_edges,
+    join_modules,
+    list_inputs,
+    make_module,
+    sort_nodes,
+)
 from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_shape, make_node
 from resattn.drawing.scene import Edge, Frame, Scene
 from resattn.explaining.executed.entries import block_stride
@@ -156,12 +164,17 @@ def _make_folded(found: ExecutedGraph, blocks: Sequence[ExecutedBlock]) -> Scene
     if len({*node_of.values()}) > MOST_NODES:
         node_of = _join_small(found, node_of)
     by_name = {group.name: group for group in groups}
+    if count_edges(found, node_of) > READABLE:
+        node_of = join_modules(found, node_of, by_name)
     members: dict[str, list[Operation]] = {}
     for operation in found:
         members.setdefault(node_of[operation.name], []).append(operation)
+    inputs = list_inputs(found, node_of)
     nodes = [
-        _make_group(found, by_name[name]) if name in by_name else _make_joined(found, inside)
-        for name, inside in members.items()
+        _make_group(found, by_name[name])
+        if name in by_name
+        else _make_joined(found, name, members[name])
+        for name in sort_nodes(inputs)
     ]
     arrivals = dict.fromkeys(
         (node_of[source], node_of[operation.name], format_shape(found[source].shape, True))
@@ -170,10 +183,7 @@ def _make_folded(found: ExecutedGraph, blocks: Sequence[ExecutedBlock]) -> Scene
         if node_of[source] != node_of[operation.name]
     )
     edges = [Edge(source, target, "main", shape) for source, target, shape in arrivals]
-    inputs: dict[str, list[str]] = {node.name: [] for node in nodes}
-    for edge in edges:
-        inputs[edge.target].append(edge.source)
-    trunk = _find_shortest(inputs)
+    trunk = _find_shortest({node.name: inputs[node.name] for node in nodes})
     straight = len(trunk) == len(nodes)
     frames = _make_stages(nodes) if straight else []
     return _complete(found, nodes, edges, frames, trunk, ())
@@ -220,6 +230,11 @@ def _are_equal(found: ExecutedGraph, one: ExecutedBlock, other: ExecutedBlock) -
     return found[other.join].kind != "failure" and first == second
 
 
+def _is_small(operation: Operation) -> bool:
+    """Whether it may be a part of the node of what it follows."""
+    return operation.kind in (*NORMALIZATIONS, *ACTIVATION_KINDS, "affine", "scale")
+
+
 def _join_small(found: ExecutedGraph, node_of: Mapping[str, str]) -> dict[str, str]:
     """Norms and activations in the node of what they follow, if nothing else follows that."""
     users: dict[str, int] = {}
@@ -228,7 +243,7 @@ def _join_small(found: ExecutedGraph, node_of: Mapping[str, str]) -> dict[str, s
             users[name] = users.get(name, 0) + 1
     joined = dict(node_of)
     for operation in found:
-        small = operation.kind in (*NORMALIZATIONS, *ACTIVATION_KINDS, "affine", "scale")
+        small = _is_small(operation)
         given = operation.inputs[0] if len(operation.inputs) == 1 else ""
         alone = joined[operation.name] == operation.name and users.get(given) == 1
         if small and alone and given != IMAGE and found[given].kind not in ("product", "sum"):
@@ -237,9 +252,11 @@ def _join_small(found: ExecutedGraph, node_of: Mapping[str, str]) -> dict[str, s
     return {name: node if node not in blocks else node_of[name] for name, node in joined.items()}
 
 
-def _make_joined(found: ExecutedGraph, inside: Sequence[Operation]) -> SceneNode:
-    """The node of an operation and of the small ones that follow it."""
+def _make_joined(found: ExecutedGraph, name: str, inside: Sequence[Operation]) -> SceneNode:
+    """The node of an operation and of the small ones that follow it, or of a module."""
     first, *rest = inside
+    if name != first.name or not all(_is_small(each) for each in rest):
+        return make_module(found, name, inside)
     node = _make_plain(found, first)
     if not rest:
         return node
