@@ -490,6 +490,23 @@ def test_what_is_said_of_any_other_model(branches, language, sentences):
         assert sentence in shown
 
 
+def test_poolings_without_a_stride(torch):
+    """PyTorch's stride is then the kernel."""
+    functional = torch.nn.functional
+
+    class Pooled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            return functional.avg_pool2d(functional.max_pool2d(self.conv(x), 2), 3)
+
+    found = execute(read_model(Pooled(), (12, 6)))
+    kernels = [(each.kind, each.settings["stride"]) for each in found.operations[2:]]
+    assert kernels == [("max_pool", (2, 2)), ("average_pool", (3, 3))]
+
+
 def test_a_module_that_is_used_twice(torch):
     """Its parameters are counted once."""
 

@@ -25,7 +25,7 @@ def join_modules(
     best = dict(node_of)
     for depth in range(max(map(len, paths.values())), 0, -1):
         joined = {
-            name: node if node in fixed else _name_module(paths[name], depth) or node
+            name: node if node in fixed else _name_module(paths[name], depth) or name
             for name, node in node_of.items()
         }
         if _has_cycle(found, joined):

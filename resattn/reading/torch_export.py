@@ -226,9 +226,9 @@ def _linear(
 
 
 def _maximum_pooling(
-    m: Machine, node: Any, x: ImageValues, size: Any, stride: Any, padding: Any = 0, *rest: Any
+    m: Machine, node: Any, x: ImageValues, size: Any, stride: Any = (), padding: Any = 0, *rest: Any
 ) -> Operand:
-    size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
+    size, stride, padding = (_each(one, 2) for one in (size, stride or size, padding))
     sides = symmetric(padding)
     if rest[1:2] == (True,):
         sides = _reach_over(x, node, size, stride, padding)
@@ -252,13 +252,13 @@ def _average_pooling(
     node: Any,
     x: ImageValues,
     size: Any,
-    stride: Any,
-    padding: Any,
+    stride: Any = (),
+    padding: Any = 0,
     ceil: bool = False,
     of_all: bool = True,
 ) -> Operand:
     """of_all: whether the average is that of all pixels, those of the padding included."""
-    size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
+    size, stride, padding = (_each(one, 2) for one in (size, stride or size, padding))
     sides = _reach_over(x, node, size, stride, padding) if ceil else symmetric(padding)
     kind = "window average" if of_all or not any(map(any, sides)) else "average_around"
     return m.pool(x, kind, pooling((2, 3), size, stride, sides))
