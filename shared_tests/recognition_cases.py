@@ -104,7 +104,7 @@ class _Forgetting(_Renaming):
 
 
 def make_block_class(torch: Any) -> Callable[..., Any]:
-    """A block written by hand in PyTorch. Each of its arguments makes it another one in one thing."""
+    """A block written by hand in PyTorch. Each argument changes one thing in it."""
     nn = torch.nn
 
     class Standardised(nn.Conv2d):

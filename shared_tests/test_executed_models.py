@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -350,6 +351,66 @@ def test_equal_blocks_are_one_node(torch):
     ]
 
 
+def test_blocks_that_take_turns_are_one_node(torch):
+    """As in a transformer: here narrow and wide ones."""
+    nn = torch.nn
+
+    class Residual(nn.Module):
+        def __init__(self, kernel):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, kernel, padding=kernel // 2)
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            return x + self.norm(self.conv(x))
+
+    model = nn.Sequential(*(Residual(kernel) for kernel in (1, 3, 1, 3, 1, 3, 5)))
+    shown = scene_of_reading(read_model(model, (6, 5)))
+    check_drawn(shown)
+    assert [(node.lines, len(node.covers)) for node in shown.nodes[1:]] == [
+        (
+            (
+                "3 × 2 blocks",
+                "0 → 5",
+                "1×1, 4 → 4",
+                "identity shortcut",
+                "3×3, 4 → 4",
+                "identity shortcut",
+            ),
+            6,
+        ),
+        (("block", "6", "5×5, 4 → 4", "identity shortcut"), 1),
+    ]
+
+
+def test_a_large_model_is_drawn_by_its_modules(torch):
+    """Dense layers, each of all layers before it: too many edges to be read."""
+    nn = torch.nn
+
+    class Dense(nn.Module):
+        def __init__(self, count):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Conv2d(4 * n + 4, 4, 1) for n in range(count))
+
+        def forward(self, x):
+            maps = [x]
+            for layer in self.layers:
+                maps.append(layer(torch.cat(maps, 1)))
+            return torch.cat(maps, 1)
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Dense(4), nn.Conv2d(20, 4, 1), Dense(14))
+    found = execute(read_model(model, (3, 2)))
+    shown = scene_of_reading(found)
+    check_drawn(shown)
+    assert [(node.name, node.lines[:2]) for node in shown.nodes] == [
+        ("input", ("x",)),
+        ("0", ("0", "1×1 conv, 3 → 4")),
+        ("1", ("1", "9 operations")),
+        ("2", ("2", "1×1 conv, 20 → 4")),
+        ("3", ("3", "29 operations")),
+    ]
+
+
 @pytest.fixture
 def branches(torch):
     """No residual block, and an operation that no table knows."""
@@ -429,6 +490,23 @@ def test_what_is_said_of_any_other_model(branches, language, sentences):
         assert sentence in shown
 
 
+def test_poolings_without_a_stride(torch):
+    """PyTorch's stride is then the kernel."""
+    functional = torch.nn.functional
+
+    class Pooled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            return functional.avg_pool2d(functional.max_pool2d(self.conv(x), 2), 3)
+
+    found = execute(read_model(Pooled(), (12, 6)))
+    kernels = [(each.kind, each.settings["stride"]) for each in found.operations[2:]]
+    assert kernels == [("max_pool", (2, 2)), ("average_pool", (3, 3))]
+
+
 def test_a_module_that_is_used_twice(torch):
     """Its parameters are counted once."""
 
@@ -468,3 +546,12 @@ def test_pictures_are_written(torch, tmp_path, suffix):
     shown = resattn.draw(sketch("torch", 2), target)
     assert "sum fails" in target.read_text()
     assert shown.title == "ResidualBlock"
+
+
+def test_the_example_of_own_models(torch, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parent.parent / "docs" / "own_models.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "docs/own_models.md", "exec"), {"__name__": "own_models"})
+    assert capsys.readouterr().out == "conv2 [(8, 4, 4), (8, 8, 8)]\n"
+    assert (tmp_path / "block.svg").exists()

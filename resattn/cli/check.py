@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -47,7 +47,7 @@ from resattn.cli.check_forms import (
 )
 from resattn.cli.check_golden import golden_check
 from resattn.cli.live import ChannelsOption, ChoiceOption, ModelOption, OnlyOption
-from resattn.cli.live_forms import LiveRequest, check_live, find_live, understand
+from resattn.cli.live_forms import LiveRequest, check_live, find_live
 from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
@@ -99,15 +99,7 @@ def check(
     FILE with ours of the same weights, in --model with the weights in FILE.
     """
     check_combination(list_given_options(context), dtype)
-    if golden:
-        chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
-        finish(
-            golden_check(chosen, parse_names("--devices", devices), dtype or "float64", every),
-            as_json,
-            True,
-        )
-        return
-    options = {
+    options: dict[str, Any] = {
         "frameworks": frameworks,
         "devices": parse_names("--devices", devices),
         "dtype": dtype,
@@ -116,15 +108,16 @@ def check(
         "batch": batch,
         "seed": seed,
     }
+    if golden:
+        chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
+        checked = golden_check(chosen, options["devices"], dtype or "float64", every)
+        finish(checked, as_json, True)
+        return
     live = find_live(list_given_options(context), file, model, NOT_WITH_LIVE)
     if live is not None:
-        expected_config, expected_arrays = (
-            (None, None) if model is None else read_source(file, config, architecture, part)
-        )
-        sides = None if size is None else parse_size(size)
-        request = LiveRequest(live, sides, channels, only, choice)
-        understood = understand(request, expected_config, expected_arrays)
-        finish([check_live(understood, options, every, expected_arrays)], as_json, False)
+        target = (None, None) if model is None else read_source(file, config, architecture, part)
+        request = LiveRequest(live, options["size"], channels, only, choice)
+        finish([check_live(request, target, options, every)], as_json, False)
         return
     described, arrays = read_model_or_block(file, config, architecture, part)
     options["frameworks"] = parse_frameworks(frameworks, described)

@@ -71,15 +71,14 @@ def explain(
     from resattn.explaining import explanation
 
     live = find_live(list_given_options(context), file, excluded=("--code",))
+    sides = None if size is None else parse_size(size)
     if live is not None:
-        sides = None if size is None else parse_size(size)
         request = LiveRequest(live, sides, channels, only)
         plain = explain_live(request, batch, dtype, language)
         if as_json is not None:
             write_json(as_json, plain)
         return
     described, _ = read_model_or_block(file, config, architecture, part)
-    sides = None if size is None else parse_size(size)
     explained = explanation.explain(described, sides, batch, dtype, code)
     for line, style in explained.lines(get_terminal_size().columns, language):
         print_line(line, style)

@@ -159,20 +159,21 @@ def recognise_exactly(found: Understood) -> Recognition:
 
 
 def check_live(
-    found: Understood,
+    request: LiveRequest,
+    target: tuple[Config | None, Mapping[str, np.ndarray] | None],
     options: Mapping[str, Any],
     every: bool,
-    arrays: Mapping[str, np.ndarray] | None = None,
 ) -> Trace:
-    """Compares a model that was recognised with ours in each framework, stage by stage, and prints
-    what is found.
+    """Recognises a model, compares it with ours in each framework, stage by stage, and prints what
+    is found.
 
-    options: of `trace_frameworks`; "frameworks" is the value of that option. arrays: those that the
-    model should have, by default its own.
+    target: the config and the arrays that the model should have, None for its own. options: of
+    `trace_frameworks`; "frameworks" is the value of that option.
     """
     from resattn.tracing.mapped import map_model
     from resattn.tracing.trace import trace_frameworks
 
+    found = understand(request, *target)
     taken = recognise_exactly(found)
     assert taken.config is not None
     given = {name: value for name, value in options.items() if value is not None}
@@ -182,7 +183,7 @@ def check_live(
     mapped = {found.reading.title: map_model(found.model, taken)}
     with status("trace") as show_step:
         report = trace_frameworks(
-            taken.config, arrays or taken.arrays, others=mapped, progress=show_step, **given
+            taken.config, target[1] or taken.arrays, others=mapped, progress=show_step, **given
         )
     for line, kind in report.lines(every):
         print_line(line, kind)

@@ -3,16 +3,25 @@
 A single residual block has one node for each operation, as a block's config has. In a network the
 operations of a residual block are one node, and so are consecutive blocks that are equal. Any other
 graph has one node for each operation, or for each convolution with the norm and the activation
-after it, if it is large.
+after it, if it is large, or for each module, if it is very large.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from math import prod
 
+from resattn.drawing.modules import (
+    READABLE,
+    count_edges,
+    join_modules,
+    list_inputs,
+    make_module,
+    sort_nodes,
+)
 from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_shape, make_node
 from resattn.drawing.scene import Edge, Frame, Scene
 from resattn.explaining.executed.entries import block_stride
@@ -151,17 +160,21 @@ def _make_folded(found: ExecutedGraph, blocks: Sequence[ExecutedBlock]) -> Scene
     groups = fold_executed(found, blocks)
     node_of = {operation.name: operation.name for operation in found}
     for group in groups:
-        name = _name_group(group)
-        node_of |= {member: name for block in group for member in block.members}
+        node_of |= {member: group.name for block in group.blocks for member in block.members}
     if len({*node_of.values()}) > MOST_NODES:
         node_of = _join_small(found, node_of)
-    by_name = {_name_group(group): group for group in groups}
+    by_name = {group.name: group for group in groups}
+    if count_edges(found, node_of) > READABLE:
+        node_of = join_modules(found, node_of, by_name)
     members: dict[str, list[Operation]] = {}
     for operation in found:
         members.setdefault(node_of[operation.name], []).append(operation)
+    inputs = list_inputs(found, node_of)
     nodes = [
-        _make_group(found, by_name[name]) if name in by_name else _make_joined(found, inside)
-        for name, inside in members.items()
+        _make_group(found, by_name[name])
+        if name in by_name
+        else _make_joined(found, name, members[name])
+        for name in sort_nodes(inputs)
     ]
     arrivals = dict.fromkeys(
         (node_of[source], node_of[operation.name], format_shape(found[source].shape, True))
@@ -170,38 +183,56 @@ def _make_folded(found: ExecutedGraph, blocks: Sequence[ExecutedBlock]) -> Scene
         if node_of[source] != node_of[operation.name]
     )
     edges = [Edge(source, target, "main", shape) for source, target, shape in arrivals]
-    inputs: dict[str, list[str]] = {node.name: [] for node in nodes}
-    for edge in edges:
-        inputs[edge.target].append(edge.source)
-    trunk = _find_shortest(inputs)
+    trunk = _find_shortest({node.name: inputs[node.name] for node in nodes})
     straight = len(trunk) == len(nodes)
     frames = _make_stages(nodes) if straight else []
     return _complete(found, nodes, edges, frames, trunk, ())
 
 
-def fold_executed(
-    found: ExecutedGraph, blocks: Sequence[ExecutedBlock]
-) -> list[tuple[ExecutedBlock, ...]]:
-    """Consecutive blocks that are equal, each as one group."""
-    groups: list[tuple[ExecutedBlock, ...]] = []
-    for block in blocks:
-        last = groups[-1][-1] if groups else None
-        if last is not None and last.end == block.fork and _are_equal(found, last, block):
-            groups[-1] = (*groups[-1], block)
-        else:
-            groups.append((block,))
+@dataclass(frozen=True)
+class BlockGroup:
+    """Consecutive blocks that are one node: the first `unit` of them, several times."""
+
+    blocks: tuple[ExecutedBlock, ...]
+    unit: int
+
+    @property
+    def name(self) -> str:
+        return self.blocks[0].name or self.blocks[0].join
+
+
+def fold_executed(found: ExecutedGraph, blocks: Sequence[ExecutedBlock]) -> list[BlockGroup]:
+    """Consecutive equal blocks, and pairs of blocks that take turns, each as one group."""
+    groups: list[BlockGroup] = []
+    rest = list(blocks)
+    while rest:
+        counts = {unit: _count_repeats(found, rest, unit) for unit in (1, 2)}
+        unit = 2 if counts[1] == 1 and counts[2] > 1 else 1
+        taken = unit * counts[unit]
+        groups.append(BlockGroup(tuple(rest[:taken]), unit))
+        rest = rest[taken:]
     return groups
 
 
+def _count_repeats(found: ExecutedGraph, blocks: Sequence[ExecutedBlock], unit: int) -> int:
+    """How many times the first `unit` blocks come one after the other."""
+    count = 1
+    for place in range(unit, len(blocks)):
+        last, block = blocks[place - 1], blocks[place]
+        if last.end != block.fork or not _are_equal(found, blocks[place - unit], block):
+            break
+        count = place // unit + 1 if (place + 1) % unit == 0 else count
+    return count
+
+
 def _are_equal(found: ExecutedGraph, one: ExecutedBlock, other: ExecutedBlock) -> bool:
-    fails = found[other.join].kind == "failure"
-    forms = (describe_form(found, block, channels=True) for block in (one, other))
-    first, second = forms
-    return not fails and first == second
+    first, second = (describe_form(found, block, channels=True) for block in (one, other))
+    return found[other.join].kind != "failure" and first == second
 
 
-def _name_group(group: Sequence[ExecutedBlock]) -> str:
-    return group[0].name or group[0].join
+def _is_small(operation: Operation) -> bool:
+    """Whether it may be a part of the node of what it follows."""
+    return operation.kind in (*NORMALIZATIONS, *ACTIVATION_KINDS, "affine", "scale")
 
 
 def _join_small(found: ExecutedGraph, node_of: Mapping[str, str]) -> dict[str, str]:
@@ -212,7 +243,7 @@ def _join_small(found: ExecutedGraph, node_of: Mapping[str, str]) -> dict[str, s
             users[name] = users.get(name, 0) + 1
     joined = dict(node_of)
     for operation in found:
-        small = operation.kind in (*NORMALIZATIONS, *ACTIVATION_KINDS, "affine", "scale")
+        small = _is_small(operation)
         given = operation.inputs[0] if len(operation.inputs) == 1 else ""
         alone = joined[operation.name] == operation.name and users.get(given) == 1
         if small and alone and given != IMAGE and found[given].kind not in ("product", "sum"):
@@ -221,9 +252,11 @@ def _join_small(found: ExecutedGraph, node_of: Mapping[str, str]) -> dict[str, s
     return {name: node if node not in blocks else node_of[name] for name, node in joined.items()}
 
 
-def _make_joined(found: ExecutedGraph, inside: Sequence[Operation]) -> SceneNode:
-    """The node of an operation and of the small ones that follow it."""
+def _make_joined(found: ExecutedGraph, name: str, inside: Sequence[Operation]) -> SceneNode:
+    """The node of an operation and of the small ones that follow it, or of a module."""
     first, *rest = inside
+    if name != first.name or not all(_is_small(each) for each in rest):
+        return make_module(found, name, inside)
     node = _make_plain(found, first)
     if not rest:
         return node
@@ -241,34 +274,51 @@ def _make_stages(nodes: Sequence[SceneNode]) -> list[Frame]:
     return [Frame(parent, names, "stage") for parent, names in members if parent]
 
 
-def _make_group(found: ExecutedGraph, group: Sequence[ExecutedBlock]) -> SceneNode:
-    """The node of equal blocks."""
-    block = group[0]
-    names = tuple(each.name or each.join for each in group)
-    trunk = [found[name] for name in block.main if name not in block.side]
-    convolutions = [each for each in trunk if each.kind == "convolution"]
-    wide = [prod(each.settings["kernel"]) > 1 for each in convolutions]
-    given, made = found[block.fork].shape, found[group[-1].end].shape
-    narrow = wide == [False, True, False] and convolutions[1].shape[0].size <= made[0].size
-    form = "bottleneck" if narrow else "block"
-    fails = found[block.join].kind == "failure"
-    title = f"{len(group)} {TIMES} {form}" if len(group) > 1 else form
-    between = f"{names[0]} {ARROW} {names[-1]}" if len(group) > 1 else names[0]
-    shortcut = _find_shortcut_form(found, block)
+def _make_group(found: ExecutedGraph, group: BlockGroup) -> SceneNode:
+    """The node of equal blocks, or of two that take turns."""
+    first, last = group.blocks[0], group.blocks[-1]
+    names = tuple(each.name or each.join for each in group.blocks)
+    unit, count = group.blocks[: group.unit], len(group.blocks) // group.unit
+    fails = found[last.join].kind == "failure"
+    title = _find_form(found, first) if group.unit == 1 else f"{group.unit} blocks"
+    title = f"{count} {TIMES} {title}" if count > 1 else title
     lines = [
         f"{title} fails" if fails else title,
-        between,
+        names[0] if len(names) == 1 else f"{names[0]} {ARROW} {names[-1]}",
+        *(line for block in unit for line in _describe_block(found, block)),
+    ]
+    if fails:
+        shapes = [format_shape(found[name].shape, True) for name in found[last.join].inputs]
+        lines.append(" and ".join(shapes))
+    given, made = found[first.fork].shape, found[last.end].shape
+    shape = "" if given == made or last.end == found.output else format_shape(made, True)
+    form = "wrong" if fails else "block"
+    shortcut = _find_shortcut_form(found, first)
+    return SceneNode(group.name, form, tuple(lines), shape, names, shortcut)
+
+
+def _list_convolutions(found: ExecutedGraph, block: ExecutedBlock) -> list[Operation]:
+    """Those of the main path, without attention."""
+    trunk = (found[name] for name in block.main if name not in block.side)
+    return [each for each in trunk if each.kind == "convolution"]
+
+
+def _find_form(found: ExecutedGraph, block: ExecutedBlock) -> str:
+    convolutions = _list_convolutions(found, block)
+    wide = [prod(each.settings["kernel"]) > 1 for each in convolutions]
+    made = found[block.main[-1]].shape[0].size
+    narrow = wide == [False, True, False] and convolutions[1].shape[0].size <= made
+    return "bottleneck" if narrow else "block"
+
+
+def _describe_block(found: ExecutedGraph, block: ExecutedBlock) -> tuple[str, ...]:
+    """Kernel, channels and stride; groups; what is beside the main path."""
+    convolutions = _list_convolutions(found, block)
+    shortcut = _find_shortcut_form(found, block)
+    return (
         _describe_trunk(found, block, convolutions),
         *_describe_groups(convolutions),
         f"{_describe_side(found, block)}{shortcut} shortcut",
-    ]
-    if fails:
-        shapes = [format_shape(found[name].shape, True) for name in found[block.join].inputs]
-        lines.append(" and ".join(shapes))
-    last = group[-1].end == found.output
-    shape = "" if given == made or last else format_shape(made, True)
-    return SceneNode(
-        _name_group(group), "wrong" if fails else "block", tuple(lines), shape, names, shortcut
     )
 
 

@@ -51,6 +51,12 @@ To bring it to the common form:
     patterns.py     softmax, standardization and the greater of two, from their primitives (rule 4)
     steps.py        from primitives to steps, the operations of the common form (rules 2, 3 and 5)
 
+To use what was read:
+
+    kinds.py        the kinds of `weights.operations`, from the common form: the inverse of drawn.py
+    executed.py     execute: a reading as a graph of operations
+    blocks.py       the residual blocks of such a graph
+
 To compare:
 
     compare.py      difference: the first difference between two graphs, in one sentence

@@ -226,9 +226,9 @@ def _linear(
 
 
 def _maximum_pooling(
-    m: Machine, node: Any, x: ImageValues, size: Any, stride: Any, padding: Any = 0, *rest: Any
+    m: Machine, node: Any, x: ImageValues, size: Any, stride: Any = (), padding: Any = 0, *rest: Any
 ) -> Operand:
-    size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
+    size, stride, padding = (_each(one, 2) for one in (size, stride or size, padding))
     sides = symmetric(padding)
     if rest[1:2] == (True,):
         sides = _reach_over(x, node, size, stride, padding)

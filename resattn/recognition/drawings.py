@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from resattn.reading.drawn import read_drawing
-from resattn.recognition.nodes import OperationGraph, build_graph
+from resattn.recognition.nodes import NodeGraph, build_graph
 from resattn.recognition.structure import TrunkParts, find_parts
 from weights import schema
 from weights.checks import Pair
@@ -40,7 +40,7 @@ class DrawnModel:
 
     config: Config
     drawn: Graph
-    nodes: OperationGraph
+    nodes: NodeGraph
     parts: TrunkParts
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from resattn.recognition.drawings import DrawnModel
 from resattn.recognition.keys import match_nodes
-from resattn.recognition.nodes import GraphNode, OperationGraph
+from resattn.recognition.nodes import GraphNode, NodeGraph
 from weights.graph import IMAGE
 
 NamedArrays = Mapping[str, np.ndarray]
@@ -32,7 +32,7 @@ class PartAlignment:
 
 
 def align_part(
-    graph: OperationGraph,
+    graph: NodeGraph,
     ends: tuple[GraphNode, GraphNode],
     model: DrawnModel,
     own_arrays: NamedArrays,

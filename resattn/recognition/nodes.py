@@ -81,7 +81,7 @@ class GraphNode:
 
 
 @dataclass(frozen=True)
-class OperationGraph:
+class NodeGraph:
     """Nodes in the order of execution: the first is the image, the last gives the output."""
 
     nodes: tuple[GraphNode, ...]
@@ -99,7 +99,7 @@ def build_graph(
     steps: Sequence[CommonStep],
     shapes: Mapping[str, tuple[int, ...]],
     roles: Mapping[str, str] | None = None,
-) -> OperationGraph:
+) -> NodeGraph:
     """The graph of steps. shapes: of the parameters. roles: of the parameters, where the steps do
     not say them.
     """
@@ -126,7 +126,7 @@ def _flatten(node: GraphNode, counts: Mapping[int, int]) -> Iterable[GraphNode]:
             yield given
 
 
-def _finish(output: GraphNode) -> OperationGraph:
+def _finish(output: GraphNode) -> NodeGraph:
     """The graph of what an output needs, with the users of each node."""
     nodes: dict[int, GraphNode] = {}
     waiting = [output]
@@ -139,7 +139,7 @@ def _finish(output: GraphNode) -> OperationGraph:
     for node in ordered:
         for given in dict.fromkeys(node.inputs):
             given.users.append(node)
-    return OperationGraph(tuple(ordered))
+    return NodeGraph(tuple(ordered))
 
 
 def _make_node(

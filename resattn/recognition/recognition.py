@@ -26,7 +26,7 @@ from resattn.recognition.deviations import (
 from resattn.recognition.drawings import DrawnModel, draw_model
 from resattn.recognition.mapping import align_part, canonical_arrays, in_order, map_stages
 from resattn.recognition.network_fields import find_ends, make_network
-from resattn.recognition.nodes import GraphNode, OperationGraph, build_graph
+from resattn.recognition.nodes import GraphNode, NodeGraph, build_graph
 from resattn.recognition.structure import TrunkParts, find_parts, nodes_between
 from resattn.recognition.wording import describe_recognition
 from weights.checks import list_names
@@ -94,7 +94,7 @@ class _Own:
     """
 
     reading: Reading
-    graph: OperationGraph
+    graph: NodeGraph
     parts: TrunkParts
     arrays: Mapping[str, np.ndarray]
 
@@ -127,7 +127,7 @@ def recognise_model(
     return found if choice is None else _choose(found, choice)
 
 
-def _find_module(graph: OperationGraph, path: str) -> tuple[GraphNode, GraphNode]:
+def _find_module(graph: NodeGraph, path: str) -> tuple[GraphNode, GraphNode]:
     """The node before a module and its last one."""
     inside = [node for node in graph.nodes if _is_inside(node, path)]
     if not inside:
@@ -257,7 +257,7 @@ def _find_unused(own: _Own) -> tuple[str, ...]:
     return tuple(name for name, each in arrays if name not in used and each.size > 1)
 
 
-def _module_of(graph: OperationGraph, part: _Part) -> str:
+def _module_of(graph: NodeGraph, part: _Part) -> str:
     """The path of the module that consists of the part; "" if there is none."""
     inside = nodes_between(part.start, [part.end])
     if len(inside) == len(graph.nodes) - 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from resattn.oracle.node import Array
 from resattn.tracing.explanations import CauseExplanation
 from weights import Difference
 from weights.compare import columns, plain_values
+
+MOST_PLACES = 3  # of one mistake in a report
 
 
 @dataclass(frozen=True)
