@@ -61,7 +61,7 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
     framework = owner(model)
     variables = part(framework, "bridge.foreign").foreign_variables(model)
     to_numpy = part(framework, "bridge.native").to_numpy
-    arrays = {name: to_numpy(variable) for name, variable in variables.items()}
+    arrays = {name: np.array(to_numpy(variable)) for name, variable in variables.items()}
     sizes = _sizes(model, framework) if size is None else (pair_of("size", size),)
     channels = [in_channels] if in_channels else list(_channels(model, framework, arrays))
     if not channels:
