@@ -66,7 +66,8 @@ def test_several_frameworks(all_frameworks):
 def test_a_model_with_a_mistake_is_refused_in_words(torch):
     sketch = make_sketch("torch", 1)
     sketch.norm_b.eps = 1e-3
-    ours = adapter("torch").create(recognise_model(read_model(make_sketch("torch", 1))).config)
+    config = recognise_model(read_model(make_sketch("torch", 1))).config
+    ours = adapter("torch").create(config, dtype="float32")
     with pytest.raises(ModelError, match=r"norm_b .*eps 0.001, ours 1e-05"):
         trace({"ours": ours, "mine": sketch}, images(2, 32, 8, 8))
 
@@ -75,9 +76,8 @@ def test_a_network(framework):
     net = in_evaluation(framework, make_net(framework))
     found = trace({"net": net}, images(2, 3, 20, 18), modes=("eval",))
     assert found.ok
-    assert {"stages.0.0", "stages.1.0.attention", "classifier"} <= {
-        row.tensor for row in found.rows
-    }
+    compared = {row.tensor for row in found.rows}
+    assert {"stages.0.0", "stages.1.0.attention", "classifier"} <= compared
 
 
 def test_a_softmax_at_the_end_is_left_out(keras):
@@ -93,9 +93,8 @@ def test_a_softmax_at_the_end_is_left_out(keras):
     assert trace({"net": softmaxed}, x, modes=("eval",)).ok
     assert prove_recognition(recognition, softmaxed, inputs=x).ok
     assert logits.activation is keras.activations.softmax
-    with pytest.raises(ZeroDivisionError), leave_out_activations(softmaxed, mapped.bare):
+    with leave_out_activations(softmaxed, mapped.bare):
         assert logits.activation is keras.activations.linear
-        raise ZeroDivisionError
     assert logits.activation is keras.activations.softmax
 
 

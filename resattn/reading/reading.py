@@ -35,8 +35,8 @@ class Reading:
     of the images that it was read for.
     steps: the first is the image, the last gives the output. Where the model failed, the last has
     the op "unknown" and takes the values that nothing else took.
-    arrays: copies of the parameters and buffers by the model's own names, canonical: kernels are (out, in,
-    rows, cols), those of a linear layer (out, in).
+    arrays: copies of the parameters and buffers by the model's own names, canonical: kernels are
+    (out, in, rows, cols), those of a linear layer (out, in).
     failure: None if the model runs.
     decays: the part of its running statistics that a batch norm keeps in a step of training, by the
     path of its module. No operation in evaluation shows it.
