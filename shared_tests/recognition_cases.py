@@ -104,7 +104,7 @@ class _Forgetting(_Renaming):
 
 
 def make_block_class(torch: Any) -> Callable[..., Any]:
-    """A block written by hand in PyTorch. Each argument changes one thing in it."""
+    """A block written by hand in PyTorch; each argument makes it another one in one thing."""
     nn = torch.nn
 
     class Standardised(nn.Conv2d):
@@ -117,13 +117,15 @@ def make_block_class(torch: Any) -> Callable[..., Any]:
 
         def __init__(self, channels: int, kind: str):
             super().__init__()
-            self.kind = kind
-            self.a, self.b = nn.Conv2d(channels, 4, 1), nn.Conv2d(4, channels, 1)
+            self.kind, bias = kind, kind != "no bias"
+            self.a, self.b = nn.Conv2d(channels, 4, 1, bias=bias), nn.Conv2d(4, channels, 1)
+            self.c = nn.Conv2d(channels, channels, 1)
 
         def forward(self, x: Any) -> Any:
             y = x.amax((2, 3), keepdim=True) if self.kind == "maximum" else x.mean((2, 3), True)
             y = torch.tanh(self.a(y)) if self.kind == "tanh" else torch.relu(self.a(y))
-            return x * torch.sigmoid(self.b(y))
+            y = self.c(torch.relu(self.b(y))) if self.kind == "three" else self.b(y)
+            return x * torch.sigmoid(y)
 
     class ByHand(nn.Module):
         def __init__(self, **options: Any):

@@ -57,9 +57,19 @@ NEAR = {
     "standardised": (
         {"first": "standardised"}, ("weighed", "conv1"), "kernel of c1 .* computed before", "标准化"
     ),
+    "reduction of an attention": (
+        {"gate": "maximum"}, ("another", "attention.global_average"),
+        "is maximum over rows and cols, ours mean over rows and cols", "沿行和列取最大值"
+    ),
+    "activation of an attention": (
+        {"gate": "tanh"}, ("another", "attention.relu"), "is tanh.*, ours ReLU", "tanh"
+    ),
+    "biases of an attention": (
+        {"gate": "no bias"}, ("bias", "attention.fc1"), "gate.a .* has no bias", "没有偏置"
+    ),
     "foreign attention": (
-        {"gate": "maximum"}, ("extra_attention", "bn2"),
-        "maximum over rows and cols, linear 8 to 4 .*, ReLU, linear 4 to 8 .*, sigmoid, product",
+        {"gate": "three"}, ("extra_attention", "bn2"),
+        "mean over rows and cols, linear 8 to 4 .*, ReLU, linear 4 to 8 .*, ReLU, linear 8 to 8",
         "全连接 8 → 4",
     ),
     "between": ({"between": "cumsum"}, ("extra", "bn2"), r"cumsum \(unknown\), which", "cumsum"),
@@ -104,7 +114,7 @@ def test_an_expected_config_is_what_it_is_compared_with(torch):
     found = recognise_by_hand(torch, BlockConfig(6, 8, 5, attention="none"))
     assert keys(found) == [("kernel", "conv1"), ("kernel", "conv2")]
     found = recognise_by_hand(torch, BlockConfig(6, 8, attention="se"))
-    assert keys(found) == [("missing", "attention")]
+    assert keys(found) == [("missing_attention", "attention")]
     network = NetworkConfig(6, 3, (8,), (2,), attention="none")
     assert ("blocks", "") in keys(recognise_by_hand(torch, network))
 

@@ -11,9 +11,9 @@ from math import prod
 from typing import Any
 
 from resattn.recognition.drawings import draw_model
-from resattn.recognition.keys import key_nodes
+from resattn.recognition.keys import LabelOf, exact_label, key_nodes
 from resattn.recognition.nodes import KERNEL_OPS, GraphNode
-from resattn.recognition.structure import PathParts
+from resattn.recognition.structure import PathParts, class_of
 from weights.attention import ATTENTION, attention_parameters
 from weights.checks import Pair
 from weights.config import BlockConfig
@@ -51,16 +51,28 @@ def find_attention(path: PathParts) -> list[Chosen]:
     return list(_search(_gather(path), _shapes(path.attention), path_key(path)))
 
 
+def find_similar(path: PathParts) -> list[Chosen]:
+    """Kinds and options that compute something like it: operations of the same classes, with the
+    same kernels, but perhaps other activations, axes or biases.
+    """
+    return list(_search(_gather(path), _shapes(path.attention), path_key(path, class_of), True))
+
+
 @lru_cache(maxsize=1024)
-def _search(facts: _Facts, shapes: Shapes, wanted: tuple[int, ...]) -> tuple[Chosen, ...]:
+def _search(
+    facts: _Facts, shapes: Shapes, wanted: tuple[int, ...], similar: bool = False
+) -> tuple[Chosen, ...]:
     found: list[Chosen] = []
+    if similar:
+        shapes = _only_kernels(shapes)
     for kind in ATTENTION:
         if kind == "none" or ATTENTION[kind].graph is None:
             continue
         for options in _candidates(kind, facts):
-            if _parameter_shapes(kind, facts.channels, options) != shapes:
+            held = _parameter_shapes(kind, facts.channels, options)
+            if held is None or (_only_kernels(held) if similar else held) != shapes:
                 continue
-            if _draw_key(kind, facts.channels, facts.size, _frozen(options)) == wanted:
+            if _draw_key(kind, facts.channels, facts.size, _frozen(options), similar) == wanted:
                 found.append((kind, options))
     return tuple(sorted(found, key=lambda chosen: _plainness(*chosen)))
 
@@ -72,9 +84,11 @@ def _plainness(kind: str, options: Mapping[str, Any]) -> tuple[int, ...]:
     return (len(options), len(rest), [*ATTENTION].index(kind))
 
 
-def path_key(path: PathParts) -> tuple[int, ...]:
-    """A key of what the attention of a path computes, the same for equal ones."""
-    keys = key_nodes((path.entry, *path.attention), path.entry)
+def path_key(path: PathParts, label_of: LabelOf = exact_label) -> tuple[int, ...]:
+    """A key of what the attention of a path computes, the same for equal ones. label_of: what
+    operations are compared by.
+    """
+    keys = key_nodes((path.entry, *path.attention), path.entry, label_of)
     return tuple(sorted(keys.get(each, 0) for each in path.exits))
 
 
@@ -86,6 +100,10 @@ def _shapes(nodes: Iterable[GraphNode]) -> Shapes:
 
 def _sort_shapes(shapes: Iterable[tuple[int, ...]]) -> Shapes:
     return tuple(sorted(tuple(size for size in shape if size > 1) for shape in shapes))
+
+
+def _only_kernels(shapes: Shapes) -> Shapes:
+    return tuple(shape for shape in shapes if len(shape) > 1)
 
 
 def _frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -102,15 +120,16 @@ def _parameter_shapes(kind: str, channels: int, options: Mapping[str, Any]) -> S
 
 @lru_cache(maxsize=1024)
 def _draw_key(
-    kind: str, channels: int, size: Pair, options: tuple[tuple[str, Any], ...]
+    kind: str, channels: int, size: Pair, options: tuple[tuple[str, Any], ...], similar: bool
 ) -> tuple[int, ...] | None:
     """The key of a kind for maps of one size; None if it cannot use them."""
+    label_of = class_of if similar else exact_label
     try:
         config = BlockConfig(
             channels, channels, 1, attention=kind, attention_options=dict(options), conv_bias=False
         )
         check_size(config, size)
-        return path_key(draw_model(config, size).parts.blocks[0].main)
+        return path_key(draw_model(config, size).parts.blocks[0].main, label_of)
     except ArgumentError:
         return None
 

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from resattn.reading.roles import NORM_OPS
-from resattn.recognition.attention_search import find_attention
+from resattn.recognition.attention_search import find_attention, find_similar
 from resattn.recognition.nodes import KERNEL_OPS, GraphNode, Side
-from resattn.recognition.structure import BlockPaths, PathParts
+from resattn.recognition.structure import POOL_OPS, BlockPaths, PathParts
 from weights.block_config import BlockConfig, BottleneckConfig
 from weights.checks import SAME, Pair
 from weights.errors import ArgumentError
 
-POOL_OPS = {"window average": "average", "average_around": "average", "binomial filter": "blur"}
-
+MOST_SIMILAR = 8  # attentions that are tried where none is equal
 Fields = dict[str, Any]
 Sides = tuple[Side, ...]
 
@@ -23,8 +22,8 @@ Sides = tuple[Side, ...]
 def read_fields(block: BlockPaths) -> Fields:
     """The fields of a block's config, as its first convolutions and its shortcut show them.
 
-    With "form", "basic" or "bottleneck". Attention is the plainest that computes the same, or
-    "none" where no kind does.
+    With "form", "basic" or "bottleneck". Attention is the plainest that computes the same, else one
+    that computes something similar, else "none".
     """
     main, kernels = block.main, main_kernels(block.main)
     form = "bottleneck" if len(kernels) == 3 else "basic"
@@ -52,7 +51,7 @@ def read_fields(block: BlockPaths) -> Fields:
         fields["groups"] = kernels[1].facts.get("groups", 1)
         at_first = stride_of(kernels[0]) != (1, 1) and stride_of(kernels[1]) == (1, 1)
         fields["stride_at"] = "conv1" if at_first else "conv2"
-    chosen = find_attention(main)
+    chosen = find_attention(main) or find_similar(main)
     fields["attention"], fields["attention_options"] = chosen[0] if chosen else ("none", {})
     return fields
 
@@ -76,6 +75,9 @@ def make_block(fields: Mapping[str, Any]) -> BlockConfig | None:
 def vary_fields(fields: Fields, block: BlockPaths) -> Iterator[Fields]:
     """The fields, and others that may be meant where a block is like none of ours."""
     yield fields
+    if not find_attention(block.main):
+        for kind, attention_options in find_similar(block.main)[:MOST_SIMILAR]:
+            yield {**fields, "attention": kind, "attention_options": attention_options}
     strides = [stride_of(node) for node in (*main_kernels(block.main), *block.shortcut.kernels)]
     options: dict[str, Iterable[Any]] = {
         "padding": (SAME,),

@@ -10,10 +10,10 @@ from resattn.reading.form import Origin
 from resattn.reading.reading import Failure
 from resattn.reading.roles import NORM_OPS
 from resattn.recognition.attention_search import find_attention, path_key
-from resattn.recognition.block_fields import POOL_OPS, has_bias, kernel_of, stride_of
-from resattn.recognition.keys import key_nodes
+from resattn.recognition.block_fields import has_bias, kernel_of, stride_of
+from resattn.recognition.keys import key_nodes, match_nodes
 from resattn.recognition.nodes import KERNEL_OPS, GraphNode
-from resattn.recognition.structure import ACTIVATION_OPS, BlockPaths, PathParts, TrunkParts
+from resattn.recognition.structure import BlockPaths, PathParts, TrunkParts, class_of
 
 Facts = tuple[tuple[str, Any], ...]
 
@@ -36,7 +36,6 @@ class Deviation:
         return dict(self.values)[name]
 
 
-_ATTENTION: Facts = (("op", "attention"),)
 PathItem = GraphNode | PathParts  # a layer, or the attention of a path
 ItemPair = tuple[PathItem | None, PathItem | None]  # own and ours
 UNPAIRED, IMPOSSIBLE = 1.0, 100.0
@@ -89,7 +88,7 @@ def compare_blocks(own: BlockPaths, ours: BlockPaths, failure: Failure | None) -
 
 def _join_moved(found: list[Deviation], own: BlockPaths) -> list[Deviation]:
     """An attention at another place than ours is one difference, not two."""
-    missing = [each for each in found if each.key == "missing" and each["op"] == _ATTENTION]
+    missing = [each for each in found if each.key == "missing_attention"]
     extra = [each for each in found if each.key == "extra_attention"]
     chosen = find_attention(own.main)
     if not missing or not extra or not chosen:
@@ -157,11 +156,17 @@ def _compare_lines(own: Sequence[PathItem], ours: Sequence[PathItem]) -> Iterato
     for one, other in _align(own, ours):
         if one is None:
             assert other is not None
-            yield Deviation("missing", _item_stage(other), Origin(), (("op", _name(other)),))
+            yield _missing(other)
         elif other is None:
             yield _unlike(one, "extra", last)
         else:
             yield from _compare_items(one, other)
+
+
+def _missing(ours: PathItem) -> Deviation:
+    if isinstance(ours, PathParts):
+        return Deviation("missing_attention", _item_stage(ours))
+    return Deviation("missing", _stage(ours), values=(("op", describe_node(ours)),))
 
 
 def _align(own: Sequence[PathItem], ours: Sequence[PathItem]) -> list[ItemPair]:
@@ -190,26 +195,21 @@ def _align(own: Sequence[PathItem], ours: Sequence[PathItem]) -> list[ItemPair]:
 
 
 def _cost(own: PathItem, ours: PathItem) -> float:
-    if _class_of(own) != _class_of(ours):
+    if _class(own) != _class(ours):
         return IMPOSSIBLE
+    if isinstance(own, PathParts) and isinstance(ours, PathParts):
+        return 0.0 if path_key(own) == path_key(ours) else 0.9
     return sum(0.9 for _ in _compare_items(own, ours))
 
 
-def _class_of(item: PathItem) -> str:
-    if isinstance(item, PathParts):
-        return "attention"
-    for name, ops in (("kernel", KERNEL_OPS), ("norm", NORM_OPS), ("activation", ACTIVATION_OPS)):
-        if item.op in ops:
-            return name
-    if item.op == "unknown" and item.is_single:
-        return "activation"
-    return "pooling" if item.op in (*POOL_OPS, "max_pool") else item.op
+def _class(item: PathItem) -> str:
+    return "attention" if isinstance(item, PathParts) else class_of(item)
 
 
 def _compare_items(own: PathItem, ours: PathItem) -> Iterator[Deviation]:
     if isinstance(own, PathParts) and isinstance(ours, PathParts):
         if path_key(own) != path_key(ours):
-            yield _unlike(own, "attention", ours)
+            yield from _compare_attention(own, ours)
         return
     assert isinstance(own, GraphNode)
     assert isinstance(ours, GraphNode)
@@ -217,12 +217,33 @@ def _compare_items(own: PathItem, ours: PathItem) -> Iterator[Deviation]:
     if own.op in KERNEL_OPS:
         yield from _compare_kernels(own, ours)
     elif own.op != ours.op:
-        values = (("op", _name(own)), ("ours", _name(ours)))
+        values = (("op", describe_node(own)), ("ours", describe_node(ours)))
         yield Deviation("another", stage, origin, values)
     elif own.op in NORM_OPS:
         yield from _compare_norms(own, ours)
     elif dict(own.facts) != dict(ours.facts):
         yield from _compare_windows(own, ours)
+
+
+def _compare_attention(own: PathParts, ours: PathParts) -> Iterator[Deviation]:
+    """What differs in attentions of the same operations; else that they differ."""
+    pairs: dict[GraphNode, GraphNode] = {}
+    for one, other in zip(own.exits, ours.exits, strict=False):
+        found = match_nodes(
+            (own.entry, *own.attention),
+            (own.entry, one),
+            (ours.entry, *ours.attention),
+            (ours.entry, other),
+            lambda our, each: sum(1.0 for _ in _compare_items(each, our)),
+            class_of,
+        )
+        pairs.update(found or {})
+    inside = [our for our in ours.attention if our in pairs]
+    if len(inside) != len(ours.attention):
+        yield _unlike(own, "attention", ours)
+        return
+    different = [each for our in inside for each in _compare_items(pairs[our], our)]
+    yield from different or [_unlike(own, "attention", ours)]
 
 
 def _compare_norms(own: GraphNode, ours: GraphNode) -> Iterator[Deviation]:
@@ -300,7 +321,7 @@ def _unlike(own: PathItem, key: str, near: PathItem | str) -> Deviation:
         values: Facts = (("ops", tuple(map(describe_node, own.attention))),)
         key = "attention" if isinstance(near, PathParts) else "extra_attention"
         return Deviation(key, stage, own.attention[0].step.origin, values)
-    return Deviation(key, stage, own.step.origin, (("op", _name(own)),))
+    return Deviation(key, stage, own.step.origin, (("op", describe_node(own)),))
 
 
 def find_unlike(start: GraphNode, own: Sequence[GraphNode], ours: Sequence[GraphNode]) -> Deviation:
@@ -311,7 +332,7 @@ def find_unlike(start: GraphNode, own: Sequence[GraphNode], ours: Sequence[Graph
     keys, our_keys = key_nodes(own, start), key_nodes(ours, ours[0])
     known = {*keys.values()}
     first = next((node for node in ours if our_keys[node] not in known), ours[-1])
-    return Deviation("unlike", _stage(first), Origin(), (("op", _name(first)),))
+    return Deviation("unlike", _stage(first), Origin(), (("op", describe_node(first)),))
 
 
 # Nodes as data
@@ -330,12 +351,6 @@ def describe_node(node: GraphNode) -> Facts:
         if fact in node.facts:
             values[fact] = node.facts[fact]
     return tuple(values.items())
-
-
-def _name(item: PathItem) -> Facts:
-    if isinstance(item, PathParts):
-        return _ATTENTION
-    return describe_node(item)
 
 
 def _stage(node: GraphNode) -> str:

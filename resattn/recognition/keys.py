@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from resattn.recognition.nodes import UNORDERED_OPS, GraphNode
 
 Keys = dict[GraphNode, int]
+LabelOf = Callable[[GraphNode], Hashable]
 
 
-def key_nodes(nodes: Iterable[GraphNode], start: GraphNode) -> Keys:
+def exact_label(node: GraphNode) -> Hashable:
+    return node.label
+
+
+def key_nodes(
+    nodes: Iterable[GraphNode], start: GraphNode, label_of: LabelOf = exact_label
+) -> Keys:
     """A number for each node that is the same for nodes that compute the same from `start`.
 
     nodes: in the order of execution. Those that need something else than `start` get none.
+    label_of: what two nodes are compared by, apart from their inputs.
     """
     keys: Keys = {start: hash(("start", start.channels, start.map_size))}
     for node in nodes:
@@ -21,7 +29,7 @@ def key_nodes(nodes: Iterable[GraphNode], start: GraphNode) -> Keys:
         given = [keys[each] for each in node.inputs]
         if node.op in UNORDERED_OPS:
             given.sort()
-        keys[node] = hash((node.label, tuple(given)))
+        keys[node] = hash((label_of(node), tuple(given)))
     return keys
 
 
@@ -56,6 +64,7 @@ def match_nodes(
     ours: Sequence[GraphNode],
     our_ends: tuple[GraphNode, GraphNode],
     prefer: Prefer,
+    label_of: LabelOf = exact_label,
 ) -> Mapping[GraphNode, GraphNode] | None:
     """For each of our nodes the own node that it is; None if the graphs differ.
 
@@ -63,7 +72,8 @@ def match_nodes(
     and the last node of the part that is compared. prefer: which of several equal nodes to take.
     Which of them is taken changes nothing in what is computed.
     """
-    keys, our_keys = key_nodes(own, own_ends[0]), key_nodes(ours, our_ends[0])
+    keys = key_nodes(own, own_ends[0], label_of)
+    our_keys = key_nodes(ours, our_ends[0], label_of)
     if keys.get(own_ends[1]) != our_keys[our_ends[1]]:
         return None
     ranks = {
@@ -92,6 +102,7 @@ def _pair_inputs(
     ranks: Keys,
     found: Mapping[GraphNode, GraphNode],
     prefer: Prefer,
+    label_of: LabelOf = exact_label,
 ) -> list[tuple[GraphNode, GraphNode]] | None:
     if len(our.inputs) != len(own.inputs):
         return None

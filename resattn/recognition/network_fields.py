@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from resattn.recognition.attention_search import Chosen, find_attention
+from resattn.recognition.attention_search import Chosen, find_attention, find_similar
 from resattn.recognition.block_fields import (
-    POOL_OPS,
     Fields,
     has_bias,
     kernel_of,
@@ -20,7 +19,7 @@ from resattn.recognition.block_fields import (
     stride_of,
 )
 from resattn.recognition.nodes import KERNEL_OPS, GraphNode
-from resattn.recognition.structure import BlockPaths, TrunkParts
+from resattn.recognition.structure import POOL_OPS, BlockPaths, TrunkParts
 from weights.checks import SAME, Pair
 from weights.config import NetworkConfig
 from weights.errors import ArgumentError
@@ -71,7 +70,9 @@ def make_network(parts: TrunkParts, ends: NetworkEnds) -> NetworkConfig | None:
 def _read_network(parts: TrunkParts, ends: NetworkEnds) -> Fields:
     blocks = parts.blocks
     each = [read_fields(block) for block in blocks]
-    chosen = [find_attention(block.main) or [("none", {})] for block in blocks]
+    chosen = [
+        find_attention(block.main) or find_similar(block.main) or [("none", {})] for block in blocks
+    ]
     stages = _split_stages(blocks, each, chosen)
     firsts = [stage[0] for stage in stages]
     fields: Fields = {

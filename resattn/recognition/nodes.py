@@ -113,6 +113,8 @@ def build_graph(
         node = _make_node(position, step, inputs, shapes, roles)
         if node.op in SUMS:
             node.inputs = list(_flatten(node, counts))
+        if node.op == "a x + b" and inputs[0].op == "total" and counts[id(step.inputs[0])] == 1:
+            _make_average(node, inputs[0])
         found[id(step)] = node
     return _finish(found[id(steps[-1])])
 
@@ -124,6 +126,15 @@ def _flatten(node: GraphNode, counts: Mapping[int, int]) -> Iterable[GraphNode]:
             yield from given.inputs
         else:
             yield given
+
+
+def _make_average(scaled: GraphNode, total: GraphNode) -> None:
+    """A total that is multiplied by a number is an average that is multiplied by another."""
+    (x,) = total.inputs
+    count = prod(x.sizes.get(name, 1) for axis in total.facts["axes"] for name in axis.split("/"))
+    total.op = "average"
+    a = round_number(scaled.step.settings["a"] * count)
+    scaled.facts = {**scaled.facts, "a": a}
 
 
 def _finish(output: GraphNode) -> NodeGraph:
@@ -208,8 +219,8 @@ def _op_and_facts(
 
 
 def round_number(number: float) -> float:
-    """A number as float32 holds it, to six digits: a model may have it in either format."""
-    return float(f"{np.float32(number):.6g}")
+    """A number as float32 holds it, to five digits: a model may have it in either format."""
+    return float(f"{np.float32(number):.5g}")
 
 
 def _describe_linear(

@@ -19,7 +19,24 @@ ACTIVATION_OPS = (
     *("relu", "sigmoid", "hard_sigmoid", "hard_swish", "square", "relu6", "leaky_relu", "elu"),
     *("silu", "gelu", "gelu_tanh", "softplus", "mish", "tanh"),
 )
+POOL_OPS = {"window average": "average", "average_around": "average", "binomial filter": "blur"}
 LAYER_OPS = (*KERNEL_OPS, *NORM_OPS, *ACTIVATION_OPS)
+
+
+_CLASSES = {
+    **dict.fromkeys(KERNEL_OPS, "kernel"),
+    **dict.fromkeys(NORM_OPS, "norm"),
+    **dict.fromkeys(ACTIVATION_OPS, "activation"),
+    **dict.fromkeys(("average", "maximum", "total"), "reduction"),
+    **dict.fromkeys((*POOL_OPS, "max_pool"), "pooling"),
+}
+
+
+def class_of(node: GraphNode) -> str:
+    """The class of an operation. Another of the same class may stand in its place."""
+    if node.op == "unknown" and node.is_single:
+        return "activation"
+    return _CLASSES.get(node.op, node.op)
 
 
 def find_parents(nodes: Sequence[GraphNode]) -> Parents:

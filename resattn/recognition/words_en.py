@@ -78,6 +78,7 @@ WORDS = {
         "standardisation; ours is used as it is"
     ),
     "missing": "{op} is missing ({place} of ours)",
+    "missing_attention": "the attention is missing ({place} of ours)",
     "extra": "{place}: {op}, which ours does not have",
     "another": "{place} is {op}, ours {ours}",
     "blocks": "it has {value} residual blocks, ours {ours}",

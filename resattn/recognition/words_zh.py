@@ -67,6 +67,7 @@ WORDS = {
         "{place} 的卷积核在使用之前先经过计算（{functions}），如权重标准化；我们的直接使用卷积核"
     ),
     "missing": "缺少{op}（我们的 {place}）",
+    "missing_attention": "缺少注意力（我们的 {place}）",
     "extra": "{place}：多出{op}，我们的没有",
     "another": "{place} 是{op}，我们的是{ours}",
     "blocks": "它有 {value} 个残差块，我们的有 {ours} 个",
