@@ -44,7 +44,7 @@ from resattn.reading.form import (
     regroup,
     size_of,
 )
-from resattn.reading.functions import FUNCTIONS, is_never_negative, skip_identity
+from resattn.reading.functions import FUNCTIONS, is_never_negative, skip_identity, with_numbers
 from resattn.reading.windows import (
     BLUR_FILTER,
     Window,
