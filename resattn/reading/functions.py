@@ -6,13 +6,13 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import erf
 from typing import Any
 
 import numpy as np
 
-from resattn.reading.form import Primitive
+from resattn.reading.form import FixedArray, Operand, Primitive
 
 
 def _quotient(x: Any, y: Any) -> Any:
@@ -158,3 +158,14 @@ def skip_identity(primitive: Primitive) -> Primitive:
     return (
         source if np.allclose(evaluate_primitive(primitive, source, PROBES), PROBES) else primitive
     )
+
+
+def with_numbers(function: Callable[..., Any], operands: Sequence[Operand]) -> Callable[..., Any]:
+    """A function of the values alone, with the numbers among the operands put in."""
+    slots = [operand.number if isinstance(operand, FixedArray) else None for operand in operands]
+
+    def applied(*arrays: Any) -> Any:
+        rest = iter(arrays)
+        return function(*(next(rest) if slot is None else slot for slot in slots))
+
+    return applied

@@ -44,8 +44,15 @@ from resattn.reading.form import (
     regroup,
     size_of,
 )
-from resattn.reading.functions import FUNCTIONS, is_never_negative, skip_identity
-from resattn.reading.windows import BLUR_FILTER, Window, average_by, pool_array, wrap_around
+from resattn.reading.functions import FUNCTIONS, is_never_negative, skip_identity, with_numbers
+from resattn.reading.windows import (
+    BLUR_FILTER,
+    Window,
+    average_by,
+    padding_around,
+    pool_array,
+    wrap_around,
+)
 
 
 class Machine:
@@ -247,6 +254,8 @@ class Machine:
         values = [part for part in parts if isinstance(part, ImageValues)]
         if not values:
             return concatenate_fixed(parts, dim)
+        if len(values) == 1 < len(parts):
+            return self.pad(*padding_around(parts, dim))
         assert len(values) == len(parts), "values of the image beside others"
         wrapped = wrap_around(values, dim)
         if wrapped is not None:
@@ -330,7 +339,7 @@ class Machine:
             fixed = {number for number in numbers if number is not None}
             held = replace(held, numbers=held.numbers | fixed)
             return ImageValues(self.compute(name, values, held, **settings), axes)
-        function = _with_numbers(FUNCTIONS[name], given)
+        function = with_numbers(FUNCTIONS[name], given)
         return ImageValues(self.compute(name, values, function=function, **settings), axes)
 
     def _join_axes(
@@ -486,14 +495,3 @@ def _describe_margin(margin: Margin | None) -> str:
 
 def _with_axis(axes: tuple[Axis, ...], dim: int, axis: Axis) -> tuple[Axis, ...]:
     return (*axes[:dim], axis, *axes[dim + 1 :])
-
-
-def _with_numbers(function: Callable[..., Any], operands: list[Operand]) -> Callable[..., Any]:
-    """A function of the values alone, with the numbers among the operands put in."""
-    slots = [operand.number if isinstance(operand, FixedArray) else None for operand in operands]
-
-    def applied(*arrays: Any) -> Any:
-        rest = iter(arrays)
-        return function(*(next(rest) if slot is None else slot for slot in slots))
-
-    return applied

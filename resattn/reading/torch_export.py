@@ -408,6 +408,9 @@ PRIMITIVES: Table = {
     **dict.fromkeys(("expand", "expand_as"), _broadcast),
     "arange": lambda m, node, *range_: constant(np.arange(*range_)),
     "ones_like": lambda m, node, x: constant(np.ones(_shape(node))),
+    **dict.fromkeys(
+        ("zeros", "zeros_like", "new_zeros"), lambda m, node, *_: constant(np.zeros(_shape(node)))
+    ),
     "_assert_tensor_metadata": lambda m, node, *_: None,
     "promote_types": lambda m, node, *_: None,
     **dict.fromkeys(("transpose", "mT", "swapaxes"), _transpose),

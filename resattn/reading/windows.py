@@ -13,6 +13,7 @@ from resattn.reading.form import (
     Axis,
     FixedArray,
     ImageValues,
+    Operand,
     Primitive,
     axis_of,
     label_of,
@@ -173,3 +174,23 @@ def wrap_around(parts: Sequence[ImageValues], dim: int) -> ImageValues | None:
         return None
     margin = (had[0] + before, had[1] + after, "around")
     return replace(whole, margins={**whole.margins, dim: margin})
+
+
+def padding_around(
+    parts: Sequence[Operand], dim: int
+) -> tuple[ImageValues, list[tuple[int, int]], float]:
+    """What values between constants of one number are padded with: the values, the margins of each
+    dim, and the number.
+    """
+    (at,) = (at for at, part in enumerate(parts) if isinstance(part, ImageValues))
+    x, numbers = parts[at], {part.number for part in parts if isinstance(part, FixedArray)}
+    number = numbers.pop()
+    assert isinstance(x, ImageValues)
+    assert number is not None, "values of the image beside other arrays"
+    assert not numbers, "values of the image beside several numbers"
+    before, after = (
+        sum(each.shape[dim] for each in side) for side in (parts[:at], parts[at + 1 :])
+    )
+    margins = [(0, 0)] * len(x.shape)
+    margins[dim] = (before, after)
+    return x, margins, number
