@@ -198,8 +198,18 @@ def _cost(own: PathItem, ours: PathItem) -> float:
     if _class(own) != _class(ours):
         return IMPOSSIBLE
     if isinstance(own, PathParts) and isinstance(ours, PathParts):
-        return 0.0 if path_key(own) == path_key(ours) else 0.9
+        return 0.0 if _same_attention(own, ours) else 0.9
     return sum(0.9 for _ in _compare_items(own, ours))
+
+
+def _same_attention(own: PathParts, ours: PathParts) -> bool:
+    """Whether both compute the same, or are one kind with the same options: the keys differ where
+    something before it gives it maps of another size.
+    """
+    if path_key(own) == path_key(ours):
+        return True
+    found = find_attention(own)
+    return bool(found) and found == find_attention(ours)
 
 
 def _class(item: PathItem) -> str:
@@ -208,7 +218,7 @@ def _class(item: PathItem) -> str:
 
 def _compare_items(own: PathItem, ours: PathItem) -> Iterator[Deviation]:
     if isinstance(own, PathParts) and isinstance(ours, PathParts):
-        if path_key(own) != path_key(ours):
+        if not _same_attention(own, ours):
             yield from _compare_attention(own, ours)
         return
     assert isinstance(own, GraphNode)
