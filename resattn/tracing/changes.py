@@ -55,7 +55,7 @@ def count_consistent(
             y = program.evaluate(changed, name)
         except ImpossibleChange:
             return -len(recorded), 0
-        right, actual = program.computed[name], recorded[name]
+        right, actual = program.expect(name), recorded[name]
         if measure_misfit(StageSpec("input"), y, actual, limit(name)) is None:
             against += 1
         elif measure_misfit(StageSpec("input"), right, actual, limit(name)) is None:
