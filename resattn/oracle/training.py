@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from resattn.oracle import evaluation as reference
+from resattn.oracle.kinks import Kinks
 from resattn.oracle.node import Array
 from weights import schema
 from weights.config import Config
@@ -97,9 +98,9 @@ class ReferenceTrainer:
         }
         self.free: frozenset[str] = frozenset()
 
-    def train_step(self, images: Array, labels: Array) -> float:
-        """One update on a batch; the loss before it."""
-        loss, outcome = self._passed(images, labels)
+    def train_step(self, images: Array, labels: Array, kinks: Kinks | None = None) -> float:
+        """One update on a batch; the loss before it. kinks: of the pass, see `evaluation.run`."""
+        loss, outcome = self._passed(images, labels, kinks)
         self.arrays |= outcome.statistics
         self.free = outcome.vanishing | outcome.shifted
         given, now = self.recipe.optimizer, rate(self.recipe, self.step)
@@ -118,7 +119,9 @@ class ReferenceTrainer:
                 self.moments[moment][name] = value
         return loss
 
-    def _passed(self, images: Array, labels: Array) -> tuple[float, reference.Pass]:
+    def _passed(
+        self, images: Array, labels: Array, kinks: Kinks | None
+    ) -> tuple[float, reference.Pass]:
         losses = []
 
         def slope(output: Array) -> Array:
@@ -130,5 +133,5 @@ class ReferenceTrainer:
             positions = output.shape[2] * output.shape[3]
             return np.broadcast_to(slopes[:, :, None, None] / positions, output.shape)
 
-        outcome = reference.run(self.config, self.arrays, images, slope, training=True)
+        outcome = reference.run(self.config, self.arrays, images, slope, training=True, kinks=kinks)
         return losses[0], outcome

@@ -44,6 +44,7 @@ class Judge:
     right: the oracle's own recording; its stages have the shapes of the model's. rows: the
     differences between the two.
     progress: called with a line now and then.
+    explain: whether to search for causes.
     restored: the values of sampled stages that differ, as an explanation gives them. moved: how far
     rounding can move each stage, where that was measured before.
     """
@@ -59,6 +60,7 @@ class Judge:
     right: Recording
     rows: Sequence[Difference]
     progress: Callable[[str], None] = field(default=lambda line: None)
+    explain: bool = True
     restored: Mapping[str, Array] = field(default_factory=dict)
     moved: Spread | None = None
 
@@ -203,6 +205,9 @@ class Judge:
         apart = self._compare(name, actual, right, limit)
         if apart.ok:
             return
+        if not self.explain:
+            yield self._make_finding(name, apart, actual, right, ())
+            return
         self.progress(f"{self.model}: try causes at {name}")
         program = self._limit_program(name)
         region = program.reach(name)
@@ -247,7 +252,7 @@ class Judge:
         apart = self._compare(name, actual, right, limit)
         if not apart.ok:
             self.progress(f"{self.model}: try causes at {name}")
-            found = find_explanations(spec, inputs, actual, limit)
+            found = find_explanations(spec, inputs, actual, limit) if self.explain else []
             yield self._make_finding(name, apart, actual, right, found)
 
     def _make_finding(
@@ -256,7 +261,7 @@ class Judge:
         apart: Difference,
         actual: Array,
         right: Array,
-        found: Iterable[CauseExplanation],
+        causes: Iterable[CauseExplanation],
         region: Sequence[str] = (),
     ) -> Finding:
         agrees = None
@@ -264,14 +269,15 @@ class Judge:
             if row.tensor == name:
                 break
             agrees = (row.tensor, row.relative) if row.ok else agrees
-        bound, explanations = self._bound(region), tuple(found)
+        bound, explanations = self._bound(region), tuple(causes)
         if name in self._samples:
             bound += "; only a sample of it was recorded, so what follows it was not judged"
             share = np.abs(actual - right) > apart.tolerance * (np.abs(right).max() or 1)
             part = f"in {share.mean():.0%} of its sample"
         else:
             part = locate(actual, right, apart.tolerance)
-        return Finding(self.model, self.mode, name, agrees, apart, part, explanations, bound)
+        found = (self.model, self.mode, name, agrees, apart, part, explanations, bound)
+        return Finding(*found, searched=self.explain)
 
     def _bound(self, region: Sequence[str]) -> str:
         """The smallest part of the model that holds a difference."""

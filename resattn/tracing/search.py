@@ -384,6 +384,7 @@ class Search:
         if self.program.training:
             return []
         self.progress("solve for numbers")
+        several = len(self._region) > 1
         exact = self.program.narrow("float64", self._image)
         sets = [each for tier in self._tiers for each in tier]
         fits = [*fit_numbers(self._small, exact, sets, self.target, self._small_actual)]
@@ -392,7 +393,7 @@ class Search:
                 self.program, self.target, self.actual
             )
         return self._verify(
-            (0.0, cause, words + name_places(label, places), change)
+            (0.0, cause, words + (name_places(label, places) if several else ""), change)
             for label, cause, words, places, change in fits
         )
 

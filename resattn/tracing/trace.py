@@ -69,6 +69,7 @@ def trace(
     arrays: Mapping[str, np.ndarray] | None = None,
     modes: Sequence[str] = MODES,
     seed: int = 0,
+    explain: bool = True,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Trace:
     """Runs the same input through models, compares them stage by stage, and explains what differs.
@@ -78,7 +79,8 @@ def trace(
     `Recorded` in both modes.
     inputs: (batch, channels, height, width).
     config, arrays: what the models should be; by default those of the first of our models.
-    modes: "eval", "train". progress: called with a line before each step. Models are not changed.
+    modes: "eval", "train". explain: whether to search for causes. progress: called with a line
+    before each step. Models are not changed.
     Raises ArgumentError for bad inputs and for stages that do not exist, WeightsError for arrays
     that do not fit the config.
     """
@@ -94,7 +96,9 @@ def trace(
     x = checked_inputs(inputs, None if _may_hold_blocks(models) else config, dtype)
     target = Target(config, arrays, dtype, seed)
     tell = StepCounter(progress, 2 * len(modes) * len(models))
-    outcomes = [outcome for mode in modes for outcome in _trace_mode(models, x, target, mode, tell)]
+    outcomes = [
+        outcome for mode in modes for outcome in _trace_mode(models, x, target, mode, tell, explain)
+    ]
     rows = [row for outcome in outcomes for row in outcome.rows]
     findings = [finding for outcome in outcomes for finding in outcome.findings]
     notes = {
@@ -129,6 +133,7 @@ def _trace_mode(
     target: Target,
     mode: str,
     tell: StepCounter,
+    explain: bool,
 ) -> Iterator[_Outcome]:
     """The outcome of each model in one mode."""
     recordings = record_models(models, x, target, mode, tell)
@@ -160,6 +165,7 @@ def _trace_mode(
             right=right,
             rows=rows,
             progress=tell.show,
+            explain=explain,
         )
         findings = list(judge.findings())
         findings = findings or _find_backward(model, mode, recording, right, rows)
