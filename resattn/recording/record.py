@@ -1,0 +1,175 @@
+"""`record`: runs a model of one framework and keeps what it computes, to be compared elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from resattn.checking.draws import random_input
+from resattn.checking.problem import checked_inputs
+from resattn.checking.progress import StepCounter
+from resattn.checking.rounding import MODES
+from resattn.oracle import evaluation as reference
+from resattn.recording.environment import describe_environment, fingerprint
+from resattn.recording.file import save
+from resattn.recording.run import Run, TrainingSteps, sample_recording
+from resattn.recording.training import record_training
+from resattn.tracing.comparison import RECORDED, Target
+from resattn.tracing.sampling import Recorded
+from resattn.tracing.trace import Mapped, fit_recording, last_stage, record_models, trace
+from weights import export, schema
+from weights.checks import at_least
+from weights.config import BlockConfig, Config, without_chance
+from weights.convert import check
+from weights.errors import ArgumentError
+from weights.graph import probe_size
+from weights.live import framework_of, owner
+from weights.recipe import SGD, Recipe
+from weights.stages import Recording
+
+MODEL = "model"  # the name of the model in its own trace
+STEPS = 3
+OPTIMIZER = SGD(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+
+
+def record(
+    model: Any,
+    inputs: np.ndarray | None = None,
+    *,
+    config: Config | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    recipe: Recipe | None = None,
+    steps: int = STEPS,
+    seed: int = 0,
+    full: bool = False,
+    to: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Run:
+    """Everything that a model computes for some images, to be compared elsewhere.
+
+    Every stage forward and backward in evaluation and in training, the running statistics after a
+    training pass, and the losses and parameters of some steps of training. NumPy computes the same
+    in float64, and how far rounding can take it from there. The model is not changed.
+
+    model: a block or a network of any of the three packages, or a `Mapped` model of your own, which
+        is not trained. It runs with the settings of its framework as they are.
+    inputs: (batch, channels, height, width); by default random ones.
+    config, arrays: what the model should be, by default what it is; needed for a `Mapped` model.
+    recipe: how it is trained, on all of `inputs` with random labels; by default SGD with momentum.
+    steps: of training; 0 for none. seed: of the random inputs and labels, and of the gradient of
+        the output. full: whether to keep all stages whole, and the weights.
+    to: a .safetensors file to write. progress: called with a line before each step.
+    Raises ArgumentError for bad inputs, ModelError for objects that are no models, WeightsError for
+    arrays that do not fit the config, and what writing a file raises.
+    """
+    at_least("steps", steps, 0)
+    config, arrays = _choose_target(model, config, arrays)
+    dtype = min((array.dtype for array in arrays.values()), key=lambda kind: kind.itemsize).name
+    mapped, drawn = isinstance(model, Mapped), "given"
+    if inputs is None:
+        batch = 8 if isinstance(config, BlockConfig) else 2
+        inputs, drawn = random_input(config, probe_size(config), batch, dtype, seed), f"seed {seed}"
+    x = checked_inputs(inputs, None if mapped else config, dtype)
+    framework = owner(model.model) if mapped else framework_of(model)
+    notes, modes = _choose_modes(config)
+    tell = StepCounter(progress, 2 * len(modes))
+    target = Target(config, arrays, dtype, seed)
+    recordings = {mode: _record_mode(model, x, target, mode, tell) for mode in modes}
+    found = trace(
+        {MODEL: Recorded(recordings)},
+        x,
+        config=config,
+        arrays=arrays,
+        modes=modes,
+        seed=seed,
+        explain=False,
+        progress=lambda line: progress(f"oracle: {line}"),
+    )
+    training = None
+    if mapped or not steps or len(modes) < len(MODES):
+        notes += ["training was not recorded: it takes a model of ours"] if mapped else []
+    else:
+        training = _train(model, x, recipe, steps, seed, full, progress)
+    last = last_stage(config)
+    run = Run(
+        config=config,
+        dtype=dtype,
+        seed=seed,
+        inputs=x,
+        drawn=drawn,
+        prints={name: fingerprint(array) for name, array in arrays.items()},
+        environment=describe_environment(framework, model.model if mapped else model),
+        modes={mode: sample_recording(each, last, full) for mode, each in recordings.items()},
+        trace=found,
+        hashes=_hash_stages(recordings),
+        training=training,
+        arrays=arrays if full else None,
+        notes=tuple(notes),
+    )
+    if to is not None:
+        save(to, run)
+    return run
+
+
+def _choose_target(
+    model: Any, config: Config | None, arrays: Mapping[str, np.ndarray] | None
+) -> tuple[Config, Mapping[str, np.ndarray]]:
+    """The config and the arrays that the model should have: those given, or its own."""
+    if isinstance(model, Mapped):
+        if config is None or arrays is None:
+            raise ArgumentError(
+                "record: expected config and arrays, which say what the model should compute, for "
+                "a Mapped model"
+            )
+    else:
+        framework_of(model)
+        config = model.config if config is None else config
+        arrays = export(model) if arrays is None else arrays
+    check(schema(config), arrays)
+    return config, arrays
+
+
+def _choose_modes(config: Config) -> tuple[list[str], Sequence[str]]:
+    """The modes that can be compared, and a note on one that cannot."""
+    if without_chance(config) == config:
+        return [], MODES
+    return ["training was not recorded: drop_path and dropout draw random numbers"], ("eval",)
+
+
+def _record_mode(
+    model: Any, x: np.ndarray, target: Target, mode: str, tell: StepCounter
+) -> Recording:
+    """One pass, its stages in the shapes of the oracle."""
+    found = record_models({MODEL: model}, x, target, mode, tell)[MODEL]
+    tell(f"{mode}, shapes")
+    given = x if found.received is None else found.received
+    made = reference.stages(target.config, target.arrays, given, training=mode == "train")
+    right = Recording({name: stage.computed.value for name, stage in made.stages.items()})
+    fit, notes = fit_recording(MODEL, found, right, target.config, isinstance(model, Mapped))
+    return replace(fit, notes=tuple(notes))
+
+
+def _hash_stages(recordings: Mapping[str, Recording]) -> dict[str, str]:
+    return {
+        f"{mode} {way} {stage}": fingerprint(array)
+        for mode, recording in recordings.items()
+        for way, kind in RECORDED.items()
+        for stage, array in getattr(recording, kind).items()
+    }
+
+
+def _train(
+    model: Any,
+    x: np.ndarray,
+    recipe: Recipe | None,
+    steps: int,
+    seed: int,
+    full: bool,
+    progress: Callable[[str], None],
+) -> TrainingSteps:
+    recipe = Recipe(OPTIMIZER, batch_size=len(x)) if recipe is None else recipe
+    return record_training(model, x, recipe, steps, seed, full, progress)
