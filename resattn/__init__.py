@@ -1,4 +1,4 @@
-"""The tools of the residual attention block: compare, trace, train, explain, draw.
+"""The tools of the residual attention block: compare, trace, record, train, explain, draw.
 
 Each name is imported when it is first asked for, so that `import resattn` takes no time.
 """
@@ -10,19 +10,34 @@ if TYPE_CHECKING:
     from resattn.checking.crosscheck import crosscheck
     from resattn.drawing.pictures import draw
     from resattn.explaining.explanation import explain
+    from resattn.recording.compare import compare
+    from resattn.recording.record import record
     from resattn.tracing.trace import Mapped, trace
     from resattn.training.trainer import Trainer, resume
     from weights.recipe import Recipe
 
-__all__ = ["Mapped", "Recipe", "Trainer", "crosscheck", "draw", "explain", "resume", "trace"]
+__all__ = [
+    "Mapped",
+    "Recipe",
+    "Trainer",
+    "compare",
+    "crosscheck",
+    "draw",
+    "explain",
+    "record",
+    "resume",
+    "trace",
+]
 
 _HOMES = {
     "Mapped": "resattn.tracing.trace",
     "Recipe": "weights.recipe",
     "Trainer": "resattn.training.trainer",
+    "compare": "resattn.recording.compare",
     "crosscheck": "resattn.checking.crosscheck",
     "draw": "resattn.drawing.pictures",
     "explain": "resattn.explaining.explanation",
+    "record": "resattn.recording.record",
     "resume": "resattn.training.trainer",
     "trace": "resattn.tracing.trace",
 }

@@ -60,13 +60,14 @@ def save(path: str | os.PathLike[str], run: Run) -> None:
     Raises ArgumentError for another suffix, MissingFileError for a folder that does not exist,
     FileError where the system refuses.
     """
-    target = _with_suffix(path)
+    target = check_suffix(path)
     arrays = _list_arrays(run)
     text = json.dumps({RECORDING: _to_plain(run)}, allow_nan=False)
     safetensors.write(target, make_label(text, arrays), arrays)
 
 
-def _with_suffix(path: str | os.PathLike[str]) -> Path:
+def check_suffix(path: str | os.PathLike[str]) -> Path:
+    """The path. Raises ArgumentError for one that is not called as a recording is."""
     found = Path(path)
     if found.suffix != ".safetensors":
         raise ArgumentError(f"{found}: a recording is a .safetensors file; name it so")

@@ -28,12 +28,11 @@ from weights.convert import check
 from weights.errors import ArgumentError
 from weights.graph import probe_size
 from weights.live import framework_of, owner
-from weights.recipe import SGD, Recipe
+from weights.recipe import Optimizer, Recipe
 from weights.stages import Recording
 
 MODEL = "model"  # the name of the model in its own trace
-STEPS = 3
-OPTIMIZER = SGD(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+TRAINING_STEPS = 3
 
 
 def record(
@@ -42,8 +41,8 @@ def record(
     *,
     config: Config | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
-    recipe: Recipe | None = None,
-    steps: int = STEPS,
+    recipe: Recipe | Optimizer | None = None,
+    steps: int = TRAINING_STEPS,
     seed: int = 0,
     full: bool = False,
     to: str | os.PathLike[str] | None = None,
@@ -59,7 +58,8 @@ def record(
         is not trained. It runs with the settings of its framework as they are.
     inputs: (batch, channels, height, width); by default random ones.
     config, arrays: what the model should be, by default what it is; needed for a `Mapped` model.
-    recipe: how it is trained, on all of `inputs` with random labels; by default SGD with momentum.
+    recipe: how it is trained, on `inputs` with random labels. An optimizer alone takes all of them
+        in each step; the default is that of the digits, SGD with momentum.
     steps: of training; 0 for none. seed: of the random inputs and labels, and of the gradient of
         the output. full: whether to keep all stages whole, and the weights.
     to: a .safetensors file to write. progress: called with a line before each step.
@@ -165,11 +165,14 @@ def _hash_stages(recordings: Mapping[str, Recording]) -> dict[str, str]:
 def _train(
     model: Any,
     x: np.ndarray,
-    recipe: Recipe | None,
+    recipe: Recipe | Optimizer | None,
     steps: int,
     seed: int,
     full: bool,
     progress: Callable[[str], None],
 ) -> TrainingSteps:
-    recipe = Recipe(OPTIMIZER, batch_size=len(x)) if recipe is None else recipe
+    from resattn.training.train_digits import OPTIMIZER  # which imports what draws on a terminal
+
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe(recipe or OPTIMIZER, batch_size=len(x))
     return record_training(model, x, recipe, steps, seed, full, progress)

@@ -1,0 +1,60 @@
+"""`resattn compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resattn.cli.arguments import (
+    AllOption,
+    ArchitectureOption,
+    ConfigOption,
+    PartOption,
+    ReportJsonOption,
+    read_model,
+    write_json,
+)
+from resattn.cli.terminal import print_line, status
+
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN RUN ...", help="Two or more files of `resattn record`."),
+]
+RunWeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        help="The weights file of the runs, to find the cause of a difference. --config, --as and "
+        "--part are about it.",
+    ),
+]
+
+
+def compare(
+    runs: RunsArgument,
+    weights: RunWeightsOption = None,
+    config: ConfigOption = None,
+    architecture: ArchitectureOption = None,
+    part: PartOption = None,
+    every: AllOption = False,
+    as_json: ReportJsonOption = None,
+) -> None:
+    """Compare recorded runs, without any framework: their environments, stages and training.
+
+    Shows first what differs between the environments, then the first stage that differs, and why.
+    The exit status is 1 if the runs differ. What counts as a difference is what rounding does not
+    explain, as in `resattn check --trace`.
+    """
+    from resattn.recording.compare import compare as compare_runs
+
+    _, arrays = read_model(weights, config, architecture, part)
+    with status("compare") as show_step:
+        found = compare_runs(*runs, arrays=arrays, progress=show_step)
+    for line, kind in found.lines(every):
+        print_line(line, kind)
+    if as_json is not None:
+        write_json(as_json, found.to_dict())
+    if not found.ok:
+        raise typer.Exit(1)
