@@ -11,10 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from resattn.recording.comparison import Comparison, EnvironmentDifference, Pair, Parting
+from resattn.recording.comparison import (
+    Comparison,
+    EnvironmentDifference,
+    PairwiseDifference,
+    Parting,
+)
 from resattn.recording.environment import fingerprint, fingerprint_all
 from resattn.recording.file import read_run
-from resattn.recording.run import LOSS, Held, Run, list_held
+from resattn.recording.run import LOSS, RecordedTensor, Run, list_held
 from resattn.tracing.findings import Finding, Trace
 from resattn.tracing.judge import name_axes
 from resattn.tracing.sampling import Recorded, compare_recorded
@@ -253,7 +258,7 @@ def _join(traces: Sequence[Trace], named: Mapping[str, Run]) -> Trace:
     )
 
 
-def _compare_pairs(group: Mapping[str, Run]) -> Iterator[Pair]:
+def _compare_pairs(group: Mapping[str, Run]) -> Iterator[PairwiseDifference]:
     """Every two runs that should be equal, with each other."""
     for (first, one), (second, other) in combinations(group.items(), 2):
         held, theirs = list_held(one), list_held(other)
@@ -263,10 +268,14 @@ def _compare_pairs(group: Mapping[str, Run]) -> Iterator[Pair]:
             if name in theirs and theirs[name].shape == each.shape
         ]
         equal = sum(one.hashes[name] == other.hashes.get(name) for name in held)
-        yield Pair((first, second), equal, len(held), max(rows, key=lambda row: row.relative))
+        yield PairwiseDifference(
+            (first, second), equal, len(held), max(rows, key=lambda row: row.relative)
+        )
 
 
-def _compare_stage(name: str, one: Held, other: Held, names: tuple[str, str]) -> Difference:
+def _compare_stage(
+    name: str, one: RecordedTensor, other: RecordedTensor, names: tuple[str, str]
+) -> Difference:
     """The difference of two runs, which nothing judges: each is judged by the oracle."""
     mode, way, stage = name.split(" ", 2)
     return compare_recorded(

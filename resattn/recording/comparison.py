@@ -26,7 +26,7 @@ class EnvironmentDifference:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairwiseDifference:
     """Two runs that should be equal. equal: how many of `count` stages are, to the last bit. worst:
     the greatest difference, as far as it was recorded.
     """
@@ -79,7 +79,7 @@ class Comparison:
     apart: tuple[str, ...]
     environment: tuple[EnvironmentDifference, ...]
     trace: Trace
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairwiseDifference, ...]
     partings: tuple[Parting, ...]
     losses: Mapping[str, tuple[float, ...]]
 

@@ -15,7 +15,7 @@ import numpy as np
 from weights.live import adapter
 
 # Variables that decide how frameworks compute. No others are recorded.
-VARIABLES = (
+ENVIRONMENT_VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS"),
     *("TF_ENABLE_ONEDNN_OPTS", "TF_DETERMINISTIC_OPS", "NVIDIA_TF32_OVERRIDE"),
     *("CUBLAS_WORKSPACE_CONFIG", "KERAS_BACKEND"),
@@ -30,7 +30,9 @@ def describe_environment(framework: str, model: Any) -> dict[str, str]:
     program runs, if that is part of a git repository.
     """
     module = adapter(framework)
-    set_here = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
+    set_here = [
+        f"{name}={os.environ[name]}" for name in ENVIRONMENT_VARIABLES if name in os.environ
+    ]
     return {
         "framework": module.versions(),
         "device": module.device_of(model),

@@ -18,7 +18,7 @@ import numpy as np
 
 from resattn.checking.rounding import MODES
 from resattn.recording.environment import fingerprint
-from resattn.recording.run import LOSS, Held, Run, TrainingSteps, list_held
+from resattn.recording.run import LOSS, RecordedTensor, Run, TrainingSteps, list_held
 from resattn.tracing.comparison import RECORDED
 from resattn.tracing.findings import Finding, Trace
 from resattn.tracing.sampling import STATISTICS, Sample, SampledRecording, draw_positions
@@ -38,7 +38,7 @@ from weights.recipe import Recipe
 from weights.stored import read_arrays
 
 RECORDING = "recording"  # the key of the metadata's JSON that says what the file is
-VERSION = 1
+RECORDING_VERSION = 1
 INPUTS, LOSSES, LABELS, TENSOR, WEIGHT, RECEIVED = (
     *("inputs", "training losses", "training labels", "training tensor ", "weights "),
     "received",
@@ -54,7 +54,7 @@ class _Damaged(Exception):  # noqa: N818  (it becomes an error that names the fi
 # Writing
 
 
-def save(path: str | os.PathLike[str], run: Run) -> None:
+def write_run(path: str | os.PathLike[str], run: Run) -> None:
     """Writes a run to a .safetensors file; the file that was there stays until it is complete.
 
     Raises ArgumentError for another suffix, MissingFileError for a folder that does not exist,
@@ -95,7 +95,7 @@ def _name_received(run: Run, recording: SampledRecording) -> str:
     return INPUTS if np.array_equal(recording.received, run.inputs) else "another"
 
 
-def _array_of(held: Held) -> np.ndarray:
+def _array_of(held: RecordedTensor) -> np.ndarray:
     return held.held if isinstance(held, Sample) else held
 
 
@@ -113,7 +113,7 @@ def _to_plain(run: Run) -> dict[str, Any]:
             "limits": {name: _list_numbers(each) for name, each in run.training.limits.items()},
         }
     return {
-        "version": VERSION,
+        "version": RECORDING_VERSION,
         "config": json.loads(run.config.to_json()),
         "dtype": run.dtype,
         "seed": run.seed,
@@ -135,7 +135,8 @@ def _to_plain(run: Run) -> dict[str, Any]:
 
 
 _ROW = ("quantity", "tensor", "actual", "expected", "absolute", "relative", "index", "axes",
-        "tolerance", "distance")  # fmt: skip
+        "tolerance")  # fmt: skip
+_DIGITS = 6  # of differences and limits
 
 
 def _plain_row(row: Difference) -> list[Any]:
@@ -143,10 +144,12 @@ def _plain_row(row: Difference) -> list[Any]:
 
 
 def _plain_value(value: Any) -> Any:
-    """JSON has no infinity."""
+    """Numbers with few digits; infinities, which JSON does not have, as texts."""
     if isinstance(value, tuple):
         return [_plain_value(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else str(value)
+    return value
 
 
 def _list_numbers(numbers: tuple[float, ...]) -> list[Any]:
@@ -191,10 +194,10 @@ def _said(text: str, source: str) -> Mapping[str, Any]:
             f"{source}: holds no recording; make one of a model or of weights with: resattn record"
         )
     number = said.get("version")
-    if not isinstance(number, int) or number > VERSION:
+    if not isinstance(number, int) or number > RECORDING_VERSION:
         raise ArgumentError(
             f"{source}: is a recording of version {quote(number, 20)}, and this resattn reads "
-            f"version {VERSION}; compare it with a newer resattn"
+            f"version {RECORDING_VERSION}; compare it with a newer resattn"
         )
     return said
 
@@ -283,8 +286,10 @@ class _Reader:
             raise _Damaged(f"the input of its first stage is {found.shape}, not images")
         return found
 
-    def _stages(self, batch: int) -> tuple[dict[tuple[str, str, str], Held], dict[str, str]]:
-        held: dict[tuple[str, str, str], Held] = {}
+    def _stages(
+        self, batch: int
+    ) -> tuple[dict[tuple[str, str, str], RecordedTensor], dict[str, str]]:
+        held: dict[tuple[str, str, str], RecordedTensor] = {}
         hashes = {}
         for name, each in self._get("stages", dict).items():
             mode, _, rest = name.partition(" ")
@@ -298,7 +303,7 @@ class _Reader:
             hashes[name] = _take_field(each, "hash", str)
         return held, hashes
 
-    def _held(self, name: str, shape: tuple[int, ...], seed: str) -> Held:
+    def _held(self, name: str, shape: tuple[int, ...], seed: str) -> RecordedTensor:
         """A stage or a parameter, whole or a sample. seed: its name, for the positions."""
         array = self._take(name)
         if array.dtype.name not in ("float32", "float64"):
@@ -328,7 +333,7 @@ class _Reader:
             raise _Damaged("its losses or labels are of another shape or dtype")
         if set(shapes) != names:
             raise _Damaged("its training is not of the weights of its config")
-        tensors: dict[str, Held] = {}
+        tensors: dict[str, RecordedTensor] = {}
         for name in shapes:
             shape = _read_shape({"shape": shapes[name]}, name)
             if shape[:1] != losses.shape:
@@ -355,11 +360,11 @@ class _Reader:
         return found
 
 
-def _select_whole(held: Mapping[str, Held]) -> dict[str, np.ndarray]:
+def _select_whole(held: Mapping[str, RecordedTensor]) -> dict[str, np.ndarray]:
     return {name: each for name, each in held.items() if not isinstance(each, Sample)}
 
 
-def _select_samples(held: Mapping[str, Held]) -> dict[str, Sample]:
+def _select_samples(held: Mapping[str, RecordedTensor]) -> dict[str, Sample]:
     return {name: each for name, each in held.items() if isinstance(each, Sample)}
 
 
@@ -399,8 +404,7 @@ def _read_row(said: Any) -> Difference:
     held = dict(zip(_ROW, _check_kind("a row", said, list), strict=False))
     texts = {name: _take_field(held, name, str) for name in (*_ROW[:4], "axes")}
     numbers: dict[str, Any] = {
-        name: _read_number(name, held.get(name))
-        for name in ("absolute", "relative", "tolerance", "distance")
+        name: _read_number(name, held.get(name)) for name in ("absolute", "relative", "tolerance")
     }
     index = tuple(_check_kind("index", each, int) for each in _take_field(held, "index", list))
     if texts["quantity"].split()[:1] not in [[mode] for mode in MODES]:

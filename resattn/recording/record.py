@@ -15,7 +15,7 @@ from resattn.checking.progress import StepCounter
 from resattn.checking.rounding import MODES
 from resattn.oracle import evaluation as reference
 from resattn.recording.environment import describe_environment, fingerprint
-from resattn.recording.file import save
+from resattn.recording.file import write_run
 from resattn.recording.run import Run, TrainingSteps, sample_recording
 from resattn.recording.training import record_training
 from resattn.tracing.comparison import RECORDED, Target
@@ -31,7 +31,7 @@ from weights.live import framework_of, owner
 from weights.recipe import Optimizer, Recipe
 from weights.stages import Recording
 
-MODEL = "model"  # the name of the model in its own trace
+RECORDED_MODEL = "model"  # the name of the model in its own trace
 TRAINING_STEPS = 3
 
 
@@ -67,58 +67,25 @@ def record(
     arrays that do not fit the config, and what writing a file raises.
     """
     at_least("steps", steps, 0)
-    config, arrays = _choose_target(model, config, arrays)
-    dtype = min((array.dtype for array in arrays.values()), key=lambda kind: kind.itemsize).name
-    mapped, drawn = isinstance(model, Mapped), "given"
-    if inputs is None:
-        batch = 8 if isinstance(config, BlockConfig) else 2
-        inputs, drawn = random_input(config, probe_size(config), batch, dtype, seed), f"seed {seed}"
-    x = checked_inputs(inputs, None if mapped else config, dtype)
-    framework = owner(model.model) if mapped else framework_of(model)
-    notes, modes = _choose_modes(config)
-    tell = StepCounter(progress, 2 * len(modes))
-    target = Target(config, arrays, dtype, seed)
-    recordings = {mode: _record_mode(model, x, target, mode, tell) for mode in modes}
-    found = trace(
-        {MODEL: Recorded(recordings)},
-        x,
-        config=config,
-        arrays=arrays,
-        modes=modes,
-        seed=seed,
-        explain=False,
-        progress=lambda line: progress(f"oracle: {line}"),
-    )
-    training = None
-    if mapped or not steps or len(modes) < len(MODES):
-        notes += ["training was not recorded: it takes a model of ours"] if mapped else []
-    else:
-        training = _train(model, x, recipe, steps, seed, full, progress)
-    last = last_stage(config)
-    run = Run(
-        config=config,
-        dtype=dtype,
-        seed=seed,
-        inputs=x,
-        drawn=drawn,
-        prints={name: fingerprint(array) for name, array in arrays.items()},
-        environment=describe_environment(framework, model.model if mapped else model),
-        modes={mode: sample_recording(each, last, full) for mode, each in recordings.items()},
-        trace=found,
-        hashes=_hash_stages(recordings),
-        training=training,
-        arrays=arrays if full else None,
-        notes=tuple(notes),
-    )
+    target = _choose_target(model, config, arrays, seed)
+    x, drawn = _choose_inputs(inputs, target, any_channels=isinstance(model, Mapped))
+    run = _record_passes(model, x, drawn, target, full, progress)
+    if steps and set(run.modes) == set(MODES):
+        if isinstance(model, Mapped):
+            note = "training was not recorded: it takes a model of ours"
+            run = replace(run, notes=(*run.notes, note))
+        else:
+            training = _train(model, x, recipe, steps, seed, full, progress)
+            run = replace(run, training=training)
     if to is not None:
-        save(to, run)
+        write_run(to, run)
     return run
 
 
 def _choose_target(
-    model: Any, config: Config | None, arrays: Mapping[str, np.ndarray] | None
-) -> tuple[Config, Mapping[str, np.ndarray]]:
-    """The config and the arrays that the model should have: those given, or its own."""
+    model: Any, config: Config | None, arrays: Mapping[str, np.ndarray] | None, seed: int
+) -> Target:
+    """What the model should be: the config and the arrays that are given, or its own."""
     if isinstance(model, Mapped):
         if config is None or arrays is None:
             raise ArgumentError(
@@ -130,7 +97,60 @@ def _choose_target(
         config = model.config if config is None else config
         arrays = export(model) if arrays is None else arrays
     check(schema(config), arrays)
-    return config, arrays
+    dtype = min((array.dtype for array in arrays.values()), key=lambda kind: kind.itemsize).name
+    return Target(config, arrays, dtype, seed)
+
+
+def _choose_inputs(
+    inputs: np.ndarray | None, target: Target, any_channels: bool
+) -> tuple[np.ndarray, str]:
+    """The images, and how they were made."""
+    config, dtype, seed = target.config, target.dtype, target.seed
+    if inputs is None:
+        batch = 8 if isinstance(config, BlockConfig) else 2
+        return random_input(config, probe_size(config), batch, dtype, seed), f"random, seed {seed}"
+    return checked_inputs(inputs, None if any_channels else config, dtype), "given"
+
+
+def _record_passes(
+    model: Any,
+    x: np.ndarray,
+    drawn: str,
+    target: Target,
+    full: bool,
+    progress: Callable[[str], None],
+) -> Run:
+    """The run without training."""
+    config, arrays = target.config, target.arrays
+    live = model.model if isinstance(model, Mapped) else model
+    notes, modes = _choose_modes(config)
+    tell = StepCounter(progress, 2 * len(modes))
+    recordings = {mode: _record_mode(model, x, target, mode, tell) for mode in modes}
+    found = trace(
+        {RECORDED_MODEL: Recorded(recordings)},
+        x,
+        config=config,
+        arrays=arrays,
+        modes=modes,
+        seed=target.seed,
+        explain=False,
+        progress=lambda line: progress(f"oracle: {line}"),
+    )
+    last = last_stage(config)
+    return Run(
+        config=config,
+        dtype=target.dtype,
+        seed=target.seed,
+        inputs=x,
+        drawn=drawn,
+        prints={name: fingerprint(array) for name, array in arrays.items()},
+        environment=describe_environment(owner(live), live),
+        modes={mode: sample_recording(each, last, full) for mode, each in recordings.items()},
+        trace=found,
+        hashes=_hash_stages(recordings),
+        arrays=arrays if full else None,
+        notes=tuple(notes),
+    )
 
 
 def _choose_modes(config: Config) -> tuple[list[str], Sequence[str]]:
@@ -144,12 +164,14 @@ def _record_mode(
     model: Any, x: np.ndarray, target: Target, mode: str, tell: StepCounter
 ) -> Recording:
     """One pass, its stages in the shapes of the oracle."""
-    found = record_models({MODEL: model}, x, target, mode, tell)[MODEL]
+    found = record_models({RECORDED_MODEL: model}, x, target, mode, tell)[RECORDED_MODEL]
     tell(f"{mode}, shapes")
     given = x if found.received is None else found.received
     made = reference.stages(target.config, target.arrays, given, training=mode == "train")
     right = Recording({name: stage.computed.value for name, stage in made.stages.items()})
-    fit, notes = fit_recording(MODEL, found, right, target.config, isinstance(model, Mapped))
+    fit, notes = fit_recording(
+        RECORDED_MODEL, found, right, target.config, isinstance(model, Mapped)
+    )
     return replace(fit, notes=tuple(notes))
 
 

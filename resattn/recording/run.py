@@ -17,7 +17,7 @@ from weights.recipe import Recipe
 from weights.stages import Recording
 
 LOSS = "loss"  # the name of the losses among what training is compared by
-Held = np.ndarray | Sample
+RecordedTensor = np.ndarray | Sample
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TrainingSteps:
     recipe: Recipe
     labels: np.ndarray
     losses: np.ndarray
-    tensors: Mapping[str, Held]
+    tensors: Mapping[str, RecordedTensor]
     apart: Mapping[str, tuple[float, ...]]
     limits: Mapping[str, tuple[float, ...]]
 
@@ -44,7 +44,8 @@ class TrainingSteps:
 
 @dataclass(frozen=True)
 class Run:
-    """What `record` made. `save` of `resattn.recording.file` writes it, `read_run` reads it.
+    """What `record` made. `write_run` and `read_run` of `resattn.recording.file` write
+    and read it.
 
     config: of what the model should be. dtype: in which it computed. seed: of the gradient of the
     output and of the labels. inputs: (batch, channels, height, width). drawn: how they were made.
@@ -102,7 +103,7 @@ def sample_recording(recording: Recording, last: str, full: bool) -> SampledReco
     )  # fmt: skip
 
 
-def list_held(run: Run) -> dict[str, Held]:
+def list_held(run: Run) -> dict[str, RecordedTensor]:
     """Everything recorded of the stages, by "mode way stage"; the images are `run.inputs`."""
     return {
         f"{mode} {way} {stage}": held

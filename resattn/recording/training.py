@@ -11,15 +11,13 @@ from resattn.checking.rounding import FORMATS
 from resattn.oracle.kinks import Kinks
 from resattn.oracle.node import Array, disturbed
 from resattn.oracle.training import ReferenceTrainer
-from resattn.recording.run import LOSS, Held, TrainingSteps
+from resattn.recording.run import LOSS, RecordedTensor, TrainingSteps
 from resattn.tracing.limits import RUNS, training_limit
 from resattn.tracing.sampling import Sample, is_small
 from resattn.training.trainer import Trainer
 from weights.config import Config, NetworkConfig
 from weights.live import LiveModel
 from weights.recipe import Recipe, batch
-
-Snapshot = Mapping[str, Array]
 
 
 def draw_labels(config: Config, count: int, seed: int) -> Array:
@@ -77,7 +75,7 @@ def _freeze(numbers: Mapping[str, list[float]]) -> dict[str, tuple[float, ...]]:
     return {name: tuple(each) for name, each in numbers.items()}
 
 
-def _sample(name: str, stack: Array, full: bool) -> Held:
+def _sample(name: str, stack: Array, full: bool) -> RecordedTensor:
     return stack if full or is_small(stack.shape) else Sample.of(stack, name)
 
 
@@ -90,7 +88,7 @@ def _measure(actual: Array, right: Array) -> float:
 class _Oracle:
     """The oracle's training, and how far rounding can move it: the same steps with errors."""
 
-    def __init__(self, config: Config, arrays: Snapshot, recipe: Recipe, dtype: str):
+    def __init__(self, config: Config, arrays: Mapping[str, Array], recipe: Recipe, dtype: str):
         self.exact = ReferenceTrainer(config, arrays, recipe)
         self.moved = [ReferenceTrainer(config, arrays, recipe) for _ in range(RUNS)]
         self.noise = [

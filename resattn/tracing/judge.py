@@ -347,20 +347,28 @@ class Judge:
         if not self._samples:
             return program
         order = list(program.steps)
-        known = {*program.fixed, *self._samples} & {*order[: order.index(name) + 1]}
-        samples = {name: self._samples[name]} if name in self._samples else {}
+        known = {*program.fixed, *self._samples} & {*order[: order.index(name)]}
+        samples = {each: s for each, s in self._samples.items() if each not in known}
         return replace(program, fixed=frozenset(known), samples=samples)
 
+    def _list_observed(self, program: Program) -> dict[str, Array]:
+        """What is known of the stages, each as far as the program can be compared with it."""
+        if not self._samples:
+            return self._values
+        before = {
+            name: program.values[name] for name in program.fixed if name not in (IMAGE, GIVEN)
+        }
+        after = {name: sample.held for name, sample in self._samples.items()}
+        return {**self._values, **after, **before}
+
     def _search(self, name: str, actual: Array, program: Program) -> Search:
-        known = {each: program.values[each] for each in program.fixed if each in self._values}
-        known |= {each: program.values[each] for each in program.fixed if each in self._samples}
         return Search(
             program=program,
             config=self.config,
             target=name,
             actual=actual,
             limit=self._limit,
-            recorded=known if self._samples else self._values,
+            recorded=self._list_observed(program),
             progress=lambda line: self.progress(f"{self.model}: {line}"),
         )
 

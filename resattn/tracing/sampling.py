@@ -21,7 +21,7 @@ from weights import Difference, difference
 from weights.stages import Recording
 
 STATISTICS = ("mean", "standard deviation", "root mean square", "minimum", "maximum")
-VALUES, LEAST = 256, 8  # values of a sample in all images, and at least in each image
+VALUES, LEAST = 128, 8  # values of a sample in all images, and at least in each image
 
 
 @dataclass(frozen=True)

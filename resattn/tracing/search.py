@@ -116,7 +116,7 @@ class Search:
         return any(
             measure_distance(self.program.expect(name), actual) > self.limit(name)
             for name, actual in self.recorded.items()
-            if name not in (self.target, IMAGE)
+            if name not in (self.target, IMAGE) and name in self.program.fixed
         )
 
     @property
