@@ -243,7 +243,8 @@ def _explain(
 def _merge(recorded: Finding, searched: Finding | None) -> Finding:
     """A finding with the numbers of the whole stage, and the causes of its sample."""
     if searched is None:
-        return recorded
+        bound = "a stage before it is not explained, and only a sample of that was recorded"
+        return replace(recorded, bound=bound)
     return replace(
         recorded, explanations=searched.explanations, bound=searched.bound, searched=True
     )

@@ -51,7 +51,7 @@ class Finding:
         bound = f"; {self.bound}" if self.bound else ""
         unexplained = f"    unexplained: no known cause computes this{bound}"
         if not self.searched:
-            unexplained = "    its cause was not searched, which takes the weights"
+            unexplained = f"    its cause was not searched{bound}"
         return [f"{head}, {self.where}", *(explained or [unexplained])]
 
     def to_dict(self) -> dict[str, Any]:

@@ -271,7 +271,7 @@ class Judge:
             agrees = (row.tensor, row.relative) if row.ok else agrees
         bound, explanations = self._bound(region), tuple(causes)
         if name in self._samples:
-            bound += "; only a sample of it was recorded, so what follows it was not judged"
+            bound += "; only a sample of it was recorded: more is found if it is recorded whole"
             share = np.abs(actual - right) > apart.tolerance * (np.abs(right).max() or 1)
             part = f"in {share.mean():.0%} of its sample"
         else:
