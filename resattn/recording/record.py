@@ -26,7 +26,7 @@ from weights.checks import at_least
 from weights.config import BlockConfig, Config, without_chance
 from weights.convert import check
 from weights.errors import ArgumentError
-from weights.graph import probe_size
+from weights.graph import IMAGE, probe_size
 from weights.live import framework_of, owner
 from weights.recipe import Optimizer, Recipe
 from weights.stages import Recording
@@ -181,6 +181,7 @@ def _hash_stages(recordings: Mapping[str, Recording]) -> dict[str, str]:
         for mode, recording in recordings.items()
         for way, kind in RECORDED.items()
         for stage, array in getattr(recording, kind).items()
+        if (way, stage) != ("forward", IMAGE)
     }
 
 
