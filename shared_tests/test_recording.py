@@ -339,6 +339,15 @@ def test_a_mistake_in_the_optimizer(monkeypatch, dtype):
     assert not found.ok
 
 
+def test_training_of_a_model_that_is_wrong(runs):
+    """The oracle trains what the model should be, so training parts, too."""
+    right = random_arrays(RECORDED_BLOCK)
+    model = build(replace(RECORDED_BLOCK, bn_eps=1e-1), right, "torch")
+    wrong = record(model, draw_recorded(RECORDED_BLOCK), config=RECORDED_BLOCK, arrays=right)
+    found = compare(runs("torch"), wrong, names=("ours", "theirs"))
+    assert [(each.name, each.step) for each in found.partings] == [("theirs", 1)]
+
+
 def test_a_recipe_of_several_batches():
     recipe = Recipe(SGD(0.05), batch_size=1, seed=3)
     run = record_ours("torch", recipe=recipe)

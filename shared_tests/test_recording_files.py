@@ -295,8 +295,16 @@ def test_a_difference_ends_with_1_and_says_why(weights, tmp_path):
     done = run("compare", *files)
     assert done.exit_code == 1
     assert "diverges at conv1" in done.output
-    done = run("compare", *files, "--weights", weights, "--all")
+    done = run("compare", *files, "--weights", weights, "--all", "--html", tmp_path / "a.html")
     assert done.exit_code == 1
+    page = (tmp_path / "a.html").read_text()
+    assert "✗ Not the same function" in page
+    assert "<b>missing bias</b>" in page
+    assert "Nothing was compared" not in page
+    assert run("compare", files[0], files[0], "--html", tmp_path / "a.html").exit_code == 0
+    page = (tmp_path / "a.html").read_text()
+    assert "✓ The same function" in page
+    assert "a 1, a 2: " in page
     assert "missing bias: " in done.output
     assert "more (--all shows them)" not in done.output
     assert "the environments:" in done.output

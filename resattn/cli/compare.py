@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +14,15 @@ from resattn.cli.arguments import (
     ArchitectureOption,
     ConfigOption,
     PartOption,
+    ReportHtmlOption,
     ReportJsonOption,
     read_model,
     write_json,
 )
 from resattn.cli.terminal import print_line, status
+
+if TYPE_CHECKING:
+    from resattn.recording.comparison import Comparison
 
 RunsArgument = Annotated[
     list[Path],
@@ -40,6 +46,7 @@ def compare(
     part: PartOption = None,
     every: AllOption = False,
     as_json: ReportJsonOption = None,
+    as_html: ReportHtmlOption = None,
 ) -> None:
     """Compare recorded runs, without any framework: their environments, stages and training.
 
@@ -56,5 +63,24 @@ def compare(
         print_line(line, kind)
     if as_json is not None:
         write_json(as_json, found.to_dict())
+    if as_html is not None:
+        write_comparison_page(as_html, found)
     if not found.ok:
         raise typer.Exit(1)
+
+
+def write_comparison_page(path: Path, found: Comparison) -> None:
+    """Writes the page in --html: what failed first, every stage on the drawing of the model."""
+    from resattn.reporting.page import Page, drawing, write_page
+
+    lines = tuple(line.strip() for line in found.list_environment(False) if line)
+    page = Page(
+        reports={},
+        trace=replace(found.trace, environment=lines),
+        drawing=drawing(found.config, found.trace),
+        command=["resattn", *sys.argv[1:]],
+        subject=f"{', '.join(found.names)}: {found.title}",
+        faults=(*found.apart, *map(str, found.partings)),
+    )
+    write_page(path, page)
+    print_line(f"Wrote {path}.")

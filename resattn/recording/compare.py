@@ -56,6 +56,7 @@ def compare(
     traces = [_trace_group(group, known, progress) for group in groups]
     return Comparison(
         names=tuple(named),
+        config=read[0].config,
         title=_describe(named),
         apart=tuple(_list_apart(named)),
         environment=tuple(_list_environment(named)),

@@ -9,6 +9,7 @@ from typing import Any
 from resattn.tracing.findings import Trace
 from weights import Difference
 from weights.compare import columns, plain_values
+from weights.config import Config
 
 MOST_COLUMNS = 40  # of a value in the table of the environments; longer ones come below it
 
@@ -69,12 +70,14 @@ class Parting:
 class Comparison:
     """The outcome. `print(comparison)` shows it.
 
-    names: of the runs. apart: what differs and makes the outputs differ: configs, weights, inputs.
-    environment: all that was recorded of it. trace: each run against the oracle. pairs: runs
-    against each other. partings: in training. losses: of each run, before each step.
+    names: of the runs. config: of the first of them. apart: what differs and makes the outputs
+    differ: configs, weights, inputs. environment: all that was recorded of it. trace: each run
+    against the oracle. pairs: runs against each other. partings: in training. losses: of each run,
+    before each step.
     """
 
     names: tuple[str, ...]
+    config: Config
     title: str
     apart: tuple[str, ...]
     environment: tuple[EnvironmentDifference, ...]
@@ -122,7 +125,7 @@ class Comparison:
         return [
             (f"{', '.join(self.names)}: {self.title}", ""),
             *((line, "bad") for line in self.apart),
-            *((line, "") for line in self._list_environment(every)),
+            *((line, "") for line in self.list_environment(every)),
             *traced,
             *((line, "") for line in self._list_losses()),
             *((str(each), "bad") for each in self.partings),
@@ -130,7 +133,8 @@ class Comparison:
             self._verdict(),
         ]
 
-    def _list_environment(self, every: bool) -> Iterator[str]:
+    def list_environment(self, every: bool) -> Iterator[str]:
+        """What differs in the environments, and the names of what does not. every: all values."""
         shown = [each for each in self.environment if each.differs or every]
         if shown:
             yield ""
@@ -150,7 +154,7 @@ class Comparison:
         steps = max(map(len, self.losses.values()), default=0)
         if steps:
             yield ""
-            yield "training: loss before each step"
+            yield "steps of training: the loss before each"
             heads = ("", *(f"step {step + 1}" for step in range(steps)))
             rows = [
                 (name, *(f"{loss:.7g}" for loss in losses), *[""] * (steps - len(losses)))

@@ -75,7 +75,7 @@ def record(
             note = "training was not recorded: it takes a model of ours"
             run = replace(run, notes=(*run.notes, note))
         else:
-            training = _train(model, x, recipe, steps, seed, full, progress)
+            training = _train(model, x, target, recipe, steps, full, progress)
             run = replace(run, training=training)
     if to is not None:
         write_run(to, run)
@@ -188,9 +188,9 @@ def _hash_stages(recordings: Mapping[str, Recording]) -> dict[str, str]:
 def _train(
     model: Any,
     x: np.ndarray,
+    target: Target,
     recipe: Recipe | Optimizer | None,
     steps: int,
-    seed: int,
     full: bool,
     progress: Callable[[str], None],
 ) -> TrainingSteps:
@@ -198,4 +198,4 @@ def _train(
 
     if not isinstance(recipe, Recipe):
         recipe = Recipe(recipe or OPTIMIZER, batch_size=len(x))
-    return record_training(model, x, recipe, steps, seed, full, progress)
+    return record_training(model, x, target, recipe, steps, full, progress)

@@ -12,6 +12,7 @@ from resattn.oracle.kinks import Kinks
 from resattn.oracle.node import Array, disturbed
 from resattn.oracle.training import ReferenceTrainer
 from resattn.recording.run import LOSS, RecordedTensor, TrainingSteps
+from resattn.tracing.comparison import Target
 from resattn.tracing.limits import RUNS, training_limit
 from resattn.tracing.sampling import Sample, is_small
 from resattn.training.trainer import Trainer
@@ -29,19 +30,20 @@ def draw_labels(config: Config, count: int, seed: int) -> Array:
 def record_training(
     model: Any,
     x: Array,
+    target: Target,
     recipe: Recipe,
     steps: int,
-    seed: int,
     full: bool,
     progress: Callable[[str], None],
 ) -> TrainingSteps:
     """Trains a model of ours on images for some steps; afterwards it has its weights of before.
 
+    target: what the model should be, which the oracle trains.
     Raises what `Trainer` raises.
     """
     live = LiveModel.of(model)
     before = live.export()
-    labels = draw_labels(model.config, len(x), seed)
+    labels = draw_labels(target.config, len(x), target.seed)
     trainer = Trainer(model, recipe, len(x))
     losses, snapshots = [], []
     try:
@@ -52,8 +54,7 @@ def record_training(
     finally:
         live.load(before)
     stacks = {name: np.stack([each[name] for each in snapshots]) for name in before}
-    dtype = x.dtype.name
-    oracle = _Oracle(model.config, before, recipe, dtype)
+    oracle = _Oracle(target, recipe)
     apart: dict[str, list[float]] = {LOSS: [], **{name: [] for name in before}}
     limits: dict[str, list[float]] = {name: [] for name in apart}
     for step in range(steps):
@@ -63,7 +64,7 @@ def record_training(
         made = {LOSS: np.array([losses[step]]), **snapshots[step]}
         for name, array in right.items():
             apart[name].append(_measure(made[name], array))
-            limit = training_limit(dtype, spread[name])
+            limit = training_limit(target.dtype, spread[name])
             limits[name].append(np.inf if name in free else limit)
     held = {name: _sample(name, stack, full) for name, stack in stacks.items()}
     return TrainingSteps(
@@ -88,11 +89,13 @@ def _measure(actual: Array, right: Array) -> float:
 class _Oracle:
     """The oracle's training, and how far rounding can move it: the same steps with errors."""
 
-    def __init__(self, config: Config, arrays: Mapping[str, Array], recipe: Recipe, dtype: str):
-        self.exact = ReferenceTrainer(config, arrays, recipe)
-        self.moved = [ReferenceTrainer(config, arrays, recipe) for _ in range(RUNS)]
+    def __init__(self, target: Target, recipe: Recipe):
+        self.exact, *self.moved = (
+            ReferenceTrainer(target.config, target.arrays, recipe) for _ in range(1 + RUNS)
+        )
         self.noise = [
-            FORMATS[dtype].noise(np.random.default_rng([7, number])) for number in range(RUNS)
+            FORMATS[target.dtype].noise(np.random.default_rng([7, number]))
+            for number in range(RUNS)
         ]
 
     def advance(

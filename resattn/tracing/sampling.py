@@ -21,7 +21,9 @@ from weights import Difference, difference
 from weights.stages import Recording
 
 STATISTICS = ("mean", "standard deviation", "root mean square", "minimum", "maximum")
-VALUES, LEAST = 128, 8  # values of a sample in all images, and at least in each image
+# Values of a sample in all images, and at least in each image. Files hold the values without their
+# positions, so to change this or `draw_positions` takes another RECORDING_VERSION.
+VALUES, LEAST = 128, 8
 
 
 @dataclass(frozen=True)
