@@ -86,6 +86,8 @@ class ReferenceTrainer:
 
     free: the parameters whose gradient is exactly zero whatever the data, and the running means
     that they are part of, as the last step showed.
+    magnitude: the greatest logit of the last step, which rounding errors of the loss are relative
+    to: a small loss is what is left of a difference of logits.
     """
 
     def __init__(self, config: Config, arrays: Mapping[str, Array], recipe: Recipe):
@@ -97,6 +99,7 @@ class ReferenceTrainer:
             for moment in recipe.optimizer.moments
         }
         self.free: frozenset[str] = frozenset()
+        self.magnitude = 0.0
 
     def train_step(self, images: Array, labels: Array, kinks: Kinks | None = None) -> float:
         """One update on a batch; the loss before it. kinks: of the pass, see `evaluation.run`."""
@@ -128,6 +131,7 @@ class ReferenceTrainer:
             logits = output if output.ndim == 2 else output.mean(axis=(2, 3))
             loss, slopes = cross_entropy(logits, labels, self.recipe.label_smoothing)
             losses.append(loss)
+            self.magnitude = float(np.abs(logits).max())
             if output.ndim == 2:
                 return slopes
             positions = output.shape[2] * output.shape[3]

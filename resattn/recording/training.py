@@ -63,7 +63,7 @@ def record_training(
         right, spread, free = oracle.advance(x[chosen], labels[chosen])
         made = {LOSS: np.array([losses[step]]), **snapshots[step]}
         for name, array in right.items():
-            apart[name].append(_measure(made[name], array))
+            apart[name].append(oracle.measure(name, made[name], array))
             limit = training_limit(target.dtype, spread[name])
             limits[name].append(np.inf if name in free else limit)
     held = {name: _sample(name, stack, full) for name, stack in stacks.items()}
@@ -80,12 +80,6 @@ def _sample(name: str, stack: Array, full: bool) -> RecordedTensor:
     return stack if full or is_small(stack.shape) else Sample.of(stack, name)
 
 
-def _measure(actual: Array, right: Array) -> float:
-    """The greatest difference relative to the greatest magnitude."""
-    scale = float(np.abs(right).max(initial=0)) or 1.0
-    return float(np.abs(actual.astype(np.float64) - right).max(initial=0)) / scale
-
-
 class _Oracle:
     """The oracle's training, and how far rounding can move it: the same steps with errors."""
 
@@ -93,10 +87,8 @@ class _Oracle:
         self.exact, *self.moved = (
             ReferenceTrainer(target.config, target.arrays, recipe) for _ in range(1 + RUNS)
         )
-        self.noise = [
-            FORMATS[target.dtype].noise(np.random.default_rng([7, number]))
-            for number in range(RUNS)
-        ]
+        form = FORMATS[target.dtype]
+        self.noise = [form.noise(np.random.default_rng([7, number])) for number in range(RUNS)]
 
     def advance(
         self, images: Array, labels: Array
@@ -113,8 +105,16 @@ class _Oracle:
             with disturbed(noise), np.errstate(all="ignore"):
                 found = self._step(trainer, images, labels, own)
             for name, array in found.items():
-                spread[name] = max(spread[name], _measure(array, right[name]))
+                spread[name] = max(spread[name], self.measure(name, array, right[name]))
         return right, spread, self.exact.free
+
+    def measure(self, name: str, actual: Array, right: Array) -> float:
+        """The greatest difference relative to the greatest magnitude, of a loss to that of the
+        logits.
+        """
+        scale = float(np.abs(right).max(initial=0))
+        scale = max(scale, self.exact.magnitude) if name == LOSS else scale
+        return float(np.abs(actual.astype(np.float64) - right).max(initial=0)) / (scale or 1.0)
 
     def _step(
         self, trainer: ReferenceTrainer, images: Array, labels: Array, kinks: Kinks
