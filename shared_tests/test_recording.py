@@ -489,6 +489,32 @@ def test_errors_of_compare(runs):
         compare(run, run, arrays={})
 
 
+def test_a_block_inside_a_larger_model(tmp_path):
+    """Its input is not that of the model, and so recorded as well."""
+    arrays = random_arrays(RECORDED_BLOCK)
+    block = build(RECORDED_BLOCK, arrays, "torch")
+    torch.manual_seed(0)
+    whole = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 1, 1), block).eval()
+    stages = {"conv1": "1.conv1", "bn1": "1.bn1", "output": "1"}
+    x = np.random.default_rng(0).normal(size=(3, 3, *SIDES)).astype("float32")
+    options = {"config": RECORDED_BLOCK, "arrays": arrays}
+    right = record(Mapped(whole, stages), x, to=tmp_path / "a.safetensors", **options)
+    assert compare(right, tmp_path / "a.safetensors").ok
+    block.bn1.eps = 1e-2
+    wrong = record(Mapped(whole, stages), x, to=tmp_path / "b.safetensors", **options)
+    assert not wrong.trace.ok
+    found = compare(tmp_path / "a.safetensors", tmp_path / "b.safetensors", arrays=arrays)
+    assert outline(found.trace.first) == (
+        "bn1", "eval", ["batch norm eps: eps 0.01 instead of 1e-05"],
+    )  # fmt: skip
+
+
+def test_runs_of_other_modes_have_nothing_in_common(runs):
+    run = runs("torch")
+    one, other = (replace(run, modes={mode: run.modes[mode]}) for mode in ("eval", "train"))
+    assert compare(one, other).pairs == ()
+
+
 def test_errors_of_record():
     arrays = random_arrays(RECORDED_BLOCK)
     model = build(RECORDED_BLOCK, arrays, "torch")

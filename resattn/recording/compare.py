@@ -269,6 +269,8 @@ def _compare_pairs(group: Mapping[str, Run]) -> Iterator[PairwiseDifference]:
             for name, each in held.items()
             if name in theirs and theirs[name].shape == each.shape
         ]
+        if not rows:
+            continue
         equal = sum(one.hashes[name] == other.hashes.get(name) for name in held)
         yield PairwiseDifference(
             (first, second), equal, len(held), max(rows, key=lambda row: row.relative)

@@ -218,10 +218,14 @@ class _Reader:
         if dtype not in ("float32", "float64") or inputs.dtype.name != dtype or inputs.ndim != 4:
             raise _Damaged(f"its inputs are {inputs.shape}, {inputs.dtype}, not images in {dtype}")
         modes, hashes = self._modes(inputs)
+        for mode, recording in modes.items():
+            given = inputs if recording.received is None else recording.received
+            if given.shape[1] != config.in_channels:
+                raise _Damaged(f"{mode}: {given.shape[1]} channels do not fit its config")
         made = Run(
             config=config,
             dtype=dtype,
-            seed=self._get("seed", int),
+            seed=self._seed(),
             inputs=inputs,
             drawn=self._get("drawn", str),
             prints=prints,
@@ -239,6 +243,12 @@ class _Reader:
 
     def _get(self, name: str, kind: type) -> Any:
         return _take_field(self.said, name, kind)
+
+    def _seed(self) -> int:
+        seed = self._get("seed", int)
+        if seed < 0:
+            raise _Damaged(f"seed: expected 0 or more, got {quote(seed, 60)}")
+        return int(seed)
 
     def _texts(self, name: str) -> dict[str, str]:
         held = self._get(name, dict)
@@ -319,6 +329,8 @@ class _Reader:
     def _trace(self) -> Trace:
         rows = tuple(_read_row(each) for each in self._get("rows", list))
         findings = tuple(_read_finding(each) for each in self._get("findings", list))
+        if not {finding.mode for finding in findings} <= set(self.said["modes"]):
+            raise _Damaged("a finding is of a mode that was not recorded")
         notes = self._notes(self.said, "trace notes")
         return Trace(self._get("title", str), rows, findings, notes=notes)
 

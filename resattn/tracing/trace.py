@@ -297,7 +297,7 @@ def _choose_target(
 
 def _may_hold_blocks(models: Mapping[str, Any]) -> bool:
     """Whether the inputs may be for a model that only contains a block, and so have any shape."""
-    return any(isinstance(model, Mapped) for model in models.values())
+    return any(isinstance(model, (Mapped, Recorded)) for model in models.values())
 
 
 def record_models(
