@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RunsArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="RUN RUN ...", help="Two or more files of `resattn record`."),
+    typer.Argument(metavar="RUN", help="Two or more files of `resattn record`."),
 ]
 RunWeightsOption = Annotated[
     Path | None,

@@ -19,7 +19,7 @@ from resattn.recording.comparison import (
 )
 from resattn.recording.environment import fingerprint, fingerprint_all
 from resattn.recording.file import read_run
-from resattn.recording.run import LOSS, RecordedTensor, Run, list_held
+from resattn.recording.run import LOSS, RECORDED_MODEL, RecordedTensor, Run, list_held
 from resattn.tracing.findings import Finding, Trace
 from resattn.tracing.judge import name_axes
 from resattn.tracing.sampling import Recorded, compare_recorded
@@ -171,7 +171,8 @@ def _list_environment(named: Mapping[str, Run]) -> Iterator[EnvironmentDifferenc
     runs = list(named.values())
     rows = {
         "weights": tuple(run.weights_hash for run in runs),
-        "inputs": tuple(f"{run.inputs_hash} ({run.drawn})" for run in runs),
+        "inputs": tuple(run.inputs_hash for run in runs),
+        "origin of the inputs": tuple(run.drawn for run in runs),
         "dtype": tuple(run.dtype for run in runs),
     }
     for key in dict.fromkeys(key for run in runs for key in run.environment):
@@ -213,7 +214,8 @@ def _trace_group(
                 f"{run.weights_hash}), or record with --full"
             )
         findings += found
-        notes += [f"{name}: {note}" for note in (*run.trace.notes, *run.notes)]
+        own = (note.removeprefix(f"{RECORDED_MODEL}: ") for note in run.trace.notes)
+        notes += [f"{name}: {note}" for note in (*own, *run.notes)]
     return Trace("", tuple(rows), tuple(findings), notes=tuple(notes))
 
 

@@ -167,10 +167,8 @@ class Comparison:
             return f"The same: {', '.join(self.names)} compute what the weights say.", "good"
         if self.apart:
             return "FAILED: the runs are not of the same model and inputs.", "bad"
-        wrong = dict.fromkeys(
-            (
-                *(finding.model for finding in self.trace.findings),
-                *(each.name for each in self.partings),
-            )
-        )
-        return f"FAILED: {', '.join(wrong)} computed something else than the weights say.", "bad"
+        firsts = {each.name: f"in training, step {each.step}" for each in self.partings}
+        for finding in reversed(self.trace.findings):
+            firsts[finding.model] = f"first at {finding.stage}"
+        wrong = ", ".join(f"{name} ({where})" for name, where in firsts.items())
+        return f"FAILED: {wrong} computed something else than the weights say.", "bad"

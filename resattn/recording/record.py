@@ -16,7 +16,7 @@ from resattn.checking.rounding import MODES
 from resattn.oracle import evaluation as reference
 from resattn.recording.environment import describe_environment, fingerprint
 from resattn.recording.file import write_run
-from resattn.recording.run import Run, TrainingSteps, sample_recording
+from resattn.recording.run import RECORDED_MODEL, Run, TrainingSteps, sample_recording
 from resattn.recording.training import record_training
 from resattn.tracing.comparison import RECORDED, Target
 from resattn.tracing.sampling import Recorded
@@ -31,7 +31,6 @@ from weights.live import framework_of, owner
 from weights.recipe import Optimizer, Recipe
 from weights.stages import Recording
 
-RECORDED_MODEL = "model"  # the name of the model in its own trace
 TRAINING_STEPS = 3
 
 

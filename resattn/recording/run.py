@@ -16,6 +16,7 @@ from weights.graph import IMAGE
 from weights.recipe import Recipe
 from weights.stages import Recording
 
+RECORDED_MODEL = "model"  # its name in the trace of its own run
 LOSS = "loss"  # the name of the losses among what training is compared by
 RecordedTensor = np.ndarray | Sample
 
