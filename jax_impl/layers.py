@@ -116,9 +116,8 @@ def convolve(
         8 x 8 x 512   24 and 25
         28 x 28 x 64  5.1 and 10
     """
-    explicit = not isinstance(padding, str)  # a module whose padding somebody has changed
     if (
-        explicit
+        not isinstance(padding, str)  # somebody has changed the padding of a module
         and jax.default_backend() == "cpu"
         and _patches_win(x, kernel, window_strides, padding, settings)
     ):

@@ -13,8 +13,8 @@ import numpy as np
 from weights import BlockConfig, schema
 from weights.config import Config
 from weights.convert import Arrays, to_canonical
-from weights.files.formats import find_suffix
 from weights.files.label import check_arrays, check_label, make_label
+from weights.files.opening import find_suffix
 from weights.files.trees import map_leaves, nest
 from weights.stored import read_arrays
 

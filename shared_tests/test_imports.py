@@ -44,13 +44,13 @@ WHEN_NEEDED = {
 # backend that Keras runs on, what a user names on the command line.
 BY_NAME = {
     "weights/__init__.py": {"_HOMES[name]"},
-    "weights/files/formats.py": {"f'weights.files.{FILE_FORMATS[suffix]}'"},
+    "weights/files/opening.py": {"f'weights.files.{FILE_FORMATS[suffix]}'"},
     "weights/live.py": {"f'{row.package}.{name}'"},
     "tf_impl/bridge/": {"BACKEND", "jax", "torch", "tensorflow"},
     "resattn/__init__.py": {"_HOMES[name]"},
     "resattn/benchmarks/": {"package", "f'timm.layers.{file}'", "f'timm.{name}'"},
     "resattn/benchmarks/other_models.py": {"f'resattn.benchmarks.native_{framework}'"},
-    "resattn/cli/app.py": {"name"},
+    "resattn/cli/imports.py": {"name"},
     "resattn/explaining/attention/__init__.py": {"f'{__name__}.{file.name}'"},
     "resattn/checking/backends.py": {"framework_named(framework).package", "flax"},
 }

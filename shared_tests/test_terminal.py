@@ -239,8 +239,9 @@ def test_import_leaves_the_folder_last(tmp_path, name):
     (tmp_path / "beside.py").write_text("print('beside was imported')\n")
     code = (
         "import sys; sys.path[:] = [each for each in sys.path if each]\n"
-        "from resattn.cli.app import import_module_or_file\n"
-        f"import_module_or_file({name!r}); import_module_or_file({name!r})\n"
+        "from resattn.cli.imports import import_module_or_file\n"
+        f"import_module_or_file('--import', {name!r})\n"
+        f"import_module_or_file('--import', {name!r})\n"
         "import os; print(sys.path.index(os.getcwd()) == len(sys.path) - 1)\n"
     )
     done = subprocess.run(

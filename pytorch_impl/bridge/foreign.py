@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import nn
 
 from pytorch_impl.bridge.native import from_numpy, to_numpy
@@ -15,6 +16,16 @@ from weights.frameworks import FRAMEWORKS
 def foreign_arrays(model: nn.Module) -> dict[str, np.ndarray]:
     """The parameters and statistics of any model, by its own names."""
     return {name: to_numpy(value) for name, value in model.state_dict().items()}
+
+
+def foreign_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of any model by their paths in it; the model itself is ""."""
+    return dict(model.named_modules())
+
+
+def foreign_variables(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters and buffers of any model by their paths in it."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def foreign_strides(model: nn.Module) -> dict[str, tuple[Pair, Pair]]:

@@ -5,13 +5,11 @@ A command imports frameworks, NumPy and whatever else takes long only when it ru
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import traceback
 from dataclasses import dataclass
 from inspect import cleandoc
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +23,7 @@ from resattn.cli.demo import demo
 from resattn.cli.draw import draw
 from resattn.cli.drift import drift
 from resattn.cli.explain import explain
+from resattn.cli.imports import import_module_or_file
 from resattn.cli.inspect import inspect
 from resattn.cli.port import port
 from resattn.cli.prepare import prepare
@@ -102,53 +101,7 @@ def set_up(
     """Applies the global options. Typer calls it before the command."""
     context.ensure_object(Settings).debug = debug
     for module in modules or []:
-        import_module_or_file(module)
-
-
-def import_module_or_file(name: str) -> None:
-    """Imports a .py file, or a module by its name, from this folder or from what is installed.
-
-    Raises MissingFileError, FileError for a file that cannot be read, ArgumentError for a module
-    that cannot be found. Errors of the module itself pass through.
-    """
-    from weights.errors import ArgumentError, FileError, MissingFileError
-
-    if name.endswith(".py"):
-        if not Path(name).is_file():
-            raise MissingFileError(f"--import {name}: there is no such file")
-        if not os.access(name, os.R_OK):
-            raise FileError(f"--import {name}: cannot be read")
-        import_file(Path(name))
-        return
-    # Last: a file of this folder must not replace a module that anything else imports.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    if not exists(name):
-        raise ArgumentError(
-            f"--import {name}: there is no such module in this folder or among what is installed"
-        )
-    importlib.import_module(name)
-
-
-def import_file(path: Path) -> None:
-    """Imports a .py file under its name without the suffix."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-
-def exists(module: str) -> bool:
-    """Whether a module can be found. Imports the packages that it is in."""
-    if not all(part.isidentifier() for part in module.split(".")):
-        return False
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # a package was found, and imports something else that is not there
-        return False
+        import_module_or_file("--import", module)
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def find_source(
     return found
 
 
-def read_model(
+def read_source(
     file: Path | None,
     config: str | None,
     architecture: str | None = None,
@@ -247,10 +247,10 @@ def read_model_or_block(
     architecture: str | None = None,
     part: str | None = None,
 ) -> tuple[Config, dict[str, np.ndarray] | None]:
-    """As `read_model`. Without FILE and --config: the block from 64 to 128 channels, stride 2."""
+    """As `read_source`. Without FILE and --config: the block from 64 to 128 channels, stride 2."""
     from weights import BlockConfig
 
-    described, arrays = read_model(file, config, architecture, part)
+    described, arrays = read_source(file, config, architecture, part)
     return described or BlockConfig(64, 128, 3, 2), arrays
 
 

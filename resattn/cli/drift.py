@@ -12,7 +12,7 @@ from resattn.cli.arguments import (
     ConfigOption,
     FrameworksOption,
     parse_frameworks,
-    read_model,
+    read_source,
     write_json,
 )
 from resattn.cli.terminal import print_line, status
@@ -64,7 +64,7 @@ def drift(
     from resattn.training import drift as training
     from resattn.training.train_digits import DIGITS_CONFIG
 
-    described, arrays = read_model(file, config)
+    described, arrays = read_source(file, config)
     described = described or DIGITS_CONFIG
     compared = parse_frameworks(frameworks, described)
     check_options(compared, oracle, dtype)

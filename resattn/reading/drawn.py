@@ -41,6 +41,7 @@ def read_drawing(graph: Graph) -> list[CommonStep]:
         drawing.machine.name = operation.name
         given = [values[name] for name in operation.inputs]
         values[operation.name] = _reader(operation)(drawing, operation, *given)
+        drawing.machine.note_axes(values[operation.name])
     return normalize(values[graph.output], {p.name: p.module for p in parameters})
 
 

@@ -44,7 +44,12 @@ def compute_fixed(name: str, operands: list[Operand], shape: tuple[int, ...]) ->
     held = merge_held([operand for operand in operands if isinstance(operand, Held)])
     if held is not None:
         numbers = {found.number for found in constants if found.number is not None}
-        return replace(held, numbers=held.numbers | numbers, shape=shape)
+        return replace(
+            held,
+            numbers=held.numbers | numbers,
+            shape=shape,
+            functions=held.functions | {(each, name) for each in held.names},
+        )
     arrays = [found.value for found in constants if found.value is not None]
     known = len(arrays) == len(constants)
     return FixedArray(np.asarray(FUNCTIONS[name](*arrays)) if known else None, shape)

@@ -23,6 +23,21 @@ CHANNELS_FIRST = ("batch", "channels", "rows", "cols")
 CHANNELS_LAST = ("batch", "rows", "cols", "channels")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a framework's computation comes from.
+
+    module: the path of the innermost module that was running, "" for the model itself or if it is
+    not known. kind: the class of that module. file, line: of the model's own code, not of the
+    framework's; "" and 0 if not known.
+    """
+
+    module: str = ""
+    kind: str = ""
+    file: str = ""
+    line: int = 0
+
+
 @dataclass(eq=False)
 class Primitive:
     """One computation of a framework, from values that depend on the image.
@@ -30,7 +45,8 @@ class Primitive:
     number: its position in the order of execution. op: what it computes, in the words of this room.
     inputs: the primitives whose values it takes. held: the parameters that take part. function: of
     NumPy arrays, if it computes value by value. settings: everything else. name: of the drawn
-    operation that it is a part of, "" in a graph that a framework executes.
+    operation that it is a part of, "" in a graph that a framework executes. origin: where it comes
+    from in a model's code. axes: of its values, where the reader of a graph took note of them.
     """
 
     number: int
@@ -40,15 +56,21 @@ class Primitive:
     function: Callable[..., Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     name: str = ""
+    origin: Origin = Origin()
+    axes: tuple[Axis, ...] = ()
 
 
 @dataclass(frozen=True)
 class Held:
-    """Something computed from parameters (by canonical name) and numbers alone."""
+    """Something computed from parameters (by name) and numbers alone.
+
+    functions: what was computed of which parameter, (name, function) of `FUNCTIONS`.
+    """
 
     names: frozenset[str]
     numbers: frozenset[float] = frozenset()
     shape: tuple[int, ...] = ()
+    functions: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -128,6 +150,14 @@ def first_of(operands: Iterable[Operand], kind: type[Wanted]) -> Wanted | None:
     return next((operand for operand in operands if isinstance(operand, kind)), None)
 
 
+def flatten(values: Iterable[Any]) -> list[Any]:
+    """The values, and those in lists among them."""
+    found: list[Any] = []
+    for value in values:
+        found += flatten(value) if isinstance(value, (list, tuple)) else [value]
+    return found
+
+
 def held_or_unknown(name: str | None, shape: Sequence[int]) -> Held | FixedArray:
     """An array of a model: the parameter of that name, or without a name a constant."""
     if name is None:
@@ -139,8 +169,12 @@ def merge_held(held: Sequence[Held]) -> Held | None:
     """Several in one, of the first one's shape; None if there are none."""
     if not held:
         return None
-    names = frozenset[str]().union(*(one.names for one in held))
-    return Held(names, frozenset[float]().union(*(one.numbers for one in held)), held[0].shape)
+    return Held(
+        frozenset[str]().union(*(one.names for one in held)),
+        frozenset[float]().union(*(one.numbers for one in held)),
+        held[0].shape,
+        frozenset[tuple[str, str]]().union(*(one.functions for one in held)),
+    )
 
 
 def size_of(axis: Axis) -> int:

@@ -7,6 +7,7 @@ the same.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import erf
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ def _quotient(x: Any, y: Any) -> Any:
     whole = all(np.issubdtype(np.asarray(one).dtype, np.integer) for one in (x, y))
     return np.trunc(x / y).astype(int) if whole else x / y
 
+
+_erf = np.vectorize(erf, otypes=[float])
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sum": lambda x, y: x + y,
@@ -40,8 +43,27 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "relu6": lambda x: np.clip(x, 0, 6),
     "hard_sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
     "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "log": np.log,
+    "log1p": np.log1p,
+    "expm1": np.expm1,
+    "exp2": np.exp2,
+    "power": np.power,
+    "absolute": np.abs,
+    "erf": _erf,
+    "erfc": lambda x: 1 - _erf(x),
+    "reciprocal root": lambda x: 1 / np.sqrt(x),
+    "reciprocal": lambda x: 1 / x,
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: x * (1 + _erf(x / np.sqrt(2))) / 2,
+    "gelu_tanh": lambda x: x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2,
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
     "choice": np.where,  # condition, where true, where false
     "is greater": lambda x, y: x > y,
+    "is greater or equal": lambda x, y: x >= y,
+    "is less or equal": lambda x, y: x <= y,
     "is less": lambda x, y: x < y,
     "is equal": lambda x, y: x == y,
     "is unequal": lambda x, y: x != y,
@@ -52,7 +74,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "bits shifted, without sign": lambda x, y: np.uint32(np.int64(x) & 0xFFFFFFFF) >> np.uint32(y),
 }
 UNORDERED = ("sum", "product", "greater")  # whose inputs have no order
-RECOGNIZED = ("relu", "sigmoid", "hard_sigmoid", "hard_swish", "square")
+# "reciprocal" and "tanh" are none of them: 1 / x and tanh may be a part of another one.
+RECOGNIZED = (
+    *("relu", "sigmoid", "hard_sigmoid", "hard_swish", "square"),
+    *("relu6", "leaky_relu", "elu", "silu", "gelu", "gelu_tanh", "softplus", "mish"),
+)
 PROBES = np.array([-7.3, -3.2, -2.1, -0.6, 0.4, 1.7, 2.9, 3.9, 8.2])
 
 
@@ -78,6 +104,14 @@ def evaluate_primitive(primitive: Primitive, source: Primitive, x: np.ndarray) -
             *(evaluate_primitive(given, source, x) for given in primitive.inputs)
         )
     return found
+
+
+def is_never_negative(primitive: Primitive) -> bool:
+    """Whether its values cannot be less than 0, as those of a relu."""
+    source = source_of(primitive)
+    if source is None or source is primitive:
+        return False
+    return bool(np.all(evaluate_primitive(primitive, source, PROBES) >= 0))
 
 
 def dominators(primitive: Primitive, source: Primitive) -> list[Primitive]:

@@ -7,8 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from resattn.reading.form import FixedArray, Held, ImageValues, Operand, Place, constant
+from resattn.reading.form import (
+    FixedArray,
+    Held,
+    ImageValues,
+    Operand,
+    Origin,
+    Place,
+    constant,
+)
 from resattn.reading.machine import Machine
+from resattn.reading.sources import find_own_place
 from resattn.reading.tables import Table, elementwise, same
 from resattn.reading.windows import Window, pooling
 
@@ -18,9 +27,24 @@ def read_jaxpr(machine: Machine, closed: Any, given: Sequence[Operand]) -> list[
     return _read(machine, closed.jaxpr, closed.consts, given)
 
 
+def scope_name(path: str, kind: type) -> str:
+    """The name of the scope in which a module's equations are."""
+    return f"{_SCOPE}{path}{_SCOPE}{kind.__name__}"
+
+
+_SCOPE = "\N{MIDDLE DOT}"  # in no name of a module
+
+
 def _read(
-    machine: Machine, jaxpr: Any, constants: Sequence[Any], given: Sequence[Operand]
+    machine: Machine,
+    jaxpr: Any,
+    constants: Sequence[Any],
+    given: Sequence[Operand],
+    origin: Origin | None = None,
 ) -> list[Operand]:
+    """origin: of the equation that calls this jaxpr. A function that JAX has traced before keeps
+    the places of the call that was traced.
+    """
     values: dict[Any, Operand] = dict(zip(jaxpr.constvars, map(constant, constants), strict=True))
     values |= dict(zip(jaxpr.invars, given, strict=True))
 
@@ -28,6 +52,7 @@ def _read(
         return constant(variable.val) if hasattr(variable, "val") else values[variable]
 
     for equation in jaxpr.eqns:
+        machine.origin = origin or _origin(equation)
         results = _read_equation(machine, equation, [operand(one) for one in equation.invars])
         values |= dict(zip(equation.outvars, results, strict=True))
     return [operand(variable) for variable in jaxpr.outvars]
@@ -36,15 +61,30 @@ def _read(
 def _read_equation(machine: Machine, equation: Any, inputs: list[Operand]) -> list[Operand]:
     inner = _inner(equation)
     if inner is not None:
-        return _read(machine, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs)
-    results = PRIMITIVES[equation.primitive.name](machine, equation, *inputs)
+        constants = getattr(inner, "consts", ())
+        return _read(machine, getattr(inner, "jaxpr", inner), constants, inputs, machine.origin)
+    shapes = [tuple(variable.aval.shape) for variable in equation.outvars]
+    results = machine.interpret(PRIMITIVES, equation.primitive.name, equation, inputs, shapes)
     return results if isinstance(results, list) else [results]
 
 
+def _origin(equation: Any) -> Origin:
+    scopes = str(equation.source_info.name_stack).split(_SCOPE)
+    path, kind = scopes[-2:] if len(scopes) > 2 else ("", "")
+    trace = equation.source_info.traceback
+    frames = [(frame.file_name, frame.line_num) for frame in trace.frames] if trace else []
+    return Origin(path, kind.split("/")[0], *find_own_place(frames))
+
+
 def _inner(equation: Any) -> Any:
-    """The jaxpr that an equation calls, or None."""
+    """The jaxpr that an equation calls once, or None."""
+    if equation.primitive.name in LOOPS:
+        return None
     keys = (key for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params)
     return equation.params.get(next(keys, None))
+
+
+LOOPS = ("scan", "while", "cond")
 
 
 def _out(e: Any) -> tuple[int, ...]:
@@ -154,7 +194,8 @@ def _choose(m: Machine, e: Any, condition: Operand, *cases: Operand) -> Operand:
 
 
 def _power(m: Machine, e: Any, x: Operand) -> Operand:
-    return m.elementwise({2: "square"}[e.params["y"]], x)
+    exponent = e.params["y"]
+    return m.elementwise("square", x) if exponent == 2 else m.elementwise("power", x, exponent)
 
 
 PRIMITIVES: Table = {
@@ -191,12 +232,23 @@ PRIMITIVES: Table = {
             "exp": "exp",
             "tanh": "tanh",
             "sqrt": "root",
+            "rsqrt": "reciprocal root",
+            "log": "log",
+            "log1p": "log1p",
+            "expm1": "expm1",
+            "exp2": "exp2",
+            "pow": "power",
+            "abs": "absolute",
+            "erf": "erf",
+            "erfc": "erfc",
             "square": "square",
             "neg": "negative",
             "sign": "sign",
             "logistic": "sigmoid",
             "gt": "is greater",
             "lt": "is less",
+            "ge": "is greater or equal",
+            "le": "is less or equal",
             "eq": "is equal",
             "ne": "is unequal",
             "and": "and",

@@ -7,7 +7,7 @@ records nothing and moves the names of the axes instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -28,6 +28,7 @@ from resattn.reading.form import (
     ImageValues,
     Margin,
     Operand,
+    Origin,
     Place,
     Primitive,
     as_operand,
@@ -35,6 +36,7 @@ from resattn.reading.form import (
     axis_of,
     disagree,
     first_of,
+    flatten,
     is_named,
     label_of,
     merge_held,
@@ -42,16 +44,23 @@ from resattn.reading.form import (
     regroup,
     size_of,
 )
-from resattn.reading.functions import FUNCTIONS, skip_identity
+from resattn.reading.functions import FUNCTIONS, is_never_negative, skip_identity
 from resattn.reading.windows import BLUR_FILTER, Window, average_by, pool_array, wrap_around
 
 
 class Machine:
-    """Records primitives. name: of the drawn operation that is read at the moment."""
+    """Records primitives.
 
-    def __init__(self) -> None:
+    strict: whether what no table knows raises an error. Otherwise it is an unknown operation.
+    name: of the drawn operation that is read at the moment. origin: where the computation that is
+    read at the moment comes from.
+    """
+
+    def __init__(self, strict: bool = True) -> None:
+        self.strict = strict
         self.primitives: list[Primitive] = []
         self.name = ""
+        self.origin = Origin()
 
     def compute(
         self,
@@ -74,9 +83,64 @@ class Machine:
         settings: dict[str, Any] | None = None,
     ) -> Primitive:
         number = len(self.primitives)
-        found = Primitive(number, op, inputs, held, function, settings or {}, self.name)
+        found = Primitive(
+            number, op, inputs, held, function, settings or {}, self.name, self.origin
+        )
         self.primitives.append(found)
         return found
+
+    def interpret(
+        self,
+        table: Mapping[str, Callable[..., Any]],
+        name: str,
+        primitive: Any,
+        operands: Sequence[Any],
+        shapes: Sequence[Sequence[int]],
+    ) -> Any:
+        """What a framework's primitive gives.
+
+        table, name: what it means, by its name. primitive: as the framework holds it. shapes: of
+        its outputs; more than one make a list.
+        Unless strict, a primitive that the table does not know, or not in this form, is unknown:
+        nobody can say in advance what a model of a user's own consists of.
+        """
+        if self.strict:
+            results = table[name](self, primitive, *operands)
+        else:
+            try:
+                results = table[name](self, primitive, *operands)
+            except Exception:
+                found = [self.leave_unknown(name, operands, shape) for shape in shapes]
+                results = found if len(found) != 1 else found[0]
+        self.note_axes(results)
+        return results
+
+    def leave_unknown(
+        self, name: str, operands: Sequence[Any], shape: Sequence[int], op: str = "unknown"
+    ) -> Operand:
+        """What is computed by a primitive of that name, which no table knows."""
+        given = [x for x in flatten(operands) if isinstance(x, Operand)]
+        values = [x for x in given if isinstance(x, ImageValues)]
+        held = merge_held([x for x in given if isinstance(x, Held)])
+        if not values:
+            if held is None:
+                return FixedArray(None, tuple(shape))
+            functions = held.functions | {(each, name) for each in held.names}
+            return replace(held, shape=tuple(shape), functions=functions)
+        first = next((x for x in values if x.shape == tuple(shape)), values[0])
+        sizes = list(first.shape) if len(first.shape) == len(shape) else [0] * len(shape)
+        axes = tuple(
+            first.axes[dim] if sizes[dim] == size else axis_of("", size)
+            for dim, size in enumerate(shape)
+        )
+        producer = self.compute(op, values, held, primitive=name)
+        return ImageValues(producer, axes)
+
+    def note_axes(self, results: Any) -> None:
+        """Takes note of the axes of what a computation gave: an operand, or a list of them."""
+        for x in results if isinstance(results, (list, tuple)) else (results,):
+            if isinstance(x, ImageValues) and not x.producer.axes:
+                x.producer.axes = x.axes
 
     def _settle(self, x: ImageValues) -> ImageValues:
         """Records margins and strides that no convolution or pooling takes as an operation."""
@@ -88,12 +152,19 @@ class Machine:
             for dim, axis in enumerate(x.axes)
             if dim in x.margins or dim in x.strides
         ]
-        settings = {"moves": "; ".join(sorted(moves))}
+        names = [label_of(axis) for axis in x.axes]
+        settings = {
+            "moves": "; ".join(sorted(moves)),
+            "margins": {names[dim]: margin for dim, margin in x.margins.items()},
+            "strides": {names[dim]: stride for dim, stride in x.strides.items()},
+        }
         producer = self._record("padding or thinning out", (x.producer,), settings=settings)
         return ImageValues(producer, tuple(axis_of("", size) for size in x.shape))
 
     def image(self, shape: Sequence[int], names: Sequence[str]) -> ImageValues:
-        return ImageValues(self.compute("image", ()), axes_of(names, shape))
+        found = ImageValues(self.compute("image", ()), axes_of(names, shape))
+        self.note_axes(found)
+        return found
 
     # Moves: they record nothing
 
@@ -322,11 +393,22 @@ class Machine:
         return replace(x, producer=self.compute("softmax", [x]))
 
     def norm(
-        self, x: ImageValues, kind: str, held: Held, eps: float, groups: int | None = None
+        self,
+        x: ImageValues,
+        kind: str,
+        held: Held,
+        eps: float,
+        groups: int | None = None,
+        roles: Mapping[str, str] | None = None,
     ) -> ImageValues:
-        """A "batch_norm", "group_norm" or "layer_norm" that is one primitive."""
+        """A "batch_norm", "group_norm" or "layer_norm" that is one primitive.
+
+        roles: the names of its parameters, as in `CommonStep`, where the primitive says them.
+        """
         numbers = frozenset([eps] if groups is None else [eps, float(groups)])
-        producer = self.compute(kind, [x], replace(held, numbers=numbers))
+        settings: dict[str, Any] = {"eps": eps, "roles": roles or {}}
+        settings |= {} if groups is None else {"groups": groups}
+        producer = self.compute(kind, [x], replace(held, numbers=numbers), **settings)
         return replace(x, producer=producer)
 
     def matrix_product(self, x: Operand, y: Operand, shape: Sequence[int]) -> ImageValues:
@@ -358,7 +440,8 @@ class Machine:
         axes[feature] = axis_of("channels", outputs)
         depthwise = groups == x.shape[feature] == outputs and groups > 1
         op = "depthwise convolution" if depthwise else "convolution"
-        producer = self._record(op, (x.producer,), kernel, settings={"window": window})
+        settings = {"window": window, "groups": groups}
+        producer = self._record(op, (x.producer,), kernel, settings=settings)
         return ImageValues(producer, tuple(axes))
 
     def filter(self, x: ImageValues, kernel: FixedArray, window: Window) -> ImageValues:
@@ -383,8 +466,9 @@ class Machine:
             return FixedArray(found, found.shape)
         window = window.absorb(x)
         if kind == "max_pool":
-            # Padding with -inf is no padding to a maximum; padding with 0 is.
-            fill = {"-inf": "", "0": "zeros"}.get(window.fill, window.fill)
+            # Padding with -inf is no padding to a maximum; padding with 0 is, but after a relu.
+            zeros = "" if is_never_negative(x.producer) else "zeros"
+            fill = {"-inf": "", "0": zeros}.get(window.fill, window.fill)
             window = replace(window, fill=fill)
         if kind == "average_around" and not any(map(any, window.padding)):
             kind = "window average"  # every pixel is in the image

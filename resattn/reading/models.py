@@ -2,27 +2,165 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from resattn.reading.flax import read_flax
-from resattn.reading.form import ImageValues
+from resattn.reading.form import BATCH, ImageValues, size_of
 from resattn.reading.keras import read_keras
 from resattn.reading.machine import Machine
 from resattn.reading.pytorch import read_pytorch
+from resattn.reading.reading import Failure, Reading
+from resattn.reading.sources import Failed
 from resattn.reading.steps import CommonStep, normalize
 from weights import schema
-from weights.live import framework_of
+from weights.checks import Pair, pair_of
+from weights.convert import reorder
+from weights.errors import ModelError
+from weights.frameworks import FRAMEWORKS, framework_named
+from weights.live import framework_of, owner, part
 
-ModelReader = Callable[[Machine, Any, tuple[int, int], bool], ImageValues]
+ModelReader = Callable[
+    [Machine, Any, tuple[int, ...], bool, Mapping[str, str]], tuple[ImageValues, Failed | None]
+]
 READERS: dict[str, ModelReader] = {"torch": read_pytorch, "jax": read_flax, "tf": read_keras}
+DEFAULT_SIZES = (
+    (224, 224),
+    (32, 32),
+)  # tried in this order where nobody says the size of the images
 
 
-def read_operations(model: Any, size: tuple[int, int], training: bool = False) -> list[CommonStep]:
+def read_operations(model: Any, size: Pair, training: bool = False) -> list[CommonStep]:
     """The operations that a model of ours executes, in the common form and in order.
 
     size: (height, width) of the images. Raises KeyError, with the name of the primitive, for a
-    primitive that no table knows, and TypeError for an object that is no model of ours.
+    primitive that no table knows, and ModelError for an object that is no model of ours.
     """
-    output = READERS[framework_of(model)](Machine(), model, size, training)
-    return normalize(output, {p.name: p.module for p in schema(model.config)})
+    framework = framework_of(model)
+    row = framework_named(framework)
+    parameters = schema(model.config)
+    names = {row.path(each): each.name for each in parameters}
+    shape = (BATCH, *size, model.config.in_channels)
+    output, _ = READERS[framework](Machine(), model, shape, training, names)
+    return normalize(output, {each.name: each.module for each in parameters})
+
+
+def read_model(model: Any, size: Pair | None = None, in_channels: int | None = None) -> Reading:
+    """The operations that any live model executes in evaluation.
+
+    model: a PyTorch module, a Flax NNX module or a Keras layer that takes one batch of images and
+        gives one array. A Keras layer must have been built, that is called once.
+    size: (height, width) of the images. Default: what a functional Keras model says, else 224 x
+        224, or 32 x 32 if the model fails for these.
+    in_channels: of the images. Default: what the model's own kernels take.
+    What no table knows is an operation of the kind "unknown". A model that fails is read up to the
+    failure. Raises ModelError where nothing can be read, and for what is no model.
+    """
+    framework = owner(model)
+    variables = part(framework, "bridge.foreign").foreign_variables(model)
+    to_numpy = part(framework, "bridge.native").to_numpy
+    arrays = {name: to_numpy(variable) for name, variable in variables.items()}
+    sizes = _sizes(model, framework) if size is None else (pair_of("size", size),)
+    channels = [in_channels] if in_channels else list(_channels(model, framework, arrays))
+    if not channels:
+        raise ModelError(
+            f"{_title(model)}: has no convolution, so nobody knows how many channels its images "
+            "have; say so with in_channels"
+        )
+    best: Reading | None = None
+    errors: list[Exception] = []
+    for number in channels:
+        for each in sizes:
+            try:
+                found = _read(model, framework, (BATCH, *each, number), arrays)
+            except Exception as error:  # of the model, for images of this shape
+                errors.append(error)
+                continue
+            if found.failure is None:
+                return found
+            best = found if best is None or len(found.steps) > len(best.steps) else best
+        if best is not None and any(step.roles for step in best.steps):
+            break  # it takes so many channels, and fails later
+    if best is None:
+        shape = f"{sizes[0][0]} x {sizes[0][1]} x {channels[0]}"
+        raise ModelError(
+            f"{_title(model)}: cannot be read with images of {shape} (rows, cols, channels); give "
+            f"others with size and in_channels: {errors[0]}"
+        ) from errors[0]
+    return best
+
+
+def _read(
+    model: Any, framework: str, shape: tuple[int, ...], arrays: Mapping[str, np.ndarray]
+) -> Reading:
+    names = {name: name for name in arrays}
+    modules = {name: name.rpartition(".")[0] for name in arrays}
+    output, failed = READERS[framework](Machine(strict=False), model, shape, False, names)
+    steps = normalize(output, modules)
+    size = (shape[1], shape[2])
+    canonical = {**arrays, **_canonical(framework, steps, arrays)}
+    failure = None if failed is None else _failure(failed, steps[-1], framework)
+    return Reading(framework, _title(model), size, tuple(steps), canonical, failure)
+
+
+def _title(model: Any) -> str:
+    """The name of the model's class; of a functional or sequential Keras model its own name."""
+    kind = type(model)
+    if kind.__module__.split(".")[0] == "keras" and hasattr(model, "name"):
+        return str(model.name)
+    return kind.__qualname__.rpartition("<locals>.")[2]
+
+
+def _failure(failed: Failed, last: CommonStep, framework: str) -> Failure:
+    shapes = [tuple(map(size_of, step.axes[1:])) for step in last.inputs]
+    if framework != "torch":  # the channels are last
+        shapes = [(*shape[-1:], *shape[:-1]) for shape in shapes]
+    message = failed.message.strip().splitlines()[0] if failed.message.strip() else ""
+    return Failure(message, failed.operation, tuple(shapes), failed.file, failed.line)
+
+
+def _shape_of_input(model: Any, framework: str) -> Sequence[int | None]:
+    """(batch, rows, cols, channels) of the images, None where it is open; () if nothing says so."""
+    shape = getattr(model, "input_shape", None) if framework == "tf" else None
+    return shape if isinstance(shape, Sequence) and len(shape) == 4 else ()
+
+
+def _sizes(model: Any, framework: str) -> Sequence[Pair]:
+    shape = _shape_of_input(model, framework)
+    if shape and shape[1] and shape[2]:
+        return ((shape[1], shape[2]),)
+    return DEFAULT_SIZES
+
+
+def _channels(model: Any, framework: str, arrays: Mapping[str, np.ndarray]) -> Iterator[int]:
+    """How many channels the images may have, the most likely first: what its kernels take."""
+    shape = _shape_of_input(model, framework)
+    if shape and shape[-1]:
+        yield shape[-1]
+        return
+    axis = FRAMEWORKS[framework].leaves["convolution kernel"][1].split().index("in")
+    yield from dict.fromkeys(each.shape[axis] for each in arrays.values() if each.ndim == 4)
+
+
+def _canonical(
+    framework: str, steps: Sequence[CommonStep], arrays: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The kernels with their axes in our order."""
+    row, found = FRAMEWORKS[framework], {}
+    for step in steps:
+        name = step.roles.get("weight", "")
+        roles = KERNEL_ROLES.get(step.op, ())
+        for role in roles:
+            axes, target = row.leaves[role][1], FRAMEWORKS["torch"].leaves[role][1]
+            if name in arrays and arrays[name].ndim == len(axes.split()):
+                found[name] = reorder(arrays[name], axes, target)
+    return found
+
+
+KERNEL_ROLES = {
+    "convolution": ("convolution kernel", "1-d convolution kernel"),
+    "depthwise convolution": ("depthwise kernel",),
+    "linear": ("linear kernel",),
+}

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
 
-from resattn.reading.form import Held, ImageValues, Primitive, label_of, merge_held
+from resattn.reading.form import (
+    Axis,
+    Held,
+    ImageValues,
+    Origin,
+    Primitive,
+    label_of,
+    merge_held,
+)
 from resattn.reading.functions import (
     FUNCTIONS,
     RECOGNIZED,
@@ -25,6 +33,7 @@ from resattn.reading.patterns import (
     softmax_input,
     standardized,
 )
+from resattn.reading.roles import Uses, find_roles
 
 # What a primitive with parameters is called; sums and products with them are a batch norm's.
 MODULE_KINDS = {
@@ -35,30 +44,73 @@ MODULE_KINDS = {
     "layer_norm": "layer_norm",
     "matrix_product": "linear",
 }
+LINEAR = ("convolution", "depthwise convolution", "linear")
 
 
 @dataclass(eq=False)
 class CommonStep:
     """An operation in the common form.
 
-    kind: what it computes, in words that are the same for equal steps. number: its position in the
-    order of execution. name: of the drawn operation, "" in a graph that a framework executes.
-    module: the one whose parameters (held) take part, "" if none do. what: the kind without module
-    and parameters. eps: of a standardization. together: how many channels a standardization over
-    positions takes together, 0 for another. identity: the same for steps that are equal all the
-    way from the image.
+    kind: what it computes, in words that are the same for equal steps. inputs: the steps whose
+    values it takes. primitives: those that it is made of, in the order of execution; the last gives
+    its values. op: what it computes in one word, "convolution", "batch_norm", "relu" and so on, or
+    "unknown". module: the one whose parameters (held) take part, "" if none do. what: the kind
+    without module and parameters. settings: what there is to say about op, as numbers and names:
+
+        convolution, depthwise convolution, poolings   window
+        convolution        also groups
+        batch_norm, layer_norm, standardised           eps
+        group_norm         eps, groups
+        scale              a product with or a sum of parameters alone
+        average, maximum, total   axes: the names of the axes
+        a x + b            a, b
+        part               part, parts, counted from 0
+        padding            margins (axis: before, after, fill) and strides (axis: n)
+        unknown            primitive: what the framework calls it
+
+    roles: which parameter is the weight, bias, mean or variance. uses: in which primitive each
+    parameter takes part. together: how many channels a
+    standardization over positions takes together, 0 for another. identity: the same for steps that
+    are equal all the way from the image.
     """
 
     kind: str
     inputs: tuple[CommonStep, ...]
-    number: int
-    name: str = ""
+    primitives: tuple[Primitive, ...]
+    op: str
     module: str = ""
     what: str = ""
     held: Held | None = None
-    eps: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    uses: Uses = ()
     together: int = 0
     identity: int = 0
+
+    @property
+    def number(self) -> int:
+        """Its position in the order of execution."""
+        return self.primitives[-1].number
+
+    @property
+    def name(self) -> str:
+        """Of the drawn operation that it is, "" in a graph that a framework executes."""
+        return self.primitives[-1].name
+
+    @property
+    def origin(self) -> Origin:
+        """Where its first primitive comes from."""
+        return self.primitives[0].origin
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes of its values, the batch included."""
+        return self.primitives[-1].axes
+
+    @property
+    def eps(self) -> float | None:
+        """Of a standardization."""
+        return self.settings["eps"] if self.op == "standardised" else None
 
     def __post_init__(self) -> None:
         inputs = [step.identity for step in self.inputs]
@@ -117,6 +169,11 @@ class _Normalizer:
         return self.known[primitive]
 
     def _step(self, primitive: Primitive) -> CommonStep:
+        if primitive.op == "unknown":
+            name = primitive.settings["primitive"]
+            step = _unknown_step(name, self._inputs(primitive), (primitive,))
+            module = self._module(primitive.held) if primitive.held else ""
+            return replace(step, module=module, held=primitive.held)
         if primitive.held is not None:
             return self._step_of_module(primitive, primitive.held)
         if primitive.function is not None:
@@ -127,20 +184,24 @@ class _Normalizer:
         inputs = self._inputs(primitive)
         if primitive.op == "rearrangement" and inputs[0].module:
             return _extend(inputs[0], primitive)
-        return CommonStep(self._describe(primitive), inputs, primitive.number, primitive.name)
+        return self._plain_step(primitive, inputs)
 
     def _inputs(self, primitive: Primitive) -> tuple[CommonStep, ...]:
         return tuple(map(self.step, primitive.inputs))
 
-    def _describe(self, primitive: Primitive) -> str:
-        """A primitive without parameters in words."""
-        settings = primitive.settings
-        if primitive.op == "part":
+    def _plain_step(self, primitive: Primitive, inputs: tuple[CommonStep, ...]) -> CommonStep:
+        """The step of a primitive without parameters."""
+        op, settings = primitive.op, primitive.settings
+        if op == "part":
             starts = sorted(self.starts[primitive.inputs[0], settings["whole"]])
-            return f"part {starts.index(settings['start']) + 1} of {len(starts)}"
-        if "axes" in settings:
-            return f"{primitive.op} over {', '.join(sorted(map(label_of, settings['axes'])))}"
-        return f"{primitive.op}{_describe_settings(settings)}"
+            settings = {"part": starts.index(settings["start"]), "parts": len(starts)}
+            kind = f"part {settings['part'] + 1} of {settings['parts']}"
+        elif "axes" in settings:
+            settings = {"axes": tuple(sorted(map(label_of, settings["axes"])))}
+            kind = f"{op} over {', '.join(settings['axes'])}"
+        else:
+            kind = f"{op}{_describe_settings(settings)}"
+        return CommonStep(kind, inputs, (primitive,), op, settings=settings)
 
     # Functions of one value
 
@@ -155,8 +216,8 @@ class _Normalizer:
                 a, b = a * (high - low), b * (high - low) + low
             else:
                 step = _linear(step, a, b, path[at])
-                kind = kind or f"{path[to].op} (unknown)"
-                step, a, b = CommonStep(kind, (step,), path[to].number, path[to].name), 1.0, 0.0
+                step = _function_step(kind, step, tuple(path[at + 1 : to + 1]))
+                a, b = 1.0, 0.0
             at = to
         return _linear(step, a, b, primitive)
 
@@ -168,45 +229,71 @@ class _Normalizer:
             return found
         inputs = self._inputs(primitive)
         if primitive.op not in FUNCTIONS or primitive.op in ("choice", "is greater"):
-            return CommonStep(f"{primitive.op} (unknown)", inputs, primitive.number)
+            return _unknown_step(primitive.op, inputs, (primitive,))
         if primitive.op == "sum" and inputs[0].module and _belong_together(inputs):
             return _extend(inputs[0], primitive, inputs[1:])
-        return CommonStep(self._describe(primitive), inputs, primitive.number, primitive.name)
+        return self._plain_step(primitive, inputs)
 
     def _step_of_pattern(self, primitive: Primitive) -> CommonStep | None:
         x = softmax_input(primitive)
         if x is not None:
-            return CommonStep("softmax", (self.step(x),), primitive.number)
+            return CommonStep("softmax", (self.step(x),), (primitive,), "softmax")
         centred = standardized(primitive)
         if centred is not None:
             x, eps = centred
-            kind = f"standardised, eps {eps:.3g}"
-            together = channels_together(primitive)
-            step = self.step(x)
-            return CommonStep(kind, (step,), primitive.number, eps=eps, together=together)
+            return CommonStep(
+                f"standardised, eps {eps:.3g}",
+                (self.step(x),),
+                (primitive,),
+                "standardised",
+                settings={"eps": eps},
+                together=channels_together(primitive),
+            )
         greater = greater_inputs(primitive)
         if greater is not None:
             inputs = tuple(map(self.step, greater))
-            return CommonStep("greater", inputs, primitive.number, primitive.name)
+            return CommonStep("greater", inputs, (primitive,), "greater")
         return None
 
     # Modules
 
+    def _module(self, held: Held) -> str:
+        return " and ".join(sorted({self.modules[name] for name in held.names}))
+
     def _step_of_module(self, primitive: Primitive, held: Held) -> CommonStep:
-        module = " and ".join(sorted({self.modules[name] for name in held.names}))
+        module = self._module(held)
         inputs = self._inputs(primitive)
         first = inputs[0] if len(inputs) == 1 else None
-        if first and first.held and first.module == module and not held.names & first.held.names:
+        if first and first.module == module and _continues(first, primitive.op, held):
             return _extend(first, primitive)
-        what = MODULE_KINDS.get(primitive.op, "batch_norm")
+        op = MODULE_KINDS.get(primitive.op, "batch_norm")
+        settings = dict(primitive.settings)
+        before: tuple[Primitive, ...] = ()
         if first and first.eps is not None:
-            inputs, what, numbers = first.inputs, "layer_norm", {first.eps}
+            inputs, op, before = first.inputs, "layer_norm", first.primitives
+            settings["eps"] = first.eps
+            numbers = {first.eps}
             if first.together:
-                what = "group_norm"
-                numbers.add(float(prod(held.shape) // first.together))
+                op, settings["groups"] = "group_norm", prod(held.shape) // first.together
+                numbers.add(float(settings["groups"]))
             held = replace(held, numbers=held.numbers | numbers)
-        what += _describe_settings(primitive.settings)
-        return _module_step(module, what, inputs, primitive, held)
+        what = op + _describe_settings(settings)
+        uses = ((primitive.op, held),)
+        return _module_step(
+            CommonStep("", inputs, (*before, primitive), op, module, what, held, settings), uses
+        )
+
+
+def _continues(step: CommonStep, op: str, held: Held) -> bool:
+    """Whether a primitive with parameters of the same module is a part of the module's step.
+
+    The sum at the end of a batch norm may use the scale again: x scale + (bias - mean scale).
+    """
+    if step.held is None or (step.op in LINEAR and op != "sum"):
+        return False
+    new = not held.names & step.held.names
+    added = op == "sum" and all(before != "sum" for before, _ in step.uses)
+    return new or (step.op in ("batch_norm", "scale") and added and held.names > step.held.names)
 
 
 def _describe_settings(settings: Mapping[str, Any]) -> str:
@@ -218,13 +305,30 @@ def _describe_settings(settings: Mapping[str, Any]) -> str:
 def _next_function(path: Sequence[Primitive], at: int) -> tuple[int, str | None]:
     """The next position in a path that is recognized as a function of the one `at`, and which.
 
-    Without one, the next position: "a x + b" or None, for unknown.
+    The longest wins: relu6 begins with a relu. Without one, the next position: "a x + b" or None,
+    for unknown.
     """
-    for to in range(at + 1, len(path)):
-        kind = recognize(path[to], path[at])
-        if kind in RECOGNIZED:
-            return to, kind
-    return at + 1, recognize(path[at + 1], path[at])
+    kinds = {to: recognize(path[to], path[at]) for to in range(at + 1, len(path))}
+    recognized = [kind for kind in kinds.values() if kind in RECOGNIZED]
+    if not recognized:
+        return at + 1, kinds[at + 1]
+    return next((to, kind) for to, kind in kinds.items() if kind == recognized[-1])
+
+
+def _function_step(
+    kind: str | None, x: CommonStep, primitives: tuple[Primitive, ...]
+) -> CommonStep:
+    """A function of one value. kind: None if it is not recognized."""
+    if kind is None:
+        return _unknown_step(primitives[-1].op, (x,), primitives)
+    return CommonStep(kind, (x,), primitives, kind)
+
+
+def _unknown_step(
+    name: str, inputs: tuple[CommonStep, ...], primitives: tuple[Primitive, ...]
+) -> CommonStep:
+    kind = f"{name} (unknown)"
+    return CommonStep(kind, inputs, primitives, "unknown", settings={"primitive": name})
 
 
 def _linear(step: CommonStep, a: float, b: float, primitive: Primitive) -> CommonStep:
@@ -233,7 +337,7 @@ def _linear(step: CommonStep, a: float, b: float, primitive: Primitive) -> Commo
         return step
     slope = "x" if np.isclose(a, 1, rtol=1e-6) else f"{a:.5g} x"
     kind = slope + (f" + {b:.5g}" if abs(b) > 1e-12 else "")
-    return CommonStep(kind, (step,), primitive.number, primitive.name)
+    return CommonStep(kind, (step,), (primitive,), "a x + b", settings={"a": a, "b": b})
 
 
 def _belong_together(steps: Sequence[CommonStep]) -> bool:
@@ -243,13 +347,20 @@ def _belong_together(steps: Sequence[CommonStep]) -> bool:
     return len(modules) == len(inputs) == 1 and len(set(held)) == len(held)
 
 
-def _module_step(
-    module: str, what: str, inputs: tuple[CommonStep, ...], primitive: Primitive, held: Held
-) -> CommonStep:
-    leaves = ", ".join(sorted(name.rsplit(".", 1)[-1] for name in held.names))
-    numbers = "".join(f", {number:.3g}" for number in sorted(held.numbers))
-    kind = f"{module}: {what} with {leaves}{numbers}"
-    return CommonStep(kind, inputs, primitive.number, primitive.name, module, what, held)
+def _module_step(step: CommonStep, uses: Uses) -> CommonStep:
+    """A step of a module, in words, with the roles of its parameters. uses: of its parameters."""
+    assert step.held is not None
+    leaves = ", ".join(sorted(name.rsplit(".", 1)[-1] for name in step.held.names))
+    numbers = "".join(f", {number:.3g}" for number in sorted(step.held.numbers))
+    kind = f"{step.module}: {step.what} with {leaves}{numbers}"
+    settings, op = dict(step.settings), step.op
+    roles = settings.pop("roles", None) or find_roles("batch_norm" if op == "scale" else op, uses)
+    if op in ("batch_norm", "scale"):
+        whole = any(primitive == "batch_norm" for primitive, _ in uses)
+        op = "batch_norm" if whole or "variance" in roles else "scale"
+        if op == "batch_norm" and step.held.numbers:
+            settings["eps"] = min(step.held.numbers)
+    return replace(step, kind=kind, op=op, settings=settings, roles=roles, uses=uses, identity=0)
 
 
 def _extend(
@@ -259,6 +370,13 @@ def _extend(
     inputs = list(step.inputs)
     inputs += [given for other in others for given in other.inputs if given not in inputs]
     held = [step.held, *(other.held for other in others), primitive.held]
-    merged = merge_held([one for one in held if one is not None])
-    assert merged is not None
-    return _module_step(step.module, step.what, tuple(inputs), primitive, merged)
+    uses = [*step.uses, *(use for other in others for use in other.uses)]
+    if primitive.held is not None:
+        uses.append((primitive.op, primitive.held))
+    extended = replace(
+        step,
+        inputs=tuple(inputs),
+        primitives=(*step.primitives, primitive),
+        held=merge_held([one for one in held if one is not None]),
+    )
+    return _module_step(extended, tuple(uses))

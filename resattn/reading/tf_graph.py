@@ -9,29 +9,57 @@ from typing import Any
 
 import numpy as np
 
-from resattn.reading.form import FixedArray, Held, ImageValues, Operand, Place, constant
+from resattn.reading.form import (
+    FixedArray,
+    Held,
+    ImageValues,
+    Operand,
+    Origin,
+    Place,
+    constant,
+)
 from resattn.reading.machine import Machine
+from resattn.reading.sources import find_own_place
 from resattn.reading.tables import Table, elementwise, same
 from resattn.reading.windows import Window, pooling, symmetric
+from weights.operations import same_padding
 
 _UNPADDED = symmetric((0, 0))
 
 
 def read_tf_graph(
-    machine: Machine, graph: Any, names: Mapping[int, str], image: ImageValues
-) -> ImageValues:
-    """The output of a function of the image. names: of parameters, by the ids of their handles."""
+    machine: Machine,
+    graph: Any,
+    names: Mapping[int, str],
+    image: ImageValues,
+    spans: Sequence[tuple[int, int, str, str]] = (),
+) -> list[ImageValues]:
+    """The outputs of a function of the image.
+
+    names: of parameters, by the ids of their handles. spans: the operations that each module added,
+    from the first to the one after the last, with the module's path and class; inner modules first.
+    """
     values: dict[str, Any] = {graph.inputs[0].name: image}
     for outside, inside in graph.captures:
         name = names.get(id(outside))
         values[inside.name] = FixedArray(None) if name is None else Held(frozenset([name]))
-    for operation in graph.get_operations():
+    for number, operation in enumerate(graph.get_operations()):
         if operation.type != "Placeholder" and operation.outputs:
+            machine.origin = _origin(number, operation, spans)
             inputs = [values[given.name] for given in operation.inputs]
-            result = PRIMITIVES[operation.type](machine, operation, *inputs)
-            values[operation.outputs[0].name] = result
-    output: ImageValues = values[graph.outputs[0].name]
-    return output
+            shapes = [tuple(each.shape) for each in operation.outputs]
+            result = machine.interpret(PRIMITIVES, operation.type, operation, inputs, shapes)
+            results = result if isinstance(result, list) else [result]
+            for output, value in zip(operation.outputs, results, strict=False):
+                values[output.name] = value
+    return [values[output.name] for output in graph.outputs]
+
+
+def _origin(number: int, operation: Any, spans: Sequence[tuple[int, int, str, str]]) -> Origin:
+    inside = ((path, kind) for first, end, path, kind in spans if first <= number < end)
+    path, kind = next(inside, ("", ""))
+    frames = [(frame.filename, frame.lineno) for frame in reversed(operation.traceback or [])]
+    return Origin(path, kind, *find_own_place(frames))
 
 
 def _out(o: Any) -> tuple[int, ...]:
@@ -63,10 +91,7 @@ def _convolution(m: Machine, o: Any, x: ImageValues, kernel: Held) -> Operand:
     _assert_plain(o, b"VALID", b"SAME")
     *size, inputs, outputs = kernel.shape
     strides, dilations = list(o.get_attr("strides"))[1:3], list(o.get_attr("dilations"))[1:3]
-    padding: Sequence[tuple[int, int]] = _UNPADDED
-    if o.get_attr("padding") == b"SAME":
-        assert set(strides) == set(dilations) == {1}, "at another stride it pads unevenly"
-        padding = [((side - 1) // 2, side // 2) for side in size]
+    padding = _padding(o, x, size, strides, dilations)
     window = Window((1, 2), size, strides, padding, dilations)
     if o.type == "DepthwiseConv2dNative":
         return m.convolution(x, kernel, window, inputs * outputs, 3, inputs)
@@ -76,6 +101,18 @@ def _convolution(m: Machine, o: Any, x: ImageValues, kernel: Held) -> Operand:
     window = Window((1,), size[1:], strides[1:], _UNPADDED[1:], dilations[1:])
     y = m.convolution(flat, kernel, window, outputs, 2)
     return m.reshape(y, (y.shape[0], 1, *y.shape[1:]))
+
+
+def _padding(
+    o: Any, x: Operand, size: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> Sequence[tuple[int, int]]:
+    """Before and after the rows and the columns."""
+    if o.get_attr("padding") == b"VALID":
+        return _UNPADDED
+    sides = zip(x.shape[1:3], size, strides, dilations, strict=True)
+    return [
+        same_padding(side, (kernel - 1) * apart + 1, step) for side, kernel, step, apart in sides
+    ]
 
 
 def _is_1d(o: Any) -> bool:
@@ -89,6 +126,17 @@ def _space_to_batch(m: Machine, o: Any, x: ImageValues, block: FixedArray, paddi
     return replace(x, dilation=tuple(map(int, block.value)))
 
 
+def _batch_norm(
+    m: Machine, o: Any, x: ImageValues, weight: Held, bias: Held, mean: Held, variance: Held
+) -> list[Any]:
+    """In evaluation; nothing takes the other outputs."""
+    assert not o.get_attr("is_training")
+    given = {"weight": weight, "bias": bias, "mean": mean, "variance": variance}
+    roles = {role: next(iter(one.names)) for role, one in given.items()}
+    held = Held(frozenset(roles.values()))
+    return [m.norm(x, "batch_norm", held, o.get_attr("epsilon"), roles=roles)]
+
+
 def _matrix_product(m: Machine, o: Any, x: Any, y: Any) -> Operand:
     transposed = ("transpose_a", "transpose_b") if o.type == "MatMul" else ("adj_x", "adj_y")
     assert not any(map(o.get_attr, transposed))
@@ -97,9 +145,12 @@ def _matrix_product(m: Machine, o: Any, x: Any, y: Any) -> Operand:
 
 def _pool(kind: str) -> Callable[..., Operand]:
     def pool(m: Machine, o: Any, x: Operand) -> Operand:
-        _assert_plain(o, b"VALID")
+        _assert_plain(o, b"VALID", b"SAME")
         size, stride = list(o.get_attr("ksize"))[1:3], list(o.get_attr("strides"))[1:3]
-        return m.pool(x, kind, pooling((1, 2), size, stride, _UNPADDED))
+        padding = _padding(o, x, size, stride, (1, 1))
+        padded = kind == "window average" and any(map(any, padding))
+        chosen = "average_around" if padded else kind  # its padding never counts
+        return m.pool(x, chosen, pooling((1, 2), size, stride, padding))
 
     return pool
 
@@ -217,6 +268,14 @@ PRIMITIVES: Table = {
     "Softmax": lambda m, o, x: m.softmax(x),
     "Sum": _reduce("total"),
     "Max": _reduce("maximum"),
+    "Mean": _reduce("average"),
+    "FusedBatchNormV3": _batch_norm,
+    "LeakyRelu": lambda m, o, x: m.elementwise(
+        "choice",
+        m.elementwise("is greater", x, 0.0),
+        x,
+        m.elementwise("product", x, o.get_attr("alpha")),
+    ),
     "ArgMax": _argmax,
     "Pad": _pad,
     "PadV2": _pad,
@@ -244,6 +303,17 @@ PRIMITIVES: Table = {
             "Exp": "exp",
             "Tanh": "tanh",
             "Sqrt": "root",
+            "Rsqrt": "reciprocal root",
+            "Log": "log",
+            "Log1p": "log1p",
+            "Expm1": "expm1",
+            "Pow": "power",
+            "Abs": "absolute",
+            "Erf": "erf",
+            "Erfc": "erfc",
+            "Elu": "elu",
+            "Softplus": "softplus",
+            "Reciprocal": "reciprocal",
             "Square": "square",
             "Neg": "negative",
             "Relu": "relu",
@@ -252,6 +322,8 @@ PRIMITIVES: Table = {
             "SelectV2": "choice",
             "Greater": "is greater",
             "Less": "is less",
+            "GreaterEqual": "is greater or equal",
+            "LessEqual": "is less or equal",
             "Equal": "is equal",
             "LogicalAnd": "and",
             "Bitcast": "bits",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,21 +13,30 @@ from resattn.reading.form import (
     Held,
     ImageValues,
     Operand,
+    Origin,
     constant,
     held_or_unknown,
 )
 from resattn.reading.machine import Machine
+from resattn.reading.sources import find_own_place
 from resattn.reading.tables import Table, elementwise, same
 from resattn.reading.windows import REFLECTED, Window, pooling, symmetric
 
 
 def read_export(
-    machine: Machine, exported: Any, owners: Mapping[str, str], image: ImageValues
-) -> ImageValues:
-    """The output of an exported program.
+    machine: Machine,
+    exported: Any,
+    owners: Mapping[str, str],
+    image: ImageValues,
+    inside: str = "",
+    paths: Mapping[str, str] | None = None,
+) -> list[Any]:
+    """The outputs of an exported program.
 
-    owners: the canonical names of parameters, by the names that the program has for them. Inputs
-    that are in none of the program's tables are the image.
+    owners: the names of parameters, by the names that the program has for them. Inputs that are in
+    none of the program's tables are the image. Buffers of several axes are constants: filters, and
+    means and deviations of images. inside: the path of the module that is read. paths:
+    of modules, by the paths that the program has for them, where these are others.
     """
     values: dict[Any, Any] = {}
 
@@ -41,14 +51,65 @@ def read_export(
     for node in exported.graph.nodes:
         if node.op == "placeholder":
             own = own_names.get(node.name)
-            values[node] = image if own is None else _input(node, own, owners, exported.constants)
+            values[node] = image if own is None else _input(node, own, owners, exported)
         elif node.op == "output":
-            output: ImageValues = operand(node.args[0])[-1]  # the new statistics come before it
-            return output
+            count = len(exported.graph_signature.user_outputs)
+            return list(operand(node.args[0])[-count:])  # the new statistics come before them
         else:
-            name = getattr(node.target, "__name__", str(node.target)).split(".")[0]
-            values[node] = PRIMITIVES[name](machine, node, *operand(node.args))
+            machine.origin = _origin(node, inside, paths)
+            given = operand(node.args)
+            name = _name(node)
+            if name == "failed":  # see `resattn.reading.pytorch`
+                return list(given[0])
+            if _is_in_place(node) and node.meta.get("val") is None:
+                continue  # it failed
+            keywords = {key: operand(value) for key, value in node.kwargs.items()}
+            given = [*given, *(keywords.pop(key, None) for key in KEYWORDS.get(name, ()))]
+            table = {} if set(keywords) - IGNORED else PRIMITIVES
+            values[node] = machine.interpret(table, name, node, given, _shapes(node))
+            if _is_in_place(node):
+                changed = given[0]
+                values |= {each: values[node] for each, x in values.items() if x is changed}
     raise AssertionError("a graph has an output")
+
+
+# Options that say how and where to compute, and those that some operators take by name alone.
+IGNORED = {"dtype", "device", "layout", "pin_memory", "memory_format", "non_blocking", "copy"}
+KEYWORDS = {
+    "gelu": ("approximate",),
+    "clamp": ("min", "max"),
+    **dict.fromkeys(("add", "sub"), ("alpha",)),
+}
+
+
+def _name(node: Any) -> str:
+    """Of an operator; relu_ is relu in place."""
+    return getattr(node.target, "__name__", str(node.target)).split(".")[0].rstrip("_")
+
+
+def _is_in_place(node: Any) -> bool:
+    name = getattr(node.target, "__name__", "").split(".")[0]
+    return name.endswith("_") and not name.endswith("__") and bool(node.args)
+
+
+def _shapes(node: Any) -> list[tuple[int, ...]]:
+    """Of the outputs of a node."""
+    value = node.meta.get("val")
+    outputs = value if isinstance(value, (list, tuple)) else [value]
+    return [tuple(map(int, getattr(each, "shape", ()))) for each in outputs]
+
+
+def _origin(node: Any, inside: str, paths: Mapping[str, str] | None) -> Origin:
+    """Where a node comes from."""
+    stack = [*node.meta.get("nn_module_stack", {}).values()]
+    path, kind = stack[-1] if stack else ("", "")
+    path = path.removeprefix(inside).removeprefix(".")
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    file, line = find_own_place([(file, int(line)) for file, line in reversed(frames)])
+    return Origin((paths or {}).get(path, path), str(kind).rpartition(".")[2], file, line)
+
+
+_FRAME = re.compile(r'^ *File "(.+)", line (\d+), in ', re.MULTILINE)  # as Python prints it
 
 
 def _own_names(signature: Any) -> dict[str, str]:
@@ -60,9 +121,11 @@ def _own_names(signature: Any) -> dict[str, str]:
     }
 
 
-def _input(node: Any, own: str, owners: Mapping[str, str], constants: Mapping[str, Any]) -> Operand:
-    if own in constants and own not in owners:
-        return constant(constants[own].detach().numpy())
+def _input(node: Any, own: str, owners: Mapping[str, str], exported: Any) -> Operand:
+    fixed = own in exported.constants and own not in owners
+    if fixed or (own in exported.graph_signature.buffers and len(_shape(node)) > 1):
+        value = {**exported.state_dict, **exported.constants}[own]
+        return constant(value.detach().cpu().numpy())
     return held_or_unknown(owners.get(own), _shape(node))
 
 
@@ -93,12 +156,23 @@ def _convolution(
     if isinstance(kernel, FixedArray):
         return _filter(m, x, kernel, stride, padding)
     outputs, _, *size = kernel.shape
-    stride, padding, dilation = (_each(one, len(size)) for one in (stride, padding, dilation))
-    window = Window(range(2, 2 + len(size)), size, stride, symmetric(padding), dilation)
+    stride, dilation = (_each(one, len(size)) for one in (stride, dilation))
+    sides = _padding(padding, size, dilation)
+    window = Window(range(2, 2 + len(size)), size, stride, sides, dilation)
     y = m.convolution(x, kernel, window, outputs, 1, groups)
     if bias is None:
         return y
     return m.elementwise("sum", y, m.reshape(bias, (outputs, *(1 for _ in size))))
+
+
+def _padding(
+    padding: Any, size: Sequence[int], dilation: Sequence[int]
+) -> Sequence[tuple[int, int]]:
+    """Before and after each axis. padding: numbers, or "same" or "valid"."""
+    if not isinstance(padding, str):
+        return symmetric(_each(padding, len(size)))
+    total = [(side - 1) * apart for side, apart in zip(size, dilation, strict=True)]
+    return [(all_ // 2, all_ - all_ // 2) if padding == "same" else (0, 0) for all_ in total]
 
 
 def _filter(m: Machine, x: ImageValues, kernel: FixedArray, stride: Any, padding: Any) -> Operand:
@@ -120,19 +194,28 @@ def _group_norm(
     eps: float,
     *_: Any,
 ) -> Operand:
-    return m.norm(x, "group_norm", Held(weight.names | bias.names), eps, groups)
+    held, roles = _gather_roles(weight=weight, bias=bias)
+    return m.norm(x, "group_norm", held, eps, groups, roles)
+
+
+def _gather_roles(**held: Held | None) -> tuple[Held, dict[str, str]]:
+    """Several in one, and their names by role."""
+    given = {role: one for role, one in held.items() if isinstance(one, Held)}
+    roles = {role: next(iter(one.names)) for role, one in given.items() if len(one.names) == 1}
+    return Held(frozenset[str]().union(*(one.names for one in given.values()))), roles
 
 
 def _batch_norm(m: Machine, node: Any, x: ImageValues, *rest: Any) -> Operand:
-    *held, _training, _momentum, eps, _cudnn = rest
-    names = frozenset[str]().union(*(one.names for one in held if one is not None))
-    return m.norm(x, "batch_norm", Held(names), eps)
+    weight, bias, mean, variance, _training, _momentum, eps, _cudnn = rest
+    held, roles = _gather_roles(weight=weight, bias=bias, mean=mean, variance=variance)
+    return m.norm(x, "batch_norm", held, eps, roles=roles)
 
 
 def _layer_norm(
     m: Machine, node: Any, x: ImageValues, shape: Any, weight: Held, bias: Held, eps: float, *_: Any
 ) -> Operand:
-    return m.norm(x, "layer_norm", Held(weight.names | bias.names), eps)
+    held, roles = _gather_roles(weight=weight, bias=bias)
+    return m.norm(x, "layer_norm", held, eps, roles=roles)
 
 
 def _linear(
@@ -234,7 +317,46 @@ def _stack(m: Machine, node: Any, parts: Sequence[Operand], dim: int = 0) -> Ope
     return m.stack(parts, dim % len(_shape(node)))
 
 
+def _split(m: Machine, node: Any, x: Operand, dim: int) -> list[Operand]:
+    """Parts of an axis, as large as the graph says."""
+    dim, start, parts = dim % len(x.shape), 0, []
+    for shape in _shapes(node):
+        parts.append(m.narrow(x, dim, start, shape[dim]))
+        start += shape[dim]
+    return parts
+
+
+def _added(name: str) -> Any:
+    """A sum or difference whose second term may have a factor."""
+
+    def add(m: Machine, node: Any, x: Operand, y: Operand, factor: float | None) -> Operand:
+        y = y if factor in (None, 1) else m.elementwise("product", y, factor)
+        return m.elementwise(name, x, y)
+
+    return add
+
+
+def _clamp(m: Machine, x: Operand, low: float | None, high: float | None) -> Operand:
+    x = x if low is None else m.elementwise("greater", x, low)
+    return x if high is None else m.elementwise("lesser", x, high)
+
+
 # Reductions and the place of the greatest
+
+
+def _adaptive(kind: str) -> Any:
+    """A pooling to one pixel; or to parts of one size."""
+
+    def pool(m: Machine, node: Any, x: ImageValues, size: Any) -> Operand:
+        sides = _each(size, 2)
+        if sides == (1, 1):
+            return m.reduce(x, kind, (2, 3))
+        assert all(side % new == 0 for side, new in zip(x.shape[2:], sides, strict=True))
+        reach = [side // new for side, new in zip(x.shape[2:], sides, strict=True)]
+        window = pooling((2, 3), reach, reach, symmetric((0, 0)))
+        return m.pool(x, "window average" if kind == "average" else "max_pool", window)
+
+    return pool
 
 
 def _reduce(kind: str) -> Any:
@@ -281,21 +403,43 @@ PRIMITIVES: Table = {
     "getitem": lambda m, node, x, at: x[at],
     "pad": _pad,
     "permute": lambda m, node, x, order: m.transpose(x, order),
-    "expand": _broadcast,
+    **dict.fromkeys(("expand", "expand_as"), _broadcast),
     "arange": lambda m, node, *range_: constant(np.arange(*range_)),
     "ones_like": lambda m, node, x: constant(np.ones(_shape(node))),
     "_assert_tensor_metadata": lambda m, node, *_: None,
     "promote_types": lambda m, node, *_: None,
     **dict.fromkeys(("transpose", "mT", "swapaxes"), _transpose),
-    **dict.fromkeys(("to", "alias", "clone", "detach", "detach_", "lift_fresh_copy"), same),
-    "dropout": lambda m, node, x, *_: x,  # in evaluation
+    **dict.fromkeys(("to", "alias", "clone", "detach", "lift_fresh_copy"), same),
+    # These drop nothing in evaluation.
+    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), same),
+    "adaptive_avg_pool2d": _adaptive("average"),
+    "adaptive_max_pool2d": lambda m, node, x, size: [_adaptive("maximum")(m, node, x, size), None],
+    "chunk": lambda m, node, x, count, dim=0: _split(m, node, x, dim),
+    "split": lambda m, node, x, size, dim=0: _split(m, node, x, dim),
+    "rsub": lambda m, node, x, y, *_: m.elementwise("difference", y, x),
     **dict.fromkeys(
         ("reshape", "view", "flatten", "ravel", "unsqueeze", "squeeze", "contiguous"), _reshape
     ),
+    "add": _added("sum"),
+    "sub": _added("difference"),
+    "gelu": lambda m, node, x, approximate: m.elementwise(
+        "gelu_tanh" if approximate == "tanh" else "gelu", x
+    ),
+    "leaky_relu": lambda m, node, x, slope=0.01: m.elementwise(
+        "choice", m.elementwise("is greater", x, 0.0), x, m.elementwise("product", x, slope)
+    ),
+    "elu": lambda m, node, x, alpha=1, *_: m.elementwise(
+        "choice",
+        m.elementwise("is greater", x, 0.0),
+        x,
+        m.elementwise("product", m.elementwise("expm1", x), alpha),
+    ),
+    "hardtanh": lambda m, node, x, low=-1.0, high=1.0: m.elementwise(
+        "lesser", m.elementwise("greater", x, low), high
+    ),
+    "clamp": lambda m, node, x, *limits: _clamp(m, x, *limits[:2]),
     **elementwise(
         {
-            "add": "sum",
-            "sub": "difference",
             "mul": "product",
             "div": "quotient",
             "floor_divide": "whole quotient",
@@ -312,7 +456,19 @@ PRIMITIVES: Table = {
             "maximum": "greater",
             "minimum": "lesser",
             "where": "choice",
+            "silu": "silu",
+            "softplus": "softplus",
+            "mish": "mish",
+            "log": "log",
+            "abs": "absolute",
+            "neg": "negative",
+            "pow": "power",
+            "rsqrt": "reciprocal root",
+            "reciprocal": "reciprocal",
+            "erf": "erf",
             "lt": "is less",
+            "ge": "is greater or equal",
+            "le": "is less or equal",
             "gt": "is greater",
             "eq": "is equal",
             "ne": "is unequal",

@@ -90,7 +90,7 @@ def explain_preparation(
     return replace(found, difference=difference)
 
 
-class Reading(NamedTuple):
+class AxesReading(NamedTuple):
     """An order of the axes of a tensor. array: (batch, height, width, channels), float64."""
 
     words: tuple[str, ...]
@@ -101,7 +101,7 @@ class Reading(NamedTuple):
         return self.array.shape[1], self.array.shape[2]
 
 
-def read_axes(actual: Array, count: int) -> Iterator[Reading]:
+def read_axes(actual: Array, count: int) -> Iterator[AxesReading]:
     """The orders of axes in which a tensor can be meant, the right one first."""
     x = np.asarray(actual)
     x = x[None] if x.ndim == 3 else x
@@ -113,20 +113,20 @@ def read_axes(actual: Array, count: int) -> Iterator[Reading]:
         )
     x = x.astype(np.float64)
     last = np.moveaxis(x, 1, -1) if first else x
-    yield Reading((), last)
-    yield Reading((UPSIDE_DOWN,), last[:, ::-1])
-    yield Reading((MIRRORED,), last[:, :, ::-1])
-    yield Reading(("the image is turned by 180 degrees",), last[:, ::-1, ::-1])
+    yield AxesReading((), last)
+    yield AxesReading((UPSIDE_DOWN,), last[:, ::-1])
+    yield AxesReading((MIRRORED,), last[:, :, ::-1])
+    yield AxesReading(("the image is turned by 180 degrees",), last[:, ::-1, ::-1])
     turned = last.swapaxes(1, 2)
-    yield Reading((TURNED,), turned)
-    yield Reading(("the image is turned by 90 degrees to the right",), turned[:, ::-1])
-    yield Reading(("the image is turned by 90 degrees to the left",), turned[:, :, ::-1])
+    yield AxesReading((TURNED,), turned)
+    yield AxesReading(("the image is turned by 90 degrees to the right",), turned[:, ::-1])
+    yield AxesReading(("the image is turned by 90 degrees to the left",), turned[:, :, ::-1])
     batch, rows, cols, channels = last.shape
     if first:
-        yield Reading((LAST_AS_FIRST,), x.reshape(batch, rows, cols, channels))
+        yield AxesReading((LAST_AS_FIRST,), x.reshape(batch, rows, cols, channels))
     else:
         mixed = x.reshape(batch, channels, rows, cols)
-        yield Reading((FIRST_AS_LAST,), np.moveaxis(mixed, 1, -1))
+        yield AxesReading((FIRST_AS_LAST,), np.moveaxis(mixed, 1, -1))
 
 
 class ChannelFit(NamedTuple):
@@ -310,7 +310,7 @@ class PreparationMatch(NamedTuple):
     rest: float
     spread: float
     how: Resizing
-    reading: Reading
+    reading: AxesReading
 
     @property
     def is_near(self) -> bool:
@@ -327,7 +327,7 @@ class PreparationSearch:
     def __init__(
         self,
         images: list[Array],
-        readings: list[Reading],
+        readings: list[AxesReading],
         p: Preprocessing,
         precision: float = 0.0,
     ):
@@ -408,7 +408,7 @@ class PreparationSearch:
         return levels
 
     def _measure(
-        self, words: tuple[str, ...], how: Resizing, reading: Reading, sample: bool = True
+        self, words: tuple[str, ...], how: Resizing, reading: AxesReading, sample: bool = True
     ) -> PreparationMatch:
         how = replace(how, size=reading.size)
         size = " x ".join(map(str, reading.size)), " x ".join(map(str, self.p.size))

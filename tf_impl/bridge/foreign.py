@@ -20,6 +20,32 @@ def foreign_arrays(model: keras.layers.Layer) -> dict[str, np.ndarray]:
     return {name: to_numpy(leaf) for name, leaf in _leaves(model).items()}
 
 
+def foreign_modules(model: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
+    """The layers of any model by their paths in it; the model itself is "".
+
+    A path consists of attributes and indices; in a functional or sequential model of layers' names.
+    """
+    found = {"": model}
+    by_name = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    parts = {layer.name: layer for layer in model.layers} if by_name else _attributes(model)
+    for name, part in parts.items():
+        for inner, layer in foreign_modules(part).items():
+            found.setdefault(f"{name}.{inner}".rstrip("."), layer)
+    return found
+
+
+def foreign_variables(model: keras.layers.Layer) -> dict[str, keras.Variable]:
+    """The parameters and statistics of any model by the path of the innermost layer and their own
+    name: "conv1.kernel".
+    """
+    owners = {
+        id(variable): (f"{path}.{variable.name}".lstrip("."), variable)
+        for path, layer in foreign_modules(model).items()  # inner layers come after outer ones
+        for variable in layer.weights
+    }
+    return dict(owners.values())
+
+
 def foreign_strides(model: keras.layers.Layer) -> dict[str, tuple[Pair, Pair]]:
     """The stride and the dilation of each 2-d convolution, by its own name."""
     return {
@@ -93,6 +119,20 @@ def _leaves(model: keras.layers.Layer) -> dict[str, keras.Variable]:
                 )
             found[name] = variable
     return found
+
+
+def _attributes(layer: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
+    """The layers that a layer holds, each once, by attribute and index."""
+    found: dict[int, tuple[str, keras.layers.Layer]] = {}
+    modules = getattr(layer, "_modules", {})  # of layers on PyTorch, which are its modules
+    for name, value in {**vars(layer), **modules}.items():
+        if name.startswith("_"):
+            continue
+        items = enumerate(value) if isinstance(value, (list, tuple)) else [("", value)]
+        for index, item in items:
+            if isinstance(item, keras.layers.Layer):
+                found.setdefault(id(item), (f"{name}.{index}".rstrip("."), item))
+    return dict(found.values())
 
 
 def _layers(model: keras.layers.Layer) -> Iterator[keras.layers.Layer]:

@@ -22,9 +22,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,44 +31,26 @@ from weights.checks import at_least
 from weights.config import BlockConfig, Config, NetworkConfig, config_from_json
 from weights.convert import Arrays, check, reorder
 from weights.errors import ArgumentError, WeightsError
-from weights.files import hub
 from weights.files import label as labels
 from weights.files.atomic import existing
-from weights.files.content import Content, Header, find_prefixes, unwrap
+from weights.files.content import Content, find_prefixes
 from weights.files.hub import INDEX
 from weights.files.label import (
     CHECKSUMS,
     Label,
     check_arrays,
-    check_label,
     check_sums,
     checksums,
     make_label,
 )
-from weights.files.limits import MOST_HEADER, check_claim, check_count
+from weights.files.limits import MOST_HEADER
+from weights.files.opening import find_suffix, format_module, open_content
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
 from weights.frameworks import FRAMEWORKS, Framework
 from weights.live import LiveModel, build, check_unchanged
 from weights.parameters import Parameters
 from weights.schema import schema
 from weights.stored import StoredArray, as_stored, read_arrays
-
-# The modules of `weights.files`. They are imported when they are needed.
-FILE_FORMATS = {
-    ".safetensors": "safetensors",
-    INDEX: "sharded",
-    ".npz": "npz",
-    ".pt": "pytorch",
-    ".pth": "pytorch",
-    ".th": "pytorch",
-    ".bin": "pytorch",
-    ".weights.h5": "hdf5",
-    ".h5": "hdf5",
-    ".keras": "keras",
-    ".msgpack": "msgpack",
-    ".orbax": "orbax",
-}
-_SUFFIXES = tuple(FILE_FORMATS)
 
 
 def save(path: str | os.PathLike[str], model: Any) -> None:
@@ -135,11 +115,7 @@ def write(
         options = {"shard_bytes": at_least("shard_bytes", shard_bytes, 1)}
     elif shard_bytes is not None:
         raise ArgumentError(f"shard_bytes: {target.name} is one file; expected a {INDEX}")
-    _format(suffix).write(target, label, stored, described, **options)
-
-
-def _format(suffix: str) -> ModuleType:
-    return import_module(f"weights.files.{FILE_FORMATS[suffix]}")
+    format_module(suffix).write(target, label, stored, described, **options)
 
 
 @dataclass(frozen=True)
@@ -225,16 +201,7 @@ def read_header(
     """What `read_checkpoint` reads, without the values: names, shapes and dtypes are those of the
     network, and nothing else was read. Arguments and errors: those of `read_checkpoint`.
     """
-    source, address = _find_source(path)
-    is_folder = os.path.isdir(source)
-    suffix = ".orbax" if is_folder else find_suffix(source, "read")
-    header = _format(suffix).read(source if is_folder else existing(source))
-    check_label(header.label, source.name)
-    content = unwrap(_without_training(header), source.name, part)
-    check_count(len(content.arrays), source.name)
-    if header.nbytes is not None:
-        claimed = sum(array.nbytes for array in content.arrays.values())
-        check_claim(claimed, header.nbytes, source.name)
+    content, source, address = open_content(path, part)
     if labels.CONFIG in content.label:
         held = config_from_json(content.label[labels.CONFIG], f"the config in {source.name}")
         config = held if config is None else _agree(source.name, held, config)
@@ -334,20 +301,6 @@ def _watch(
     return {name: watched(name, array) for name, array in arrays.items()}
 
 
-def _find_source(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:
-    """The file or the folder to read, and its repository and revision where a hub has it.
-
-    Of a folder that is no Orbax checkpoint, the file of weights in it.
-    """
-    if hub.is_hub_address(path):
-        found = hub.fetch(os.fspath(path), _SUFFIXES)
-        address = {"repository": found.address.repository, "revision": found.address.revision}
-        return found.path, {key: value for key, value in address.items() if value}
-    source = Path(path)
-    names = hub.PREFERRED if os.path.isdir(source) else ()
-    return next((each for name in names if (each := source / name).is_file()), source), {}
-
-
 def _as_ours(content: Content, config: Config, source: str) -> dict[str, StoredArray]:
     """The arrays of a file with our names, in our order. Raises WeightsError where they are not
     those of the config.
@@ -385,19 +338,6 @@ def _by_canonical_names(
         else:
             found[parameter.name] = reorder(array, row.axes(parameter), parameter.axes)
     return found
-
-
-def _without_training(header: Header) -> Header:
-    """A training state as a file of the model alone."""
-    if '"training"' not in header.label.get(labels.CONFIG, ""):
-        return header
-    from weights.files.training import MOMENTS, split_training
-
-    model, training = split_training(header.label[labels.CONFIG])
-    if model is None or training is None:
-        return header
-    arrays = {name: each for name, each in header.arrays.items() if not name.startswith(MOMENTS)}
-    return replace(header, arrays=arrays, label={**header.label, labels.CONFIG: model})
 
 
 def _agree(source: str, held: Config, given: Config) -> Config:
@@ -468,17 +408,6 @@ def _said_beside(origin: Mapping[str, Any], content: Content) -> tuple[str | Non
     said = (content.architecture or "").split(".")[0]  # timm's names have a tag after the dot
     known = any(said in each.architectures for each in DIALECTS.values())
     return (said, "the file says so") if known else (None, None)
-
-
-def find_suffix(path: Path, verb: str) -> str:
-    """The suffix that names the format, the longest that fits: ".safetensors.index.json"."""
-    fitting = [suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)]
-    if fitting:
-        return max(fitting, key=len)
-    raise ArgumentError(
-        f"{path.name}: cannot {verb} {path.suffix or 'a file without suffix'}; expected one of "
-        f"{', '.join(_SUFFIXES)}"
-    )
 
 
 def _unread(parameters: Parameters) -> set[str]:

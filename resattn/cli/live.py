@@ -1,0 +1,144 @@
+"""A live model of the user's own on the command line: "net.py:Net(10, width=64)"."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from resattn.cli.imports import import_module_or_file
+
+ChannelsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--channels",
+        help="For a model of your own: how many channels its images have. Default: what its first "
+        "convolution takes.",
+        min=1,
+    ),
+]
+LIVE_HELP = (
+    'or a model of your own as "FILE.py:NAME" or "MODULE:NAME", with arguments as in '
+    '"net.py:Net(10, width=64)". This runs the file. NAME is a class, a function that returns the '
+    "model, or the model itself."
+)
+
+# A path of a .py file or a dotted module, then a name; not a drive or a URL.
+_FORM = re.compile(
+    r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<call>[A-Za-z_][\w.]*\s*(\(.*\))?)", re.S
+)
+
+
+@dataclass(frozen=True)
+class LiveCall:
+    """What the user wrote: where the model is, the name there, and the arguments of its call.
+
+    called: whether there were parentheses.
+    """
+
+    text: str
+    module: str
+    name: str
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    called: bool
+
+
+def parse_live(text: str | Path | None) -> LiveCall | None:
+    """The call in an argument, or None for a file. Raises ArgumentError for arguments that are not
+    plain values.
+    """
+    from weights.errors import ArgumentError
+
+    found = None if text is None or Path(text).exists() else _FORM.fullmatch(str(text))
+    if found is None:
+        return None
+    try:
+        call = ast.parse(found["call"].strip(), mode="eval").body
+    except SyntaxError as error:
+        raise ArgumentError(f"{text}: cannot be read as a call: {error.msg}") from None
+    arguments: tuple[Any, ...] = ()
+    options: dict[str, Any] = {}
+    name = ast.unparse(call)
+    if isinstance(call, ast.Call):
+        name = ast.unparse(call.func)
+        try:
+            arguments = tuple(ast.literal_eval(each) for each in call.args)
+            options = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+        except (ValueError, TypeError):
+            raise ArgumentError(
+                f"{text}: expected plain values as arguments (numbers, strings, True, None, tuples "
+                "and lists of them); for others write a function without arguments in the file"
+            ) from None
+    return LiveCall(
+        str(text), found["module"], name, arguments, options, isinstance(call, ast.Call)
+    )
+
+
+def make_live(call: LiveCall, channels: int | None, size: tuple[int, int] | None) -> Any:
+    """The live model. It runs the user's file.
+
+    A Flax class gets `rngs=nnx.Rngs(0)` where it asks for it and the user gave none. A Keras layer
+    that has no variables yet is called once with zeros. Raises what `import_module_or_file` raises,
+    and ArgumentError for what is not there or no model. Errors of the user's code pass through.
+    """
+    from weights.errors import ArgumentError
+    from weights.live import owner
+
+    _import_torch_first()
+    model: Any = import_module_or_file("the model", call.module)
+    for part in call.name.split("."):
+        if not hasattr(model, part):
+            raise ArgumentError(f"{call.text}: there is no {part!r} in {call.module}")
+        model = getattr(model, part)
+    if call.called or inspect.isclass(model) or inspect.isroutine(model):
+        model = model(*call.arguments, **_with_rngs(model, call.options))
+    framework = owner(model)
+    if framework == "tf" and not getattr(model, "variables", ()):
+        _build_keras(call, model, channels, size)
+    return model
+
+
+def _import_torch_first() -> None:
+    """Where PyTorch and TensorFlow are installed, one of them may break in the other order."""
+    with suppress(ImportError):
+        import_module("torch")
+
+
+def _with_rngs(made: Any, options: dict[str, Any]) -> dict[str, Any]:
+    try:
+        asked = "rngs" in inspect.signature(made).parameters
+    except (TypeError, ValueError):  # of a class that is not written in Python
+        return options
+    if not asked or "rngs" in options:
+        return options
+    from flax import nnx
+
+    return {**options, "rngs": nnx.Rngs(0)}
+
+
+def _build_keras(
+    call: LiveCall, model: Any, channels: int | None, size: tuple[int, int] | None
+) -> None:
+    """Creates the variables of a layer, by calling it. One that fails has those up to there."""
+    import numpy as np
+
+    from weights.errors import ArgumentError
+
+    if channels is None:
+        raise ArgumentError(
+            f"{call.text}: this layer has no variables before it is called; say with --channels "
+            "how many channels its images have"
+        )
+    try:
+        model(np.zeros((1, *(size or (32, 32)), channels), "float32"))
+    except Exception:
+        if not model.variables:
+            raise

@@ -1,0 +1,3 @@
+"""Models as people write them, without anything of ours: the sketch of the forum thread, three
+times.
+"""

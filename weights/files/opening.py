@@ -1,0 +1,109 @@
+"""What a file of any format holds, by its own names: before anything is known of the network."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from weights.convert import Arrays
+from weights.errors import ArgumentError
+from weights.files import hub
+from weights.files import label as labels
+from weights.files.atomic import existing
+from weights.files.content import Content, Header, unwrap
+from weights.files.hub import INDEX
+from weights.files.label import check_label
+from weights.files.limits import check_claim, check_count
+from weights.stored import read_arrays
+
+# The modules of `weights.files`. They are imported when they are needed.
+FILE_FORMATS = {
+    ".safetensors": "safetensors",
+    INDEX: "sharded",
+    ".npz": "npz",
+    ".pt": "pytorch",
+    ".pth": "pytorch",
+    ".th": "pytorch",
+    ".bin": "pytorch",
+    ".weights.h5": "hdf5",
+    ".h5": "hdf5",
+    ".keras": "keras",
+    ".msgpack": "msgpack",
+    ".orbax": "orbax",
+}
+_SUFFIXES = tuple(FILE_FORMATS)
+
+
+def read_own_arrays(path: str | os.PathLike[str], part: str | None = None) -> Arrays:
+    """The arrays of a file by its own names and in its own axis orders, for a model of a user's own
+    whose names these are.
+
+    part: as in `weights.read_checkpoint`, whose errors it raises for a file that cannot be read.
+    """
+    content, _, _ = open_content(path, part)
+    return read_arrays(content.arrays)
+
+
+def open_content(
+    path: str | os.PathLike[str], part: str | None
+) -> tuple[Content, Path, dict[str, str]]:
+    """What the header of a file says, without the wrappers of trainers; the file; and where a hub
+    has it, its repository and revision.
+    """
+    source, address = _find_source(path)
+    is_folder = os.path.isdir(source)
+    suffix = ".orbax" if is_folder else find_suffix(source, "read")
+    header = format_module(suffix).read(source if is_folder else existing(source))
+    check_label(header.label, source.name)
+    content = unwrap(_without_training(header), source.name, part)
+    check_count(len(content.arrays), source.name)
+    if header.nbytes is not None:
+        claimed = sum(array.nbytes for array in content.arrays.values())
+        check_claim(claimed, header.nbytes, source.name)
+    return content, source, address
+
+
+def format_module(suffix: str) -> ModuleType:
+    """The module of `weights.files` that reads and writes a format."""
+    return import_module(f"weights.files.{FILE_FORMATS[suffix]}")
+
+
+def find_suffix(path: Path, verb: str) -> str:
+    """The suffix that names the format, the longest that fits: ".safetensors.index.json"."""
+    fitting = [suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)]
+    if fitting:
+        return max(fitting, key=len)
+    raise ArgumentError(
+        f"{path.name}: cannot {verb} {path.suffix or 'a file without suffix'}; expected one of "
+        f"{', '.join(_SUFFIXES)}"
+    )
+
+
+def _find_source(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:
+    """The file or the folder to read, and its repository and revision where a hub has it.
+
+    Of a folder that is no Orbax checkpoint, the file of weights in it.
+    """
+    if hub.is_hub_address(path):
+        found = hub.fetch(os.fspath(path), _SUFFIXES)
+        address = {"repository": found.address.repository, "revision": found.address.revision}
+        return found.path, {key: value for key, value in address.items() if value}
+    source = Path(path)
+    names = hub.PREFERRED if os.path.isdir(source) else ()
+    return next((each for name in names if (each := source / name).is_file()), source), {}
+
+
+def _without_training(header: Header) -> Header:
+    """A training state as a file of the model alone."""
+    if '"training"' not in header.label.get(labels.CONFIG, ""):
+        return header
+    from weights.files.training import MOMENTS, split_training
+
+    model, training = split_training(header.label[labels.CONFIG])
+    if model is None or training is None:
+        return header
+    arrays = {name: each for name, each in header.arrays.items() if not name.startswith(MOMENTS)}
+    return replace(header, arrays=arrays, label={**header.label, labels.CONFIG: model})
