@@ -16,7 +16,7 @@ from resattn.cli.arguments import (
     PartOption,
     ReportHtmlOption,
     ReportJsonOption,
-    read_model,
+    read_source,
     write_json,
 )
 from resattn.cli.terminal import print_line, status
@@ -56,7 +56,7 @@ def compare(
     """
     from resattn.recording.compare import compare as compare_runs
 
-    _, arrays = read_model(weights, config, architecture, part)
+    _, arrays = read_source(weights, config, architecture, part)
     with status("compare") as show_step:
         found = compare_runs(*runs, arrays=arrays, progress=show_step)
     for line, kind in found.lines(every):
