@@ -335,6 +335,7 @@ def test_errors_on_the_command_line(weights, tmp_path):
     write_run(to[1], record_ours("torch", SMALL, steps=0, inputs=np.ones((1, 1, 3, 2), "float32")))
     fails("exists already; pass --force", "record", weights, "--framework", "torch", *to)
     fails("expected two or more recordings, got 1", "compare", to[1])
+    fails("are about the file in --weights; name it", "compare", to[1], to[1], "--as", "resnet18")
     done = run("record", weights, "--framework", "torch", "--steps", 0, "--force", *to)
     assert done.exit_code == 0, done.output
     assert read_run(to[1]).config == RECORDED_BLOCK

@@ -55,7 +55,10 @@ def compare(
     explain, as in `resattn check --trace`.
     """
     from resattn.recording.compare import compare as compare_runs
+    from weights.errors import ArgumentError
 
+    if weights is None and (config or architecture or part):
+        raise ArgumentError("--config, --as, --part: are about the file in --weights; name it, too")
     _, arrays = read_source(weights, config, architecture, part)
     with status("compare") as show_step:
         found = compare_runs(*runs, arrays=arrays, progress=show_step)
