@@ -240,13 +240,17 @@ def compare_all(
     rows = []
     for name, outcome in outcomes.items():
         nearest = peers.get(name, {})
-        rows += compare(problem, outcome, problem.expected, (name, ORACLE), nearest=nearest)
+        rows += compare_quantities(
+            problem, outcome, problem.expected, (name, ORACLE), nearest=nearest
+        )
     for one, other in combinations(outcomes, 2):
         nearest = {
             key: distance + peers[other][key] for key, distance in peers.get(one, {}).items()
         }
         names = (one, other)
-        rows += compare(problem, outcomes[one], outcomes[other], names, sides=2, nearest=nearest)
+        rows += compare_quantities(
+            problem, outcomes[one], outcomes[other], names, sides=2, nearest=nearest
+        )
     return rows
 
 
@@ -260,7 +264,7 @@ def _distances(problem: Problem, outcome: Quantities) -> dict[TensorKey, float]:
         }
 
 
-def compare(
+def compare_quantities(
     problem: Problem,
     actual: Quantities,
     against: Quantities,
@@ -335,7 +339,7 @@ def check_model(backend: Backend, model: object, problem: Problem) -> Report:
     """
     with precise((backend.framework,), problem.dtype):
         outcome = measure(model, problem.x, problem.cotangent)
-    rows = compare(problem, outcome, problem.expected, (backend.name, ORACLE))
+    rows = compare_quantities(problem, outcome, problem.expected, (backend.name, ORACLE))
     title = f"{backend.name} against the oracle, {problem.config.describe()} in {problem.dtype}"
     notes = tuple(explain_rounding(problem))
     return Report(title, tuple(rows), notes=notes, undefined=find_undefined(problem))

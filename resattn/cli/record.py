@@ -1,0 +1,137 @@
+"""`resattn record`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resattn.cli.arguments import (
+    ArchitectureOption,
+    CheckedFileArgument,
+    ConfigOption,
+    ForceOption,
+    InputsOption,
+    PartOption,
+    SeedOption,
+    read_images,
+    read_model_or_block,
+    refuse_existing,
+)
+from resattn.cli.drift import RecipeOption, parse_recipe
+from resattn.cli.terminal import print_line, status
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from resattn.recording.run import Run
+    from weights.recipe import Optimizer, Recipe
+
+FrameworkOption = Annotated[
+    str, typer.Option("--framework", help="The framework that computes: torch, jax or tf.")
+]
+RecordingOption = Annotated[
+    Path, typer.Option("--to", help="The .safetensors file to write.", metavar="RUN")
+]
+DeviceOption = Annotated[str, typer.Option(help="The device to compute on: cpu or cuda.")]
+RecordDtypeOption = Annotated[
+    str | None,
+    typer.Option(help="float32 or float64. Default: that of the weights, float32 at least."),
+]
+StepsOption = Annotated[int, typer.Option(help="Number of training steps; 0 for none.", min=0)]
+FullOption = Annotated[
+    bool,
+    typer.Option(
+        "--full", help="Keep all stages whole, and the weights, not only samples and hashes."
+    ),
+]
+
+
+def record(
+    framework: FrameworkOption,
+    to: RecordingOption,
+    file: CheckedFileArgument = None,
+    config: ConfigOption = None,
+    architecture: ArchitectureOption = None,
+    part: PartOption = None,
+    inputs: InputsOption = None,
+    dtype: RecordDtypeOption = None,
+    device: DeviceOption = "cpu",
+    seed: SeedOption = 0,
+    steps: StepsOption = 3,
+    recipe: RecipeOption = "sgd",
+    full: FullOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Run a model in one framework and write what it computes to a file, for `resattn compare`.
+
+    The file holds every stage forward and backward, the statistics after a training step, the
+    losses and parameters of some steps of training, and the environment. Inputs and output are
+    whole; of a large stage the file holds statistics, a hash and a sample. The model is trained on
+    the images in --inputs with random labels; without --inputs these are random as well.
+    """
+    from resattn.checking.backends import backends, precise
+    from resattn.checking.draws import random_arrays
+    from resattn.recording.file import check_suffix
+    from resattn.recording.record import record as record_run
+    from weights.config import without_chance
+
+    check_suffix(to)
+    refuse_existing(to, force)
+    described, arrays = read_model_or_block(file, config, architecture, part)
+    form = choose_dtype(dtype, arrays)
+    images = None if inputs is None else read_images("--inputs", inputs)
+    (backend,) = backends((framework,), (device,))
+    config_used = without_chance(described)
+    if arrays is None:
+        arrays = random_arrays(config_used, form, seed)
+        print_line(f"no FILE: the weights are random, seed {seed}")
+    if images is None:
+        print_line(f"no --inputs: the images are random, seed {seed}")
+    held = {name: array.astype(form) for name, array in arrays.items()}
+    with status("record") as show_step, precise((framework,), form):
+        run = record_run(
+            backend.build(config_used, held),
+            images,
+            recipe=choose_recipe(recipe, steps),
+            steps=steps,
+            seed=seed,
+            full=full,
+            to=to,
+            progress=show_step,
+        )
+    summarise(to, run)
+
+
+def choose_dtype(dtype: str | None, arrays: dict[str, np.ndarray] | None) -> str:
+    """The value of --dtype, or the dtype of the weights. Raises ArgumentError for others."""
+    import numpy as np
+
+    from weights.errors import ArgumentError
+
+    if dtype is None:
+        given = (array.dtype for array in (arrays or {}).values())
+        return np.result_type(np.float32, *given).name
+    if dtype not in ("float32", "float64"):
+        raise ArgumentError(f"--dtype: expected float32 or float64, got {dtype!r}")
+    return dtype
+
+
+def choose_recipe(text: str, steps: int) -> Recipe | Optimizer:
+    """The value of --recipe: of a name only the optimizer, which takes all images in each step."""
+    found = parse_recipe(text, max(steps, 1))
+    return found if text.lstrip().startswith("{") else found.optimizer
+
+
+def summarise(path: Path, run: Run) -> None:
+    """Says what was written, and how far it is from the oracle."""
+    parts = [f"{len(run.hashes)} tensors of {' and '.join(run.modes)}"]
+    if run.training is not None:
+        parts.append(f"{run.training.steps} steps of training")
+    print_line(f"Wrote {path}: {', '.join(parts)}, {path.stat().st_size:,} bytes.")
+    for note in run.notes:
+        print_line(f"note: {note}")
+    wrong = dict.fromkeys(finding.stage for finding in run.trace.findings)
+    if wrong:
+        print_line(f"Differs from what the weights say at {', '.join(wrong)}.", "bad")
