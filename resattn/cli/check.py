@@ -91,34 +91,31 @@ def check(
 ) -> None:
     """Load the weights into each framework and compare outputs, statistics and gradients.
 
-    Each framework is compared with a NumPy oracle in float64 and with the other frameworks. The
-    exit status is 1 if they differ. Without FILE and --config the model is the block from 64 to 128
-    channels with stride 2.
+    Each framework is compared with a NumPy oracle in float64 and with the others. Exit status 1 if
+    they differ. Without FILE and --config: the block from 64 to 128 channels with stride 2.
 
-    A model of your own, as FILE or in --model, is recognised and then compared stage by stage: as
-    FILE with ours of the same weights, in --model with the weights in FILE.
+    A model of your own, as FILE or in --model, is recognised and compared stage by stage: as FILE
+    with ours of the same weights, in --model with the weights in FILE.
     """
     check_combination(list_given_options(context), dtype)
     options: dict[str, Any] = {
         "frameworks": frameworks,
         "devices": parse_names("--devices", devices),
         "dtype": dtype,
-        "inputs": None if inputs is None else read_images("--inputs", inputs),
-        "size": None if size is None else parse_size(size),
         "batch": batch,
         "seed": seed,
+        "inputs": None if inputs is None else read_images("--inputs", inputs),
+        "size": None if size is None else parse_size(size),
     }
     if golden:
         chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
         checked = golden_check(chosen, options["devices"], dtype or "float64", every)
-        finish(checked, as_json, True)
-        return
+        return finish(checked, as_json, True)
     live = find_live(list_given_options(context), file, model, NOT_WITH_LIVE)
     if live is not None:
         target = (None, None) if model is None else read_source(file, config, architecture, part)
         request = LiveRequest(live, options["size"], channels, only, choice)
-        finish([check_live(request, target, options, every)], as_json, False)
-        return
+        return finish([check_live(request, target, options, every)], as_json, False)
     described, arrays = read_model_or_block(file, config, architecture, part)
     options["frameworks"] = parse_frameworks(frameworks, described)
     asked = Request(described, arrays, every, options)
