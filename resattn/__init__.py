@@ -10,11 +10,26 @@ if TYPE_CHECKING:
     from resattn.checking.crosscheck import crosscheck
     from resattn.drawing.pictures import draw
     from resattn.explaining.explanation import explain
+    from resattn.reading.models import read_model
+    from resattn.recognition.proof import prove_recognition
+    from resattn.recognition.recognition import recognise_model
     from resattn.tracing.trace import Mapped, trace
     from resattn.training.trainer import Trainer, resume
     from weights.recipe import Recipe
 
-__all__ = ["Mapped", "Recipe", "Trainer", "crosscheck", "draw", "explain", "resume", "trace"]
+__all__ = [
+    "Mapped",
+    "Recipe",
+    "Trainer",
+    "crosscheck",
+    "draw",
+    "explain",
+    "prove_recognition",
+    "read_model",
+    "recognise_model",
+    "resume",
+    "trace",
+]
 
 _HOMES = {
     "Mapped": "resattn.tracing.trace",
@@ -23,6 +38,9 @@ _HOMES = {
     "crosscheck": "resattn.checking.crosscheck",
     "draw": "resattn.drawing.pictures",
     "explain": "resattn.explaining.explanation",
+    "prove_recognition": "resattn.recognition.proof",
+    "read_model": "resattn.reading.models",
+    "recognise_model": "resattn.recognition.recognition",
     "resume": "resattn.training.trainer",
     "trace": "resattn.tracing.trace",
 }
