@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from resattn.drawing.pictures import draw
     from resattn.explaining.explanation import explain
     from resattn.reading.models import read_model
+    from resattn.recognition.proof import prove_recognition
     from resattn.recognition.recognition import recognise_model
     from resattn.recording.compare import compare
     from resattn.recording.record import record
@@ -28,6 +29,7 @@ __all__ = [
     "draw",
     "explain",
     "map_model",
+    "prove_recognition",
     "read_model",
     "recognise_model",
     "record",
@@ -44,6 +46,7 @@ _HOMES = {
     "draw": "resattn.drawing.pictures",
     "explain": "resattn.explaining.explanation",
     "map_model": "resattn.tracing.mapped",
+    "prove_recognition": "resattn.recognition.proof",
     "read_model": "resattn.reading.models",
     "recognise_model": "resattn.recognition.recognition",
     "record": "resattn.recording.record",

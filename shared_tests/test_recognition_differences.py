@@ -105,6 +105,15 @@ def test_near_misses(torch, case):
         assert all(each.origin.line for each in found.differences)
 
 
+def test_of_equally_near_configs_the_usual_one(torch):
+    """One norm has another eps than the other: the default is ours."""
+    found = recognise_model(read_model(make_block_class(torch)(eps2=1e-3, shares=True), SIZE, 6))
+    assert found.nearest == BlockConfig(6, 6, attention="none")
+    assert keys(found) == [("eps", "bn2")]
+    found = recognise_model(read_model(make_block_class(torch)(eps1=1e-3, shares=True), SIZE, 6))
+    assert keys(found) == [("eps", "bn1")]
+
+
 def test_a_dilation_is_an_option(torch):
     found = recognise_by_hand(torch, dilation2=2)
     assert found.config == BlockConfig(6, 8, attention="none", dilation=(1, 2))
