@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,15 +24,12 @@ from resattn.reading.functions import (
     dominators,
     evaluate_primitive,
     recognize,
+    settings_of,
     source_of,
 )
-from resattn.reading.patterns import (
-    channels_together,
-    greater_inputs,
-    softmax_input,
-    standardized,
-)
+from resattn.reading.patterns import greater_inputs, softmax_input
 from resattn.reading.roles import Uses, find_roles
+from resattn.reading.spelled import Norm, find_norm, find_prelu
 
 # What a primitive with parameters is called; sums and products with them are a batch norm's.
 MODULE_KINDS = {
@@ -42,6 +38,7 @@ MODULE_KINDS = {
     "batch_norm": "batch_norm",
     "group_norm": "group_norm",
     "layer_norm": "layer_norm",
+    "prelu": "prelu",
     "matrix_product": "linear",
 }
 LINEAR = ("convolution", "depthwise convolution", "linear")
@@ -60,7 +57,8 @@ class CommonStep:
         convolution, depthwise convolution, poolings   window
         convolution        also groups
         batch_norm, layer_norm, standardised           eps
-        group_norm         eps, groups
+        group_norm         eps, groups; standardised as well, if it is over positions
+        leaky_relu, elu    factor: of what is below 0
         scale              a product with or a sum of parameters alone
         average, maximum, total   axes: the names of the axes
         a x + b            a, b
@@ -69,9 +67,7 @@ class CommonStep:
         unknown            primitive: what the framework calls it
 
     roles: which parameter is the weight, bias, mean or variance. uses: in which primitive each
-    parameter takes part. together: how many channels a
-    standardization over positions takes together, 0 for another. identity: the same for steps that
-    are equal all the way from the image.
+    parameter takes part. identity: the same for steps that are equal all the way from the image.
     """
 
     kind: str
@@ -84,7 +80,6 @@ class CommonStep:
     settings: Mapping[str, Any] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     uses: Uses = ()
-    together: int = 0
     identity: int = 0
 
     @property
@@ -106,11 +101,6 @@ class CommonStep:
     def axes(self) -> tuple[Axis, ...]:
         """The axes of its values, the batch included."""
         return self.primitives[-1].axes
-
-    @property
-    def eps(self) -> float | None:
-        """Of a standardization."""
-        return self.settings["eps"] if self.op == "standardised" else None
 
     def __post_init__(self) -> None:
         inputs = [step.identity for step in self.inputs]
@@ -175,7 +165,8 @@ class _Normalizer:
             module = self._module(primitive.held) if primitive.held else ""
             return replace(step, module=module, held=primitive.held)
         if primitive.held is not None:
-            return self._step_of_module(primitive, primitive.held)
+            found = self._step_of_spelled(primitive)
+            return found or self._step_of_module(primitive, primitive.held)
         if primitive.function is not None:
             source = source_of(primitive)
             if source is None:
@@ -216,7 +207,8 @@ class _Normalizer:
                 a, b = a * (high - low), b * (high - low) + low
             else:
                 step = _linear(step, a, b, path[at])
-                step = _function_step(kind, step, tuple(path[at + 1 : to + 1]))
+                settings = settings_of(kind, path[to], path[at]) if kind else {}
+                step = _function_step(kind, step, tuple(path[at + 1 : to + 1]), settings)
                 a, b = 1.0, 0.0
             at = to
         return _linear(step, a, b, primitive)
@@ -238,17 +230,9 @@ class _Normalizer:
         x = softmax_input(primitive)
         if x is not None:
             return CommonStep("softmax", (self.step(x),), (primitive,), "softmax")
-        centred = standardized(primitive)
-        if centred is not None:
-            x, eps = centred
-            return CommonStep(
-                f"standardised, eps {eps:.3g}",
-                (self.step(x),),
-                (primitive,),
-                "standardised",
-                settings={"eps": eps},
-                together=channels_together(primitive),
-            )
+        found = self._step_of_spelled(primitive)
+        if found is not None:
+            return found
         greater = greater_inputs(primitive)
         if greater is not None:
             inputs = tuple(map(self.step, greater))
@@ -256,6 +240,38 @@ class _Normalizer:
         return None
 
     # Modules
+
+    def _step_of_spelled(self, primitive: Primitive) -> CommonStep | None:
+        """The norm or the PReLU that a primitive is the end of."""
+        norm = find_norm(primitive)
+        if norm is not None and norm.held is None:
+            return self._standardization(norm)
+        found = norm or find_prelu(primitive)
+        if found is None or found.held is None:
+            return None
+        module = self._module(found.held)
+        if " and " in module:
+            return None
+        op, held, settings = "prelu", found.held, {"roles": found.roles}
+        if isinstance(found, Norm):
+            op, numbers = "layer_norm", {found.eps}
+            settings["eps"] = found.eps
+            if found.together and len([size for size in held.shape if size > 1]) < 2:
+                op, settings["groups"] = "group_norm", found.groups
+                numbers.add(float(found.groups))
+            held = replace(held, numbers=frozenset(numbers))
+        inputs = (self.step(found.x),)
+        step = CommonStep("", inputs, found.primitives, op, module, op, held, settings)
+        return _module_step(step, ((primitive.op, held),))
+
+    def _standardization(self, norm: Norm) -> CommonStep:
+        return CommonStep(
+            f"standardised, eps {norm.eps:.3g}",
+            (self.step(norm.x),),
+            norm.primitives,
+            "standardised",
+            settings={"eps": norm.eps} | ({"groups": norm.groups} if norm.groups else {}),
+        )
 
     def _module(self, held: Held) -> str:
         return " and ".join(sorted({self.modules[name] for name in held.names}))
@@ -268,19 +284,10 @@ class _Normalizer:
             return _extend(first, primitive)
         op = MODULE_KINDS.get(primitive.op, "batch_norm")
         settings = dict(primitive.settings)
-        before: tuple[Primitive, ...] = ()
-        if first and first.eps is not None:
-            inputs, op, before = first.inputs, "layer_norm", first.primitives
-            settings["eps"] = first.eps
-            numbers = {first.eps}
-            if first.together:
-                op, settings["groups"] = "group_norm", prod(held.shape) // first.together
-                numbers.add(float(settings["groups"]))
-            held = replace(held, numbers=held.numbers | numbers)
         what = op + _describe_settings(settings)
         uses = ((primitive.op, held),)
         return _module_step(
-            CommonStep("", inputs, (*before, primitive), op, module, what, held, settings), uses
+            CommonStep("", inputs, (primitive,), op, module, what, held, settings), uses
         )
 
 
@@ -316,12 +323,16 @@ def _next_function(path: Sequence[Primitive], at: int) -> tuple[int, str | None]
 
 
 def _function_step(
-    kind: str | None, x: CommonStep, primitives: tuple[Primitive, ...]
+    kind: str | None,
+    x: CommonStep,
+    primitives: tuple[Primitive, ...],
+    settings: Mapping[str, float],
 ) -> CommonStep:
     """A function of one value. kind: None if it is not recognized."""
     if kind is None:
         return _unknown_step(primitives[-1].op, (x,), primitives)
-    return CommonStep(kind, (x,), primitives, kind)
+    words = kind + "".join(f", {name} {number:.3g}" for name, number in settings.items())
+    return CommonStep(words, (x,), primitives, kind, settings=settings)
 
 
 def _unknown_step(
