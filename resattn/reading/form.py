@@ -178,6 +178,16 @@ def merge_held(held: Sequence[Held]) -> Held | None:
     )
 
 
+def describe_kernel(kernel: Held) -> dict[str, str]:
+    """What is computed of a kernel before it is used, if anything is: "standardised", or another
+    computation.
+    """
+    done = {function for _, function in kernel.functions} - {"to", "copy"}
+    standardised = "batch_norm" in done or {"average", "difference"} <= done
+    words = "standardised" if standardised else f"computed by {', '.join(sorted(done))}"
+    return {"kernel": words} if done else {}
+
+
 def size_of(axis: Axis) -> int:
     return prod(size for _, size in axis)
 

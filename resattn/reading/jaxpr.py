@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from resattn.reading.form import (
 from resattn.reading.machine import Machine
 from resattn.reading.sources import find_own_place
 from resattn.reading.tables import Table, elementwise, same
-from resattn.reading.windows import Window, pooling
+from resattn.reading.windows import Window, pooling, same_for_all
 
 
 def read_jaxpr(machine: Machine, closed: Any, given: Sequence[Operand]) -> list[Operand]:
@@ -103,17 +104,27 @@ def _convolution(m: Machine, e: Any, x: ImageValues, kernel: Held) -> Operand:
     size = [kernel.shape[side] for side in sides]
     window = Window(dims, size, p["window_strides"], p["padding"], p["rhs_dilation"])
     groups = p["feature_group_count"]
+    if isinstance(kernel, FixedArray):
+        assert groups == x.shape[feature] == kernel.shape[outputs]
+        return m.filter(x, same_for_all(kernel, sides), window)
     return m.convolution(x, kernel, window, kernel.shape[outputs], feature, groups)
 
 
 def _matrix_product(m: Machine, e: Any, x: Operand, y: Operand) -> Operand:
     (x_summed, y_summed), (x_batch, y_batch) = e.params["dimension_numbers"]
-    assert len(x_summed) == len(y_summed) == 1
     x_free = [dim for dim in range(len(x.shape)) if dim not in (*x_summed, *x_batch)]
     y_free = [dim for dim in range(len(y.shape)) if dim not in (*y_summed, *y_batch)]
     x = m.transpose(x, (*x_batch, *x_free, *x_summed))
     y = m.transpose(y, (*y_batch, *y_summed, *y_free))
-    return m.matrix_product(x, y, _out(e))
+    if len(x_summed) == len(y_free) == 1:
+        return m.matrix_product(x, y, _out(e))
+    # Several axes are one axis for as long as they are summed over.
+    count = len(x_batch)
+    shared, free = _out(e)[:count], x.shape[count : count + len(x_free)]
+    summed, others = (prod(y.shape[count:][: len(y_summed)]), y.shape[count + len(y_summed) :])
+    x = m.reshape(x, (*shared, prod(free), summed))
+    y = m.reshape(y, (*shared, summed, prod(others)))
+    return m.reshape(m.matrix_product(x, y, (*shared, prod(free), prod(others))), _out(e))
 
 
 def _pool(kind: str) -> Callable[..., Operand]:
@@ -213,12 +224,13 @@ PRIMITIVES: Table = {
     "split": _split,
     "gather": _gather,
     "iota": _iota,
+    "rev": lambda m, e, x: m.reverse(x, e.params["dimensions"]),
     "concatenate": lambda m, e, *parts: m.concatenate(parts, e.params["dimension"]),
     "stack": lambda m, e, *parts: m.stack(parts, e.params["axis"]),
     "transpose": lambda m, e, x: m.transpose(x, e.params["permutation"]),
     "broadcast_in_dim": _broadcast,
     **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
-    **dict.fromkeys(("convert_element_type", "stop_gradient", "copy"), same),
+    **dict.fromkeys(("convert_element_type", "stop_gradient", "copy", "reduce_precision"), same),
     **elementwise(
         {
             "add": "sum",
@@ -244,6 +256,8 @@ PRIMITIVES: Table = {
             "square": "square",
             "neg": "negative",
             "sign": "sign",
+            "floor": "floor",
+            "ceil": "ceil",
             "logistic": "sigmoid",
             "gt": "is greater",
             "lt": "is less",

@@ -28,6 +28,7 @@ from resattn.reading.form import (
     Place,
     as_operand,
     axis_of,
+    describe_kernel,
     disagree,
     first_of,
     flatten,
@@ -251,12 +252,12 @@ class Machine(Mover):
         axes[feature] = axis_of("channels", outputs)
         depthwise = groups == x.shape[feature] == outputs and groups > 1
         op = "depthwise convolution" if depthwise else "convolution"
-        settings = {"window": window, "groups": groups}
+        settings = {"window": window, "groups": groups} | describe_kernel(kernel)
         producer = self.record(op, (x.producer,), kernel, settings=settings)
         return ImageValues(producer, tuple(axes))
 
     def filter(self, x: ImageValues, kernel: FixedArray, window: Window) -> ImageValues:
-        """Each channel by the same fixed kernel."""
+        """Each channel by the same fixed kernel, (rows, cols)."""
         along = [label_of(x.axes[dim]) for dim in window.dims if x.axes[dim]]
         window = replace(window.absorb(x), along=along)
         value = kernel.value

@@ -25,8 +25,9 @@ from resattn.reading.form import (
     label_of,
     names_of,
     regroup,
+    size_of,
 )
-from resattn.reading.windows import wrap_around
+from resattn.reading.windows import REFLECTED, reflect_around, wrap_around
 
 
 class Mover:
@@ -111,7 +112,7 @@ class Mover:
         if not isinstance(x, ImageValues):
             return move_fixed(x, lambda array: np.reshape(array, shape), shape)
         if not x.margins and not x.strides:
-            return replace(x, axes=regroup(x.axes, shape))
+            return self._merge_repeated(replace(x, axes=regroup(x.axes, shape)))
         old = [dim for dim, size in enumerate(x.shape) if size > 1]
         new = [dim for dim, size in enumerate(shape) if size > 1]
         if [x.shape[dim] for dim in old] != [shape[dim] for dim in new]:
@@ -121,6 +122,23 @@ class Mover:
         for dim in old:
             axes[dims[dim]] = x.axes[dim]
         return x.rearrange(axes, dims)
+
+    def _merge_repeated(self, x: ImageValues) -> ImageValues:
+        """Rows or columns of which each is repeated are resized by the nearest."""
+        for dim, axis in enumerate(x.axes):
+            if [name for name, _ in axis] in (["rows", ""], ["cols", ""]):
+                x = self.resize_nearest(x, dim, size_of(axis))
+        return x
+
+    def resize_nearest(self, x: ImageValues, dim: int, size: int) -> ImageValues:
+        """An axis of another size, each entry of it the nearest one. Over one axis and then over
+        another is over both.
+        """
+        x = self.settle(x)
+        axis = axis_of(label_of(x.axes[dim]), size)
+        producer = x.producer.inputs[0] if x.producer.op == "nearest" else x.producer
+        found = self.record("nearest", (producer,))
+        return ImageValues(found, _with_axis(x.axes, dim, axis))
 
     def broadcast(
         self, x: Operand, shape: Sequence[int], dims: Sequence[int] | None = None
@@ -164,23 +182,44 @@ class Mover:
                 assert (start, size) == (0, -(-x.shape[dim] // stride))
                 x = replace(x, strides={**x.strides, dim: stride})
             elif size != x.shape[dim]:
-                x = self._part(self.settle(x), dim, start, size)
+                x = self._part(x, dim, start, size)
         return x
 
     def _part(self, x: ImageValues, dim: int, start: int, size: int) -> ImageValues:
+        """What lies inside of a reflected edge is a part of what is reflected."""
+        before = x.margins.get(dim, (0, 0, REFLECTED))[0]
+        inside = before <= start and start + size <= before + size_of(x.axes[dim])
+        margins = {at: margin for at, margin in x.margins.items() if at != dim}
+        if inside and not x.strides and all(each[2] == REFLECTED for each in x.margins.values()):
+            x, start = replace(x, margins={}), start - before
+        else:
+            x, margins = self.settle(x), {}
         names = label_of(x.axes[dim]).split("+")  # of what was concatenated
         name = names[0] if start == 0 else names[-1]
         producer = self.compute(
             "part", [x], start=start, size=size, whole=x.shape[dim], axis=x.axes[dim]
         )
-        return ImageValues(producer, _with_axis(x.axes, dim, axis_of(name, size)))
+        return ImageValues(producer, _with_axis(x.axes, dim, axis_of(name, size)), margins)
+
+    def reverse(self, x: Operand, dims: Sequence[int]) -> Operand:
+        """The entries of some axes from the last to the first."""
+        if not isinstance(x, ImageValues):
+            return move_fixed(x, lambda array: np.flip(array, tuple(dims)), x.shape)
+        axes = [x.axes[dim] for dim in dims if x.shape[dim] > 1]
+        if not axes:
+            return x
+        if set(dims) & {*x.margins, *x.strides}:
+            x = self.settle(x)
+        margins = x.margins
+        producer = self.compute("reversal", [replace(x, margins={}, strides={})], axes=axes)
+        return replace(x, producer=producer, margins=margins)
 
     def concatenate(self, parts: Sequence[Operand], dim: int) -> Operand:
         values = [part for part in parts if isinstance(part, ImageValues)]
         if not values:
             return concatenate_fixed(parts, dim)
         assert len(values) == len(parts), "values of the image beside others"
-        wrapped = wrap_around(values, dim)
+        wrapped = wrap_around(values, dim) or reflect_around(values, dim)
         if wrapped is not None:
             return wrapped
         values = [self.settle(x) for x in values]
@@ -198,12 +237,12 @@ class Mover:
         if np.array_equal(positions, np.arange(size)):
             return x
         assert isinstance(x, ImageValues)
-        stretched = np.array_equal(positions, np.arange(count) * size // count)
-        axis = axis_of(label_of(x.axes[dim]) if stretched else "", count)
-        if stretched and x.producer.op == "nearest":
-            x = replace(x, producer=x.producer.inputs[0])
-        producer = self.compute("nearest" if stretched else "rearrangement", [x])
-        return ImageValues(producer, _with_axis(x.axes, dim, axis))
+        if np.array_equal(positions, np.arange(count) * size // count):
+            return self.resize_nearest(x, dim, count)
+        if np.array_equal(positions, np.arange(size)[::-1]):
+            return self.reverse(x, [dim])
+        producer = self.compute("rearrangement", [x])
+        return ImageValues(producer, _with_axis(x.axes, dim, axis_of("", count)))
 
     def narrow(self, x: Operand, dim: int, start: int, size: int) -> Operand:
         """A part of one axis."""

@@ -29,9 +29,8 @@ _VARIANCE = _RNG.uniform(0.5, 4, 7)
 class Norm:
     """A norm that several primitives compute.
 
-    x: what is normalized. axes: the names of the axes that the mean is over. together: how many
-    channels have one mean over positions, 0 for a mean of channels alone. groups: of channels, 0
-    without positions. roles: the names of the parameters by role. primitives: all of them in order.
+    x: what is normalized. together: how many channels have one mean over positions, 0 for a mean of
+    channels alone. groups: of channels, 0 without positions. roles: the names of the parameters by role. primitives: all of them in order.
     """
 
     x: Primitive
@@ -107,8 +106,8 @@ def _evaluate_squares(
     squares: Primitive, x: Primitive, means: Iterable[Primitive]
 ) -> np.ndarray | None:
     """The values of what a variance is the average of; None if it is no function of x."""
-    _, leaves = _surroundings(squares, (x, *means))
-    if squares is x or not {*leaves} <= {x, *means} or any(p.held for p in _):
+    inside, leaves = _surroundings(squares, (x, *means))
+    if not inside or not {*leaves} <= {x, *means} or any(each.held for each in inside):
         return None
     return _evaluate(squares, {x: _X, **dict.fromkeys(means, _MEAN)}, {})
 
@@ -143,7 +142,8 @@ def find_prelu(last: Primitive) -> Rectifier | None:
     products = [each for each in _surroundings(last, ())[0] if each.held is not None]
     if len(products) != 1 or products[0].op != "product":
         return None
-    (x,) = products[0].inputs
+    held, (x,) = products[0].held, products[0].inputs
+    assert held is not None
     while True:
         inside, leaves = _surroundings(last, (x,))
         roles = _roles(inside)
@@ -151,7 +151,7 @@ def find_prelu(last: Primitive) -> Rectifier | None:
             weight = np.full(len(PROBES), 0.37)
             found = _evaluate(last, {x: PROBES}, {"weight": weight})
             if np.allclose(found, np.where(PROBES > 0, PROBES, weight * PROBES)):
-                return Rectifier(x, products[0].held, roles, tuple(inside))
+                return Rectifier(x, held, roles, tuple(inside))
         if x.function is None or len({*x.inputs}) != 1:
             return None
         x = x.inputs[0]
@@ -184,7 +184,8 @@ def _roles(inside: Iterable[Primitive]) -> dict[str, str] | None:
         if each.held is None:
             continue
         plain = len(each.held.names) == len(each.inputs) == 1
-        if not plain or each.held.functions or each.held.numbers or _TAKEN[each.op] in roles:
+        changed = {function for _, function in each.held.functions} - {"negative"}
+        if not plain or changed or each.held.numbers or _TAKEN[each.op] in roles:
             return None
         roles[_TAKEN[each.op]] = next(iter(each.held.names))
     return roles
@@ -199,7 +200,8 @@ def _evaluate(
         inputs = [known[given] for given in each.inputs]
         function = each.function if each.held is None else FUNCTIONS[each.op]
         if each.held is not None:
-            inputs.append(held[_TAKEN[each.op]])
+            sign = -1 if each.held.functions else 1  # their only function is "negative"
+            inputs.append(sign * held[_TAKEN[each.op]])
         assert function is not None
         with np.errstate(all="ignore"):
             known[each] = function(*inputs)

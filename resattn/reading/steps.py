@@ -55,7 +55,7 @@ class CommonStep:
     without module and parameters. settings: what there is to say about op, as numbers and names:
 
         convolution, depthwise convolution, poolings   window
-        convolution        also groups
+        convolution        also groups, and kernel: what is computed of it first, if anything is
         batch_norm, layer_norm, standardised           eps
         group_norm         eps, groups; standardised as well, if it is over positions
         leaky_relu, elu    factor: of what is below 0
@@ -252,11 +252,12 @@ class _Normalizer:
         module = self._module(found.held)
         if " and " in module:
             return None
-        op, held, settings = "prelu", found.held, {"roles": found.roles}
+        op, held = "prelu", found.held
+        settings: dict[str, Any] = {"roles": found.roles}
         if isinstance(found, Norm):
             op, numbers = "layer_norm", {found.eps}
             settings["eps"] = found.eps
-            if found.together and len([size for size in held.shape if size > 1]) < 2:
+            if found.together and prod(held.shape) == found.together * found.groups:
                 op, settings["groups"] = "group_norm", found.groups
                 numbers.add(float(found.groups))
             held = replace(held, numbers=frozenset(numbers))
@@ -306,6 +307,7 @@ def _continues(step: CommonStep, op: str, held: Held) -> bool:
 def _describe_settings(settings: Mapping[str, Any]) -> str:
     window = settings["window"].describe() if "window" in settings else ""
     window += f" ({settings['moves']})" if "moves" in settings else ""
+    window += f", kernel {settings['kernel']}" if "kernel" in settings else ""
     return window + (" (of axes that do not belong together)" if settings.get("crossed") else "")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -198,6 +200,21 @@ def _group_norm(
     return m.norm(x, "group_norm", held, eps, groups, roles)
 
 
+def _instance_norm(
+    m: Machine, node: Any, x: ImageValues, weight: Any, bias: Any, mean: Any, *rest: Any
+) -> Operand:
+    """A group norm with a group for each channel."""
+    variance, _of_input, _momentum, eps, _cudnn = rest
+    if mean is None:
+        return _group_norm(m, node, x, x.shape[1], weight, bias, eps)
+    return _batch_norm(m, node, x, weight, bias, mean, variance, False, 0.0, eps, False)
+
+
+def _prelu(m: Machine, node: Any, x: ImageValues, weight: Held) -> Operand:
+    held, roles = _gather_roles(weight=weight)
+    return replace(x, producer=m.compute("prelu", [x], held, roles=roles))
+
+
 def _gather_roles(**held: Held | None) -> tuple[Held, dict[str, str]]:
     """Several in one, and their names by role."""
     given = {role: one for role, one in held.items() if isinstance(one, Held)}
@@ -205,8 +222,12 @@ def _gather_roles(**held: Held | None) -> tuple[Held, dict[str, str]]:
     return Held(frozenset[str]().union(*(one.names for one in given.values()))), roles
 
 
-def _batch_norm(m: Machine, node: Any, x: ImageValues, *rest: Any) -> Operand:
+def _batch_norm(m: Machine, node: Any, x: Operand, *rest: Any) -> Operand:
     weight, bias, mean, variance, _training, _momentum, eps, _cudnn = rest
+    if isinstance(x, Held):  # a kernel that is standardised
+        functions = {(name, "batch_norm") for name in x.names}
+        return replace(x, functions=x.functions | functions)
+    assert isinstance(x, ImageValues)
     held, roles = _gather_roles(weight=weight, bias=bias, mean=mean, variance=variance)
     return m.norm(x, "batch_norm", held, eps, roles=roles)
 
@@ -226,8 +247,9 @@ def _linear(
 
 
 def _maximum_pooling(
-    m: Machine, node: Any, x: ImageValues, size: Any, stride: Any, padding: Any = 0, *rest: Any
+    m: Machine, node: Any, x: ImageValues, size: Any, stride: Any = (), padding: Any = 0, *rest: Any
 ) -> Operand:
+    stride = stride or size
     size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
     sides = symmetric(padding)
     if rest[1:2] == (True,):
@@ -252,12 +274,13 @@ def _average_pooling(
     node: Any,
     x: ImageValues,
     size: Any,
-    stride: Any,
-    padding: Any,
+    stride: Any = (),
+    padding: Any = 0,
     ceil: bool = False,
     of_all: bool = True,
 ) -> Operand:
     """of_all: whether the average is that of all pixels, those of the padding included."""
+    stride = stride or size
     size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
     sides = _reach_over(x, node, size, stride, padding) if ceil else symmetric(padding)
     kind = "window average" if of_all or not any(map(any, sides)) else "average_around"
@@ -307,6 +330,59 @@ def _slice(
     starts, strides = [0] * len(x.shape), [1] * len(x.shape)
     starts[dim], strides[dim] = (start or 0) % x.shape[dim], step
     return m.cut(x, starts, _shape(node), strides)
+
+
+def _resize_nearest(m: Machine, node: Any, x: ImageValues, *_: Any) -> Operand:
+    """PyTorch's "nearest" takes the pixel floor(i * size / new size)."""
+    for dim in range(2, len(x.shape)):
+        if _shape(node)[dim] != x.shape[dim]:
+            x = m.resize_nearest(x, dim, _shape(node)[dim])
+    return x
+
+
+def _repeat_each(m: Machine, node: Any, x: Operand, count: Any, dim: int | None = None) -> Operand:
+    """Each entry of an axis several times."""
+    assert isinstance(count, int)
+    assert dim is not None
+    at = dim % len(x.shape)
+    wide = (*x.shape[: at + 1], count, *x.shape[at + 1 :])
+    x = m.reshape(x, (*x.shape[: at + 1], 1, *x.shape[at + 1 :]))
+    return m.reshape(m.broadcast(x, wide), _shape(node))
+
+
+def _move_axes(m: Machine, node: Any, x: Operand, source: Any, target: Any) -> Operand:
+    sources, targets = (
+        [one % len(x.shape) for one in ([dims] if isinstance(dims, int) else dims)]
+        for dims in (source, target)
+    )
+    order = [dim for dim in range(len(x.shape)) if dim not in sources]
+    for to, dim in sorted(zip(targets, sources, strict=True)):
+        order.insert(to, dim)
+    return m.transpose(x, order)
+
+
+def _einsum(m: Machine, node: Any, equation: str, given: Sequence[Operand], *_: Any) -> Operand:
+    """A product of two operands over the letters that the result lacks."""
+    terms, result = equation.replace(" ", "").split("->")
+    of_x, of_y = terms.split(",")
+    x, y = given
+    if not isinstance(x, ImageValues):
+        (x, y), (of_x, of_y) = (y, x), (of_y, of_x)
+    shared = [one for one in of_x if one in of_y and one in result]
+    summed = [one for one in of_x if one in of_y and one not in result]
+    free_x, free_y = ([one for one in own if one not in shared + summed] for own in (of_x, of_y))
+    assert summed and {*result} == {*shared, *free_x, *free_y}
+    x = m.transpose(x, [of_x.index(one) for one in (*shared, *free_x, *summed)])
+    y = m.transpose(y, [of_y.index(one) for one in (*shared, *summed, *free_y)])
+    count = len(shared)
+    sizes = (x.shape[count : count + len(free_x)], y.shape[count + len(summed) :])
+    total = prod(y.shape[count : count + len(summed)])
+    x = m.reshape(x, (*x.shape[:count], prod(sizes[0]), total))
+    y = m.reshape(y, (*y.shape[:count], total, prod(sizes[1])))
+    product = m.matrix_product(x, y, (*x.shape[:-1], y.shape[-1]))
+    found = m.reshape(product, (*x.shape[:count], *sizes[0], *sizes[1]))
+    order = [*shared, *free_x, *free_y]
+    return m.transpose(found, [order.index(one) for one in result])
 
 
 def _concatenate(m: Machine, node: Any, parts: Sequence[Operand], dim: int = 0) -> Operand:
@@ -360,8 +436,11 @@ def _adaptive(kind: str) -> Any:
 
 
 def _reduce(kind: str) -> Any:
-    def reduce(m: Machine, node: Any, x: Operand, dims: Any, keep: bool = False) -> Operand:
-        return m.reduce(x, kind, [dim % len(x.shape) for dim in dims], keep)
+    def reduce(m: Machine, node: Any, x: Operand, dims: Any = (), keep: bool = False) -> Operand:
+        """dims: () and None are all of them."""
+        rank = len(x.shape)
+        chosen = (dims,) if isinstance(dims, int) else dims or range(rank)
+        return m.reduce(x, kind, [dim % rank for dim in chosen], keep)
 
     return reduce
 
@@ -382,10 +461,19 @@ PRIMITIVES: Table = {
     "group_norm": _group_norm,
     "layer_norm": _layer_norm,
     "linear": _linear,
+    "instance_norm": _instance_norm,
+    "prelu": _prelu,
+    "einsum": _einsum,
+    "repeat_interleave": _repeat_each,
+    "flip": lambda m, node, x, dims: m.reverse(x, [dim % len(x.shape) for dim in dims]),
+    **dict.fromkeys(("movedim", "moveaxis"), _move_axes),
+    **dict.fromkeys(("upsample_nearest1d", "upsample_nearest2d"), _resize_nearest),
     "max_pool2d": _maximum_pooling,
     "avg_pool2d": _average_pooling,
     "softmax": lambda m, node, x, dim, *_: m.softmax(x),
-    "matmul": lambda m, node, x, y: m.matrix_product(x, y, _shape(node)),
+    **dict.fromkeys(
+        ("matmul", "bmm", "mm"), lambda m, node, x, y: m.matrix_product(x, y, _shape(node))
+    ),
     "mean": _reduce("average"),
     "amax": _reduce("maximum"),
     "sum": _reduce("total"),
@@ -415,10 +503,24 @@ PRIMITIVES: Table = {
     "adaptive_avg_pool2d": _adaptive("average"),
     "adaptive_max_pool2d": lambda m, node, x, size: [_adaptive("maximum")(m, node, x, size), None],
     "chunk": lambda m, node, x, count, dim=0: _split(m, node, x, dim),
-    "split": lambda m, node, x, size, dim=0: _split(m, node, x, dim),
+    **dict.fromkeys(
+        ("split", "split_with_sizes"),
+        lambda m, node, x, size, dim=0: _split(m, node, x, dim),
+    ),
     "rsub": lambda m, node, x, y, *_: m.elementwise("difference", y, x),
     **dict.fromkeys(
-        ("reshape", "view", "flatten", "ravel", "unsqueeze", "squeeze", "contiguous"), _reshape
+        (
+            "reshape",
+            "view",
+            "flatten",
+            "ravel",
+            "unsqueeze",
+            "squeeze",
+            "contiguous",
+            "unflatten",
+            "view_as",
+        ),
+        _reshape,
     ),
     "add": _added("sum"),
     "sub": _added("difference"),
@@ -459,6 +561,9 @@ PRIMITIVES: Table = {
             "silu": "silu",
             "softplus": "softplus",
             "mish": "mish",
+            "selu": "selu",
+            "floor": "floor",
+            "sign": "sign",
             "log": "log",
             "abs": "absolute",
             "neg": "negative",

@@ -111,6 +111,16 @@ def symmetric(sides: Sequence[int]) -> list[tuple[int, int]]:
     return [(side, side) for side in sides]
 
 
+def same_for_all(kernel: FixedArray, sides: Sequence[int]) -> FixedArray:
+    """The one filter that a fixed kernel has for all channels. sides: its dims along the image."""
+    assert kernel.value is not None
+    order = (*(dim for dim in range(kernel.value.ndim) if dim not in sides), *sides)
+    value = kernel.value.transpose(order)
+    flat = value.reshape(-1, *value.shape[-len(sides) :])
+    assert np.all(flat == flat[:1]), "every channel has its own fixed filter"
+    return FixedArray(flat[0], flat[0].shape)
+
+
 def pool_array(x: np.ndarray, kind: str, window: Window) -> np.ndarray:
     """The totals or averages of an array over a window, with zeros for padding."""
     wide = np.pad(x, window.margins(x.ndim))
@@ -173,3 +183,42 @@ def wrap_around(parts: Sequence[ImageValues], dim: int) -> ImageValues | None:
         return None
     margin = (had[0] + before, had[1] + after, "around")
     return replace(whole, margins={**whole.margins, dim: margin})
+
+
+def reflect_around(parts: Sequence[ImageValues], dim: int) -> ImageValues | None:
+    """Values between what is beside their edges, reversed: they are padded with the image
+    reflected.
+    """
+    pieces = [_piece(part) for part in parts]
+    wholes = [at for at, piece in enumerate(pieces) if piece is None]
+    if len(wholes) != 1 or len(parts) not in (2, 3):
+        return None
+    (middle,) = wholes
+    whole = parts[middle]
+    size = size_of(whole.axes[dim])
+    margins = [0, 0]
+    for at, piece in enumerate(pieces):
+        if piece is None:
+            continue
+        producer, reversed_ = piece
+        width, start = producer.settings["size"], producer.settings["start"]
+        if producer.inputs != (whole.producer,) or producer.settings["whole"] != size:
+            return None
+        if start != (1 if at < middle else size - 1 - width) or (width > 1) != reversed_:
+            return None
+        margins[at > middle] = width
+    had = whole.margins.get(dim, (0, 0, REFLECTED))
+    if had[2] != REFLECTED or any(
+        one and other for one, other in zip(had[:2], margins, strict=True)
+    ):
+        return None
+    margin = (had[0] + margins[0], had[1] + margins[1], REFLECTED)
+    return replace(whole, margins={**whole.margins, dim: margin})
+
+
+def _piece(x: ImageValues) -> tuple[Primitive, bool] | None:
+    """The part of an axis that values are, and whether it is reversed; None if they are none."""
+    if x.producer.op == "part":
+        return x.producer, False
+    inputs = x.producer.inputs
+    return (inputs[0], True) if x.producer.op == "reversal" and inputs[0].op == "part" else None
