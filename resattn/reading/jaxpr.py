@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 
+from resattn.reading.contraction import contract
 from resattn.reading.form import (
     FixedArray,
     Held,
@@ -112,19 +112,16 @@ def _convolution(m: Machine, e: Any, x: ImageValues, kernel: Held) -> Operand:
 
 def _matrix_product(m: Machine, e: Any, x: Operand, y: Operand) -> Operand:
     (x_summed, y_summed), (x_batch, y_batch) = e.params["dimension_numbers"]
-    x_free = [dim for dim in range(len(x.shape)) if dim not in (*x_summed, *x_batch)]
-    y_free = [dim for dim in range(len(y.shape)) if dim not in (*y_summed, *y_batch)]
-    x = m.transpose(x, (*x_batch, *x_free, *x_summed))
-    y = m.transpose(y, (*y_batch, *y_summed, *y_free))
-    if len(x_summed) == len(y_free) == 1:
-        return m.matrix_product(x, y, _out(e))
-    # Several axes are one axis for as long as they are summed over.
-    count = len(x_batch)
-    shared, free = _out(e)[:count], x.shape[count : count + len(x_free)]
-    summed, others = (prod(y.shape[count:][: len(y_summed)]), y.shape[count + len(y_summed) :])
-    x = m.reshape(x, (*shared, prod(free), summed))
-    y = m.reshape(y, (*shared, summed, prod(others)))
-    return m.reshape(m.matrix_product(x, y, (*shared, prod(free), prod(others))), _out(e))
+    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    of_x = {dim: next(letters) for dim in range(len(x.shape))}
+    same_dims = zip((*y_summed, *y_batch), (*x_summed, *x_batch), strict=True)
+    of_y = {dim: of_x[other] for dim, other in same_dims}
+    of_y |= {dim: next(letters) for dim in range(len(y.shape)) if dim not in of_y}
+    batch = [of_x[dim] for dim in x_batch]
+    free = [of_x[dim] for dim in of_x if dim not in (*x_summed, *x_batch)]
+    free += [of_y[dim] for dim in range(len(y.shape)) if dim not in (*y_summed, *y_batch)]
+    terms = ("".join(of_x.values()), "".join(of_y[dim] for dim in range(len(y.shape))))
+    return contract(m, f"{','.join(terms)}->{''.join([*batch, *free])}", x, y)
 
 
 def _pool(kind: str) -> Callable[..., Operand]:

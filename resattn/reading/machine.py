@@ -42,6 +42,9 @@ from resattn.reading.functions import FUNCTIONS, is_never_negative, skip_identit
 from resattn.reading.moves import Mover
 from resattn.reading.windows import BLUR_FILTER, Window, average_by, pool_array
 
+# What a pooling is if its window is as large as the image.
+WHOLES = {"window average": "average", "max_pool": "maximum", "window total": "total"}
+
 
 class Machine(Mover):
     """Records what is computed.
@@ -277,6 +280,8 @@ class Machine(Mover):
             found = pool_array(x.value, kind, window)
             return FixedArray(found, found.shape)
         window = window.absorb(x)
+        if kind in WHOLES and window.covers(x.axes):
+            return self.reduce(replace(x, margins={}, strides={}), WHOLES[kind], window.dims)
         if kind == "max_pool":
             # Padding with -inf is no padding to a maximum; padding with 0 is, but after a relu.
             zeros = "" if is_never_negative(x.producer) else "zeros"

@@ -30,7 +30,8 @@ class Norm:
     """A norm that several primitives compute.
 
     x: what is normalized. together: how many channels have one mean over positions, 0 for a mean of
-    channels alone. groups: of channels, 0 without positions. roles: the names of the parameters by role. primitives: all of them in order.
+    channels alone. groups: of channels, 0 without positions. roles: the names of the parameters by
+    role. primitives: all of them in order.
     """
 
     x: Primitive

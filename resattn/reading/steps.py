@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,8 +15,8 @@ from resattn.reading.form import (
     ImageValues,
     Origin,
     Primitive,
-    label_of,
     merge_held,
+    names_of,
 )
 from resattn.reading.functions import (
     FUNCTIONS,
@@ -188,7 +189,8 @@ class _Normalizer:
             settings = {"part": starts.index(settings["start"]), "parts": len(starts)}
             kind = f"part {settings['part'] + 1} of {settings['parts']}"
         elif "axes" in settings:
-            settings = {"axes": tuple(sorted(map(label_of, settings["axes"])))}
+            over = (name for axis in settings["axes"] for name in names_of(axis) or ("",))
+            settings = {"axes": tuple(sorted({*over}))}
             kind = f"{op} over {', '.join(settings['axes'])}"
         else:
             kind = f"{op}{_describe_settings(settings)}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from resattn.reading.contraction import contract
 from resattn.reading.form import (
     FixedArray,
     Held,
@@ -326,6 +327,7 @@ PRIMITIVES: Table = {
     "BatchToSpaceND": same,
     "MatMul": _matrix_product,
     "BatchMatMulV2": _matrix_product,
+    "Einsum": lambda m, o, x, y: contract(m, o.get_attr("equation").decode(), x, y),
     "MaxPool": _pool("max_pool"),
     "AvgPool": _pool("window average"),
     "Softmax": lambda m, o, x: m.softmax(x),

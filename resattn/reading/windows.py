@@ -66,6 +66,12 @@ class Window:
                 found[dim] = axis_of(label_of(axes[dim]), after)
         return found
 
+    def covers(self, axes: Sequence[Axis]) -> bool:
+        """Whether the window is as large as the image, and not just because the image is tiny."""
+        sizes = [size_of(axes[dim]) for dim in self.dims]
+        padded = any(map(any, self.padding)) or set(self.dilation) != {1}
+        return list(self.size) == sizes and min(sizes, default=0) > 3 and not padded
+
     def margins(self, rank: int) -> list[tuple[int, int]]:
         """The padding of every dim."""
         margins = dict(zip(self.dims, self.padding, strict=True))
