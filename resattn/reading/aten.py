@@ -212,8 +212,8 @@ def _pad(
     margins = [(0, 0)] * len(x.shape)
     for number in range(len(sides) // 2):
         margins[-1 - number] = (sides[2 * number], sides[2 * number + 1])
-    fills = {"circular": "around", "reflect": REFLECTED}
-    return m.pad(x, margins, fills.get(mode, float(value or 0)))
+    fills = {"circular": "around", "reflect": REFLECTED, "replicate": "the edge repeated"}
+    return m.pad(x, margins, float(value or 0) if mode == "constant" else fills[mode])
 
 
 def _index(m: Machine, node: Any, x: Operand, positions: Sequence[Any]) -> Operand:

@@ -146,6 +146,14 @@ def _broadcast(m: Machine, e: Any, x: Operand) -> Operand:
     return m.broadcast(x, e.params["shape"], e.params["broadcast_dimensions"])
 
 
+def _tile(m: Machine, e: Any, x: Operand) -> Operand:
+    if isinstance(x, FixedArray) and x.value is not None:
+        return constant(np.broadcast_to(np.tile(x.value, e.params["reps"]), _out(e)))
+    sizes = zip(x.shape, e.params["reps"], strict=True)
+    assert all(size == 1 or count == 1 for size, count in sizes)
+    return m.broadcast(x, _out(e))
+
+
 def _pad(m: Machine, e: Any, x: Operand, fill: FixedArray) -> Operand:
     assert fill.number is not None
     return m.pad(x, [(low, high) for low, high, _ in e.params["padding_config"]], fill.number)
@@ -221,6 +229,7 @@ PRIMITIVES: Table = {
     "split": _split,
     "gather": _gather,
     "iota": _iota,
+    "tile": _tile,
     "rev": lambda m, e, x: m.reverse(x, e.params["dimensions"]),
     "concatenate": lambda m, e, *parts: m.concatenate(parts, e.params["dimension"]),
     "stack": lambda m, e, *parts: m.stack(parts, e.params["axis"]),

@@ -42,6 +42,7 @@ from resattn.reading.functions import FUNCTIONS, is_never_negative, skip_identit
 from resattn.reading.moves import Mover
 from resattn.reading.windows import BLUR_FILTER, Window, average_by, pool_array
 
+CONVOLUTIONS = ("convolution", "depthwise convolution")
 # What a pooling is if its window is as large as the image.
 WHOLES = {"window average": "average", "max_pool": "maximum", "window total": "total"}
 
@@ -254,10 +255,37 @@ class Machine(Mover):
         axes = window.slide(x.axes)
         axes[feature] = axis_of("channels", outputs)
         depthwise = groups == x.shape[feature] == outputs and groups > 1
-        op = "depthwise convolution" if depthwise else "convolution"
+        op = CONVOLUTIONS[depthwise]
         settings = {"window": window, "groups": groups} | describe_kernel(kernel)
         producer = self.record(op, (x.producer,), kernel, settings=settings)
         return ImageValues(producer, tuple(axes))
+
+    def join_groups(self, parts: Sequence[Operand], dim: int) -> ImageValues | None:
+        """The convolution in groups that convolutions of the parts of an axis are together; None if
+        they are none.
+        """
+        values = [part for part in parts if isinstance(part, ImageValues)]
+        found = [x.producer for x in values]
+        if len(values) != len(parts) or any(each.op not in CONVOLUTIONS for each in found):
+            return None
+        inputs = [each.inputs[0] for each in found]
+        same = [(each.held and each.held.names, each.settings["window"]) for each in found]
+        if any(each.op != "part" for each in inputs) or any(one != same[0] for one in same):
+            return None
+        (first, *_), (whole, *others) = inputs, {each.inputs for each in inputs}
+        starts = [each.settings["start"] for each in inputs]
+        size = first.settings["size"]
+        if others or starts != [size * at for at in range(len(parts))]:
+            return None
+        groups, outputs = len(parts), sum(x.shape[dim] for x in values)
+        if first.settings["whole"] != size * groups:
+            return None
+        depthwise = size == 1 and outputs == groups
+        settings = {**found[0].settings, "groups": groups}
+        producer = self.record(CONVOLUTIONS[depthwise], whole, found[0].held, settings=settings)
+        axis = axis_of("channels", outputs)
+        axes = (*values[0].axes[:dim], axis, *values[0].axes[dim + 1 :])
+        return ImageValues(producer, axes)
 
     def filter(self, x: ImageValues, kernel: FixedArray, window: Window) -> ImageValues:
         """Each channel by the same fixed kernel, (rows, cols)."""

@@ -186,11 +186,13 @@ class Mover:
         return x
 
     def _part(self, x: ImageValues, dim: int, start: int, size: int) -> ImageValues:
-        """What lies inside of a reflected edge is a part of what is reflected."""
-        before = x.margins.get(dim, (0, 0, REFLECTED))[0]
+        """What lies inside of a reflected edge is a part of what is reflected. Other axes stay
+        padded.
+        """
+        before, _, fill = x.margins.get(dim, (0, 0, REFLECTED))
         inside = before <= start and start + size <= before + size_of(x.axes[dim])
         margins = {at: margin for at, margin in x.margins.items() if at != dim}
-        if inside and not x.strides and all(each[2] == REFLECTED for each in x.margins.values()):
+        if inside and not x.strides and fill == REFLECTED:
             x, start = replace(x, margins={}), start - before
         else:
             x, margins = self.settle(x), {}

@@ -73,7 +73,7 @@ def _read_norm(
     if roles is None or variances[0].op != "average" or _over(variances[0]) != over:
         return None
     at = {x: _X, **dict.fromkeys(means, _MEAN)}
-    squares = _evaluate_squares(variances[0].inputs[0], x, means)
+    squares = _evaluate_squares(variances[0].inputs[0], x, over)
     if squares is None:
         return None
     raw = np.allclose(squares, _X**2)
@@ -103,12 +103,16 @@ def _find_eps(
     return float(1 / root**2) if root else np.inf
 
 
-def _evaluate_squares(
-    squares: Primitive, x: Primitive, means: Iterable[Primitive]
-) -> np.ndarray | None:
-    """The values of what a variance is the average of; None if it is no function of x."""
-    inside, leaves = _surroundings(squares, (x, *means))
-    if not inside or not {*leaves} <= {x, *means} or any(each.held for each in inside):
+def _evaluate_squares(squares: Primitive, x: Primitive, over: set[Any]) -> np.ndarray | None:
+    """The values of what a variance is the average of; None if it is no function of x and of its
+    mean over these axes.
+    """
+    inside, leaves = _surroundings(squares, (x,))
+    means = [each for each in leaves if each.op == "average" and each.inputs == (x,)]
+    others = {*leaves} - {x, *means}
+    if not inside or others or any(each.held for each in inside):
+        return None
+    if any(_over(each) != over for each in means):
         return None
     return _evaluate(squares, {x: _X, **dict.fromkeys(means, _MEAN)}, {})
 

@@ -264,7 +264,17 @@ def _gather(m: Machine, o: Any, x: Operand, where: Operand, axis: FixedArray) ->
 
 def _concatenate(m: Machine, o: Any, *operands: Any) -> Operand:
     *parts, axis = operands
-    return m.concatenate(parts, _dim(axis, parts[0]))
+    dim = _dim(axis, parts[0])
+    return m.join_groups(parts, dim) or m.concatenate(parts, dim)
+
+
+def _split(m: Machine, o: Any, axis: FixedArray, x: Operand) -> list[Operand]:
+    dim, start, parts = _dim(axis, x), 0, []
+    for output in o.outputs:
+        size = int(output.shape[dim])
+        parts.append(m.narrow(x, dim, start, size))
+        start += size
+    return parts
 
 
 def _stack(m: Machine, o: Any, *parts: Operand) -> Operand:
@@ -352,6 +362,12 @@ PRIMITIVES: Table = {
     "GatherV2": _gather,
     "ConcatV2": _concatenate,
     "Pack": _stack,
+    "Split": _split,
+    "SplitV": lambda m, o, x, sizes, axis: _split(m, o, axis, x),
+    "Unpack": lambda m, o, x: [
+        m.reshape(part, _out(o))
+        for part in (m.narrow(x, o.get_attr("axis"), at, 1) for at in range(len(o.outputs)))
+    ],
     "Transpose": _transpose,
     "BroadcastTo": lambda m, o, x, shape: m.broadcast(x, _out(o)),
     "Range": _range,
