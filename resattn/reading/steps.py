@@ -247,7 +247,8 @@ class _Normalizer:
         """The norm or the PReLU that a primitive is the end of."""
         norm = find_norm(primitive)
         if norm is not None and norm.held is None:
-            return self._standardization(norm)
+            settings = {"eps": norm.eps, "groups": norm.groups}
+            return _standardization(self.step(norm.x), settings, norm.primitives)
         found = norm or find_prelu(primitive)
         if found is None or found.held is None:
             return None
@@ -267,21 +268,14 @@ class _Normalizer:
         step = CommonStep("", inputs, found.primitives, op, module, op, held, settings)
         return _module_step(step, ((primitive.op, held),))
 
-    def _standardization(self, norm: Norm) -> CommonStep:
-        return CommonStep(
-            f"standardised, eps {norm.eps:.3g}",
-            (self.step(norm.x),),
-            norm.primitives,
-            "standardised",
-            settings={"eps": norm.eps} | ({"groups": norm.groups} if norm.groups else {}),
-        )
-
     def _module(self, held: Held) -> str:
         return " and ".join(sorted({self.modules[name] for name in held.names}))
 
     def _step_of_module(self, primitive: Primitive, held: Held) -> CommonStep:
         module = self._module(held)
         inputs = self._inputs(primitive)
+        if not held.names:  # a norm without a weight and a bias
+            return _standardization(inputs[0], primitive.settings, (primitive,))
         first = inputs[0] if len(inputs) == 1 else None
         if first and first.module == module and _continues(first, primitive.op, held):
             return _extend(first, primitive)
@@ -344,6 +338,16 @@ def _unknown_step(
 ) -> CommonStep:
     kind = f"{name} (unknown)"
     return CommonStep(kind, inputs, primitives, "unknown", settings={"primitive": name})
+
+
+def _standardization(
+    x: CommonStep, settings: Mapping[str, Any], primitives: tuple[Primitive, ...]
+) -> CommonStep:
+    """A norm without parameters."""
+    eps, groups = settings["eps"], settings.get("groups")
+    said = {"eps": eps} | ({"groups": groups} if groups else {})
+    kind = f"standardised, eps {eps:.3g}"
+    return CommonStep(kind, (x,), primitives, "standardised", settings=said)
 
 
 def _linear(step: CommonStep, a: float, b: float, primitive: Primitive) -> CommonStep:
