@@ -4,6 +4,7 @@ refused in one sentence.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from importlib import import_module
 
@@ -262,11 +263,11 @@ def test_shared_modules(torch):
 # Networks: convolutions, norms, sums
 ZOO = {
     ("timm", "resnet18"): (20, 20, 8),
-    ("timm", "resnet26d"): (30, 30, 8),
+    ("timm", "resnet26d"): (31, 31, 8),
     ("timm", "resnetblur18"): (20, 20, 8),
     ("timm", "resnext26ts"): (31, 31, 8),
     ("timm", "ecaresnet26t"): (39, 31, 8),
-    ("timm", "skresnet18"): (44, 36, 16),
+    ("timm", "skresnet18"): (44, 36, 8),
     ("timm", "seresnet18"): (36, 20, 8),
     ("timm", "gcresnext26ts"): (55, 39, 16),
     ("timm", "resnetv2_18"): (21, 17, 8),
@@ -277,7 +278,7 @@ ZOO = {
 }
 
 
-@pytest.mark.parametrize(("library", "name"), [*ZOO], ids="-".join)
+@pytest.mark.parametrize(("library", "name"), [*ZOO])
 def test_networks_of_libraries(library, name, request):
     if library == "keras":
         keras = request.getfixturevalue("keras")
@@ -349,7 +350,8 @@ def test_a_layer_that_was_never_called_is_refused(torch, keras):
 
 def test_scripted_models_and_those_on_meta_are_refused(torch):
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU())
-    traced = torch.jit.trace(model, torch.zeros(1, 3, 4, 4))
+    with warnings.catch_warnings(action="ignore"):  # it is deprecated, but people have them
+        traced = torch.jit.trace(model, torch.zeros(1, 3, 4, 4))
     with pytest.raises(ModelError, match=r"holds a scripted or traced module \(torch.jit\)"):
         read_model(traced, SIZE)
     with pytest.raises(ModelError, match=r"is on the meta device.*to_empty"):

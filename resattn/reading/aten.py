@@ -21,7 +21,7 @@ KEYWORDS = {
     "clamp": ("min", "max"),
     "clip": ("min", "max"),
     **dict.fromkeys(("var", "std"), ("correction", "keepdim")),
-    **dict.fromkeys(("add", "sub"), ("alpha",)),
+    **dict.fromkeys(("add", "sub", "subtract"), ("alpha",)),
 }
 
 
@@ -423,7 +423,7 @@ PRIMITIVES: Table = {
     ),
     **dict.fromkeys(("unflatten", "view_as"), _reshape),
     "add": _added("sum"),
-    "sub": _added("difference"),
+    **dict.fromkeys(("sub", "subtract"), _added("difference")),
     "gelu": lambda m, node, x, approximate: m.elementwise(
         "gelu_tanh" if approximate == "tanh" else "gelu", x
     ),
@@ -446,8 +446,8 @@ PRIMITIVES: Table = {
     "clamp_max": lambda m, node, x, high: _clamp(m, x, None, high),
     **elementwise(
         {
-            "mul": "product",
-            "div": "quotient",
+            **dict.fromkeys(("mul", "multiply"), "product"),
+            **dict.fromkeys(("div", "divide", "true_divide"), "quotient"),
             "floor_divide": "whole quotient",
             "remainder": "remainder",
             "relu": "relu",
@@ -470,7 +470,7 @@ PRIMITIVES: Table = {
             "sign": "sign",
             "log": "log",
             "abs": "absolute",
-            "neg": "negative",
+            **dict.fromkeys(("neg", "negative"), "negative"),
             "pow": "power",
             "rsqrt": "reciprocal root",
             "reciprocal": "reciprocal",

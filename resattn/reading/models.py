@@ -96,7 +96,7 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
         shape = f"{sizes[0][0]} x {sizes[0][1]} x {channels[0]}"
         raise ModelError(
             f"{_title(model)}: cannot be read with images of {shape} (rows, cols, channels); give "
-            f"others with size and in_channels: {errors[0]}"
+            f"others with size and in_channels: {str(errors[0]) or type(errors[0]).__name__}"
         ) from errors[0]
     return best
 

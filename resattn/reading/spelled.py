@@ -144,11 +144,14 @@ def find_prelu(last: Primitive) -> Rectifier | None:
     """The PReLU that a primitive is the end of, or None."""
     if last.op not in ("sum", "choice", "difference"):
         return None
-    products = [each for each in _surroundings(last, ())[0] if each.held is not None]
-    if len(products) != 1 or products[0].op != "product":
+    inside, _ = _surroundings(last, ())
+    products = [each for each in inside if each.held is not None and each.op == "product"]
+    if not products:
         return None
-    held, (x,) = products[0].held, products[0].inputs
+    held, (x, *others) = products[-1].held, products[-1].inputs
     assert held is not None
+    if others:
+        return None
     while True:
         inside, leaves = _surroundings(last, (x,))
         roles = _roles(inside)

@@ -244,8 +244,7 @@ def _reflect(m: Machine, o: Any, x: Operand, margins: FixedArray) -> Operand:
 
 def _repeat(m: Machine, o: Any, x: Operand, counts: FixedArray) -> Operand:
     """Only axes of size 1, which is broadcasting."""
-    sizes = zip(x.shape, _value(counts), strict=True)
-    assert all(size == 1 or count == 1 for size, count in sizes)
+    assert all(size in (1, new) for size, new in zip(x.shape, _out(o), strict=True))
     return m.broadcast(x, _out(o))
 
 
