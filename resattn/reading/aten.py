@@ -25,14 +25,14 @@ KEYWORDS = {
 }
 
 
-def output_shapes(node: Any) -> list[tuple[int, ...]]:
+def shapes_of_outputs(node: Any) -> list[tuple[int, ...]]:
     """Of the outputs of a node."""
     value = node.meta.get("val")
     outputs = value if isinstance(value, (list, tuple)) else [value]
     return [tuple(map(int, getattr(each, "shape", ()))) for each in outputs]
 
 
-def output_shape(node: Any) -> tuple[int, ...]:
+def shape_of_output(node: Any) -> tuple[int, ...]:
     return tuple(node.meta["val"].shape)
 
 
@@ -143,7 +143,7 @@ def _layer_norm(
 def _linear(
     m: Machine, node: Any, x: ImageValues, weight: Held, bias: Held | None = None
 ) -> Operand:
-    y = m.matrix_product(x, m.transpose(weight, (1, 0)), output_shape(node))
+    y = m.matrix_product(x, m.transpose(weight, (1, 0)), shape_of_output(node))
     return y if bias is None else m.elementwise("sum", y, bias)
 
 
@@ -164,7 +164,7 @@ def _reach_over(
     """The padding of a pooling whose last window may reach over the edge (ceil_mode)."""
     sides = []
     for place, margin in enumerate(padding):
-        count = output_shape(node)[2 + place]
+        count = shape_of_output(node)[2 + place]
         reach = (count - 1) * stride[place] + size[place]
         sides.append((margin, max(reach - x.shape[2 + place] - margin, margin)))
     return sides
@@ -192,11 +192,11 @@ def _average_pooling(
 
 
 def _reshape(m: Machine, node: Any, x: Operand, *_: Any) -> Operand:
-    return m.reshape(x, output_shape(node))
+    return m.reshape(x, shape_of_output(node))
 
 
 def _broadcast(m: Machine, node: Any, x: Operand, *_: Any) -> Operand:
-    return m.broadcast(x, output_shape(node))
+    return m.broadcast(x, shape_of_output(node))
 
 
 def _transpose(m: Machine, node: Any, x: Operand, first: int = -1, second: int = -2) -> Operand:
@@ -222,7 +222,7 @@ def _index(m: Machine, node: Any, x: Operand, positions: Sequence[Any]) -> Opera
 
 
 def _select(m: Machine, node: Any, x: Operand, dim: int, position: int) -> Operand:
-    return m.reshape(m.narrow(x, dim, position, 1), output_shape(node))
+    return m.reshape(m.narrow(x, dim, position, 1), shape_of_output(node))
 
 
 def _slice(
@@ -230,14 +230,14 @@ def _slice(
 ) -> Operand:
     starts, strides = [0] * len(x.shape), [1] * len(x.shape)
     starts[dim], strides[dim] = (start or 0) % x.shape[dim], step
-    return m.cut(x, starts, output_shape(node), strides)
+    return m.cut(x, starts, shape_of_output(node), strides)
 
 
 def _resize_nearest(m: Machine, node: Any, x: ImageValues, *_: Any) -> Operand:
     """PyTorch's "nearest" takes the pixel floor(i * size / new size)."""
     for dim in range(2, len(x.shape)):
-        if output_shape(node)[dim] != x.shape[dim]:
-            x = m.resize_nearest(x, dim, output_shape(node)[dim])
+        if shape_of_output(node)[dim] != x.shape[dim]:
+            x = m.resize_nearest(x, dim, shape_of_output(node)[dim])
     return x
 
 
@@ -248,7 +248,7 @@ def _repeat_each(m: Machine, node: Any, x: Operand, count: Any, dim: int | None 
     at = dim % len(x.shape)
     wide = (*x.shape[: at + 1], count, *x.shape[at + 1 :])
     x = m.reshape(x, (*x.shape[: at + 1], 1, *x.shape[at + 1 :]))
-    return m.reshape(m.broadcast(x, wide), output_shape(node))
+    return m.reshape(m.broadcast(x, wide), shape_of_output(node))
 
 
 def _move_axes(m: Machine, node: Any, x: Operand, source: Any, target: Any) -> Operand:
@@ -271,13 +271,13 @@ def _concatenate(m: Machine, node: Any, parts: Sequence[Operand], dim: int = 0) 
 
 
 def _stack(m: Machine, node: Any, parts: Sequence[Operand], dim: int = 0) -> Operand:
-    return m.stack(parts, dim % len(output_shape(node)))
+    return m.stack(parts, dim % len(shape_of_output(node)))
 
 
 def _split(m: Machine, node: Any, x: Operand, dim: int) -> list[Operand]:
     """Parts of an axis, as large as the graph says."""
     dim, start, parts = dim % len(x.shape), 0, []
-    for shape in output_shapes(node):
+    for shape in shapes_of_outputs(node):
         parts.append(m.narrow(x, dim, start, shape[dim]))
         start += shape[dim]
     return parts
@@ -369,7 +369,7 @@ PRIMITIVES: Table = {
     "avg_pool2d": _average_pooling,
     "softmax": lambda m, node, x, dim, *_: m.softmax(x),
     **dict.fromkeys(
-        ("matmul", "bmm", "mm"), lambda m, node, x, y: m.matrix_product(x, y, output_shape(node))
+        ("matmul", "bmm", "mm"), lambda m, node, x, y: m.matrix_product(x, y, shape_of_output(node))
     ),
     "mean": _reduce("average"),
     "amax": _reduce("maximum"),
@@ -392,7 +392,7 @@ PRIMITIVES: Table = {
     "permute": lambda m, node, x, order: m.transpose(x, order),
     **dict.fromkeys(("expand", "expand_as"), _broadcast),
     "arange": lambda m, node, *range_: constant(np.arange(*range_)),
-    "ones_like": lambda m, node, x: constant(np.ones(output_shape(node))),
+    "ones_like": lambda m, node, x: constant(np.ones(shape_of_output(node))),
     "_assert_tensor_metadata": lambda m, node, *_: None,
     "promote_types": lambda m, node, *_: None,
     **dict.fromkeys(("transpose", "mT", "swapaxes"), _transpose),

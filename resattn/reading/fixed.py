@@ -15,7 +15,7 @@ from resattn.reading.form import FixedArray, Held, Operand, Place, first_of, mer
 from resattn.reading.functions import FUNCTIONS
 
 Fixed = Held | FixedArray | Place
-REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
+FIXED_REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "average": np.mean,
     "maximum": np.max,
     "total": np.sum,
@@ -66,7 +66,7 @@ def reduce_fixed(x: Fixed, kind: str, dims: Sequence[int], shape: tuple[int, ...
         functions = x.functions | {(name, kind) for name in x.names}
         return replace(x, shape=shape, functions=functions)
     if isinstance(x, FixedArray):
-        value = None if x.value is None else REDUCTIONS[kind](x.value, axis=tuple(dims))
+        value = None if x.value is None else FIXED_REDUCTIONS[kind](x.value, axis=tuple(dims))
         return FixedArray(None if value is None else value.reshape(shape), shape)
     return replace(x, shape=shape)
 

@@ -159,7 +159,10 @@ def _channels(model: Any, framework: str, arrays: Mapping[str, np.ndarray]) -> I
         yield shape[-1]
         return
     axis = FRAMEWORKS[framework].leaves["convolution kernel"][1].split().index("in")
-    yield from dict.fromkeys(each.shape[axis] for each in arrays.values() if each.ndim == 4)
+    kernels = dict.fromkeys(each.shape[axis] for each in arrays.values() if each.ndim == 4)
+    yield from kernels
+    if kernels and 3 not in kernels:
+        yield 3  # a first layer without a kernel may take pixels apart into channels
 
 
 def _canonical(

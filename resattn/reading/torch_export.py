@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from resattn.reading.aten import KEYWORDS, PRIMITIVES, output_shape, output_shapes
+from resattn.reading.aten import KEYWORDS, PRIMITIVES, shape_of_output, shapes_of_outputs
 from resattn.reading.form import (
     ImageValues,
     Operand,
@@ -61,7 +61,7 @@ def read_export(
             keywords = {key: operand(value) for key, value in node.kwargs.items()}
             given = [*given, *(keywords.pop(key, None) for key in KEYWORDS.get(name, ()))]
             table = {} if set(keywords) - IGNORED else PRIMITIVES
-            values[node] = machine.interpret(table, name, node, given, output_shapes(node))
+            values[node] = machine.interpret(table, name, node, given, shapes_of_outputs(node))
             if _is_in_place(node):
                 changed = given[0]
                 values |= {each: values[node] for each, x in values.items() if x is changed}
@@ -106,7 +106,7 @@ def _own_names(signature: Any) -> dict[str, str]:
 
 def _input(node: Any, own: str, owners: Mapping[str, str], exported: Any) -> Operand:
     fixed = own in exported.constants and own not in owners
-    if fixed or (own in exported.graph_signature.buffers and len(output_shape(node)) > 1):
+    if fixed or (own in exported.graph_signature.buffers and len(shape_of_output(node)) > 1):
         value = {**exported.state_dict, **exported.constants}[own]
         return constant(value.detach().cpu().numpy())
-    return held_or_unknown(owners.get(own), output_shape(node))
+    return held_or_unknown(owners.get(own), shape_of_output(node))
