@@ -247,8 +247,8 @@ class _Normalizer:
         """The norm or the PReLU that a primitive is the end of."""
         norm = find_norm(primitive)
         if norm is not None and norm.held is None:
-            settings = {"eps": norm.eps, "groups": norm.groups}
-            return _standardization(self.step(norm.x), settings, norm.primitives)
+            said = {"eps": norm.eps, "groups": norm.groups}
+            return _standardization(self.step(norm.x), said, norm.primitives)
         found = norm or find_prelu(primitive)
         if found is None or found.held is None:
             return None
