@@ -390,7 +390,7 @@ PRIMITIVES: Table = {
     "getitem": lambda m, node, x, at: x[at],
     "pad": _pad,
     "permute": lambda m, node, x, order: m.transpose(x, order),
-    **dict.fromkeys(("expand", "expand_as"), _broadcast),
+    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), _broadcast),
     "arange": lambda m, node, *range_: constant(np.arange(*range_)),
     "ones_like": lambda m, node, x: constant(np.ones(shape_of_output(node))),
     **dict.fromkeys(
