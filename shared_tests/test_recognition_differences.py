@@ -13,7 +13,7 @@ from resattn.recognition.recognition import recognise_model
 from shared_tests.recognition_cases import make_block_class
 from shared_tests.test_sketch import sketch
 from weights import BlockConfig, NetworkConfig
-from weights.errors import ArgumentError
+from weights.errors import ArgumentError, ModelError
 
 SIZE = (9, 8)
 OURS = BlockConfig(6, 8, attention="none")
@@ -256,7 +256,7 @@ def test_a_part_whose_output_no_module_has(torch):
     model = Wrapped().eval()
     found = recognise_model(read_model(model, SIZE, 6))
     assert found.config == OURS
-    with pytest.raises(ArgumentError, match="no module's output is that of the recognised part"):
+    with pytest.raises(ModelError, match="its output is the output of no module"):
         prove_recognition(found, model)
 
 

@@ -39,7 +39,7 @@ class Origin:
     line: int = 0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Primitive:
     """One computation of a framework, from values that depend on the image.
 
@@ -59,6 +59,9 @@ class Primitive:
     name: str = ""
     origin: Origin = Origin()
     axes: tuple[Axis, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{self.number}: {self.op}>"  # without everything that it is computed from
 
 
 @dataclass(frozen=True)

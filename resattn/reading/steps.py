@@ -45,7 +45,7 @@ MODULE_KINDS = {
 LINEAR = ("convolution", "depthwise convolution", "linear")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class CommonStep:
     """An operation in the common form.
 
@@ -107,6 +107,9 @@ class CommonStep:
         inputs = [step.identity for step in self.inputs]
         ordered = sorted(inputs) if self.kind in UNORDERED else inputs
         self.identity = hash((self.kind, tuple(ordered)))
+
+    def __repr__(self) -> str:
+        return f"<{self}>"  # without everything that it is computed from
 
     def __str__(self) -> str:
         name = f" ({self.name})" if self.name not in ("", self.module, self.kind) else ""
