@@ -15,11 +15,19 @@ from resattn.cli.arguments import (
     InputsOption,
     PartOption,
     SeedOption,
+    list_given_options,
     read_images,
     read_model_or_block,
     refuse_existing,
 )
 from resattn.cli.drift import RecipeOption, parse_recipe
+from resattn.cli.live_forms import (
+    LiveRequest,
+    draw_images,
+    find_live,
+    recognise_exactly,
+    understand,
+)
 from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
@@ -29,7 +37,11 @@ if TYPE_CHECKING:
     from weights.recipe import Optimizer, Recipe
 
 FrameworkOption = Annotated[
-    str, typer.Option("--framework", help="The framework that computes: torch, jax or tf.")
+    str | None,
+    typer.Option(
+        "--framework",
+        help="The framework that computes: torch, jax or tf. A model of your own has its own.",
+    ),
 ]
 RecordingOption = Annotated[
     Path, typer.Option("--to", help="The .safetensors file to write.", metavar="RUN")
@@ -40,6 +52,7 @@ RecordDtypeOption = Annotated[
     typer.Option(help="float32 or float64. Default: that of the weights, float32 at least."),
 ]
 StepsOption = Annotated[int, typer.Option(help="Number of training steps; 0 for none.", min=0)]
+NOT_WITH_LIVE = ("--framework", "--dtype", "--device", "--steps", "--recipe")
 FullOption = Annotated[
     bool,
     typer.Option(
@@ -49,9 +62,10 @@ FullOption = Annotated[
 
 
 def record(
-    framework: FrameworkOption,
+    context: typer.Context,
     to: RecordingOption,
     file: CheckedFileArgument = None,
+    framework: FrameworkOption = None,
     config: ConfigOption = None,
     architecture: ArchitectureOption = None,
     part: PartOption = None,
@@ -70,15 +84,24 @@ def record(
     losses and parameters of some steps of training, and the environment. Inputs and output are
     whole; of a large stage the file holds statistics, a hash and a sample. The model is trained on
     the images in --inputs with random labels; without --inputs these are random as well.
+
+    A model of your own as FILE, as in "net.py:load()", is recognised first. It is not trained.
     """
     from resattn.checking.backends import backends, precise
     from resattn.checking.draws import random_arrays
     from resattn.recording.file import check_suffix
     from resattn.recording.record import record as record_run
     from weights.config import without_chance
+    from weights.errors import ArgumentError
 
     check_suffix(to)
     refuse_existing(to, force)
+    live = find_live(list_given_options(context), file, excluded=NOT_WITH_LIVE)
+    if live is not None:
+        summarise(to, record_live(LiveRequest(live, None, None), inputs, seed, full, to))
+        return
+    if framework is None:
+        raise ArgumentError("--framework: expected torch, jax or tf")
     described, arrays = read_model_or_block(file, config, architecture, part)
     form = choose_dtype(dtype, arrays)
     images = None if inputs is None else read_images("--inputs", inputs)
@@ -102,6 +125,31 @@ def record(
             progress=show_step,
         )
     summarise(to, run)
+
+
+def record_live(request: LiveRequest, inputs: Path | None, seed: int, full: bool, to: Path) -> Run:
+    """Recognises a model of the user's own and records it, in its own framework."""
+    from resattn.recording.record import record as record_run
+    from resattn.tracing.mapped import map_model
+
+    found = understand(request)
+    taken = recognise_exactly(found)
+    if inputs is None:
+        print_line(f"no --inputs: the images are random, seed {seed}")
+        images = draw_images(found, None, 2, seed)
+    else:
+        images = read_images("--inputs", inputs)
+    with status("record") as show_step:
+        return record_run(
+            map_model(found.model, taken),
+            images,
+            config=taken.config,
+            arrays=taken.arrays,
+            seed=seed,
+            full=full,
+            to=to,
+            progress=show_step,
+        )
 
 
 def choose_dtype(dtype: str | None, arrays: dict[str, np.ndarray] | None) -> str:

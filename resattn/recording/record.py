@@ -20,7 +20,7 @@ from resattn.recording.file import write_run
 from resattn.recording.run import RECORDED_MODEL, Run, TrainingSteps, sample_recording
 from resattn.recording.training import record_training
 from resattn.tracing.comparison import RECORDED, Target
-from resattn.tracing.mapped import Mapped
+from resattn.tracing.mapped import Mapped, map_unmapped
 from resattn.tracing.sampling import Recorded
 from resattn.tracing.trace import fit_recording, record_models, trace
 from weights import export, schema
@@ -55,9 +55,10 @@ def record(
     training pass, and the losses and parameters of some steps of training. NumPy computes the same
     in float64, and how far rounding can take it from there. The model is not changed.
 
-    model: a block or a network of any of the three packages, or a `Mapped` model of your own, which
-        is not trained. It runs with the settings of its framework as they are.
-    inputs: (batch, channels, height, width); by default random ones.
+    model: a block or a network of any of the three packages; or a model of your own, recognised or
+        given as `Mapped`, which is not trained. It runs with the settings of its framework as they
+        are.
+    inputs: (batch, channels, height, width); by default random ones, for a model of ours.
     config, arrays: what the model should be, by default what it is; needed for a `Mapped` model.
     recipe: how it is trained, on `inputs` with random labels. An optimizer alone takes all of them
         in each step; the default is that of the digits, SGD with momentum.
@@ -68,6 +69,7 @@ def record(
     arrays that do not fit the config, and what writing a file raises.
     """
     at_least("steps", steps, 0)
+    model, config, arrays = _map_own(model, inputs, config, arrays)
     target = _choose_target(model, config, arrays, seed)
     x, drawn = _choose_inputs(inputs, target, any_channels=isinstance(model, Mapped))
     run = _record_passes(model, x, drawn, target, full, progress)
@@ -81,6 +83,22 @@ def record(
     if to is not None:
         write_run(to, run)
     return run
+
+
+def _map_own(
+    model: Any,
+    inputs: np.ndarray | None,
+    config: Config | None,
+    arrays: Mapping[str, np.ndarray] | None,
+) -> tuple[Any, Config | None, Mapping[str, np.ndarray] | None]:
+    """A model of a user's own is recognised; others stay as they are."""
+    if isinstance(model, Mapped) or isinstance(getattr(model, "config", None), Config):
+        return model, config, arrays
+    if inputs is None:
+        owner(model)  # refuses what is no model
+        raise ArgumentError("inputs: expected images, which a model of your own is recognised with")
+    models, config, arrays, _ = map_unmapped({RECORDED_MODEL: model}, inputs, config, arrays)
+    return models[RECORDED_MODEL], config, arrays
 
 
 def _choose_target(
