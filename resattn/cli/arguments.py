@@ -159,6 +159,14 @@ GoldenOption = Annotated[
         "compare with the stored answers. Default: in the frameworks that are installed.",
     ),
 ]
+ReduceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--reduce",
+        help="Where stages differ, write the smallest problem that still shows it to this .py "
+        "file: a script in one framework, for an issue tracker.",
+    ),
+]
 ReportJsonOption = Annotated[
     Path | None, typer.Option("--json", help="Also write the whole report to this file.")
 ]

@@ -24,6 +24,7 @@ from resattn.cli.arguments import (
     GridOption,
     InputsOption,
     PartOption,
+    ReduceOption,
     ReportHtmlOption,
     ReportJsonOption,
     SeedOption,
@@ -43,6 +44,7 @@ from resattn.cli.check_forms import (
     cross_check,
     grid_check,
     low_check,
+    reduce_check,
     trace_check,
 )
 from resattn.cli.check_golden import golden_check
@@ -61,7 +63,8 @@ NOT_WITH_GOLDEN = (
 )
 NOT_WITH_GRID = ("FILE", "--as", "--part", "--size", "--inputs", "--trace", "--expected")
 NOT_WITH_LOW = ("--trace", "--expected", "--grid", "--html")
-NOT_WITH_LIVE = ("--expected", "--grid", "--html")
+NOT_WITH_LIVE = ("--expected", "--grid", "--html", "--reduce")
+NOT_WITH_REDUCE = ("--grid", "--html", "--golden")
 
 
 def check(
@@ -86,6 +89,7 @@ def check(
     choice: ChoiceOption = None,
     grid: GridOption = False,
     golden: GoldenOption = False,
+    reduced: ReduceOption = None,
     as_json: ReportJsonOption = None,
     as_html: ReportHtmlOption = None,
 ) -> None:
@@ -112,7 +116,11 @@ def check(
         described, arrays = read_model_or_block(file, config, architecture, part)
         options["frameworks"] = parse_frameworks(frameworks, described)
         asked = Request(described, arrays, every, options)
-        finish(run_forms(asked, trace, expected, grid, as_html), as_json, grid)
+        if reduced is not None:
+            outcomes: list[Report | Trace] = [reduce_check(asked, expected, reduced)]
+        else:
+            outcomes = run_forms(asked, trace, expected, grid, as_html)
+        finish(outcomes, as_json, grid)
 
 
 def gather_options(
@@ -168,7 +176,8 @@ def check_combination(given: list[str], dtype: str | None) -> None:
     excluded = {
         "--golden": (*NOT_WITH_GOLDEN, low),
         "--grid": NOT_WITH_GRID,
-        low: NOT_WITH_LOW,
+        low: (*NOT_WITH_LOW, "--reduce"),
+        "--reduce": NOT_WITH_REDUCE,
     }
     for option, others in excluded.items():
         found = [other for other in others if other in given]

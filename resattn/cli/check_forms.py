@@ -128,3 +128,40 @@ def trace_check(request: Request, expected: Path | None) -> Trace:
     for line, kind in report.lines(request.every):
         print_line(line, kind)
     return report
+
+
+def reduce_check(request: Request, expected: Path | None, target: Path) -> Trace:
+    """Makes and prints the trace, and writes the smallest problem that still shows what it found.
+
+    expected: the file in --expected. Raises ArgumentError for what is no script.
+    """
+    import numpy as np
+
+    from resattn.checking.backends import backends
+    from resattn.checking.draws import random_arrays, random_input
+    from resattn.reducing.reduction import reduce_trace
+    from weights.errors import ArgumentError
+    from weights.files.atomic import write_atomically
+    from weights.graph import probe_size
+
+    if target.suffix != ".py":
+        raise ArgumentError(f"--reduce: expected a .py file, got {target}")
+    config, options = request.config, dict(request.options)
+    held = (array.dtype for array in (request.arrays or {}).values())
+    dtype = options["dtype"] or np.result_type(np.float32, *held).name
+    arrays = request.arrays or random_arrays(config, dtype, options["seed"])
+    if options["inputs"] is None and expected is None:
+        size, batch = options.pop("size") or probe_size(config), options.pop("batch") or 4
+        options["inputs"] = random_input(config, size, batch, dtype, options["seed"])
+    found = trace_check(Request(config, arrays, request.every, options), expected)
+    if found.ok:
+        print_line("There is nothing to reduce.", "good")
+        return found
+    with status("reduce") as show_step:
+        show_step("make it smaller")
+        framework = backends(options["frameworks"], options["devices"])[0].framework
+        reduction = reduce_trace(found, config, arrays, options["inputs"], framework, dtype)
+    write_atomically(target, lambda path: path.write_text(reduction.script, encoding="utf-8"))
+    count = f"{len(reduction.script.splitlines())} lines, {reduction.count} numbers"
+    print_line(f"Wrote {target}: {reduction.finding.stage} in {count}.")
+    return found

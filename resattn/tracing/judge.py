@@ -305,17 +305,8 @@ class Judge:
         )
 
     def _specify(self, stage: Stage) -> StageSpec:
-        """What a stage of the oracle computes, as data."""
-        leaves = {
-            name.rpartition(".")[2]: array.astype(np.float64)
-            for name, array in self.arrays.items()
-            if name.rpartition(".")[0] == stage.module
-        }
         of_image = any(self._stage_names.get(id(node)) == IMAGE for node in stage.inputs)
-        known: dict[str, Any] = {"of_image": of_image, "training": self._training}
-        if stage.kind == IMAGE:
-            known["channels"] = stage.computed.shape[1]
-        return StageSpec(stage.kind, leaves, {**stage.settings, **known})
+        return specify_stage(stage, self.arrays, self._training, of_image)
 
     def _list_steps(self) -> dict[str, TracedStep]:
         """The steps of the model that the oracle computes."""
@@ -371,6 +362,21 @@ class Judge:
             recorded=self._list_observed(program),
             progress=lambda line: self.progress(f"{self.model}: {line}"),
         )
+
+
+def specify_stage(
+    stage: Stage, arrays: Mapping[str, Array], training: bool, of_image: bool = False
+) -> StageSpec:
+    """What a stage of the oracle computes, as data. of_image: whether it takes the image."""
+    leaves = {
+        name.rpartition(".")[2]: array.astype(np.float64)
+        for name, array in arrays.items()
+        if name.rpartition(".")[0] == stage.module
+    }
+    known: dict[str, Any] = {"of_image": of_image, "training": training}
+    if stage.kind == IMAGE:
+        known["channels"] = stage.computed.shape[1]
+    return StageSpec(stage.kind, leaves, {**stage.settings, **known})
 
 
 def name_axes(shape: tuple[int, ...]) -> str:

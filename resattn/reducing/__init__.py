@@ -1,0 +1,1 @@
+"""The smallest problem that still fails, as a script."""
