@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from resattn.reading.contraction import contract
-from resattn.reading.form import FixedArray, Held, ImageValues, Operand, constant
+from resattn.reading.form import FixedArray, Held, ImageValues, Operand, constant, merge_held
 from resattn.reading.machine import Machine
 from resattn.reading.tables import Table, elementwise, same
 from resattn.reading.windows import REFLECTED, Window, pooling, symmetric
@@ -120,15 +120,16 @@ def _gather_roles(**held: Held | None) -> tuple[Held, dict[str, str]]:
     """Several in one, and their names by role."""
     given = {role: one for role, one in held.items() if isinstance(one, Held)}
     roles = {role: next(iter(one.names)) for role, one in given.items() if len(one.names) == 1}
-    return Held(frozenset[str]().union(*(one.names for one in given.values()))), roles
+    return merge_held([*given.values()]) or Held(frozenset()), roles
 
 
 def _batch_norm(m: Machine, node: Any, x: Operand, *rest: Any) -> Operand:
-    weight, bias, mean, variance, _training, _momentum, eps, _cudnn = rest
+    weight, bias, mean, variance, training, _momentum, eps, _cudnn = rest
     if isinstance(x, Held):  # a kernel that is standardised
         functions = {(name, "batch_norm") for name in x.names}
         return replace(x, functions=x.functions | functions)
     assert isinstance(x, ImageValues)
+    assert not training or mean is None, "it normalises by the statistics of the batch"
     held, roles = _gather_roles(weight=weight, bias=bias, mean=mean, variance=variance)
     return m.norm(x, "batch_norm", held, eps, roles=roles)
 
@@ -147,11 +148,24 @@ def _linear(
     return y if bias is None else m.elementwise("sum", y, bias)
 
 
+def _cast(m: Machine, node: Any, x: Operand, *_: Any) -> Operand:
+    whole = not node.meta["val"].is_floating_point()
+    assert not (whole and isinstance(x, ImageValues)), "it drops what is behind the point"
+    return x
+
+
+def _drop(m: Machine, node: Any, x: Operand, rate: float, training: bool) -> Operand:
+    """Dropout, which drops nothing in evaluation; F.dropout(x) does by default."""
+    assert not training or not rate, "it drops values in evaluation"
+    return x
+
+
 def _maximum_pooling(
     m: Machine, node: Any, x: ImageValues, size: Any, stride: Any = (), padding: Any = 0, *rest: Any
 ) -> Operand:
     stride = stride or size
     size, stride, padding = (_each(one, 2) for one in (size, stride, padding))
+    assert set(_each(rest[0] if rest else 1, 2)) == {1}, "a dilated window"
     sides = symmetric(padding)
     if rest[1:2] == (True,):
         sides = _reach_over(x, node, size, stride, padding)
@@ -400,9 +414,11 @@ PRIMITIVES: Table = {
     "_assert_tensor_metadata": lambda m, node, *_: None,
     "promote_types": lambda m, node, *_: None,
     **dict.fromkeys(("transpose", "mT", "swapaxes"), _transpose),
-    **dict.fromkeys(("to", "alias", "clone", "detach", "lift_fresh_copy", "type_as"), same),
-    # These drop nothing in evaluation.
-    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"), same),
+    **dict.fromkeys(("alias", "clone", "detach", "lift_fresh_copy"), same),
+    **dict.fromkeys(("to", "type_as"), _cast),
+    **dict.fromkeys(
+        ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"), _drop
+    ),
     "adaptive_avg_pool2d": _adaptive("average"),
     "adaptive_max_pool2d": lambda m, node, x, size: [_adaptive("maximum")(m, node, x, size), None],
     "chunk": lambda m, node, x, count, dim=0: _split(m, node, x, dim),

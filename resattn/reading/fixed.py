@@ -25,6 +25,9 @@ FIXED_REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
 def move_fixed(x: Fixed, move: Callable[[np.ndarray], np.ndarray], shape: Sequence[int]) -> Operand:
     if isinstance(x, FixedArray):
         return FixedArray(None if x.value is None else move(x.value), tuple(shape))
+    if isinstance(x, Held):
+        index = None if x.index is None or x.index.shape != x.shape else move(x.index)
+        return replace(x, shape=tuple(shape), index=index)
     return replace(x, shape=tuple(shape))
 
 
@@ -53,6 +56,7 @@ def compute_fixed(name: str, operands: list[Operand], shape: tuple[int, ...]) ->
             held,
             numbers=held.numbers | numbers,
             shape=shape,
+            index=None if held.index is None else np.broadcast_to(held.index, shape),
             functions=held.functions | {(each, name) for each in held.names},
         )
     arrays = [found.value for found in constants if found.value is not None]
@@ -64,7 +68,7 @@ def reduce_fixed(x: Fixed, kind: str, dims: Sequence[int], shape: tuple[int, ...
     """The "average", "maximum" or "total" of parameters and constants over axes."""
     if isinstance(x, Held):
         functions = x.functions | {(name, kind) for name in x.names}
-        return replace(x, shape=shape, functions=functions)
+        return replace(x, shape=shape, functions=functions, index=None)
     if isinstance(x, FixedArray):
         value = None if x.value is None else FIXED_REDUCTIONS[kind](x.value, axis=tuple(dims))
         return FixedArray(None if value is None else value.reshape(shape), shape)
@@ -74,9 +78,17 @@ def reduce_fixed(x: Fixed, kind: str, dims: Sequence[int], shape: tuple[int, ...
 def concatenate_fixed(parts: Sequence[Operand], dim: int) -> Operand:
     shape = list(parts[0].shape)
     shape[dim] = sum(part.shape[dim] for part in parts)
-    held = first_of(parts, Held) or first_of(parts, Place)
+    held = merge_held([part for part in parts if isinstance(part, Held)])
     if held is not None:
-        return replace(held, shape=tuple(shape))
+        found = [part.index for part in parts if isinstance(part, Held)]
+        pieces = [index for index in found if index is not None]
+        whole = replace(held, shape=tuple(shape))
+        if len(pieces) != len(parts) or len(held.names) != 1:
+            return whole.moved()
+        return replace(whole, index=np.concatenate(pieces, dim))
+    place = first_of(parts, Place)
+    if place is not None:
+        return replace(place, shape=tuple(shape))
     arrays = [
         part.value for part in parts if isinstance(part, FixedArray) and part.value is not None
     ]

@@ -68,13 +68,29 @@ class Primitive:
 class Held:
     """Something computed from parameters (by name) and numbers alone.
 
-    functions: what was computed of which parameter, (name, function) of `FUNCTIONS`.
+    functions: what was computed of which parameter, (name, function) of `FUNCTIONS`; "moved" if it
+    is not known where its entries went. index: which entry of the parameter each entry is, flat;
+    None if that is not known.
     """
 
     names: frozenset[str]
     numbers: frozenset[float] = frozenset()
     shape: tuple[int, ...] = ()
     functions: frozenset[tuple[str, str]] = frozenset()
+    index: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    def moved(self) -> Held:
+        """With the note that the entries of its parameters are at unknown places."""
+        functions = self.functions | {(name, "moved") for name in self.names}
+        return replace(self, functions=functions, index=None)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether its entries are those of one parameter in their order, or none is known."""
+        if self.index is None:
+            return not self.shape or len(self.names) != 1
+        flat = self.index.reshape(-1)
+        return bool(np.array_equal(flat, np.arange(flat.size)))
 
 
 @dataclass(frozen=True)
@@ -166,19 +182,29 @@ def held_or_unknown(name: str | None, shape: Sequence[int]) -> Held | FixedArray
     """An array of a model: the parameter of that name, or without a name a constant."""
     if name is None:
         return FixedArray(None, tuple(shape))
-    return Held(frozenset([name]), shape=tuple(shape))
+    index = np.arange(prod(shape), dtype=np.int32).reshape(tuple(shape))
+    return Held(frozenset([name]), shape=tuple(shape), index=index)
 
 
 def merge_held(held: Sequence[Held]) -> Held | None:
-    """Several in one, of the first one's shape; None if there are none."""
+    """Several in one, of the first one's shape; None if there are none.
+
+    The entries of vectors must be in their order, which is that of the channels.
+    """
     if not held:
         return None
+    held = [one if one.is_in_order or not _is_vector(one) else one.moved() for one in held]
     return Held(
         frozenset[str]().union(*(one.names for one in held)),
         frozenset[float]().union(*(one.numbers for one in held)),
         held[0].shape,
         frozenset[tuple[str, str]]().union(*(one.functions for one in held)),
+        held[0].index if len(held) == 1 else None,
     )
+
+
+def _is_vector(held: Held) -> bool:
+    return sum(size > 1 for size in held.shape) <= 1
 
 
 def describe_kernel(kernel: Held) -> dict[str, str]:

@@ -57,8 +57,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "silu": lambda x: x / (1 + np.exp(-x)),
     "gelu": lambda x: x * (1 + _erf(x / np.sqrt(2))) / 2,
     "gelu_tanh": lambda x: x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2,
-    "softplus": lambda x: np.log1p(np.exp(x)),
-    "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    "softplus": lambda x: np.logaddexp(x, 0),
+    "mish": lambda x: x * np.tanh(np.logaddexp(x, 0)),
     "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
     "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
     "selu": lambda x: _SELU[0] * np.where(x > 0, x, _SELU[1] * np.expm1(x)),
@@ -88,7 +88,9 @@ RECOGNIZED = (
 )
 # Functions that are x above 0, and below it this times a factor.
 SHAPES_BELOW_0: dict[str, Callable[..., Any]] = {"leaky_relu": lambda x: x, "elu": np.expm1}
-PROBES = np.array([-7.3, -3.2, -2.1, -0.6, 0.4, 1.7, 2.9, 3.9, 8.2])
+# Also far from 0 and near it: a clipped relu is none.
+_FAR = np.array([1e-3, 0.02, 0.2, 5.1, 7, 12, 25, 70, 300, 1e4])
+PROBES = np.concatenate([[-7.3, -3.2, -2.1, -0.6, 0.4, 1.7, 2.9, 3.9, 8.2], _FAR, -_FAR])
 
 
 def source_of(primitive: Primitive) -> Primitive | None:
@@ -149,18 +151,22 @@ def dominators(primitive: Primitive, source: Primitive) -> list[Primitive]:
 def recognize(primitive: Primitive, source: Primitive) -> str | None:
     """Which of RECOGNIZED a function is, or "a x + b"; None if it is none of these."""
     y = np.asarray(evaluate_primitive(primitive, source, PROBES), float)
-    for name in RECOGNIZED:
-        if np.allclose(y, FUNCTIONS[name](PROBES), rtol=1e-5, atol=1e-6):
-            return name
-    for name, shape in SHAPES_BELOW_0.items():
-        below, above = PROBES < 0, PROBES > 0
-        factor = y[0] / shape(PROBES[0])
-        same = np.allclose(y[below], factor * shape(PROBES[below]), rtol=1e-5, atol=1e-6)
-        less = factor < 1 or name == "elu"
-        if same and factor > 0 and less and np.allclose(y[above], PROBES[above]):
-            return name
-    a, b = np.polyfit(PROBES, y, 1) if np.isfinite(y).all() else (0, 0)
-    return "a x + b" if np.allclose(y, a * PROBES + b, rtol=1e-5, atol=1e-7) else None
+    with np.errstate(all="ignore"):
+        for name in RECOGNIZED:
+            if np.allclose(y, FUNCTIONS[name](PROBES), rtol=1e-5, atol=1e-6):
+                return name
+        for name, shape in SHAPES_BELOW_0.items():
+            below, above = PROBES < 0, PROBES > 0
+            factor = y[0] / shape(PROBES[0])
+            same = np.allclose(y[below], factor * shape(PROBES[below]), rtol=1e-5, atol=1e-6)
+            less = factor < 1 or name == "elu"
+            if same and factor > 0 and less and np.allclose(y[above], PROBES[above]):
+                return name
+    low, high = PROBES[:2]
+    a = (y[1] - y[0]) / (high - low)
+    b = y[0] - a * low
+    linear = np.isfinite(y).all() and np.allclose(y, a * PROBES + b, rtol=1e-5, atol=1e-7)
+    return "a x + b" if linear else None
 
 
 def settings_of(name: str, primitive: Primitive, source: Primitive) -> dict[str, float]:

@@ -107,7 +107,8 @@ def _convolution(m: Machine, e: Any, x: ImageValues, kernel: Held) -> Operand:
     if isinstance(kernel, FixedArray):
         assert groups == x.shape[feature] == kernel.shape[outputs]
         return m.filter(x, same_for_all(kernel, sides), window)
-    return m.convolution(x, kernel, window, kernel.shape[outputs], feature, groups)
+    order = numbers.rhs_spec
+    return m.convolution(x, kernel, window, kernel.shape[outputs], feature, groups, order)
 
 
 def _matrix_product(m: Machine, e: Any, x: Operand, y: Operand) -> Operand:
@@ -214,7 +215,15 @@ def _power(m: Machine, e: Any, x: Operand) -> Operand:
     return m.elementwise("square", x) if exponent == 2 else m.elementwise("power", x, exponent)
 
 
+def _cast(m: Machine, e: Any, x: Operand) -> Operand:
+    kinds = [np.dtype(each).kind for each in (e.invars[0].aval.dtype, e.params["new_dtype"])]
+    whole = isinstance(x, ImageValues) and kinds[0] in "fV" and kinds[1] in "iub"
+    assert not whole, "it drops what is behind the point"
+    return x
+
+
 PRIMITIVES: Table = {
+    "convert_element_type": _cast,
     "conv_general_dilated": _convolution,
     "dot_general": _matrix_product,
     "reduce_sum": _reduce("total"),
@@ -236,7 +245,7 @@ PRIMITIVES: Table = {
     "transpose": lambda m, e, x: m.transpose(x, e.params["permutation"]),
     "broadcast_in_dim": _broadcast,
     **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
-    **dict.fromkeys(("convert_element_type", "stop_gradient", "copy", "reduce_precision"), same),
+    **dict.fromkeys(("stop_gradient", "copy", "reduce_precision"), same),
     **elementwise(
         {
             "add": "sum",

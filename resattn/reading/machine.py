@@ -77,6 +77,7 @@ class Machine(Mover):
         else:
             try:
                 results = table[name](self, primitive, *operands)
+                _check_shapes(results, shapes)
             except Exception:
                 found = [self.leave_unknown(name, operands, shape) for shape in shapes]
                 results = found if len(found) != 1 else found[0]
@@ -143,6 +144,8 @@ class Machine(Mover):
             return ImageValues(self.compute(f"{name} with fixed numbers", values, held), axes)
         settings: dict[str, Any] = {"crossed": True} if crossed else {}
         if held:
+            if isinstance(given[0], Held) and name in ("difference", "quotient", "power"):
+                name, settings = "unknown", {"primitive": f"{name} from parameters"}
             fixed = {number for number in numbers if number is not None}
             held = replace(held, numbers=held.numbers | fixed)
             return ImageValues(self.compute(name, values, held, **settings), axes)
@@ -231,6 +234,7 @@ class Machine(Mover):
         """Over the last axis of x and the last but one of y; the axes before these are shared."""
         assert isinstance(x, ImageValues)
         if isinstance(y, Held):
+            y = _put_in_order(y, (1, 0) if len(y.shape) == 2 else ())
             producer = self.compute("matrix_product", [x], y)
             return ImageValues(producer, (*x.axes[:-1], axis_of("channels", shape[-1])))
         assert isinstance(y, ImageValues)
@@ -248,8 +252,12 @@ class Machine(Mover):
         outputs: int,
         feature: int,
         groups: int = 1,
+        order: Sequence[int] = (),
     ) -> ImageValues:
-        """outputs: how many channels it computes. feature: the dim of x that is the channels."""
+        """outputs: how many channels it computes. feature: the dim of x that is the channels.
+        order: the dims of the kernel in canonical order, out, in, rows and cols.
+        """
+        kernel = _put_in_order(kernel, order or range(len(kernel.shape)))
         along = [label_of(x.axes[dim]) for dim in window.dims if x.axes[dim]]
         window = replace(window.absorb(x), along=along)
         axes = window.slide(x.axes)
@@ -282,7 +290,11 @@ class Machine(Mover):
             return None
         depthwise = size == 1 and outputs == groups
         settings = {**found[0].settings, "groups": groups}
-        producer = self.record(CONVOLUTIONS[depthwise], whole, found[0].held, settings=settings)
+        kernels = [each.held.index for each in found if each.held and each.held.index is not None]
+        held = found[0].held
+        if held is not None and len(kernels) == len(found):
+            held = replace(held, index=np.concatenate(kernels, 0))  # outputs
+        producer = self.record(CONVOLUTIONS[depthwise], whole, held, settings=settings)
         axis = axis_of("channels", outputs)
         axes = (*values[0].axes[:dim], axis, *values[0].axes[dim + 1 :])
         return ImageValues(producer, axes)
@@ -320,6 +332,27 @@ class Machine(Mover):
         settings = {"window": window, "shape": tuple(map(size_of, x.axes))}
         producer = self.record(kind, (x.producer,), settings=settings)
         return ImageValues(producer, tuple(window.slide(x.axes)))
+
+
+def _check_shapes(results: Any, shapes: Sequence[Sequence[int]]) -> None:
+    """What was read must have the shapes that the framework says, except where TensorFlow moves
+    pixels into the batch to dilate a convolution.
+    """
+    outputs = results if isinstance(results, (list, tuple)) else [results]
+    for x, shape in zip(outputs, shapes, strict=False):
+        known = isinstance(x, ImageValues) and None not in shape and x.shape[:1] == tuple(shape[:1])
+        assert not known or x.shape == tuple(shape), "another shape than was read"
+
+
+def _put_in_order(kernel: Held, order: Sequence[int]) -> Held:
+    """A kernel with its index in canonical order, (out, in, ...)."""
+    if not kernel.shape:  # of a drawing
+        return kernel
+    known = kernel.index is not None and kernel.index.shape == kernel.shape
+    if not known or len(order) != len(kernel.shape):
+        return kernel.moved()
+    assert kernel.index is not None
+    return replace(kernel, index=kernel.index.transpose(tuple(order)))
 
 
 def _with_numbers(function: Callable[..., Any], operands: list[Operand]) -> Callable[..., Any]:

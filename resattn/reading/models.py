@@ -18,7 +18,6 @@ from resattn.reading.sources import Failed
 from resattn.reading.steps import CommonStep, normalize
 from weights import schema
 from weights.checks import Pair, pair_of
-from weights.convert import reorder
 from weights.errors import ModelError
 from weights.frameworks import FRAMEWORKS, framework_named
 from weights.live import framework_of, owner, part
@@ -110,7 +109,7 @@ def _read(
     output, failed = READERS[framework](machine, model, shape, False, names)
     steps = normalize(machine.settle(output), modules)
     size = (shape[1], shape[2])
-    canonical = {**arrays, **_canonical(framework, steps, arrays)}
+    canonical = {**arrays, **_canonical(steps, arrays)}
     failure = None if failed is None else _failure(failed, steps[-1], framework)
     decays = part(framework, "bridge.foreign").foreign_decays(model)
     return Reading(framework, _title(model), size, tuple(steps), canonical, failure, decays)
@@ -167,24 +166,22 @@ def _channels(model: Any, framework: str, arrays: Mapping[str, np.ndarray]) -> I
 
 
 def _canonical(
-    framework: str, steps: Sequence[CommonStep], arrays: Mapping[str, np.ndarray]
+    steps: Sequence[CommonStep], arrays: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """The kernels with their axes in our order."""
-    row, found = FRAMEWORKS[framework], {}
+    """The kernels with their entries in our order, wherever a model moves them before their use."""
+    found = {}
     for step in steps:
         name = step.roles.get("weight", "")
         # Tables of relative positions are no kernel: their roles are not known.
         clear = step.held is not None and step.held.names == {*step.roles.values()}
-        roles = KERNEL_ROLES.get(step.op, ()) if clear else ()
-        for role in roles:
-            axes, target = row.leaves[role][1], FRAMEWORKS["torch"].leaves[role][1]
-            if name in arrays and arrays[name].ndim == len(axes.split()):
-                found[name] = reorder(arrays[name], axes, target)
+        if step.op not in KERNEL_OPS or not clear or name not in arrays:
+            continue
+        index = next((held.index for _, held in step.uses if held.names == {name}), None)
+        if index is not None and index.size == arrays[name].size:
+            flat = len(step.settings["window"].dims) == 1 if "window" in step.settings else False
+            canonical = arrays[name].reshape(-1)[index]
+            found[name] = canonical.reshape(*index.shape[:2], -1) if flat else canonical
     return found
 
 
-KERNEL_ROLES = {
-    "convolution": ("convolution kernel", "1-d convolution kernel"),
-    "depthwise convolution": ("depthwise kernel",),
-    "linear": ("linear kernel",),
-}
+KERNEL_OPS = ("convolution", "depthwise convolution", "linear")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib import import_module
 from types import GenericAlias
@@ -42,8 +42,12 @@ def read_pytorch(
             exported = torch.export.export(model, (x,), strict=False)
         else:
             with silence_fake_tensors():
-                wrapped = _make_wrapper(torch, model, failures)
-                exported = torch.export.export(wrapped, (x,), strict=False)
+                try:  # a model may catch errors itself
+                    wrapped = _make_wrapper(torch, model, None)
+                    exported = torch.export.export(wrapped, (x,), strict=False)
+                except Exception:
+                    wrapped = _make_wrapper(torch, model, failures)
+                    exported = torch.export.export(wrapped, (x,), strict=False)
             names = {f"model.{own}": name for own, name in names.items()}
     found = read_export(machine, exported, names, image, "" if machine.strict else "model")
     if failures:
@@ -96,9 +100,9 @@ def _mark_failed() -> Any:
     return marked
 
 
-def _make_wrapper(torch: Any, model: Any, failures: list[Failed]) -> Any:
-    """A module that calls the model. A function that fails is `_mark_failed` in the graph, and
-    what is known of it comes into `failures`.
+def _make_wrapper(torch: Any, model: Any, failures: list[Failed] | None) -> Any:
+    """A module that calls the model. With `failures`, a function that fails is `_mark_failed` in
+    the graph, and what is known of it comes into the list.
 
     The error itself must not pass torch.export, which would then lose count of the modules.
     """
@@ -113,7 +117,7 @@ def _make_wrapper(torch: Any, model: Any, failures: list[Failed]) -> Any:
                 given = torch.utils._pytree.tree_leaves((arguments, options))
                 held = torch.nn.Parameter
                 operands = [x for x in given if torch.is_tensor(x) and not isinstance(x, held)]
-                if not operands:
+                if not operands or failures is None:
                     raise
                 failures.append(locate_call(str(error), getattr(function, "__name__", "")))
                 return _mark_failed()(operands)
@@ -124,7 +128,7 @@ def _make_wrapper(torch: Any, model: Any, failures: list[Failed]) -> Any:
             self.model = model
 
         def forward(self, x: Any) -> Any:
-            with Watch():
+            with nullcontext() if failures is None else Watch():
                 return self.model(x)
 
     return Wrapper()

@@ -155,7 +155,7 @@ def find_prelu(last: Primitive) -> Rectifier | None:
     while True:
         inside, leaves = _surroundings(last, (x,))
         roles = _roles(inside)
-        if roles and leaves == [x]:
+        if roles is not None and set(roles) == {"weight"} and leaves == [x]:
             weight = np.full(len(PROBES), 0.37)
             found = _evaluate(last, {x: PROBES}, {"weight": weight})
             if np.allclose(found, np.where(PROBES > 0, PROBES, weight * PROBES)):

@@ -296,11 +296,12 @@ def _continues(step: CommonStep, op: str, held: Held) -> bool:
 
     The sum at the end of a batch norm may use the scale again: x scale + (bias - mean scale).
     """
-    if step.held is None or (step.op in LINEAR and op != "sum"):
+    done = any(before == "sum" for before, _ in step.uses)  # what comes after it is another step
+    if step.held is None or done or op == "difference" or (step.op in LINEAR and op != "sum"):
         return False
     new = not held.names & step.held.names
-    added = op == "sum" and all(before != "sum" for before, _ in step.uses)
-    return new or (step.op in ("batch_norm", "scale") and added and held.names > step.held.names)
+    again = step.op in ("batch_norm", "scale") and op == "sum"
+    return new or (again and held.names > step.held.names)
 
 
 def _describe_settings(settings: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from resattn.reading.form import (
     Origin,
     Place,
     constant,
+    held_or_unknown,
 )
 from resattn.reading.machine import Machine
 from resattn.reading.sources import find_own_place
@@ -113,7 +114,7 @@ def _constant(m: Machine, o: Any, *_: Any) -> FixedArray:
 
 
 def _read_variable(m: Machine, o: Any, x: Operand) -> Operand:
-    return Held(x.names, shape=_out(o)) if isinstance(x, Held) else FixedArray(None, _out(o))
+    return held_or_unknown(next(iter(x.names)) if isinstance(x, Held) else None, _out(o))
 
 
 # Layers
@@ -128,12 +129,12 @@ def _convolution(m: Machine, o: Any, x: ImageValues, kernel: Held) -> Operand:
     padding = _padding(o, x, size, strides, dilations)
     window = Window((1, 2), size, strides, padding, dilations)
     if o.type == "DepthwiseConv2dNative":
-        return m.convolution(x, kernel, window, inputs * outputs, 3, inputs)
+        return m.convolution(x, kernel, window, inputs * outputs, 3, inputs, (2, 3, 0, 1))
     if not _is_1d(o):
-        return m.convolution(x, kernel, window, outputs, 3, x.shape[3] // inputs)
+        return m.convolution(x, kernel, window, outputs, 3, x.shape[3] // inputs, (3, 2, 0, 1))
     flat: Any = m.reshape(x, (x.shape[0], *x.shape[2:]))
     window = Window((1,), size[1:], strides[1:], _UNPADDED[1:], dilations[1:])
-    y = m.convolution(flat, kernel, window, outputs, 2)
+    y = m.convolution(flat, kernel, window, outputs, 2, order=(3, 2, 0, 1))
     return m.reshape(y, (y.shape[0], 1, *y.shape[1:]))
 
 
@@ -328,6 +329,12 @@ def _range(m: Machine, o: Any, start: FixedArray, stop: FixedArray, step: FixedA
     return constant(np.arange(*(_value(limit).item() for limit in (start, stop, step))))
 
 
+def _cast(m: Machine, o: Any, x: Operand) -> Operand:
+    whole = isinstance(x, ImageValues) and not o.get_attr("DstT").is_floating
+    assert not (whole and o.get_attr("SrcT").is_floating), "it drops what is behind the point"
+    return x
+
+
 PRIMITIVES: Table = {
     "ReadVariableOp": _read_variable,
     "Conv2D": _convolution,
@@ -372,7 +379,8 @@ PRIMITIVES: Table = {
     "Range": _range,
     **dict.fromkeys(("Const", "Shape", "Fill", "OnesLike"), _constant),
     **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), _reshape),
-    **dict.fromkeys(("Identity", "IdentityN", "Cast", "StopGradient"), same),
+    **dict.fromkeys(("Identity", "IdentityN", "StopGradient"), same),
+    "Cast": _cast,
     **elementwise(
         {
             "AddV2": "sum",

@@ -65,11 +65,35 @@ def read_export(
             if _is_in_place(node):
                 changed = given[0]
                 values |= {each: values[node] for each, x in values.items() if x is changed}
+                _change_whole(machine, node, values)
     raise AssertionError("a graph has an output")
 
 
 # Options that say how and where to compute, and those that some operators take by name alone.
 IGNORED = {"dtype", "device", "layout", "pin_memory", "memory_format", "non_blocking", "copy"}
+
+
+# Operators that give a part of the same memory, or the same in another shape.
+VIEWS = (
+    *("select", "slice", "narrow", "view", "reshape", "flatten", "transpose", "permute", "expand"),
+    *("squeeze", "unsqueeze", "chunk", "split", "unbind", "getitem", "movedim", "view_as"),
+)
+
+
+def _change_whole(machine: Machine, node: Any, values: dict[Any, Any]) -> None:
+    """After a change in place of a view: the values that it is a view of have changed in a way that
+    is not known.
+    """
+    base = node.args[0]
+    while getattr(base, "op", "") == "call_function" and _name(base) in VIEWS:
+        base = base.args[0]
+    if base is node.args[0] or not isinstance(values[base], ImageValues):
+        return
+    before = values[base]
+    name = f"change in place of a part by {_name(node)}"
+    after = machine.leave_unknown(name, [before, values[node]], before.shape)
+    machine.note_axes(after)
+    values |= {each: after for each, x in values.items() if x is before}
 
 
 def _name(node: Any) -> str:

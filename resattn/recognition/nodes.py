@@ -168,12 +168,39 @@ def _make_node(
     op, facts = _op_and_facts(step, inputs, [held[name] for name in names], roles is not None)
     if step.op == "linear" and op == "dense":  # a drawn one gives no axis its name
         sizes["channels"] = max(shape[0] for shape in held.values() if len(shape) > 1)
-    functions = step.held.functions if step.held and step.op in LINEAR else frozenset()
-    kinds = {name: role for role, name in known.items()}
-    weighed = sorted((kinds.get(name, ""), function) for name, function in functions)
+    weighed = _list_functions(step, known)
     return GraphNode(
         position, op, facts, sizes, step, inputs, known, loose, held, weighed=tuple(weighed)
     )
+
+
+# What a norm that is spelled out computes of its parameters, as in x scale + (bias - mean scale).
+_PLAIN = {"product", "quotient", "negative", "difference", "sum"}
+OF_NORMS = {
+    "weight": _PLAIN,
+    "bias": _PLAIN,
+    "mean": _PLAIN,
+    "variance": {*_PLAIN, "root", "reciprocal root", "reciprocal", "power"},
+}
+
+
+def _list_functions(step: CommonStep, known: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What is computed of the parameters before they are used: (role, function), without what
+    belongs to the operation.
+    """
+    if step.held is None:
+        return []
+    roles = {name: role for role, name in known.items()}
+    usual = {} if step.op in LINEAR else OF_NORMS
+    found = {
+        (role, function)
+        for name, function in step.held.functions
+        for role in [roles.get(name, "")]
+        if function not in usual.get(role, ())
+    }
+    if step.op == "batch_norm" and len(step.held.numbers) > 1:
+        found.add(("", "numbers"))
+    return sorted(found)
 
 
 def _own_roles(step: CommonStep) -> Mapping[str, str]:
