@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import count, pairwise
 from math import prod
 from typing import Any, TypeVar
 
@@ -277,6 +277,38 @@ def is_named(axis: Axis) -> bool:
     return bool(axis) and all(name for name, _ in axis)
 
 
+class Piece(str):
+    """The name of a part of an axis that was split: equal to the axis' own name.
+
+    whole: the same for all parts of one axis. place: where in it the part is.
+    """
+
+    whole: int = 0
+    place: tuple[int, ...] = ()
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """The names of the outer and the inner part of an axis."""
+    whole = name.whole if isinstance(name, Piece) else next(_SPLITS)
+    before = name.place if isinstance(name, Piece) else ()
+    outer, inner = Piece(name), Piece(name)
+    for place, piece in enumerate((outer, inner)):
+        piece.whole, piece.place = whole, (*before, place)
+    return outer, inner
+
+
+_SPLITS = count()
+
+
+def is_rearranged(axes: Iterable[Axis]) -> bool:
+    """Whether parts of an axis stand beside each other in another order than they had."""
+    for axis in axes:
+        names = [name for name, _ in axis if isinstance(name, Piece)]
+        if any(a.whole == b.whole and a.place > b.place for a, b in pairwise(names)):
+            return True
+    return False
+
+
 def regroup(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
     """The same atoms in axes of other sizes; an atom is split where an axis ends within it."""
     atoms = [atom for axis in axes for atom in axis]
@@ -286,7 +318,8 @@ def regroup(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
         while size > 1:
             name, length = atoms.pop(0)
             if size % length:
-                atoms.insert(0, (name, length // size))
+                name, inner = _split_name(name)
+                atoms.insert(0, (inner, length // size))
                 length = size
             group.append((name, length))
             size //= length

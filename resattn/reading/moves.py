@@ -22,6 +22,7 @@ from resattn.reading.form import (
     Primitive,
     axes_of,
     axis_of,
+    is_rearranged,
     label_of,
     names_of,
     regroup,
@@ -112,7 +113,12 @@ class Mover:
         if not isinstance(x, ImageValues):
             return move_fixed(x, lambda array: np.reshape(array, shape), shape)
         if not x.margins and not x.strides:
-            return self._merge_repeated(replace(x, axes=regroup(x.axes, shape)))
+            moved = regroup(x.axes, shape)
+            if is_rearranged(moved):
+                plain = tuple(axis_of(label_of(axis), size_of(axis)) for axis in moved)
+                producer = self.compute("unknown", [x], primitive="rearrangement of an axis")
+                return ImageValues(producer, plain)
+            return self._merge_repeated(replace(x, axes=moved))
         old = [dim for dim, size in enumerate(x.shape) if size > 1]
         new = [dim for dim, size in enumerate(shape) if size > 1]
         if [x.shape[dim] for dim in old] != [shape[dim] for dim in new]:

@@ -191,7 +191,8 @@ def _list_functions(step: CommonStep, known: Mapping[str, str]) -> list[tuple[st
     if step.held is None:
         return []
     roles = {name: role for role, name in known.items()}
-    usual = {} if step.op in LINEAR else OF_NORMS
+    spelled = any(op in ("product", "quotient", "difference", "sum") for op, _ in step.uses)
+    usual = OF_NORMS if spelled and step.op not in LINEAR else {}
     found = {
         (role, function)
         for name, function in step.held.functions
