@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -222,6 +222,8 @@ class _Reader:
             given = inputs if recording.received is None else recording.received
             if given.shape[1] != config.in_channels:
                 raise _Damaged(f"{mode}: {given.shape[1]} channels do not fit its config")
+        trace = self._trace()
+        _check_rows(trace, hashes)
         made = Run(
             config=config,
             dtype=dtype,
@@ -231,7 +233,7 @@ class _Reader:
             prints=prints,
             environment=self._texts("environment"),
             modes=modes,
-            trace=self._trace(),
+            trace=trace,
             hashes=hashes,
             training=self._training(names),
             arrays=self._weights(prints, config),
@@ -422,6 +424,26 @@ def _read_row(said: Any) -> Difference:
     if texts["quantity"].split()[:1] not in [[mode] for mode in MODES]:
         raise _Damaged(f"a row is of {quote(texts['quantity'], 60)}")
     return Difference(index=index, **texts, **numbers)
+
+
+def _check_rows(trace: Trace, stages: Iterable[str]) -> None:
+    """Raises _Damaged where the rows are not those of the stages, or are not what was found.
+
+    Only forward may a stage be over its tolerance that no finding explains: rounding errors that
+    come from the stages before it. stages: their names, "mode way stage".
+    """
+    rows = {f"{row.quantity} {row.tensor}" for row in trace.rows}
+    judged = [name for name in stages if not name.startswith("eval statistics ")]
+    missing = [name for name in judged if name not in rows]
+    if missing:
+        raise _Damaged(f"no row says how far from the oracle it is: {list_names(missing)}")
+    modes = {finding.mode for finding in trace.findings}
+    for row in trace.rows:
+        mode, _, way = row.quantity.partition(" ")
+        if way == "backward" and mode not in modes and not row.ok:
+            raise _Damaged(
+                f"{row.quantity} {row.tensor} is over its tolerance, and no finding says so"
+            )
 
 
 def _read_finding(said: Any) -> Finding:
