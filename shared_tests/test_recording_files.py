@@ -311,9 +311,14 @@ def test_other_files(tmp_path, block):
         read_run(block)
 
 
-def test_a_recording_is_no_weights_file(block):
-    with pytest.raises(ResattnError, match=r"block\.safetensors"):
+def test_a_recording_is_no_weights_file(block, tmp_path):
+    words = "block.safetensors: is a recording of what a model computed, and expected is a file of"
+    with pytest.raises(ArgumentError, match="another recording: resattn compare"):
         read(block)
+    for command in ("check", "inspect", "explain"):
+        fails(words, command, block)
+    fails(words, "port", block, tmp_path / "ported.safetensors")
+    assert not (tmp_path / "ported.safetensors").exists()
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(block, monkeypatch):

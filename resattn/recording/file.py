@@ -37,7 +37,6 @@ from weights.graph import IMAGE
 from weights.recipe import Recipe
 from weights.stored import read_arrays
 
-RECORDING = "recording"  # the key of the metadata's JSON that says what the file is
 RECORDING_VERSION = 1
 INPUTS, LOSSES, LABELS, TENSOR, WEIGHT, RECEIVED = (
     *("inputs", "training losses", "training labels", "training tensor ", "weights "),
@@ -62,7 +61,7 @@ def write_run(path: str | os.PathLike[str], run: Run) -> None:
     """
     target = check_suffix(path)
     arrays = _list_arrays(run)
-    text = json.dumps({RECORDING: _to_plain(run)}, allow_nan=False)
+    text = json.dumps({labels.RECORDING: _to_plain(run)}, allow_nan=False)
     safetensors.write(target, make_label(text, arrays), arrays)
 
 
@@ -188,7 +187,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 def _said(text: str, source: str) -> Mapping[str, Any]:
     """What a file says of its run. Raises ArgumentError for one that holds none."""
     values = parse_json(text, f"the metadata of {source}", MOST_HEADER) if text else {}
-    said = values.get(RECORDING) if isinstance(values, dict) else None
+    said = values.get(labels.RECORDING) if isinstance(values, dict) else None
     if not isinstance(said, dict):
         raise ArgumentError(
             f"{source}: holds no recording; make one of a model or of weights with: resattn record"
