@@ -84,6 +84,24 @@ def test_float64(name):
     assert "equal to the last bit" in str(found)
 
 
+def test_equal_infinities(runs):
+    run = runs("torch")
+    held = run.modes["eval"]
+    sample = held.sampled_values["conv1"]
+    values = sample.held.copy()
+    values[0, :3] = np.inf, -np.inf, np.nan
+    sampled = {**held.sampled_values, "conv1": replace(sample, held=values)}
+    whole = {**held.values, "output": np.full_like(held.values["output"], np.inf)}
+    modes = {**run.modes, "eval": replace(held, values=whole, sampled_values=sampled)}
+    infinite = replace(run, modes=modes)
+    (pair,) = compare(infinite, infinite).pairs
+    assert pair.worst.relative == 0
+    assert str(pair).endswith(f"{pair.count} of {pair.count} tensors are equal to the last bit")
+    (pair,) = compare(run, infinite).pairs
+    assert pair.worst.relative == np.inf
+    assert not compare(run, infinite).ok
+
+
 def test_what_is_recorded(runs):
     run = runs("torch", "network")
     assert run.inputs.shape == (3, 3, *SIDES)

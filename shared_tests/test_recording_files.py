@@ -164,6 +164,9 @@ SAID = {
     "gradient over its tolerance": (
         put_row("eval backward", "conv1", 1.0), "eval backward conv1 is over its tolerance, and no",
     ),
+    "row with a huge number": (
+        put("rows/0/4", 10**400), "absolute: expected a number of at most 281474976710656, got an",
+    ),
     "findings that are none": (put("findings", [3]), "'mode' is missing"),
     "modes": (put("modes", {"x": {}}), "its modes are ['x']"),
     "no modes": (put("modes", {}), "its modes are []"),
@@ -309,6 +312,24 @@ def test_other_files(tmp_path, block):
     rewrite_said(block, put("version", RECORDING_VERSION + 1))
     with pytest.raises(ArgumentError, match="is a recording of version 2, and this resattn reads"):
         read_run(block)
+    for version in (-4, 0, True, "1", None):
+        rewrite_said(block, put("version", version))
+        with pytest.raises(WeightsError, match="is damaged: version: expected 1 or more, got"):
+            read_run(block)
+
+
+def test_texts_of_a_file_do_not_move_the_cursor(block):
+    def change(said):
+        said["drawn"] = "\x1b[31mred"
+        said["environment"]["device"] = "\x1b]0;title\x07"
+        said["notes"] = ["one\nThe same: all", "\u202eturned"]
+
+    rewrite_said(block, change)
+    for every in (False, True):
+        lines = [line for line, _ in compare(block, block).lines(every)]
+        assert all(line.isprintable() for line in lines)
+    assert r"block 1: one\nThe same: all" in str(compare(block, block))
+    assert r"\x1b[31mred" in "".join(lines)
 
 
 def test_a_recording_is_no_weights_file(block, tmp_path):

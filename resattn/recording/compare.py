@@ -22,7 +22,7 @@ from resattn.recording.file import read_run
 from resattn.recording.run import LOSS, RECORDED_MODEL, RecordedTensor, Run, list_held
 from resattn.tracing.findings import Finding, Trace
 from resattn.tracing.judge import name_axes
-from resattn.tracing.sampling import Recorded, compare_recorded
+from resattn.tracing.sampling import Recorded, are_equal, compare_recorded
 from resattn.tracing.trace import trace
 from weights import Difference, schema
 from weights.checks import list_names
@@ -364,9 +364,9 @@ def _compare_tensors(names: tuple[str, str], runs: tuple[Run, Run]) -> list[Diff
 def _compare_stage(
     name: str, one: RecordedTensor, other: RecordedTensor, names: tuple[str, str]
 ) -> Difference:
-    """The difference of two runs, which nothing judges: each is judged by the oracle."""
+    """The difference of two runs. Infinities in the same places are none."""
     mode, way, stage = name.split(" ", 2)
-    return compare_recorded(
+    found = compare_recorded(
         one,
         other,
         axes=name_axes(one.shape),
@@ -375,6 +375,9 @@ def _compare_stage(
         tensor=stage,
         names=names,
     )
+    if are_equal(one, other):
+        return replace(found, absolute=0.0, relative=0.0, distance=0.0)
+    return found
 
 
 # Training

@@ -8,6 +8,7 @@ from typing import Any
 
 from resattn.tracing.findings import Trace
 from weights import Difference
+from weights.checks import printable
 from weights.compare import columns, plain_values
 from weights.config import Config
 
@@ -122,8 +123,16 @@ class Comparison:
     def lines(self, every: bool = False) -> list[tuple[str, str]]:
         """The report as text: each line with its kind, "bad", "good" or "".
 
-        every: whether to show all stages and all of the environment.
+        every: whether to show all stages and all of the environment. What does not print is shown
+        as its escape, since texts come from files.
         """
+        lines = self._list_lines(every)
+        return [
+            (printable(line).replace("\n", r"\n").replace("\t", r"\t"), kind)
+            for line, kind in lines
+        ]
+
+    def _list_lines(self, every: bool) -> list[tuple[str, str]]:
         traced = self.trace.lines(every)[1:]  # without its title
         return [
             (f"{', '.join(self.names)}: {self.title}", ""),

@@ -23,7 +23,7 @@ from resattn.tracing.comparison import RECORDED
 from resattn.tracing.findings import Finding, Trace
 from resattn.tracing.sampling import STATISTICS, Sample, SampledRecording, draw_positions
 from weights import Difference, schema
-from weights.checks import list_names, quote
+from weights.checks import is_integer, list_names, quote
 from weights.config import config_from_json
 from weights.convert import check
 from weights.errors import ArgumentError, WeightsError
@@ -193,7 +193,11 @@ def _said(text: str, source: str) -> Mapping[str, Any]:
             f"{source}: holds no recording; make one of a model or of weights with: resattn record"
         )
     number = said.get("version")
-    if not isinstance(number, int) or number > RECORDING_VERSION:
+    if not is_integer(number) or number < 1:
+        raise WeightsError(
+            f"{source}: is damaged: version: expected 1 or more, got {quote(number, 20)}", []
+        )
+    if number > RECORDING_VERSION:
         raise ArgumentError(
             f"{source}: is a recording of version {quote(number, 20)}, and this resattn reads "
             f"version {RECORDING_VERSION}; compare it with a newer resattn"
@@ -403,7 +407,10 @@ def _read_shape(said: Any, name: str) -> tuple[int, ...]:
 def _read_number(name: str, value: Any) -> float:
     if value in ("inf", "-inf", "nan"):
         return float(value)
-    return float(_check_kind(name, value, int if isinstance(value, int) else float))
+    number = _check_kind(name, value, int if isinstance(value, int) else float)
+    if isinstance(number, int) and abs(number) > _MOST_VALUES:
+        raise _Damaged(f"{name}: expected a number of at most {_MOST_VALUES}, got {quote(number)}")
+    return float(number)
 
 
 def _read_numbers(held: Any, name: str, count: int) -> tuple[float, ...]:
