@@ -30,7 +30,7 @@ from shared_tests.recording_cases import (
 from shared_tests.test_imports import ALL_FRAMEWORKS, FRAMEWORK_MODULES, ROOT, blocking
 from shared_tests.trace_cases import change_array, swap_arrays
 from shared_tests.trace_plants import PLANTS, make_case
-from weights import SGD, Adam, Recipe, export, preset, write
+from weights import SGD, Adam, Recipe, preset, write
 from weights.errors import ArgumentError, WeightsError
 from weights.live import build
 
@@ -84,6 +84,24 @@ def test_float64(name):
     assert "equal to the last bit" in str(found)
 
 
+def test_equal_infinities(runs):
+    run = runs("torch")
+    held = run.modes["eval"]
+    sample = held.sampled_values["conv1"]
+    values = sample.held.copy()
+    values[0, :3] = np.inf, -np.inf, np.nan
+    sampled = {**held.sampled_values, "conv1": replace(sample, held=values)}
+    whole = {**held.values, "output": np.full_like(held.values["output"], np.inf)}
+    modes = {**run.modes, "eval": replace(held, values=whole, sampled_values=sampled)}
+    infinite = replace(run, modes=modes)
+    (pair,) = compare(infinite, infinite).pairs
+    assert pair.worst.relative == 0
+    assert str(pair).endswith(f"{pair.count} of {pair.count} tensors are equal to the last bit")
+    (pair,) = compare(run, infinite).pairs
+    assert pair.worst.relative == np.inf
+    assert not compare(run, infinite).ok
+
+
 def test_what_is_recorded(runs):
     run = runs("torch", "network")
     assert run.inputs.shape == (3, 3, *SIDES)
@@ -105,12 +123,44 @@ def test_what_is_recorded(runs):
     assert set(run.training.tensors) == set(random_arrays(RECORDED_NETWORK))
 
 
-def test_the_model_is_not_changed(backend):
-    model = backend.build(RECORDED_BLOCK, random_arrays(RECORDED_BLOCK))
-    before = export(model)
+def list_state(model, framework):
+    """Everything that a model holds, also what is no parameter, and its gradients."""
+    if framework == "torch":
+        held = dict(model.state_dict())
+        held |= {f"{name} slope": each.grad for name, each in model.named_parameters()}
+    elif framework == "tf":
+        held = {f"{n} {each.path}": each.numpy() for n, each in enumerate(model.variables)}
+    else:
+        held = dict(enumerate(jax_leaves(model)))
+    return {name: None if each is None else np.array(each) for name, each in held.items()}
+
+
+def jax_leaves(model):
+    import jax
+    from flax import nnx
+
+    return jax.tree.leaves(nnx.state(model))
+
+
+def test_the_model_is_not_changed(framework):
+    model = build(RECORDED_BLOCK, random_arrays(RECORDED_BLOCK), framework)
+    slope = None
+    if framework == "torch":
+        slope = torch.ones_like(model.conv1.weight)
+        model.conv1.weight.grad = slope
+    elif framework == "jax":
+        own = jax_leaves(model)
+    before = list_state(model, framework)
     record(model, draw_recorded(RECORDED_BLOCK), steps=2)
-    after = export(model)
-    assert all(np.array_equal(after[name], before[name]) for name in before)
+    after = list_state(model, framework)
+    assert after.keys() == before.keys()
+    for name, array in before.items():
+        assert (array is None) == (after[name] is None), name
+        assert array is None or np.array_equal(after[name], array), name
+    if framework == "torch":
+        assert model.conv1.weight.grad is slope
+    elif framework == "jax":
+        assert not any(array.is_deleted() for array in own)
 
 
 def test_a_full_recording_holds_everything(runs, tmp_path):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
-from resattn import compare
+from resattn import compare, record
 from resattn.checking.draws import random_arrays
 from resattn.cli.app import app
 from resattn.recording.file import RECORDING_VERSION, read_run, write_run
@@ -28,6 +29,7 @@ from shared_tests.recording_cases import (
 )
 from weights import read, write
 from weights.errors import ArgumentError, MissingFileError, ResattnError, WeightsError
+from weights.live import build
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,18 @@ def put(name, value):
     return change
 
 
+def drop_row(quantity, tensor):
+    return lambda said: said["rows"].remove(find_row(said, quantity, tensor))
+
+
+def put_row(quantity, tensor, relative):
+    return lambda said: find_row(said, quantity, tensor).__setitem__(5, relative)
+
+
+def find_row(said, *names):
+    return next(row for row in said["rows"] if tuple(row[:2]) == names)
+
+
 HUGE = [1 << 40, 1 << 40, 1 << 40]
 SAID = {
     "no config": (drop("config"), "'config' is missing"),
@@ -144,6 +158,15 @@ SAID = {
     "rows that are none": (put("rows", [1]), "a row: expected list, got 1"),
     "row of no mode": (put("rows/0/0", "x forward"), "a row is of 'x forward'"),
     "row without a number": (put("rows/0/4", "1"), "absolute: expected float, got '1'"),
+    "stage without a row": (
+        drop_row("eval forward", "conv1"), "no row says how far from the oracle it is: 'eval f",
+    ),
+    "gradient over its tolerance": (
+        put_row("eval backward", "conv1", 1.0), "eval backward conv1 is over its tolerance, and no",
+    ),
+    "row with a huge number": (
+        put("rows/0/4", 10**400), "absolute: expected a number of at most 281474976710656, got an",
+    ),
     "findings that are none": (put("findings", [3]), "'mode' is missing"),
     "modes": (put("modes", {"x": {}}), "its modes are ['x']"),
     "no modes": (put("modes", {}), "its modes are []"),
@@ -214,6 +237,69 @@ def test_the_arrays_of_a_file_are_checked(block, name):
     assert words in str(error.value)
 
 
+# What a file says of itself is not what decides
+
+
+@pytest.fixture
+def liar(tmp_path, block):
+    """A run with another eps whose findings were taken out, with checksums that fit."""
+    right = random_arrays(RECORDED_BLOCK)
+    model = build(replace(RECORDED_BLOCK, bn_eps=1e-1), right, "torch")
+    path = tmp_path / "liar.safetensors"
+    record(model, draw_recorded(RECORDED_BLOCK), config=RECORDED_BLOCK, arrays=right, steps=0,
+           to=path)  # fmt: skip
+    true = read_run(path)
+    assert true.trace.findings
+
+    def lie(said):
+        said["findings"] = []
+        for row in said["rows"]:
+            if "backward" in row[0]:
+                row[5] = 0.0
+
+    rewrite_said(path, lie)
+    return path, true
+
+
+def silence(said):
+    for row in said["rows"]:
+        row[5] = 0.0
+
+
+def test_with_the_weights_the_values_decide(block, liar):
+    path, true = liar
+    found = compare(block, path, arrays=random_arrays(RECORDED_BLOCK))
+    assert not found.ok
+    assert found.doubts == ()
+    assert found.trace.first.stage == true.trace.first.stage == "bn1"
+    assert {each.mode for each in found.trace.findings} == {"eval", "train"}
+    assert {each.model for each in found.trace.findings} == {"liar"}
+    assert "batch norm eps: eps 0.1 instead of 1e-05" in str(found)
+    rewrite_said(path, silence)
+    found = compare(block, path, arrays=random_arrays(RECORDED_BLOCK))
+    assert not found.ok
+    assert max(row.relative for row in found.trace.rows if row.actual == "liar") > 1e-3
+
+
+def test_without_the_weights_runs_must_agree(block, liar):
+    path, _ = liar
+    found = compare(block, path)
+    assert not found.ok
+    assert found.lines()[-1] == (
+        "FAILED: the runs do not fit what they say of themselves.", "bad",
+    )  # fmt: skip
+    rows, pair = found.doubts
+    assert rows.startswith("liar: "), rows
+    assert "and the run names no stage that is wrong; to judge it, give the file of" in rows
+    assert pair.startswith("block and liar: "), pair
+    assert "and neither names a stage that is wrong; to judge them" in pair
+    rewrite_said(path, silence)
+    assert compare(block, path).doubts == (pair,)
+    assert run("compare", block, path).exit_code == 1
+    rewrite_said(path, lambda said: [row.__setitem__(8, "inf") for row in said["rows"]])
+    assert not compare(block, path).ok  # the smaller tolerance counts
+
+
 def test_other_files(tmp_path, block):
     write(tmp_path / "w.safetensors", RECORDED_BLOCK, random_arrays(RECORDED_BLOCK))
     with pytest.raises(ArgumentError, match=r"w\.safetensors: holds no recording; make one"):
@@ -226,11 +312,34 @@ def test_other_files(tmp_path, block):
     rewrite_said(block, put("version", RECORDING_VERSION + 1))
     with pytest.raises(ArgumentError, match="is a recording of version 2, and this resattn reads"):
         read_run(block)
+    for version in (-4, 0, True, "1", None):
+        rewrite_said(block, put("version", version))
+        with pytest.raises(WeightsError, match="is damaged: version: expected 1 or more, got"):
+            read_run(block)
 
 
-def test_a_recording_is_no_weights_file(block):
-    with pytest.raises(ResattnError, match=r"block\.safetensors"):
+def test_texts_of_a_file_do_not_move_the_cursor(block):
+    def change(said):
+        said["drawn"] = "\x1b[31mred"
+        said["environment"]["device"] = "\x1b]0;title\x07"
+        said["notes"] = ["one\nThe same: all", "\u202eturned"]
+
+    rewrite_said(block, change)
+    for every in (False, True):
+        lines = [line for line, _ in compare(block, block).lines(every)]
+        assert all(line.isprintable() for line in lines)
+    assert r"block 1: one\nThe same: all" in str(compare(block, block))
+    assert r"\x1b[31mred" in "".join(lines)
+
+
+def test_a_recording_is_no_weights_file(block, tmp_path):
+    words = "block.safetensors: is a recording of what a model computed, and expected is a file of"
+    with pytest.raises(ArgumentError, match="another recording: resattn compare"):
         read(block)
+    for command in ("check", "inspect", "explain"):
+        fails(words, command, block)
+    fails(words, "port", block, tmp_path / "ported.safetensors")
+    assert not (tmp_path / "ported.safetensors").exists()
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(block, monkeypatch):

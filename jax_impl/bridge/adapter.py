@@ -202,6 +202,18 @@ def set_training(model: nnx.Module, training: bool) -> None:
         model.eval()
 
 
+@contextmanager
+def preserve_state(model: nnx.Module) -> Iterator[None]:
+    """Within it the model can be trained; on exit it is as it was."""
+    before = jax.tree.map(lambda array: array, nnx.state(model))
+    # A step of training takes the memory of the arrays; those of the user stay.
+    nnx.update(model, jax.tree.map(jnp.copy, before))
+    try:
+        yield
+    finally:
+        nnx.update(model, before)
+
+
 def forward(model: nnx.Module, x: np.ndarray, *, training: bool = False) -> np.ndarray:
     """The model's output.
 

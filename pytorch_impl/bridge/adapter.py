@@ -227,6 +227,25 @@ def set_training(model: nn.Module, training: bool) -> None:
     model.train(training)
 
 
+@contextmanager
+def preserve_state(model: nn.Module) -> Iterator[None]:
+    """Within it the model can be trained; on exit it is as it was, with its gradients."""
+    before = [
+        (tensor, tensor.detach().clone(), tensor.grad)
+        for tensor in (*model.parameters(), *model.buffers())
+    ]
+    # A gradient in place of the user's own, which a step could change.
+    for tensor, _, _ in before:
+        tensor.grad = None
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value, slope in before:
+                tensor.copy_(value)
+                tensor.grad = slope
+
+
 def forward(model: nn.Module, x: np.ndarray, *, training: bool = False) -> np.ndarray:
     """The model's output.
 

@@ -83,7 +83,7 @@ def write_comparison_page(path: Path, found: Comparison) -> None:
         drawing=drawing(found.config, found.trace),
         command=["resattn", *sys.argv[1:]],
         subject=f"{', '.join(found.names)}: {found.title}",
-        faults=(*found.apart, *map(str, found.partings)),
+        faults=(*found.apart, *found.doubts, *map(str, found.partings)),
     )
     write_page(path, page)
     print_line(f"Wrote {path}.")

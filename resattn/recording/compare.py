@@ -22,7 +22,7 @@ from resattn.recording.file import read_run
 from resattn.recording.run import LOSS, RECORDED_MODEL, RecordedTensor, Run, list_held
 from resattn.tracing.findings import Finding, Trace
 from resattn.tracing.judge import name_axes
-from resattn.tracing.sampling import Recorded, compare_recorded
+from resattn.tracing.sampling import Recorded, are_equal, compare_recorded
 from resattn.tracing.trace import trace
 from weights import Difference, schema
 from weights.checks import list_names
@@ -42,8 +42,10 @@ def compare(
 
     runs: two or more, as `record` made them, or their files. names: of them in the report, by
     default those of the files.
-    arrays: the weights of the runs, canonical. To find the cause of a difference takes them, unless
-    one of the runs was recorded whole. progress: called with a line before each step.
+    arrays: the weights of the runs, canonical. With them, or if one of the runs was recorded whole,
+    every stage is judged again from the recorded values, and the cause of a difference is found.
+    Without them, what the runs say of themselves must agree with each other.
+    progress: called with a line before each step.
     Raises ArgumentError for fewer than two runs, and for other weights than those of the runs;
     what `read_run` raises.
     """
@@ -62,6 +64,7 @@ def compare(
         environment=tuple(_list_environment(named)),
         trace=_join(traces, named),
         pairs=tuple(pair for group in groups for pair in _compare_pairs(group)),
+        doubts=tuple(_list_doubts(groups, known)),
         partings=tuple(each for name, run in named.items() for each in _find_parting(name, run)),
         losses={
             name: tuple(map(float, run.training.losses))
@@ -198,49 +201,71 @@ def _trace_group(
     known: Mapping[str, Mapping[str, np.ndarray]],
     progress: Callable[[str], None],
 ) -> Trace:
-    """How far each run is from the oracle, and the causes of what differs, if the weights are
-    known.
+    """How far each run is from the oracle, and the stages that differ. If the weights are known,
+    that is computed again, with the causes; otherwise it is what the runs say of themselves.
     """
     rows, findings, notes = [], [], []
     for name, run in group.items():
-        rows += [replace(row, actual=name) for row in run.trace.rows]
+        own = [replace(row, actual=name) for row in run.trace.rows]
         found = [replace(each, model=name) for each in run.trace.findings]
         arrays = known.get(run.weights_hash)
-        if found and arrays is not None:
-            found = _explain(name, run, arrays, found, progress)
+        if arrays is not None:
+            own, found = _trace_again(name, run, arrays, own, found, progress)
         elif found:
-            notes.append(
-                f"{name}: to find the cause, give the file of the weights (those with the hash "
-                f"{run.weights_hash}), or record with --full"
-            )
+            notes.append(f"{name}: to find the cause, {_ask_for_weights(run)}")
+        rows += own
         findings += found
-        own = (note.removeprefix(f"{RECORDED_MODEL}: ") for note in run.trace.notes)
-        notes += [f"{name}: {note}" for note in (*own, *run.notes)]
+        said = (note.removeprefix(f"{RECORDED_MODEL}: ") for note in run.trace.notes)
+        notes += [f"{name}: {note}" for note in (*said, *run.notes)]
     return Trace("", tuple(rows), tuple(findings), notes=tuple(notes))
 
 
-def _explain(
+def _ask_for_weights(run: Run) -> str:
+    return (
+        f"give the file of the weights (those with the hash {run.weights_hash}), or record with "
+        "--full"
+    )
+
+
+def _trace_again(
     name: str,
     run: Run,
     arrays: Mapping[str, np.ndarray],
+    rows: list[Difference],
     found: list[Finding],
     progress: Callable[[str], None],
-) -> list[Finding]:
-    """The findings with their causes. Where stages were judged whole when they were recorded, that
-    decides which ones differ; a sample says why.
+) -> tuple[list[Difference], list[Finding]]:
+    """The rows and the findings from the recorded values, the findings with their causes.
+
+    Where a run says which stages of a mode differ, that stays, since stages were judged whole when
+    they were recorded; a sample says why. Where it says that none differs, the values decide. Of
+    the differences of a stage, the recorded one and that of the sample, the greater one stays.
     """
-    modes = list(dict.fromkeys(finding.mode for finding in found))
     again = trace(
-        {name: Recorded({mode: run.modes[mode] for mode in modes})},
+        {name: Recorded(run.modes)},
         run.inputs,
         config=run.config,
         arrays=arrays,
-        modes=modes,
+        modes=list(run.modes),
         seed=run.seed,
         progress=progress,
     )
+    recorded = {(row.quantity, row.tensor): row for row in rows}
+    judged = [_choose_row(recorded.get((row.quantity, row.tensor)), row) for row in again.rows]
     searched = {(each.mode, each.stage, each.backward): each for each in again.findings}
-    return [_merge(each, searched.get((each.mode, each.stage, each.backward))) for each in found]
+    findings = []
+    for mode in run.modes:
+        said = [each for each in found if each.mode == mode]
+        findings += [
+            _merge(each, searched.get((each.mode, each.stage, each.backward))) for each in said
+        ] or [each for each in again.findings if each.mode == mode]
+    return judged, findings
+
+
+def _choose_row(recorded: Difference | None, computed: Difference) -> Difference:
+    if recorded is None or not recorded.relative >= computed.relative:
+        return computed
+    return replace(recorded, tolerance=computed.tolerance)
 
 
 def _merge(recorded: Finding, searched: Finding | None) -> Finding:
@@ -251,6 +276,58 @@ def _merge(recorded: Finding, searched: Finding | None) -> Finding:
     return replace(
         recorded, explanations=searched.explanations, bound=searched.bound, searched=True
     )
+
+
+def _list_doubts(
+    groups: Sequence[Mapping[str, Run]], known: Mapping[str, Mapping[str, np.ndarray]]
+) -> Iterator[str]:
+    """Where runs do not fit what they say of themselves, in sentences. Only for runs whose weights
+    are not known: the others were traced again.
+    """
+    for group in groups:
+        silent = {name: run for name, run in group.items() if not run.trace.findings}
+        if known.keys() & {run.weights_hash for run in group.values()}:
+            continue
+        for name, run in silent.items():
+            over = [row for row in run.trace.rows if not row.ok]
+            if over:
+                row = max(over, key=lambda row: np.nan_to_num(row.excess, nan=np.inf))
+                yield (
+                    f"{name}: {row.quantity} {row.tensor} differs from the oracle by "
+                    f"{row.relative:.1e}, its tolerance is {row.tolerance:.0e}, and the run names "
+                    f"no stage that is wrong; to judge it, {_ask_for_weights(run)}"
+                )
+        for (first, one), (second, other) in combinations(silent.items(), 2):
+            limits = _limit_pair(one, other)
+            rows = _compare_tensors((first, second), (one, other))
+            over = [row for row in rows if not row.relative <= limits.get(_key(row), np.inf)]
+            if over:
+                row = max(over, key=lambda row: row.relative)
+                yield (
+                    f"{first} and {second}: {row.quantity} {row.tensor} differs by "
+                    f"{row.relative:.1e}, the tolerances of both explain "
+                    f"{limits[_key(row)]:.0e}, and neither names a stage that is wrong; to judge "
+                    f"them, {_ask_for_weights(one)}"
+                )
+
+
+def _key(row: Difference) -> tuple[str, str]:
+    return row.quantity, row.tensor
+
+
+def _limit_pair(one: Run, other: Run) -> dict[tuple[str, str], float]:
+    """How far two runs can be apart, by tensor, if each is within its tolerance of the oracle.
+
+    The smaller tolerance t counts: both come from the same weights and inputs, and so are the same.
+    Both are t of the oracle's greatest magnitude away from it, so the second one's own is at least
+    1 - t of that, and the difference is relative to the second one's.
+    """
+    tolerances = {_key(row): row.tolerance for row in one.trace.rows}
+    limits = {}
+    for row in other.trace.rows:
+        least = min(row.tolerance, tolerances.get(_key(row), np.inf))
+        limits[_key(row)] = 2 * least / (1 - least) if least < 1 else np.inf
+    return limits
 
 
 def _join(traces: Sequence[Trace], named: Mapping[str, Run]) -> Trace:
@@ -265,26 +342,31 @@ def _join(traces: Sequence[Trace], named: Mapping[str, Run]) -> Trace:
 def _compare_pairs(group: Mapping[str, Run]) -> Iterator[PairwiseDifference]:
     """Every two runs that should be equal, with each other."""
     for (first, one), (second, other) in combinations(group.items(), 2):
-        held, theirs = list_held(one), list_held(other)
-        rows = [
-            _compare_stage(name, each, theirs[name], (first, second))
-            for name, each in held.items()
-            if name in theirs and theirs[name].shape == each.shape
-        ]
+        rows = _compare_tensors((first, second), (one, other))
         if not rows:
             continue
-        equal = sum(one.hashes[name] == other.hashes.get(name) for name in held)
+        equal = sum(digest == other.hashes.get(name) for name, digest in one.hashes.items())
         yield PairwiseDifference(
-            (first, second), equal, len(held), max(rows, key=lambda row: row.relative)
+            (first, second), equal, len(one.hashes), max(rows, key=lambda row: row.relative)
         )
+
+
+def _compare_tensors(names: tuple[str, str], runs: tuple[Run, Run]) -> list[Difference]:
+    """The differences of all that two runs have in common."""
+    held, theirs = map(list_held, runs)
+    return [
+        _compare_stage(name, each, theirs[name], names)
+        for name, each in held.items()
+        if name in theirs and theirs[name].shape == each.shape
+    ]
 
 
 def _compare_stage(
     name: str, one: RecordedTensor, other: RecordedTensor, names: tuple[str, str]
 ) -> Difference:
-    """The difference of two runs, which nothing judges: each is judged by the oracle."""
+    """The difference of two runs. Infinities in the same places are none."""
     mode, way, stage = name.split(" ", 2)
-    return compare_recorded(
+    found = compare_recorded(
         one,
         other,
         axes=name_axes(one.shape),
@@ -293,6 +375,9 @@ def _compare_stage(
         tensor=stage,
         names=names,
     )
+    if are_equal(one, other):
+        return replace(found, absolute=0.0, relative=0.0, distance=0.0)
+    return found
 
 
 # Training

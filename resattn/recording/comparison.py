@@ -8,6 +8,7 @@ from typing import Any
 
 from resattn.tracing.findings import Trace
 from weights import Difference
+from weights.checks import printable
 from weights.compare import columns, plain_values
 from weights.config import Config
 
@@ -72,8 +73,9 @@ class Comparison:
 
     names: of the runs. config: of the first of them. apart: what differs and makes the outputs
     differ: configs, weights, inputs. environment: all that was recorded of it. trace: each run
-    against the oracle. pairs: runs against each other. partings: in training. losses: of each run,
-    before each step.
+    against the oracle. pairs: runs against each other. doubts: where runs do not fit what they say
+    of themselves, and the weights that could tell are not known. partings: in training. losses: of
+    each run, before each step.
     """
 
     names: tuple[str, ...]
@@ -83,13 +85,14 @@ class Comparison:
     environment: tuple[EnvironmentDifference, ...]
     trace: Trace
     pairs: tuple[PairwiseDifference, ...]
+    doubts: tuple[str, ...]
     partings: tuple[Parting, ...]
     losses: Mapping[str, tuple[float, ...]]
 
     @property
     def ok(self) -> bool:
         """Whether all runs are of the same weights and inputs and compute what they should."""
-        return not self.apart and self.trace.ok and not self.partings
+        return not self.apart and self.trace.ok and not self.doubts and not self.partings
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -109,6 +112,7 @@ class Comparison:
                 }
                 for each in self.pairs
             ],
+            "doubts": list(self.doubts),
             "partings": [vars(each) for each in self.partings],
             "losses": {name: list(each) for name, each in self.losses.items()},
         }
@@ -119,8 +123,16 @@ class Comparison:
     def lines(self, every: bool = False) -> list[tuple[str, str]]:
         """The report as text: each line with its kind, "bad", "good" or "".
 
-        every: whether to show all stages and all of the environment.
+        every: whether to show all stages and all of the environment. What does not print is shown
+        as its escape, since texts come from files.
         """
+        lines = self._list_lines(every)
+        return [
+            (printable(line).replace("\n", r"\n").replace("\t", r"\t"), kind)
+            for line, kind in lines
+        ]
+
+    def _list_lines(self, every: bool) -> list[tuple[str, str]]:
         traced = self.trace.lines(every)[1:]  # without its title
         return [
             (f"{', '.join(self.names)}: {self.title}", ""),
@@ -130,6 +142,7 @@ class Comparison:
             *((line, "") for line in self._list_losses()),
             *((str(each), "bad") for each in self.partings),
             *((str(each), "") for each in self.pairs),
+            *((line, "bad") for line in self.doubts),
             self._verdict(),
         ]
 
@@ -170,5 +183,7 @@ class Comparison:
         firsts = {each.name: f"in training, step {each.step}" for each in self.partings}
         for finding in reversed(self.trace.findings):
             firsts[finding.model] = f"first at {finding.stage}"
+        if not firsts:
+            return "FAILED: the runs do not fit what they say of themselves.", "bad"
         wrong = ", ".join(f"{name} ({where})" for name, where in firsts.items())
         return f"FAILED: {wrong} computed something else than the weights say.", "bad"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from resattn.tracing.comparison import RECORDED
 from resattn.tracing.findings import Finding, Trace
 from resattn.tracing.sampling import STATISTICS, Sample, SampledRecording, draw_positions
 from weights import Difference, schema
-from weights.checks import list_names, quote
+from weights.checks import is_integer, list_names, quote
 from weights.config import config_from_json
 from weights.convert import check
 from weights.errors import ArgumentError, WeightsError
@@ -37,7 +37,6 @@ from weights.graph import IMAGE
 from weights.recipe import Recipe
 from weights.stored import read_arrays
 
-RECORDING = "recording"  # the key of the metadata's JSON that says what the file is
 RECORDING_VERSION = 1
 INPUTS, LOSSES, LABELS, TENSOR, WEIGHT, RECEIVED = (
     *("inputs", "training losses", "training labels", "training tensor ", "weights "),
@@ -62,7 +61,7 @@ def write_run(path: str | os.PathLike[str], run: Run) -> None:
     """
     target = check_suffix(path)
     arrays = _list_arrays(run)
-    text = json.dumps({RECORDING: _to_plain(run)}, allow_nan=False)
+    text = json.dumps({labels.RECORDING: _to_plain(run)}, allow_nan=False)
     safetensors.write(target, make_label(text, arrays), arrays)
 
 
@@ -188,13 +187,17 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 def _said(text: str, source: str) -> Mapping[str, Any]:
     """What a file says of its run. Raises ArgumentError for one that holds none."""
     values = parse_json(text, f"the metadata of {source}", MOST_HEADER) if text else {}
-    said = values.get(RECORDING) if isinstance(values, dict) else None
+    said = values.get(labels.RECORDING) if isinstance(values, dict) else None
     if not isinstance(said, dict):
         raise ArgumentError(
             f"{source}: holds no recording; make one of a model or of weights with: resattn record"
         )
     number = said.get("version")
-    if not isinstance(number, int) or number > RECORDING_VERSION:
+    if not is_integer(number) or number < 1:
+        raise WeightsError(
+            f"{source}: is damaged: version: expected 1 or more, got {quote(number, 20)}", []
+        )
+    if number > RECORDING_VERSION:
         raise ArgumentError(
             f"{source}: is a recording of version {quote(number, 20)}, and this resattn reads "
             f"version {RECORDING_VERSION}; compare it with a newer resattn"
@@ -222,6 +225,8 @@ class _Reader:
             given = inputs if recording.received is None else recording.received
             if given.shape[1] != config.in_channels:
                 raise _Damaged(f"{mode}: {given.shape[1]} channels do not fit its config")
+        trace = self._trace()
+        _check_rows(trace, hashes)
         made = Run(
             config=config,
             dtype=dtype,
@@ -231,7 +236,7 @@ class _Reader:
             prints=prints,
             environment=self._texts("environment"),
             modes=modes,
-            trace=self._trace(),
+            trace=trace,
             hashes=hashes,
             training=self._training(names),
             arrays=self._weights(prints, config),
@@ -402,7 +407,10 @@ def _read_shape(said: Any, name: str) -> tuple[int, ...]:
 def _read_number(name: str, value: Any) -> float:
     if value in ("inf", "-inf", "nan"):
         return float(value)
-    return float(_check_kind(name, value, int if isinstance(value, int) else float))
+    number = _check_kind(name, value, int if isinstance(value, int) else float)
+    if isinstance(number, int) and abs(number) > _MOST_VALUES:
+        raise _Damaged(f"{name}: expected a number of at most {_MOST_VALUES}, got {quote(number)}")
+    return float(number)
 
 
 def _read_numbers(held: Any, name: str, count: int) -> tuple[float, ...]:
@@ -422,6 +430,26 @@ def _read_row(said: Any) -> Difference:
     if texts["quantity"].split()[:1] not in [[mode] for mode in MODES]:
         raise _Damaged(f"a row is of {quote(texts['quantity'], 60)}")
     return Difference(index=index, **texts, **numbers)
+
+
+def _check_rows(trace: Trace, stages: Iterable[str]) -> None:
+    """Raises _Damaged where the rows are not those of the stages, or are not what was found.
+
+    Only forward may a stage be over its tolerance that no finding explains: rounding errors that
+    come from the stages before it. stages: their names, "mode way stage".
+    """
+    rows = {f"{row.quantity} {row.tensor}" for row in trace.rows}
+    judged = [name for name in stages if not name.startswith("eval statistics ")]
+    missing = [name for name in judged if name not in rows]
+    if missing:
+        raise _Damaged(f"no row says how far from the oracle it is: {list_names(missing)}")
+    modes = {finding.mode for finding in trace.findings}
+    for row in trace.rows:
+        mode, _, way = row.quantity.partition(" ")
+        if way == "backward" and mode not in modes and not row.ok:
+            raise _Damaged(
+                f"{row.quantity} {row.tensor} is over its tolerance, and no finding says so"
+            )
 
 
 def _read_finding(said: Any) -> Finding:

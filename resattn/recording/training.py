@@ -36,26 +36,24 @@ def record_training(
     full: bool,
     progress: Callable[[str], None],
 ) -> TrainingSteps:
-    """Trains a model of ours on images for some steps; afterwards it has its weights of before.
+    """Trains a model of ours on images for some steps; afterwards it is as it was before.
 
     target: what the model should be, which the oracle trains.
     Raises what `Trainer` raises.
     """
     live = LiveModel.of(model)
-    before = live.export()
     labels = draw_labels(target.config, len(x), target.seed)
-    trainer = Trainer(model, recipe, len(x))
     losses, snapshots = [], []
-    try:
+    with live.adapter.preserve_state(model):
+        trainer = Trainer(model, recipe, len(x))
         for step in range(steps):
             progress(f"training, step {step + 1} of {steps}")
             losses.append(float(trainer.train(x, labels, 1)[0]))
             snapshots.append(live.export())
-    finally:
-        live.load(before)
-    stacks = {name: np.stack([each[name] for each in snapshots]) for name in before}
+    names = [parameter.name for parameter in live.parameters]
+    stacks = {name: np.stack([each[name] for each in snapshots]) for name in names}
     oracle = _Oracle(target, recipe)
-    apart: dict[str, list[float]] = {LOSS: [], **{name: [] for name in before}}
+    apart: dict[str, list[float]] = {LOSS: [], **{name: [] for name in names}}
     limits: dict[str, list[float]] = {name: [] for name in apart}
     for step in range(steps):
         progress(f"training, step {step + 1} of {steps}, oracle")

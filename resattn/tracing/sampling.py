@@ -140,16 +140,29 @@ def compare_recorded(
 
     options: those of `weights.difference`.
     """
-    sample = actual if isinstance(actual, Sample) else expected
-    if not isinstance(sample, Sample):
-        assert isinstance(actual, np.ndarray)
-        assert isinstance(expected, np.ndarray)
-        return difference(actual, expected, axes=axes, **options)
-    one, other = (
-        each.held if isinstance(each, Sample) else sample.observe(each)
-        for each in (actual, expected)
-    )
+    one, other, sample = _observe_both(actual, expected)
     found = difference(one, other, axes=axes, **options)
+    if sample is None:
+        return found
     image, column = found.index
     index, names = sample.locate(image, column, axes)
     return replace(found, index=index, axes=names)
+
+
+def are_equal(one: Array | Sample, other: Array | Sample) -> bool:
+    """Whether two versions of a stage are equal as far as both are known, infinities and what is
+    not a number included.
+    """
+    return np.array_equal(*_observe_both(one, other)[:2], equal_nan=True)
+
+
+def _observe_both(one: Array | Sample, other: Array | Sample) -> tuple[Array, Array, Sample | None]:
+    """Two versions of a stage, both whole or both observed as a sample, and that sample."""
+    sample = one if isinstance(one, Sample) else other
+    if not isinstance(sample, Sample):
+        assert isinstance(one, np.ndarray)
+        return one, sample, None
+    first, second = (
+        each.held if isinstance(each, Sample) else sample.observe(each) for each in (one, other)
+    )
+    return first, second, sample

@@ -246,6 +246,17 @@ def set_training(model: keras.layers.Layer, training: bool) -> None:
     """Does nothing: in Keras the mode is an argument of the call."""
 
 
+@contextmanager
+def preserve_state(model: keras.layers.Layer) -> Iterator[None]:
+    """Within it the model can be trained; on exit it is as it was."""
+    before = [(variable, to_numpy(variable).copy()) for variable in model.variables]
+    try:
+        yield
+    finally:
+        for variable, value in before:
+            variable.assign(value)
+
+
 def forward(model: keras.layers.Layer, x: np.ndarray, *, training: bool = False) -> np.ndarray:
     """The model's output. Running statistics change if training."""
     with device_scope(model):

@@ -20,6 +20,7 @@ CONFIG = "config"  # the config, JSON
 ORIGIN = "origin"  # where the weights came from, JSON
 FILE_VERSION = "version"  # a decimal number; files of version 1 do not have it
 CHECKSUMS = "checksums"  # of the entries above and of each array, JSON
+RECORDING = "recording"  # the key of the JSON in CONFIG of a recorded run, which is no config
 ENTRIES = (CONFIG, ORIGIN, FILE_VERSION, CHECKSUMS)
 
 LATEST = 2  # 1: without version and checksums

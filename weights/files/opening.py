@@ -10,13 +10,14 @@ from types import ModuleType
 
 from weights.convert import Arrays
 from weights.errors import ArgumentError
+from weights.fields import parse_json
 from weights.files import hub
 from weights.files import label as labels
 from weights.files.atomic import existing
 from weights.files.content import Content, Header, unwrap
 from weights.files.hub import INDEX
 from weights.files.label import check_label
-from weights.files.limits import check_claim, check_count
+from weights.files.limits import MOST_HEADER, check_claim, check_count
 from weights.stored import read_arrays
 
 # The modules of `weights.files`. They are imported when they are needed.
@@ -58,6 +59,7 @@ def open_content(
     suffix = ".orbax" if is_folder else find_suffix(source, "read")
     header = format_module(suffix).read(source if is_folder else existing(source))
     check_label(header.label, source.name)
+    _refuse_recording(header, source.name)
     content = unwrap(_without_training(header), source.name, part)
     check_count(len(content.arrays), source.name)
     if header.nbytes is not None:
@@ -94,6 +96,19 @@ def _find_source(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:
     source = Path(path)
     names = hub.PREFERRED if os.path.isdir(source) else ()
     return next((each for name in names if (each := source / name).is_file()), source), {}
+
+
+def _refuse_recording(header: Header, source: str) -> None:
+    """Raises ArgumentError for a run that was recorded: its arrays are stages of a model."""
+    text = header.label.get(labels.CONFIG, "")
+    if f'"{labels.RECORDING}"' not in text:
+        return
+    said = parse_json(text, f"the config in {source}", MOST_HEADER)
+    if isinstance(said, dict) and labels.RECORDING in said:
+        raise ArgumentError(
+            f"{source}: is a recording of what a model computed, and expected is a file of "
+            "weights; compare it with another recording: resattn compare"
+        )
 
 
 def _without_training(header: Header) -> Header:
