@@ -13,7 +13,7 @@ from resattn.cli.app import app, main
 from resattn.cli.live import parse_live
 from shared_tests.handmade_cases import FILES
 from weights import read
-from weights.errors import ArgumentError, MissingFileError
+from weights.errors import ArgumentError, MissingFileError, ModelError
 
 RUNNER = CliRunner()
 FOLDER = Path(__file__).parent / "handmade"
@@ -292,3 +292,97 @@ def test_record_needs_a_framework(tmp_path):
         invoke("record", "--to", tmp_path / "run.safetensors")
     with pytest.raises(ArgumentError, match="--steps: cannot be combined"):
         invoke("record", "net.py:Net", "--to", tmp_path / "run.safetensors", "--steps", "2")
+
+
+HEADS = """import torch
+from torch import nn
+from shared_tests.handmade.sketch_torch import ResidualBlock
+
+
+class Head(nn.Module):
+    def __init__(self, classes=10):
+        super().__init__()
+        self.block = ResidualBlock(32, 32)
+        self.fc = nn.Linear(32, classes)
+
+    def forward(self, x):
+        return self.fc(self.block(x).mean((2, 3)))
+
+
+class Outer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Head()
+
+    def forward(self, x):
+        return self.inner(x).softmax(1)
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = ResidualBlock(32, 32)
+        self.fc = nn.Linear(32, 10)
+        self.register_buffer("table", torch.zeros(4, 4))
+
+    def forward(self, x):
+        return self.block(x)
+
+
+class Soft(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = ResidualBlock(32, 32)
+
+    def forward(self, x):
+        return self.block(x).softmax(1)
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = ResidualBlock(32, 32)
+        self.b = ResidualBlock(32, 32)
+
+    def forward(self, x):
+        return self.b(self.a(x).square())
+"""
+
+
+@pytest.fixture
+def heads(tmp_path, torch):
+    path = tmp_path / "heads_of_a_test.py"
+    path.write_text(HEADS)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "lost"),
+    [
+        ("Head", (), "'fc.bias', 'fc.weight'"),
+        ("Outer", ("--only", "inner"), "'inner.fc.bias', 'inner.fc.weight'"),
+        ("Unused", (), "'fc.bias', 'fc.weight'"),
+    ],
+)
+def test_port_refuses_to_drop_parameters(heads, tmp_path, name, options, lost):
+    target = tmp_path / "ours.safetensors"
+    with pytest.raises(ModelError, match=f": {lost} would not be in the file, .*--only"):
+        invoke("port", f"{heads}:{name}()", target, *options)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("Head", ("--only", "block"), None),
+        ("Soft", (), "left out: softmax "),
+        ("Two", ("--choice", "2"), "left out: "),
+    ],
+)
+def test_port_leaves_out_what_was_not_meant(heads, tmp_path, name, options, said):
+    target = tmp_path / "ours.safetensors"
+    output, status = invoke("port", f"{heads}:{name}()", target, *options)
+    assert status == 0, output
+    assert target.exists()
+    assert ("left out" in output) == (said is not None)
+    assert said is None or said in output
