@@ -80,11 +80,26 @@ def test_a_file_that_is_there_is_no_call(tmp_path):
         ("net.py:Net(open('x'))", r"net.py:Net\(open\('x'\)\): expected plain values as arguments"),
         ("net.py:Net(**{})", r"net.py:Net\(\*\*\{\}\): expected plain values as arguments"),
         ("net.py:Net(1,,2)", r"net.py:Net\(1,,2\): cannot be read as a call"),
+        ("net.py", r'net.py: expected a file and one name in it, .* as in "net.py:Net\(10\)"'),
+        ("net.py:Net().c1", r"net.py:Net\(\).c1: expected a file and one name in it"),
     ],
 )
 def test_other_calls_are_refused(text, said):
     with pytest.raises(ArgumentError, match=said):
         parse_live(text)
+
+
+def test_a_long_call():
+    found = parse_live(f"net.py:Net({'1, ' * 200}2)")
+    assert found is not None
+    assert len(found.arguments) == 201
+    assert parse_live("a" * 300) is None
+
+
+def test_a_python_file_that_is_there_needs_a_name(tmp_path):
+    (tmp_path / "net.py").write_text("")
+    with pytest.raises(ArgumentError, match="expected a file and one name in it"):
+        parse_live(tmp_path / "net.py")
 
 
 def test_what_is_not_there(tmp_path, torch):
@@ -386,3 +401,59 @@ def test_port_leaves_out_what_was_not_meant(heads, tmp_path, name, options, said
     assert target.exists()
     assert ("left out" in output) == (said is not None)
     assert said is None or said in output
+
+
+def test_explain_takes_a_choice(heads):
+    output, status = invoke("explain", f"{heads}:Two()", "--size", "8x8")
+    assert status == 0
+    assert "look at one with only=... (--only) or choice=... (--choice)" in output
+    output, status = invoke("explain", f"{heads}:Two()", "--size", "8x8", "--choice", "2")
+    assert status == 0
+    assert "contains a residual block, 32 to 32 channels" in output
+
+
+CALLS = """import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self, classes, width=8):
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, width, "three" if classes == 13 else 3)
+
+
+def build(classes):
+    return Net(classes)
+
+
+net = Net(10)
+table = {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("Net()", r"missing 1 .*'classes'; expected arguments as in Net\(classes, width=8\)"),
+        ("Net(1, depth=3)", r"unexpected .*'depth'; expected arguments as in Net\(classes, width"),
+        ("build(1, 2)", r"2 were given; expected arguments as in build\(classes\)"),
+        ("net()", r"net is a model already; leave out the parentheses"),
+        ("table()", r"table cannot be called; leave out the parentheses"),
+    ],
+)
+def test_wrong_arguments(torch, tmp_path, call, said):
+    (tmp_path / "calls_of_a_test.py").write_text(CALLS)
+    with pytest.raises(ArgumentError, match=said):
+        invoke("explain", f"{tmp_path / 'calls_of_a_test.py'}:{call}")
+
+
+def test_errors_deeper_in_a_call_are_the_users(torch, tmp_path):
+    (tmp_path / "calls_of_a_test.py").write_text(CALLS)
+    with pytest.raises(TypeError):
+        invoke("explain", f"{tmp_path / 'calls_of_a_test.py'}:Net(13)")
+
+
+def test_wrong_arguments_of_a_flax_class(all_frameworks):
+    with pytest.raises(ArgumentError, match=r"expected arguments as in Net\("):
+        invoke("explain", f"{FOLDER / 'sketch_flax.py'}:Net(1, no_such=2)")
+    with pytest.raises(ArgumentError, match=r"expected arguments as in ResidualBlock\("):
+        invoke("explain", f"{FOLDER / 'sketch_keras.py'}:ResidualBlock(1, no_such=2)")

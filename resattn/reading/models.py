@@ -72,7 +72,7 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
     if not channels:
         raise ModelError(
             f"{_title(model)}: has no convolution, so nobody knows how many channels its images "
-            "have; say so with in_channels"
+            "have; say so with in_channels=... (--channels)"
         )
     best: Reading | None = None
     errors: list[Exception] = []
@@ -96,7 +96,8 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
         shape = f"{sizes[0][0]} x {sizes[0][1]} x {channels[0]}"
         raise ModelError(
             f"{_title(model)}: cannot be read with images of {shape} (rows, cols, channels); give "
-            f"others with size and in_channels: {str(errors[0]) or type(errors[0]).__name__}"
+            "others with size=... (--size) and in_channels=... (--channels): "
+            f"{str(errors[0]) or type(errors[0]).__name__}"
         ) from errors[0]
     return best
 
