@@ -21,6 +21,11 @@ from resattn.cli.live import LIVE_HELP, ChannelsOption, ChoiceOption, OnlyOption
 from resattn.cli.live_forms import LiveRequest, explain_live, find_live
 from resattn.cli.terminal import print_line
 
+_BatchOption = Annotated[
+    int,
+    typer.Option(help="Number of images, for the memory and for batch norm in training.", min=1),
+]
+
 
 def explain(
     context: typer.Context,
@@ -40,12 +45,7 @@ def explain(
             "networks for ImageNet."
         ),
     ] = None,
-    batch: Annotated[
-        int,
-        typer.Option(
-            help="Number of images, for the memory and for batch norm in training.", min=1
-        ),
-    ] = 8,
+    batch: _BatchOption = 8,
     dtype: Annotated[
         str, typer.Option(help="The dtype of the activations: float16, float32 or float64.")
     ] = "float32",
