@@ -13,7 +13,7 @@ from resattn.cli.app import app, main
 from resattn.cli.live import parse_live
 from shared_tests.handmade_cases import FILES
 from weights import read
-from weights.errors import ArgumentError, MissingFileError
+from weights.errors import ArgumentError, MissingFileError, ModelError
 
 RUNNER = CliRunner()
 FOLDER = Path(__file__).parent / "handmade"
@@ -80,11 +80,26 @@ def test_a_file_that_is_there_is_no_call(tmp_path):
         ("net.py:Net(open('x'))", r"net.py:Net\(open\('x'\)\): expected plain values as arguments"),
         ("net.py:Net(**{})", r"net.py:Net\(\*\*\{\}\): expected plain values as arguments"),
         ("net.py:Net(1,,2)", r"net.py:Net\(1,,2\): cannot be read as a call"),
+        ("net.py", r'net.py: expected a file and one name in it, .* as in "net.py:Net\(10\)"'),
+        ("net.py:Net().c1", r"net.py:Net\(\).c1: expected a file and one name in it"),
     ],
 )
 def test_other_calls_are_refused(text, said):
     with pytest.raises(ArgumentError, match=said):
         parse_live(text)
+
+
+def test_a_long_call():
+    found = parse_live(f"net.py:Net({'1, ' * 200}2)")
+    assert found is not None
+    assert len(found.arguments) == 201
+    assert parse_live("a" * 300) is None
+
+
+def test_a_python_file_that_is_there_needs_a_name(tmp_path):
+    (tmp_path / "net.py").write_text("")
+    with pytest.raises(ArgumentError, match="expected a file and one name in it"):
+        parse_live(tmp_path / "net.py")
 
 
 def test_what_is_not_there(tmp_path, torch):
@@ -292,3 +307,153 @@ def test_record_needs_a_framework(tmp_path):
         invoke("record", "--to", tmp_path / "run.safetensors")
     with pytest.raises(ArgumentError, match="--steps: cannot be combined"):
         invoke("record", "net.py:Net", "--to", tmp_path / "run.safetensors", "--steps", "2")
+
+
+HEADS = """import torch
+from torch import nn
+from shared_tests.handmade.sketch_torch import ResidualBlock
+
+
+class Head(nn.Module):
+    def __init__(self, classes=10):
+        super().__init__()
+        self.block = ResidualBlock(32, 32)
+        self.fc = nn.Linear(32, classes)
+
+    def forward(self, x):
+        return self.fc(self.block(x).mean((2, 3)))
+
+
+class Outer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Head()
+
+    def forward(self, x):
+        return self.inner(x).softmax(1)
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = ResidualBlock(32, 32)
+        self.fc = nn.Linear(32, 10)
+        self.register_buffer("table", torch.zeros(4, 4))
+
+    def forward(self, x):
+        return self.block(x)
+
+
+class Soft(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = ResidualBlock(32, 32)
+
+    def forward(self, x):
+        return self.block(x).softmax(1)
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = ResidualBlock(32, 32)
+        self.b = ResidualBlock(32, 32)
+
+    def forward(self, x):
+        return self.b(self.a(x).square())
+"""
+
+
+@pytest.fixture
+def heads(tmp_path, torch):
+    path = tmp_path / "heads_of_a_test.py"
+    path.write_text(HEADS)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "lost"),
+    [
+        ("Head", (), "'fc.bias', 'fc.weight'"),
+        ("Outer", ("--only", "inner"), "'inner.fc.bias', 'inner.fc.weight'"),
+        ("Unused", (), "'fc.bias', 'fc.weight'"),
+    ],
+)
+def test_port_refuses_to_drop_parameters(heads, tmp_path, name, options, lost):
+    target = tmp_path / "ours.safetensors"
+    with pytest.raises(ModelError, match=f": {lost} would not be in the file, .*--only"):
+        invoke("port", f"{heads}:{name}()", target, *options)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("Head", ("--only", "block"), None),
+        ("Soft", (), "left out: softmax "),
+        ("Two", ("--choice", "2"), "left out: "),
+    ],
+)
+def test_port_leaves_out_what_was_not_meant(heads, tmp_path, name, options, said):
+    target = tmp_path / "ours.safetensors"
+    output, status = invoke("port", f"{heads}:{name}()", target, *options)
+    assert status == 0, output
+    assert target.exists()
+    assert ("left out" in output) == (said is not None)
+    assert said is None or said in output
+
+
+def test_explain_takes_a_choice(heads):
+    output, status = invoke("explain", f"{heads}:Two()", "--size", "8x8")
+    assert status == 0
+    assert "look at one with only=... (--only) or choice=... (--choice)" in output
+    output, status = invoke("explain", f"{heads}:Two()", "--size", "8x8", "--choice", "2")
+    assert status == 0
+    assert "contains a residual block, 32 to 32 channels" in output
+
+
+CALLS = """import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self, classes, width=8):
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, width, "three" if classes == 13 else 3)
+
+
+def build(classes):
+    return Net(classes)
+
+
+net = Net(10)
+table = {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("Net()", r"missing 1 .*'classes'; expected arguments as in Net\(classes, width=8\)"),
+        ("Net(1, depth=3)", r"unexpected .*'depth'; expected arguments as in Net\(classes, width"),
+        ("build(1, 2)", r"2 were given; expected arguments as in build\(classes\)"),
+        ("net()", r"net is a model already; leave out the parentheses"),
+        ("table()", r"table cannot be called; leave out the parentheses"),
+    ],
+)
+def test_wrong_arguments(torch, tmp_path, call, said):
+    (tmp_path / "calls_of_a_test.py").write_text(CALLS)
+    with pytest.raises(ArgumentError, match=said):
+        invoke("explain", f"{tmp_path / 'calls_of_a_test.py'}:{call}")
+
+
+def test_errors_deeper_in_a_call_are_the_users(torch, tmp_path):
+    (tmp_path / "calls_of_a_test.py").write_text(CALLS)
+    with pytest.raises(TypeError):
+        invoke("explain", f"{tmp_path / 'calls_of_a_test.py'}:Net(13)")
+
+
+def test_wrong_arguments_of_a_flax_class(all_frameworks):
+    with pytest.raises(ArgumentError, match=r"expected arguments as in Net\("):
+        invoke("explain", f"{FOLDER / 'sketch_flax.py'}:Net(1, no_such=2)")
+    with pytest.raises(ArgumentError, match=r"expected arguments as in ResidualBlock\("):
+        invoke("explain", f"{FOLDER / 'sketch_keras.py'}:ResidualBlock(1, no_such=2)")

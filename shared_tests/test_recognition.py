@@ -155,7 +155,7 @@ def test_unknown_roles_are_several_answers():
     assert len(found.alternatives) == 8  # scale and offset of three norms
     assert len({tuple(each.parameters.items()) for each in found.alternatives}) == 8
     lines = found.describe()
-    assert "it can be any of these; say which with choice:" in lines
+    assert "it can be any of these; say which with choice=... (--choice):" in lines
     chosen = recognise_model(reading, choice=2)
     assert chosen.config == config
     assert chosen.parameters == found.alternatives[1].parameters

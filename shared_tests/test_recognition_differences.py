@@ -230,7 +230,9 @@ def test_several_blocks_are_several_answers(torch):
     found = recognise_model(read_model(model.eval(), SIZE, 6))
     assert found.config is None
     assert [each.module for each in found.alternatives] == ["0", "4"]
-    assert "look at one with only=MODULE or with choice" in "\n".join(found.describe())
+    assert "look at one with only=... (--only) or choice=... (--choice)" in "\n".join(
+        found.describe()
+    )
     assert recognise_model(found.reading, choice=2).module == "4"
     assert recognise_model(found.reading, only="4").config == OURS
     with pytest.raises(ArgumentError, match="expected a number from 1 to 2, got 0"):

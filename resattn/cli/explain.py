@@ -17,9 +17,14 @@ from resattn.cli.arguments import (
     read_model_or_block,
     write_json,
 )
-from resattn.cli.live import LIVE_HELP, ChannelsOption, OnlyOption
+from resattn.cli.live import LIVE_HELP, ChannelsOption, ChoiceOption, OnlyOption
 from resattn.cli.live_forms import LiveRequest, explain_live, find_live
 from resattn.cli.terminal import print_line
+
+_BatchOption = Annotated[
+    int,
+    typer.Option(help="Number of images, for the memory and for batch norm in training.", min=1),
+]
 
 
 def explain(
@@ -40,12 +45,7 @@ def explain(
             "networks for ImageNet."
         ),
     ] = None,
-    batch: Annotated[
-        int,
-        typer.Option(
-            help="Number of images, for the memory and for batch norm in training.", min=1
-        ),
-    ] = 8,
+    batch: _BatchOption = 8,
     dtype: Annotated[
         str, typer.Option(help="The dtype of the activations: float16, float32 or float64.")
     ] = "float32",
@@ -56,6 +56,7 @@ def explain(
     ] = None,
     channels: ChannelsOption = None,
     only: OnlyOption = None,
+    choice: ChoiceOption = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", help="Also write the explanation to this file.")
     ] = None,
@@ -72,7 +73,8 @@ def explain(
     live = find_live(list_given_options(context), file, excluded=("--code",))
     sides = None if size is None else parse_size(size)
     if live is not None:
-        plain = explain_live(LiveRequest(live, sides, channels, only), batch, dtype, language)
+        request = LiveRequest(live, sides, channels, only, choice)
+        plain = explain_live(request, batch, dtype, language)
         if as_json is not None:
             write_json(as_json, plain)
         return

@@ -76,11 +76,13 @@ class LiveCall:
 
 def parse_live(text: str | Path | None) -> LiveCall | None:
     """The call in an argument, or None for a file. Raises ArgumentError for arguments that are not
-    plain values.
+    plain values, and for a .py file without such a call.
     """
     from weights.errors import ArgumentError
 
-    found = None if text is None or Path(text).exists() else _FORM.fullmatch(str(text))
+    if text is None:
+        return None
+    found = None if _is_there(text) and not str(text).endswith(".py") else _match(str(text))
     if found is None:
         return None
     try:
@@ -103,6 +105,25 @@ def parse_live(text: str | Path | None) -> LiveCall | None:
     return LiveCall(
         str(text), found["module"], name, arguments, options, isinstance(call, ast.Call)
     )
+
+
+def _is_there(text: str | Path) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # too long for the name of a file
+        return False
+
+
+def _match(text: str) -> re.Match[str] | None:
+    from weights.errors import ArgumentError
+
+    found = _FORM.fullmatch(text)
+    if found is None and re.match(r".+\.py(:|$)", text, re.S):
+        raise ArgumentError(
+            f"{text}: expected a file and one name in it, with or without the arguments of a call, "
+            'as in "net.py:Net(10)"'
+        )
+    return found
 
 
 def _name(keyword: ast.keyword) -> str:
@@ -132,13 +153,67 @@ def make_live(call: LiveCall, channels: int | None, size: tuple[int, int] | None
             raise ArgumentError(f"{call.text}: there is no {part!r} in {call.module}")
         model = getattr(model, part)
     if call.called or inspect.isclass(model) or inspect.isroutine(model):
-        model = model(*call.arguments, **_with_rngs(model, call.options))
+        model = _call(call, model)
     framework = owner(model)
     if framework != "tf":  # Keras is told the mode in each call
         model.eval()
     if framework == "tf" and not getattr(model, "variables", ()):
         _build_keras(call, model, channels, size)
     return model
+
+
+def _call(call: LiveCall, made: Any) -> Any:
+    """What a class or a function gives. Raises ArgumentError for arguments that it does not take,
+    and for a model, which needs no call.
+    """
+    from weights.errors import ArgumentError
+
+    if not callable(made) or (not inspect.isclass(made) and _is_live(made)):
+        reason = "is a model already" if _is_live(made) else "cannot be called"
+        raise ArgumentError(f"{call.text}: {call.name} {reason}; leave out the parentheses")
+    options = _with_rngs(made, call.options)
+    try:
+        return made(*call.arguments, **options)
+    except TypeError as error:
+        taken = _signature(made)
+        if taken is None or _binds(taken, call.arguments, options):
+            raise  # of the user's code
+        raise ArgumentError(
+            f"{call.text}: {error}; expected arguments as in {call.name}{taken}"
+        ) from None
+
+
+def _is_live(value: object) -> bool:
+    """Whether it is a live model of any framework."""
+    from weights.errors import ModelError
+    from weights.live import owner
+
+    try:
+        owner(value)
+    except ModelError:
+        return False
+    return True
+
+
+def _signature(made: Any) -> inspect.Signature | None:
+    """Without self; None for what is not written in Python."""
+    try:
+        if not inspect.isclass(made):
+            return inspect.signature(made)
+        found = inspect.signature(made.__init__)
+    except (TypeError, ValueError):
+        return None
+    return found.replace(
+        parameters=list(found.parameters.values())[1:], return_annotation=inspect.Signature.empty
+    )
+
+
+def _binds(taken: inspect.Signature, given: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    try:
+        taken.bind(*given, **options)
+    except TypeError:
+        return False
+    return True
 
 
 def _import_torch_first() -> None:

@@ -231,13 +231,70 @@ def draw_images(
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
+def find_outside(found: Understood, inside: str = "") -> list[str]:
+    """The own names of parameters that are no part of what the model was recognised as.
+
+    inside: the path of the module that is meant; only its parameters count. Buffers that nothing
+    but a constant is made of, and numbers that are no weights (counters, seeds), do not count.
+    """
+    from resattn.reading.admission import admit_model
+
+    taken, reading = found.recognition, found.reading
+    used = {
+        name
+        for step in taken.reading.steps
+        for name in (*step.roles.values(), *(step.held.names if step.held is not None else ()))
+    }
+    buffers: set[str] = set()
+    if reading.framework == "torch":
+        buffers = set(dict(admit_model(found.model, "torch").named_buffers()))
+    unused = {name for name in taken.unused if reading.arrays[name].dtype.kind not in "iub"}
+    outside = (used | (unused - buffers)) - set(taken.parameters.values())
+    within = f"{inside}." if inside else ""
+    return [name for name in reading.arrays if name in outside and name.startswith(within)]
+
+
+def refuse_outside(found: Understood, request: LiveRequest) -> None:
+    """Refuses to leave parameters out of a file unless the user named a part. What is left out
+    without parameters is printed.
+
+    Raises ModelError, which lists the parameters.
+    """
+    from resattn.recognition.recognition import recognise_model
+    from resattn.recognition.wording import describe_operations
+    from weights.checks import list_names
+    from weights.errors import ModelError
+
+    taken = found.recognition
+    outside = find_outside(found, request.only or "")
+    if outside and request.choice is not None:
+        # Of several blocks of a model the user chose one; the others are not meant.
+        several = recognise_model(taken.reading, only=request.only or "").alternatives
+        if len({frozenset(each.parameters.values()) for each in several}) > 1:
+            outside = []
+    if outside:
+        part = taken.module or "MODULE"
+        raise ModelError(
+            f"{found.reading.title}: {list_names(outside, most=6)} would not be in the file, as "
+            f"the part that was recognised does not use them; --only {part} ports that part alone"
+        )
+    left = describe_operations((*taken.before, *taken.after))
+    if left:
+        print_line(f"left out: {left}")
+
+
 def port_live(
-    found: Understood, target: Path, dialect: str | None, shard_bytes: int | None
+    found: Understood,
+    request: LiveRequest,
+    target: Path,
+    dialect: str | None,
+    shard_bytes: int | None,
 ) -> tuple[Config, Mapping[str, np.ndarray]]:
     """Writes a model that was recognised to a file, and returns what was written. Before that, the
     oracle with these weights must give what the model gives.
 
-    dialect, shard_bytes: as in `weights.write`.
+    dialect, shard_bytes: as in `weights.write`. Raises ModelError where the model gives other
+    values, and where parameters would be left out of the file.
     """
     from resattn.recognition.proof import prove_recognition
     from weights.errors import ModelError
@@ -245,6 +302,7 @@ def port_live(
 
     taken = recognise_exactly(found)
     assert taken.config is not None
+    refuse_outside(found, request)
     images = draw_images(found, None, 2, 0)
     with status(found.reading.title) as show_step:
         show_step("compare with the oracle")

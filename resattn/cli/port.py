@@ -60,7 +60,8 @@ def port(
     are recognised from the names and shapes in them.
 
     A model of your own is recognised by what it computes: as SOURCE with its own weights, in
-    --model with the weights in SOURCE, which are under the model's own names.
+    --model with the weights in SOURCE, which are under the model's own names. A model with
+    parameters besides what was recognised is refused; --only names the part that is meant.
     """
     from weights.dialects import dialect_named
     from weights.files.formats import transfer
@@ -73,7 +74,7 @@ def port(
     if live is not None:
         request = LiveRequest(live, None, channels, only, choice)
         understood = understand(request, weights=None if model is None else source)
-        written = port_live(understood, target, dialect, shard_bytes)
+        written = port_live(understood, request, target, dialect, shard_bytes)
         finish_port(str(source), target, dialect, *written)
         return
     found = find_source(source, config, architecture, part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -73,6 +74,45 @@ ADMISSIONS: dict[str, Callable[[Any], Any]] = {
     "jax": _admit_flax,
     "tf": _admit_keras,
 }
+
+
+def find_obstacle(model: Any, framework: str, error: Exception) -> str | None:
+    """Why no images of any size can be read, if that is why the model failed with `error`."""
+    count = _count_inputs(model, framework)
+    if count > 1:
+        return (
+            f"takes {count} inputs, expected one batch of images; wrap it in a module that takes "
+            "the images alone and makes the others"
+        )
+    if any(sign in f"{type(error).__name__}: {error}" for sign in BRANCHING):
+        return (
+            "its forward branches on values of the image, as in `if x.mean() > 0`, which a graph "
+            "cannot show: which branch is taken differs from image to image; pass a module for "
+            "each branch"
+        )
+    return None
+
+
+# What errors say when a number of Python is asked for that only the values of an image give.
+BRANCHING = (
+    *("__bool__ should return bool", "__int__ returned non-int", "__index__ returned non-int"),
+    *("__float__ returned non-float", "data-dependent", "DataDependent"),
+    *("TracerBoolConversionError", "OperatorNotAllowedInGraphError"),
+)
+
+
+def _count_inputs(model: Any, framework: str) -> int:
+    """How many inputs a model must be given."""
+    inputs = getattr(model, "inputs", None) if framework == "tf" else None
+    if inputs is not None:  # of a functional model
+        return len(inputs)
+    function = getattr(model, {"torch": "forward", "jax": "__call__", "tf": "call"}[framework])
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of a function that is not written in Python
+        return 1
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return sum(each.default is each.empty and each.kind not in kinds for each in parameters)
 
 
 def take_output(found: Sequence[Any]) -> ImageValues:

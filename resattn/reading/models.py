@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resattn.reading.admission import OWN_ERRORS, admit_model
+from resattn.reading.admission import OWN_ERRORS, admit_model, find_obstacle
 from resattn.reading.flax import read_flax
 from resattn.reading.form import BATCH, ImageValues, size_of
 from resattn.reading.keras import read_keras
@@ -58,8 +58,9 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
     What no table knows is an operation of the kind "unknown". A model that fails is read up to the
     failure. A model that torch.compile or a data-parallel wrapper holds is read without it.
     Raises ModelError where nothing can be read: for what is no model, a scripted model, one on the
-    meta device, one that was never built, and one that gives several arrays. Errors of the model's
-    own code that have nothing to do with shapes, such as a NameError, are raised as they are.
+    meta device, one that was never built, and one that takes or gives several arrays. Errors of
+    the model's own code that have nothing to do with shapes, such as a NameError, are raised as
+    they are.
     """
     framework = owner(model)
     model = admit_model(model, framework)
@@ -71,7 +72,7 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
     if not channels:
         raise ModelError(
             f"{_title(model)}: has no convolution, so nobody knows how many channels its images "
-            "have; say so with in_channels"
+            "have; say so with in_channels=... (--channels)"
         )
     best: Reading | None = None
     errors: list[Exception] = []
@@ -92,10 +93,14 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
         if best is not None and any(step.roles for step in best.steps):
             break  # it takes so many channels, and fails later
     if best is None:
+        obstacle = find_obstacle(model, framework, errors[0])
+        if obstacle is not None:
+            raise ModelError(f"{_title(model)}: {obstacle}") from errors[0]
         shape = f"{sizes[0][0]} x {sizes[0][1]} x {channels[0]}"
         raise ModelError(
             f"{_title(model)}: cannot be read with images of {shape} (rows, cols, channels); give "
-            f"others with size and in_channels: {str(errors[0]) or type(errors[0]).__name__}"
+            "others with size=... (--size) and in_channels=... (--channels): "
+            f"{str(errors[0]) or type(errors[0]).__name__}"
         ) from errors[0]
     return best
 

@@ -27,6 +27,12 @@ def describe_recognition(found: Recognition, language: str) -> list[str]:
     return list(_Wording(LANGUAGES[language]).lines(found))
 
 
+def describe_operations(operations: Sequence[Facts]) -> str:
+    """Some operations of `describe_node` in English, as a list in one line."""
+    words = _Wording(LANGUAGES["en"])
+    return words.join([words.operation(each) for each in operations])
+
+
 class _Wording:
     def __init__(self, words: Mapping[str, str]):
         self.words = words

@@ -42,8 +42,10 @@ WORDS = {
     "before": "before it the model computes {ops}",
     "after": "after it the model computes {ops}",
     # Several answers.
-    "choose": "it can be any of these; say which with choice:",
-    "choose.parts": "these parts of it are ours; look at one with only=MODULE or with choice:",
+    "choose": "it can be any of these; say which with choice=... (--choice):",
+    "choose.parts": (
+        "these parts of it are ours; look at one with only=... (--only) or choice=... (--choice):"
+    ),
     "choose.number": "{number}. {config}{where}",
     "choose.where": ": module {module}",
     "choose.names": ": {pairs}",

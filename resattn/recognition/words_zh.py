@@ -35,8 +35,10 @@ WORDS = {
     "sign.unused": "没有任何运算使用：{names}",
     "before": "在它之前，模型还计算：{ops}",
     "after": "在它之后，模型还计算：{ops}",
-    "choose": "它可以是下列任何一个；请用 choice 指明是哪一个：",
-    "choose.parts": "它的下列部分是我们的；请用 only=模块 或 choice 查看其中一个：",
+    "choose": "它可以是下列任何一个；请用 choice=...（--choice）指明是哪一个：",
+    "choose.parts": (
+        "它的下列部分是我们的；请用 only=...（--only）或 choice=...（--choice）查看其中一个："
+    ),
     "choose.number": "{number}. {config}{where}",
     "choose.where": "：模块 {module}",
     "choose.names": "：{pairs}",
