@@ -20,7 +20,7 @@ import numpy as np
 from resattn.checking.crosscheck import LIMIT, ORACLE
 from resattn.checking.tolerances import QUANTITIES
 from weights import Difference, Report
-from weights.checks import at_least, is_number, list_names, quote, truth
+from weights.checks import at_least, is_number, quote, truth
 from weights.config import Config
 from weights.errors import ArgumentError
 from weights.fields import Checked, Plain, parse_json
@@ -101,7 +101,8 @@ _lines = partial(_list_of, _line)
 class CardRow(Plain):
     """One framework against the oracle in one format: the tensor that is nearest to its limit.
 
-    distance: the root mean square of its differences, over its greatest magnitude. explained: the
+    output: the greatest difference of the output in evaluation, over its greatest magnitude.
+    distance: the root mean square of the tensor's differences, over its magnitude. explained: the
     distance that rounding alone explains. times: the first over the second. limit: the most times
     that are allowed. tensor: its quantity and name. ok: whether all tensors, `compared` many, are
     within their limits. decides: whether this format decides if it is the same function.
@@ -109,6 +110,7 @@ class CardRow(Plain):
 
     framework: Checked[str, str] = Checked(_line)
     dtype: Checked[str, str] = Checked(_line)
+    output: Checked[float | None, float | None] = Checked(_amount)
     distance: Checked[float | None, float | None] = Checked(_amount)
     explained: Checked[float | None, float | None] = Checked(_amount)
     times: Checked[float | None, float | None] = Checked(_amount)
@@ -247,6 +249,7 @@ def _summarize(report: Report) -> list[CardRow]:
             CardRow(
                 framework=framework,
                 dtype=dtype,
+                output=max(row.relative for row in rows if row.quantity == QUANTITIES[1]),
                 distance=worst.distance,
                 explained=worst.explained,
                 times=worst.times,

@@ -62,7 +62,7 @@ def card_check(context: typer.Context, request: Request, file: Path) -> Report:
         request.arrays,
         file=str(file) if is_hub_address(file) else file.name,
         file_sha256=None,
-        images=describe_images(report, request),
+        images=describe_images(request),
         command=repeat_command(context),
     )
     if embed:
@@ -147,12 +147,16 @@ def embed_card(file: Path, card: Card) -> None:
     transfer(header, file, card=card.to_json())
 
 
-def describe_images(report: Report, request: Request) -> str:
+def describe_images(request: Request) -> str:
     """What the models computed with, in words."""
-    count, *shape = report.title.rsplit("input ", 1)[1].split(" x ")
-    size = f"{count} images of {' x '.join(shape)} (channels x height x width)"
-    given = request.options["inputs"] is not None
-    return f"{size} from --inputs" if given else f"{size} of random numbers"
+    from resattn.checking.crosscheck import choose_inputs
+
+    given, seed = request.options["inputs"], request.options["seed"]
+    asked = (request.options[name] for name in ("size", "batch"))
+    count, *shape = choose_inputs(request.config, given, *asked, "float32", seed).shape
+    images = f"{count} {'random ' if given is None else ''}{'image' if count == 1 else 'images'}"
+    words = f"{images} of {' x '.join(map(str, shape))} (channels x height x width)"
+    return f"{words}, seed {seed}" if given is None else words
 
 
 def repeat_command(context: typer.Context) -> str:

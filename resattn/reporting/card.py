@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from resattn.checking.card import Card
 from weights.compare import format_times
+
+# What has a meaning in Markdown or HTML. An underscore within a word has none.
+_MARKS = re.compile(r"[\\`*\[\]<>|#&~]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def to_markdown(card: Card) -> str:
@@ -14,14 +18,15 @@ def to_markdown(card: Card) -> str:
     What the card says of a file stands in code spans and table cells, where it is shown as it is.
     """
     sections = [
-        [f"# {_plain_text(card.network[:1].upper() + card.network[1:])}"],
+        [f"# Check of {_plain_text(card.network)}"],
         [f"**{_plain_text(card.verdict)}**"],
         [f"- {_plain_text(each)}" for each in card.failures],
         [_say_how(card)],
         _distances(card),
         _classes(card),
+        [f"- {_plain_text(each)}" for each in card.notes],
         ["## Environment"],
-        [f"- {_plain_text(each)}" for each in (*card.environment, *card.notes)],
+        [f"- {_plain_text(each)}" for each in card.environment],
         ["## Hashes (SHA-256)"],
         _hashes(card),
         ["## The command that repeats it"],
@@ -36,9 +41,10 @@ def _say_how(card: Card) -> str:
         "the weights of the file to the last bit" if card.exact else "OTHER weights than the file"
     )
     told = f"Each framework ({', '.join(frameworks)}) held {held}. " if frameworks else ""
+    others = ", and with each other" if len(frameworks) > 1 else ""
     return (
-        f"{told}Compared with a NumPy oracle in float64, and with each other: output and gradients "
-        "in evaluation and in training, and the running statistics after a training step, on "
+        f"{told}Compared with a NumPy oracle in float64{others}: output and gradients in "
+        "evaluation and in training, and the running statistics after a training step, on "
         f"{_plain_text(card.images)}."
     )
 
@@ -46,26 +52,29 @@ def _say_how(card: Card) -> str:
 def _distances(card: Card) -> list[str]:
     if not card.rows:
         return []
-    head = ("framework", "format", "distance", "rounding explains", "times", "limit", "in", "")
+    head = ("framework", "format", "output", "worst distance", "explained", "times", "limit")
     rows = [
         (
             row.framework,
             f"{row.dtype}, decides" if row.decides else row.dtype,
+            _number(row.output),
             _number(row.distance),
             _number(row.explained),
             _times(row.times),
-            _times(row.limit),
+            "not finite" if row.limit is None else f"{row.limit:.3g}",
             row.tensor,
             "ok" if row.ok else "OVER",
         )
         for row in card.rows
     ]
     return [
-        *_table(head, rows),
+        *_table((*head, "in", ""), rows),
         "",
-        "Distance: the root mean square of the differences from the oracle, over the greatest "
-        "magnitude, for the tensor nearest to its limit. Times: that over what the rounding of the "
-        "format alone explains.",
+        "Output: the greatest difference of the output in evaluation from that of the oracle, over "
+        "its greatest magnitude. Worst distance: the root mean square of the differences of a "
+        "tensor, over its greatest magnitude, for the tensor nearest to its limit. Explained: the "
+        "distance that the rounding of the format alone explains. Times: the first over the "
+        "second, which may not be over the limit.",
     ]
 
 
@@ -109,4 +118,4 @@ def _times(value: float | None) -> str:
 
 def _plain_text(text: str) -> str:
     """The text without a meaning in Markdown or HTML."""
-    return "".join(f"\\{each}" if each in r"\`*_[]<>|#" else each for each in text)
+    return _MARKS.sub(r"\\\g<0>", text)
