@@ -151,9 +151,12 @@ def describe_images(request: Request) -> str:
     """What the models computed with, in words."""
     from resattn.checking.crosscheck import choose_inputs
 
-    given, seed = request.options["inputs"], request.options["seed"]
-    asked = (request.options[name] for name in ("size", "batch"))
-    count, *shape = choose_inputs(request.config, given, *asked, "float32", seed).shape
+    options = request.options
+    given, seed = options["inputs"], options["seed"]
+    found = choose_inputs(
+        request.config, given, options["size"], options["batch"], "float32", seed
+    )
+    count, *shape = found.shape
     images = f"{count} {'random ' if given is None else ''}{'image' if count == 1 else 'images'}"
     words = f"{images} of {' x '.join(map(str, shape))} (channels x height x width)"
     return f"{words}, seed {seed}" if given is None else words
