@@ -1,4 +1,4 @@
-"""The tools of the residual attention block: compare, trace, train, explain, draw.
+"""The tools of the residual attention block: compare, trace, record, train, explain, draw.
 
 Each name is imported when it is first asked for, so that `import resattn` takes no time.
 """
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from resattn.drawing.pictures import draw
     from resattn.explaining.explanation import explain
     from resattn.reading.models import read_model
+    from resattn.recognition.proof import prove_recognition
     from resattn.recognition.recognition import recognise_model
+    from resattn.recording.compare import compare
+    from resattn.recording.record import record
     from resattn.tracing.mapped import Mapped, map_model
     from resattn.tracing.trace import trace
     from resattn.training.trainer import Trainer, resume
@@ -21,12 +24,15 @@ __all__ = [
     "Mapped",
     "Recipe",
     "Trainer",
+    "compare",
     "crosscheck",
     "draw",
     "explain",
     "map_model",
+    "prove_recognition",
     "read_model",
     "recognise_model",
+    "record",
     "resume",
     "trace",
 ]
@@ -35,12 +41,15 @@ _HOMES = {
     "Mapped": "resattn.tracing.mapped",
     "Recipe": "weights.recipe",
     "Trainer": "resattn.training.trainer",
+    "compare": "resattn.recording.compare",
     "crosscheck": "resattn.checking.crosscheck",
     "draw": "resattn.drawing.pictures",
     "explain": "resattn.explaining.explanation",
     "map_model": "resattn.tracing.mapped",
+    "prove_recognition": "resattn.recognition.proof",
     "read_model": "resattn.reading.models",
     "recognise_model": "resattn.recognition.recognition",
+    "record": "resattn.recording.record",
     "resume": "resattn.training.trainer",
     "trace": "resattn.tracing.trace",
 }

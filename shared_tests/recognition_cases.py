@@ -133,14 +133,15 @@ def make_block_class(torch: Any) -> Callable[..., Any]:
             default = {
                 "first": nn.Conv2d, "stride2": 1, "stride": 1, "dilation2": 1, "padding2": None,
                 "kernel2": 3, "groups2": 1, "bias2": True, "width": 8, "eps2": 1e-5, "gate": "none",
-                "relu": torch.relu, "last": torch.relu, "affine2": True, "norm2": True,
+                "eps1": 1e-5, "shares": False, "relu": torch.relu, "last": torch.relu,
+                "affine2": True, "norm2": True,
             }  # fmt: skip
             self.options = o = {**default, **options}
-            channels, wide = 6, 8
-            middle = o["width"]
+            channels, wide = 6, 6 if o["shares"] else 8
+            middle = wide if o["shares"] else o["width"]
             padding = o["kernel2"] // 2 * o["dilation2"] if o["padding2"] is None else o["padding2"]
             self.c1 = o["first"](channels, middle, 3, o["stride"], 1)
-            self.n1 = nn.BatchNorm2d(middle)
+            self.n1 = nn.BatchNorm2d(middle, o["eps1"])
             self.c2 = nn.Conv2d(
                 middle, wide, o["kernel2"], o["stride2"], padding, o["dilation2"], o["groups2"],
                 o["bias2"],
@@ -159,7 +160,7 @@ def make_block_class(torch: Any) -> Callable[..., Any]:
                 y = self.gate(y)
             if o.get("between"):
                 y = o["between"](y)
-            total = y + self.n3(self.c3(x))
+            total = y + (x if o["shares"] else self.n3(self.c3(x)))
             if o.get("third"):
                 total = total + nn.functional.pad(x, (0, 0, 0, 0, 1, 1))
             return o["last"](total)

@@ -201,7 +201,8 @@ def test_nothing_loads_a_framework_before_it_is_needed(statement):
 def test_the_face_of_resattn_loads_nothing():
     """`import resattn` takes no time, and its names are there whatever was imported before."""
     assert loaded_by("import resattn") == {"resattn"}
-    names = "crosscheck, trace, Mapped, map_model, read_model, recognise_model, explain, draw"
+    names = "crosscheck, trace, Mapped, map_model, read_model, recognise_model, explain, draw, "
+    names += "record, compare, Recipe, Trainer, resume"
     before = "import resattn.tracing, resattn.drawing, resattn.training"
     loaded = loaded_by(f"{before}; from resattn import {names}; assert callable(trace)")
     assert not loaded & {*ALL_FRAMEWORKS, *FRAMEWORK_MODULES}

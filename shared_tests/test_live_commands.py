@@ -250,3 +250,45 @@ def test_the_help_says_that_the_file_is_run():
     for command in ("explain", "draw", "check", "port"):
         output, _ = invoke(command, "--help")
         assert "runs the file" in " ".join(output.replace("│", " ").split())
+
+
+def test_record_and_compare(all_frameworks, tmp_path):
+    """The same weights in a user's own PyTorch model and in ours in JAX, recorded apart."""
+    ours = tmp_path / "ours.safetensors"
+    assert invoke("port", net_call("torch"), ours)[1] == 0
+    (tmp_path / "load.py").write_text(
+        "import weights\n"
+        "from shared_tests.handmade.sketch_torch import Net\n"
+        "from resattn import read_model, recognise_model\n"
+        "import torch\n"
+        "def load():\n"
+        "    net = Net(7)\n"
+        f"    config, arrays = weights.read({str(ours)!r})\n"
+        "    names = recognise_model(read_model(net, (20, 18))).parameters\n"
+        "    state = net.state_dict()\n"
+        "    for name, array in arrays.items():\n"
+        "        own = names[name]\n"
+        "        state[own] = torch.tensor(array).reshape(state[own].shape)\n"
+        "    net.load_state_dict(state)\n"
+        "    return net\n"
+    )
+    images = tmp_path / "x.npy"
+    np.save(images, np.random.default_rng(0).normal(size=(2, 3, 12, 11)).astype("float32"))
+    mine, theirs = tmp_path / "mine.safetensors", tmp_path / "theirs.safetensors"
+    output, status = invoke(
+        "record", f"{tmp_path / 'load.py'}:load", "--to", mine, "--inputs", images
+    )
+    assert status == 0, output
+    assert "is a residual network of 2 blocks" in output
+    words = ("--framework", "jax", "--inputs", images, "--steps", "0")
+    assert invoke("record", ours, "--to", theirs, *words)[1] == 0
+    output, status = invoke("compare", mine, theirs)
+    assert status == 0, output
+    assert "The same" in output
+
+
+def test_record_needs_a_framework(tmp_path):
+    with pytest.raises(ArgumentError, match="--framework: expected torch, jax or tf"):
+        invoke("record", "--to", tmp_path / "run.safetensors")
+    with pytest.raises(ArgumentError, match="--steps: cannot be combined"):
+        invoke("record", "net.py:Net", "--to", tmp_path / "run.safetensors", "--steps", "2")

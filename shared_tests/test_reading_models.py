@@ -252,3 +252,11 @@ def test_zeros_around_a_map_that_is_never_negative(keras):
     assert found.steps[-1].kind == "max_pool 3x3, stride 2x2, padding 1x1"
     other = read(pad, pool)
     assert other.steps[-1].kind == "max_pool 3x3, stride 2x2, padding 1x1, padded with zeros"
+
+
+def test_what_is_shown_of_a_reading_is_short(torch):
+    """Not everything that a step is computed from, with everything that this is computed from."""
+    found = read_model(make_net("torch"), (20, 18))
+    assert len(repr(found)) < 200
+    assert len(repr(found.steps[-1])) < 200
+    assert len(repr(found.steps[-1].primitives)) < 200

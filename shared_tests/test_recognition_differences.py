@@ -13,7 +13,7 @@ from resattn.recognition.recognition import recognise_model
 from shared_tests.recognition_cases import make_block_class
 from shared_tests.test_sketch import sketch
 from weights import BlockConfig, NetworkConfig
-from weights.errors import ArgumentError
+from weights.errors import ArgumentError, ModelError
 
 SIZE = (9, 8)
 OURS = BlockConfig(6, 8, attention="none")
@@ -103,6 +103,15 @@ def test_near_misses(torch, case):
     assert chinese in "\n".join(found.describe("zh"))
     if where[0] not in ("extra_path", "extra_attention", "extra", "missing"):
         assert all(each.origin.line for each in found.differences)
+
+
+def test_of_equally_near_configs_the_usual_one(torch):
+    """One norm has another eps than the other: the default is ours."""
+    found = recognise_model(read_model(make_block_class(torch)(eps2=1e-3, shares=True), SIZE, 6))
+    assert found.nearest == BlockConfig(6, 6, attention="none")
+    assert keys(found) == [("eps", "bn2")]
+    found = recognise_model(read_model(make_block_class(torch)(eps1=1e-3, shares=True), SIZE, 6))
+    assert keys(found) == [("eps", "bn1")]
 
 
 def test_a_dilation_is_an_option(torch):
@@ -247,7 +256,7 @@ def test_a_part_whose_output_no_module_has(torch):
     model = Wrapped().eval()
     found = recognise_model(read_model(model, SIZE, 6))
     assert found.config == OURS
-    with pytest.raises(ArgumentError, match="no module's output is that of the recognised part"):
+    with pytest.raises(ModelError, match="its output is the output of no module"):
         prove_recognition(found, model)
 
 

@@ -27,9 +27,8 @@ def plain(config: NetworkConfig) -> NetworkConfig:
     usual = tuple(width // 4 for width in config.widths)
     hidden = None if config.hidden_widths == usual else config.hidden_widths
     return replace(
-        config, hidden_widths=hidden, zero_init=False, preprocessing=None, drop_path=0, dropout=0,
-        bn_decay=0.9,
-    )  # fmt: skip
+        config, hidden_widths=hidden, zero_init=False, preprocessing=None, drop_path=0, dropout=0
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

@@ -6,6 +6,7 @@ stay in the framework's own layout; `weights` reorders them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -54,6 +55,18 @@ def flags() -> str:
     config: Any = jax.config
     precision, enabled = config.jax_default_matmul_precision, config.jax_enable_x64
     return f"matrix products in precision {precision}, 64 bits enabled {enabled}"
+
+
+def threads() -> str:
+    """How many threads it computes with."""
+    return f"as XLA chooses, of {os.cpu_count()} cores"
+
+
+def device_of(model: nnx.Module) -> str:
+    """The device that any module is on, with the name of a GPU."""
+    arrays = [leaf for leaf in jax.tree.leaves(nnx.state(model)) if isinstance(leaf, jax.Array)]
+    device = next(iter(arrays[0].devices())) if arrays else jax.devices()[0]
+    return f"cuda ({device.device_kind})" if device.platform == "gpu" else str(device.platform)
 
 
 def holds_float64() -> bool:

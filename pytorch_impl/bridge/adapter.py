@@ -59,6 +59,20 @@ def flags() -> str:
     return f"TF32 in matrix products {matmul}, in cuDNN {cudnn}"
 
 
+def threads() -> str:
+    """How many threads it computes with."""
+    between = torch.get_num_interop_threads()
+    return f"{torch.get_num_threads()} in an operation, {between} between operations"
+
+
+def device_of(model: nn.Module) -> str:
+    """The device that any module is on, with the name of a GPU."""
+    device = next((each.device for each in model.parameters()), torch.device("cpu"))
+    if device.type != "cuda":
+        return device.type
+    return f"{device.type} ({torch.cuda.get_device_name(device)})"
+
+
 def holds_float64() -> bool:
     """Whether parameters can be float64 with the current settings."""
     return True

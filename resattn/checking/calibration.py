@@ -19,7 +19,7 @@ import numpy as np
 
 from resattn.checking.backends import Quantities, backends
 from resattn.checking.cases import KINDS_AND_OPTIONS, attention_block
-from resattn.checking.crosscheck import EXACT_FORMATS, LIMIT, ORACLE, compare
+from resattn.checking.crosscheck import EXACT_FORMATS, LIMIT, ORACLE, compare_quantities
 from resattn.checking.draws import random_arrays, random_input
 from resattn.checking.problem import Problem, pose
 from resattn.checking.rounding import Exact, TensorKey, list_tensors
@@ -176,7 +176,7 @@ def check_case(case: Case, frameworks: tuple[str, ...], tally: Tally) -> None:
 
 def _judge(problem: Problem, outcome: Quantities, name: str) -> list[Difference]:
     """The rows of an outcome, without its weights: those would give a mistake away."""
-    rows = compare(problem, outcome, problem.expected, (name, ORACLE))
+    rows = compare_quantities(problem, outcome, problem.expected, (name, ORACLE))
     return [row for row in rows if row.quantity != "weights"]
 
 

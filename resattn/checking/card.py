@@ -32,7 +32,7 @@ _MOST = 200  # entries of a list
 _FAILURES = 5  # that a card lists
 _COUNT = 2**63
 
-Entry = TypeVar("Entry")
+Listed = TypeVar("Listed")
 
 
 def _line(name: str, value: object) -> str:
@@ -73,7 +73,7 @@ def _amount(name: str, value: object) -> float | None:
     return float(value)
 
 
-def _list_of(convert: Callable[[str, Any], Entry], name: str, value: object) -> tuple[Entry, ...]:
+def _list_of(convert: Callable[[str, Any], Listed], name: str, value: object) -> tuple[Listed, ...]:
     if not isinstance(value, (tuple, list)) or len(value) > _MOST:
         raise ArgumentError(
             f"{name}: expected a list of at most {_MOST} entries, got {quote(value, 100)}"

@@ -61,9 +61,8 @@ def crosscheck(
     projection of the output, in both modes, with respect to the input and every parameter.
 
     Computed in float64, which decides whether the frameworks are the same function (weights are
-    widened exactly), and then in the format of the weights, which shows how precise each is. A
-    difference is judged by what the rounding of the format explains for this network and input, see
-    `resattn.checking.rounding`.
+    widened exactly), and then in the format of the weights, which shows how precise each is. What
+    the rounding of the format explains (`resattn.checking.rounding`) judges a difference.
 
     arrays: canonical; None for random ones. dtype: "float32" or "float64", to compute in that
     alone.
@@ -241,13 +240,17 @@ def compare_all(
     rows = []
     for name, outcome in outcomes.items():
         nearest = peers.get(name, {})
-        rows += compare(problem, outcome, problem.expected, (name, ORACLE), nearest=nearest)
+        rows += compare_quantities(
+            problem, outcome, problem.expected, (name, ORACLE), nearest=nearest
+        )
     for one, other in combinations(outcomes, 2):
         nearest = {
             key: distance + peers[other][key] for key, distance in peers.get(one, {}).items()
         }
         names = (one, other)
-        rows += compare(problem, outcomes[one], outcomes[other], names, sides=2, nearest=nearest)
+        rows += compare_quantities(
+            problem, outcomes[one], outcomes[other], names, sides=2, nearest=nearest
+        )
     return rows
 
 
@@ -261,7 +264,7 @@ def _distances(problem: Problem, outcome: Quantities) -> dict[TensorKey, float]:
         }
 
 
-def compare(
+def compare_quantities(
     problem: Problem,
     actual: Quantities,
     against: Quantities,
@@ -336,7 +339,7 @@ def check_model(backend: Backend, model: object, problem: Problem) -> Report:
     """
     with precise((backend.framework,), problem.dtype):
         outcome = measure(model, problem.x, problem.cotangent)
-    rows = compare(problem, outcome, problem.expected, (backend.name, ORACLE))
+    rows = compare_quantities(problem, outcome, problem.expected, (backend.name, ORACLE))
     title = f"{backend.name} against the oracle, {problem.config.describe()} in {problem.dtype}"
     notes = tuple(explain_rounding(problem))
     return Report(title, tuple(rows), notes=notes, undefined=find_undefined(problem))

@@ -20,7 +20,7 @@ from resattn.checking.crosscheck import (
     LIMIT,
     ORACLE,
     choose_inputs,
-    compare,
+    compare_quantities,
     explain_rounding,
     find_undefined,
 )
@@ -95,7 +95,9 @@ def precision(
 
 def measure_format(backend: Backend, problem: Problem) -> list[Difference]:
     """The rows of a framework against the oracle, in the format of the problem."""
-    rows = compare(problem, problem.measure(backend), problem.expected, (backend.name, ORACLE))
+    rows = compare_quantities(
+        problem, problem.measure(backend), problem.expected, (backend.name, ORACLE)
+    )
     return [row for row in rows if row.quantity != "weights"]
 
 

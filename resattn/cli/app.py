@@ -18,6 +18,7 @@ from resattn.cli.attach import attach
 from resattn.cli.attention import attention
 from resattn.cli.bench import bench
 from resattn.cli.check import check
+from resattn.cli.compare import compare
 from resattn.cli.demo import demo
 from resattn.cli.draw import draw
 from resattn.cli.drift import drift
@@ -26,6 +27,7 @@ from resattn.cli.imports import import_module_or_file
 from resattn.cli.inspect import inspect
 from resattn.cli.port import port
 from resattn.cli.prepare import prepare
+from resattn.cli.record import record
 from resattn.cli.terminal import print_line, shorten
 
 
@@ -42,7 +44,10 @@ app = typer.Typer(
     help="Residual blocks with attention. Move weights between PyTorch, Flax and Keras, and "
     "check that all three compute the same.",
 )
-COMMANDS = (port, attach, inspect, prepare, check, drift, attention, explain, draw, bench, demo)
+COMMANDS = (
+    *(port, attach, inspect, prepare, check, drift, record, compare, attention, explain, draw),
+    *(bench, demo),
+)
 for command in COMMANDS:
     app.command(help=help_of(command.__doc__ or ""))(command)
 

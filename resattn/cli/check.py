@@ -97,15 +97,44 @@ def check(
 ) -> None:
     """Load the weights into each framework and compare outputs, statistics and gradients.
 
-    Each framework is compared with a NumPy oracle in float64 and with the other frameworks. The
-    exit status is 1 if they differ. Without FILE and --config the model is the block from 64 to 128
-    channels with stride 2.
+    Each framework is compared with a NumPy oracle in float64 and with the others. Exit status 1 if
+    they differ. Without FILE and --config: the block from 64 to 128 channels with stride 2.
 
-    A model of your own, as FILE or in --model, is recognised and then compared stage by stage: as
-    FILE with ours of the same weights, in --model with the weights in FILE.
+    A model of your own, as FILE or in --model, is recognised and compared stage by stage: as FILE
+    with ours of the same weights, in --model with the weights in FILE.
     """
     check_combination(list_given_options(context), dtype)
-    options: dict[str, Any] = {
+    options = gather_options(frameworks, devices, dtype, inputs, size, batch, seed)
+    live = find_live(list_given_options(context), file, model, NOT_WITH_LIVE)
+    if golden:
+        chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
+        checked = golden_check(chosen, options["devices"], dtype or "float64", every)
+        finish(checked, as_json, True)
+    elif live is not None:
+        target = (None, None) if model is None else read_source(file, config, architecture, part)
+        request = LiveRequest(live, options["size"], channels, only, choice)
+        finish([check_live(request, target, options, every)], as_json, False)
+    else:
+        described, arrays = read_model_or_block(file, config, architecture, part)
+        options["frameworks"] = parse_frameworks(frameworks, described)
+        asked = Request(described, arrays, every, options)
+        if card is not None:
+            finish([card_check(context, asked)], as_json, False)
+        else:
+            finish(run_forms(asked, trace, expected, grid, as_html), as_json, grid)
+
+
+def gather_options(
+    frameworks: str | None,
+    devices: str,
+    dtype: str | None,
+    inputs: Path | None,
+    size: str | None,
+    batch: int | None,
+    seed: int,
+) -> dict[str, Any]:
+    """The arguments of `crosscheck` from the values of the options; "frameworks" stays as it is."""
+    return {
         "frameworks": frameworks,
         "devices": parse_names("--devices", devices),
         "dtype": dtype,
@@ -114,33 +143,22 @@ def check(
         "batch": batch,
         "seed": seed,
     }
-    if golden:
-        chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
-        checked = golden_check(chosen, options["devices"], dtype or "float64", every)
-        finish(checked, as_json, True)
-        return
-    live = find_live(list_given_options(context), file, model, NOT_WITH_LIVE)
-    if live is not None:
-        target = (None, None) if model is None else read_source(file, config, architecture, part)
-        request = LiveRequest(live, options["size"], channels, only, choice)
-        finish([check_live(request, target, options, every)], as_json, False)
-        return
-    described, arrays = read_model_or_block(file, config, architecture, part)
-    options["frameworks"] = parse_frameworks(frameworks, described)
-    asked = Request(described, arrays, every, options)
-    if card is not None and file is not None:
-        finish([card_check(context, asked, file)], as_json, False)
-        return
+
+
+def run_forms(
+    asked: Request, trace: bool, expected: Path | None, grid: bool, as_html: Path | None
+) -> list[Report | Trace]:
+    """Makes and prints the comparisons that the options ask for, and writes the page in --html."""
     found = trace_check(asked, expected) if trace or expected is not None else None
     reports: dict[str, Report] = {}
     if grid:
         reports = grid_check(asked)
     elif found is None:
-        form = low_check if dtype in LOW_FORMATS else cross_check
-        reports = {described.describe(): form(asked)}
+        form = low_check if asked.options["dtype"] in LOW_FORMATS else cross_check
+        reports = {asked.config.describe(): form(asked)}
     if as_html is not None:
         write_check_page(as_html, asked, reports, found)
-    finish([found] if found else list(reports.values()), as_json, grid)
+    return [found] if found else list(reports.values())
 
 
 def check_combination(given: list[str], dtype: str | None) -> None:

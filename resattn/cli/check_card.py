@@ -42,13 +42,13 @@ EmbedOption = Annotated[
 ]
 
 
-def card_check(context: typer.Context, request: Request, file: Path) -> Report:
+def card_check(context: typer.Context, request: Request) -> Report:
     """Makes and prints the cross-check, writes its card, and puts it into FILE with --embed."""
     from resattn.checking.card import make_card
     from weights.files.atomic import resolve_target
     from weights.files.hub import is_hub_address
 
-    target, embed = context.params["card"], context.params["embed"]
+    file, target, embed = (context.params[name] for name in ("file", "card", "embed"))
     check_suffix(target)
     resolve_target(target)
     if embed:
@@ -153,9 +153,7 @@ def describe_images(request: Request) -> str:
 
     options = request.options
     given, seed = options["inputs"], options["seed"]
-    found = choose_inputs(
-        request.config, given, options["size"], options["batch"], "float32", seed
-    )
+    found = choose_inputs(request.config, given, options["size"], options["batch"], "float32", seed)
     count, *shape = found.shape
     images = f"{count} {'random ' if given is None else ''}{'image' if count == 1 else 'images'}"
     words = f"{images} of {' x '.join(map(str, shape))} (channels x height x width)"

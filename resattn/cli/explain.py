@@ -65,16 +65,14 @@ def explain(
     The explanation ends with what the model costs and what a port of it must get right. Without
     FILE and --config the model is the block from 64 to 128 channels with stride 2.
 
-    A model of your own is explained as it is executed, with the lines of its code, and compared
-    with the blocks and networks that are known here.
+    A model of your own is explained as it is executed, and recognised.
     """
     from resattn.explaining import explanation
 
     live = find_live(list_given_options(context), file, excluded=("--code",))
     sides = None if size is None else parse_size(size)
     if live is not None:
-        request = LiveRequest(live, sides, channels, only)
-        plain = explain_live(request, batch, dtype, language)
+        plain = explain_live(LiveRequest(live, sides, channels, only), batch, dtype, language)
         if as_json is not None:
             write_json(as_json, plain)
         return

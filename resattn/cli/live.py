@@ -122,6 +122,10 @@ def make_live(call: LiveCall, channels: int | None, size: tuple[int, int] | None
     from weights.live import owner
 
     _import_torch_first()
+    if call.module.split(".")[0] in ("timm", "torchvision"):
+        from resattn.benchmarks.libraries import import_library
+
+        import_library(call.module.split(".")[0])  # also beside a PyTorch without CUDA
     model: Any = import_module_or_file("the model", call.module)
     for part in call.name.split("."):
         if not hasattr(model, part):

@@ -113,9 +113,25 @@ def understand(
     model, reading = read_request(request, weights)
     with status(request.call.name) as show_step:
         show_step("recognise")
+        seen = reading if request.size is not None else read_uneven(model, reading)
         only = request.only or ""
-        found = recognise_model(reading, expected, arrays, only=only, choice=request.choice)
+        found = recognise_model(seen, expected, arrays, only=only, choice=request.choice)
     return Understood(model, reading, found)
+
+
+def read_uneven(model: Any, reading: Reading) -> Reading:
+    """The model read for images with an odd and an even side, at which ways of padding differ that
+    are the same for even ones; as it was read if it fails for these.
+    """
+    from resattn.reading.models import read_model
+    from weights.errors import ModelError
+
+    rows, cols = reading.size
+    try:
+        found = read_model(model, (rows + 1, cols), reading.in_channels)
+    except ModelError:
+        return reading
+    return reading if found.failure else found
 
 
 def print_recognition(found: Understood, language: str = "en") -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from resattn.oracle import evaluation as reference
+from resattn.oracle.kinks import Kinks
 from resattn.oracle.node import Array
 from weights import schema
 from weights.config import Config
@@ -85,6 +86,8 @@ class ReferenceTrainer:
 
     free: the parameters whose gradient is exactly zero whatever the data, and the running means
     that they are part of, as the last step showed.
+    magnitude: the greatest logit of the last step, which rounding errors of the loss are relative
+    to: a small loss is what is left of a difference of logits.
     """
 
     def __init__(self, config: Config, arrays: Mapping[str, Array], recipe: Recipe):
@@ -96,10 +99,11 @@ class ReferenceTrainer:
             for moment in recipe.optimizer.moments
         }
         self.free: frozenset[str] = frozenset()
+        self.magnitude = 0.0
 
-    def train_step(self, images: Array, labels: Array) -> float:
-        """One update on a batch; the loss before it."""
-        loss, outcome = self._passed(images, labels)
+    def train_step(self, images: Array, labels: Array, kinks: Kinks | None = None) -> float:
+        """One update on a batch; the loss before it. kinks: of the pass, see `evaluation.run`."""
+        loss, outcome = self._passed(images, labels, kinks)
         self.arrays |= outcome.statistics
         self.free = outcome.vanishing | outcome.shifted
         given, now = self.recipe.optimizer, rate(self.recipe, self.step)
@@ -118,17 +122,20 @@ class ReferenceTrainer:
                 self.moments[moment][name] = value
         return loss
 
-    def _passed(self, images: Array, labels: Array) -> tuple[float, reference.Pass]:
+    def _passed(
+        self, images: Array, labels: Array, kinks: Kinks | None
+    ) -> tuple[float, reference.Pass]:
         losses = []
 
         def slope(output: Array) -> Array:
             logits = output if output.ndim == 2 else output.mean(axis=(2, 3))
             loss, slopes = cross_entropy(logits, labels, self.recipe.label_smoothing)
             losses.append(loss)
+            self.magnitude = float(np.abs(logits).max())
             if output.ndim == 2:
                 return slopes
             positions = output.shape[2] * output.shape[3]
             return np.broadcast_to(slopes[:, :, None, None] / positions, output.shape)
 
-        outcome = reference.run(self.config, self.arrays, images, slope, training=True)
+        outcome = reference.run(self.config, self.arrays, images, slope, training=True, kinks=kinks)
         return losses[0], outcome

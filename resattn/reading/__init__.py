@@ -35,8 +35,9 @@ To read a graph:
     pytorch.py      how a model of each framework gives its graph, and which of the graph's inputs
     flax.py         are which parameters
     keras.py
-    torch_export.py what each primitive of a graph language means: torch.export's graph,
-    jaxpr.py        the jaxpr,
+    admission.py    which models are read, without their wrappers, and which are refused
+    torch_export.py the graph of torch.export; aten.py: what each of its operators means
+    jaxpr.py        what each primitive of a graph language means: the jaxpr,
     tf_graph.py     the graph of a tf.function
     tables.py       what these three tables share
     drawn.py        read_drawing: the drawn graph in the common form
@@ -44,11 +45,14 @@ To read a graph:
 To bring it to the common form:
 
     form.py         primitives, the four kinds of operands, and axes with names
-    machine.py      records primitives, and moves the names of axes (rules 1 and 4)
+    moves.py        moves the names of axes (rule 1)
+    machine.py      records primitives (rule 4)
+    contraction.py  einsum
     fixed.py        operands that do not depend on the image
     windows.py      what convolutions and poolings move over the image
     functions.py    functions of one value, recognized by their values (rule 3)
-    patterns.py     softmax, standardization and the greater of two, from their primitives (rule 4)
+    patterns.py     softmax and the greater of two, from their primitives (rule 4)
+    spelled.py      norms and PReLU, from the values of their primitives (rule 4)
     steps.py        from primitives to steps, the operations of the common form (rules 2, 3 and 5)
 
 To use what was read:

@@ -15,6 +15,11 @@ from resattn.reading.form import FixedArray, Held, Operand, Place, first_of, mer
 from resattn.reading.functions import FUNCTIONS
 
 Fixed = Held | FixedArray | Place
+FIXED_REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
+    "average": np.mean,
+    "maximum": np.max,
+    "total": np.sum,
+}
 
 
 def move_fixed(x: Fixed, move: Callable[[np.ndarray], np.ndarray], shape: Sequence[int]) -> Operand:
@@ -53,6 +58,17 @@ def compute_fixed(name: str, operands: list[Operand], shape: tuple[int, ...]) ->
     arrays = [found.value for found in constants if found.value is not None]
     known = len(arrays) == len(constants)
     return FixedArray(np.asarray(FUNCTIONS[name](*arrays)) if known else None, shape)
+
+
+def reduce_fixed(x: Fixed, kind: str, dims: Sequence[int], shape: tuple[int, ...]) -> Operand:
+    """The "average", "maximum" or "total" of parameters and constants over axes."""
+    if isinstance(x, Held):
+        functions = x.functions | {(name, kind) for name in x.names}
+        return replace(x, shape=shape, functions=functions)
+    if isinstance(x, FixedArray):
+        value = None if x.value is None else FIXED_REDUCTIONS[kind](x.value, axis=tuple(dims))
+        return FixedArray(None if value is None else value.reshape(shape), shape)
+    return replace(x, shape=shape)
 
 
 def concatenate_fixed(parts: Sequence[Operand], dim: int) -> Operand:

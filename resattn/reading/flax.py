@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from resattn.reading.admission import take_output
 from resattn.reading.form import CHANNELS_LAST, ImageValues, Operand, held_or_unknown
 from resattn.reading.jaxpr import read_jaxpr, scope_name
 from resattn.reading.machine import Machine
@@ -59,9 +60,7 @@ def read_flax(
     found = read_jaxpr(machine, jaxpr, given)
     if failures:
         return join_failed(machine, failures[0], found), failures[0]
-    (output,) = found
-    assert isinstance(output, ImageValues)
-    return output, None
+    return take_output(found), None
 
 
 @contextmanager

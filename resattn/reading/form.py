@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from math import prod
 from typing import Any, TypeVar
 
@@ -38,7 +39,7 @@ class Origin:
     line: int = 0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Primitive:
     """One computation of a framework, from values that depend on the image.
 
@@ -58,6 +59,9 @@ class Primitive:
     name: str = ""
     origin: Origin = Origin()
     axes: tuple[Axis, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{self.number}: {self.op}>"  # without everything that it is computed from
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,16 @@ def merge_held(held: Sequence[Held]) -> Held | None:
     )
 
 
+def describe_kernel(kernel: Held) -> dict[str, str]:
+    """What is computed of a kernel before it is used, if anything is: "standardised", or another
+    computation.
+    """
+    done = {function for _, function in kernel.functions} - {"to", "copy"}
+    standardised = "batch_norm" in done or {"average", "difference"} <= done
+    words = "standardised" if standardised else f"computed by {', '.join(sorted(done))}"
+    return {"kernel": words} if done else {}
+
+
 def size_of(axis: Axis) -> int:
     return prod(size for _, size in axis)
 
@@ -195,6 +209,33 @@ def names_of(axis: Axis) -> tuple[str, ...]:
     return tuple(
         name for at, name in enumerate(names) if name and (at == 0 or names[at - 1] != name)
     )
+
+
+def guess_axes(given: Sequence[Sequence[Axis]], shape: Sequence[int]) -> tuple[Axis, ...]:
+    """The axes of what an unknown operation gives.
+
+    given: the axes of its inputs. Of the same rank, each axis keeps its name. If axes have gone,
+    those that are left are known by their sizes, unless these fit several.
+    """
+    for axes in given:
+        if tuple(map(size_of, axes)) == tuple(shape):
+            return tuple(axes)
+    same_rank = next((axes for axes in given if len(axes) == len(shape)), None)
+    if same_rank is not None:
+        return tuple(
+            axis if size_of(axis) == size else axis_of(label_of(axis), size)
+            for axis, size in zip(same_rank, shape, strict=True)
+        )
+    kept = {
+        left
+        for axes in given
+        if len(axes) > len(shape)
+        for left in combinations(axes, len(shape))
+        if tuple(map(size_of, left)) == tuple(shape)
+    }
+    if len(kept) == 1:
+        return kept.pop()
+    return tuple(axis_of("", size) for size in shape)
 
 
 def label_of(axis: Axis) -> str:

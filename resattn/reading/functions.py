@@ -6,13 +6,13 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import erf
 from typing import Any
 
 import numpy as np
 
-from resattn.reading.form import FixedArray, Operand, Primitive
+from resattn.reading.form import Primitive
 
 
 def _quotient(x: Any, y: Any) -> Any:
@@ -21,6 +21,7 @@ def _quotient(x: Any, y: Any) -> Any:
     return np.trunc(x / y).astype(int) if whole else x / y
 
 
+_SELU = (1.0507009873554805, 1.6732632423543772)  # Klambauer et al. 2017, section 2
 _erf = np.vectorize(erf, otypes=[float])
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -60,6 +61,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
     "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
     "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
+    "selu": lambda x: _SELU[0] * np.where(x > 0, x, _SELU[1] * np.expm1(x)),
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "rounded": np.round,
+    "squared difference": lambda x, y: np.square(x - y),
     "choice": np.where,  # condition, where true, where false
     "is greater": lambda x, y: x > y,
     "is greater or equal": lambda x, y: x >= y,
@@ -74,11 +80,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "bits shifted, without sign": lambda x, y: np.uint32(np.int64(x) & 0xFFFFFFFF) >> np.uint32(y),
 }
 UNORDERED = ("sum", "product", "greater")  # whose inputs have no order
-# "reciprocal" and "tanh" are none of them: 1 / x and tanh may be a part of another one.
+# "reciprocal" is none of them: 1 / x may be a part of another one.
 RECOGNIZED = (
     *("relu", "sigmoid", "hard_sigmoid", "hard_swish", "square"),
     *("relu6", "leaky_relu", "elu", "silu", "gelu", "gelu_tanh", "softplus", "mish"),
+    *("selu", "tanh"),
 )
+# Functions that are x above 0, and below it this times a factor.
+SHAPES_BELOW_0: dict[str, Callable[..., Any]] = {"leaky_relu": lambda x: x, "elu": np.expm1}
 PROBES = np.array([-7.3, -3.2, -2.1, -0.6, 0.4, 1.7, 2.9, 3.9, 8.2])
 
 
@@ -143,8 +152,23 @@ def recognize(primitive: Primitive, source: Primitive) -> str | None:
     for name in RECOGNIZED:
         if np.allclose(y, FUNCTIONS[name](PROBES), rtol=1e-5, atol=1e-6):
             return name
+    for name, shape in SHAPES_BELOW_0.items():
+        below, above = PROBES < 0, PROBES > 0
+        factor = y[0] / shape(PROBES[0])
+        same = np.allclose(y[below], factor * shape(PROBES[below]), rtol=1e-5, atol=1e-6)
+        less = factor < 1 or name == "elu"
+        if same and factor > 0 and less and np.allclose(y[above], PROBES[above]):
+            return name
     a, b = np.polyfit(PROBES, y, 1) if np.isfinite(y).all() else (0, 0)
     return "a x + b" if np.allclose(y, a * PROBES + b, rtol=1e-5, atol=1e-7) else None
+
+
+def settings_of(name: str, primitive: Primitive, source: Primitive) -> dict[str, float]:
+    """What there is to say about a recognized function: its factor below 0."""
+    if name not in SHAPES_BELOW_0:
+        return {}
+    (y,) = evaluate_primitive(primitive, source, np.array([-1.0]))
+    return {"factor": float(y / SHAPES_BELOW_0[name](-1.0))}
 
 
 def skip_identity(primitive: Primitive) -> Primitive:
@@ -158,14 +182,3 @@ def skip_identity(primitive: Primitive) -> Primitive:
     return (
         source if np.allclose(evaluate_primitive(primitive, source, PROBES), PROBES) else primitive
     )
-
-
-def with_numbers(function: Callable[..., Any], operands: Sequence[Operand]) -> Callable[..., Any]:
-    """A function of the values alone, with the numbers among the operands put in."""
-    slots = [operand.number if isinstance(operand, FixedArray) else None for operand in operands]
-
-    def applied(*arrays: Any) -> Any:
-        rest = iter(arrays)
-        return function(*(next(rest) if slot is None else slot for slot in slots))
-
-    return applied

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from resattn.reading.contraction import contract
 from resattn.reading.form import (
     FixedArray,
     Held,
@@ -19,7 +20,7 @@ from resattn.reading.form import (
 from resattn.reading.machine import Machine
 from resattn.reading.sources import find_own_place
 from resattn.reading.tables import Table, elementwise, same
-from resattn.reading.windows import Window, pooling
+from resattn.reading.windows import Window, pooling, same_for_all
 
 
 def read_jaxpr(machine: Machine, closed: Any, given: Sequence[Operand]) -> list[Operand]:
@@ -103,17 +104,24 @@ def _convolution(m: Machine, e: Any, x: ImageValues, kernel: Held) -> Operand:
     size = [kernel.shape[side] for side in sides]
     window = Window(dims, size, p["window_strides"], p["padding"], p["rhs_dilation"])
     groups = p["feature_group_count"]
+    if isinstance(kernel, FixedArray):
+        assert groups == x.shape[feature] == kernel.shape[outputs]
+        return m.filter(x, same_for_all(kernel, sides), window)
     return m.convolution(x, kernel, window, kernel.shape[outputs], feature, groups)
 
 
 def _matrix_product(m: Machine, e: Any, x: Operand, y: Operand) -> Operand:
     (x_summed, y_summed), (x_batch, y_batch) = e.params["dimension_numbers"]
-    assert len(x_summed) == len(y_summed) == 1
-    x_free = [dim for dim in range(len(x.shape)) if dim not in (*x_summed, *x_batch)]
-    y_free = [dim for dim in range(len(y.shape)) if dim not in (*y_summed, *y_batch)]
-    x = m.transpose(x, (*x_batch, *x_free, *x_summed))
-    y = m.transpose(y, (*y_batch, *y_summed, *y_free))
-    return m.matrix_product(x, y, _out(e))
+    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    of_x = {dim: next(letters) for dim in range(len(x.shape))}
+    same_dims = zip((*y_summed, *y_batch), (*x_summed, *x_batch), strict=True)
+    of_y = {dim: of_x[other] for dim, other in same_dims}
+    of_y |= {dim: next(letters) for dim in range(len(y.shape)) if dim not in of_y}
+    batch = [of_x[dim] for dim in x_batch]
+    free = [of_x[dim] for dim in of_x if dim not in (*x_summed, *x_batch)]
+    free += [of_y[dim] for dim in range(len(y.shape)) if dim not in (*y_summed, *y_batch)]
+    terms = ("".join(of_x.values()), "".join(of_y[dim] for dim in range(len(y.shape))))
+    return contract(m, f"{','.join(terms)}->{''.join([*batch, *free])}", x, y)
 
 
 def _pool(kind: str) -> Callable[..., Operand]:
@@ -136,6 +144,14 @@ def _reshape(m: Machine, e: Any, x: Operand) -> Operand:
 
 def _broadcast(m: Machine, e: Any, x: Operand) -> Operand:
     return m.broadcast(x, e.params["shape"], e.params["broadcast_dimensions"])
+
+
+def _tile(m: Machine, e: Any, x: Operand) -> Operand:
+    if isinstance(x, FixedArray) and x.value is not None:
+        return constant(np.broadcast_to(np.tile(x.value, e.params["reps"]), _out(e)))
+    sizes = zip(x.shape, e.params["reps"], strict=True)
+    assert all(size == 1 or count == 1 for size, count in sizes)
+    return m.broadcast(x, _out(e))
 
 
 def _pad(m: Machine, e: Any, x: Operand, fill: FixedArray) -> Operand:
@@ -213,12 +229,14 @@ PRIMITIVES: Table = {
     "split": _split,
     "gather": _gather,
     "iota": _iota,
+    "tile": _tile,
+    "rev": lambda m, e, x: m.reverse(x, e.params["dimensions"]),
     "concatenate": lambda m, e, *parts: m.concatenate(parts, e.params["dimension"]),
     "stack": lambda m, e, *parts: m.stack(parts, e.params["axis"]),
     "transpose": lambda m, e, x: m.transpose(x, e.params["permutation"]),
     "broadcast_in_dim": _broadcast,
     **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
-    **dict.fromkeys(("convert_element_type", "stop_gradient", "copy"), same),
+    **dict.fromkeys(("convert_element_type", "stop_gradient", "copy", "reduce_precision"), same),
     **elementwise(
         {
             "add": "sum",
@@ -244,6 +262,8 @@ PRIMITIVES: Table = {
             "square": "square",
             "neg": "negative",
             "sign": "sign",
+            "floor": "floor",
+            "ceil": "ceil",
             "logistic": "sigmoid",
             "gt": "is greater",
             "lt": "is less",

@@ -9,6 +9,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
+from resattn.reading.admission import take_output
 from resattn.reading.flax import filtering_off
 from resattn.reading.form import CHANNELS_LAST, ImageValues, held_or_unknown
 from resattn.reading.jaxpr import read_jaxpr, scope_name
@@ -87,8 +88,7 @@ def read_keras(
         found = BACKENDS[adapter("tf").BACKEND](subject)
     if subject.failed is not None:
         return join_failed(machine, subject.failed, found), subject.failed
-    (output,) = found
-    return output, None
+    return take_output(found), None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from resattn.reading.admission import OWN_ERRORS, admit_model
 from resattn.reading.flax import read_flax
 from resattn.reading.form import BATCH, ImageValues, size_of
 from resattn.reading.keras import read_keras
@@ -56,9 +57,13 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
         224, or 32 x 32 if the model fails for these.
     in_channels: of the images. Default: what the model's own kernels take.
     What no table knows is an operation of the kind "unknown". A model that fails is read up to the
-    failure. Raises ModelError where nothing can be read, and for what is no model.
+    failure. A model that torch.compile or a data-parallel wrapper holds is read without it.
+    Raises ModelError where nothing can be read: for what is no model, a scripted model, one on the
+    meta device, one that was never built, and one that gives several arrays. Errors of the model's
+    own code that have nothing to do with shapes, such as a NameError, are raised as they are.
     """
     framework = owner(model)
+    model = admit_model(model, framework)
     variables = part(framework, "bridge.foreign").foreign_variables(model)
     to_numpy = part(framework, "bridge.native").to_numpy
     arrays = {name: np.array(to_numpy(variable)) for name, variable in variables.items()}
@@ -75,11 +80,15 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
         for each in sizes:
             try:
                 found = _read(model, framework, (BATCH, *each, number), arrays)
+            except (ModelError, *OWN_ERRORS):
+                raise
             except Exception as error:  # of the model, for images of this shape
                 errors.append(error)
                 continue
             if found.failure is None:
                 return found
+            if errors and not any(step.roles for step in found.steps):
+                continue  # for the first images it came further
             best = found if best is None or len(found.steps) > len(best.steps) else best
         if best is not None and any(step.roles for step in best.steps):
             break  # it takes so many channels, and fails later
@@ -87,7 +96,7 @@ def read_model(model: Any, size: Pair | None = None, in_channels: int | None = N
         shape = f"{sizes[0][0]} x {sizes[0][1]} x {channels[0]}"
         raise ModelError(
             f"{_title(model)}: cannot be read with images of {shape} (rows, cols, channels); give "
-            f"others with size and in_channels: {errors[0]}"
+            f"others with size and in_channels: {str(errors[0]) or type(errors[0]).__name__}"
         ) from errors[0]
     return best
 
@@ -96,14 +105,23 @@ def _read(
     model: Any, framework: str, shape: tuple[int, ...], arrays: Mapping[str, np.ndarray]
 ) -> Reading:
     names = {name: name for name in arrays}
-    modules = {name: name.rpartition(".")[0] for name in arrays}
-    output, failed = READERS[framework](Machine(strict=False), model, shape, False, names)
-    steps = normalize(output, modules)
+    modules = {name: _module_of(name) for name in arrays}
+    machine = Machine(strict=False)
+    output, failed = READERS[framework](machine, model, shape, False, names)
+    steps = normalize(machine.settle(output), modules)
     size = (shape[1], shape[2])
     canonical = {**arrays, **_canonical(framework, steps, arrays)}
     failure = None if failed is None else _failure(failed, steps[-1], framework)
     decays = part(framework, "bridge.foreign").foreign_decays(model)
     return Reading(framework, _title(model), size, tuple(steps), canonical, failure, decays)
+
+
+def _module_of(name: str) -> str:
+    """The path of the module that has a parameter. PyTorch keeps those that others are computed
+    from in modules of their own (torch.nn.utils.parametrize).
+    """
+    path = name.rpartition(".")[0].split(".")
+    return ".".join(path[: path.index("parametrizations")] if "parametrizations" in path else path)
 
 
 def _title(model: Any) -> str:
@@ -142,7 +160,10 @@ def _channels(model: Any, framework: str, arrays: Mapping[str, np.ndarray]) -> I
         yield shape[-1]
         return
     axis = FRAMEWORKS[framework].leaves["convolution kernel"][1].split().index("in")
-    yield from dict.fromkeys(each.shape[axis] for each in arrays.values() if each.ndim == 4)
+    kernels = dict.fromkeys(each.shape[axis] for each in arrays.values() if each.ndim == 4)
+    yield from kernels
+    if kernels and 3 not in kernels:
+        yield 3  # a first layer without a kernel may take pixels apart into channels
 
 
 def _canonical(

@@ -10,6 +10,7 @@ from importlib import import_module
 from types import GenericAlias
 from typing import Any
 
+from resattn.reading.admission import take_output
 from resattn.reading.form import CHANNELS_FIRST, ImageValues
 from resattn.reading.machine import Machine
 from resattn.reading.outcome import join_failed
@@ -33,6 +34,7 @@ def read_pytorch(
     batch, *size, channels = shape
     x = torch.zeros((batch, channels, *size), **_type_of(torch, model))
     image = machine.image(tuple(x.shape), CHANNELS_FIRST)
+    names = {**names, **_aliases(model, names)}
     mode = part("torch", "bridge.native").training_mode(model, training)
     failures: list[Failed] = []
     with mode, torch.no_grad():
@@ -46,8 +48,17 @@ def read_pytorch(
     found = read_export(machine, exported, names, image, "" if machine.strict else "model")
     if failures:
         return join_failed(machine, failures[0], found, machine.origin), failures[0]
-    (output,) = found
-    return output, None
+    return take_output(found), None
+
+
+def _aliases(model: Any, names: Mapping[str, str]) -> dict[str, str]:
+    """The names of parameters that modules share, by their other names."""
+    tensors = [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+    first = {id(tensor): names[own] for own, tensor in tensors if own in names}
+    return {own: first[id(tensor)] for own, tensor in tensors if id(tensor) in first}
 
 
 def _type_of(torch: Any, model: Any) -> dict[str, Any]:

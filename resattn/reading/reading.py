@@ -45,10 +45,10 @@ class Reading:
     framework: str
     title: str
     size: tuple[int, int]
-    steps: tuple[CommonStep, ...]
-    arrays: Mapping[str, np.ndarray]
+    steps: tuple[CommonStep, ...] = field(repr=False)
+    arrays: Mapping[str, np.ndarray] = field(repr=False)
     failure: Failure | None = None
-    decays: Mapping[str, float] = field(default_factory=dict)
+    decays: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def in_channels(self) -> int:

@@ -25,6 +25,7 @@ def find_roles(op: str, uses: Sequence[tuple[str, Held]]) -> Mapping[str, str]:
     for primitive, held in uses:
         new = held.names - {*roles.values()}
         rooted = {name for name in new if any((name, root) in held.functions for root in ROOTS)}
+        rooted = rooted if op in NORM_OPS else set()  # others compute their kernels with roots
         rest = new - rooted
         _give(roles, "variance", rooted)
         if primitive == "difference":

@@ -15,8 +15,8 @@ from resattn.reading.form import (
     ImageValues,
     Origin,
     Primitive,
-    label_of,
     merge_held,
+    names_of,
 )
 from resattn.reading.functions import (
     FUNCTIONS,
@@ -25,15 +25,12 @@ from resattn.reading.functions import (
     dominators,
     evaluate_primitive,
     recognize,
+    settings_of,
     source_of,
 )
-from resattn.reading.patterns import (
-    channels_together,
-    greater_inputs,
-    softmax_input,
-    standardized,
-)
+from resattn.reading.patterns import greater_inputs, softmax_input
 from resattn.reading.roles import Uses, find_roles
+from resattn.reading.spelled import Norm, find_norm, find_prelu
 
 # What a primitive with parameters is called; sums and products with them are a batch norm's.
 MODULE_KINDS = {
@@ -42,12 +39,13 @@ MODULE_KINDS = {
     "batch_norm": "batch_norm",
     "group_norm": "group_norm",
     "layer_norm": "layer_norm",
+    "prelu": "prelu",
     "matrix_product": "linear",
 }
 LINEAR = ("convolution", "depthwise convolution", "linear")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class CommonStep:
     """An operation in the common form.
 
@@ -58,9 +56,10 @@ class CommonStep:
     without module and parameters. settings: what there is to say about op, as numbers and names:
 
         convolution, depthwise convolution, poolings   window
-        convolution        also groups
+        convolution        also groups, and kernel: what is computed of it first, if anything is
         batch_norm, layer_norm, standardised           eps
-        group_norm         eps, groups
+        group_norm         eps, groups; standardised as well, if it is over positions
+        leaky_relu, elu    factor: of what is below 0
         scale              a product with or a sum of parameters alone
         average, maximum, total   axes: the names of the axes
         a x + b            a, b
@@ -69,9 +68,7 @@ class CommonStep:
         unknown            primitive: what the framework calls it
 
     roles: which parameter is the weight, bias, mean or variance. uses: in which primitive each
-    parameter takes part. together: how many channels a
-    standardization over positions takes together, 0 for another. identity: the same for steps that
-    are equal all the way from the image.
+    parameter takes part. identity: the same for steps that are equal all the way from the image.
     """
 
     kind: str
@@ -84,7 +81,6 @@ class CommonStep:
     settings: Mapping[str, Any] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     uses: Uses = ()
-    together: int = 0
     identity: int = 0
 
     @property
@@ -107,15 +103,13 @@ class CommonStep:
         """The axes of its values, the batch included."""
         return self.primitives[-1].axes
 
-    @property
-    def eps(self) -> float | None:
-        """Of a standardization."""
-        return self.settings["eps"] if self.op == "standardised" else None
-
     def __post_init__(self) -> None:
         inputs = [step.identity for step in self.inputs]
         ordered = sorted(inputs) if self.kind in UNORDERED else inputs
         self.identity = hash((self.kind, tuple(ordered)))
+
+    def __repr__(self) -> str:
+        return f"<{self}>"  # without everything that it is computed from
 
     def __str__(self) -> str:
         name = f" ({self.name})" if self.name not in ("", self.module, self.kind) else ""
@@ -175,7 +169,8 @@ class _Normalizer:
             module = self._module(primitive.held) if primitive.held else ""
             return replace(step, module=module, held=primitive.held)
         if primitive.held is not None:
-            return self._step_of_module(primitive, primitive.held)
+            found = self._step_of_spelled(primitive)
+            return found or self._step_of_module(primitive, primitive.held)
         if primitive.function is not None:
             source = source_of(primitive)
             if source is None:
@@ -197,7 +192,8 @@ class _Normalizer:
             settings = {"part": starts.index(settings["start"]), "parts": len(starts)}
             kind = f"part {settings['part'] + 1} of {settings['parts']}"
         elif "axes" in settings:
-            settings = {"axes": tuple(sorted(map(label_of, settings["axes"])))}
+            over = (name for axis in settings["axes"] for name in names_of(axis) or ("",))
+            settings = {"axes": tuple(sorted({*over}))}
             kind = f"{op} over {', '.join(settings['axes'])}"
         else:
             kind = f"{op}{_describe_settings(settings)}"
@@ -216,7 +212,8 @@ class _Normalizer:
                 a, b = a * (high - low), b * (high - low) + low
             else:
                 step = _linear(step, a, b, path[at])
-                step = _function_step(kind, step, tuple(path[at + 1 : to + 1]))
+                settings = settings_of(kind, path[to], path[at]) if kind else {}
+                step = _function_step(kind, step, tuple(path[at + 1 : to + 1]), settings)
                 a, b = 1.0, 0.0
             at = to
         return _linear(step, a, b, primitive)
@@ -238,17 +235,9 @@ class _Normalizer:
         x = softmax_input(primitive)
         if x is not None:
             return CommonStep("softmax", (self.step(x),), (primitive,), "softmax")
-        centred = standardized(primitive)
-        if centred is not None:
-            x, eps = centred
-            return CommonStep(
-                f"standardised, eps {eps:.3g}",
-                (self.step(x),),
-                (primitive,),
-                "standardised",
-                settings={"eps": eps},
-                together=channels_together(primitive),
-            )
+        found = self._step_of_spelled(primitive)
+        if found is not None:
+            return found
         greater = greater_inputs(primitive)
         if greater is not None:
             inputs = tuple(map(self.step, greater))
@@ -257,30 +246,48 @@ class _Normalizer:
 
     # Modules
 
+    def _step_of_spelled(self, primitive: Primitive) -> CommonStep | None:
+        """The norm or the PReLU that a primitive is the end of."""
+        norm = find_norm(primitive)
+        if norm is not None and norm.held is None:
+            said = {"eps": norm.eps, "groups": norm.groups}
+            return _standardization(self.step(norm.x), said, norm.primitives)
+        found = norm or find_prelu(primitive)
+        if found is None or found.held is None:
+            return None
+        module = self._module(found.held)
+        if " and " in module:
+            return None
+        op, held = "prelu", found.held
+        settings: dict[str, Any] = {"roles": found.roles}
+        if isinstance(found, Norm):
+            op, numbers = "layer_norm", {found.eps}
+            settings["eps"] = found.eps
+            if found.together and prod(held.shape) == found.together * found.groups:
+                op, settings["groups"] = "group_norm", found.groups
+                numbers.add(float(found.groups))
+            held = replace(held, numbers=frozenset(numbers))
+        inputs = (self.step(found.x),)
+        step = CommonStep("", inputs, found.primitives, op, module, op, held, settings)
+        return _module_step(step, ((primitive.op, held),))
+
     def _module(self, held: Held) -> str:
         return " and ".join(sorted({self.modules[name] for name in held.names}))
 
     def _step_of_module(self, primitive: Primitive, held: Held) -> CommonStep:
         module = self._module(held)
         inputs = self._inputs(primitive)
+        if not held.names:  # a norm without a weight and a bias
+            return _standardization(inputs[0], primitive.settings, (primitive,))
         first = inputs[0] if len(inputs) == 1 else None
         if first and first.module == module and _continues(first, primitive.op, held):
             return _extend(first, primitive)
         op = MODULE_KINDS.get(primitive.op, "batch_norm")
         settings = dict(primitive.settings)
-        before: tuple[Primitive, ...] = ()
-        if first and first.eps is not None:
-            inputs, op, before = first.inputs, "layer_norm", first.primitives
-            settings["eps"] = first.eps
-            numbers = {first.eps}
-            if first.together:
-                op, settings["groups"] = "group_norm", prod(held.shape) // first.together
-                numbers.add(float(settings["groups"]))
-            held = replace(held, numbers=held.numbers | numbers)
         what = op + _describe_settings(settings)
         uses = ((primitive.op, held),)
         return _module_step(
-            CommonStep("", inputs, (*before, primitive), op, module, what, held, settings), uses
+            CommonStep("", inputs, (primitive,), op, module, what, held, settings), uses
         )
 
 
@@ -299,6 +306,7 @@ def _continues(step: CommonStep, op: str, held: Held) -> bool:
 def _describe_settings(settings: Mapping[str, Any]) -> str:
     window = settings["window"].describe() if "window" in settings else ""
     window += f" ({settings['moves']})" if "moves" in settings else ""
+    window += f", kernel {settings['kernel']}" if "kernel" in settings else ""
     return window + (" (of axes that do not belong together)" if settings.get("crossed") else "")
 
 
@@ -316,12 +324,16 @@ def _next_function(path: Sequence[Primitive], at: int) -> tuple[int, str | None]
 
 
 def _function_step(
-    kind: str | None, x: CommonStep, primitives: tuple[Primitive, ...]
+    kind: str | None,
+    x: CommonStep,
+    primitives: tuple[Primitive, ...],
+    settings: Mapping[str, float],
 ) -> CommonStep:
     """A function of one value. kind: None if it is not recognized."""
     if kind is None:
         return _unknown_step(primitives[-1].op, (x,), primitives)
-    return CommonStep(kind, (x,), primitives, kind)
+    words = kind + "".join(f", {name} {number:.3g}" for name, number in settings.items())
+    return CommonStep(words, (x,), primitives, kind, settings=settings)
 
 
 def _unknown_step(
@@ -329,6 +341,16 @@ def _unknown_step(
 ) -> CommonStep:
     kind = f"{name} (unknown)"
     return CommonStep(kind, inputs, primitives, "unknown", settings={"primitive": name})
+
+
+def _standardization(
+    x: CommonStep, settings: Mapping[str, Any], primitives: tuple[Primitive, ...]
+) -> CommonStep:
+    """A norm without parameters."""
+    eps, groups = settings["eps"], settings.get("groups")
+    said = {"eps": eps} | ({"groups": groups} if groups else {})
+    kind = f"standardised, eps {eps:.3g}"
+    return CommonStep(kind, (x,), primitives, "standardised", settings=said)
 
 
 def _linear(step: CommonStep, a: float, b: float, primitive: Primitive) -> CommonStep:

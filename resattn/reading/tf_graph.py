@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from resattn.reading.contraction import contract
 from resattn.reading.form import (
     FixedArray,
     Held,
@@ -21,7 +22,7 @@ from resattn.reading.form import (
 from resattn.reading.machine import Machine
 from resattn.reading.sources import find_own_place
 from resattn.reading.tables import Table, elementwise, same
-from resattn.reading.windows import Window, pooling, symmetric
+from resattn.reading.windows import REFLECTED, Window, pooling, same_for_all, symmetric
 from weights.operations import same_padding
 
 _UNPADDED = symmetric((0, 0))
@@ -43,16 +44,47 @@ def read_tf_graph(
     for outside, inside in graph.captures:
         name = names.get(id(outside))
         values[inside.name] = FixedArray(None) if name is None else Held(frozenset([name]))
+    return _read(machine, graph, values, lambda number, each: _origin(number, each, spans))
+
+
+def _read(
+    machine: Machine,
+    graph: Any,
+    values: dict[str, Any],
+    origin: Callable[[int, Any], Origin],
+) -> list[Any]:
+    """The outputs of a graph. values: of its inputs, by name. origin: of the operation of a number,
+    counted from 0.
+    """
     for number, operation in enumerate(graph.get_operations()):
-        if operation.type != "Placeholder" and operation.outputs:
-            machine.origin = _origin(number, operation, spans)
-            inputs = [values[given.name] for given in operation.inputs]
+        if operation.type == "Placeholder" or not operation.outputs:
+            continue
+        machine.origin = place = origin(number, operation)
+        inputs = [values[given.name] for given in operation.inputs]
+        inner = _inner(graph, operation)
+        if inner is not None:
+            given = dict(zip((each.name for each in inner.inputs), inputs, strict=True))
+            results = _read(machine, inner, given, lambda *_, place=place: place)
+        else:
             shapes = [tuple(each.shape) for each in operation.outputs]
             result = machine.interpret(PRIMITIVES, operation.type, operation, inputs, shapes)
             results = result if isinstance(result, list) else [result]
-            for output, value in zip(operation.outputs, results, strict=False):
-                values[output.name] = value
+        for output, value in zip(operation.outputs, results, strict=False):
+            values[output.name] = value
     return [values[output.name] for output in graph.outputs]
+
+
+def _inner(graph: Any, operation: Any) -> Any:
+    """The graph of the function that an operation calls, or None."""
+    if operation.type not in ("PartitionedCall", "StatefulPartitionedCall"):
+        return None
+    name = operation.get_attr("f").name
+    while graph is not None:
+        found = graph._get_function(name)
+        if found is not None:
+            return found.graph
+        graph = getattr(graph, "outer_graph", None)
+    return None
 
 
 def _origin(number: int, operation: Any, spans: Sequence[tuple[int, int, str, str]]) -> Origin:
@@ -89,6 +121,8 @@ def _read_variable(m: Machine, o: Any, x: Operand) -> Operand:
 
 def _convolution(m: Machine, o: Any, x: ImageValues, kernel: Held) -> Operand:
     _assert_plain(o, b"VALID", b"SAME")
+    if isinstance(kernel, FixedArray):
+        return _filter(m, o, x, kernel)
     *size, inputs, outputs = kernel.shape
     strides, dilations = list(o.get_attr("strides"))[1:3], list(o.get_attr("dilations"))[1:3]
     padding = _padding(o, x, size, strides, dilations)
@@ -96,11 +130,20 @@ def _convolution(m: Machine, o: Any, x: ImageValues, kernel: Held) -> Operand:
     if o.type == "DepthwiseConv2dNative":
         return m.convolution(x, kernel, window, inputs * outputs, 3, inputs)
     if not _is_1d(o):
-        return m.convolution(x, kernel, window, outputs, 3)
+        return m.convolution(x, kernel, window, outputs, 3, x.shape[3] // inputs)
     flat: Any = m.reshape(x, (x.shape[0], *x.shape[2:]))
     window = Window((1,), size[1:], strides[1:], _UNPADDED[1:], dilations[1:])
     y = m.convolution(flat, kernel, window, outputs, 2)
     return m.reshape(y, (y.shape[0], 1, *y.shape[1:]))
+
+
+def _filter(m: Machine, o: Any, x: ImageValues, kernel: FixedArray) -> Operand:
+    """A convolution with numbers that are no parameter, the same for every channel."""
+    assert o.type == "DepthwiseConv2dNative"
+    strides = list(o.get_attr("strides"))[1:3]
+    padding = _padding(o, x, kernel.shape[:2], strides, (1, 1))
+    window = pooling((1, 2), kernel.shape[:2], strides, padding)
+    return m.filter(x, same_for_all(kernel, (0, 1)), window)
 
 
 def _padding(
@@ -194,13 +237,43 @@ def _pad(
     return m.pad(x, [(int(before), int(after)) for before, after in _value(margins)], number)
 
 
+def _reflect(m: Machine, o: Any, x: Operand, margins: FixedArray) -> Operand:
+    assert o.get_attr("mode") == b"REFLECT"
+    return m.pad(x, [(int(before), int(after)) for before, after in _value(margins)], REFLECTED)
+
+
+def _repeat(m: Machine, o: Any, x: Operand, counts: FixedArray) -> Operand:
+    """Only axes of size 1, which is broadcasting."""
+    assert all(size in (1, new) for size, new in zip(x.shape, _out(o), strict=True))
+    return m.broadcast(x, _out(o))
+
+
+def _resize_nearest(m: Machine, o: Any, x: ImageValues, *_: Any) -> Operand:
+    half = o.get_attr("half_pixel_centers") and not o.get_attr("align_corners")
+    whole = all(new % size == 0 for size, new in zip(x.shape, _out(o), strict=True))
+    assert half or whole
+    for dim in (1, 2):
+        x = m.resize_nearest(x, dim, _out(o)[dim])
+    return x
+
+
 def _gather(m: Machine, o: Any, x: Operand, where: Operand, axis: FixedArray) -> Operand:
     return m.gather(x, where) if isinstance(where, Place) else m.gather(x, where, _dim(axis, x))
 
 
 def _concatenate(m: Machine, o: Any, *operands: Any) -> Operand:
     *parts, axis = operands
-    return m.concatenate(parts, _dim(axis, parts[0]))
+    dim = _dim(axis, parts[0])
+    return m.join_groups(parts, dim) or m.concatenate(parts, dim)
+
+
+def _split(m: Machine, o: Any, axis: FixedArray, x: Operand) -> list[Operand]:
+    dim, start, parts = _dim(axis, x), 0, []
+    for output in o.outputs:
+        size = int(output.shape[dim])
+        parts.append(m.narrow(x, dim, start, size))
+        start += size
+    return parts
 
 
 def _stack(m: Machine, o: Any, *parts: Operand) -> Operand:
@@ -263,6 +336,7 @@ PRIMITIVES: Table = {
     "BatchToSpaceND": same,
     "MatMul": _matrix_product,
     "BatchMatMulV2": _matrix_product,
+    "Einsum": lambda m, o, x, y: contract(m, o.get_attr("equation").decode(), x, y),
     "MaxPool": _pool("max_pool"),
     "AvgPool": _pool("window average"),
     "Softmax": lambda m, o, x: m.softmax(x),
@@ -279,10 +353,20 @@ PRIMITIVES: Table = {
     "ArgMax": _argmax,
     "Pad": _pad,
     "PadV2": _pad,
+    "MirrorPad": _reflect,
+    "Tile": _repeat,
+    "ResizeNearestNeighbor": _resize_nearest,
+    "ReverseV2": lambda m, o, x, dims: m.reverse(x, [int(dim) for dim in _value(dims)]),
     "StridedSlice": _slice,
     "GatherV2": _gather,
     "ConcatV2": _concatenate,
     "Pack": _stack,
+    "Split": _split,
+    "SplitV": lambda m, o, x, sizes, axis: _split(m, o, axis, x),
+    "Unpack": lambda m, o, x: [
+        m.reshape(part, _out(o))
+        for part in (m.narrow(x, o.get_attr("axis"), at, 1) for at in range(len(o.outputs)))
+    ],
     "Transpose": _transpose,
     "BroadcastTo": lambda m, o, x, shape: m.broadcast(x, _out(o)),
     "Range": _range,
@@ -312,6 +396,10 @@ PRIMITIVES: Table = {
             "Erf": "erf",
             "Erfc": "erfc",
             "Elu": "elu",
+            "Selu": "selu",
+            "SquaredDifference": "squared difference",
+            "Floor": "floor",
+            "Sign": "sign",
             "Softplus": "softplus",
             "Reciprocal": "reciprocal",
             "Square": "square",

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
+from resattn.reading.aten import KEYWORDS, PRIMITIVES, shape_of_output, shapes_of_outputs
 from resattn.reading.form import (
-    FixedArray,
-    Held,
     ImageValues,
     Operand,
     Origin,
@@ -19,8 +16,6 @@ from resattn.reading.form import (
 )
 from resattn.reading.machine import Machine
 from resattn.reading.sources import find_own_place
-from resattn.reading.tables import Table, elementwise, same
-from resattn.reading.windows import REFLECTED, Window, pooling, symmetric
 
 
 def read_export(
@@ -66,7 +61,7 @@ def read_export(
             keywords = {key: operand(value) for key, value in node.kwargs.items()}
             given = [*given, *(keywords.pop(key, None) for key in KEYWORDS.get(name, ()))]
             table = {} if set(keywords) - IGNORED else PRIMITIVES
-            values[node] = machine.interpret(table, name, node, given, _shapes(node))
+            values[node] = machine.interpret(table, name, node, given, shapes_of_outputs(node))
             if _is_in_place(node):
                 changed = given[0]
                 values |= {each: values[node] for each, x in values.items() if x is changed}
@@ -75,11 +70,6 @@ def read_export(
 
 # Options that say how and where to compute, and those that some operators take by name alone.
 IGNORED = {"dtype", "device", "layout", "pin_memory", "memory_format", "non_blocking", "copy"}
-KEYWORDS = {
-    "gelu": ("approximate",),
-    "clamp": ("min", "max"),
-    **dict.fromkeys(("add", "sub"), ("alpha",)),
-}
 
 
 def _name(node: Any) -> str:
@@ -90,13 +80,6 @@ def _name(node: Any) -> str:
 def _is_in_place(node: Any) -> bool:
     name = getattr(node.target, "__name__", "").split(".")[0]
     return name.endswith("_") and not name.endswith("__") and bool(node.args)
-
-
-def _shapes(node: Any) -> list[tuple[int, ...]]:
-    """Of the outputs of a node."""
-    value = node.meta.get("val")
-    outputs = value if isinstance(value, (list, tuple)) else [value]
-    return [tuple(map(int, getattr(each, "shape", ()))) for each in outputs]
 
 
 def _origin(node: Any, inside: str, paths: Mapping[str, str] | None) -> Origin:
@@ -123,360 +106,7 @@ def _own_names(signature: Any) -> dict[str, str]:
 
 def _input(node: Any, own: str, owners: Mapping[str, str], exported: Any) -> Operand:
     fixed = own in exported.constants and own not in owners
-    if fixed or (own in exported.graph_signature.buffers and len(_shape(node)) > 1):
+    if fixed or (own in exported.graph_signature.buffers and len(shape_of_output(node)) > 1):
         value = {**exported.state_dict, **exported.constants}[own]
         return constant(value.detach().cpu().numpy())
-    return held_or_unknown(owners.get(own), _shape(node))
-
-
-def _shape(node: Any) -> tuple[int, ...]:
-    return tuple(node.meta["val"].shape)
-
-
-def _each(value: Any, count: int) -> tuple[int, ...]:
-    """One number for each dim, from one for all or one for each."""
-    numbers: tuple[int, ...] = (value,) if isinstance(value, int) else tuple(value)
-    return numbers * count if len(numbers) == 1 else numbers
-
-
-# Layers
-
-
-def _convolution(
-    m: Machine,
-    node: Any,
-    x: ImageValues,
-    kernel: Held,
-    bias: Held | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Operand:
-    if isinstance(kernel, FixedArray):
-        return _filter(m, x, kernel, stride, padding)
-    outputs, _, *size = kernel.shape
-    stride, dilation = (_each(one, len(size)) for one in (stride, dilation))
-    sides = _padding(padding, size, dilation)
-    window = Window(range(2, 2 + len(size)), size, stride, sides, dilation)
-    y = m.convolution(x, kernel, window, outputs, 1, groups)
-    if bias is None:
-        return y
-    return m.elementwise("sum", y, m.reshape(bias, (outputs, *(1 for _ in size))))
-
-
-def _padding(
-    padding: Any, size: Sequence[int], dilation: Sequence[int]
-) -> Sequence[tuple[int, int]]:
-    """Before and after each axis. padding: numbers, or "same" or "valid"."""
-    if not isinstance(padding, str):
-        return symmetric(_each(padding, len(size)))
-    total = [(side - 1) * apart for side, apart in zip(size, dilation, strict=True)]
-    return [(all_ // 2, all_ - all_ // 2) if padding == "same" else (0, 0) for all_ in total]
-
-
-def _filter(m: Machine, x: ImageValues, kernel: FixedArray, stride: Any, padding: Any) -> Operand:
-    """A convolution with numbers that are no parameter, the same for every channel."""
-    (rows, cols), value = kernel.shape[2:], kernel.value
-    first = None if value is None or not np.all(value == value[:1]) else value[0, 0]
-    stride, padding = (_each(one, 2) for one in (stride, padding))
-    window = pooling((2, 3), (rows, cols), stride, symmetric(padding))
-    return m.filter(x, FixedArray(first, (rows, cols)), window)
-
-
-def _group_norm(
-    m: Machine,
-    node: Any,
-    x: ImageValues,
-    groups: int,
-    weight: Held,
-    bias: Held,
-    eps: float,
-    *_: Any,
-) -> Operand:
-    held, roles = _gather_roles(weight=weight, bias=bias)
-    return m.norm(x, "group_norm", held, eps, groups, roles)
-
-
-def _gather_roles(**held: Held | None) -> tuple[Held, dict[str, str]]:
-    """Several in one, and their names by role."""
-    given = {role: one for role, one in held.items() if isinstance(one, Held)}
-    roles = {role: next(iter(one.names)) for role, one in given.items() if len(one.names) == 1}
-    return Held(frozenset[str]().union(*(one.names for one in given.values()))), roles
-
-
-def _batch_norm(m: Machine, node: Any, x: ImageValues, *rest: Any) -> Operand:
-    weight, bias, mean, variance, _training, _momentum, eps, _cudnn = rest
-    held, roles = _gather_roles(weight=weight, bias=bias, mean=mean, variance=variance)
-    return m.norm(x, "batch_norm", held, eps, roles=roles)
-
-
-def _layer_norm(
-    m: Machine, node: Any, x: ImageValues, shape: Any, weight: Held, bias: Held, eps: float, *_: Any
-) -> Operand:
-    held, roles = _gather_roles(weight=weight, bias=bias)
-    return m.norm(x, "layer_norm", held, eps, roles=roles)
-
-
-def _linear(
-    m: Machine, node: Any, x: ImageValues, weight: Held, bias: Held | None = None
-) -> Operand:
-    y = m.matrix_product(x, m.transpose(weight, (1, 0)), _shape(node))
-    return y if bias is None else m.elementwise("sum", y, bias)
-
-
-def _maximum_pooling(
-    m: Machine, node: Any, x: ImageValues, size: Any, stride: Any = (), padding: Any = 0, *rest: Any
-) -> Operand:
-    size, stride, padding = (_each(one, 2) for one in (size, stride or size, padding))
-    sides = symmetric(padding)
-    if rest[1:2] == (True,):
-        sides = _reach_over(x, node, size, stride, padding)
-    return m.pool(x, "max_pool", pooling((2, 3), size, stride, sides))
-
-
-def _reach_over(
-    x: ImageValues, node: Any, size: Sequence[int], stride: Sequence[int], padding: Sequence[int]
-) -> list[tuple[int, int]]:
-    """The padding of a pooling whose last window may reach over the edge (ceil_mode)."""
-    sides = []
-    for place, margin in enumerate(padding):
-        count = _shape(node)[2 + place]
-        reach = (count - 1) * stride[place] + size[place]
-        sides.append((margin, max(reach - x.shape[2 + place] - margin, margin)))
-    return sides
-
-
-def _average_pooling(
-    m: Machine,
-    node: Any,
-    x: ImageValues,
-    size: Any,
-    stride: Any = (),
-    padding: Any = 0,
-    ceil: bool = False,
-    of_all: bool = True,
-) -> Operand:
-    """stride: the window's size, if empty. of_all: whether the average is that of all pixels, those
-    of the padding included.
-    """
-    size, stride, padding = (_each(one, 2) for one in (size, stride or size, padding))
-    sides = _reach_over(x, node, size, stride, padding) if ceil else symmetric(padding)
-    kind = "window average" if of_all or not any(map(any, sides)) else "average_around"
-    return m.pool(x, kind, pooling((2, 3), size, stride, sides))
-
-
-# Moves
-
-
-def _reshape(m: Machine, node: Any, x: Operand, *_: Any) -> Operand:
-    return m.reshape(x, _shape(node))
-
-
-def _broadcast(m: Machine, node: Any, x: Operand, *_: Any) -> Operand:
-    return m.broadcast(x, _shape(node))
-
-
-def _transpose(m: Machine, node: Any, x: Operand, first: int = -1, second: int = -2) -> Operand:
-    order = list(range(len(x.shape)))
-    order[first], order[second] = order[second], order[first]
-    return m.transpose(x, order)
-
-
-def _pad(
-    m: Machine, node: Any, x: Operand, sides: Any, mode: str = "constant", value: Any = None
-) -> Operand:
-    """sides: before and after, of the last dim first."""
-    margins = [(0, 0)] * len(x.shape)
-    for number in range(len(sides) // 2):
-        margins[-1 - number] = (sides[2 * number], sides[2 * number + 1])
-    fills = {"circular": "around", "reflect": REFLECTED}
-    return m.pad(x, margins, fills.get(mode, float(value or 0)))
-
-
-def _index(m: Machine, node: Any, x: Operand, positions: Sequence[Any]) -> Operand:
-    (dim,) = (dim for dim, position in enumerate(positions) if position is not None)
-    return m.gather(x, positions[dim], dim)
-
-
-def _select(m: Machine, node: Any, x: Operand, dim: int, position: int) -> Operand:
-    return m.reshape(m.narrow(x, dim, position, 1), _shape(node))
-
-
-def _slice(
-    m: Machine, node: Any, x: Operand, dim: int = 0, start: Any = 0, end: Any = None, step: int = 1
-) -> Operand:
-    starts, strides = [0] * len(x.shape), [1] * len(x.shape)
-    starts[dim], strides[dim] = (start or 0) % x.shape[dim], step
-    return m.cut(x, starts, _shape(node), strides)
-
-
-def _concatenate(m: Machine, node: Any, parts: Sequence[Operand], dim: int = 0) -> Operand:
-    return m.concatenate(parts, dim % len(parts[0].shape))
-
-
-def _stack(m: Machine, node: Any, parts: Sequence[Operand], dim: int = 0) -> Operand:
-    return m.stack(parts, dim % len(_shape(node)))
-
-
-def _split(m: Machine, node: Any, x: Operand, dim: int) -> list[Operand]:
-    """Parts of an axis, as large as the graph says."""
-    dim, start, parts = dim % len(x.shape), 0, []
-    for shape in _shapes(node):
-        parts.append(m.narrow(x, dim, start, shape[dim]))
-        start += shape[dim]
-    return parts
-
-
-def _added(name: str) -> Any:
-    """A sum or difference whose second term may have a factor."""
-
-    def add(m: Machine, node: Any, x: Operand, y: Operand, factor: float | None) -> Operand:
-        y = y if factor in (None, 1) else m.elementwise("product", y, factor)
-        return m.elementwise(name, x, y)
-
-    return add
-
-
-def _clamp(m: Machine, x: Operand, low: float | None, high: float | None) -> Operand:
-    x = x if low is None else m.elementwise("greater", x, low)
-    return x if high is None else m.elementwise("lesser", x, high)
-
-
-# Reductions and the place of the greatest
-
-
-def _adaptive(kind: str) -> Any:
-    """A pooling to one pixel; or to parts of one size."""
-
-    def pool(m: Machine, node: Any, x: ImageValues, size: Any) -> Operand:
-        sides = _each(size, 2)
-        if sides == (1, 1):
-            return m.reduce(x, kind, (2, 3))
-        assert all(side % new == 0 for side, new in zip(x.shape[2:], sides, strict=True))
-        reach = [side // new for side, new in zip(x.shape[2:], sides, strict=True)]
-        window = pooling((2, 3), reach, reach, symmetric((0, 0)))
-        return m.pool(x, "window average" if kind == "average" else "max_pool", window)
-
-    return pool
-
-
-def _reduce(kind: str) -> Any:
-    def reduce(m: Machine, node: Any, x: Operand, dims: Any, keep: bool = False) -> Operand:
-        return m.reduce(x, kind, [dim % len(x.shape) for dim in dims], keep)
-
-    return reduce
-
-
-def _maximum(m: Machine, node: Any, x: Operand, dim: int, keep: bool = False) -> Any:
-    """Values and positions; nothing takes the latter."""
-    return m.reduce(x, "maximum", [dim % len(x.shape)], keep), None
-
-
-def _argmax(m: Machine, node: Any, x: ImageValues, dim: int, keep: bool = False) -> Operand:
-    return m.find_greatest(x, dim % len(x.shape), keep)
-
-
-PRIMITIVES: Table = {
-    "conv2d": _convolution,
-    "conv1d": _convolution,
-    "batch_norm": _batch_norm,
-    "group_norm": _group_norm,
-    "layer_norm": _layer_norm,
-    "linear": _linear,
-    "max_pool2d": _maximum_pooling,
-    "avg_pool2d": _average_pooling,
-    "softmax": lambda m, node, x, dim, *_: m.softmax(x),
-    "matmul": lambda m, node, x, y: m.matrix_product(x, y, _shape(node)),
-    "mean": _reduce("average"),
-    "amax": _reduce("maximum"),
-    "sum": _reduce("total"),
-    "max": _maximum,
-    "argmax": _argmax,
-    "gather": lambda m, node, x, dim, where: m.gather(x, where, dim),
-    "take_along_dim": lambda m, node, x, where, dim: m.gather(x, where, dim),
-    "index_select": lambda m, node, x, dim, where: m.gather(x, where, dim % len(x.shape)),
-    "index": _index,
-    "select": _select,
-    "narrow": lambda m, node, x, dim, start, size: m.narrow(x, dim, start, size),
-    "slice": _slice,
-    "cat": _concatenate,
-    "stack": _stack,
-    "getitem": lambda m, node, x, at: x[at],
-    "pad": _pad,
-    "permute": lambda m, node, x, order: m.transpose(x, order),
-    **dict.fromkeys(("expand", "expand_as"), _broadcast),
-    "arange": lambda m, node, *range_: constant(np.arange(*range_)),
-    "ones_like": lambda m, node, x: constant(np.ones(_shape(node))),
-    **dict.fromkeys(
-        ("zeros", "zeros_like", "new_zeros"), lambda m, node, *_: constant(np.zeros(_shape(node)))
-    ),
-    "_assert_tensor_metadata": lambda m, node, *_: None,
-    "promote_types": lambda m, node, *_: None,
-    **dict.fromkeys(("transpose", "mT", "swapaxes"), _transpose),
-    **dict.fromkeys(("to", "alias", "clone", "detach", "lift_fresh_copy"), same),
-    # These drop nothing in evaluation.
-    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), same),
-    "adaptive_avg_pool2d": _adaptive("average"),
-    "adaptive_max_pool2d": lambda m, node, x, size: [_adaptive("maximum")(m, node, x, size), None],
-    "chunk": lambda m, node, x, count, dim=0: _split(m, node, x, dim),
-    "split": lambda m, node, x, size, dim=0: _split(m, node, x, dim),
-    "rsub": lambda m, node, x, y, *_: m.elementwise("difference", y, x),
-    **dict.fromkeys(
-        ("reshape", "view", "flatten", "ravel", "unsqueeze", "squeeze", "contiguous"), _reshape
-    ),
-    "add": _added("sum"),
-    "sub": _added("difference"),
-    "gelu": lambda m, node, x, approximate: m.elementwise(
-        "gelu_tanh" if approximate == "tanh" else "gelu", x
-    ),
-    "leaky_relu": lambda m, node, x, slope=0.01: m.elementwise(
-        "choice", m.elementwise("is greater", x, 0.0), x, m.elementwise("product", x, slope)
-    ),
-    "elu": lambda m, node, x, alpha=1, *_: m.elementwise(
-        "choice",
-        m.elementwise("is greater", x, 0.0),
-        x,
-        m.elementwise("product", m.elementwise("expm1", x), alpha),
-    ),
-    "hardtanh": lambda m, node, x, low=-1.0, high=1.0: m.elementwise(
-        "lesser", m.elementwise("greater", x, low), high
-    ),
-    "clamp": lambda m, node, x, *limits: _clamp(m, x, *limits[:2]),
-    **elementwise(
-        {
-            "mul": "product",
-            "div": "quotient",
-            "floor_divide": "whole quotient",
-            "remainder": "remainder",
-            "relu": "relu",
-            "relu6": "relu6",
-            "sigmoid": "sigmoid",
-            "hardsigmoid": "hard_sigmoid",
-            "hardswish": "hard_swish",
-            "tanh": "tanh",
-            "exp": "exp",
-            "sqrt": "root",
-            "square": "square",
-            "maximum": "greater",
-            "minimum": "lesser",
-            "where": "choice",
-            "silu": "silu",
-            "softplus": "softplus",
-            "mish": "mish",
-            "log": "log",
-            "abs": "absolute",
-            "neg": "negative",
-            "pow": "power",
-            "rsqrt": "reciprocal root",
-            "reciprocal": "reciprocal",
-            "erf": "erf",
-            "lt": "is less",
-            "ge": "is greater or equal",
-            "le": "is less or equal",
-            "gt": "is greater",
-            "eq": "is equal",
-            "ne": "is unequal",
-        }
-    ),
-}
+    return held_or_unknown(owners.get(own), shape_of_output(node))

@@ -67,6 +67,12 @@ class Window:
                 found[dim] = axis_of(label_of(axes[dim]), after)
         return found
 
+    def covers(self, axes: Sequence[Axis]) -> bool:
+        """Whether the window is as large as the image, and not just because the image is tiny."""
+        sizes = [size_of(axes[dim]) for dim in self.dims]
+        padded = any(map(any, self.padding)) or set(self.dilation) != {1}
+        return list(self.size) == sizes and min(sizes, default=0) > 3 and not padded
+
     def margins(self, rank: int) -> list[tuple[int, int]]:
         """The padding of every dim."""
         margins = dict(zip(self.dims, self.padding, strict=True))
@@ -112,6 +118,16 @@ def symmetric(sides: Sequence[int]) -> list[tuple[int, int]]:
     return [(side, side) for side in sides]
 
 
+def same_for_all(kernel: FixedArray, sides: Sequence[int]) -> FixedArray:
+    """The one filter that a fixed kernel has for all channels. sides: its dims along the image."""
+    assert kernel.value is not None
+    order = (*(dim for dim in range(kernel.value.ndim) if dim not in sides), *sides)
+    value = kernel.value.transpose(order)
+    flat = value.reshape(-1, *value.shape[-len(sides) :])
+    assert np.all(flat == flat[:1]), "every channel has its own fixed filter"
+    return FixedArray(flat[0], flat[0].shape)
+
+
 def pool_array(x: np.ndarray, kind: str, window: Window) -> np.ndarray:
     """The totals or averages of an array over a window, with zeros for padding."""
     wide = np.pad(x, window.margins(x.ndim))
@@ -155,6 +171,26 @@ def _varying(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def padding_around(
+    parts: Sequence[Operand], dim: int
+) -> tuple[ImageValues, list[tuple[int, int]], float]:
+    """What values between constants of one number are padded with: the values, the margins of each
+    dim, and the number.
+    """
+    (at,) = (at for at, part in enumerate(parts) if isinstance(part, ImageValues))
+    x, numbers = parts[at], {part.number for part in parts if isinstance(part, FixedArray)}
+    number = numbers.pop()
+    assert isinstance(x, ImageValues)
+    assert number is not None, "values of the image beside other arrays"
+    assert not numbers, "values of the image beside several numbers"
+    before, after = (
+        sum(each.shape[dim] for each in side) for side in (parts[:at], parts[at + 1 :])
+    )
+    margins = [(0, 0)] * len(x.shape)
+    margins[dim] = (before, after)
+    return x, margins, number
+
+
 def wrap_around(parts: Sequence[ImageValues], dim: int) -> ImageValues | None:
     """Values between their own end and their own beginning: they are padded all around."""
     wholes = [at for at, part in enumerate(parts) if part.producer.op != "part"]
@@ -176,21 +212,40 @@ def wrap_around(parts: Sequence[ImageValues], dim: int) -> ImageValues | None:
     return replace(whole, margins={**whole.margins, dim: margin})
 
 
-def padding_around(
-    parts: Sequence[Operand], dim: int
-) -> tuple[ImageValues, list[tuple[int, int]], float]:
-    """What values between constants of one number are padded with: the values, the margins of each
-    dim, and the number.
+def reflect_around(parts: Sequence[ImageValues], dim: int) -> ImageValues | None:
+    """Values between what is beside their edges, reversed: they are padded with the image
+    reflected.
     """
-    (at,) = (at for at, part in enumerate(parts) if isinstance(part, ImageValues))
-    x, numbers = parts[at], {part.number for part in parts if isinstance(part, FixedArray)}
-    number = numbers.pop()
-    assert isinstance(x, ImageValues)
-    assert number is not None, "values of the image beside other arrays"
-    assert not numbers, "values of the image beside several numbers"
-    before, after = (
-        sum(each.shape[dim] for each in side) for side in (parts[:at], parts[at + 1 :])
-    )
-    margins = [(0, 0)] * len(x.shape)
-    margins[dim] = (before, after)
-    return x, margins, number
+    pieces = [_piece(part) for part in parts]
+    wholes = [at for at, piece in enumerate(pieces) if piece is None]
+    if len(wholes) != 1 or len(parts) not in (2, 3):
+        return None
+    (middle,) = wholes
+    whole = parts[middle]
+    size = size_of(whole.axes[dim])
+    margins = [0, 0]
+    for at, piece in enumerate(pieces):
+        if piece is None:
+            continue
+        producer, reversed_ = piece
+        width, start = producer.settings["size"], producer.settings["start"]
+        if producer.inputs != (whole.producer,) or producer.settings["whole"] != size:
+            return None
+        if start != (1 if at < middle else size - 1 - width) or (width > 1) != reversed_:
+            return None
+        margins[at > middle] = width
+    had = whole.margins.get(dim, (0, 0, REFLECTED))
+    if had[2] != REFLECTED or any(
+        one and other for one, other in zip(had[:2], margins, strict=True)
+    ):
+        return None
+    margin = (had[0] + margins[0], had[1] + margins[1], REFLECTED)
+    return replace(whole, margins={**whole.margins, dim: margin})
+
+
+def _piece(x: ImageValues) -> tuple[Primitive, bool] | None:
+    """The part of an axis that values are, and whether it is reversed; None if they are none."""
+    if x.producer.op == "part":
+        return x.producer, False
+    inputs = x.producer.inputs
+    return (inputs[0], True) if x.producer.op == "reversal" and inputs[0].op == "part" else None

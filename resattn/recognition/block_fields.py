@@ -14,6 +14,7 @@ from weights.block_config import BlockConfig, BottleneckConfig
 from weights.checks import SAME, Pair
 from weights.errors import ArgumentError
 
+USUAL_EPS = BlockConfig(1, 1).bn_eps
 MOST_SIMILAR = 8  # attentions that are tried where none is equal
 Fields = dict[str, Any]
 Sides = tuple[Side, ...]
@@ -147,14 +148,19 @@ def read_norms(nodes: Iterable[GraphNode]) -> Fields:
     same = [node for node in norms if node.op == kind]
     if kind == "group_norm":
         fields["norm_groups"] = most_common(node.facts["groups"] for node in same)
-    eps = most_common(node.facts["eps"] for node in same if "eps" in node.facts)
+    eps = most_common((node.facts["eps"] for node in same if "eps" in node.facts), USUAL_EPS)
     return {**fields, "bn_eps": eps} if eps else fields
 
 
-def most_common(values: Iterable[Any]) -> Any:
-    """The value that occurs most often, of several the first; None if there is none."""
-    counted = Counter(values).most_common(1)
-    return counted[0][0] if counted else None
+def most_common(values: Iterable[Any], usual: Any = None) -> Any:
+    """The value that occurs most often, of several the usual one, else the first; None if there is
+    none.
+    """
+    counted = Counter(values)
+    if not counted:
+        return None
+    value, most = counted.most_common(1)[0]
+    return usual if counted[usual] == most else value
 
 
 def _read_shortcut(block: BlockPaths) -> Fields:

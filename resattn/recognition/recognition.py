@@ -51,14 +51,14 @@ class Recognition:
     alternatives: what it can be, where that is several things; the caller chooses one.
     """
 
-    reading: Reading
+    reading: Reading = field(repr=False)
     config: Config | None = None
     nearest: Config | None = None
     differences: tuple[Deviation, ...] = ()
     module: str = ""
-    stages: Mapping[str, str] = field(default_factory=dict)
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    stages: Mapping[str, str] = field(default_factory=dict, repr=False)
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     before: tuple[Facts, ...] = ()
     after: tuple[Facts, ...] = ()
     unused: tuple[str, ...] = ()

@@ -48,7 +48,8 @@ class Page:
 
     reports: by the name of the configuration. trace: of one of them. drawing: its picture as SVG.
     command: the words of the command, for repeating it. flags: the settings of the precision. made:
-    the time; by default now.
+    the time; by default now. subject: what was compared, where there are no reports. faults: what
+    else is wrong, in sentences.
     """
 
     reports: dict[str, Report]
@@ -57,11 +58,15 @@ class Page:
     command: Sequence[str] = ()
     flags: Sequence[str] = ()
     made: datetime | None = None
+    subject: str = ""
+    faults: Sequence[str] = ()
 
     @property
     def ok(self) -> bool:
-        return all(report.ok for report in self.reports.values()) and (
-            self.trace is None or self.trace.ok
+        return (
+            all(report.ok for report in self.reports.values())
+            and (self.trace is None or self.trace.ok)
+            and not self.faults
         )
 
     def html(self) -> str:
@@ -87,6 +92,8 @@ class Page:
         return "The same function" if self.ok else "Not the same function"
 
     def _subject(self) -> str:
+        if self.subject:
+            return self.subject
         if len(self.reports) == 1:
             return next(iter(self.reports.values())).title
         return f"cross-check of {len(self.reports)} configurations"
@@ -101,6 +108,7 @@ class Page:
         over = [(name, row) for name, report in self.reports.items() for row in report.failures]
         heading = f'<h1 id="verdict">✗ {self._headline()}</h1>'
         parts = [f'<section class="verdict bad" aria-labelledby="verdict">{heading}']
+        parts += [f'<p class="lead">{escape(fault)}</p>' for fault in self.faults]
         if findings:
             items = "".join(f"<li>{_describe(finding)}</li>" for finding in _select_once(findings))
             parts.append(f'<p class="lead">{_summarise(findings[0])}</p><ul>{items}</ul>')
@@ -121,7 +129,7 @@ class Page:
             cells = ((escape(name), *_list_cells(row)) for name, row in over)
             table = _make_table(("configuration", *COLUMN_HEADS), cells, most=50)
             parts.append(_fold_away(_count_over(len(over)), table, opened=not findings))
-        if not self._rows():
+        if not self._rows() and not (self.trace and self.trace.rows):
             parts.append('<p class="lead">Nothing was compared.</p>')
         parts += [
             f"<p>{escape(note)}</p>"
@@ -136,7 +144,9 @@ class Page:
     def _summary(self) -> str:
         rows = self._rows()
         if not rows:
-            return ""
+            subject = f'<p class="quiet">{escape(self._subject())}</p>'
+            heading = f"<h1>✓ {self._headline()}</h1>" if self.ok else ""
+            return f'<section><div class="verdict good">{heading}{subject}</div></section>'
         backends = list(dict.fromkeys(row.actual for row in rows))
         heading = f'<div class="verdict good"><h1>✓ {self._headline()}</h1>'
         if not self.ok:

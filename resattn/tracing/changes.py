@@ -50,12 +50,12 @@ def count_consistent(
     that differ it explains, too.
     """
     against = explained = 0
-    for name in _find_affected(program, changed, target):
+    for name in _find_affected(program, changed, target, recorded):
         try:
             y = program.evaluate(changed, name)
         except ImpossibleChange:
             return -len(recorded), 0
-        right, actual = program.computed[name], recorded[name]
+        right, actual = program.expect(name), recorded[name]
         if measure_misfit(StageSpec("input"), y, actual, limit(name)) is None:
             against += 1
         elif measure_misfit(StageSpec("input"), right, actual, limit(name)) is None:
@@ -63,7 +63,9 @@ def count_consistent(
     return -against, explained
 
 
-def _find_affected(program: Program, changed: Steps, target: str) -> list[str]:
+def _find_affected(
+    program: Program, changed: Steps, target: str, recorded: Mapping[str, Array]
+) -> list[str]:
     """The other recorded stages that a change reaches before another recorded one."""
     inputs = {name: step.inputs for name, step in {**program.steps, **changed}.items()}
     readers: dict[str, list[str]] = {name: [] for name in inputs}
@@ -73,9 +75,10 @@ def _find_affected(program: Program, changed: Steps, target: str) -> list[str]:
     found, seen, waiting = [], set(changed), list(changed)
     while waiting:
         name = waiting.pop()
+        if name not in (target, IMAGE) and (name in program.fixed or name in recorded):
+            found.append(name)
+            continue
         if name in program.fixed:
-            if name not in (target, IMAGE):
-                found.append(name)
             continue
         fresh = [reader for reader in readers[name] if reader not in seen]
         seen |= set(fresh)

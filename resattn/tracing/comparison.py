@@ -14,7 +14,8 @@ from resattn.oracle.kinks import Kinks
 from resattn.oracle.node import backward
 from resattn.tracing.judge import name_axes
 from resattn.tracing.limits import Spread, measure_spread, rounding_limit
-from weights import Difference, difference
+from resattn.tracing.sampling import compare_recorded, list_recorded
+from weights import Difference
 from weights.config import Config
 from weights.graph import IMAGE
 from weights.stages import Recording
@@ -94,19 +95,21 @@ def compare_stages(
     for way, kind in RECORDED.items():
         if way == "statistics" and mode != "train":
             continue
+        mine = list_recorded(recording, kind)
         sources = {
-            ORACLE: getattr(known.recording, kind),
-            **{name: getattr(other, kind) for name, other in others.items()},
+            ORACLE: list_recorded(known.recording, kind),
+            **{name: list_recorded(other, kind) for name, other in others.items()},
+            model: mine,
         }
-        for stage, array in getattr(recording, kind).items():
+        for stage, array in mine.items():
             first = next(
                 name
                 for name, held in sources.items()
                 if stage in held and held[stage].shape == array.shape
             )
-            if first != model and array.size and (stage, way) != (IMAGE, "forward"):
+            if first != model and 0 not in array.shape and (stage, way) != (IMAGE, "forward"):
                 rows.append(
-                    difference(
+                    compare_recorded(
                         array,
                         sources[first][stage],
                         tolerance=rounding_limit(

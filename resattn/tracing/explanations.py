@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from resattn.oracle.node import Array
 from resattn.tracing.causes import CAUSES, RUNNING, apply_causes, solve_causes
 from resattn.tracing.computation import FORMULAS, Inputs, StageSpec, compute
 from resattn.tracing.formats import RESOLUTION
+from resattn.tracing.sampling import Sample
 
 
 @dataclass(frozen=True)
@@ -19,33 +22,43 @@ class CauseExplanation:
     """A cause that explains a difference.
 
     cause: its name. words: how it was made. spec: what the stage then computes. left: the relative
-    difference that remains.
+    difference that remains. change: the same cause as a change of the model's steps; None if it is
+    in the stage alone, and `spec` says all.
     """
 
     cause: str
     words: str
     spec: StageSpec
     left: float
+    change: Callable[[Any], Any] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.cause}: {self.words}"
 
 
 def find_explanations(
-    spec: StageSpec, inputs: Inputs, actual: Array, limit: float, pairs: bool = True
+    spec: StageSpec,
+    inputs: Inputs,
+    actual: Array,
+    limit: float,
+    pairs: bool = True,
+    sample: Sample | None = None,
 ) -> list[CauseExplanation]:
     """The causes that explain the output of a stage, the best first.
 
     limit: relative to the greatest magnitude of `actual`. pairs: whether to try two causes at
-    once if no single one explains it.
+    once if no single one explains it. sample: if `actual` is only a sample of the output; too few
+    values to solve for the numbers of a cause.
     """
     if spec.kind not in FORMULAS:
         return []
-    before = measure_distance(compute(spec, inputs), actual)
+    run = compute if sample is None else partial(_compute_sample, sample)
+    before = measure_distance(run(spec, inputs), actual)
     found: list[CauseExplanation] = []
-    for ways in (apply_causes(spec), solve_causes(spec, inputs, actual)):
+    solved = solve_causes(spec, inputs, actual) if sample is None else ()
+    for ways in (apply_causes(spec), solved):
         single = ((cause.name, words, changed) for cause, words, changed in ways)
-        tried = _try_candidates(inputs, actual, limit, single)
+        tried = _try_candidates(run, inputs, actual, limit, single)
         found = found or [each for each in tried if _improves(each, before)]
     if found or not pairs:
         return found
@@ -56,8 +69,12 @@ def find_explanations(
         for second, more, changed in apply_causes(halfway)
         if second.paired and CAUSES.index(second) > CAUSES.index(first)
     )
-    tried = _try_candidates(inputs, actual, limit, both, screen=True)
+    tried = _try_candidates(run, inputs, actual, limit, both, screen=True)
     return [each for each in tried if _improves(each, before)]
+
+
+def _compute_sample(sample: Sample, spec: StageSpec, inputs: Inputs) -> Array:
+    return sample.observe(compute(spec, inputs))
 
 
 def measure_misfit(spec: StageSpec, computed: Array, actual: Array, limit: float) -> float | None:
@@ -107,6 +124,7 @@ def measure_distance(computed: Array, actual: Array) -> float:
 
 
 def _try_candidates(
+    run: Callable[[StageSpec, Inputs], Array],
     inputs: Inputs,
     actual: Array,
     limit: float,
@@ -117,16 +135,17 @@ def _try_candidates(
 
     That is the first one, because usual ways come before solved ones, unless another is much
     better.
-    screen: whether to try one image first if the images do not depend on each other.
+    run: computes what can be compared. screen: whether to try one image first if the images do not
+    depend on each other.
     """
     found: dict[str, CauseExplanation] = {}
     for cause, words, changed in candidates:
         independent = not changed["training"] and changed.kind not in RUNNING
         if screen and independent and len(actual) > 1:
-            part = compute(changed, tuple(array[:1] for array in inputs))
+            part = run(changed, tuple(array[:1] for array in inputs))
             if measure_misfit(changed, part, actual[:1], 4 * limit) is None:
                 continue
-        left = measure_misfit(changed, compute(changed, inputs), actual, limit)
+        left = measure_misfit(changed, run(changed, inputs), actual, limit)
         if left is not None and (cause not in found or left < found[cause].left / 4):
             found[cause] = CauseExplanation(cause, words, changed, left)
     return sorted(found.values(), key=lambda each: each.left)

@@ -27,7 +27,7 @@ class Finding:
     relative difference. difference: from what the oracle computes from the same inputs. where: in
     which part of the tensor. explanations: the causes that explain it, the best first. bound: the
     smallest part of the model that holds the difference. backward: whether everything computed
-    forward agrees, and only the gradient of the stage differs.
+    forward agrees, and only the gradient of the stage differs. searched: whether causes were tried.
     """
 
     model: str
@@ -39,6 +39,7 @@ class Finding:
     explanations: tuple[CauseExplanation, ...] = ()
     bound: str = ""
     backward: bool = False
+    searched: bool = True
 
     def lines(self, modes: str) -> list[str]:
         """The finding as text. modes: all modes in which it was found."""
@@ -51,10 +52,10 @@ class Finding:
         )
         explained = [f"    {each} (leaves {each.left:.0e})" for each in self.explanations]
         bound = f"; {self.bound}" if self.bound else ""
-        return [
-            f"{head}, {self.where}",
-            *(explained or [f"    unexplained: no known cause computes this{bound}"]),
-        ]
+        unexplained = f"    unexplained: no known cause computes this{bound}"
+        if not self.searched:
+            unexplained = f"    its cause was not searched{bound}"
+        return [f"{head}, {self.where}", *(explained or [unexplained])]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -63,6 +64,7 @@ class Finding:
             "mode": self.mode,
             "stage": self.stage,
             "backward": self.backward,
+            "searched": self.searched,
             "agrees_up_to": self.agrees,
             "difference": plain_values(self.difference),
             "where": self.where,

@@ -79,7 +79,7 @@ def fit_numbers(
     small: what starts are tried on; exact: the same in float64.
     """
     tried: list[tuple[float, int, float, str, list[str]]] = []
-    before = float(np.linalg.norm(small.computed[target] - actual))
+    before = float(np.linalg.norm(small.expect(target) - actual))
     seen = set()
     for label, places in sets:
         for number, each in enumerate(NUMBERS):
@@ -189,7 +189,7 @@ def _start(
         y = program.evaluate_rows(sites, len(number.grid), target)
     except ImpossibleChange:
         return np.inf, 0.0
-    base = program.computed[target]
+    base = program.expect(target)
     steps, rest = (y - base).reshape(len(y), -1), (actual - base).ravel()
     with np.errstate(all="ignore"):
         size = (steps**2).sum(1)

@@ -4,12 +4,15 @@ The oracle makes a pass that follows the model: after each recorded stage it con
 value that the model computed. So every stage is compared on the inputs that it had in the model,
 and an error shows at the stage that makes it and nowhere else. Where stages were not recorded, the
 oracle computes them too, and the error can be in any stage between two recorded ones.
+
+Of a sampled stage the model's value is not known. Where its sample agrees, the pass goes on with
+what the oracle computes; where it differs, with what explains it, if anything does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,9 +27,10 @@ from resattn.tracing.computation import ALL_BUT_CHANNELS, Inputs, StageSpec, com
 from resattn.tracing.explanations import CauseExplanation, find_explanations
 from resattn.tracing.findings import Finding, locate
 from resattn.tracing.limits import Spread, measure_spread, rounding_limit
+from resattn.tracing.sampling import Sample, compare_recorded, list_samples
 from resattn.tracing.search import Search
 from resattn.tracing.steps import GIVEN, Program, TracedStep
-from weights import Difference, difference
+from weights import Difference
 from weights.config import Config
 from weights.graph import IMAGE
 from weights.stages import Recording
@@ -40,6 +44,9 @@ class Judge:
     right: the oracle's own recording; its stages have the shapes of the model's. rows: the
     differences between the two.
     progress: called with a line now and then.
+    explain: whether to search for causes.
+    restored: the values of sampled stages that differ, as an explanation gives them. moved: how far
+    rounding can move each stage, where that was measured before.
     """
 
     model: str
@@ -53,15 +60,49 @@ class Judge:
     right: Recording
     rows: Sequence[Difference]
     progress: Callable[[str], None] = field(default=lambda line: None)
+    explain: bool = True
+    restored: Mapping[str, Array] = field(default_factory=dict)
+    moved: Spread | None = None
 
     def findings(self) -> Iterator[Finding]:
         """Every stage that differs, in the order of execution."""
         yield from (finding for finding in self._image_findings if finding.explanations)
+        judge: Judge | None = self
+        done: set[str] = {IMAGE}
+        while judge is not None:
+            judge = yield from judge._judge_rest(done)
+
+    def _judge_rest(self, done: set[str]) -> Generator[Finding, None, Judge | None]:
+        """The stages that are not done yet. Returns the judge that goes on after a sampled stage
+        that differs, or None at the end.
+        """
         for name, stage in self._evaluation.stages.items():
-            if name in self._values and name != IMAGE:
-                yield from self._judge_stage(name, stage)
+            if name in done:
+                continue
+            done.add(name)
+            sampled = name in self._samples
+            found: list[Finding] = []
+            if name in self._values or sampled:
+                found = list(self._judge_stage(name, stage))
+            yield from found
             if stage.kind == "batch_norm" and self._training:
                 yield from self._judge_statistics(stage)
+            if found and sampled:
+                return self._restore(name, found[0])
+        return None
+
+    def _restore(self, name: str, finding: Finding) -> Judge | None:
+        """The judge that takes what an explanation gives for the value of a stage."""
+        if not finding.explanations:
+            return None
+        found = finding.explanations[0]
+        if found.change is None:
+            step = self._program.steps[name]
+            value = compute(found.spec, tuple(self._program.values[each] for each in step.inputs))
+        else:
+            program = self._limit_program(name)
+            value = program.evaluate_whole(found.change(program), name)
+        return replace(self, restored={**self.restored, name: value}, moved=self._spread)
 
     @property
     def has_prefix(self) -> bool:
@@ -82,6 +123,8 @@ class Judge:
 
     @cached_property
     def _spread(self) -> Spread:
+        if self.moved is not None:
+            return self.moved
         made = self._evaluation
         right = {name: stage.computed.value for name, stage in made.stages.items()}
 
@@ -93,11 +136,18 @@ class Judge:
 
     @cached_property
     def _values(self) -> dict[str, Array]:
-        """The recorded values of the stages that the oracle has, too."""
+        """The recorded and restored values of the stages that the oracle has, too."""
+        held = {**self.recording.values, **self.restored}
+        return {name: array for name, array in held.items() if name in self.right.values}
+
+    @cached_property
+    def _samples(self) -> dict[str, Sample]:
+        """The stages of which only a sample is known."""
+        held = list_samples(self.recording)
         return {
-            name: array
-            for name, array in self.recording.values.items()
-            if name in self.right.values
+            name: sample
+            for name, sample in held.items()
+            if name in self.right.values and name not in self.restored
         }
 
     @cached_property
@@ -140,27 +190,35 @@ class Judge:
         return list(self._judge_output(IMAGE, spec, (x,), self.given, x, self._limit()))
 
     def _judge_stage(self, name: str, stage: Stage) -> Iterator[Finding]:
-        spec = self._specify(stage)
-        actual, right = self._values[name], stage.computed.value
+        spec, sample = self._specify(stage), self._samples.get(name)
+        actual, right = self._values.get(name), stage.computed.value
+        if sample is not None:
+            actual, right = sample.held, sample.observe(right)
+        assert actual is not None
         # A stage is not to blame for a NaN that comes from its inputs or that the oracle has, too.
         undefined = ~np.isfinite(actual) | ~np.isfinite(right)
         read = [node.value for node in stage.inputs] + list(spec.parameters.values())
         if all(np.isfinite(array).all() for array in read):
             undefined = ~np.isfinite(actual) & ~np.isfinite(right)
         actual, right = (np.where(undefined, 0, array) for array in (actual, right))
-        apart = self._compare(name, actual, right, self._limit(name))
+        limit = self._limit(name)
+        apart = self._compare(name, actual, right, limit)
         if apart.ok:
             return
+        if not self.explain:
+            yield self._make_finding(name, apart, actual, right, ())
+            return
         self.progress(f"{self.model}: try causes at {name}")
-        region = self._program.reach(name)
-        search = self._search(name, actual)
+        program = self._limit_program(name)
+        region = program.reach(name)
+        search = self._search(name, actual, program)
         if len(region) > 1:
             found = search.explain_many()
         else:
             inputs = tuple(node.value for node in stage.inputs)
-            found = find_explanations(spec, inputs, actual, self._limit(name), pairs=False)
+            found = find_explanations(spec, inputs, actual, limit, False, sample)
             found = search.explain_connections(found)
-            found = found or find_explanations(spec, inputs, actual, self._limit(name))
+            found = found or find_explanations(spec, inputs, actual, limit, True, sample)
             found = found or search.solve_rest()
         yield self._make_finding(name, apart, actual, right, found, region)
 
@@ -178,6 +236,8 @@ class Judge:
                 inputs = (self.arrays[name].astype(np.float64), batch, count)
                 actual, right = self.recording.statistics[name], compute(spec, inputs)
                 limit = rounding_limit(self.dtype, "train statistics")
+                if self._samples:  # the input in the model is only known up to its rounding errors
+                    limit = max([limit, *(r.tolerance for r in self.rows if r.tensor == name)])
                 yield from self._judge_output(name, spec, inputs, actual, right, limit)
 
     def _judge_output(
@@ -192,7 +252,7 @@ class Judge:
         apart = self._compare(name, actual, right, limit)
         if not apart.ok:
             self.progress(f"{self.model}: try causes at {name}")
-            found = find_explanations(spec, inputs, actual, limit)
+            found = find_explanations(spec, inputs, actual, limit) if self.explain else []
             yield self._make_finding(name, apart, actual, right, found)
 
     def _make_finding(
@@ -201,7 +261,7 @@ class Judge:
         apart: Difference,
         actual: Array,
         right: Array,
-        found: Iterable[CauseExplanation],
+        causes: Iterable[CauseExplanation],
         region: Sequence[str] = (),
     ) -> Finding:
         agrees = None
@@ -209,10 +269,15 @@ class Judge:
             if row.tensor == name:
                 break
             agrees = (row.tensor, row.relative) if row.ok else agrees
-        part = locate(actual, right, apart.tolerance)
-        return Finding(
-            self.model, self.mode, name, agrees, apart, part, tuple(found), self._bound(region)
-        )
+        bound, explanations = self._bound(region), tuple(causes)
+        if name in self._samples:
+            bound += "; only a sample of it was recorded: more is found if it is recorded whole"
+            share = np.abs(actual - right) > apart.tolerance * (np.abs(right).max() or 1)
+            part = f"in {share.mean():.0%} of its sample"
+        else:
+            part = locate(actual, right, apart.tolerance)
+        found = (self.model, self.mode, name, agrees, apart, part, explanations, bound)
+        return Finding(*found, searched=self.explain)
 
     def _bound(self, region: Sequence[str]) -> str:
         """The smallest part of the model that holds a difference."""
@@ -228,9 +293,15 @@ class Judge:
     def _compare(self, name: str, actual: Array, right: Array, limit: float) -> Difference:
         quantity = f"{self.mode} forward"
         names = (self.model, ORACLE)
-        axes = name_axes(actual.shape)
-        return difference(
-            actual, right, tolerance=limit, quantity=quantity, tensor=name, names=names, axes=axes
+        sample = self._samples.get(name)
+        return compare_recorded(
+            actual if sample is None else replace(sample, held=actual),
+            right if sample is None else replace(sample, held=right),
+            axes=name_axes(actual.shape if sample is None else sample.shape),
+            tolerance=limit,
+            quantity=quantity,
+            tensor=name,
+            names=names,
         )
 
     def _specify(self, stage: Stage) -> StageSpec:
@@ -268,14 +339,36 @@ class Judge:
             training=self._training,
         )
 
-    def _search(self, name: str, actual: Array) -> Search:
+    def _limit_program(self, name: str) -> Program:
+        """The program in which a stage is searched. Where there are samples, what comes after the
+        stage is not known yet, and sampled stages before it are as the oracle computes them.
+        """
+        program = self._program
+        if not self._samples:
+            return program
+        order = list(program.steps)
+        known = {*program.fixed, *self._samples} & {*order[: order.index(name)]}
+        samples = {each: s for each, s in self._samples.items() if each not in known}
+        return replace(program, fixed=frozenset(known), samples=samples)
+
+    def _list_observed(self, program: Program) -> dict[str, Array]:
+        """What is known of the stages, each as far as the program can be compared with it."""
+        if not self._samples:
+            return self._values
+        before = {
+            name: program.values[name] for name in program.fixed if name not in (IMAGE, GIVEN)
+        }
+        after = {name: sample.held for name, sample in self._samples.items()}
+        return {**self._values, **after, **before}
+
+    def _search(self, name: str, actual: Array, program: Program) -> Search:
         return Search(
-            program=self._program,
+            program=program,
             config=self.config,
             target=name,
             actual=actual,
             limit=self._limit,
-            recorded=self._values,
+            recorded=self._list_observed(program),
             progress=lambda line: self.progress(f"{self.model}: {line}"),
         )
 

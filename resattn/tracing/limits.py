@@ -8,7 +8,7 @@ import numpy as np
 
 from resattn.checking.crosscheck import LIMIT
 from resattn.checking.rounding import FORMATS
-from resattn.checking.tolerances import tolerance
+from resattn.checking.tolerances import TRAINING_TOLERANCE, tolerance
 from resattn.oracle.kinks import Kinks
 from resattn.oracle.node import Array, disturbed
 
@@ -48,3 +48,12 @@ def rounding_limit(dtype: str, quantity: str, explained: float = 0.0) -> float:
     explains, if more was computed since the last values that both have in common.
     """
     return max(tolerance(dtype, quantity), LIMIT * explained if np.isfinite(explained) else 0.0)
+
+
+def training_limit(dtype: str, explained: float) -> float:
+    """The limit for the relative difference of a loss or a parameter after a training step.
+
+    explained: what rounding explains of it. In float64 the limit is that of `resattn drift`.
+    """
+    limit = rounding_limit(dtype, "train gradient", explained)
+    return max(limit, TRAINING_TOLERANCE) if dtype == "float64" else limit

@@ -11,6 +11,7 @@ import numpy as np
 from resattn.reading.models import read_model
 from resattn.recognition.endings import find_ending
 from resattn.recognition.recognition import Recognition, recognise_model
+from resattn.tracing.sampling import Recorded
 from weights import export
 from weights.config import Config
 from weights.errors import ArgumentError
@@ -65,7 +66,7 @@ def map_unmapped(
         config = ours[0].config if config is None else config
         arrays = export(ours[0]) if arrays is None else arrays
     for name, model in models.items():
-        if isinstance(model, (Mapped, Recording)) or _is_ours(model):
+        if isinstance(model, (Mapped, Recording, Recorded)) or _is_ours(model):
             continue
         if np.ndim(inputs) != 4:
             raise ArgumentError(

@@ -30,6 +30,7 @@ from resattn.tracing.explanations import (
 from resattn.tracing.fitting import fit_image, fit_numbers
 from resattn.tracing.parts import Edit
 from resattn.tracing.places import Sets, list_sets, name_places
+from resattn.tracing.sampling import Sample
 from resattn.tracing.solved import solve_target
 from resattn.tracing.steps import ImpossibleChange, Program, Site, Steps, TracedStep
 from resattn.tracing.structure import (
@@ -98,8 +99,10 @@ class Search:
         return found or self._verify(self._screen_edits(self._copies))
 
     def solve_rest(self) -> list[CauseExplanation]:
-        """Explanations with many unknown numbers."""
-        return self._solve()
+        """Explanations with many unknown numbers; of a sample, which has too few values for them,
+        with one.
+        """
+        return self._fit() if self._sample else self._solve()
 
     def _prefer_consistent(self, found: list[CauseExplanation]) -> list[CauseExplanation]:
         """Other connections, if they explain more stages than this one; else what was found."""
@@ -111,13 +114,19 @@ class Search:
     @cached_property
     def _others_differ(self) -> bool:
         return any(
-            measure_distance(self.program.computed[name], actual) > self.limit(name)
+            measure_distance(self.program.expect(name), actual) > self.limit(name)
             for name, actual in self.recorded.items()
-            if name not in (self.target, IMAGE)
+            if name not in (self.target, IMAGE) and name in self.program.fixed
         )
+
+    @property
+    def _sample(self) -> Sample | None:
+        return self.program.samples.get(self.target)
 
     def _solve(self) -> list[CauseExplanation]:
         limit = self.limit(self.target)
+        if self._sample:
+            return []
         return list(solve_target(self.program, self.target, self.actual, limit))[:1]
 
     @cached_property
@@ -126,13 +135,13 @@ class Search:
 
     @cached_property
     def _off(self) -> float:
-        return measure_distance(self.program.computed[self.target], self.actual)
+        return measure_distance(self.program.expect(self.target), self.actual)
 
     @cached_property
     def _image(self) -> int:
         """The image that differs most."""
         axes = tuple(range(1, self.actual.ndim))
-        apart = np.abs(self.program.computed[self.target] - self.actual).max(axis=axes)
+        apart = np.abs(self.program.expect(self.target) - self.actual).max(axis=axes)
         return int(np.nan_to_num(apart, nan=0.0).argmax())
 
     @cached_property
@@ -189,7 +198,7 @@ class Search:
         step = self.program.steps[self.target]
         inputs = tuple(self.program.values[name] for name in step.inputs)
         limit = self.limit(self.target)
-        return find_explanations(step.spec, inputs, self.actual, limit, pairs=False)
+        return find_explanations(step.spec, inputs, self.actual, limit, False, self._sample)
 
     @cached_property
     def _keys(self) -> dict[str, list[Key]]:
@@ -375,6 +384,7 @@ class Search:
         if self.program.training:
             return []
         self.progress("solve for numbers")
+        several = len(self._region) > 1
         exact = self.program.narrow("float64", self._image)
         sets = [each for tier in self._tiers for each in tier]
         fits = [*fit_numbers(self._small, exact, sets, self.target, self._small_actual)]
@@ -383,7 +393,7 @@ class Search:
                 self.program, self.target, self.actual
             )
         return self._verify(
-            (0.0, cause, words + name_places(label, places), change)
+            (0.0, cause, words + (name_places(label, places) if several else ""), change)
             for label, cause, words, places, change in fits
         )
 
@@ -396,7 +406,7 @@ class Search:
 
         least: what `_count_consistent` must give at least.
         """
-        small_off = measure_distance(self._small.computed[self.target], self._small_actual)
+        small_off = measure_distance(self._small.expect(self.target), self._small_actual)
         bound = max(0.1 * small_off, 20 * self.limit(self.target))
         near = []
         for each in tried:
@@ -431,7 +441,7 @@ class Search:
         left = measure_misfit(spec, y, self.actual, self.limit(self.target))
         if left is None or left > self._off / 4:
             return None
-        return CauseExplanation(cause, words, spec, left)
+        return CauseExplanation(cause, words, spec, left, change)
 
     def _check_partly(
         self, distance: float, cause: str, words: str, change: Callable[[Program], Steps]
@@ -446,7 +456,7 @@ class Search:
         words += (
             f" (accounts for {1 - left / self._off:.0%} of it; rounding cannot be repeated exactly)"
         )
-        return CauseExplanation(cause, words, StageSpec("input"), left)
+        return CauseExplanation(cause, words, StageSpec("input"), left, change)
 
     def _count_consistent(self, changed: Steps) -> tuple[int, int]:
         return count_consistent(self.program, changed, self.target, self.recorded, self.limit)

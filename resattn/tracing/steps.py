@@ -7,7 +7,7 @@ that were recorded keep the recorded value, so a change is only followed up to t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ from resattn.oracle.evaluation import COMPUTE
 from resattn.oracle.layers import State
 from resattn.oracle.node import Array, Node
 from resattn.tracing.computation import FORMULAS, Inputs, StageSpec, compute
+from resattn.tracing.sampling import Sample
 from weights.operations import Operation
 
 GIVEN = "the image as it was given"
@@ -60,7 +61,8 @@ class Program:
     """The steps in the order of execution.
 
     values: what each gave in the model as far as known. computed: what the oracle computes from the
-    values before. fixed: the names of those that were recorded.
+    values before. fixed: the names of those that were recorded. samples: of those that are known in
+    part.
     """
 
     steps: Steps
@@ -69,6 +71,15 @@ class Program:
     fixed: frozenset[str]
     arrays: Mapping[str, Array]
     training: bool
+    samples: Mapping[str, Sample] = field(default_factory=dict)
+
+    def observe(self, name: str, value: Array) -> Array:
+        """The part of a step's value that can be compared: its sample, or all of it."""
+        return self.samples[name].observe(value) if name in self.samples else value
+
+    def expect(self, name: str) -> Array:
+        """What the oracle computes for a step, as far as it can be compared."""
+        return self.observe(name, self.computed[name])
 
     @cached_property
     def readers(self) -> dict[str, list[str]]:
@@ -112,9 +123,18 @@ class Program:
         }
         part = slice(None) if image is None else slice(image, image + 1)
         values, computed = cast(self.values, part), cast(self.computed, part)
-        return Program(steps, values, computed, self.fixed, cast(self.arrays), self.training)
+        return replace(
+            self, steps=steps, values=values, computed=computed, arrays=cast(self.arrays)
+        )
 
     def evaluate(self, changed: Steps, target: str) -> Array:
+        """The value of a step after changes, as far as it can be compared.
+
+        Raises ImpossibleChange.
+        """
+        return self.observe(target, self.evaluate_whole(changed, target))
+
+    def evaluate_whole(self, changed: Steps, target: str) -> Array:
         """The value of a step after changes. Raises ImpossibleChange."""
         known: dict[str, tuple[Array, bool]] = {}
         waiting = [target]
@@ -167,7 +187,7 @@ class Program:
             moved[name] = y
         if target not in moved:
             raise ImpossibleChange("the target does not depend on it")
-        return moved[target]
+        return self.observe(target, moved[target])
 
 
 def _replace_rows(y: Array, inputs: Inputs, site: Site) -> Array:

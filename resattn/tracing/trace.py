@@ -22,6 +22,7 @@ from resattn.tracing.findings import Finding, Trace, locate
 from resattn.tracing.judge import Judge, name_axes
 from resattn.tracing.mapped import Mapped, map_unmapped
 from resattn.tracing.received import leave_out_resized, take_received
+from resattn.tracing.sampling import Recorded, list_recorded
 from weights import Difference, export, schema
 from weights.checks import at_least, pair_of
 from weights.config import Config
@@ -54,17 +55,19 @@ def trace(
     arrays: Mapping[str, np.ndarray] | None = None,
     modes: Sequence[str] = MODES,
     seed: int = 0,
+    explain: bool = True,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Trace:
     """Runs the same input through models, compares them stage by stage, and explains what differs.
 
     models: by their names in the report, each one of ours (a block or a network of any of the three
-    packages), a model of your own, which is recognised or given as `Mapped`, or a `Recording` of
-    outputs in evaluation.
+    packages), a model of your own, which is recognised or given as `Mapped`, a `Recording` of
+    outputs in evaluation, or what was `Recorded` in both modes.
     inputs: (batch, channels, height, width).
     config, arrays: what the models should be; by default those of the first of our models, or of
     the first that is recognised.
-    modes: "eval", "train". progress: called with a line before each step. Models are not changed.
+    modes: "eval", "train". explain: whether to search for causes. progress: called with a line
+    before each step. Models are not changed.
     Raises ArgumentError for bad inputs and for stages that do not exist, ModelError for a model of
     your own that is none of our blocks or networks, WeightsError for arrays that do not fit the
     config.
@@ -82,7 +85,9 @@ def trace(
     x = checked_inputs(inputs, None if _may_hold_blocks(models) else config, dtype)
     target = Target(config, arrays, dtype, seed)
     tell = StepCounter(progress, 2 * len(modes) * len(models))
-    outcomes = [outcome for mode in modes for outcome in _trace_mode(models, x, target, mode, tell)]
+    outcomes = [
+        outcome for mode in modes for outcome in _trace_mode(models, x, target, mode, tell, explain)
+    ]
     rows = [row for outcome in outcomes for row in outcome.rows]
     findings = [finding for outcome in outcomes for finding in outcome.findings]
     notes = {
@@ -118,9 +123,10 @@ def _trace_mode(
     target: Target,
     mode: str,
     tell: StepCounter,
+    explain: bool,
 ) -> Iterator[_Outcome]:
     """The outcome of each model in one mode."""
-    recordings = _record_models(models, x, target, mode, tell)
+    recordings = record_models(models, x, target, mode, tell)
     known: dict[tuple[Any, ...], Right] = {}  # most models have the same input
     for model in models:
         tell(f"{mode}, compare {model}")
@@ -134,10 +140,8 @@ def _trace_mode(
         if key not in known:
             known[key] = record_oracle(target, given, mode)
         right, margin = known[key].recording, known[key].margin
-        recording = _reshape_recording(recording, right)
         strict = isinstance(models[model], (Mapped, Recording))
-        recording, notes = leave_out_resized(recording, right, target.config)
-        _check_stages(model, recording, right, strict)
+        recording, notes = fit_recording(model, recording, right, target.config, strict)
         rows = compare_stages(model, mode, target.dtype, recording, known[key], recordings)
         judge = Judge(
             model=model,
@@ -151,6 +155,7 @@ def _trace_mode(
             right=right,
             rows=rows,
             progress=tell.show,
+            explain=explain,
         )
         findings = list(judge.findings())
         findings = findings or _find_backward(model, mode, recording, right, rows)
@@ -258,7 +263,8 @@ def _choose_target(
     """The config and the arrays that the models should have: those given, or those of the first
     model of ours.
     """
-    ours = [model for model in models.values() if not isinstance(model, (Mapped, Recording))]
+    theirs = (Mapped, Recording, Recorded)
+    ours = [model for model in models.values() if not isinstance(model, theirs)]
     if ORACLE in models:
         raise ArgumentError(
             f"models: {ORACLE!r} is the name of NumPy in the report; give the model another name"
@@ -279,10 +285,10 @@ def _choose_target(
 
 def _may_hold_blocks(models: Mapping[str, Any]) -> bool:
     """Whether the inputs may be for a model that only contains a block, and so have any shape."""
-    return any(isinstance(model, Mapped) for model in models.values())
+    return any(isinstance(model, (Mapped, Recorded)) for model in models.values())
 
 
-def _record_models(
+def record_models(
     models: Mapping[str, Any],
     x: np.ndarray,
     target: Target,
@@ -296,7 +302,9 @@ def _record_models(
     inner = x
     for name, model in sorted(models.items(), key=lambda item: not isinstance(item[1], Mapped)):
         tell(f"{mode}, run {name}")
-        if isinstance(model, Recording):
+        if isinstance(model, Recorded):
+            recordings |= {name: model.modes[mode]} if mode in model.modes else {}
+        elif isinstance(model, Recording):
             recordings |= {name: take_received(model, x, target.config)} if mode == "eval" else {}
         elif isinstance(model, Mapped):
             with leave_out_activations(model.model, model.bare):
@@ -325,6 +333,20 @@ def _record_model(
     return recording
 
 
+def fit_recording(
+    model: str, recording: Recording, right: Recording, config: Config, strict: bool
+) -> tuple[Recording, list[str]]:
+    """A recording as the oracle's has its shapes, and its notes.
+
+    strict: whether every stage must be one of the oracle's. Raises ArgumentError for a stage of
+    another shape.
+    """
+    recording = _reshape_recording(recording, right)
+    recording, notes = leave_out_resized(recording, right, config)
+    _check_stages(model, recording, right, strict)
+    return recording, notes
+
+
 def _reshape_recording(recording: Recording, right: Recording) -> Recording:
     """The recording with the oracle's shapes, where only axes of size 1 are in other places."""
 
@@ -347,7 +369,7 @@ def _check_stages(model: str, recording: Recording, right: Recording, strict: bo
     """Raises ArgumentError for stages that the oracle has in another shape or, if strict, not at
     all.
     """
-    for name, array in recording.values.items():
+    for name, array in list_recorded(recording, "values").items():
         if name not in right.values:
             if strict:
                 raise ArgumentError(
@@ -370,11 +392,15 @@ def _find_backward(
     """
     agrees = None
     known = {row.tensor: row for row in rows if row.quantity.endswith("backward")}
-    for stage in reversed([stage for stage in recording.slopes if stage in known]):
+    for stage in reversed(
+        [stage for stage in list_recorded(recording, "slopes") if stage in known]
+    ):
         row = known[stage]
         if not row.ok:
-            where = ""
-            if row.expected == ORACLE:
+            where = "in its sample"
+            if row.expected != ORACLE:
+                where = ""
+            elif stage in recording.slopes:
                 where = locate(recording.slopes[stage], right.slopes[stage], row.tolerance)
             return [Finding(model, mode, stage, agrees, row, where, backward=True)]
         agrees = (stage, row.relative)

@@ -6,6 +6,7 @@ stay in the framework's own layout; `weights` reorders them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import lru_cache
@@ -87,6 +88,41 @@ def flags() -> str:
     backends = import_module("torch").backends
     matmul, cudnn = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
     return f"TF32 in matrix products {matmul}, in cuDNN {cudnn}"
+
+
+def threads() -> str:
+    """How many threads it computes with."""
+    if BACKEND == "tensorflow":
+        found = import_module("tensorflow").config.threading
+        inside, between = (
+            str(count or "as many as cores")
+            for count in (
+                found.get_intra_op_parallelism_threads(),
+                found.get_inter_op_parallelism_threads(),
+            )
+        )
+        return f"{inside} in an operation, {between} between operations"
+    if BACKEND == "torch":
+        return f"{import_module('torch').get_num_threads()} in an operation"
+    return f"as XLA chooses, of {os.cpu_count()} cores"
+
+
+def device_of(model: keras.layers.Layer) -> str:
+    """The device that any layer is on, with the name of a GPU."""
+    value = model.variables[0].value if model.variables else keras.ops.zeros(1)
+    if BACKEND == "jax":
+        device = next(iter(value.devices()))
+        on_gpu, name = device.platform == "gpu", device.device_kind
+    elif BACKEND == "torch":
+        on_gpu = value.device.type == "cuda"
+        name = import_module("torch").cuda.get_device_name(value.device) if on_gpu else ""
+    else:
+        config = import_module("tensorflow").config
+        on_gpu, name = "GPU" in value.device, ""
+        if on_gpu:
+            gpu = config.list_physical_devices("GPU")[0]
+            name = config.experimental.get_device_details(gpu).get("device_name", "GPU")
+    return f"cuda ({name})" if on_gpu else "cpu"
 
 
 def holds_float64() -> bool:

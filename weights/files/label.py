@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from weights.checks import quote
+from weights.checks import printable, quote
 from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json
 from weights.files.limits import MOST_HEADER
@@ -92,7 +92,7 @@ def check_sums(label: Label, sums: Mapping[str, str], source: str) -> Mapping[st
     """The same, for checksums that were computed already."""
     written = _checksums_in(label, source)["arrays"]
     faults = [
-        f"{name}: expected CRC-32 {quote(written.get(name), 40)}, got {found!r}"
+        f"{printable(name)}: expected CRC-32 {quote(written.get(name), 40)}, got {found!r}"
         for name, found in sums.items()
         if written.get(name) != found
     ]

@@ -166,9 +166,7 @@ def _beside(found: ExecutedGraph, operation: Operation, block: ExecutedBlock) ->
 def _on_main(found: ExecutedGraph, operation: Operation, block: ExecutedBlock) -> str:
     trunk = [found[name] for name in block.main if name not in block.side]
     if operation.kind in NORM_REASONS:
-        last = operation is trunk[-1] and found[block.join].inputs.count(operation.name) == 1
-        attended = bool(block.side)
-        return "last_norm" if last or (attended and operation is trunk[-1]) else ""
+        return "last_norm" if operation is trunk[-1] else ""
     convolutions = [each for each in trunk if each.kind == "convolution"]
     if operation not in convolutions:
         return ""

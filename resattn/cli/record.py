@@ -1,0 +1,185 @@
+"""`resattn record`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resattn.cli.arguments import (
+    ArchitectureOption,
+    CheckedFileArgument,
+    ConfigOption,
+    ForceOption,
+    InputsOption,
+    PartOption,
+    SeedOption,
+    list_given_options,
+    read_images,
+    read_model_or_block,
+    refuse_existing,
+)
+from resattn.cli.drift import RecipeOption, parse_recipe
+from resattn.cli.live_forms import (
+    LiveRequest,
+    draw_images,
+    find_live,
+    recognise_exactly,
+    understand,
+)
+from resattn.cli.terminal import print_line, status
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from resattn.recording.run import Run
+    from weights.recipe import Optimizer, Recipe
+
+FrameworkOption = Annotated[
+    str | None,
+    typer.Option(
+        "--framework",
+        help="The framework that computes: torch, jax or tf. A model of your own has its own.",
+    ),
+]
+RecordingOption = Annotated[
+    Path, typer.Option("--to", help="The .safetensors file to write.", metavar="RUN")
+]
+DeviceOption = Annotated[str, typer.Option(help="The device to compute on: cpu or cuda.")]
+RecordDtypeOption = Annotated[
+    str | None,
+    typer.Option(help="float32 or float64. Default: that of the weights, float32 at least."),
+]
+StepsOption = Annotated[int, typer.Option(help="Number of training steps; 0 for none.", min=0)]
+NOT_WITH_LIVE = ("--framework", "--dtype", "--device", "--steps", "--recipe")
+FullOption = Annotated[
+    bool,
+    typer.Option(
+        "--full", help="Keep all stages whole, and the weights, not only samples and hashes."
+    ),
+]
+
+
+def record(
+    context: typer.Context,
+    to: RecordingOption,
+    file: CheckedFileArgument = None,
+    framework: FrameworkOption = None,
+    config: ConfigOption = None,
+    architecture: ArchitectureOption = None,
+    part: PartOption = None,
+    inputs: InputsOption = None,
+    dtype: RecordDtypeOption = None,
+    device: DeviceOption = "cpu",
+    seed: SeedOption = 0,
+    steps: StepsOption = 3,
+    recipe: RecipeOption = "sgd",
+    full: FullOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Run a model in one framework and write what it computes to a file, for `resattn compare`.
+
+    The file holds every stage forward and backward, the statistics after a training step, the
+    losses and parameters of some steps of training, and the environment. Inputs and output are
+    whole; of a large stage the file holds statistics, a hash and a sample. The model is trained on
+    the images in --inputs with random labels; without --inputs these are random as well.
+
+    A model of your own as FILE, as in "net.py:load()", is recognised first. It is not trained.
+    """
+    from resattn.checking.backends import backends, precise
+    from resattn.checking.draws import random_arrays
+    from resattn.recording.file import check_suffix
+    from resattn.recording.record import record as record_run
+    from weights.config import without_chance
+    from weights.errors import ArgumentError
+
+    check_suffix(to)
+    refuse_existing(to, force)
+    live = find_live(list_given_options(context), file, excluded=NOT_WITH_LIVE)
+    if live is not None:
+        summarise(to, record_live(LiveRequest(live, None, None), inputs, seed, full, to))
+        return
+    if framework is None:
+        raise ArgumentError("--framework: expected torch, jax or tf")
+    described, arrays = read_model_or_block(file, config, architecture, part)
+    form = choose_dtype(dtype, arrays)
+    images = None if inputs is None else read_images("--inputs", inputs)
+    (backend,) = backends((framework,), (device,))
+    config_used = without_chance(described)
+    if arrays is None:
+        arrays = random_arrays(config_used, form, seed)
+        print_line(f"no FILE: the weights are random, seed {seed}")
+    if images is None:
+        print_line(f"no --inputs: the images are random, seed {seed}")
+    held = {name: array.astype(form) for name, array in arrays.items()}
+    with status("record") as show_step, precise((framework,), form):
+        run = record_run(
+            backend.build(config_used, held),
+            images,
+            recipe=choose_recipe(recipe, steps),
+            steps=steps,
+            seed=seed,
+            full=full,
+            to=to,
+            progress=show_step,
+        )
+    summarise(to, run)
+
+
+def record_live(request: LiveRequest, inputs: Path | None, seed: int, full: bool, to: Path) -> Run:
+    """Recognises a model of the user's own and records it, in its own framework."""
+    from resattn.recording.record import record as record_run
+    from resattn.tracing.mapped import map_model
+
+    found = understand(request)
+    taken = recognise_exactly(found)
+    if inputs is None:
+        print_line(f"no --inputs: the images are random, seed {seed}")
+        images = draw_images(found, None, 2, seed)
+    else:
+        images = read_images("--inputs", inputs)
+    with status("record") as show_step:
+        return record_run(
+            map_model(found.model, taken),
+            images,
+            config=taken.config,
+            arrays=taken.arrays,
+            seed=seed,
+            full=full,
+            to=to,
+            progress=show_step,
+        )
+
+
+def choose_dtype(dtype: str | None, arrays: dict[str, np.ndarray] | None) -> str:
+    """The value of --dtype, or the dtype of the weights. Raises ArgumentError for others."""
+    import numpy as np
+
+    from weights.errors import ArgumentError
+
+    if dtype is None:
+        given = (array.dtype for array in (arrays or {}).values())
+        return np.result_type(np.float32, *given).name
+    if dtype not in ("float32", "float64"):
+        raise ArgumentError(f"--dtype: expected float32 or float64, got {dtype!r}")
+    return dtype
+
+
+def choose_recipe(text: str, steps: int) -> Recipe | Optimizer:
+    """The value of --recipe: of a name only the optimizer, which takes all images in each step."""
+    found = parse_recipe(text, max(steps, 1))
+    return found if text.lstrip().startswith("{") else found.optimizer
+
+
+def summarise(path: Path, run: Run) -> None:
+    """Says what was written, and how far it is from the oracle."""
+    parts = [f"{len(run.hashes)} tensors of {' and '.join(run.modes)}"]
+    if run.training is not None:
+        parts.append(f"{run.training.steps} steps of training")
+    print_line(f"Wrote {path}: {', '.join(parts)}, {path.stat().st_size:,} bytes.")
+    for note in run.notes:
+        print_line(f"note: {note}")
+    wrong = dict.fromkeys(finding.stage for finding in run.trace.findings)
+    if wrong:
+        print_line(f"Differs from what the weights say at {', '.join(wrong)}.", "bad")

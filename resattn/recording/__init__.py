@@ -1,0 +1,1 @@
+"""What a model computed, in a file: recorded with one framework, compared without any."""

@@ -1,0 +1,174 @@
+"""What `compare` found, as data and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from resattn.tracing.findings import Trace
+from weights import Difference
+from weights.compare import columns, plain_values
+from weights.config import Config
+
+MOST_COLUMNS = 40  # of a value in the table of the environments; longer ones come below it
+
+
+@dataclass(frozen=True)
+class EnvironmentDifference:
+    """One fact about the environments. what: a short name. values: one for each run."""
+
+    what: str
+    values: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        return len(set(self.values)) > 1
+
+
+@dataclass(frozen=True)
+class PairwiseDifference:
+    """Two runs that should be equal. equal: how many of `count` stages are, to the last bit. worst:
+    the greatest difference, as far as it was recorded.
+    """
+
+    names: tuple[str, str]
+    equal: int
+    count: int
+    worst: Difference
+
+    def __str__(self) -> str:
+        head = f"{' and '.join(self.names)}: {self.equal} of {self.count} tensors are equal to the "
+        if not self.worst.absolute:
+            return f"{head}last bit"
+        return (
+            f"{head}last bit; the greatest relative difference is {self.worst.relative:.1e}, "
+            f"{self.worst.quantity} {self.worst.tensor}"
+        )
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first step of training after which a run is farther from the oracle than rounding
+    explains. tensor: the worst one. apart: its relative difference. limit: for that.
+    """
+
+    name: str
+    step: int
+    tensor: str
+    apart: float
+    limit: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: training parts from the oracle at step {self.step}: {self.tensor} "
+            f"differs by {self.apart:.1e}, and rounding explains {self.limit:.0e}"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome. `print(comparison)` shows it.
+
+    names: of the runs. config: of the first of them. apart: what differs and makes the outputs
+    differ: configs, weights, inputs. environment: all that was recorded of it. trace: each run
+    against the oracle. pairs: runs against each other. partings: in training. losses: of each run,
+    before each step.
+    """
+
+    names: tuple[str, ...]
+    config: Config
+    title: str
+    apart: tuple[str, ...]
+    environment: tuple[EnvironmentDifference, ...]
+    trace: Trace
+    pairs: tuple[PairwiseDifference, ...]
+    partings: tuple[Parting, ...]
+    losses: Mapping[str, tuple[float, ...]]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all runs are of the same weights and inputs and compute what they should."""
+        return not self.apart and self.trace.ok and not self.partings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "title": self.title,
+            "ok": self.ok,
+            "names": list(self.names),
+            "apart": list(self.apart),
+            "environment": {each.what: list(each.values) for each in self.environment},
+            "trace": self.trace.to_dict(),
+            "pairs": [
+                {
+                    "names": list(each.names),
+                    "equal": each.equal,
+                    "count": each.count,
+                    "worst": plain_values(each.worst),
+                }
+                for each in self.pairs
+            ],
+            "partings": [vars(each) for each in self.partings],
+            "losses": {name: list(each) for name, each in self.losses.items()},
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(line for line, _ in self.lines())
+
+    def lines(self, every: bool = False) -> list[tuple[str, str]]:
+        """The report as text: each line with its kind, "bad", "good" or "".
+
+        every: whether to show all stages and all of the environment.
+        """
+        traced = self.trace.lines(every)[1:]  # without its title
+        return [
+            (f"{', '.join(self.names)}: {self.title}", ""),
+            *((line, "bad") for line in self.apart),
+            *((line, "") for line in self.list_environment(every)),
+            *traced,
+            *((line, "") for line in self._list_losses()),
+            *((str(each), "bad") for each in self.partings),
+            *((str(each), "") for each in self.pairs),
+            self._verdict(),
+        ]
+
+    def list_environment(self, every: bool) -> Iterator[str]:
+        """What differs in the environments, and the names of what does not. every: all values."""
+        shown = [each for each in self.environment if each.differs or every]
+        if shown:
+            yield ""
+            yield "the environments:" if every else "what differs between the environments:"
+            short = [each for each in shown if max(map(len, each.values)) <= MOST_COLUMNS]
+            yield from columns([("", *self.names), *((each.what, *each.values) for each in short)])
+            for each in shown:
+                if each not in short:
+                    yield f"  {each.what}"
+                    pairs = zip(self.names, each.values, strict=True)
+                    yield from columns([("", f"{name}:", value) for name, value in pairs])
+        same = [each.what for each in self.environment if not each.differs]
+        if same and not every:
+            yield f"the same: {', '.join(same)}"
+
+    def _list_losses(self) -> Iterator[str]:
+        steps = max(map(len, self.losses.values()), default=0)
+        if steps:
+            yield ""
+            yield "steps of training: the loss before each"
+            heads = ("", *(f"step {step + 1}" for step in range(steps)))
+            rows = [
+                (name, *(f"{loss:.7g}" for loss in losses), *[""] * (steps - len(losses)))
+                for name, losses in self.losses.items()
+            ]
+            yield from columns([heads, *rows])
+
+    def _verdict(self) -> tuple[str, str]:
+        if self.ok:
+            return f"The same: {', '.join(self.names)} compute what the weights say.", "good"
+        if self.apart:
+            return "FAILED: the runs are not of the same model and inputs.", "bad"
+        firsts = {each.name: f"in training, step {each.step}" for each in self.partings}
+        for finding in reversed(self.trace.findings):
+            firsts[finding.model] = f"first at {finding.stage}"
+        wrong = ", ".join(f"{name} ({where})" for name, where in firsts.items())
+        return f"FAILED: {wrong} computed something else than the weights say.", "bad"
