@@ -49,7 +49,7 @@ def card_check(context: typer.Context, request: Request) -> Report:
     from weights.files.hub import is_hub_address
 
     file, target, embed = (context.params[name] for name in ("file", "card", "embed"))
-    check_suffix(target)
+    check_card_name(target)
     resolve_target(target)
     if embed:
         find_place(file)  # refused before anything is computed
@@ -73,7 +73,7 @@ def card_check(context: typer.Context, request: Request) -> Report:
     return report
 
 
-def check_suffix(target: Path) -> None:
+def check_card_name(target: Path) -> None:
     """Raises ArgumentError for a card that is to be neither Markdown nor JSON."""
     from weights.errors import ArgumentError
 

@@ -74,7 +74,7 @@ def _distances(card: Card) -> list[str]:
         "its greatest magnitude. Worst distance: the root mean square of the differences of a "
         "tensor, over its greatest magnitude, for the tensor nearest to its limit. Explained: the "
         "distance that the rounding of the format alone explains. Times: the first over the "
-        "second, which may not be over the limit.",
+        "second, which must be at most the limit.",
     ]
 
 
