@@ -32,6 +32,7 @@ from shared_tests.trace_cases import change_array, swap_arrays
 from shared_tests.trace_plants import PLANTS, make_case
 from weights import SGD, Adam, Recipe, preset, write
 from weights.errors import ArgumentError, WeightsError
+from weights.fingerprint import fingerprint
 from weights.live import build
 
 CONFIGS = {"block": RECORDED_BLOCK, "network": RECORDED_NETWORK}
@@ -481,9 +482,9 @@ def test_only_some_variables_are_recorded(monkeypatch, runs):
 
 def test_fingerprints():
     a = np.arange(6, dtype="float32").reshape(2, 3)
-    assert environment.fingerprint(a) == environment.fingerprint(a.astype(">f4"))
-    assert environment.fingerprint(a) == environment.fingerprint(np.asfortranarray(a))
-    others = {environment.fingerprint(each) for each in (a, a.T, a.astype("float64"), a + 1)}
+    assert fingerprint(a) == fingerprint(a.astype(">f4"))
+    assert fingerprint(a) == fingerprint(np.asfortranarray(a))
+    others = {fingerprint(each) for each in (a, a.T, a.astype("float64"), a + 1)}
     assert len(others) == 4
 
 

@@ -51,6 +51,7 @@ def crosscheck(
     size: tuple[int, int] | None = None,
     batch: int | None = None,
     seed: int = 0,
+    classify: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Loads the weights into the frameworks on the devices and reports how far apart they compute.
@@ -60,15 +61,14 @@ def crosscheck(
     projection of the output, in both modes, with respect to the input and every parameter.
 
     Computed in float64, which decides whether the frameworks are the same function (weights are
-    widened exactly), and then in the format of the weights, which shows how precise each is. A
-    difference is judged by what the rounding of the format explains for this network and input, see
-    `resattn.checking.rounding`.
+    widened exactly), and then in the format of the weights, which shows how precise each is. What
+    the rounding of the format explains (`resattn.checking.rounding`) judges a difference.
 
     arrays: canonical; None for random ones. dtype: "float32" or "float64", to compute in that
     alone.
     inputs: (batch, channels, height, width); None for random ones of `size` (height, width).
-    batch: of random inputs, by default 8 for a block and 2 for a network. progress: called with a
-    line before each step.
+    batch: of random inputs, by default 8 for a block and 2 for a network. classify: compare the
+    classes that are found, also for random inputs. progress: called with a line before each step.
     Raises WeightsError for arrays that do not fit, ArgumentError, MissingFramework.
     """
     frameworks, devices = _names("frameworks", frameworks), _names("devices", devices)
@@ -86,7 +86,7 @@ def crosscheck(
         posed = replace(problem, dtype=form)
         outcomes, lacking = _measure_all(used, posed, tell)
         tell(f"rounding to {form}")
-        mine, decides = inputs is not None, form == formats[0] or bool(lacking)
+        mine, decides = classify or inputs is not None, form == formats[0] or bool(lacking)
         part = _compare_in(posed, outcomes, decides=decides, classify=mine)
         part.notes += [f"{name} has no {form}: {own} decides for it" for name in lacking]
         parts.append(part)

@@ -38,6 +38,7 @@ from resattn.cli.arguments import (
     read_source,
     write_json,
 )
+from resattn.cli.check_card import CardOption, EmbedOption, card_check
 from resattn.cli.check_forms import (
     LOW_FORMATS,
     Request,
@@ -59,12 +60,15 @@ if TYPE_CHECKING:
 EXACT = ("float32", "float64")
 NOT_WITH_GOLDEN = (
     *("FILE", "--config", "--as", "--part", "--size", "--batch", "--seed", "--inputs"),
-    *("--trace", "--expected", "--grid", "--html"),
+    *("--trace", "--expected", "--grid", "--html", "--card"),
 )
 NOT_WITH_GRID = ("FILE", "--as", "--part", "--size", "--inputs", "--trace", "--expected")
 NOT_WITH_LOW = ("--trace", "--expected", "--grid", "--html")
-NOT_WITH_LIVE = ("--expected", "--grid", "--html", "--reduce")
+NOT_WITH_LIVE = ("--expected", "--grid", "--html", "--reduce", "--card")
 NOT_WITH_REDUCE = ("--grid", "--html", "--golden")
+NOT_WITH_CARD = ("--dtype", "--trace", "--expected", "--grid", "--html", "--reduce")
+NOT_WITH_EMBED = ("--config", "--as", "--part")  # a file that needs them has no place for a card
+NEEDED = {"--card": "FILE", "--embed": "--card"}
 
 
 def check(
@@ -92,6 +96,8 @@ def check(
     reduced: ReduceOption = None,
     as_json: ReportJsonOption = None,
     as_html: ReportHtmlOption = None,
+    card: CardOption = None,
+    embed: EmbedOption = False,
 ) -> None:
     """Load the weights into each framework and compare outputs, statistics and gradients.
 
@@ -116,8 +122,11 @@ def check(
         described, arrays = read_model_or_block(file, config, architecture, part)
         options["frameworks"] = parse_frameworks(frameworks, described)
         asked = Request(described, arrays, every, options)
+        outcomes: list[Report | Trace]
         if reduced is not None:
-            outcomes: list[Report | Trace] = [reduce_check(asked, expected, reduced)]
+            outcomes = [reduce_check(asked, expected, reduced)]
+        elif card is not None:
+            outcomes = [card_check(context, asked)]
         else:
             outcomes = run_forms(asked, trace, expected, grid, as_html)
         finish(outcomes, as_json, grid)
@@ -178,11 +187,16 @@ def check_combination(given: list[str], dtype: str | None) -> None:
         "--grid": NOT_WITH_GRID,
         low: (*NOT_WITH_LOW, "--reduce"),
         "--reduce": NOT_WITH_REDUCE,
+        "--card": NOT_WITH_CARD,
+        "--embed": NOT_WITH_EMBED,
     }
     for option, others in excluded.items():
         found = [other for other in others if other in given]
         if option in given and found:
             raise ArgumentError(f"{option}: cannot be combined with {', '.join(found)}")
+    for option, needed in NEEDED.items():
+        if option in given and needed not in given:
+            raise ArgumentError(f"{option}: needs {needed}, which was not given")
 
 
 def finish(outcomes: Sequence[Report | Trace], as_json: Path | None, several: bool) -> None:

@@ -15,6 +15,7 @@ from resattn.cli.arguments import (
     SourceArgument,
     read_config,
 )
+from resattn.cli.check_card import show_card
 from resattn.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def inspect(
         if isinstance(value, (str, int, float)):
             # A line break in a value would make a line that looks like ours.
             print_line(f"origin: {key} {value}".replace("\n", r"\n"))
-    print_line(f"config: {found.config.to_json()}\n")
     arrays = found.read().arrays if values else None
+    show_card(found, arrays)
+    print_line(f"config: {found.config.to_json()}\n")
     table: list[tuple[str, ...]] = [
         ("parameter", "shape", "axes", "dtype", *(MEASURED if values else ()))
     ]

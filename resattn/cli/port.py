@@ -21,6 +21,7 @@ from resattn.cli.arguments import (
     list_given_options,
     refuse_existing,
 )
+from resattn.cli.check_card import keep_card
 from resattn.cli.inspect import summarize
 from resattn.cli.live import ChannelsOption, ChoiceOption, ModelOption, OnlyOption
 from resattn.cli.live_forms import DESCRIBING, LiveRequest, find_live, port_live, understand
@@ -78,6 +79,7 @@ def port(
         finish_port(str(source), target, dialect, *written)
         return
     found = find_source(source, config, architecture, part)
+    card = keep_card(found, fold, dialect)
     found = fold_source(found) if fold else found
     total = sum(array.nbytes for array in found.arrays.values())
     with show_progress(f"{source.name} -> {target.name}", total) as advance:
@@ -86,6 +88,7 @@ def port(
             target,
             dialect=dialect,
             shard_bytes=shard_bytes,
+            card=card,
             advance=advance,
         )
     finish_port(source.name, target, dialect, found.config, found.arrays)

@@ -52,7 +52,7 @@ RecordDtypeOption = Annotated[
     typer.Option(help="float32 or float64. Default: that of the weights, float32 at least."),
 ]
 StepsOption = Annotated[int, typer.Option(help="Number of training steps; 0 for none.", min=0)]
-NOT_WITH_LIVE = ("--framework", "--dtype", "--device", "--steps", "--recipe")
+OF_OURS = ("--framework", "--dtype", "--device", "--steps", "--recipe")
 FullOption = Annotated[
     bool,
     typer.Option(
@@ -96,7 +96,7 @@ def record(
 
     check_suffix(to)
     refuse_existing(to, force)
-    live = find_live(list_given_options(context), file, excluded=NOT_WITH_LIVE)
+    live = find_live(list_given_options(context), file, excluded=OF_OURS)
     if live is not None:
         summarise(to, record_live(LiveRequest(live, None, None), inputs, seed, full, to))
         return

@@ -17,7 +17,6 @@ from resattn.recording.comparison import (
     PairwiseDifference,
     Parting,
 )
-from resattn.recording.environment import fingerprint, fingerprint_all
 from resattn.recording.file import read_run
 from resattn.recording.run import LOSS, RECORDED_MODEL, RecordedTensor, Run, list_held
 from resattn.tracing.findings import Finding, Trace
@@ -28,6 +27,7 @@ from weights import Difference, schema
 from weights.checks import list_names
 from weights.convert import check
 from weights.errors import ArgumentError
+from weights.fingerprint import fingerprint, fingerprint_all
 
 Source = Run | str | os.PathLike[str]
 
@@ -173,8 +173,8 @@ def _differing_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 def _list_environment(named: Mapping[str, Run]) -> Iterator[EnvironmentDifference]:
     runs = list(named.values())
     rows = {
-        "weights": tuple(run.weights_hash for run in runs),
-        "inputs": tuple(run.inputs_hash for run in runs),
+        "weights": tuple(run.weights_hash[:16] for run in runs),
+        "inputs": tuple(run.inputs_hash[:16] for run in runs),
         "origin of the inputs": tuple(run.drawn for run in runs),
         "dtype": tuple(run.dtype for run in runs),
     }

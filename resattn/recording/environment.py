@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -76,16 +74,3 @@ def _run_git(folder: str | None, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
     return done.stdout
-
-
-def fingerprint(array: np.ndarray) -> str:
-    """A hash (SHA-256, 16 hexadecimal digits) of dtype, shape and values: equal to the last bit."""
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    said = f"{array.dtype.name} {array.shape}".encode()
-    return hashlib.sha256(said + little.tobytes()).hexdigest()[:16]
-
-
-def fingerprint_all(prints: Mapping[str, str]) -> str:
-    """One hash of the fingerprints of several arrays, with their names."""
-    text = "\n".join(f"{name} {prints[name]}" for name in sorted(prints))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from resattn.checking.rounding import MODES
-from resattn.recording.environment import fingerprint
 from resattn.recording.run import LOSS, RecordedTensor, Run, TrainingSteps, list_held
 from resattn.tracing.comparison import RECORDED
 from resattn.tracing.findings import Finding, Trace
@@ -33,6 +32,7 @@ from weights.files import safetensors
 from weights.files.atomic import existing
 from weights.files.label import check_arrays, check_label, make_label
 from weights.files.limits import MOST_HEADER
+from weights.fingerprint import fingerprint
 from weights.graph import IMAGE
 from weights.recipe import Recipe
 from weights.stored import read_arrays

@@ -15,7 +15,7 @@ from resattn.checking.progress import StepCounter
 from resattn.checking.rounding import MODES
 from resattn.oracle import evaluation as reference
 from resattn.recognition.endings import last_stage
-from resattn.recording.environment import describe_environment, fingerprint
+from resattn.recording.environment import describe_environment
 from resattn.recording.file import write_run
 from resattn.recording.run import RECORDED_MODEL, Run, TrainingSteps, sample_recording
 from resattn.recording.training import record_training
@@ -28,6 +28,7 @@ from weights.checks import at_least
 from weights.config import BlockConfig, Config, without_chance
 from weights.convert import check
 from weights.errors import ArgumentError
+from weights.fingerprint import fingerprint
 from weights.graph import IMAGE, probe_size
 from weights.live import framework_of, owner
 from weights.recipe import Optimizer, Recipe

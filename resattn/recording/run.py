@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from resattn.recording.environment import fingerprint, fingerprint_all
 from resattn.tracing.comparison import RECORDED
 from resattn.tracing.findings import Trace
 from resattn.tracing.sampling import Sample, SampledRecording, is_small, list_recorded
 from weights.config import Config
+from weights.fingerprint import fingerprint, fingerprint_all
 from weights.graph import IMAGE
 from weights.recipe import Recipe
 from weights.stages import Recording

@@ -73,6 +73,7 @@ def write(
     dialect: str | None = None,
     shard_bytes: int | None = None,
     sums: Mapping[str, str] | None = None,
+    card: str | None = None,
 ) -> None:
     """Writes canonical arrays to a file, with their config inside. The suffix says the format.
 
@@ -80,6 +81,8 @@ def write(
         library's names and axis orders instead, and without a config, as it loads them strictly.
     shard_bytes: of values in each file of a .safetensors.index.json, 1 GiB by default.
     sums: the CRC-32 of each array, where they are known, as `CheckpointHeader.check` gives them.
+    card: the JSON of a card of these weights (`resattn.checking.card`). A file in a dialect has no
+        place for it, nor for the origin.
     Raises WeightsError when the arrays do not fit the config; ArgumentError for a suffix that
     cannot be written, and for a dialect that has no such network or whose network with these names
     and shapes computes something else; FileError where the system refuses. If anything fails, the
@@ -93,7 +96,7 @@ def write(
     stored = {each.name: as_stored(arrays[each.name]) for each in parameters}
     label: Label = {}
     if dialect is None:
-        label = make_label(config.to_json(), stored, origin_to_json(origin), sums)
+        label = make_label(config.to_json(), stored, origin_to_json(origin), sums, card)
     else:
         from weights.dialects import dialect_named
         from weights.dialects.back import find_architectures
@@ -257,6 +260,7 @@ def transfer(
     *,
     dialect: str | None = None,
     shard_bytes: int | None = None,
+    card: str | None = None,
     advance: Callable[[str, int], None] = lambda stage, nbytes: None,
 ) -> None:
     """Writes what is in a file to another one, array by array, so that the memory does not hold all
@@ -279,6 +283,7 @@ def transfer(
         dialect=dialect,
         shard_bytes=shard_bytes,
         sums=sums,
+        card=card,
     )
 
 

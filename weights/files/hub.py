@@ -19,7 +19,7 @@ from weights.errors import (
 )
 from weights.fields import parse_json
 from weights.files.limits import MOST_HEADER
-from weights.files.origin import CARD, HUB_CONFIG
+from weights.files.origin import HUB_CONFIG, MODEL_CARD
 
 # What libraries call the weights of a model, the first choice first.
 PREFERRED = (
@@ -128,7 +128,7 @@ def fetch(
     shards = _shards(path, str(found.address)) if file.endswith(INDEX) else []
     for name in shards:
         within.download(f"{folder}/{name}".lstrip("/"))
-    for name in (HUB_CONFIG, CARD):
+    for name in (HUB_CONFIG, MODEL_CARD):
         within.download_if_there(f"{folder}/{name}".lstrip("/"))
     return found
 

@@ -1,4 +1,4 @@
-"""What a file of ours says about itself: its config, origin, version and checksums."""
+"""What a file of ours says about itself: its config, origin, card, version and checksums."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from weights.stored import StoredArray, get_bytes, on_cores
 # The entries of a label. Each is a text, and each format has a place for them.
 CONFIG = "config"  # the config, JSON
 ORIGIN = "origin"  # where the weights came from, JSON
+CARD = "card"  # a `resattn.checking.card.Card` of these weights, JSON
 FILE_VERSION = "version"  # a decimal number; files of version 1 do not have it
 CHECKSUMS = "checksums"  # of the entries above and of each array, JSON
 RECORDING = "recording"  # the key of the JSON in CONFIG of a recorded run, which is no config
-ENTRIES = (CONFIG, ORIGIN, FILE_VERSION, CHECKSUMS)
+ENTRIES = (CONFIG, ORIGIN, CARD, FILE_VERSION, CHECKSUMS)
 
 LATEST = 2  # 1: without version and checksums
 
@@ -33,11 +34,13 @@ def make_label(
     arrays: Mapping[str, np.ndarray | StoredArray],
     origin: str | None = None,
     sums: Mapping[str, str] | None = None,
+    card: str | None = None,
 ) -> dict[str, str]:
-    """The label of a file with these arrays. config, origin: JSON. sums: those of the arrays, if
-    they are known.
+    """The label of a file with these arrays. config, origin, card: JSON. sums: those of the arrays,
+    if they are known.
     """
-    label = {CONFIG: config} | ({} if origin is None else {ORIGIN: origin})
+    given = {CONFIG: config, ORIGIN: origin, CARD: card}
+    label = {name: text for name, text in given.items() if text is not None}
     texts = {name: _checksum_of_text(text) for name, text in label.items()}
     said = checksums(arrays) if sums is None else {name: sums[name] for name in arrays}
     text = json.dumps({**texts, "arrays": said})
@@ -65,7 +68,7 @@ def check_label(label: Label, source: str) -> None:
     sums = _checksums_in(label, source)
     if number < LATEST or not isinstance(sums.get("arrays"), dict):
         raise WeightsError(f"{source}: is damaged: what it says about itself is not whole", [])
-    for entry in (CONFIG, ORIGIN):
+    for entry in (CONFIG, ORIGIN, CARD):
         held = label.get(entry)
         if sums.get(entry) != (None if held is None else _checksum_of_text(held)):
             raise WeightsError(
@@ -101,6 +104,11 @@ def check_sums(label: Label, sums: Mapping[str, str], source: str) -> Mapping[st
             faults,
         )
     return sums
+
+
+def list_written(label: Label, source: str) -> set[str]:
+    """The names of the arrays that were written with a label that has checksums."""
+    return set(_checksums_in(label, source)["arrays"])
 
 
 def checksums(arrays: Mapping[str, np.ndarray | StoredArray]) -> dict[str, str]:

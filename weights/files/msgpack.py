@@ -2,7 +2,7 @@
 
 | entry of a file of ours | |
 | --- | --- |
-| config, origin, version, checksums | texts: the label |
+| config, origin, card, version, checksums | texts: the label |
 | state | nested maps in the names of Flax NNX, for `nnx.update(model, state)` |
 
 An array is an extension of type 1 (a scalar of NumPy: 3) with a list: shape, name of the dtype,

@@ -27,6 +27,7 @@ from weights.stored import StoredArray, as_stored, get_ahead, read_arrays
 _ENTRIES = {
     labels.CONFIG: "resattn",
     labels.ORIGIN: "resattn.origin",
+    labels.CARD: "resattn.card",
     labels.FILE_VERSION: "resattn.version",
     labels.CHECKSUMS: "resattn.checksums",
 }

@@ -11,7 +11,7 @@ from weights.checks import quote
 from weights.errors import ArgumentError
 from weights.fields import parse_json
 
-CARD = "README.md"  # a model card has a header of "key: value" lines between two lines of ---
+MODEL_CARD = "README.md"  # a model card has a header of "key: value" lines between two lines of ---
 HUB_CONFIG = "config.json"
 _MOST = 1 << 20  # bytes that are read of each
 KEPT = ("license", "hf_hub_id", "tag", "origin_url", "paper_name", "paper_ids", "url", "source")
@@ -33,7 +33,7 @@ def find_origin(path: Path) -> dict[str, Any]:
             if isinstance(pretrained, Mapping):
                 found["pretrained_cfg"] = dict(pretrained)
                 found |= {key: pretrained[key] for key in KEPT if pretrained.get(key)}
-    return found | _card(path.parent / CARD)
+    return found | _card(path.parent / MODEL_CARD)
 
 
 def _card(path: Path) -> dict[str, str]:
