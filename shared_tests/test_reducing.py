@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from resattn.checking.draws import random_arrays
 from resattn.cli.app import app
 from resattn.oracle import evaluation as reference
-from resattn.reducing.case import Case, make_case
+from resattn.reducing.case import FailingCase, make_case
 from resattn.reducing.reduction import reduce_trace
 from resattn.reducing.shrinking import list_parts, shrink
 from resattn.tracing.computation import StageSpec, compute
@@ -121,7 +121,7 @@ def test_shrinking_keeps_the_failure():
     wrong = right.with_parameters(weight=changed)
     case = make_case(right, wrong, (rng.normal(size=(4, 8, 6, 5)),), "float32")
 
-    def fails(each: Case) -> bool:
+    def fails(each: FailingCase) -> bool:
         one, other = each.outputs
         return bool(np.abs(one - other).max() > 0.1)
 

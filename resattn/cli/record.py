@@ -80,10 +80,9 @@ def record(
 ) -> None:
     """Run a model in one framework and write what it computes to a file, for `resattn compare`.
 
-    The file holds every stage forward and backward, the statistics after a training step, the
-    losses and parameters of some steps of training, and the environment. Inputs and output are
-    whole; of a large stage the file holds statistics, a hash and a sample. The model is trained on
-    the images in --inputs with random labels; without --inputs these are random as well.
+    The file holds every stage forward and backward, the statistics after a training step, some
+    steps of training, and the environment. Of a large stage it holds statistics, a hash and a
+    sample. Without --inputs the images are random; the labels of the training are.
 
     A model of your own as FILE, as in "net.py:load()", is recognised first. It is not trained.
     """
@@ -98,8 +97,7 @@ def record(
     refuse_existing(to, force)
     live = find_live(list_given_options(context), file, excluded=OF_OURS)
     if live is not None:
-        summarise(to, record_live(LiveRequest(live, None, None), inputs, seed, full, to))
-        return
+        return summarise(to, record_live(LiveRequest(live, None, None), inputs, seed, full, to))
     if framework is None:
         raise ArgumentError("--framework: expected torch, jax or tf")
     described, arrays = read_model_or_block(file, config, architecture, part)
@@ -124,7 +122,7 @@ def record(
             to=to,
             progress=show_step,
         )
-    summarise(to, run)
+    return summarise(to, run)
 
 
 def record_live(request: LiveRequest, inputs: Path | None, seed: int, full: bool, to: Path) -> Run:

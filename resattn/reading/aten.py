@@ -427,21 +427,8 @@ PRIMITIVES: Table = {
         lambda m, node, x, size, dim=0: _split(m, node, x, dim),
     ),
     "rsub": lambda m, node, x, y, *_: m.elementwise("difference", y, x),
-    **dict.fromkeys(
-        (
-            "reshape",
-            "view",
-            "flatten",
-            "ravel",
-            "unsqueeze",
-            "squeeze",
-            "contiguous",
-            "unflatten",
-            "view_as",
-        ),
-        _reshape,
-    ),
-    **dict.fromkeys(("unflatten", "view_as"), _reshape),
+    **dict.fromkeys(("reshape", "view", "flatten", "ravel", "unsqueeze", "squeeze"), _reshape),
+    **dict.fromkeys(("contiguous", "unflatten", "view_as"), _reshape),
     "add": _added("sum"),
     **dict.fromkeys(("sub", "subtract"), _added("difference")),
     "gelu": lambda m, node, x, approximate: m.elementwise(

@@ -179,7 +179,7 @@ def _canonical(
         name = step.roles.get("weight", "")
         # Tables of relative positions are no kernel: their roles are not known.
         clear = step.held is not None and step.held.names == {*step.roles.values()}
-        if step.op not in KERNEL_OPS or not clear or name not in arrays:
+        if step.op not in OPS_WITH_KERNELS or not clear or name not in arrays:
             continue
         index = next((held.index for _, held in step.uses if held.names == {name}), None)
         if index is not None and index.size == arrays[name].size:
@@ -189,4 +189,4 @@ def _canonical(
     return found
 
 
-KERNEL_OPS = ("convolution", "depthwise convolution", "linear")
+OPS_WITH_KERNELS = ("convolution", "depthwise convolution", "linear")

@@ -18,11 +18,11 @@ USED = {
     "group_norm": ("weight", "bias"),
     "layer_norm": ("weight", "bias"),
 }
-Change = Callable[[Array], Array]
+ArrayChange = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
-class Case:
+class FailingCase:
     """An operation, what a model computes in its place, and the inputs of both.
 
     inputs: each (batch, channels, height, width) or, of a linear layer, (batch, features). dtype:
@@ -48,7 +48,7 @@ class Case:
             **list_parameters(self.right),
         }
 
-    def apply(self, changes: Mapping[str, Change]) -> Case:
+    def apply(self, changes: Mapping[str, ArrayChange]) -> FailingCase:
         """The case with changed arrays: inputs, and parameters on both sides."""
 
         def change(spec: StageSpec) -> StageSpec:
@@ -61,7 +61,7 @@ class Case:
         )
         return replace(self, right=change(self.right), wrong=change(self.wrong), inputs=inputs)
 
-    def with_setting(self, name: str, value: object) -> Case:
+    def with_setting(self, name: str, value: object) -> FailingCase:
         """Another setting on both sides; on one, if that differs from the other already."""
         wrong = self.wrong
         if self.wrong[name] == self.right[name]:
@@ -87,7 +87,7 @@ class Case:
         return sum(array.size for array in arrays), sum(sizes), texts, nonzero
 
 
-def make_case(right: StageSpec, wrong: StageSpec, inputs: Inputs, dtype: str) -> Case:
+def make_case(right: StageSpec, wrong: StageSpec, inputs: Inputs, dtype: str) -> FailingCase:
     """A case whose numbers are those that the format holds."""
 
     def rounded(array: Array) -> Array:
@@ -99,7 +99,7 @@ def make_case(right: StageSpec, wrong: StageSpec, inputs: Inputs, dtype: str) ->
         spec.with_parameters(**{leaf: rounded(array) for leaf, array in spec.parameters.items()})
         for spec in (right, wrong)
     ]
-    return Case(sides[0], sides[1], tuple(map(rounded, inputs)), dtype)
+    return FailingCase(sides[0], sides[1], tuple(map(rounded, inputs)), dtype)
 
 
 def list_parameters(spec: StageSpec) -> dict[str, Array]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from resattn.reducing.code_torch import Inputs, kernel_margins, pool_margins, reduced_axes
-from resattn.tracing.computation import StageSpec
+from resattn.reducing.code_torch import kernel_margins, pool_margins, reduced_axes
+from resattn.tracing.computation import Inputs, StageSpec
 
 _SIDES = "[:, None, None]"
 

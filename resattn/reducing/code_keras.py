@@ -7,10 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from resattn.reducing.code_jax import write_standardised
-from resattn.reducing.code_torch import Inputs, kernel_margins, pool_margins, reduced_axes
-from resattn.tracing.computation import StageSpec
-
-Margins = tuple[tuple[int, int], tuple[int, int]]
+from resattn.reducing.code_torch import kernel_margins, pool_margins, reduced_axes
+from resattn.tracing.computation import Inputs, Margins, StageSpec
 
 
 def _channels_last(x: str) -> str:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from resattn.oracle.node import Array
-from resattn.tracing.computation import StageSpec, find_margins
+from resattn.tracing.computation import Inputs, StageSpec, find_margins
 from weights.operations import AXES
-
-Inputs = tuple[Array, ...]
 
 
 def reduced_axes(spec: StageSpec) -> tuple[int, ...]:

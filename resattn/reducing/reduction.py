@@ -9,7 +9,7 @@ import numpy as np
 
 from resattn.checking.tolerances import tolerance
 from resattn.oracle import evaluation as reference
-from resattn.reducing.case import Case, make_case
+from resattn.reducing.case import FailingCase, make_case
 from resattn.reducing.script import write_script
 from resattn.reducing.shrinking import shrink
 from resattn.tracing.findings import Finding, Trace
@@ -17,7 +17,7 @@ from resattn.tracing.judge import specify_stage
 from weights.config import Config
 from weights.errors import ArgumentError
 
-CLEAR = 30  # times the tolerance: nobody takes such a difference for rounding
+CLEARLY = 30  # times the tolerance: nobody takes such a difference for rounding
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Reduction:
     """finding: what was reduced. case: the smallest one that was found. script: its text."""
 
     finding: Finding
-    case: Case
+    case: FailingCase
     script: str
 
     @property
@@ -75,7 +75,7 @@ def _find_case(
     arrays: Mapping[str, np.ndarray],
     inputs: np.ndarray,
     dtype: str,
-) -> Case | str:
+) -> FailingCase | str:
     """The stage as it should be and as it is; or why that is no case."""
     if finding.backward:
         return "only its gradient differs"
@@ -94,9 +94,9 @@ def _find_case(
     return case
 
 
-def _fails(case: Case) -> bool:
+def _fails(case: FailingCase) -> bool:
     """Whether both sides differ clearly, relative to the right side."""
-    limit = CLEAR * tolerance(case.dtype, "eval output")
+    limit = CLEARLY * tolerance(case.dtype, "eval output")
     try:
         with np.errstate(all="ignore"):
             right, wrong = case.outputs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from resattn.oracle.node import Array
-from resattn.reducing.case import Case, format_number, list_parameters
+from resattn.reducing.case import FailingCase, format_number, list_parameters
 from resattn.reducing.code_jax import JAX
 from resattn.reducing.code_keras import KERAS
 from resattn.reducing.code_torch import TORCH
@@ -37,7 +37,7 @@ class Language:
     expressions: dict[str, Expression]
 
 
-LANGUAGES = {
+CODE_OF = {
     "torch": Language(
         ("import torch", "import torch.nn.functional as F"),
         (),
@@ -66,7 +66,7 @@ def write_expression(spec: StageSpec, inputs: tuple[Array, ...], framework: str)
     """The expression that computes an operation from `x` and the names of its parameters; None for
     an operation or a setting that cannot be said in one.
     """
-    write = LANGUAGES[framework].expressions.get(spec.kind)
+    write = CODE_OF[framework].expressions.get(spec.kind)
     unsaid = [name for name, value in spec.settings.items() if name not in SAID and _matters(value)]
     return None if write is None or unsaid else write(spec, inputs)
 
@@ -75,13 +75,15 @@ def _matters(value: object) -> bool:
     return value is not None and value is not False
 
 
-def write_script(case: Case, framework: str, heading: str, cause: str, limit: float) -> str | None:
+def write_script(
+    case: FailingCase, framework: str, heading: str, cause: str, limit: float
+) -> str | None:
     """A script that computes both sides of a case, prints them and asserts that they are equal.
 
     heading: the first line. cause: what the wrong side does. limit: of the assertion. None where
     the right side cannot be written in the framework.
     """
-    language = LANGUAGES[framework]
+    language = CODE_OF[framework]
     right = write_expression(case.right, case.inputs, framework)
     if right is None:
         return None
@@ -102,7 +104,7 @@ def write_script(case: Case, framework: str, heading: str, cause: str, limit: fl
     return "\n".join(lines) + "\n"
 
 
-def _write_wrong(case: Case, framework: str, language: Language) -> list[str]:
+def _write_wrong(case: FailingCase, framework: str, language: Language) -> list[str]:
     """The lines that make `found`. What no expression says is given by its numbers."""
     wrong = write_expression(case.wrong, case.inputs, framework)
     if wrong is None:

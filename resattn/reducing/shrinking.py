@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from resattn.oracle.node import Array
-from resattn.reducing.case import Case, Change
+from resattn.reducing.case import ArrayChange, FailingCase
 
 BUDGET = 1500  # cases that are tried at most
 SMALL = 64  # an array of so many numbers is also simplified number by number
@@ -20,7 +20,9 @@ BY_CHANNEL = (
 )
 
 
-def shrink(case: Case, fails: Callable[[Case], bool], budget: int = BUDGET) -> Case:
+def shrink(
+    case: FailingCase, fails: Callable[[FailingCase], bool], budget: int = BUDGET
+) -> FailingCase:
     """The smallest case found that still fails. fails: whether a case fails in the same way."""
     tried, again = 0, True
     while again:
@@ -37,7 +39,7 @@ def shrink(case: Case, fails: Callable[[Case], bool], budget: int = BUDGET) -> C
     return case
 
 
-def list_simpler(case: Case) -> Iterator[Case]:
+def list_simpler(case: FailingCase) -> Iterator[FailingCase]:
     """Simpler cases, those that leave out most first."""
     yield from _take_images(case)
     yield from _take_channels(case)
@@ -60,7 +62,7 @@ def list_parts(size: int) -> Iterator[list[int]]:
         chunk = chunk // 2 if size <= 32 or chunk > size // 16 else 0
 
 
-def _take(axis: int, places: list[int], size: int) -> Change:
+def _take(axis: int, places: list[int], size: int) -> ArrayChange:
     """Part of an axis; an array that is broadcast along it is left as it is."""
 
     def take(array: Array) -> Array:
@@ -70,13 +72,13 @@ def _take(axis: int, places: list[int], size: int) -> Change:
     return take
 
 
-def _take_images(case: Case) -> Iterator[Case]:
+def _take_images(case: FailingCase) -> Iterator[FailingCase]:
     count = len(case.inputs[0])
     for kept in list_parts(count):
         yield case.apply(dict.fromkeys(case.names, _take(0, kept, count)))
 
 
-def _take_channels(case: Case) -> Iterator[Case]:
+def _take_channels(case: FailingCase) -> Iterator[FailingCase]:
     kind = case.right.kind
     if kind in BY_CHANNEL:
         size = max(x.shape[1] for x in case.inputs)
@@ -92,7 +94,7 @@ def _take_channels(case: Case) -> Iterator[Case]:
             yield case.apply(dict.fromkeys(("x", "weight"), _take(1, kept, inputs)))
 
 
-def _take_pixels(case: Case) -> Iterator[Case]:
+def _take_pixels(case: FailingCase) -> Iterator[FailingCase]:
     if any(x.ndim != 4 for x in case.inputs):
         return
     for axis in (2, 3):
@@ -104,10 +106,10 @@ def _take_pixels(case: Case) -> Iterator[Case]:
                 yield case.apply(dict.fromkeys(case.names, taken))
 
 
-def _simplify_settings(case: Case) -> Iterator[Case]:
+def _simplify_settings(case: FailingCase) -> Iterator[FailingCase]:
     if case.right.kind != "convolution":
         return
-    cuts: list[Change] = [
+    cuts: list[ArrayChange] = [
         lambda weight: weight[:, :, :1, :1],
         lambda weight: weight[:, :, : max(weight.shape[2] - 1, 1)],
         lambda weight: weight[..., : max(weight.shape[3] - 1, 1)],
@@ -120,7 +122,7 @@ def _simplify_settings(case: Case) -> Iterator[Case]:
             yield case.with_setting(name, simple)
 
 
-def _simplify_values(case: Case) -> Iterator[Case]:
+def _simplify_values(case: FailingCase) -> Iterator[FailingCase]:
     for name, array in case.numbers.items():
         yield case.apply({name: np.zeros_like})
         yield case.apply({name: np.ones_like})
@@ -132,11 +134,11 @@ def _simplify_values(case: Case) -> Iterator[Case]:
                     yield case.apply({name: _put(place, value)})
 
 
-def _round(digits: int) -> Change:
+def _round(digits: int) -> ArrayChange:
     return lambda array: np.round(array, digits) + 0.0
 
 
-def _put(place: int, value: float) -> Change:
+def _put(place: int, value: float) -> ArrayChange:
     def put(array: Array) -> Array:
         changed = array.copy()
         if place < array.size:
