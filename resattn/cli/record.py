@@ -80,9 +80,8 @@ def record(
 ) -> None:
     """Run a model in one framework and write what it computes to a file, for `resattn compare`.
 
-    The file holds every stage forward and backward, the statistics after a training step, some
-    steps of training, and the environment. Of a large stage it holds statistics, a hash and a
-    sample. Without --inputs the images are random; the labels of the training are.
+    The file holds every stage forward and backward (of a large one a sample), statistics, some
+    steps of training, and the environment. Without --inputs the images are random.
 
     A model of your own as FILE, as in "net.py:load()", is recognised first. It is not trained.
     """
@@ -110,10 +109,10 @@ def record(
         print_line(f"no FILE: the weights are random, seed {seed}")
     if images is None:
         print_line(f"no --inputs: the images are random, seed {seed}")
-    held = {name: array.astype(form) for name, array in arrays.items()}
+    model = backend.build(config_used, {name: each.astype(form) for name, each in arrays.items()})
     with status("record") as show_step, precise((framework,), form):
         run = record_run(
-            backend.build(config_used, held),
+            model,
             images,
             recipe=choose_recipe(recipe, steps),
             steps=steps,
