@@ -100,16 +100,16 @@ def record(
     if framework is None:
         raise ArgumentError("--framework: expected torch, jax or tf")
     described, arrays = read_model_or_block(file, config, architecture, part)
+    config_used = without_chance(described)
     form = choose_dtype(dtype, arrays)
     images = None if inputs is None else read_images("--inputs", inputs)
-    (backend,) = backends((framework,), (device,))
-    config_used = without_chance(described)
     if arrays is None:
         arrays = random_arrays(config_used, form, seed)
-        print_line(f"no FILE: the weights are random, seed {seed}")
-    if images is None:
-        print_line(f"no --inputs: the images are random, seed {seed}")
-    model = backend.build(config_used, {name: each.astype(form) for name, each in arrays.items()})
+    drawn = {"FILE: the weights": file, "--inputs: the images": inputs}
+    for what in [what for what, given in drawn.items() if given is None]:
+        print_line(f"no {what} are random, seed {seed}")
+    held = {name: array.astype(form) for name, array in arrays.items()}
+    model = backends((framework,), (device,))[0].build(config_used, held)
     with status("record") as show_step, precise((framework,), form):
         run = record_run(
             model,
