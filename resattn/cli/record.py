@@ -90,15 +90,13 @@ def record(
     from resattn.recording.file import check_suffix
     from resattn.recording.record import record as record_run
     from weights.config import without_chance
-    from weights.errors import ArgumentError
 
     check_suffix(to)
     refuse_existing(to, force)
     live = find_live(list_given_options(context), file, excluded=OF_OURS)
     if live is not None:
         return summarise(to, record_live(LiveRequest(live, None, None), inputs, seed, full, to))
-    if framework is None:
-        raise ArgumentError("--framework: expected torch, jax or tf")
+    framework = choose_framework(framework)
     described, arrays = read_model_or_block(file, config, architecture, part)
     config_used = without_chance(described)
     form = choose_dtype(dtype, arrays)
@@ -147,6 +145,15 @@ def record_live(request: LiveRequest, inputs: Path | None, seed: int, full: bool
             to=to,
             progress=show_step,
         )
+
+
+def choose_framework(framework: str | None) -> str:
+    """The value of --framework, which a model of ours needs."""
+    from weights.errors import ArgumentError
+
+    if framework is None:
+        raise ArgumentError("--framework: expected torch, jax or tf")
+    return framework
 
 
 def choose_dtype(dtype: str | None, arrays: dict[str, np.ndarray] | None) -> str:
