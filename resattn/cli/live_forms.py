@@ -141,6 +141,19 @@ def print_recognition(found: Understood, language: str = "en") -> None:
         print_line(line, "" if number else style)
 
 
+def prove_live(found: Understood, language: str = "en") -> bool:
+    """Prints whether a recognised model gives what the oracle gives with its weights."""
+    from resattn.recognition.proof import prove_recognition
+    from resattn.recognition.wording import describe_proof
+
+    images = draw_images(found, None, 2, 0)
+    with status(found.reading.title) as show_step:
+        show_step("compare with the oracle")
+        proof = prove_recognition(found.recognition, found.model, inputs=images)
+    print_line(describe_proof(proof, images.shape, language), "good" if proof.ok else "bad")
+    return proof.ok
+
+
 def explain_live(request: LiveRequest, batch: int, dtype: str, language: str) -> dict[str, Any]:
     """Explains the model as it is executed, and what it was taken for. The explanation for --json
     is returned.
@@ -153,6 +166,8 @@ def explain_live(request: LiveRequest, batch: int, dtype: str, language: str) ->
         print_line(line, style)
     print_line()
     print_recognition(found, language)
+    if found.recognition.config is not None:
+        prove_live(found, language)
     return explained.to_dict(language)
 
 
@@ -296,26 +311,13 @@ def port_live(
     dialect, shard_bytes: as in `weights.write`. Raises ModelError where the model gives other
     values, and where parameters would be left out of the file.
     """
-    from resattn.recognition.proof import prove_recognition
     from weights.errors import ModelError
     from weights.files.formats import write
 
     taken = recognise_exactly(found)
     assert taken.config is not None
     refuse_outside(found, request)
-    images = draw_images(found, None, 2, 0)
-    with status(found.reading.title) as show_step:
-        show_step("compare with the oracle")
-        proof = prove_recognition(taken, found.model, inputs=images)
-    if not proof.ok:
-        raise ModelError(
-            f"{found.reading.title}: has the operations of {taken.config.describe()}, but gives "
-            f"other values: {proof}; nothing was written"
-        )
-    shape = " x ".join(map(str, images.shape))
-    print_line(
-        f"proof: for random images of {shape} it gives what the oracle gives with these weights, "
-        f"within {proof.relative:.1e}"
-    )
+    if not prove_live(found):
+        raise ModelError(f"{found.reading.title}: gives other values, so nothing was written")
     write(target, taken.config, taken.arrays, dialect=dialect, shard_bytes=shard_bytes)
     return taken.config, taken.arrays

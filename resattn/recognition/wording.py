@@ -15,6 +15,7 @@ from weights.frameworks import FRAMEWORKS
 
 if TYPE_CHECKING:
     from resattn.recognition.recognition import Recognition
+    from weights import Difference
 
 LANGUAGES: dict[str, Mapping[str, str]] = {"en": words_en.WORDS, "zh": words_zh.WORDS}
 MOST_NAMES = 8  # in a sentence; of more, the first ones and a count are given
@@ -25,6 +26,17 @@ def describe_recognition(found: Recognition, language: str) -> list[str]:
     if language not in LANGUAGES:
         raise ArgumentError(f"language: expected one of {', '.join(LANGUAGES)}, got {language!r}")
     return list(_Wording(LANGUAGES[language]).lines(found))
+
+
+def describe_proof(proof: Difference, shape: Sequence[int], language: str) -> str:
+    """What `prove_recognition` found for images of a shape. Raises ArgumentError for an unknown
+    language.
+    """
+    if language not in LANGUAGES:
+        raise ArgumentError(f"language: expected one of {', '.join(LANGUAGES)}, got {language!r}")
+    key = "proven" if proof.ok else "disproven"
+    size, distance = " x ".join(map(str, shape)), f"{proof.relative:.1e}"
+    return _Wording(LANGUAGES[language]).say(key, shape=size, distance=distance)
 
 
 def describe_operations(operations: Sequence[Facts]) -> str:

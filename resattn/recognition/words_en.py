@@ -33,6 +33,14 @@ WORDS = {
     "options": "{name} {value}",
     # By which signs.
     "signs": "signs: {signs}",
+    "proven": (
+        "proof: for random images of {shape} it gives what NumPy gives with these weights, within "
+        "{distance}"
+    ),
+    "disproven": (
+        "but for random images of {shape} it gives other values than NumPy with these weights "
+        "(relative difference {distance}): it computes something that was not read"
+    ),
     "sign.operations": "all {count} operations are those of the config, in the same order",
     "sign.parameters": "{count} arrays have its shapes and places",
     "sign.sums": "{count} residual sums",

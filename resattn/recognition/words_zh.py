@@ -27,6 +27,14 @@ WORDS = {
     "attention": "注意力 {kind}",
     "options": "{name} {value}",
     "signs": "依据：{signs}",
+    "proven": (
+        "验证：对 {shape} 的随机图像，输出与 NumPy 用这些权重算出的一致，"
+        "相对差不超过 {distance}"
+    ),
+    "disproven": (
+        "但对 {shape} 的随机图像，输出与 NumPy 用这些权重算出的不同（相对差 {distance}）："
+        "模型中有未能读出的运算"
+    ),
     "sign.operations": "全部 {count} 个运算与该配置的运算相同，顺序也相同",
     "sign.parameters": "{count} 个数组的形状和位置与之相符",
     "sign.sums": "{count} 处残差相加",
