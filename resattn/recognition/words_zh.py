@@ -28,8 +28,7 @@ WORDS = {
     "options": "{name} {value}",
     "signs": "依据：{signs}",
     "proven": (
-        "验证：对 {shape} 的随机图像，输出与 NumPy 用这些权重算出的一致，"
-        "相对差不超过 {distance}"
+        "验证：对 {shape} 的随机图像，输出与 NumPy 用这些权重算出的一致，相对差不超过 {distance}"
     ),
     "disproven": (
         "但对 {shape} 的随机图像，输出与 NumPy 用这些权重算出的不同（相对差 {distance}）："
