@@ -162,7 +162,8 @@ def test_models_that_do_not_fit(torch, posed):
             {"a": Recording({})},
             "none of them is ours, so config and arrays are needed",
         ),
-        (TypeError, {"a": torch.nn.ReLU()}, "expected a ResidualBlockWithAttention"),
+        (TypeError, {"a": torch.nn.ReLU()}, "ReLU (PyTorch) has no residual block"),
+        (TypeError, {"a": 3}, "expected a PyTorch module, a Flax module or a Keras layer, got"),
         (
             TypeError,
             {"a": model, "b": Mapped(3, {})},

@@ -191,7 +191,8 @@ def _list_functions(step: CommonStep, known: Mapping[str, str]) -> list[tuple[st
     if step.held is None:
         return []
     roles = {name: role for role, name in known.items()}
-    spelled = any(op in ("product", "quotient", "difference", "sum") for op, _ in step.uses)
+    written = ("product", "quotient", "difference", "sum")
+    spelled = any(each.op in written and each.held for each in step.primitives)
     usual = OF_NORMS if spelled and step.op not in LINEAR else {}
     found = {
         (role, function)
