@@ -155,7 +155,7 @@ def make_live(call: LiveCall, channels: int | None, size: tuple[int, int] | None
     if call.called or inspect.isclass(model) or inspect.isroutine(model):
         model = _call(call, model)
     framework = owner(model)
-    if framework != "tf":  # Keras is told the mode in each call
+    if framework != "tf":  # Keras takes the mode in each call
         model.eval()
     if framework == "tf" and not getattr(model, "variables", ()):
         _build_keras(call, model, channels, size)
@@ -223,12 +223,8 @@ def _import_torch_first() -> None:
 
 
 def _with_rngs(made: Any, options: dict[str, Any]) -> dict[str, Any]:
-    try:
-        called = made.__init__ if inspect.isclass(made) else made
-        asked = "rngs" in inspect.signature(called).parameters
-    except (TypeError, ValueError):  # of a class that is not written in Python
-        return options
-    if not asked or "rngs" in options:
+    taken = _signature(made)
+    if taken is None or "rngs" not in taken.parameters or "rngs" in options:
         return options
     from flax import nnx
 

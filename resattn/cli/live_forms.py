@@ -209,8 +209,9 @@ def check_live(
     assert taken.config is not None
     given = {name: value for name, value in options.items() if value is not None}
     given["frameworks"] = parse_frameworks(options["frameworks"], taken.config)
-    images = draw_images(found, given.pop("size", None), given.pop("batch", 2), given["seed"])
-    given.setdefault("inputs", images)
+    size, batch = given.pop("size", None), given.pop("batch", 2)
+    if "inputs" not in given:
+        given["inputs"] = draw_images(found, size, batch, given["seed"])
     mapped = {found.reading.title: map_model(found.model, taken)}
     with status("trace") as show_step:
         report = trace_frameworks(

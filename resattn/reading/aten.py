@@ -150,7 +150,7 @@ def _linear(
 
 def _cast(m: Machine, node: Any, x: Operand, *_: Any) -> Operand:
     whole = not node.meta["val"].is_floating_point()
-    assert not (whole and isinstance(x, ImageValues)), "it drops what is behind the point"
+    assert not (whole and isinstance(x, ImageValues)), "it drops the fractions"
     return x
 
 

@@ -218,7 +218,7 @@ def _power(m: Machine, e: Any, x: Operand) -> Operand:
 def _cast(m: Machine, e: Any, x: Operand) -> Operand:
     kinds = [np.dtype(each).kind for each in (e.invars[0].aval.dtype, e.params["new_dtype"])]
     whole = isinstance(x, ImageValues) and kinds[0] in "fV" and kinds[1] in "iub"
-    assert not whole, "it drops what is behind the point"
+    assert not whole, "it drops the fractions"
     return x
 
 

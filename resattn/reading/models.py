@@ -26,10 +26,8 @@ ModelReader = Callable[
     [Machine, Any, tuple[int, ...], bool, Mapping[str, str]], tuple[ImageValues, Failed | None]
 ]
 READERS: dict[str, ModelReader] = {"torch": read_pytorch, "jax": read_flax, "tf": read_keras}
-DEFAULT_SIZES = (
-    (224, 224),
-    (32, 32),
-)  # tried in this order where nobody says the size of the images
+# Tried in this order where nobody says the size of the images.
+DEFAULT_SIZES = ((224, 224), (32, 32))
 
 
 def read_operations(model: Any, size: Pair, training: bool = False) -> list[CommonStep]:

@@ -86,7 +86,7 @@ def silence_fake_tensors() -> Iterator[None]:
 
 @cache
 def _mark_failed() -> Any:
-    """An operator that stands in the graph for one that failed; it takes the same tensors."""
+    """An operator that takes the place of one that failed, with the same tensors."""
     torch = import_module("torch")
 
     def compute(operands: Any) -> Any:

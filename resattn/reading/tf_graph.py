@@ -331,7 +331,7 @@ def _range(m: Machine, o: Any, start: FixedArray, stop: FixedArray, step: FixedA
 
 def _cast(m: Machine, o: Any, x: Operand) -> Operand:
     whole = isinstance(x, ImageValues) and not o.get_attr("DstT").is_floating
-    assert not (whole and o.get_attr("SrcT").is_floating), "it drops what is behind the point"
+    assert not (whole and o.get_attr("SrcT").is_floating), "it drops the fractions"
     return x
 
 

@@ -102,7 +102,6 @@ def _pair_inputs(
     ranks: Keys,
     found: Mapping[GraphNode, GraphNode],
     prefer: Prefer,
-    label_of: LabelOf = exact_label,
 ) -> list[tuple[GraphNode, GraphNode]] | None:
     if len(our.inputs) != len(own.inputs):
         return None
