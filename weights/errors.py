@@ -39,3 +39,7 @@ class FileError(ResattnError, OSError):
 
 class MissingFileError(FileError, FileNotFoundError):
     """A file or a folder that does not exist."""
+
+
+class ProcessError(ResattnError, ChildProcessError):
+    """A process of a run on several devices that ended, or that does not answer."""
