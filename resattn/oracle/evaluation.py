@@ -13,6 +13,7 @@ from resattn.oracle import convolution, layers, pooling
 from resattn.oracle.cancellation import cancelling_weights, idle_biases
 from resattn.oracle.kinks import Kinks
 from resattn.oracle.layers import State
+from resattn.oracle.moments import BatchParts
 from resattn.oracle.node import (
     Array,
     Node,
@@ -112,16 +113,19 @@ def evaluate(
     training: bool,
     altered: Altered | None = None,
     kinks: Kinks | None = None,
+    parts: BatchParts | None = None,
     keep: bool = True,
 ) -> Evaluation:
     """One forward pass of a graph's operations. arrays: canonical; all are taken as float64.
 
     altered: for some operations, a function that makes of the stage the value to go on with.
-    kinks: of a pass within `node.disturbed`. keep: whether the stages are kept; else each of them
+    kinks: of a pass within `node.disturbed`. parts: how batch norms divide the batch in training.
+    keep: whether the stages are kept; else each of them
     only until the last operation that reads it.
     """
     state = State({name: _wide(array) for name, array in arrays.items()}, training)
     state.kinks = Kinks() if kinks is None else kinks
+    state.parts = parts
     idle = idle_biases(operations, training)
     state.vanishing |= set(idle)
     state.shifted |= {mean for mean in idle.values() if mean}
@@ -177,6 +181,7 @@ def run(
     *,
     training: bool,
     kinks: Kinks | None = None,
+    parts: BatchParts | None = None,
 ) -> Pass:
     """One pass of the oracle. arrays: canonical; x: (batch, channels, height, width).
 
@@ -184,11 +189,14 @@ def run(
     no gradients are wanted; a function of the output if it depends on it, as the slope of a loss.
     kinks: of a pass within `node.disturbed`; there gradients that vanish are what noise leaves of
     them. None for a pass that no disturbed one will follow.
+    parts: how batch norms divide the batch in training.
     """
     kinks = Kinks(matter=False) if kinks is None else kinks
     operations = _operations(config, x)
     with without_slopes() if cotangent is None else nullcontext():
-        made = evaluate(operations, arrays, x, training=training, kinks=kinks, keep=False)
+        made = evaluate(
+            operations, arrays, x, training=training, kinks=kinks, parts=parts, keep=False
+        )
     state, output, image = made.state, made.output.value, made.image
     gradients: dict[str, Array] = {}
     if cotangent is not None:

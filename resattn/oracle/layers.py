@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from resattn.oracle.kinks import Kinks
+from resattn.oracle.moments import BatchParts, normalise, variance_of
 from resattn.oracle.node import (
     Array,
     Node,
@@ -30,7 +31,6 @@ from resattn.oracle.node import (
     transpose,
     widened,
 )
-from weights.checks import check_statistics
 
 CHANNELS, ROWS, COLS = 1, 2, 3
 POSITIONS = (ROWS, COLS)
@@ -49,6 +49,7 @@ class State:
     vanishing: parameters whose gradient is exactly zero, since all of it cancels.
     shifted: the running means that such a vanishing bias is part of.
     kinks: of relus and maxima.
+    parts: how the batch norms divide the batch; None if they do not.
     multiply_adds: of convolutions, linear layers and matrix products, so far.
     """
 
@@ -61,6 +62,7 @@ class State:
     vanishing: set[str] = field(default_factory=set)
     shifted: set[str] = field(default_factory=set)
     kinks: Kinks = field(default_factory=Kinks)
+    parts: BatchParts | None = None
     multiply_adds: int = 0
 
     def parameter(self, name: str) -> Node:
@@ -142,19 +144,16 @@ def apply_batch_norm(state: State, name: str, x: Node, eps: float, decay: float)
     x = boundary(x)
     with widened():
         if state.training:
-            n = x.shape[0] * x.shape[2] * x.shape[3]
-            check_statistics(n)
-            of_batch = average(x, 0, *POSITIONS)
-            centred = x - of_batch
-            spread = _variance(x, centred.value, 0, *POSITIONS)
+            batch = normalise(x, eps, state.parts)
             new = 1 - decay
-            mean = decay * mean + new * of_batch.value.ravel()
-            variance = decay * variance + new * spread.value.ravel() * n / (n - 1)
+            mean = decay * mean + new * batch.mean
+            variance = decay * variance + new * batch.variance
             state.statistics |= {running_mean: mean, running_var: variance}
+            scaled = batch.values * weight
         else:
             centred = x - _by_channel(given(mean))
             spread = _by_channel(given(variance))
-        scaled = centred * power(spread + eps, -0.5) * weight
+            scaled = centred * power(spread + eps, -0.5) * weight
     return scaled + bias
 
 
@@ -165,7 +164,7 @@ def apply_group_norm(state: State, name: str, x: Node, groups: int, eps: float) 
     with widened():
         grouped = reshape(x, len(x.value), groups, -1)
         centred = grouped - average(grouped, 2)
-        spread = _variance(grouped, centred.value, 2)
+        spread = variance_of(grouped, centred.value, 2)
         scaled = reshape(centred * power(spread + eps, -0.5), *x.shape) * weight
     return scaled + bias
 
@@ -176,21 +175,8 @@ def apply_layer_norm(state: State, name: str, x: Node, eps: float) -> Node:
     x = boundary(x)
     with widened():
         centred = x - average(x, CHANNELS)
-        scaled = centred * power(_variance(x, centred.value, CHANNELS) + eps, -0.5) * weight
+        scaled = centred * power(variance_of(x, centred.value, CHANNELS) + eps, -0.5) * weight
     return scaled + bias
-
-
-def _variance(x: Node, centred: Array, *axes: int) -> Node:
-    """The average of the squares of x less its mean.
-
-    Its slope to the mean is a sum of all centred values and so exactly 0. Frameworks leave it out,
-    and so must we: what rounding leaves of that sum would count as error.
-    """
-    count = np.prod([x.shape[axis] for axis in axes])
-    summed = np.square(centred).sum(axis=axes, keepdims=True)
-    fourth = lambda: np.square(np.square(centred)).sum(axis=axes, keepdims=True)  # noqa: E731
-    variance = accumulated(summed, fourth, int(count)) / count
-    return Node(variance, (x, lambda slope: slope * (2 / count) * centred))
 
 
 def _by_channel(x: Node) -> Node:

@@ -13,11 +13,13 @@ import numpy as np
 
 from resattn.oracle import evaluation as reference
 from resattn.oracle.kinks import Kinks
+from resattn.oracle.moments import local_parts
 from resattn.oracle.node import Array
 from weights import schema
 from weights.config import Config
 from weights.convert import Arrays
 from weights.recipe import SGD, Adam, AdamW, Constant, Cosine, Recipe
+from weights.shards import Shards
 
 
 def cross_entropy(logits: Array, labels: Array, label_smoothing: float) -> tuple[float, Array]:
@@ -82,7 +84,8 @@ def adam(
 class ReferenceTrainer:
     """As `resattn.training.trainer.Trainer`, for one batch at a time, in float64.
 
-    arrays, moments: by canonical name.
+    arrays, moments: by canonical name. shards: how each batch is divided, which matters for local
+    statistics.
 
     free: the parameters whose gradient is exactly zero whatever the data, and the running means
     that they are part of, as the last step showed.
@@ -90,8 +93,15 @@ class ReferenceTrainer:
     to: a small loss is what is left of a difference of logits.
     """
 
-    def __init__(self, config: Config, arrays: Mapping[str, Array], recipe: Recipe):
+    def __init__(
+        self,
+        config: Config,
+        arrays: Mapping[str, Array],
+        recipe: Recipe,
+        shards: Shards | None = None,
+    ):
         self.config, self.recipe, self.step = config, recipe, 0
+        self.shards = Shards() if shards is None else shards
         self.arrays: Arrays = {name: array.astype(np.float64) for name, array in arrays.items()}
         self.trained = [p.name for p in schema(config) if p.trainable]
         self.moments: dict[str, Arrays] = {
@@ -137,5 +147,13 @@ class ReferenceTrainer:
             positions = output.shape[2] * output.shape[3]
             return np.broadcast_to(slopes[:, :, None, None] / positions, output.shape)
 
-        outcome = reference.run(self.config, self.arrays, images, slope, training=True, kinks=kinks)
+        outcome = reference.run(
+            self.config,
+            self.arrays,
+            images,
+            slope,
+            training=True,
+            kinks=kinks,
+            parts=local_parts(self.shards.divide(len(images))),
+        )
         return losses[0], outcome

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from resattn.checking.backends import Backend, backends, precise
 from resattn.checking.crosscheck import ORACLE
 from resattn.checking.tolerances import TRAINING_TOLERANCE
 from resattn.oracle.training import ReferenceTrainer
-from resattn.training.trainer import Trainer
+from resattn.training.trainer import Trainer, scope_of
 from weights import difference, schema
 from weights.compare import columns
 from weights.config import Config, without_chance
 from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS
 from weights.recipe import Recipe, batch
+from weights.shards import Shards
 
 JUDGED = ("parameters", "statistics", "moments")
 # free: parameters whose gradient is exactly zero, with their moments and the running means that
@@ -197,6 +199,8 @@ def drift(
     images: np.ndarray,
     labels: np.ndarray,
     device: str = "cpu",
+    devices: int | Sequence[int] = 1,
+    statistics: str = "global",
     oracle: bool = True,
     every: int = 1,
     progress: Callable[[int], None] | None = None,
@@ -216,56 +220,87 @@ def drift(
 
     arrays: canonical. dtype: "float32" or "float64", to compute in. images: (examples, channels,
     height, width). labels: (examples,). every: the number of steps between two comparisons.
+    device: "cpu" or "cuda". devices: on how many of them each framework computes, each batch in
+    parts; with several numbers each framework makes a run on each. statistics: of the batch norms,
+    as in `Trainer`; local ones depend on the number of devices, so that is then one number.
     progress: called with the number of each compared step.
-    Raises MissingFramework, WeightsError for arrays that do not fit, ValueError for data and
+    Raises MissingFramework, WeightsError for arrays that do not fit, ArgumentError for data and
     devices.
     """
     config = without_chance(config)
+    divisions = _divisions(devices, statistics)
     used = backends(tuple(frameworks), (device,))
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
     images = images.astype(dtype)
-    trainers = _make_trainers(used, config, arrays, recipe, len(images), dtype)
-    reference = ReferenceTrainer(config, arrays, recipe)
+    reference = ReferenceTrainer(config, arrays, recipe, divisions[0])
     free = _find_free(reference, images, labels)
     points: list[Point] = []
-    for step in range(every, steps + 1, every):
-        after = {
-            name: _advance(trainer, images, labels, every, dtype, free)
-            for name, trainer in trainers.items()
-        }
-        if oracle:
-            after[ORACLE] = _advance_oracle(reference, images, labels, every, free)
-        for pair in combinations(after, 2):
-            points += _compare(step, pair, after[pair[0]], after[pair[1]])
-        if progress:
-            progress(step)
+    with ExitStack() as stack:
+        trainers = _make_trainers(used, divisions, config, arrays, recipe, len(images), dtype)
+        for trainer in trainers.values():
+            stack.enter_context(trainer)
+        for step in range(every, steps + 1, every):
+            after = {
+                name: _advance(trainer, images, labels, every, dtype, free)
+                for name, trainer in trainers.items()
+            }
+            if oracle:
+                after[ORACLE] = _advance_oracle(reference, images, labels, every, free)
+            for pair in combinations(after, 2):
+                points += _compare(step, pair, after[pair[0]], after[pair[1]])
+            if progress:
+                progress(step)
     return Trajectory(
-        title=f"{steps} steps of {_describe(recipe)}, {config.describe()}, in {dtype}",
+        title=f"{steps} steps of {_describe(recipe, divisions)}, {config.describe()}, in {dtype}",
         dtype=dtype,
         points=tuple(points),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
     )
 
 
-def _describe(recipe: Recipe) -> str:
+def _divisions(devices: int | Sequence[int], statistics: str) -> list[Shards]:
+    """One for each number of devices. Raises ArgumentError."""
+    counts = list(devices) if isinstance(devices, Sequence) else [devices]
+    divisions = list(dict.fromkeys(Shards(count, statistics) for count in counts))
+    if not divisions:
+        raise ArgumentError("devices: expected at least one number, got none")
+    if statistics == "local" and len(divisions) > 1:
+        raise ArgumentError(
+            "devices: expected one number with local statistics, which depend on it, got "
+            f"{', '.join(map(str, counts))}; compare one number of devices at a time"
+        )
+    return divisions
+
+
+def _describe(recipe: Recipe, divisions: Sequence[Shards]) -> str:
     optimizer, schedule = type(recipe.optimizer).__name__, type(recipe.schedule).__name__
-    return f"{optimizer}, {schedule}, batches of {recipe.batch_size}"
+    counts = [str(each.count) for each in divisions]
+    said = f"{optimizer}, {schedule}, batches of {recipe.batch_size}"
+    if counts == ["1"]:
+        return said
+    return f"{said} on {' and '.join(counts)} devices, {divisions[0].statistics} statistics"
 
 
 def _make_trainers(
     used: list[Backend],
+    divisions: Sequence[Shards],
     config: Config,
     arrays: Mapping[str, np.ndarray],
     recipe: Recipe,
     examples: int,
     dtype: str,
 ) -> dict[str, Trainer]:
-    """A trainer for each framework."""
+    """A trainer for each framework and number of devices."""
     trainers = {}
-    for backend in used:
-        with precise((backend.framework,), dtype):
+    for backend, shards in product(used, divisions):
+        scope = scope_of(backend.framework, shards, backend.device)
+        with precise((backend.framework,), dtype), scope:
             model = backend.build(config, arrays)
-            trainers[backend.framework] = Trainer(model, recipe, examples)
+            several = shards.count > 1
+            name = f"{backend.framework} on {shards.count}" if several else backend.framework
+            trainers[name] = Trainer(
+                model, recipe, examples, devices=shards.count, statistics=shards.statistics
+            )
     return trainers
 
 
@@ -273,7 +308,7 @@ def _find_free(
     reference: ReferenceTrainer, images: np.ndarray, labels: np.ndarray
 ) -> frozenset[str]:
     """The tensors that `drift` does not judge, from one step of a copy of the trainer."""
-    trial = ReferenceTrainer(reference.config, reference.arrays, reference.recipe)
+    trial = ReferenceTrainer(reference.config, reference.arrays, reference.recipe, reference.shards)
     chosen = batch(reference.recipe, len(images), 0)
     trial.train_step(images[chosen], labels[chosen])
     return trial.free

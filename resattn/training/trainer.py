@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from weights.errors import ArgumentError
 from weights.files.training import TrainingState
 from weights.live import LiveModel, build, part
 from weights.recipe import Recipe, batch, steps_an_epoch
+from weights.shards import Shards
 
 
 class Trainer:
@@ -20,13 +22,28 @@ class Trainer:
     model: a ResidualAttentionNetwork, or a block alone; the logits of a block are the averages of
         its channels over all positions.
     examples: the number of images in the training data.
+    devices: on how many each batch is computed, in parts. PyTorch starts a process for each, unless
+        this process was started by torchrun; in Keras the model must be made within
+        `tf_impl.distributed.scope`, as `resume` does. See docs/distributed.md.
+    statistics: "global" if batch norms normalise with mean and variance of the whole batch, as on
+        one device; "local" if each device takes those of its part. See `weights.shards.Shards`.
     The optimizer is the framework's own, from `<package>.training`. You may use `model` and
-    `optimizer` directly.
+    `optimizer` directly, between two calls of `train`. `close`, or the end of a `with` block, ends
+    the processes.
     Raises ModelError for another object, and ArgumentError for a model with frozen parameters,
-    because a training state does not say which are frozen.
+    because a training state does not say which are frozen, and for more devices than there are.
     """
 
-    def __init__(self, model: Any, recipe: Recipe, examples: int):
+    def __init__(
+        self,
+        model: Any,
+        recipe: Recipe,
+        examples: int,
+        *,
+        devices: int = 1,
+        statistics: str = "global",
+    ):
+        self.shards = Shards(devices, statistics)
         self.live = LiveModel.of(model)
         steps_an_epoch(recipe, examples)
         self.model = model
@@ -40,6 +57,24 @@ class Trainer:
                 f"which. Train such a model with {self.live.framework.package}.training"
             )
         self.optimizer = self._module.optimizer(model, recipe)
+        self._parallel = self._distribute() if self.shards.count > 1 else None
+
+    def _distribute(self) -> Any:
+        module = part(self.live.name, "distributed")
+        return module.DataParallel(self.model, self.optimizer, self.recipe, self.shards)
+
+    def close(self) -> None:
+        """Ends the processes that compute on several devices, if there are any. A later call of
+        `train` starts new ones.
+        """
+        if self._parallel is not None:
+            self._parallel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     @property
     def _module(self) -> ModuleType:
@@ -58,7 +93,8 @@ class Trainer:
         labels: (examples,) integers.
         The mode of the model does not change.
         Raises ArgumentError for data that do not fit, and for float64 parameters if the framework
-        would not compute in float64.
+        would not compute in float64; ProcessError if a process of another device ends, and the
+        model is then as it was before the call.
         """
         if len(images) != self.examples or len(labels) != self.examples:
             raise ArgumentError(
@@ -66,14 +102,16 @@ class Trainer:
                 f"and as many labels, got {len(images)} and {len(labels)}"
             )
         self._check_dtype(images)
-        losses = np.empty(at_least("steps", steps, 0))
         first = self.step
-        for number in range(len(losses)):
-            chosen = batch(self.recipe, self.examples, first + number)
-            losses[number] = self._module.train_step(
-                self.model, self.optimizer, self.recipe, images[chosen], labels[chosen]
-            )
-        return losses
+        every = range(first, first + at_least("steps", steps, 0))
+        chosen = (batch(self.recipe, self.examples, step) for step in every)
+        batches = ((images[each], labels[each]) for each in chosen)
+        if self._parallel is not None:
+            return np.array(self._parallel.train(batches))
+        train_step = self._module.train_step
+        return np.array(
+            [train_step(self.model, self.optimizer, self.recipe, *each) for each in batches]
+        )
 
     def _check_dtype(self, images: np.ndarray) -> None:
         module = self.live.adapter
@@ -94,17 +132,48 @@ class Trainer:
             self.live.moments(self.optimizer),
             self.step,
             self.examples,
+            self.shards if self.shards.count > 1 else Shards(),
         )
 
 
-def resume(state: TrainingState, framework: str, device: str | None = None) -> Trainer:
+def resume(
+    state: TrainingState, framework: str, device: str | None = None, *, devices: int | None = None
+) -> Trainer:
     """Continues a run from a state.
 
     framework: "torch", "jax" or "tf", whichever the run was in before. device: "cpu" or "cuda"; by
     default, the one on which the framework puts new models.
-    Raises MissingFramework, and WeightsError for float64 if the framework is not set up for it.
+    devices: how many to compute on, as in `Trainer`: with global statistics any number, by default
+    one; with local statistics the number that the run had.
+    Raises MissingFramework, WeightsError for float64 if the framework is not set up for it, and
+    ArgumentError for another number of devices than that of a run with local statistics.
     """
-    model = build(state.config, state.arrays, framework, device)
-    trainer = Trainer(model, state.recipe, state.examples)
+    count = state.shards.count if devices is None else devices
+    shards = Shards(count, state.shards.statistics)
+    if shards.is_local and count != state.shards.count:
+        raise ArgumentError(
+            f"devices: expected {state.shards.count}, on which this run with local statistics "
+            f"began, got {count}; on another number of devices it would be another run. Start a "
+            "new one from its weights: Trainer(model, recipe, examples, devices=...)"
+        )
+    with scope_of(framework, shards, device):
+        model = build(state.config, state.arrays, framework, device)
+        trainer = Trainer(
+            model,
+            state.recipe,
+            state.examples,
+            devices=shards.count,
+            statistics=shards.statistics,
+        )
     trainer.live.restore(trainer.optimizer, state.step, state.moments)
     return trainer
+
+
+def scope_of(
+    framework: str, shards: Shards, device: str | None = None
+) -> AbstractContextManager[Any]:
+    """Within it, a model of a framework is made so that it can be trained on these devices."""
+    if shards.count == 1:
+        return nullcontext()
+    scope: AbstractContextManager[Any] = part(framework, "distributed").scope(shards, device)
+    return scope

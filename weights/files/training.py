@@ -9,7 +9,7 @@ The number of steps is also the position in the schedule and in the order of the
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,18 @@ from weights.live import Moments
 from weights.parameters import Parameters
 from weights.recipe import Recipe, steps_an_epoch
 from weights.schema import schema
+from weights.shards import Shards
 from weights.stored import read_arrays
 
 TRAINING = "training"  # the key beside the config's in which a training state says what it is
 MOMENTS = "optimizer."  # what the names of a training state's moments begin with
-VERSION = 1  # of the meaning of "training" in a file
+# Of the meaning of "training" in a file, and what each version holds. The second is for runs with
+# local statistics.
+VERSION = 2
+_KEYS = {
+    1: {"version", "recipe", "step", "examples"},
+    2: {"version", "recipe", "step", "examples", "shards"},
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ class TrainingState:
     config: of the model. recipe: how it is trained. arrays: parameters and running statistics,
     canonical. moments: what the optimizer keeps, `{"exp_avg": {"conv1.weight": array, ...}, ...}`,
     by PyTorch's names, in each parameter's own shape, axis order and dtype. step: updates made so
-    far. examples: images in the training data.
+    far. examples: images in the training data. shards: of a run with local statistics, which
+    depends on the number of devices; with global ones it does not, and this is `Shards()`.
     Raises WeightsError with every fault of arrays and moments, ArgumentError for the numbers.
     """
 
@@ -52,11 +60,15 @@ class TrainingState:
     moments: Mapping[str, Mapping[str, np.ndarray]]
     step: int
     examples: int
+    shards: Shards = field(default=Shards())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step", at_least("step", self.step, 0))
         object.__setattr__(self, "examples", at_least("examples", self.examples, 1))
         steps_an_epoch(self.recipe, self.examples)
+        if not isinstance(self.shards, Shards):
+            raise ArgumentError(f"shards: expected Shards(...), got {quote(self.shards)}")
+        object.__setattr__(self, "shards", self.shards if self.shards.is_local else Shards())
         found = _state_faults(self)
         if found:
             count = f"{len(found)} {'fault' if len(found) == 1 else 'faults'}"
@@ -100,11 +112,13 @@ def write_training(path: str | os.PathLike[str], state: TrainingState) -> None:
             arrays[f"{MOMENTS}{moment}.{p.name}"] = reorder(
                 state.moments[moment][p.name], p.axes, p.axes
             )
+    local = state.shards.is_local
     training = {
-        "version": VERSION,
+        "version": 2 if local else 1,
         "recipe": state.recipe.to_dict(),
         "step": state.step,
         "examples": state.examples,
+        **({"shards": state.shards.to_dict()} if local else {}),
     }
     text = json.dumps({**json.loads(state.config.to_json()), TRAINING: training})
     safetensors.write(target, make_label(text, arrays), arrays)
@@ -131,8 +145,9 @@ def read_training(path: str | os.PathLike[str]) -> TrainingState:
     check_arrays(header.label, arrays, source.name)
     try:
         recipe = Recipe.from_dict(values["recipe"])
+        shards = Shards.from_dict(values.get("shards", {}))
         return TrainingState(
-            config, recipe, *_separated(arrays), values["step"], values["examples"]
+            config, recipe, *_separated(arrays), values["step"], values["examples"], shards
         )
     except WeightsError as error:
         raise WeightsError(
@@ -176,18 +191,19 @@ def _training(values: Any, source: str) -> dict[str, Any]:
             f"the training state in {source}: has version {quote(version)}, and this is version "
             f"{VERSION}; read it with a newer resattn"
         )
-    known = {"version", "recipe", "step", "examples"}
+    known = _KEYS[version]
     if set(values) != known:
         odd = list_names(set(values) ^ known, quoted=False)
         raise ArgumentError(
             f"the training state in {source}: expected {', '.join(sorted(known))}; missing or "
             f"unknown: {odd}"
         )
-    if not isinstance(values["recipe"], dict):
-        raise ArgumentError(
-            f"the training state in {source}: expected an object as recipe, got "
-            f"{quote(values['recipe'])}"
-        )
+    for name in known & {"recipe", "shards"}:
+        if not isinstance(values[name], dict):
+            raise ArgumentError(
+                f"the training state in {source}: expected an object as {name}, got "
+                f"{quote(values[name])}"
+            )
     return dict(values)
 
 
