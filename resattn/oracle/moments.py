@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resattn.oracle.node import Array, Node, accumulated, average, concatenate, power, take
+from resattn.oracle.node import Array, Node, accumulated, average, concatenate, given, power, take
 from weights.checks import check_statistics
 from weights.shards import Division
 
@@ -33,11 +33,14 @@ class BatchParts:
         that mean. With weights by the number of images these are the moments of the whole batch.
     weights: of the parts, with a sum of 1, in these averages and, where `is_local`, in those that
         the running statistics take.
+    is_detached: whether the gradient of the averages stays within a part, as when devices exchange
+        sums in a way that knows no gradient. It is a mistake, which the trace looks for.
     """
 
     images: tuple[tuple[int, ...], ...]
     is_local: bool
     weights: tuple[float, ...]
+    is_detached: bool = False
 
 
 def local_parts(division: Division) -> BatchParts | None:
@@ -62,12 +65,17 @@ def normalise(x: Node, eps: float, parts: BatchParts | None) -> Normalised:
     if not parts.is_local:
         return _normalise_together(x, eps, parts)
     each = [_normalise_whole(take(x, images, 0), eps) for images in parts.images]
-    order = np.argsort([image for images in parts.images for image in images])
     return Normalised(
-        take(concatenate([part.values for part in each], 0), order, 0),
+        _join([part.values for part in each], parts),
         _weigh([part.mean for part in each], parts.weights),
         _weigh([part.variance for part in each], parts.weights),
     )
+
+
+def _join(values: Sequence[Node], parts: BatchParts) -> Node:
+    """The batch, from its parts."""
+    order = np.argsort([image for images in parts.images for image in images])
+    return take(concatenate(values, 0), order, 0)
 
 
 def _weigh(values: Sequence[Array], weights: Sequence[float]) -> Array:
@@ -90,22 +98,27 @@ def _normalise_whole(x: Node, eps: float) -> Normalised:
 def _normalise_together(x: Node, eps: float, parts: BatchParts) -> Normalised:
     n = x.shape[0] * x.shape[2] * x.shape[3]
     check_statistics(n)
+    pieces = [take(x, images, 0) for images in parts.images]
+    means = [average(piece, *_IMAGES_AND_POSITIONS) for piece in pieces]
 
-    def weighted(values: Node) -> Node:
-        """The weighted average over the parts of their averages."""
-        first, *rest = (
-            average(take(values, images, 0), *_IMAGES_AND_POSITIONS) * weight
-            for images, weight in zip(parts.images, parts.weights, strict=True)
-        )
+    def combined(each: Sequence[Node], part: int) -> Node:
+        """The weighted average of what the parts have, as a part sees it."""
+        terms = [
+            (given(value.value) if parts.is_detached and number != part else value) * weight
+            for number, (value, weight) in enumerate(zip(each, parts.weights, strict=True))
+        ]
+        first, *rest = terms
         for term in rest:
             first = first + term
         return first
 
-    mean = weighted(x)
-    centred = x - mean
-    spread = weighted(centred * centred)
-    unbiased = spread.value.ravel() * n / (n - 1)
-    return Normalised(centred * power(spread + eps, -0.5), mean.value.ravel(), unbiased)
+    centred = [piece - combined(means, part) for part, piece in enumerate(pieces)]
+    spreads = [average(piece * piece, *_IMAGES_AND_POSITIONS) for piece in centred]
+    scaled = [
+        piece * power(combined(spreads, part) + eps, -0.5) for part, piece in enumerate(centred)
+    ]
+    unbiased = combined(spreads, 0).value.ravel() * n / (n - 1)
+    return Normalised(_join(scaled, parts), combined(means, 0).value.ravel(), unbiased)
 
 
 def variance_of(x: Node, centred: Array, *axes: int) -> Node:

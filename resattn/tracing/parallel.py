@@ -1,0 +1,276 @@
+"""One step of data-parallel training against the oracle: which device does what else, and why.
+
+Each known mistake is computed by the oracle, in float64, and named if it gives what the devices
+have. Nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from resattn.checking.tolerances import TRAINING_TOLERANCE
+from resattn.oracle.node import Array
+from resattn.tracing.parallel_mistakes import (
+    NormMistake,
+    ParallelProblem,
+    SumMistake,
+    norm_mistakes,
+    sum_mistakes,
+)
+from weights import difference, schema
+from weights.config import Config, own_kinds, without_chance
+from weights.convert import Arrays
+from weights.errors import ArgumentError
+from weights.recipe import Recipe
+from weights.shards import Shards
+
+UNKNOWN = "no known mistake computes this"
+
+
+@dataclass(frozen=True)
+class DeviceStep:
+    """What one device had in a training step, canonical, in float64.
+
+    images: that it computed on, (images, channels, height, width), with those that fill its shard
+    up; None if that is not known. gradients: of the parameters, as its optimizer got them.
+    statistics: the running statistics after the step.
+    """
+
+    images: Array | None
+    gradients: Mapping[str, Array]
+    statistics: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class StepFinding:
+    """Something that devices compute otherwise than asked for.
+
+    quantity: "images", "statistics" or "gradients". cause: its name; "" if none is known.
+    words: a sentence. place: the first tensor that differs, with how far; "" for images.
+    """
+
+    quantity: str
+    cause: str
+    words: str
+    place: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.words}{f' ({self.place})' if self.place else ''}"
+
+
+@dataclass(frozen=True)
+class StepTrace:
+    """The outcome of `trace_step`. `print(trace)` shows it."""
+
+    title: str
+    findings: tuple[StepFinding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """The findings as text."""
+        if self.ok:
+            return [self.title, "  every device computes what it should"]
+        return [self.title, *(f"  {finding.quantity}: {finding}" for finding in self.findings)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        findings = [{**vars(finding)} for finding in self.findings]
+        return {"title": self.title, "ok": self.ok, "findings": findings}
+
+
+def trace_step(
+    config: Config,
+    arrays: Mapping[str, Array],
+    recipe: Recipe,
+    shards: Shards,
+    images: Array,
+    labels: Array,
+    observed: Sequence[DeviceStep],
+) -> StepTrace:
+    """Compares one step of training on several devices with what `shards` asks for.
+
+    arrays: parameters and statistics before the step, canonical. recipe: for its label smoothing.
+    images: the whole batch, (batch, channels, height, width). labels: (batch,).
+    observed: what each device had, in the order of their shards. They are of your own program, or
+        of a `Trainer`: see `resattn.training.observation`.
+    Parameters whose gradient is exactly zero are left out; see `resattn.training.drift`.
+    Raises ArgumentError for another number of devices than `shards` has.
+    """
+    if len(observed) != shards.count:
+        raise ArgumentError(
+            f"observed: expected a step of each of {shards.count} devices, got {len(observed)}"
+        )
+    if own_kinds(config):
+        raise ArgumentError("config: expected attention kinds of ours, got one of a user's own")
+    problem = ParallelProblem(
+        without_chance(config), dict(arrays), recipe.label_smoothing, shards, images, labels
+    )
+    findings = []
+    seen = _find_seen(problem, observed)
+    if seen is not None:
+        findings += list(_explain_images(problem, observed, seen))
+        if any(None in each for each in seen):
+            return StepTrace(_title(config, shards), tuple(findings))
+        problem = problem.with_order(seen)
+    norm, found = _explain_statistics(problem, observed)
+    findings += found
+    findings += _explain_gradients(problem, norm, observed)
+    return StepTrace(_title(config, shards), tuple(findings))
+
+
+def _title(config: Config, shards: Shards) -> str:
+    return (
+        f"one training step of {config.describe()} on {shards.count} devices, "
+        f"{shards.statistics} statistics"
+    )
+
+
+# Images
+
+
+def _find_seen(
+    problem: ParallelProblem, observed: Sequence[DeviceStep]
+) -> list[list[int | None]] | None:
+    """Which images of the batch each device computed on, None for one that is not in the batch;
+    None if all is as it should be, or not known.
+    """
+    if any(step.images is None for step in observed):
+        return None
+    places = {image.tobytes(): place for place, image in reversed([*enumerate(problem.images)])}
+    seen = [
+        [places.get(np.ascontiguousarray(image).tobytes()) for image in step.images]
+        for step in observed
+        if step.images is not None
+    ]
+    division = problem.division
+    expected = [
+        list(division.part(np.arange(division.examples), shard))
+        for shard in range(division.shards.count)
+    ]
+    return None if seen == expected else seen
+
+
+def _explain_images(
+    problem: ParallelProblem, observed: Sequence[DeviceStep], seen: list[list[int | None]]
+) -> Iterator[StepFinding]:
+    division = problem.division
+    for shard, places in enumerate(seen):
+        right = list(division.part(np.arange(division.examples), shard))
+        if places == right:
+            continue
+        foreign = sum(place is None for place in places)
+        known = [place for place in places if place is not None]
+        what = f"images {_name_images(known)} of the batch" if known else ""
+        if foreign:
+            what += f"{' and ' if what else ''}{foreign} that are not in the batch"
+        others = [other for other in range(shard) if seen[other] == places]
+        same = f", as device {others[0]} does" if others else ""
+        words = f"device {shard} computes on {what}{same}; expected {_name_images(right)}"
+        yield StepFinding("images", "other data", words)
+
+
+def _name_images(places: Sequence[int]) -> str:
+    first, last = places[0], places[-1]
+    if list(places) == list(range(first, last + 1)) and len(places) > 2:
+        return f"{first} to {last}"
+    return ", ".join(str(int(place)) for place in places)
+
+
+# Statistics
+
+
+def _explain_statistics(
+    problem: ParallelProblem, observed: Sequence[DeviceStep]
+) -> tuple[NormMistake | None, list[StepFinding]]:
+    """How the norms compute, None if no known way gives this; and what is wrong with it."""
+    for mistake in norm_mistakes(problem):
+        expected = problem.statistics(mistake)
+        pairs = zip(observed, expected, strict=True)
+        if all(_first_difference(step.statistics, right) is None for step, right in pairs):
+            if not mistake.cause:
+                return mistake, []
+            place = _name_place(problem, observed, problem.statistics(norm_mistakes(problem)[0]))
+            return mistake, [StepFinding("statistics", mistake.cause, mistake.words, place)]
+    place = _name_place(problem, observed, problem.statistics(norm_mistakes(problem)[0]))
+    return None, [StepFinding("statistics", "", f"unexplained: {UNKNOWN}", place)]
+
+
+def _name_place(
+    problem: ParallelProblem, observed: Sequence[DeviceStep], expected: Sequence[Arrays]
+) -> str:
+    for shard, (step, right) in enumerate(zip(observed, expected, strict=True)):
+        found = _first_difference(step.statistics, right)
+        if found is not None:
+            return f"first on device {shard}, {found[0]}: {found[1]:.0e}"
+    return ""
+
+
+# Gradients
+
+
+def _explain_gradients(
+    problem: ParallelProblem, norm: NormMistake | None, observed: Sequence[DeviceStep]
+) -> list[StepFinding]:
+    gradients = [step.gradients for step in observed]
+    norms = norm_mistakes(problem)[0] if norm is None else norm
+    right = problem.gradients(norms, sum_mistakes(problem, norms)[0])
+    differences = (_first_difference(each, right) for each in gradients)
+    apart = next((each for each in differences if each is not None), None)
+    if apart is None:
+        return []
+    place = f"first {apart[0]}: {apart[1]:.0e}"
+    if norm is None:
+        return [StepFinding("gradients", "", "they differ as well, as do the statistics", place)]
+    names = [name for name in right if all(name in each for each in gradients)]
+    agree = all(_first_difference(each, gradients[0]) is None for each in gradients[1:])
+    summed = {name: np.sum([each[name] for each in gradients], axis=0) for name in names}
+    for mistake in sum_mistakes(problem, norm):
+        found = problem.gradients(norm, mistake)
+        held = gradients[0] if agree else summed
+        if mistake.devices_differ != (not agree) or _first_difference(held, found) is not None:
+            continue
+        return [_name_sum(mistake, place)]
+    return [StepFinding("gradients", "", f"unexplained: {UNKNOWN}", place)]
+
+
+def _name_sum(mistake: SumMistake, place: str) -> StepFinding:
+    return StepFinding("gradients", mistake.cause, mistake.words, place)
+
+
+def _first_difference(
+    actual: Mapping[str, Array], expected: Mapping[str, Array]
+) -> tuple[str, float] | None:
+    """The first tensor that is too far away, and its relative difference."""
+    for name, right in expected.items():
+        if name not in actual:
+            continue
+        relative = difference(actual[name], right, tolerance=0).relative
+        if not relative <= TRAINING_TOLERANCE:
+            return name, relative
+    return None
+
+
+def observed_step(
+    config: Config,
+    before: Mapping[str, Array],
+    after: Mapping[str, Array],
+    images: Array | None,
+    rate: float,
+) -> DeviceStep:
+    """The step of a device that took plain SGD with this learning rate, from its arrays."""
+    trained = [parameter.name for parameter in schema(config) if parameter.trainable]
+    return DeviceStep(
+        images,
+        {name: (before[name] - after[name]) / rate for name in trained},
+        {name: array for name, array in after.items() if name not in trained},
+    )
