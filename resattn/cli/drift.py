@@ -46,6 +46,20 @@ def drift(
         str, typer.Option(help="The dtype to compute in: float32 or float64.")
     ] = "float32",
     steps: Annotated[int, typer.Option(help="Number of training steps.", min=1)] = 100,
+    devices: Annotated[
+        str,
+        typer.Option(
+            help="On how many devices each framework trains, each batch in parts: one number, or "
+            "several as in 1,2,4, for a run on each."
+        ),
+    ] = "1",
+    statistics: Annotated[
+        str,
+        typer.Option(
+            help="Of batch norms on several devices: global (of the whole batch) or local (of the "
+            "part that a device has)."
+        ),
+    ] = "global",
     oracle: Annotated[bool, typer.Option(help="Also train the NumPy oracle.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the random weights.", min=0)] = 0,
     as_json: Annotated[
@@ -58,7 +72,8 @@ def drift(
 
     The data are the handwritten digits of scikit-learn, or random images if the model does not take
     digits. In float64 the exit status is 1 if parameters, statistics or moments differ by more than
-    1e-9. Without FILE and --config the model is the network of the demo.
+    1e-9; on several devices it then says which of them does what else. Without FILE and --config
+    the model is the network of the demo.
     """
     from resattn.checking.draws import random_arrays
     from resattn.training import drift as training
@@ -67,7 +82,9 @@ def drift(
     described, arrays = read_source(file, config)
     described = described or DIGITS_CONFIG
     compared = parse_frameworks(frameworks, described)
-    check_options(compared, oracle, dtype)
+    counts = parse_counts(devices)
+    check_options(compared, counts, oracle, dtype)
+    provide(compared, max(counts))
     arrays = random_arrays(described, dtype, seed) if arrays is None else arrays
     chosen = parse_recipe(recipe, steps)
     pictures, labels = load_training_data(described, chosen.batch_size)
@@ -81,6 +98,8 @@ def drift(
             steps,
             images=pictures,
             labels=labels,
+            devices=counts,
+            statistics=statistics,
             oracle=oracle,
             progress=lambda step: show_step(f"step {step} of {steps}"),
         )
@@ -91,11 +110,34 @@ def drift(
         raise typer.Exit(1)
 
 
-def check_options(frameworks: tuple[str, ...], oracle: bool, dtype: str) -> None:
+def parse_counts(text: str) -> tuple[int, ...]:
+    """The value of --devices. Raises ArgumentError."""
+    from weights.checks import quote
+    from weights.errors import ArgumentError
+
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and 0 < int(word) <= 1024 for word in words):
+        raise ArgumentError(
+            f"--devices: expected a number of devices, or several as in 1,2,4, got {quote(text)}"
+        )
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def provide(frameworks: tuple[str, ...], count: int) -> None:
+    """Makes the CPU be as many devices, in the frameworks that must know it when they start."""
+    from weights.live import part
+
+    for framework in frameworks if count > 1 else ():
+        part(framework, "distributed").provide_devices(count)
+
+
+def check_options(
+    frameworks: tuple[str, ...], counts: tuple[int, ...], oracle: bool, dtype: str
+) -> None:
     """Raises ArgumentError if there is nothing to compare, and for an unknown dtype."""
     from weights.errors import ArgumentError
 
-    if len(frameworks) + oracle < 2:
+    if len(frameworks) * len(counts) + oracle < 2:
         raise ArgumentError(
             f"--frameworks: expected two or more to compare, got {', '.join(frameworks)!r}; name "
             "another one, or add --oracle"

@@ -193,21 +193,26 @@ def _explain_statistics(
     problem: ParallelProblem, observed: Sequence[DeviceStep]
 ) -> tuple[NormMistake | None, list[StepFinding]]:
     """How the norms compute, None if no known way gives this; and what is wrong with it."""
-    for mistake in norm_mistakes(problem):
-        expected = problem.statistics(mistake)
-        pairs = zip(observed, expected, strict=True)
-        if all(_first_difference(step.statistics, right) is None for step, right in pairs):
-            if not mistake.cause:
-                return mistake, []
-            place = _name_place(problem, observed, problem.statistics(norm_mistakes(problem)[0]))
+    right, *mistakes = norm_mistakes(problem)
+    if _match(observed, problem.statistics(right)):
+        return right, []
+    place = _name_place(observed, problem.statistics(right))
+    for mistake in mistakes:
+        try:
+            computed = problem.statistics(mistake)
+        except ArgumentError:  # a variance of one value
+            continue
+        if _match(observed, computed):
             return mistake, [StepFinding("statistics", mistake.cause, mistake.words, place)]
-    place = _name_place(problem, observed, problem.statistics(norm_mistakes(problem)[0]))
     return None, [StepFinding("statistics", "", f"unexplained: {UNKNOWN}", place)]
 
 
-def _name_place(
-    problem: ParallelProblem, observed: Sequence[DeviceStep], expected: Sequence[Arrays]
-) -> str:
+def _match(observed: Sequence[DeviceStep], expected: Sequence[Arrays]) -> bool:
+    pairs = zip(observed, expected, strict=True)
+    return all(_first_difference(step.statistics, right) is None for step, right in pairs)
+
+
+def _name_place(observed: Sequence[DeviceStep], expected: Sequence[Arrays]) -> str:
     for shard, (step, right) in enumerate(zip(observed, expected, strict=True)):
         found = _first_difference(step.statistics, right)
         if found is not None:

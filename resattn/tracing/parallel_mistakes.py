@@ -229,7 +229,7 @@ def sum_mistakes(problem: ParallelProblem, norm: NormMistake) -> list[SumMistake
         if what:
             words = f"the loss is {what}; expected the mean over the images of the batch"
             found.append(SumMistake("mean of means of the loss", words, weights))
-    if norm.parts is None and count > 1:
+    if norm.parts is None and not norm.padded and count > 1:
         words = (
             "the sums of the batch norms are exchanged without their gradient, so that each device "
             "differentiates its own part alone"
@@ -255,7 +255,8 @@ def _scaled(weights: tuple[float, ...], tail: str, count: int) -> list[SumMistak
         "be added up"
     )
     return [
-        SumMistake("forgotten sum of gradients", f"{alone}; {forgotten}", weights, 1.0, False, True),
+        SumMistake("forgotten sum of gradients", f"{alone}; {forgotten}", weights,
+                   devices_differ=True),
         SumMistake("forgotten sum of gradients", f"{alone}, of its own mean loss; {forgotten}",
                    weights, float(count), False, True),
         SumMistake("gradients times devices", large, weights, float(count)),
