@@ -15,7 +15,7 @@ import numpy as np
 from weights.checks import at_least, check_statistics, one_of
 from weights.fields import Checked, Plain
 
-STATISTICS = ("global", "local")
+_STATISTICS = ("global", "local")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Shards(Plain):
     """
 
     count: Checked[int, int] = Checked(partial(at_least, least=1), 1)
-    statistics: Checked[str, str] = Checked(partial(one_of, choices=STATISTICS), "global")
+    statistics: Checked[str, str] = Checked(partial(one_of, choices=_STATISTICS), "global")
 
     @property
     def is_local(self) -> bool:

@@ -11,10 +11,12 @@ import typer
 from resattn.cli.arguments import (
     ConfigOption,
     FrameworksOption,
+    SeedOption,
     parse_frameworks,
     read_source,
     write_json,
 )
+from resattn.cli.bench import parse_counts
 from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
@@ -31,6 +33,28 @@ RecipeOption = Annotated[
     ),
 ]
 
+DeviceCountsOption = Annotated[
+    str,
+    typer.Option(
+        help="On how many devices each framework trains, each batch in parts: one number, or "
+        "several as in 1,2,4, for a run on each."
+    ),
+]
+DriftDtypeOption = Annotated[str, typer.Option(help="The dtype to compute in: float32 or float64.")]
+OracleOption = Annotated[bool, typer.Option(help="Also train the NumPy oracle.")]
+DriftJsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", help="Also write the differences after each step to this file."),
+]
+DriftStepsOption = Annotated[int, typer.Option(help="Number of training steps.", min=1)]
+StatisticsOption = Annotated[
+    str,
+    typer.Option(
+        help="Of batch norms on several devices: global (of the whole batch) or local (of the part "
+        "that a device has)."
+    ),
+]
+
 
 def drift(
     file: Annotated[
@@ -42,30 +66,13 @@ def drift(
     config: ConfigOption = None,
     recipe: RecipeOption = "sgd",
     frameworks: FrameworksOption = None,
-    dtype: Annotated[
-        str, typer.Option(help="The dtype to compute in: float32 or float64.")
-    ] = "float32",
-    steps: Annotated[int, typer.Option(help="Number of training steps.", min=1)] = 100,
-    devices: Annotated[
-        str,
-        typer.Option(
-            help="On how many devices each framework trains, each batch in parts: one number, or "
-            "several as in 1,2,4, for a run on each."
-        ),
-    ] = "1",
-    statistics: Annotated[
-        str,
-        typer.Option(
-            help="Of batch norms on several devices: global (of the whole batch) or local (of the "
-            "part that a device has)."
-        ),
-    ] = "global",
-    oracle: Annotated[bool, typer.Option(help="Also train the NumPy oracle.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the random weights.", min=0)] = 0,
-    as_json: Annotated[
-        Path | None,
-        typer.Option("--json", help="Also write the differences after each step to this file."),
-    ] = None,
+    dtype: DriftDtypeOption = "float32",
+    steps: DriftStepsOption = 100,
+    devices: DeviceCountsOption = "1",
+    statistics: StatisticsOption = "global",
+    oracle: OracleOption = False,
+    seed: SeedOption = 0,
+    as_json: DriftJsonOption = None,
 ) -> None:
     """Train the same weights by the same recipe in each framework, and show how far they drift
     apart.
@@ -82,7 +89,7 @@ def drift(
     described, arrays = read_source(file, config)
     described = described or DIGITS_CONFIG
     compared = parse_frameworks(frameworks, described)
-    counts = parse_counts(devices)
+    counts = parse_counts("--devices", devices)
     check_options(compared, counts, oracle, dtype)
     provide(compared, max(counts))
     arrays = random_arrays(described, dtype, seed) if arrays is None else arrays
@@ -108,19 +115,6 @@ def drift(
         write_json(as_json, outcome.to_dict())
     if not outcome.ok:
         raise typer.Exit(1)
-
-
-def parse_counts(text: str) -> tuple[int, ...]:
-    """The value of --devices. Raises ArgumentError."""
-    from weights.checks import quote
-    from weights.errors import ArgumentError
-
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and 0 < int(word) <= 1024 for word in words):
-        raise ArgumentError(
-            f"--devices: expected a number of devices, or several as in 1,2,4, got {quote(text)}"
-        )
-    return tuple(dict.fromkeys(map(int, words)))
 
 
 def provide(frameworks: tuple[str, ...], count: int) -> None:

@@ -28,7 +28,7 @@ from weights.errors import ArgumentError
 from weights.recipe import Recipe
 from weights.shards import Shards
 
-UNKNOWN = "no known mistake computes this"
+_UNKNOWN = "no known mistake computes this"
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _explain_statistics(
             continue
         if _match(observed, computed):
             return mistake, [StepFinding("statistics", mistake.cause, mistake.words, place)]
-    return None, [StepFinding("statistics", "", f"unexplained: {UNKNOWN}", place)]
+    return None, [StepFinding("statistics", "", f"unexplained: {_UNKNOWN}", place)]
 
 
 def _match(observed: Sequence[DeviceStep], expected: Sequence[Arrays]) -> bool:
@@ -245,7 +245,7 @@ def _explain_gradients(
         if mistake.devices_differ != (not agree) or _first_difference(held, found) is not None:
             continue
         return [_name_sum(mistake, place)]
-    return [StepFinding("gradients", "", f"unexplained: {UNKNOWN}", place)]
+    return [StepFinding("gradients", "", f"unexplained: {_UNKNOWN}", place)]
 
 
 def _name_sum(mistake: SumMistake, place: str) -> StepFinding:

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from resattn.checking.backends import Backend, backends, precise
-from resattn.checking.crosscheck import ORACLE
+from resattn.checking.backends import backends
 from resattn.checking.tolerances import TRAINING_TOLERANCE
-from resattn.oracle.training import ReferenceTrainer
-from resattn.training.trainer import Trainer, scope_of
-from weights import difference, schema
+from resattn.training.runs import DRIFT_QUANTITIES, JUDGED, Runs, Snapshot, divide
+from weights import difference
 from weights.compare import columns
 from weights.config import Config, without_chance
 from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS
-from weights.recipe import Recipe, batch
+from weights.recipe import Recipe
 from weights.shards import Shards
 
-JUDGED = ("parameters", "statistics", "moments")
-# free: parameters whose gradient is exactly zero, with their moments and the running means that
-# they are part of; see `drift`.
-DRIFT_QUANTITIES = (*JUDGED, "loss", "free")
-Snapshot = dict[str, dict[str, np.ndarray]]  # by quantity and tensor
 RunPair = tuple[str, str]
 
 
@@ -228,26 +220,14 @@ def drift(
     devices.
     """
     config = without_chance(config)
-    divisions = _divisions(devices, statistics)
+    divisions = divide(devices, statistics)
     used = backends(tuple(frameworks), (device,))
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
-    images = images.astype(dtype)
-    reference = ReferenceTrainer(config, arrays, recipe, divisions[0])
-    free = _find_free(reference, images, labels)
+    data = (images.astype(dtype), labels)
     points: list[Point] = []
-    with ExitStack() as stack:
-        trainers = _make_trainers(used, divisions, config, arrays, recipe, len(images), dtype)
-        for trainer in trainers.values():
-            stack.enter_context(trainer)
+    with Runs(used, divisions, config, arrays, recipe, data, dtype, oracle=oracle) as runs:
         for step in range(every, steps + 1, every):
-            after = {
-                name: _advance(trainer, images, labels, every, dtype, free)
-                for name, trainer in trainers.items()
-            }
-            if oracle:
-                after[ORACLE] = _advance_oracle(reference, images, labels, every, free)
-            for pair in combinations(after, 2):
-                points += _compare(step, pair, after[pair[0]], after[pair[1]])
+            points += _compare_pairs(step, runs.advance(every))
             if progress:
                 progress(step)
     return Trajectory(
@@ -256,20 +236,6 @@ def drift(
         points=tuple(points),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
     )
-
-
-def _divisions(devices: int | Sequence[int], statistics: str) -> list[Shards]:
-    """One for each number of devices. Raises ArgumentError."""
-    counts = list(devices) if isinstance(devices, Sequence) else [devices]
-    divisions = list(dict.fromkeys(Shards(count, statistics) for count in counts))
-    if not divisions:
-        raise ArgumentError("devices: expected at least one number, got none")
-    if statistics == "local" and len(divisions) > 1:
-        raise ArgumentError(
-            "devices: expected one number with local statistics, which depend on it, got "
-            f"{', '.join(map(str, counts))}; compare one number of devices at a time"
-        )
-    return divisions
 
 
 def _describe(recipe: Recipe, divisions: Sequence[Shards]) -> str:
@@ -281,85 +247,12 @@ def _describe(recipe: Recipe, divisions: Sequence[Shards]) -> str:
     return f"{said} on {' and '.join(counts)} devices, {divisions[0].statistics} statistics"
 
 
-def _make_trainers(
-    used: list[Backend],
-    divisions: Sequence[Shards],
-    config: Config,
-    arrays: Mapping[str, np.ndarray],
-    recipe: Recipe,
-    examples: int,
-    dtype: str,
-) -> dict[str, Trainer]:
-    """A trainer for each framework and number of devices."""
-    trainers = {}
-    for backend, shards in product(used, divisions):
-        scope = scope_of(backend.framework, shards, backend.device)
-        with precise((backend.framework,), dtype), scope:
-            model = backend.build(config, arrays)
-            several = shards.count > 1
-            name = f"{backend.framework} on {shards.count}" if several else backend.framework
-            trainers[name] = Trainer(
-                model, recipe, examples, devices=shards.count, statistics=shards.statistics
-            )
-    return trainers
-
-
-def _find_free(
-    reference: ReferenceTrainer, images: np.ndarray, labels: np.ndarray
-) -> frozenset[str]:
-    """The tensors that `drift` does not judge, from one step of a copy of the trainer."""
-    trial = ReferenceTrainer(reference.config, reference.arrays, reference.recipe, reference.shards)
-    chosen = batch(reference.recipe, len(images), 0)
-    trial.train_step(images[chosen], labels[chosen])
-    return trial.free
-
-
-def _advance(
-    trainer: Trainer,
-    images: np.ndarray,
-    labels: np.ndarray,
-    steps: int,
-    dtype: str,
-    free: frozenset[str],
-) -> Snapshot:
-    """Makes some steps and returns the state after them."""
-    with precise((trainer.live.name,), dtype):
-        loss = trainer.train(images, labels, steps)[-1]
-        state = trainer.state()
-    return _take_snapshot(state.config, state.arrays, state.moments, loss, free)
-
-
-def _advance_oracle(
-    reference: ReferenceTrainer,
-    images: np.ndarray,
-    labels: np.ndarray,
-    steps: int,
-    free: frozenset[str],
-) -> Snapshot:
-    """Makes some steps and returns the state after them."""
-    for _ in range(steps):
-        chosen = batch(reference.recipe, len(images), reference.step)
-        loss = reference.train_step(images[chosen], labels[chosen])
-    return _take_snapshot(reference.config, reference.arrays, reference.moments, loss, free)
-
-
-def _take_snapshot(
-    config: Config,
-    arrays: Mapping[str, np.ndarray],
-    moments: Mapping[str, Mapping[str, np.ndarray]],
-    loss: float,
-    free: frozenset[str],
-) -> Snapshot:
-    """Everything that is compared."""
-    found: Snapshot = {quantity: {} for quantity in DRIFT_QUANTITIES}
-    found["loss"]["loss"] = np.array([loss])
-    for p in schema(config):
-        quantity = "free" if p.name in free else "parameters" if p.trainable else "statistics"
-        found[quantity][p.name] = arrays[p.name]
-    for moment, held in moments.items():
-        for name, array in held.items():
-            found["free" if name in free else "moments"][f"{moment}.{name}"] = array
-    return found
+def _compare_pairs(step: int, after: Mapping[str, Snapshot]) -> list[Point]:
+    return [
+        point
+        for one, other in combinations(after, 2)
+        for point in _compare(step, (one, other), after[one], after[other])
+    ]
 
 
 def _compare(step: int, pair: RunPair, actual: Snapshot, expected: Snapshot) -> list[Point]:

@@ -43,7 +43,7 @@ class Trainer:
         devices: int = 1,
         statistics: str = "global",
     ):
-        self.shards = Shards(devices, statistics)
+        self.shards = Shards(at_least("devices", devices, 1), statistics)
         self.live = LiveModel.of(model)
         steps_an_epoch(recipe, examples)
         self.model = model
@@ -149,7 +149,7 @@ def resume(
     ArgumentError for another number of devices than that of a run with local statistics.
     """
     count = state.shards.count if devices is None else devices
-    shards = Shards(count, state.shards.statistics)
+    shards = Shards(at_least("devices", count, 1), state.shards.statistics)
     if shards.is_local and count != state.shards.count:
         raise ArgumentError(
             f"devices: expected {state.shards.count}, on which this run with local statistics "

@@ -1,0 +1,215 @@
+"""How a batch is divided over devices: as data, in the oracle, in files of training states."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from resattn.checking.draws import random_arrays, random_cotangent, random_input
+from resattn.oracle import evaluation as reference
+from resattn.oracle.moments import BatchParts, local_parts
+from resattn.oracle.training import ReferenceTrainer
+from resattn.training.drift import drift
+from shared_tests.training_cases import NETWORK, RECIPES, make_state, measure_farthest
+from weights import NetworkConfig
+from weights.errors import ArgumentError
+from weights.files.safetensors import METADATA
+from weights.files.training import read_training, write_training
+from weights.shards import Shards
+
+SE_AND_BAM = NetworkConfig(
+    1, 4, (4, 6), (1, 1), strides=((2, 1), (1, 2)), stem_channels=4, attention="bam",
+    attention_options={"reduction": 2},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "examples", "own"),
+    [(1, 5, [5]), (2, 8, [4, 4]), (4, 7, [2, 2, 2, 1]), (4, 5, [2, 2, 1, 0]), (3, 1, [1, 0, 0])],
+)
+def test_shards_hold_every_image_once(count, examples, own):
+    division, batch = Shards(count).divide(examples), np.arange(10, 10 + examples)
+    assert [division.own(shard) for shard in range(count)] == own
+    parts = [division.part(batch, shard) for shard in range(count)]
+    assert {part.shape for part in parts} == {(division.size,)}
+    np.testing.assert_array_equal(np.concatenate(parts), division.pad(batch))
+    np.testing.assert_array_equal(division.pad(batch)[:examples], batch)
+    assert set(division.pad(batch)[examples:]) <= {10}
+    np.testing.assert_array_equal(np.flatnonzero(division.weights), np.arange(examples))
+
+
+def test_a_batch_that_divides_is_not_copied():
+    batch = np.arange(8)
+    assert Shards(4).divide(8).pad(batch) is batch
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), "count: expected a positive integer, got 0"),
+        ((2, "both"), "statistics: expected one of global, local, got 'both'"),
+    ],
+)
+def test_shards_that_cannot_be(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        Shards(*arguments)
+
+
+def test_a_variance_of_one_value_is_refused():
+    Shards(4).divide(5).check_counts(1)
+    Shards(4, "local").divide(5).check_counts(2)
+    with pytest.raises(ArgumentError, match="got batch x height x width = 1"):
+        Shards(4, "local").divide(5).check_counts(1)
+    with pytest.raises(ArgumentError, match="got batch x height x width = 1"):
+        Shards(4).divide(1).check_counts(1)
+
+
+# The oracle
+
+
+@pytest.fixture(scope="module")
+def problem():
+    arrays, x = random_arrays(SE_AND_BAM, "float64"), random_input(SE_AND_BAM, (9, 8), 8, "float64")
+    return arrays, x, random_cotangent((8, 4), "float64")
+
+
+def run(problem, parts=None, images=slice(None)):
+    arrays, x, slopes = problem
+    return reference.run(SE_AND_BAM, arrays, x[images], slopes[images], training=True, parts=parts)
+
+
+def test_local_statistics_are_those_of_each_part_alone(problem):
+    arrays, decay = problem[0], SE_AND_BAM.bn_decay
+    division = Shards(3, "local").divide(8)
+    whole = run(problem, local_parts(division))
+    bounds = [(0, 3), (3, 6), (6, 8)]
+    alone = [run(problem, images=slice(*each)) for each in bounds]
+    np.testing.assert_allclose(whole.output, np.concatenate([a.output for a in alone]), atol=1e-12)
+    for name, gradient in whole.gradients.items():
+        summed = sum(each.gradients[name] for each in alone)
+        np.testing.assert_allclose(gradient, summed, atol=1e-12 * np.abs(summed).max())
+    for name, statistic in whole.statistics.items():
+        each = [(one.statistics[name] - decay * arrays[name]) / (1 - decay) for one in alone]
+        mean = sum((end - start) / 8 * new for (start, end), new in zip(bounds, each, strict=True))
+        np.testing.assert_allclose(
+            statistic, decay * arrays[name] + (1 - decay) * mean, rtol=1e-10, atol=1e-12
+        )
+
+
+def test_global_statistics_need_no_parts(problem):
+    assert local_parts(Shards(3).divide(8)) is None
+
+
+def together(weights, detached=False):
+    return BatchParts(((0, 1, 2), (3, 4, 5), (6, 7)), False, weights, detached)
+
+
+def test_averages_weighted_by_images_are_those_of_the_batch(problem):
+    expected, found = run(problem), run(problem, together((3 / 8, 3 / 8, 2 / 8)))
+    np.testing.assert_allclose(found.output, expected.output, atol=1e-12)
+    for name, gradient in expected.gradients.items():
+        scale = expected.scales.get(name, np.abs(gradient).max()) or 1
+        np.testing.assert_allclose(found.gradients[name], gradient, atol=1e-11 * scale)
+    for name, statistic in expected.statistics.items():
+        np.testing.assert_allclose(found.statistics[name], statistic, rtol=1e-11, atol=1e-13)
+
+
+def test_a_mean_of_means_is_another_computation(problem):
+    expected, found = run(problem), run(problem, together((1 / 3, 1 / 3, 1 / 3)))
+    assert np.abs(found.output - expected.output).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [together((1 / 3, 1 / 3, 1 / 3)), local_parts(Shards(3, "local").divide(8))],
+    ids=["mean of means", "local"],
+)
+def test_gradients_of_parts_equal_complex_steps(problem, parts):
+    arrays, x, slopes = problem
+    step, rng = 1e-30, np.random.default_rng(5)
+    result = run(problem, parts)
+    along = {name: rng.normal(size=each.shape) for name, each in result.gradients.items()}
+    moved = arrays | {name: arrays[name] + 1j * step * each for name, each in along.items()}
+    with np.errstate(invalid="ignore"):
+        output = reference.run(SE_AND_BAM, moved, x, training=True, parts=parts).output
+    expected = (output.imag / step * slopes).sum()
+    terms = [(gradient * along[name]).sum() for name, gradient in result.gradients.items()]
+    np.testing.assert_allclose(sum(terms), expected, rtol=0, atol=1e-12 * sum(map(abs, terms)))
+
+
+def test_sums_without_gradient_change_the_gradients_alone(problem):
+    weights = (3 / 8, 3 / 8, 2 / 8)
+    expected, found = run(problem), run(problem, together(weights, detached=True))
+    np.testing.assert_allclose(found.output, expected.output, atol=1e-12)
+    apart = [
+        np.abs(found.gradients[name] - gradient).max() / np.abs(gradient).max()
+        for name, gradient in expected.gradients.items()
+        if name not in expected.vanishing
+    ]
+    assert max(apart) > 1e-3
+
+
+def test_the_reference_trains_with_local_statistics(problem):
+    arrays, x, _ = problem
+    labels = np.arange(8) % 4
+    trainers = [
+        ReferenceTrainer(SE_AND_BAM, arrays, RECIPES["momentum-step"], shards)
+        for shards in (None, Shards(3), Shards(3, "local"))
+    ]
+    one, same, local = (each.train_step(x, labels) for each in trainers)
+    assert one == same
+    assert abs(local - one) > 1e-6
+
+
+# Training states
+
+
+def test_a_state_of_a_run_with_local_statistics_says_so(tmp_path):
+    state = make_state()
+    local = type(state)(**{**vars(state), "shards": Shards(4, "local")})
+    write_training(tmp_path / "local.safetensors", local)
+    found = read_training(tmp_path / "local.safetensors")
+    assert found.shards == Shards(4, "local")
+    assert measure_farthest(found, local) == 0
+
+
+def test_a_state_with_global_statistics_does_not_depend_on_devices(tmp_path):
+    """So older versions read it as well."""
+    state = make_state()
+    on_four = type(state)(**{**vars(state), "shards": Shards(4)})
+    assert on_four.shards == Shards()
+    write_training(tmp_path / "one.safetensors", state)
+    write_training(tmp_path / "four.safetensors", on_four)
+    assert (tmp_path / "one.safetensors").read_bytes() == (
+        tmp_path / "four.safetensors"
+    ).read_bytes()
+    with safe_open(tmp_path / "four.safetensors", framework="numpy") as file:
+        training = json.loads(file.metadata()[METADATA])["training"]
+    assert training["version"] == 1
+    assert "shards" not in training
+
+
+@pytest.mark.parametrize(
+    ("devices", "statistics", "message"),
+    [
+        ((), "global", "devices: expected at least one number, got none"),
+        ((1, 2), "local", "devices: expected one number with local statistics"),
+        (0, "global", "devices: expected a positive integer, got 0"),
+        (2, "each", "statistics: expected one of global, local"),
+    ],
+)
+def test_devices_of_a_drift_that_cannot_be(devices, statistics, message):
+    images, labels = np.zeros((20, 1, 8, 8)), np.zeros(20, int)
+    with pytest.raises(ArgumentError, match=message):
+        drift(
+            NETWORK,
+            random_arrays(NETWORK, "float64"),
+            RECIPES["plain"],
+            images=images,
+            labels=labels,
+            devices=devices,
+            statistics=statistics,
+        )
