@@ -7,7 +7,6 @@ import shutil
 import warnings
 from collections.abc import Callable
 from importlib import import_module
-from threading import Lock
 from types import FunctionType
 from typing import Any
 
@@ -17,8 +16,6 @@ from torch import nn
 from pytorch_impl.inputs import check_images
 from pytorch_impl.shapes import Maps, Outputs
 from weights.fold import fold_model
-
-_LOCK = Lock()  # for a setting of all threads
 
 
 def deploy(model: nn.Module) -> Callable[[Maps], Outputs]:
@@ -49,7 +46,9 @@ def deploy(model: nn.Module) -> Callable[[Maps], Outputs]:
 def _compile(model: nn.Module) -> Callable[[Maps], Outputs]:
     """A function that compiles a model at its first call for each size of image."""
     made: dict[Any, Callable[[Maps], Outputs]] = {}
-    settings: Any = import_module("torch._inductor.config")  # here: it takes long to import
+    # Imported here, since it takes long. Nothing else compiles while the lock is held.
+    settings: Any = import_module("torch._inductor.config")
+    lock = import_module("torch._dynamo.convert_frame").compile_lock
 
     def _run(x: Maps) -> Outputs:
         size = (x.shape, x.stride())
@@ -58,7 +57,7 @@ def _compile(model: nn.Module) -> Callable[[Maps], Outputs]:
             # the weights have become arguments, and convolutions reorder them at each call. For a
             # block from 256 to 512 channels, one image of 14 x 14, that takes 1.9 times as long as
             # ONNX Runtime on one core, and so 1.05.
-            with _LOCK, settings.patch(freezing=True):
+            with lock, settings.patch(freezing=True):
                 function = _compile_for_one_size(model)
                 function(x)
             made[size] = function
