@@ -168,6 +168,21 @@ def test_functions_are_compiled_apart(torch):
         assert row.ok, row
 
 
+def test_weights_are_constants(torch):
+    """oneDNN gets them in its own order, once for each size, also when another size was first."""
+    counters = import_module("torch._dynamo").utils.counters
+    config, backend = BlockConfig(4, 6, 3, 2, attention="none"), Backend("torch", "cpu")
+    for size in ((9, 8), (7, 6)):
+        problem = draw_problem(config, random_arrays(config, "float32"), size, 2, "float32")
+        function = implementation("torch").deploy(backend.build(config, problem.arrays))
+        counters.clear()
+        for _ in range(2):
+            row = judge_output(problem, deployed_output(backend, function, problem.x), backend.name)
+            assert row.ok, row
+        assert counters["stats"]["unique_graphs"] == 1
+        assert counters["inductor"]["mkldnn_conv_weight_pack_matcher_count"] == 3
+
+
 def test_changed_model(backend):
     _, model = build(backend, CBAM)
     model.config = replace(model.config, bn_eps=0.5)

@@ -5,6 +5,8 @@ each block, whose output they read, is multiplied by the inverse. Where that is 
 is rounded, in evaluation as in training: the output is the same, bit for bit.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod, sqrt

@@ -191,7 +191,6 @@ def show_card(
     arrays: those of the file; None if they were not read.
     """
     from weights.errors import ArgumentError
-    from weights.fingerprint import fingerprint_weights
 
     try:
         card = find_card(header)
@@ -200,6 +199,8 @@ def show_card(
         return
     if card is None:
         return
+    from weights.fingerprint import fingerprint_weights
+
     checked = ", ".join(dict.fromkeys(f"{row.framework} {row.dtype}" for row in card.rows))
     print_line(f"card: {card.verdict}", "" if card.ok else "bad")
     print_line(f"card: of {card.network}, checked in {checked or 'no framework'}")
@@ -215,11 +216,14 @@ def show_card(
 
 def find_card(header: CheckpointHeader) -> Card | None:
     """The card in a file. Raises ArgumentError for one that cannot be read."""
-    from resattn.checking.card import Card
     from weights.files.label import CARD
 
     text = header.label.get(CARD)
-    return None if text is None else Card.from_json(text, f"the card in {header.source}")
+    if text is None:
+        return None
+    from resattn.checking.card import Card  # with all that a check needs
+
+    return Card.from_json(text, f"the card in {header.source}")
 
 
 def keep_card(header: CheckpointHeader, fold: bool, dialect: str | None) -> str | None:
