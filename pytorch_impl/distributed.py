@@ -5,18 +5,22 @@ The engine is torch.distributed with DistributedDataParallel, on gloo for the CP
 
 from __future__ import annotations
 
-import atexit
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import distributed as dist
 from torch import nn
 
-from pytorch_impl.bridge.ranks import keep_whole, put_into, train_as_rank
+from pytorch_impl.bridge.ranks import (
+    BACKENDS,
+    in_group,
+    join_group,
+    keep_whole,
+    put_into,
+    train_as_rank,
+)
 from pytorch_impl.bridge.workers import Workers
 from pytorch_impl.training import STEPS, train_step
 from pytorch_impl.training import optimizer as make_optimizer
@@ -26,8 +30,6 @@ from weights.errors import ArgumentError
 from weights.live import framework_of, look_into_unchanged
 from weights.recipe import Recipe
 from weights.shards import Shards
-
-_BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
 
 def provide_devices(count: int) -> None:
@@ -79,7 +81,7 @@ class DataParallel:
         self._plain: Any = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
         self._workers: Workers | None = None
         device = next(self._plain.parameters()).device.type
-        self._is_rank = dist.is_initialized() or {"RANK", "WORLD_SIZE"} <= set(os.environ)
+        self._is_rank = in_group()
         _check_devices(Shards(1) if self._is_rank else shards, device)
         own = own_kinds(self._plain.config)
         if own and shards.count > 1:
@@ -89,7 +91,7 @@ class DataParallel:
             )
         self._check_optimizer()
         if self._is_rank:
-            _join_group(shards, device)
+            join_group(shards.count, device)
 
     def train(self, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[float]:
         """Makes an update on each batch. Returns the losses before each.
@@ -151,24 +153,11 @@ class DataParallel:
 
 def _check_devices(shards: Shards, device: str) -> None:
     """Raises ArgumentError unless there are that many devices of a type."""
-    if device not in _BACKENDS:
-        raise ArgumentError(f"device: expected one of {', '.join(_BACKENDS)}, got {device!r}")
+    if device not in BACKENDS:
+        raise ArgumentError(f"device: expected one of {', '.join(BACKENDS)}, got {device!r}")
     present = torch.cuda.device_count()
     if device == "cuda" and shards.count > present:
         raise ArgumentError(
             f"shards: expected at most as many as there are CUDA devices here, {present}, got "
             f"{shards.count}; use fewer, or several machines with torchrun"
         )
-
-
-def _join_group(shards: Shards, device: str) -> None:
-    """Makes this process one of the group's. Raises ArgumentError for a group of another size."""
-    size = dist.get_world_size() if dist.is_initialized() else int(os.environ["WORLD_SIZE"])
-    if size != shards.count:
-        raise ArgumentError(
-            f"shards: expected the number of processes in the group, {size}, got {shards.count}; "
-            f"start {shards.count} processes (torchrun --nproc-per-node {shards.count}), or none"
-        )
-    if not dist.is_initialized():
-        dist.init_process_group(_BACKENDS[device])
-        atexit.register(dist.destroy_process_group)

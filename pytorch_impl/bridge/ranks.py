@@ -1,7 +1,9 @@
 """What each process of a data-parallel run does: its part of a step, and the training's state."""
 
 # No annotations from the future: DistributedDataParallel compares those of its hook with types.
+import atexit
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -28,6 +30,35 @@ _SENDS_BUFFERS: str = next(
     if name in inspect.signature(DistributedDataParallel.__init__).parameters
 )
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+
+
+def in_group() -> bool:
+    """Whether this process is one of a group, or was started by torchrun to be one."""
+    return dist.is_initialized() or {"RANK", "WORLD_SIZE"} <= set(os.environ)
+
+
+def join_group(count: int, device: str) -> None:
+    """Makes this process one of the group's. device: "cpu" or "cuda".
+
+    Raises ArgumentError for a group of another size.
+    """
+    size = dist.get_world_size() if dist.is_initialized() else int(os.environ["WORLD_SIZE"])
+    if size != count:
+        raise ArgumentError(
+            f"shards: expected the number of processes in the group, {size}, got {count}; start "
+            f"as many processes as shards (torchrun --nproc-per-node {count})"
+        )
+    if not dist.is_initialized():
+        dist.init_process_group(BACKENDS[device])
+        atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class Content(NamedTuple):

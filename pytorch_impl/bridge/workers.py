@@ -229,8 +229,8 @@ class Workers:
         return found
 
     def _explain(self, known: dict[int, Any]) -> ResattnError:
-        """The one error to raise, from the answers that came until the first failure. When a worker ends, the others
-        lose their connections to it.
+        """The one error to raise, from the answers until the first failure. When a worker ends,
+        the others lose their connections to it.
         """
         while len(known) < self.count and (more := self._next(known, _GRACE)):
             known |= more
