@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pytorch_impl.bridge.ranks import (
-    BACKENDS,
+    GROUP_BACKENDS,
     in_group,
     join_group,
     keep_whole,
@@ -153,8 +153,8 @@ class DataParallel:
 
 def _check_devices(shards: Shards, device: str) -> None:
     """Raises ArgumentError unless there are that many devices of a type."""
-    if device not in BACKENDS:
-        raise ArgumentError(f"device: expected one of {', '.join(BACKENDS)}, got {device!r}")
+    if device not in GROUP_BACKENDS:
+        raise ArgumentError(f"device: expected one of {', '.join(GROUP_BACKENDS)}, got {device!r}")
     present = torch.cuda.device_count()
     if device == "cuda" and shards.count > present:
         raise ArgumentError(

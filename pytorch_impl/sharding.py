@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 
 from pytorch_impl.bridge.adapter import create, dtype_name
 from pytorch_impl.bridge.native import from_numpy, to_numpy
-from pytorch_impl.bridge.ranks import BACKENDS, in_group, join_group
+from pytorch_impl.bridge.ranks import GROUP_BACKENDS, in_group, join_group
 from weights.checks import at_least, one_of
 from weights.config import Config, own_kinds
 from weights.convert import LOW, check
@@ -52,7 +52,7 @@ def build_sharded(
     kinds of your own, and WeightsError for arrays that do not fit.
     """
     at_least("shards", shards, 1)
-    one_of("device", device, tuple(BACKENDS))
+    one_of("device", device, tuple(GROUP_BACKENDS))
     if own_kinds(config) and shards > 1:
         raise ArgumentError(
             f"attention: expected kinds of ours for a model on {shards} devices, got "

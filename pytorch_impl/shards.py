@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from pytorch_impl import axes
+from pytorch_impl.bridge.collectives import sum_over_ranks
 from pytorch_impl.layers import count_positions, widen
 from pytorch_impl.shapes import AnyValues, ChannelVector, Maps, Values
 from weights.shards import Division
@@ -100,23 +101,4 @@ def _rank(division: Division) -> int:
 
 def _add_up(part: AnyValues, division: Division) -> AnyValues:
     """The sum of the parts of all processes, with its gradient."""
-    return _Sum.apply(part) if division.shards.count > 1 else part
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over the processes of the group, in every one of them.
-
-    torch.distributed.nn.functional.all_reduce computes the same. PyTorch 2.13 warns that it will
-    go.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:
-        total = part.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        """Each part is in the results of all processes, so their slopes add up."""
-        return _Sum.apply(slopes[0])
+    return sum_over_ranks(part) if division.shards.count > 1 else part

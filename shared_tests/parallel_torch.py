@@ -22,7 +22,7 @@ import numpy as np
 from resattn.checking.draws import random_arrays
 from resattn.oracle.training import ReferenceTrainer
 from shared_tests.cases import ATTENTION_VARIANTS
-from weights import NetworkConfig, schema
+from weights import BlockConfig, NetworkConfig, schema
 from weights.live import LiveModel, build
 from weights.recipe import SGD, AdamW, Recipe
 from weights.shards import Shards
@@ -30,7 +30,7 @@ from weights.shards import Shards
 COUNTS = (4, 2)  # in this order, in the same processes
 MOMENTUM = Recipe(SGD(0.01, 0.9, nesterov=True, weight_decay=1e-3), label_smoothing=0.1)
 ADAMW = Recipe(AdamW(1e-3, weight_decay=0.1))
-SIZES = (8, 7, 5, 2) * 5  # of batches: on four devices, 5 images leave one without, 2 images two
+SIZES = (8, 7, 2, 5) * 5  # of batches: on four devices, 5 images leave one without any
 
 
 def network(attention: str = "none", **changes: Any) -> NetworkConfig:
@@ -47,11 +47,18 @@ RUNS = {
     "bam": (network("bam", attention_options={"reduction": 2}), ADAMW, "global", SIZES),
     "triplet": (network("triplet"), MOMENTUM, "local", (8, 7, 5, 6) * 5),
 }
+# Of parameters on several devices; a width of 3 leaves a fourth one without rows.
+SHARDED = {
+    "network": network("bam", attention_options={"reduction": 2}, form="bottleneck"),
+    "block": BlockConfig(5, 3, 3, 2, attention_options={"hidden_channels": 2}),
+}
+SHARDED_SIZE = (9, 7)
 # One step with each attention that has batch norms. Of 6 images, the last of four shards has none.
-VARIANTS = {f"{number}-{config.attention}": (config, size)
-            for number, (config, size) in enumerate(ATTENTION_VARIANTS)
-            if any(".running_mean" in each.name and "attention" in each.name
-                   for each in schema(config))}  # fmt: skip
+VARIANTS = {
+    config.attention: (config, size)
+    for config, size in ATTENTION_VARIANTS
+    if any("attention" in each.name and "running_mean" in each.name for each in schema(config))
+}
 
 
 def make_batches(config: Any, sizes: Any, size: Any = (9, 7)) -> list[Any]:
@@ -82,7 +89,7 @@ def make_parallel(
 def state_of(model: Any, optimizer: Any, losses: Any = ()) -> dict[str, Any]:
     """All that is compared, by quantity."""
     live = LiveModel.of(model)
-    found = {**live.export(), "loss": np.array(losses)}
+    found = live.export() | ({"loss": np.array(losses)} if losses else {})
     for moment, arrays in live.moments(optimizer).items():
         found |= {f"{moment} {name}": array for name, array in arrays.items()}
     slopes = {name: leaf.grad for name, leaf in live.leaves.items() if live_slope(leaf)}
@@ -130,7 +137,7 @@ def train_locally(config: Any, recipe: Recipe, batches: Any, shards: Shards) -> 
                 label_smoothing=recipe.label_smoothing,
             ) / len(images)  # fmt: skip
             loss.backward()
-            total += float(loss)
+            total += float(loss.detach())
             for name, parameter in copy.named_parameters():
                 slopes[name] = slopes.get(name, 0) + parameter.grad
             for name, buffer in copy.named_buffers():
@@ -156,9 +163,12 @@ def farthest(
 ) -> tuple[float, str]:
     """The greatest difference, relative to the greatest magnitude in its tensor, and where."""
     assert actual.keys() == expected.keys()
-    judged = [name for name in expected if name.split()[-1] not in free]
-    return max((float(abs(actual[name] - expected[name]).max() / abs(expected[name]).max()), name)
-               for name in judged)  # fmt: skip
+    distances = [(0.0, "")]
+    for name in expected.keys() - {name for name in expected if name.split()[-1] in free}:
+        distance = float(abs(actual[name] - expected[name]).max())
+        scale = float(abs(expected[name]).max())
+        distances.append((distance / scale if scale else distance, name))
+    return max(distances)
 
 
 def same(actual: dict[str, Any], expected: dict[str, Any]) -> bool:
@@ -242,7 +252,7 @@ def refusals(count: int) -> list[str]:
     parallel = DataParallel(model, optimizer, recipe, shards)
     before = state_of(model, optimizer)
     try:
-        parallel.train(make_batches(config, (8, 1), (2, 2)))  # 1 x 1 in the second stage
+        parallel.train(make_batches(config, (8, 1), (2, 1)))  # 1 x 1 in the second stage
     except ArgumentError as error:
         found.append(str(error))
     found.append(f"unchanged: {same(state_of(model, optimizer), before)}")
@@ -279,6 +289,75 @@ def lose_a_peer(rank: int) -> tuple[str, bool, int]:
     except ProcessError as error:
         return str(error), same(state_of(model, optimizer), before), steps_taken(optimizer)
     return "no error", True, 0
+
+
+def run_sharding(rank: int, folder: Path) -> dict[Any, Any]:
+    from torch import distributed as dist
+
+    found: dict[Any, Any] = {}
+    for count in COUNTS:
+        if rank < count:
+            meet(rank, count, folder)
+            for name, config in SHARDED.items():
+                found[count, name] = run_sharded(config, count, folder)
+            found[count, "refused"] = sharding_refusals(count)
+            dist.barrier()
+            dist.destroy_process_group()
+    return found
+
+
+def run_sharded(config: Any, count: int, folder: Path) -> dict[str, Any]:
+    """What was loaded comes back; a forward pass; training steps; what this process holds."""
+    import torch
+    from torch import distributed as dist
+
+    from pytorch_impl import training
+    from pytorch_impl.sharding import build_sharded, gather
+    from pytorch_impl.shards import divided
+
+    recipe, shards = MOMENTUM, Shards(count)
+    batches = make_batches(config, (8, 7, 5), SHARDED_SIZE)
+    model = build_sharded(config, random_arrays(config, "float64"), count)
+    assert model.config == config
+    assert not model.training
+    held = sum(p.to_local().numel() for p in model.parameters())
+    found: dict[str, Any] = {"loaded": gather(model), "held": held}
+    with torch.no_grad():
+        found["output"] = model(torch.tensor(batches[0][0])).numpy()
+        if hasattr(model, "features"):
+            found["features"] = model.features(torch.tensor(batches[0][0]))[-1].numpy()
+    optimizer = training.optimizer(model, recipe)
+    model.train()
+    losses = []
+    for images, labels in batches:
+        division = shards.divide(len(images))
+        x, y = (torch.tensor(division.part(each, dist.get_rank())) for each in (images, labels))
+        with divided(model, division):
+            output = training.logits(model(x))
+            loss = training.cross_entropy(output, y, recipe.label_smoothing, division)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total = loss.detach()
+        dist.all_reduce(total)
+        losses.append(float(total))
+    return found | {"trained": gather(model), "loss": np.array(losses)}
+
+
+def sharding_refusals(count: int) -> list[str]:
+    from pytorch_impl.sharding import build_sharded
+    from weights.errors import ResattnError
+
+    arrays = random_arrays(NETWORK, "float64")
+    wrong = random_arrays(NETWORK) | {"stem.bn.weight": arrays["stem.bn.weight"]}
+    short = {name: array for name, array in arrays.items() if name != "stem.bn.bias"}
+    found = []
+    for given in ((arrays, count + 1), (wrong, count), (short, count)):
+        try:
+            build_sharded(NETWORK, *given)
+        except ResattnError as error:
+            found.append(str(error))
+    return found
 
 
 def meet(rank: int, count: int, folder: Path) -> None:

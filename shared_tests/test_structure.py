@@ -15,7 +15,9 @@ PACKAGES = ("pytorch_impl", "jax_impl", "tf_impl")
 
 # What reads and writes the files of a framework, which have nothing in common, and PyTorch's
 # processes, one for each device.
-NATIVE_FILES = {"bridge/files.py", "bridge/ranks.py", "bridge/workers.py"}
+NATIVE_FILES = {
+    "bridge/files.py", "bridge/collectives.py", "bridge/ranks.py", "bridge/workers.py",
+}  # fmt: skip
 
 
 def files(package: str) -> list[str]:

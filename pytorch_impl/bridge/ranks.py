@@ -32,7 +32,7 @@ _SENDS_BUFFERS: str = next(
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+GROUP_BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
 
 def in_group() -> bool:
@@ -52,7 +52,7 @@ def join_group(count: int, device: str) -> None:
             f"as many processes as shards (torchrun --nproc-per-node {count})"
         )
     if not dist.is_initialized():
-        dist.init_process_group(BACKENDS[device])
+        dist.init_process_group(GROUP_BACKENDS[device])
         atexit.register(_leave_group)
 
 
@@ -61,7 +61,7 @@ def _leave_group() -> None:
         dist.destroy_process_group()
 
 
-class Content(NamedTuple):
+class RunContent(NamedTuple):
     """All that a training changes.
 
     tensors: by ("model", name) and ("optimizer", number of the parameter, name). others: what
@@ -73,7 +73,7 @@ class Content(NamedTuple):
     groups: list[dict[str, Any]]
 
 
-def look_at(model: nn.Module, optimizer: torch.optim.Optimizer) -> Content:
+def look_at(model: nn.Module, optimizer: torch.optim.Optimizer) -> RunContent:
     """The content of a model and its optimizer. Its tensors are theirs, not copies."""
     held = optimizer.state_dict()
     kept = {
@@ -85,10 +85,10 @@ def look_at(model: nn.Module, optimizer: torch.optim.Optimizer) -> Content:
     tensors = {("model", name): tensor.detach() for name, tensor in _held(model).items()}
     tensors |= {key: value for key, value in kept.items() if isinstance(value, Tensor)}
     others = {key: value for key, value in kept.items() if key not in tensors}
-    return Content(tensors, others, held["param_groups"])
+    return RunContent(tensors, others, held["param_groups"])
 
 
-def put_into(model: nn.Module, optimizer: torch.optim.Optimizer, content: Content) -> None:
+def put_into(model: nn.Module, optimizer: torch.optim.Optimizer, content: RunContent) -> None:
     """Copies a content into a model and its optimizer.
 
     Raises ArgumentError for a tensor of the model that has another dtype there.
@@ -120,7 +120,7 @@ def _held(model: nn.Module) -> dict[str, Tensor]:
 def keep_whole(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """After an error within it, model and optimizer are as they were before."""
     tensors, others, groups = look_at(model, optimizer)
-    before = Content(
+    before = RunContent(
         {key: tensor.clone() for key, tensor in tensors.items()},
         others,
         [dict(group) for group in groups],

@@ -28,7 +28,7 @@ from torch import distributed as dist
 
 from pytorch_impl.bridge.adapter import create, dtype_name
 from pytorch_impl.bridge.native import from_numpy, lower_dtype
-from pytorch_impl.bridge.ranks import Content, look_at, lost_a_peer, make_rank_step, put_into
+from pytorch_impl.bridge.ranks import RunContent, look_at, lost_a_peer, make_rank_step, put_into
 from pytorch_impl.training import optimizer as make_optimizer
 from weights import errors
 from weights.config import Config
@@ -42,7 +42,7 @@ _GRACE = 2.0  # seconds for the other processes to say how they failed
 _PATIENCE = timedelta(minutes=10)  # of a process that waits for another one's gradients
 _ALIGNMENT = 64
 
-Layout = dict[Any, tuple[int, tuple[int, ...], torch.dtype]]  # {key: (first byte, shape, dtype)}
+Places = dict[Any, tuple[int, tuple[int, ...], torch.dtype]]  # {key: (first byte, shape, dtype)}
 
 
 class SharedMemory:
@@ -59,9 +59,9 @@ class SharedMemory:
             return cls(os.fdopen(os.memfd_create("resattn"), "r+b", buffering=0))
         return cls(tempfile.TemporaryFile(buffering=0))
 
-    def put(self, tensors: Mapping[Any, Tensor]) -> Layout:
+    def put(self, tensors: Mapping[Any, Tensor]) -> Places:
         """Copies tensors into it."""
-        layout: Layout = {}
+        layout: Places = {}
         end = 0
         for key, tensor in tensors.items():
             layout[key] = (end, tuple(tensor.shape), tensor.dtype)
@@ -72,7 +72,7 @@ class SharedMemory:
             held.copy_(tensors[key])
         return layout
 
-    def get(self, layout: Layout) -> dict[Any, Tensor]:
+    def get(self, layout: Places) -> dict[Any, Tensor]:
         """The tensors in it, not copied."""
         end = max((start + prod(shape) * dtype.itemsize for start, shape, dtype in layout.values()))
         if self._map is None or len(self._map) < end:
@@ -103,7 +103,7 @@ class Task:
 class Load(NamedTuple):
     """The state from which a call of train begins."""
 
-    layout: Layout
+    layout: Places
     others: dict[Any, Any]
     groups: list[dict[str, Any]]
     trained: frozenset[str]
@@ -113,7 +113,7 @@ class Load(NamedTuple):
 class Update(NamedTuple):
     """A batch of so many images, in shared memory, filled up."""
 
-    layout: Layout
+    layout: Places
     examples: int
 
 
@@ -122,7 +122,7 @@ class Save(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Failure:
+class WorkerFailure:
     """An error in a worker. own: whether its class is one of `weights.errors`. lost: whether it
     only says that another process is gone.
     """
@@ -184,7 +184,7 @@ class Workers:
         optimizer: torch.optim.Optimizer,
         shards: Shards,
         batches: Iterable[tuple[np.ndarray, np.ndarray]],
-    ) -> tuple[list[float], Content]:
+    ) -> tuple[list[float], RunContent]:
         """The losses, and the content after them. Model and optimizer stay as they are."""
         tensors, others, groups = look_at(model, optimizer)
         trained = frozenset(n for n, each in model.named_parameters() if each.requires_grad)
@@ -196,7 +196,7 @@ class Workers:
             arrays = {name: from_numpy(array) for name, array in padded.items()}
             losses.append(sum(self._ask(Update(self._batch.put(arrays), len(images)))))
         layout, *rest = self._ask(Save())[0]
-        return losses, Content(self._state.get(layout), *rest)
+        return losses, RunContent(self._state.get(layout), *rest)
 
     def _ask(self, message: Any) -> list[Any]:
         """Sends a message to all workers. Returns their answers by rank."""
@@ -234,7 +234,7 @@ class Workers:
         """
         while len(known) < self.count and (more := self._next(known, _GRACE)):
             known |= more
-        failures: dict[int, Failure | None] = {rank: each for rank, each in sorted(known.items())
+        failures: dict[int, WorkerFailure | None] = {rank: each for rank, each in sorted(known.items())
                     if not isinstance(each, tuple)}  # fmt: skip
         rank = min(failures, key=lambda rank: _order(failures[rank]))
         failure, worker = failures[rank], f"worker {rank} of {self.count}"
@@ -258,14 +258,14 @@ class Workers:
         return f"ended with the exit status {status}{said}"
 
 
-def _order(failure: Failure | None) -> int:
+def _order(failure: WorkerFailure | None) -> int:
     """Which of several failures is the cause: the lowest."""
     if failure is None:
         return 0
     return 3 if failure.lost else 1 if failure.own else 2
 
 
-def _own_error(failure: Failure) -> ResattnError:
+def _own_error(failure: WorkerFailure) -> ResattnError:
     kind: type[ResattnError] = getattr(errors, failure.kind)
     error = kind.__new__(kind, failure.message)
     error.args = (failure.message,)
@@ -340,7 +340,7 @@ def work() -> None:
         own = isinstance(error, ResattnError)
         values = vars(error) if own else {}
         name = type(error).__name__
-        connection.send(Failure(name, str(error), values, own, lost_a_peer(error)))
+        connection.send(WorkerFailure(name, str(error), values, own, lost_a_peer(error)))
         os._exit(1)  # at once, so that no other process waits for this one
 
 
@@ -372,7 +372,9 @@ def _make_rank(task: Task, state: SharedMemory, batch: SharedMemory) -> Callable
                 parameter.requires_grad_(name in message.trained)
                 parameter.grad = None
             put_into(
-                model, optimizer, Content(state.get(message.layout), message.others, message.groups)
+                model,
+                optimizer,
+                RunContent(state.get(message.layout), message.others, message.groups),
             )
             step = make_rank_step(model, optimizer, task.recipe)
             return None
