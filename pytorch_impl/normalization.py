@@ -13,7 +13,9 @@ from pytorch_impl import axes
 from pytorch_impl.inputs import check_batch
 from pytorch_impl.layers import cast_like, swap_axes, widen
 from pytorch_impl.shapes import Maps
+from pytorch_impl.shards import batch_moments
 from weights.config import Config
+from weights.shards import Division
 from weights.stages import stage
 
 
@@ -33,10 +35,15 @@ class BatchNorm(nn.BatchNorm2d):
 
     Running statistics stay in float32 at least, also in a model after .to() or .half(). In bfloat16
     one would stop changing once a step is less than half a unit in the last place.
+
+    division: None, but for training on several devices; see `pytorch_impl.shards.divided`. There
+        the statistics of a batch are those of `batch_moments`.
     """
 
     if TYPE_CHECKING:  # optional in nn.BatchNorm2d
         momentum: float
+        running_mean: Tensor
+        running_var: Tensor
         num_batches_tracked: Tensor
 
     def __init__(
@@ -54,6 +61,7 @@ class BatchNorm(nn.BatchNorm2d):
         super().__init__(
             channels, eps=eps, momentum=round(1 - decay, 15), dtype=dtype, device=device
         )
+        self.division: Division | None = None
         self._apply(lambda tensor: tensor)  # widens the statistics
 
     def reset_parameters(self) -> None:
@@ -61,6 +69,9 @@ class BatchNorm(nn.BatchNorm2d):
         nn.init.constant_(self.weight, self.initial_scale)
 
     def forward(self, x: Maps) -> Maps:
+        if self.division is not None:  # noqa: SIM102  (torch.jit.script does not read the body)
+            if self.training:
+                return self._normalise_shard(x, self.division)
         if self.training:
             check_batch(x)
             self.num_batches_tracked.add_(1)
@@ -70,6 +81,17 @@ class BatchNorm(nn.BatchNorm2d):
         return functional.batch_norm(
             x, mean, variance, weight, bias, self.training, self.momentum, self.eps
         )
+
+    @torch.jit.unused
+    def _normalise_shard(self, x: Maps, division: Division) -> Maps:
+        moments, decay = batch_moments(x, division), 1 - self.momentum
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean.mul_(decay).add_(moments.running_mean, alpha=self.momentum)
+            self.running_var.mul_(decay).add_(moments.running_variance, alpha=self.momentum)
+        y = (widen(x) - moments.mean) * torch.rsqrt(moments.variance + self.eps)
+        y = y * widen(self.weight)[:, None, None] + widen(self.bias)[:, None, None]
+        return cast_like(y, x)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BatchNorm:
         """Does what .to(), .half() and .cuda() do, but keeps the statistics in float32 at least."""

@@ -16,7 +16,9 @@ from torch.nn import functional
 from pytorch_impl.bridge.native import to_native, to_numpy, training_mode
 from pytorch_impl.layers import global_average
 from pytorch_impl.shapes import Labels, Logits, Maps, Outputs, Scalar
+from pytorch_impl.shards import example_weights
 from weights.recipe import SGD, AdamW, Recipe
+from weights.shards import Division
 
 # The entry of a parameter group that counts its steps. The optimizer's state_dict saves it.
 STEPS = "steps_taken"
@@ -31,13 +33,21 @@ def cross_entropy(
     logits: Logits,
     labels: Labels,
     label_smoothing: float = 0.0,
+    division: Division | None = None,
 ) -> Scalar:
     """The mean cross-entropy of a batch, with label smoothing (Szegedy et al. 2016, section 7).
 
     -sum(target * log_softmax(logits)), in the dtype of the logits. The target is label_smoothing /
     classes everywhere, and 1 - label_smoothing more at the label.
+    division: of the batch whose shard this is. The result is then this shard's part of the mean:
+        the parts of all shards add up to it.
     """
-    return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    if division is None:
+        return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    losses = functional.cross_entropy(
+        logits, labels, label_smoothing=label_smoothing, reduction="none"
+    )
+    return (losses * example_weights(losses, division)).sum() / division.examples
 
 
 def schedule(recipe: Recipe) -> Callable[[int], float]:

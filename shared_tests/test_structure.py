@@ -13,8 +13,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pytorch_impl", "jax_impl", "tf_impl")
 
 
-# What reads and writes the files of a framework, which have nothing in common.
-NATIVE_FILES = {"bridge/files.py"}
+# What reads and writes the files of a framework, which have nothing in common, and PyTorch's
+# processes, one for each device.
+NATIVE_FILES = {
+    "bridge/files.py", "bridge/collectives.py", "bridge/ranks.py", "bridge/workers.py",
+}  # fmt: skip
 
 
 def files(package: str) -> list[str]:
@@ -46,6 +49,7 @@ NATIVE_NAMES = {
     "give", "_SHAREABLE", "Start", "without_draws", "_DRAWS",  # the others have ways of their own
     "MOVING",                               # Flax returns what a pass has changed
     "training_mode", "modes",               # in Keras the mode is an argument of the call
+    "lower_dtype",                          # PyTorch's models do not say in which they compute
     "from_numpy",                           # PyTorch shares its memory with NumPy
     "read_file", "write_file", "write_foreign",  # files of PyTorch and Keras
     "STEPS",                                # PyTorch's optimizers do not count their steps

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from pytorch_impl.bridge.native import (
     from_numpy,
+    lower_dtype,
     to_canonical,
     to_native,
     training_mode,
@@ -116,17 +117,8 @@ def create_like(model: nn.Module, config: Config) -> nn.Module:
     """A new model of another config, to be loaded, with the dtype and the device of a model."""
     weight = next(model.parameters())
     return create(
-        config, dtype=dtype_name(weight), device=str(weight.device), compute=_lower_dtype(model)
+        config, dtype=dtype_name(weight), device=str(weight.device), compute=lower_dtype(model)
     )
-
-
-def _lower_dtype(model: nn.Module) -> str | None:
-    """The dtype of the autocast that `create` has put around the model's forward method."""
-    forward: Any = vars(getattr(model, "_orig_mod", model)).get("forward")
-    for cell in getattr(forward, "__closure__", None) or ():
-        if isinstance(cell.cell_contents, torch.autocast):
-            return str(cell.cell_contents.fast_dtype).removeprefix("torch.")
-    return None
 
 
 def variables(model: nn.Module) -> dict[str, torch.Tensor]:

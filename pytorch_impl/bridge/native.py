@@ -52,3 +52,12 @@ def to_numpy(leaf: Tensor) -> np.ndarray:
         array: Any = leaf.view(torch.int16).numpy().view(BFLOAT16)
         return array
     return leaf.numpy()
+
+
+def lower_dtype(model: nn.Module) -> str | None:
+    """The dtype of the autocast that `adapter.create` has put around the model's forward method."""
+    forward: Any = vars(getattr(model, "_orig_mod", model)).get("forward")
+    for cell in getattr(forward, "__closure__", None) or ():
+        if isinstance(cell.cell_contents, torch.autocast):
+            return str(cell.cell_contents.fast_dtype).removeprefix("torch.")
+    return None
