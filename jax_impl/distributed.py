@@ -1,0 +1,137 @@
+"""Data-parallel training on several devices of one process, divided by XLA (`jax.sharding`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jax_impl.bridge.native import find_devices
+from jax_impl.training import make_divided_step
+from weights.checks import at_least
+from weights.config import Config, own_kinds
+from weights.errors import ArgumentError
+from weights.live import framework_of
+from weights.recipe import Recipe
+from weights.shards import Division, Shards
+
+
+def provide_devices(count: int) -> None:
+    """Makes the CPU be at least so many devices. Call it before anything else uses JAX.
+
+    Raises ArgumentError if JAX has begun with fewer.
+    """
+    count = at_least("count", count, 1)
+    config: Any = jax.config
+    if count <= config.jax_num_cpu_devices:
+        return
+    try:
+        config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # it has begun
+        find_devices(count, "cpu")
+
+
+@contextmanager
+def scope(shards: Shards, device: str = "cpu") -> Iterator[None]:
+    """Models that are made within it can be trained on that many devices. JAX needs nothing for
+    that; the number is checked.
+
+    Raises ArgumentError where there are fewer devices.
+    """
+    find_devices(shards.count, device)
+    yield
+
+
+class DataParallel:
+    """Trains a model on several devices, each with the whole model and a part of every batch.
+
+    optimizer: of `training.optimizer(model, recipe)`.
+    shards: how many devices, and what batch norms normalise with. The devices are the first ones of
+        the kind that the model is on. From the first `train` until `close`, the arrays of model and
+        optimizer are on all of them; both can be used as before.
+    Dropout and dropped paths draw for the batch with the images that fill it up, so that a run with
+    them is another than on one device.
+    Raises ArgumentError for more devices than there are, and for attention kinds of your own on
+    several devices, because their norms may be those of a shard; ModelError for another model.
+    """
+
+    def __init__(self, model: nnx.Module, optimizer: nnx.Optimizer, recipe: Recipe, shards: Shards):
+        framework_of(model)
+        config: Config = model.config  # type: ignore[attr-defined]
+        own = own_kinds(config)
+        if own and shards.count > 1:
+            raise ArgumentError(
+                f"attention: {own[0]!r} is a kind of your own, and a norm in it might normalise "
+                "with a part of the batch; train such a model on one device"
+            )
+        self.model = model
+        self.optimizer = optimizer
+        self.recipe = recipe
+        self.shards = shards
+        self._steps: dict[Division, Callable[[Array, Array], Array]] = {}
+        self._variables = [
+            node for _, node in nnx.iter_graph((model, optimizer)) if isinstance(node, nnx.Variable)
+        ]
+        held = self._arrays()
+        platform = next(iter(held[0].devices())).platform
+        mesh = Mesh(np.array(find_devices(shards.count, platform)), ("batch",))
+        self._places = [array.sharding for array in held]
+        self._whole, self._parts = NamedSharding(mesh, P()), NamedSharding(mesh, P("batch"))
+
+    def train(self, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[float]:
+        """Makes one update with each batch. Returns the losses before each.
+
+        batches: canonical images (batch, channels, height, width) and labels (batch,). A batch that
+            the devices do not divide is filled up.
+        Model and optimizer are current afterwards. After an error they are as they were before.
+        """
+        before = self._arrays()
+        losses: list[Any] = []
+        try:
+            # Copies: a step takes the memory of the arrays that it gets.
+            self._assign([jnp.copy(each) for each in jax.device_put(before, self._whole)])
+            for batch in batches:
+                losses.append(self._step(*batch))
+                losses[-2:-1] = map(float, losses[-2:-1])  # waits: two batches are on the devices
+            return [float(loss) for loss in losses]
+        except BaseException:
+            self._assign(before)
+            raise
+
+    def _step(self, images: np.ndarray, labels: np.ndarray) -> Array:
+        division = self.shards.divide(len(images))
+        if len(labels) != len(images):
+            raise ArgumentError(
+                f"labels: expected one for each of {len(images)} images, got {len(labels)}"
+            )
+        if division not in self._steps:
+            made = make_divided_step(self.model, self.optimizer, self.recipe, division)
+            self._steps[division] = made
+        step = self._steps[division]
+        images = np.moveaxis(division.pad(images), 1, -1)
+        return step(*jax.device_put((images, division.pad(labels)), self._parts))
+
+    def _arrays(self) -> list[Array]:
+        return [variable.get_raw_value() for variable in self._variables]
+
+    def _assign(self, arrays: list[Array]) -> None:
+        for variable, array in zip(self._variables, arrays, strict=True):
+            variable.set_raw_value(array)
+
+    def close(self) -> None:
+        """Puts model and optimizer back on the devices where they were."""
+        self._assign(jax.device_put(self._arrays(), self._places))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
