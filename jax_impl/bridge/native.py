@@ -13,6 +13,7 @@ from jax import Array
 from jax.sharding import NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
+from weights.copying import Arena, copy_values
 from weights.errors import ArgumentError
 
 
@@ -86,4 +87,16 @@ def to_canonical(value: Array, is_map: bool = True) -> np.ndarray:
 
 def to_numpy(leaf: nnx.Variable) -> np.ndarray:
     """A parameter as a NumPy array in the framework's layout."""
-    return np.asarray(leaf[...])
+    array = leaf[...]
+    return np.asarray(array) if array.is_fully_replicated else _put_together(array)
+
+
+def _put_together(array: Array) -> np.ndarray:
+    """The values of an array that is divided over devices. JAX's own arrays would keep what NumPy
+    got from them, as long as they live.
+    """
+    whole = Arena(array.nbytes).empty(array.shape, array.dtype)
+    for shard in array.addressable_shards:
+        part = jax.device_put(shard.data, jax.local_devices(backend="cpu")[0])
+        copy_values(whole[shard.index], np.asarray(part))
+    return whole
