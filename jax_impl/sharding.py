@@ -66,15 +66,15 @@ def gather(model: nnx.Module) -> Arrays:
 def _divide(parameter: Parameter, stored: StoredArray, mesh: Mesh) -> Array:
     """An array in the memory of the devices."""
     axes, axis = FRAMEWORK.axes(parameter), sharded_axis(parameter, mesh.size)
-    places = ["shards" if name == axis else None for name in axes.split()]
+    before = axes.split().index(axis) if axis else 0
+    places = P(*[None] * before, "shards") if axis else P()
     view = reorder(stored, parameter.axes, axes).get()
 
     def copy_part(index: Any) -> np.ndarray:
         part = view[index]
         return Arena(part.nbytes).copy(part)  # aligned: on CPU, JAX keeps it as it is
 
-    sharding = NamedSharding(mesh, P(*places) if axis else P())
-    return jax.make_array_from_callback(view.shape, sharding, copy_part)
+    return jax.make_array_from_callback(view.shape, NamedSharding(mesh, places), copy_part)
 
 
 def _place_the_rest(live: LiveModel, place: NamedSharding) -> None:

@@ -58,9 +58,7 @@ class Results(NamedTuple):
 
 def make_batches(sizes: list[int]) -> Batches:
     rng = np.random.default_rng(5)
-    return [
-        (rng.normal(0.5, 1.5, (size, 3, *SIZE)), rng.integers(0, 4, size)) for size in sizes
-    ]
+    return [(rng.normal(0.5, 1.5, (size, 3, *SIZE)), rng.integers(0, 4, size)) for size in sizes]
 
 
 def make(config: NetworkConfig, recipe: Recipe) -> tuple[Any, Any]:

@@ -142,11 +142,18 @@ def test_the_division_is_forgotten(float64):
     shards = part("jax", "shards")
     model, _ = make(BAM, MOMENTUM)
     division = Shards(2).divide(3)
-    with pytest.raises(KeyError), shards.divided(model, division):
-        assert model.stem.bn.division is division
-        assert model.stages.layers[0].layers[0].attention.channel_att.bn_1.division is division
-        raise KeyError
-    assert model.stem.bn.division is None
+    norms = [model.stem.bn, model.stages.layers[0].layers[0].attention.channel_att.bn_1]
+    with shards.divided(model, division):
+        assert [norm.division for norm in norms] == [division, division]
+    assert [norm.division for norm in norms] == [None, None]
+
+    def fail():
+        with shards.divided(model, division):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert [norm.division for norm in norms] == [None, None]
 
 
 def test_one_value_a_channel_is_refused(float64):

@@ -36,9 +36,8 @@ from weights.stored import (
     read_arrays,
 )
 
-Moments = dict[
-    str, Arrays
-]  # {moment: {canonical name of the parameter: array in canonical layout}}
+# {moment: {canonical name of the parameter: array in canonical layout}}
+Moments = dict[str, Arrays]
 
 _GROUP, _GROUP_VALUES = 64, 1 << 20  # parameters, and their values, that a core takes at a time
 
@@ -208,9 +207,7 @@ class LiveModel:
         self._assign(self.accept(arrays), keep=not is_new)
 
     def accept(self, arrays: Mapping[str, np.ndarray | StoredArray]) -> dict[str, StoredArray]:
-        """Canonical arrays as `load` puts them into the model, if they fit. Raises WeightsError with
-        every fault.
-        """
+        """Canonical arrays as `load` takes them. Raises WeightsError with every fault."""
         arrays = _with_wide_statistics(self.parameters, arrays)
         given = {getattr(getattr(array, "dtype", None), "name", "") for array in arrays.values()}
         if "float64" in given and not self.adapter.holds_float64():
@@ -421,11 +418,9 @@ def build(
 
     It is in evaluation mode. device: "cpu" or "cuda"; by default where the framework puts new
     models. compute: "bfloat16" or "float16" for mixed precision, as the framework does it:
-    parameters as they are, computed lower. shards: the number of devices that each parameter is
-    divided over, as `<package>.sharding.build_sharded` does it; by default the whole model is on
-    one.
-    Raises ArgumentError for another `compute`, for one together with `shards`, and for more shards
-    than there are devices.
+    parameters as they are, computed lower. shards: how many devices each parameter is divided over,
+    see `<package>.sharding`; by default the whole model is on one.
+    Raises ArgumentError for another `compute`, for both, and for more shards than devices.
     """
     if shards is None:
         return build_live(config, arrays, framework, device, compute).model
@@ -463,9 +458,7 @@ def build_live(
 
 
 def find_dtype(parameters: Parameters, arrays: Mapping[str, np.ndarray | StoredArray]) -> str:
-    """The dtype of a model of arrays: that of the parameters, since running statistics may be
-    wider.
-    """
+    """The dtype of a model of arrays: running statistics may be wider than its parameters."""
     given = [arrays[parameter.name].dtype for parameter in parameters if parameter.trainable]
     return min(given, key=lambda dtype: dtype.itemsize).name
 
