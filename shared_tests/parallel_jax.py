@@ -1,8 +1,9 @@
 """Runs of Flax on 1, 2 and 4 devices of the CPU, in a process of their own, which has 4 devices:
 
-    python -m shared_tests.parallel_jax FILE
+    python -m shared_tests.parallel_jax training FILE
+    python -m shared_tests.parallel_jax sharding FILE
 
-Writes a pickle of `Results`.
+Writes a pickle of `Results`, and of `Sharded` by the number of devices.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from weights import SGD, AdamW, NetworkConfig, Recipe
+from weights import SGD, AdamW, NetworkConfig, Recipe, build_from, save, write
 from weights.live import LiveModel, build, part
 from weights.shards import Shards
 
@@ -34,6 +35,8 @@ TRIPLET = NetworkConfig(
     3, 4, (6,), (1,), strides=((2, 1),), stem_channels=4, conv_bias=False, attention="triplet"
 )
 CHANCE = NetworkConfig(3, 4, (6,), (1,), attention="none", dropout=0.5, drop_path=0.5)
+# Some parameters have no axis that the devices divide, and some only that of the input channels.
+DIVIDED = replace(BAM, widths=(8,), dropout=0.5)
 MOMENTUM = Recipe(SGD(0.01, 0.9, True, 1e-3), batch_size=8)
 ADAMW = Recipe(AdamW(1e-3, weight_decay=0.1), label_smoothing=0.1, batch_size=7)
 LOCAL = Recipe(SGD(0.01, 0.9), batch_size=7)
@@ -210,7 +213,78 @@ def compute() -> Results:
     return Results(runs, expected, unharmed, modules)
 
 
+class Sharded(NamedTuple):
+    """What a model of a file computes that is divided over devices.
+
+    outputs: in evaluation and training mode, by the module and by the adapter. parts: the shape of
+    each parameter and of a device's part of it. stayed: whether parameters and moments are divided
+    as before after each of several actions. same_bytes: whether `save` writes the file again.
+    """
+
+    outputs: State
+    states: list[State]
+    gathered: State
+    parts: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    stayed: dict[str, bool]
+    same_bytes: bool
+
+
+def compute_sharded(folder: Path) -> dict[int, Sharded]:
+    """By the number of devices; 0 is the model as usual."""
+    from resattn.checking.draws import random_arrays
+
+    write(folder / "a.safetensors", DIVIDED, random_arrays(DIVIDED, "float64"))
+    return {count: use_sharded(folder, count) for count in (0, 2, 4)}
+
+
+def use_sharded(folder: Path, count: int) -> Sharded:
+    training = part("jax", "training")
+    model = build_from(folder / "a.safetensors", "jax", shards=count or None)
+    save(folder / "b.safetensors", model)
+    live, optimizer = LiveModel.of(model), training.optimizer(model, MOMENTUM)
+    before, parts = find_places(model, optimizer), find_parts(live)
+    gathered = part("jax", "sharding").gather(model)
+    batches = make_batches([7] * 3)
+    x = batches[0][0]
+    outputs = {
+        "adapter": live.forward(x),
+        "module": np.asarray(model(np.moveaxis(x, 1, -1))),
+        "training": live.forward(x, training=True),
+    }
+    stayed = {"a pass in training mode": find_places(model, optimizer) == before}
+    losses, states = [], []
+    for batch in batches:
+        losses.append(training.train_step(model, optimizer, MOMENTUM, *batch))
+        states.append(observe(model, optimizer, losses))
+    stayed["training"] = find_places(model, optimizer) == before
+    live.load(gathered)
+    live.restore(optimizer, 1, live.moments(optimizer))
+    stayed["loading"] = find_places(model, optimizer) == before
+    same_bytes = len({(folder / f"{name}.safetensors").read_bytes() for name in "ab"}) == 1
+    return Sharded(outputs, [states[0], states[-1]], gathered, parts, stayed, same_bytes)
+
+
+def find_places(model: Any, optimizer: Any) -> list[Any]:
+    import jax
+    from flax import nnx
+
+    return [array.sharding for array in jax.tree.leaves(nnx.state((model, optimizer)))]
+
+
+def find_parts(live: LiveModel) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    arrays = {name: leaf[...] for name, leaf in live.leaves.items()}
+    return {
+        name: (array.shape, array.addressable_shards[-1].data.shape)
+        for name, array in arrays.items()
+    }
+
+
 if __name__ == "__main__":
     part("jax", "distributed").provide_devices(4)
+    target = Path(sys.argv[2])
     with part("jax", "bridge.adapter").precise("float64"):
-        Path(sys.argv[1]).write_bytes(pickle.dumps(tuple(compute())))
+        if sys.argv[1] == "training":
+            target.write_bytes(pickle.dumps(tuple(compute())))
+        else:
+            cases = compute_sharded(target.parent)
+            target.write_bytes(pickle.dumps({count: tuple(made) for count, made in cases.items()}))

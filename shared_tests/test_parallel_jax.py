@@ -33,7 +33,7 @@ GLOBAL = [f"momentum {count} {when}" for count in (1, 2, 4) for when in ("first"
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Results:
     path = tmp_path_factory.mktemp("parallel") / "results.pkl"
-    command = [sys.executable, "-W", "error", "-m", "shared_tests.parallel_jax", str(path)]
+    command = [sys.executable, "-W", "error", "-m", "shared_tests.parallel_jax", "training", path]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return Results(*pickle.loads(path.read_bytes()))

@@ -92,11 +92,13 @@ def to_numpy(leaf: nnx.Variable) -> np.ndarray:
 
 
 def _put_together(array: Array) -> np.ndarray:
-    """The values of an array that is divided over devices. JAX's own arrays would keep what NumPy
-    got from them, as long as they live.
+    """The values of an array that is divided over devices. JAX's own array would keep what NumPy
+    got from it, as long as it lives.
     """
     whole = Arena(array.nbytes).empty(array.shape, array.dtype)
     for shard in array.addressable_shards:
-        part = jax.device_put(shard.data, jax.local_devices(backend="cpu")[0])
+        part = shard.data
+        if shard.device.platform != "cpu":
+            part = jax.device_put(part, jax.local_devices(backend="cpu")[0])
         copy_values(whole[shard.index], np.asarray(part))
     return whole
