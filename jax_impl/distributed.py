@@ -1,4 +1,8 @@
-"""Data-parallel training on several devices of one process, divided by XLA (`jax.sharding`)."""
+"""Data-parallel training on several devices, divided by XLA (`jax.sharding`).
+
+The devices may be those of several processes, each of which has called `jax.distributed.initialize`
+and does the same, with the same batches.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
 from jax_impl.bridge.native import find_devices
@@ -97,7 +101,7 @@ class DataParallel:
         losses: list[Any] = []
         try:
             # Copies: a step takes the memory of the arrays that it gets.
-            self._assign([jnp.copy(each) for each in jax.device_put(before, self._whole)])
+            self._assign([jnp.copy(self._replicate(array)) for array in before])
             for batch in batches:
                 losses.append(self._step(*batch))
                 losses[-2:-1] = map(float, losses[-2:-1])  # waits: two batches are on the devices
@@ -117,7 +121,17 @@ class DataParallel:
             self._steps[division] = made
         step = self._steps[division]
         images = np.moveaxis(division.pad(images), 1, -1)
-        return step(*jax.device_put((images, division.pad(labels)), self._parts))
+        return step(self._divide(images), self._divide(division.pad(labels)))
+
+    def _divide(self, batch: np.ndarray) -> Array:
+        """A filled up batch, a part of it on each device."""
+        return jax.make_array_from_callback(batch.shape, self._parts, lambda index: batch[index])
+
+    def _replicate(self, array: Array) -> Array:
+        """An array on all devices. Each process gives its own devices what it has."""
+        if array.sharding == self._whole:
+            return array
+        return jax.make_array_from_callback(array.shape, self._whole, lambda _: array)
 
     def _arrays(self) -> list[Array]:
         return [variable.get_raw_value() for variable in self._variables]
@@ -128,10 +142,21 @@ class DataParallel:
 
     def close(self) -> None:
         """Puts model and optimizer back on the devices where they were."""
-        self._assign(jax.device_put(self._arrays(), self._places))
+        pairs = zip(self._arrays(), self._places, strict=True)
+        self._assign([_place_back(array, place) for array, place in pairs])
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _place_back(array: Array, place: Sharding) -> Array:
+    """An array that is on all devices, on those where it was: if that is one of them, the part
+    there.
+    """
+    for shard in array.addressable_shards:
+        if place.device_set == {shard.device}:
+            return shard.data
+    return jax.device_put(array, place)

@@ -2,8 +2,10 @@
 
     python -m shared_tests.parallel_jax training FILE
     python -m shared_tests.parallel_jax sharding FILE
+    python -m shared_tests.parallel_jax processes FILE ADDRESS RANK
 
-Writes a pickle of `Results`, and of `Sharded` by the number of devices.
+Writes a pickle of `Results`, of `Sharded` by the number of devices, and of a state and the expected
+one of one of two processes with two devices each.
 """
 
 from __future__ import annotations
@@ -279,12 +281,27 @@ def find_parts(live: LiveModel) -> dict[str, tuple[tuple[int, ...], tuple[int, .
     }
 
 
-if __name__ == "__main__":
-    part("jax", "distributed").provide_devices(4)
-    target = Path(sys.argv[2])
+def compute_in_two(address: str, rank: int) -> tuple[State, State]:
+    import jax
+
+    jax.distributed.initialize(address, 2, rank)
+    batches = make_batches([7, 7])
+    state = train_on_many(CBAM, MOMENTUM, batches, Shards(4))[-1]
+    return state, train_on_one(CBAM, MOMENTUM, batches)[-1]
+
+
+def main(what: str, target: Path, *others: str) -> None:
+    part("jax", "distributed").provide_devices(2 if what == "processes" else 4)
+    made: Any
     with part("jax", "bridge.adapter").precise("float64"):
-        if sys.argv[1] == "training":
-            target.write_bytes(pickle.dumps(tuple(compute())))
+        if what == "training":
+            made = tuple(compute())
+        elif what == "sharding":
+            made = {n: tuple(case) for n, case in compute_sharded(target.parent).items()}
         else:
-            cases = compute_sharded(target.parent)
-            target.write_bytes(pickle.dumps({count: tuple(made) for count, made in cases.items()}))
+            made = compute_in_two(others[0], int(others[1]))
+    target.write_bytes(pickle.dumps(made))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,25 @@ def test_each_device_computes_its_part(jax, results):
         assert {*collectives} == {"all-reduce"}
         assert "2,9,11" in maps
         assert not {"8,9,11", "7,9,11", "5,9,11"} & maps
+
+
+def test_two_processes_with_two_devices_each(jax, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    command = [sys.executable, "-W", "error", "-m", "shared_tests.parallel_jax", "processes"]
+    paths = [tmp_path / f"{rank}.pkl" for rank in range(2)]
+    running = [
+        subprocess.Popen(
+            [*command, path, address, str(rank)], stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        for rank, path in enumerate(paths)
+    ]
+    errors = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], errors
+    for path in paths:
+        distance, name = farthest(*pickle.loads(path.read_bytes()))
+        assert distance < EXACT, name
 
 
 def moments_by_hand(x, groups):
