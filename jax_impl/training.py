@@ -134,8 +134,8 @@ def make_train_step(
 
     The step is one traced function of the arrays in model and optimizer, which it reuses for the
     new ones: a copy of the model that should outlast a step needs arrays of its own
-    (`jax.tree.map(jnp.copy, nnx.state(model))`). It is made for the layers and modes that the model
-    has now; after changing them, make another.
+    (`jax.tree.map(jnp.copy, nnx.state(model))`). It is made for the layers, modes and devices that
+    the model has now; after changing them, make another.
     """
     return make_divided_step(model, optimizer, recipe, None)
 
@@ -153,6 +153,7 @@ def make_divided_step(
     structure = jax.tree.structure(state)
     nodes = dict(nnx.iter_graph((model, optimizer)))
     variables = [nodes[path] for path, _ in nnx.to_flat_state(state)]
+    places = _find_places([variable.get_raw_value() for variable in variables])
 
     def step(images: Maps, labels: Labels) -> Scalar:
         arrays = _without_repeats([variable.get_raw_value() for variable in variables])
@@ -161,7 +162,7 @@ def make_divided_step(
         config: Any = jax.config
         checked = config.jax_debug_nans or config.jax_debug_infs
         train = _train if checked else _train_in_place
-        fixed = (graph, structure, _find_places(arrays), division)
+        fixed = (graph, structure, places, division)
         loss, arrays = train(*fixed, arrays, images, labels, recipe.label_smoothing)
         for variable, array in zip(variables, arrays, strict=True):
             variable.set_raw_value(array)
