@@ -1,4 +1,4 @@
-"""Data-parallel training on several devices, divided by XLA (`jax.sharding`).
+"""Data-parallel training on several devices of JAX (`jax.sharding`, `jax.shard_map`).
 
 The devices may be those of several processes, each of which has called `jax.distributed.initialize`
 and does the same, with the same batches.
@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
 from jax_impl.bridge.native import find_devices
+from jax_impl.shards import MESH_AXIS
 from jax_impl.training import make_divided_step
 from weights.checks import at_least
 from weights.config import Config, own_kinds
@@ -61,8 +62,8 @@ class DataParallel:
     shards: how many devices, and what batch norms normalise with. The devices are the first ones of
         the kind that the model is on. From the first `train` until `close`, the arrays of model and
         optimizer are on all of them; both can be used as before.
-    Dropout and dropped paths draw for the batch with the images that fill it up, so that a run with
-    them is another than on one device.
+    Dropout and dropped paths draw on each device for itself, so that a run with them is not the
+    same as on one device.
     Raises ArgumentError for more devices than there are, and for attention kinds of your own on
     several devices, because their norms may be those of a shard; ModelError for another model.
     """
@@ -86,9 +87,9 @@ class DataParallel:
         ]
         held = self._arrays()
         platform = next(iter(held[0].devices())).platform
-        mesh = Mesh(np.array(find_devices(shards.count, platform)), ("batch",))
+        mesh = Mesh(np.array(find_devices(shards.count, platform)), (MESH_AXIS,))
         self._places = [array.sharding for array in held]
-        self._whole, self._parts = NamedSharding(mesh, P()), NamedSharding(mesh, P("batch"))
+        self._whole, self._parts = NamedSharding(mesh, P()), NamedSharding(mesh, P(MESH_AXIS))
 
     def train(self, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[float]:
         """Makes one update with each batch. Returns the losses before each.

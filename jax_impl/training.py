@@ -18,13 +18,14 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
-from jax.sharding import Sharding
+from jax.sharding import NamedSharding, Sharding
+from jax.sharding import PartitionSpec as P
 
 from jax_impl.bridge.adapter import assign
 from jax_impl.bridge.native import place_whole, to_native, to_numpy, training_mode
 from jax_impl.layers import global_average
 from jax_impl.shapes import Count, Labels, Logits, Maps, Outputs, Scalar
-from jax_impl.shards import divided, example_weights
+from jax_impl.shards import MESH_AXIS, divided, example_weights
 from weights.recipe import SGD, AdamW, Cosine, Recipe, Step
 from weights.shards import Division
 
@@ -47,7 +48,8 @@ def cross_entropy(
 
     -sum(target * log_softmax(logits)), in the dtype of the logits. The target is label_smoothing /
     classes everywhere, and 1 - label_smoothing more at the label.
-    division: of the batch over devices. Images that fill it up do not count.
+    division: of the batch over devices. Images that fill it up do not count, and the results of the
+        devices add up to the mean of the batch.
     """
     targets = optax.smooth_labels(
         jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), label_smoothing
@@ -145,8 +147,8 @@ def make_divided_step(
 ) -> Callable[[Maps, Labels], Scalar]:
     """`make_train_step` for batches that are divided over devices, if there is a division.
 
-    images, labels: the filled up batch, an array that is divided over the devices. Model and
-    optimizer are on all of them.
+    images, labels: the filled up batch, arrays that are divided over the devices. The arrays of
+    model and optimizer are on all of them, on the axis `MESH_AXIS` of a mesh.
     """
     with training_mode(model, True), divided(model, division) if division else nullcontext():
         graph, state = nnx.split((model, optimizer))
@@ -172,9 +174,11 @@ def make_divided_step(
 
 
 def _find_places(arrays: list[Array]) -> tuple[Sharding, ...] | None:
-    """How arrays are divided over several devices, which XLA would choose anew; None for one."""
+    """How arrays are divided over several devices, which XLA would choose anew. None for arrays on
+    one device.
+    """
     places = tuple(array.sharding for array in arrays)
-    return places if any(len(place.device_set) > 1 for place in places) else None
+    return places if any(isinstance(place, NamedSharding) for place in places) else None
 
 
 def _without_repeats(arrays: list[Array]) -> list[Array]:
@@ -192,20 +196,57 @@ def _train(
     places: tuple[Sharding, ...] | None,
     division: Division | None,
     arrays: list[Array],
+    *batch: Any,
+) -> tuple[Scalar, list[Array]]:
+    update: Any = partial(_update, graph, structure, division)
+    if division is not None:
+        whole: Any = places
+        parts = (P(), P(MESH_AXIS), P(MESH_AXIS), P())  # of the arguments
+        # Unchecked: the gradients of sums over the devices are sums over the devices then.
+        update = jax.shard_map(
+            update, mesh=whole[0].mesh, in_specs=parts, out_specs=P(), check_vma=False
+        )
+    loss, arrays = update(arrays, *batch)
+    if places is not None:
+        arrays = jax.lax.with_sharding_constraint(arrays, list(places))
+    return loss, arrays
+
+
+def _update(
+    graph: nnx.GraphDef[Any],
+    structure: Any,
+    division: Division | None,
+    arrays: list[Array],
     images: Maps,
     labels: Labels,
     label_smoothing: float | Scalar,
 ) -> tuple[Scalar, list[Array]]:
-    model, optimizer = nnx.merge(graph, jax.tree.unflatten(structure, arrays))
+    """One update. With a division: what one of the devices does, with its part of the batch."""
+    given = arrays if division is None else _draw_apart(arrays, division)
+    model, optimizer = nnx.merge(graph, jax.tree.unflatten(structure, given))
     loss, slopes = nnx.value_and_grad(
         lambda model: cross_entropy(logits(model(images)), labels, label_smoothing, division),
         argnums=nnx.DiffState(0, optimizer.wrt),
     )(model)
+    if division is not None:
+        loss, slopes = jax.lax.psum((loss, slopes), MESH_AXIS)
     optimizer.update(model, slopes)
-    arrays = jax.tree.leaves(nnx.state((model, optimizer)))
-    if places is not None:
-        arrays = jax.lax.with_sharding_constraint(arrays, list(places))
-    return loss, arrays
+    updated = jax.tree.leaves(nnx.state((model, optimizer)))
+    pairs = zip(arrays, updated, strict=True)
+    return loss, [before if _is_key(before) else after for before, after in pairs]
+
+
+def _draw_apart(arrays: list[Array], division: Division) -> list[Array]:
+    """The arrays with keys of their own for each device, if there are several."""
+    if division.shards.count == 1:
+        return arrays
+    number = jax.lax.axis_index(MESH_AXIS)
+    return [jax.random.fold_in(array, number) if _is_key(array) else array for array in arrays]
+
+
+def _is_key(array: Array) -> bool:
+    """Whether it is the key of random numbers, which no update changes."""
+    return bool(jnp.issubdtype(array.dtype, jax.dtypes.prng_key))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)

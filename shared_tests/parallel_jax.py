@@ -26,7 +26,7 @@ from weights import SGD, AdamW, NetworkConfig, Recipe, build_from, save, write
 from weights.live import LiveModel, build, part
 from weights.shards import Shards
 
-# A stem and a block each, with batch norms in the attention, too.
+# A stem and a block each, with batch norms in the attention, too, a pool and groups.
 BAM = NetworkConfig(
     3, 4, (6,), (1,), strides=((2, 1),), stem_channels=4, conv_bias=False,
     attention="bam", attention_options={"reduction": 2},
@@ -34,8 +34,9 @@ BAM = NetworkConfig(
 # Local statistics of a shard with one image: bam has norms over maps of one position.
 CBAM = replace(BAM, attention="cbam")
 TRIPLET = NetworkConfig(
-    3, 4, (6,), (1,), strides=((2, 1),), stem_channels=4, conv_bias=False, attention="triplet"
-)
+    3, 4, (6,), (1,), strides=((2, 1),), stem_channels=4, stem_pool=True, conv_bias=False,
+    form="bottleneck", hidden_widths=(6,), groups=2, attention="triplet",
+)  # fmt: skip
 CHANCE = NetworkConfig(3, 4, (6,), (1,), attention="none", dropout=0.5, drop_path=0.5)
 # Some parameters have no axis that the devices divide, and some only that of the input channels.
 DIVIDED = replace(BAM, widths=(8,), dropout=0.5)
@@ -201,10 +202,10 @@ def compute() -> Results:
             strict=True,
         ):  # fmt: skip
             runs[f"momentum {count} {when}"], expected[f"momentum {count} {when}"] = state, one
-    modules = read_modules()
     sevens = make_batches([7] * STEPS)
     runs["adamw 4 last"] = train_on_many(TRIPLET, ADAMW, sevens, Shards(4))[-1]
     expected["adamw 4 last"] = train_on_one(TRIPLET, ADAMW, sevens)[-1]
+    modules = read_modules()
     few = make_batches([7, 5])
     runs["local 4"] = train_on_many(CBAM, LOCAL, few, Shards(4, "local"))[-1]
     expected["local 4"] = define_local(CBAM, few, 4)
