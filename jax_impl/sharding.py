@@ -59,8 +59,11 @@ def build_sharded(
 
 
 def gather(model: nnx.Module) -> Arrays:
-    """Canonical copies of the arrays of a model, each put together from the parts."""
-    return LiveModel.of(model).export()
+    """Canonical copies of the arrays of a model, one after another put together from the parts.
+
+    If the devices are those of several processes, each process must call it, and gets all arrays.
+    """
+    return {name: array.read() for name, array in LiveModel.of(model).see().items()}
 
 
 def _divide(parameter: Parameter, stored: StoredArray, mesh: Mesh) -> Array:

@@ -4,8 +4,8 @@
     python -m shared_tests.parallel_jax sharding FILE
     python -m shared_tests.parallel_jax processes FILE ADDRESS RANK
 
-Writes a pickle of `Results`, of `Sharded` by the number of devices, and of a state and the expected
-one of one of two processes with two devices each.
+Writes a pickle of `Results`, of `Sharded` by the number of devices, and of what one of two
+processes with two devices each gives.
 """
 
 from __future__ import annotations
@@ -285,13 +285,22 @@ def find_parts(live: LiveModel) -> dict[str, tuple[tuple[int, ...], tuple[int, .
     }
 
 
-def compute_in_two(address: str, rank: int) -> tuple[State, State]:
+def compute_in_two(address: str, rank: int) -> list[tuple[State, State]]:
+    """States on four devices, with the whole model on each and with a part, and those expected."""
     import jax
 
+    from resattn.checking.draws import random_arrays
+
     jax.distributed.initialize(address, 2, rank)
+    training, sharding = part("jax", "training"), part("jax", "sharding")
     batches = make_batches([7, 7])
     state = train_on_many(CBAM, MOMENTUM, batches, Shards(4))[-1]
-    return state, train_on_one(CBAM, MOMENTUM, batches)[-1]
+    expected = train_on_one(CBAM, MOMENTUM, batches)[-1]
+    model = build(CBAM, random_arrays(CBAM, "float64"), "jax", shards=4)
+    optimizer = training.optimizer(model, MOMENTUM)
+    losses = [training.train_step(model, optimizer, MOMENTUM, *batch) for batch in batches]
+    gathered = {"losses": np.array(losses), **sharding.gather(model)}
+    return [(state, expected), (gathered, {name: expected[name] for name in gathered})]
 
 
 def main(what: str, target: Path, *others: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from shared_tests.parallel_jax import (
     BAM,
     CBAM,
+    CHANCE,
     LOCAL,
     MOMENTUM,
     Results,
@@ -102,8 +103,10 @@ def test_two_processes_with_two_devices_each(jax, tmp_path):
     ]
     errors = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], errors
-    for path in paths:
-        distance, name = farthest(*pickle.loads(path.read_bytes()))
+    pairs = [pair for path in paths for pair in pickle.loads(path.read_bytes())]
+    assert len(pairs) == 4
+    for pair in pairs:
+        distance, name = farthest(*pair)
         assert distance < EXACT, name
 
 
@@ -252,6 +255,18 @@ def test_models_that_cannot_be_divided(jax):
             distributed.DataParallel(model, None, LOCAL, Shards(2))
     finally:
         del ATTENTION["halved"]
+
+
+def test_chance_on_one_device(float64):
+    """The same draws as without a division."""
+    (images, labels), *_ = make_batches([4])
+    model, optimizer = make(CHANCE, MOMENTUM)
+    with part("jax", "distributed").DataParallel(model, optimizer, MOMENTUM, Shards()) as run:
+        losses = run.train([(images, labels)] * 2)
+    model, optimizer = make(CHANCE, MOMENTUM)
+    step = part("jax", "training").train_step
+    alone = [step(model, optimizer, MOMENTUM, images, labels) for _ in range(2)]
+    np.testing.assert_allclose(losses, alone, rtol=1e-13)
 
 
 def test_networks_without_batch_norms_are_divided(float64, jax):

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
@@ -95,6 +96,8 @@ def _put_together(array: Array) -> np.ndarray:
     """The values of an array that is divided over devices. JAX's own array would keep what NumPy
     got from it, as long as it lives.
     """
+    if not array.is_fully_addressable:  # other processes have parts of it
+        return np.asarray(process_allgather(array, tiled=True))
     whole = Arena(array.nbytes).empty(array.shape, array.dtype)
     for shard in array.addressable_shards:
         part = shard.data
