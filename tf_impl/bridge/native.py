@@ -94,7 +94,10 @@ def to_numpy(leaf: keras.Variable) -> np.ndarray:
 
 def keep(leaf: keras.Variable) -> Any:
     """The values of a parameter as a tensor that keeps them when the parameter gets others."""
-    return leaf.value.detach().clone() if BACKEND == "torch" else ops.convert_to_tensor(leaf.value)
+    value = leaf.value
+    if BACKEND == "tensorflow":
+        return value.read_value()  # TensorFlow copies what others hold to change it
+    return value.detach().clone() if BACKEND == "torch" else value
 
 
 def give(leaf: keras.Variable, array: np.ndarray) -> None:
@@ -371,7 +374,16 @@ def sum_over_replicas(x: Any) -> Any:
     the sum of what they return.
     """
     context = _replica_context()
-    return x if context is None else context.all_reduce("sum", x)
+    if context is None:
+        return x
+    tensorflow = import_module("tensorflow")
+
+    # all_reduce has this gradient as well, but TensorFlow then looks for variables in the graphs of
+    # all other devices, at each sum. It does not look further than stop_gradient.
+    def add_up(value: Any) -> Any:
+        return context.all_reduce("sum", tensorflow.stop_gradient(value))
+
+    return tensorflow.custom_gradient(lambda value: (add_up(value), add_up))(x)
 
 
 def _replica_context() -> Any:
