@@ -36,7 +36,7 @@ PLAIN = Recipe(SGD(1.0))
 # Of 5 images on 4 devices, one device has none.
 CASES = {
     "se nesterov": (SE, NESTEROV, (8, 7, 5), (1, 2, 4)),
-    "triplet adamw": (TRIPLET, ADAMW, (7, 5), (4,)),
+    "triplet adamw": (TRIPLET, ADAMW, (7,), (4,)),
 }
 
 State = dict[str, np.ndarray]
@@ -69,10 +69,13 @@ def make(config: Any, recipe: Recipe, shards: Shards) -> tuple[Any, Any]:
 
 
 def observe(model: Any, optimizer: Any, losses: list[float]) -> State:
-    """Losses, parameters, running statistics, moments and the number of updates."""
+    """Losses, parameters, running statistics, moments, the number of updates, and the output in
+    evaluation.
+    """
     live = LiveModel.of(model)
     steps = part("tf", "training").steps_taken(optimizer)
     found = {"losses": np.array(losses), "steps": np.array([steps]), **live.export()}
+    found["output"] = live.forward(make_batches((2,), 1)[0][0])
     for moment, arrays in live.moments(optimizer).items():
         found |= {f"{moment} of {name}": array for name, array in arrays.items()}
     return found
@@ -194,6 +197,7 @@ def run_all() -> Results:
     cases = [f"local {DEVICES} {size}" for size in sizes]
     expected |= dict(zip(cases, run_by_definition(SE, batches, local), strict=True))
     runs |= dict(zip(cases, run_local(SE, batches, local), strict=True))
+    (expected["global 7"],) = run_by_definition(SE, batches[:1], Shards())
     return Results(runs, expected, identical, is_unharmed_by_an_error())
 
 

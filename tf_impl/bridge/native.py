@@ -309,12 +309,14 @@ def find_devices(count: int, device: str) -> list[str]:
         except RuntimeError:  # no such backend
             found = []
     else:
-        found = ["cpu"] if device == "cpu" else ["cuda"] * import_module("torch").cuda.is_available()
+        found = (
+            ["cpu"] if device == "cpu" else ["cuda"] * import_module("torch").cuda.is_available()
+        )
     if len(found) < count:
         help = "; call provide_devices(count) before anything else uses Keras' backend"
         raise ArgumentError(
-            f"shards.count: expected at most {len(found)}, the number of {device} devices here, got "
-            f"{count}{help if device == 'cpu' else ''}"
+            f"shards.count: expected at most {len(found)}, the number of {device} devices here, "
+            f"got {count}{help if device == 'cpu' else ''}"
         )
     return found[:count]
 
@@ -324,7 +326,9 @@ def scope_on(devices: Sequence[str]) -> AbstractContextManager[Any]:
     if len(devices) == 1:
         return nullcontext()
     if BACKEND == "jax":
-        scope: AbstractContextManager[Any] = keras.distribution.DataParallel(devices=devices).scope()
+        scope: AbstractContextManager[Any] = keras.distribution.DataParallel(
+            devices=devices
+        ).scope()
         return scope
     distribute = import_module("tensorflow").distribute
     on_cpu = "CPU" in devices[0]  # where there is no NCCL
@@ -408,9 +412,7 @@ def divide(model: keras.layers.Layer, array: np.ndarray, division: Division) -> 
     if count_replicas(model) == 1:
         return to_native(model, division.pad(array))
     padded, distribution = _channels_last(division.pad(array)), _distribution(model)
-    return keras.distribution.distribute_tensor(
-        padded, distribution.get_data_layout(padded.shape)
-    )
+    return keras.distribution.distribute_tensor(padded, distribution.get_data_layout(padded.shape))
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:
