@@ -13,7 +13,9 @@ from jax_impl import axes
 from jax_impl.inputs import check_batch
 from jax_impl.layers import average, cast_like, check_dtype, widen
 from jax_impl.shapes import ChannelVector, Maps
+from jax_impl.shards import batch_moments
 from weights.config import Config
+from weights.shards import Division
 from weights.stages import stage
 
 
@@ -52,6 +54,7 @@ class BatchNorm(nnx.Module):
         self.eps = eps
         self.decay = decay
         self.use_running_average = False  # the attribute that train() and eval() set
+        self.division: Division | None = None  # of the batch over devices, see shards.py
         self.scale = nnx.Param(jnp.full(channels, initial_scale, dtype))
         self.bias = nnx.Param(jnp.zeros(channels, dtype))
         self.mean = nnx.BatchStat(jnp.zeros(channels, statistics))
@@ -61,20 +64,23 @@ class BatchNorm(nnx.Module):
         dtype, x = x.dtype, x.astype(self.mean.dtype)
         if self.use_running_average:
             mean, variance = self.mean[...], self.var[...]
+        elif self.division is not None:
+            mean, variance, *running = batch_moments(x, self.division)
+            self._update(*running)
         else:
             check_batch(x)
             over = [axes.BATCH, axes.ROWS, axes.COLS]
             mean = jnp.squeeze(average(x, over), over)
             variance = average(jnp.square(x - mean), over)  # two passes: exact for large means
             variance = jnp.squeeze(variance, over)
-            self._update(mean, variance, x.size // x.shape[axes.CHANNELS])
+            unbiased = unbias_variance(variance, x.size // x.shape[axes.CHANNELS])
+            self._update(*jax.lax.stop_gradient((mean, unbiased)))
         y = (x - mean) * (self.scale[...] / jnp.sqrt(variance + self.eps)) + self.bias[...]
         return y.astype(dtype)
 
-    def _update(self, mean: ChannelVector, variance: ChannelVector, n: int) -> None:
-        mean, variance = jax.lax.stop_gradient((mean, variance))
+    def _update(self, mean: ChannelVector, unbiased: ChannelVector) -> None:
         self.mean[...] = self.decay * self.mean[...] + (1 - self.decay) * mean
-        self.var[...] = self.decay * self.var[...] + (1 - self.decay) * unbias_variance(variance, n)
+        self.var[...] = self.decay * self.var[...] + (1 - self.decay) * unbiased
 
 
 def unbias_variance(variance: ChannelVector, n: int) -> ChannelVector:

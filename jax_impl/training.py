@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any
 
@@ -17,12 +18,16 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
+from jax.sharding import NamedSharding, Sharding
+from jax.sharding import PartitionSpec as P
 
 from jax_impl.bridge.adapter import assign
-from jax_impl.bridge.native import to_native, to_numpy, training_mode
+from jax_impl.bridge.native import place_whole, to_native, to_numpy, training_mode
 from jax_impl.layers import global_average
 from jax_impl.shapes import Count, Labels, Logits, Maps, Outputs, Scalar
+from jax_impl.shards import MESH_AXIS, divided, example_weights
 from weights.recipe import SGD, AdamW, Cosine, Recipe, Step
+from weights.shards import Division
 
 # PyTorch's name of a moment: Optax'.
 MOMENTS = {"momentum_buffer": "trace", "exp_avg": "mu", "exp_avg_sq": "nu"}
@@ -37,16 +42,22 @@ def cross_entropy(
     logits: Logits,
     labels: Labels,
     label_smoothing: float | Scalar = 0.0,
+    division: Division | None = None,
 ) -> Scalar:
     """The mean cross-entropy of a batch, with label smoothing (Szegedy et al. 2016, section 7).
 
     -sum(target * log_softmax(logits)), in the dtype of the logits. The target is label_smoothing /
     classes everywhere, and 1 - label_smoothing more at the label.
+    division: of the batch over devices. Images that fill it up do not count, and the results of the
+        devices add up to the mean of the batch.
     """
     targets = optax.smooth_labels(
         jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), label_smoothing
     )
-    return optax.softmax_cross_entropy(logits, targets).mean()
+    losses = optax.softmax_cross_entropy(logits, targets)
+    if division is None:
+        return losses.mean()
+    return (losses * example_weights(losses, division)).sum() / division.examples
 
 
 def schedule(recipe: Recipe) -> optax.Schedule:
@@ -63,10 +74,18 @@ def optimizer(model: nnx.Module, recipe: Recipe) -> nnx.Optimizer:
     """An `nnx.Optimizer` of the model's parameters. Its rate follows the recipe's schedule."""
     result = nnx.Optimizer(model, _transformation(recipe), wrt=nnx.Param)
     # Commits the state to the parameters' device. JAX would compile again after the first step if
-    # it had chosen the device itself.
-    place = jax.tree.leaves(nnx.state(model, nnx.Param))[0].sharding
-    nnx.update(result, jax.device_put(nnx.state(result), place))
+    # it had chosen the device itself. Moments of divided parameters are divided already.
+    first = jax.tree.leaves(nnx.state(model, nnx.Param))[0]
+    state = nnx.state(result)
+    places = jax.tree.map(lambda array: _place_beside(first, array), state)
+    nnx.update(result, jax.device_put(state, places))
     return result
+
+
+def _place_beside(parameter: Array, array: Array) -> Sharding:
+    """Where an array of an optimizer is kept."""
+    divided = len(array.sharding.device_set) > 1
+    return array.sharding if divided else place_whole(parameter)
 
 
 @cache  # JAX compiles each new function again
@@ -117,14 +136,26 @@ def make_train_step(
 
     The step is one traced function of the arrays in model and optimizer, which it reuses for the
     new ones: a copy of the model that should outlast a step needs arrays of its own
-    (`jax.tree.map(jnp.copy, nnx.state(model))`). It is made for the layers and modes that the model
-    has now; after changing them, make another.
+    (`jax.tree.map(jnp.copy, nnx.state(model))`). It is made for the layers, modes and devices that
+    the model has now; after changing them, make another.
     """
-    with training_mode(model, True):
+    return make_divided_step(model, optimizer, recipe, None)
+
+
+def make_divided_step(
+    model: nnx.Module, optimizer: nnx.Optimizer, recipe: Recipe, division: Division | None
+) -> Callable[[Maps, Labels], Scalar]:
+    """`make_train_step` for batches that are divided over devices, if there is a division.
+
+    images, labels: the filled up batch, arrays that are divided over the devices. The arrays of
+    model and optimizer are on all of them, on the axis `MESH_AXIS` of a mesh.
+    """
+    with training_mode(model, True), divided(model, division) if division else nullcontext():
         graph, state = nnx.split((model, optimizer))
     structure = jax.tree.structure(state)
     nodes = dict(nnx.iter_graph((model, optimizer)))
     variables = [nodes[path] for path, _ in nnx.to_flat_state(state)]
+    places = _find_places([variable.get_raw_value() for variable in variables])
 
     def step(images: Maps, labels: Labels) -> Scalar:
         arrays = _without_repeats([variable.get_raw_value() for variable in variables])
@@ -133,12 +164,21 @@ def make_train_step(
         config: Any = jax.config
         checked = config.jax_debug_nans or config.jax_debug_infs
         train = _train if checked else _train_in_place
-        loss, arrays = train(graph, structure, arrays, images, labels, recipe.label_smoothing)
+        fixed = (graph, structure, places, division)
+        loss, arrays = train(*fixed, arrays, images, labels, recipe.label_smoothing)
         for variable, array in zip(variables, arrays, strict=True):
             variable.set_raw_value(array)
         return loss
 
     return step
+
+
+def _find_places(arrays: list[Array]) -> tuple[Sharding, ...] | None:
+    """How arrays are divided over several devices, which XLA would choose anew. None for arrays on
+    one device.
+    """
+    places = tuple(array.sharding for array in arrays)
+    return places if any(isinstance(place, NamedSharding) for place in places) else None
 
 
 def _without_repeats(arrays: list[Array]) -> list[Array]:
@@ -149,29 +189,76 @@ def _without_repeats(arrays: list[Array]) -> list[Array]:
     ]
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _train(
     graph: nnx.GraphDef[Any],
     structure: Any,
+    places: tuple[Sharding, ...] | None,
+    division: Division | None,
+    arrays: list[Array],
+    *batch: Any,
+) -> tuple[Scalar, list[Array]]:
+    update: Any = partial(_update, graph, structure, division)
+    if division is not None:
+        whole: Any = places
+        parts = (P(), P(MESH_AXIS), P(MESH_AXIS), P())  # of the arguments
+        # Unchecked: the gradients of sums over the devices are sums over the devices then.
+        update = jax.shard_map(
+            update, mesh=whole[0].mesh, in_specs=parts, out_specs=P(), check_vma=False
+        )
+    loss, arrays = update(arrays, *batch)
+    if places is not None:
+        arrays = jax.lax.with_sharding_constraint(arrays, list(places))
+    return loss, arrays
+
+
+def _update(
+    graph: nnx.GraphDef[Any],
+    structure: Any,
+    division: Division | None,
     arrays: list[Array],
     images: Maps,
     labels: Labels,
     label_smoothing: float | Scalar,
 ) -> tuple[Scalar, list[Array]]:
-    model, optimizer = nnx.merge(graph, jax.tree.unflatten(structure, arrays))
+    """One update. With a division: what one of the devices does, with its part of the batch."""
+    given = arrays if division is None else _draw_apart(arrays, division)
+    model, optimizer = nnx.merge(graph, jax.tree.unflatten(structure, given))
     loss, slopes = nnx.value_and_grad(
-        lambda model: cross_entropy(logits(model(images)), labels, label_smoothing),
+        lambda model: cross_entropy(logits(model(images)), labels, label_smoothing, division),
         argnums=nnx.DiffState(0, optimizer.wrt),
     )(model)
+    if division is not None:
+        loss, slopes = jax.lax.psum((loss, slopes), MESH_AXIS)
     optimizer.update(model, slopes)
-    return loss, jax.tree.leaves(nnx.state((model, optimizer)))
+    updated = jax.tree.leaves(nnx.state((model, optimizer)))
+    pairs = zip(arrays, updated, strict=True)
+    return loss, [before if _is_key(before) else after for before, after in pairs]
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def _draw_apart(arrays: list[Array], division: Division) -> list[Array]:
+    """The arrays with keys of their own for each device, if there are several."""
+    if division.shards.count == 1:
+        return arrays
+    number = jax.lax.axis_index(MESH_AXIS)
+    return [jax.random.fold_in(array, number) if _is_key(array) else array for array in arrays]
+
+
+def _is_key(array: Array) -> bool:
+    """Whether it is the key of random numbers, which no update changes."""
+    return bool(jnp.issubdtype(array.dtype, jax.dtypes.prng_key))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)
 def _train_in_place(
-    graph: nnx.GraphDef[Any], structure: Any, arrays: list[Array], *batch: Any
+    graph: nnx.GraphDef[Any],
+    structure: Any,
+    places: tuple[Sharding, ...] | None,
+    division: Division | None,
+    arrays: list[Array],
+    *batch: Any,
 ) -> tuple[Scalar, list[Array]]:
-    return _train(graph, structure, arrays, *batch)
+    return _train(graph, structure, places, division, arrays, *batch)
 
 
 def train_step(

@@ -47,6 +47,8 @@ NATIVE_NAMES = {
     "give", "_SHAREABLE", "Start", "without_draws", "_DRAWS",  # the others have ways of their own
     "MOVING",                               # Flax returns what a pass has changed
     "training_mode", "modes",               # in Keras the mode is an argument of the call
+    "place_whole", "find_devices",          # JAX says for each array on which devices it is
+    "make_divided_step", "MESH_AXIS",       # one function, which XLA runs on each device
     "from_numpy",                           # PyTorch shares its memory with NumPy
     "read_file", "write_file", "write_foreign",  # files of PyTorch and Keras
     "STEPS",                                # PyTorch's optimizers do not count their steps

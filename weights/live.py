@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from weights.attention import ATTENTION
+from weights.checks import at_least
 from weights.config import Config
 from weights.convert import DTYPES, LOW, Arrays, check, reorder
 from weights.copying import Arena, copy_values
@@ -35,9 +36,8 @@ from weights.stored import (
     read_arrays,
 )
 
-Moments = dict[
-    str, Arrays
-]  # {moment: {canonical name of the parameter: array in canonical layout}}
+# {moment: {canonical name of the parameter: array in canonical layout}}
+Moments = dict[str, Arrays]
 
 _GROUP, _GROUP_VALUES = 64, 1 << 20  # parameters, and their values, that a core takes at a time
 
@@ -204,6 +204,10 @@ class LiveModel:
         is_new: whether nobody needs the values that the model has now.
         Raises WeightsError with every fault; the model is then as it was before, unless it is new.
         """
+        self._assign(self.accept(arrays), keep=not is_new)
+
+    def accept(self, arrays: Mapping[str, np.ndarray | StoredArray]) -> dict[str, StoredArray]:
+        """Canonical arrays as `load` takes them. Raises WeightsError with every fault."""
         arrays = _with_wide_statistics(self.parameters, arrays)
         given = {getattr(getattr(array, "dtype", None), "name", "") for array in arrays.values()}
         if "float64" in given and not self.adapter.holds_float64():
@@ -211,7 +215,7 @@ class LiveModel:
         headline = f"the arrays do not fit this {self.framework.label} model"
         check(self.parameters, arrays, self.dtypes(), headline)
         apart = self._without_overlaps(arrays)
-        self._assign({name: as_stored(array) for name, array in apart.items()}, keep=not is_new)
+        return {name: as_stored(array) for name, array in apart.items()}
 
     def _assign(self, arrays: Mapping[str, StoredArray], *, keep: bool) -> None:
         """Arrays that fit, some at a time on each core. keep: what is replaced, to be put back
@@ -408,15 +412,23 @@ def build(
     framework: str,
     device: str | None = None,
     compute: str | None = None,
+    shards: int | None = None,
 ) -> Any:
     """A new model of `config` in a framework, with these arrays, in their dtype.
 
     It is in evaluation mode. device: "cpu" or "cuda"; by default where the framework puts new
     models. compute: "bfloat16" or "float16" for mixed precision, as the framework does it:
-    parameters as they are, computed lower.
-    Raises ArgumentError for another `compute`.
+    parameters as they are, computed lower. shards: how many devices each parameter is divided over,
+    see `<package>.sharding`; by default the whole model is on one.
+    Raises ArgumentError for another `compute`, for both, and for more shards than devices.
     """
-    return build_live(config, arrays, framework, device, compute).model
+    if shards is None:
+        return build_live(config, arrays, framework, device, compute).model
+    if compute is not None:
+        raise ArgumentError("compute: mixed precision is only for models that are on one device")
+    divide = part(framework, "sharding").build_sharded
+    options = {} if device is None else {"device": device}
+    return divide(config, arrays, at_least("shards", shards, 1), **options)
 
 
 def build_live(
@@ -435,9 +447,7 @@ def build_live(
     parameters = schema(config)
     check(parameters, arrays)
     module = adapter(framework)
-    # That of the parameters: running statistics may be wider.
-    given = [arrays[parameter.name].dtype for parameter in parameters if parameter.trainable]
-    dtype = min(given, key=lambda dtype: dtype.itemsize).name
+    dtype = find_dtype(parameters, arrays)
     model = module.create(config, dtype=dtype, device=device, compute=compute)
     live = LiveModel(
         model, framework, parameters, find_leaves(model, framework, module, config, parameters)
@@ -445,6 +455,12 @@ def build_live(
     live.load(arrays, is_new=True)
     module.set_training(model, False)
     return live
+
+
+def find_dtype(parameters: Parameters, arrays: Mapping[str, np.ndarray | StoredArray]) -> str:
+    """The dtype of a model of arrays: running statistics may be wider than its parameters."""
+    given = [arrays[parameter.name].dtype for parameter in parameters if parameter.trainable]
+    return min(given, key=lambda dtype: dtype.itemsize).name
 
 
 def look_into_unchanged(model: Any) -> LiveModel:

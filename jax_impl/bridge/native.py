@@ -10,6 +10,11 @@ import jax
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.sharding import NamedSharding, Sharding
+from jax.sharding import PartitionSpec as P
+
+from weights.copying import Arena, copy_values
+from weights.errors import ArgumentError
 
 
 @contextmanager
@@ -41,8 +46,37 @@ def to_native(model: nnx.Module, array: np.ndarray) -> Array:
     """A canonical array as an array on the model's device, channels last."""
     array = np.moveaxis(array, 1, -1) if array.ndim == 4 else array
     leaves = jax.tree.leaves(nnx.state(model))
-    place = next((leaf.sharding for leaf in leaves if isinstance(leaf, Array)), None)
+    place = next((place_whole(leaf) for leaf in leaves if isinstance(leaf, Array)), None)
     return jax.device_put(array, place)
+
+
+def place_whole(array: Array) -> Sharding:
+    """The devices of an array, each with a whole copy of what is put there."""
+    place = array.sharding
+    return NamedSharding(place.mesh, P()) if isinstance(place, NamedSharding) else place
+
+
+def find_devices(count: int, device: str | None) -> list[jax.Device]:
+    """The first `count` devices of a kind, or of the kind that JAX takes where it is None.
+
+    Raises ArgumentError where there are fewer.
+    """
+    try:
+        found = jax.devices(device)
+    except RuntimeError:
+        found = []
+    if len(found) >= count:
+        return found[:count]
+    kind = device or jax.default_backend()
+    more = (
+        "call jax_impl.distributed.provide_devices before anything else uses JAX"
+        if kind == "cpu"
+        else "use fewer, or the CPU"
+    )
+    raise ArgumentError(
+        f"devices: expected at most the {len(found)} of kind {kind!r} that JAX has, got {count}; "
+        f"{more}"
+    )
 
 
 def to_canonical(value: Array, is_map: bool = True) -> np.ndarray:
@@ -53,4 +87,18 @@ def to_canonical(value: Array, is_map: bool = True) -> np.ndarray:
 
 def to_numpy(leaf: nnx.Variable) -> np.ndarray:
     """A parameter as a NumPy array in the framework's layout."""
-    return np.asarray(leaf[...])
+    array = leaf[...]
+    return np.asarray(array) if array.is_fully_replicated else _put_together(array)
+
+
+def _put_together(array: Array) -> np.ndarray:
+    """The values of an array that is divided over devices. JAX's own array would keep what NumPy
+    got from it, as long as it lives.
+    """
+    whole = Arena(array.nbytes).empty(array.shape, array.dtype)
+    for shard in array.addressable_shards:
+        part = shard.data
+        if shard.device.platform != "cpu":
+            part = jax.device_put(part, jax.local_devices(backend="cpu")[0])
+        copy_values(whole[shard.index], np.asarray(part))
+    return whole

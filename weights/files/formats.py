@@ -245,13 +245,15 @@ def build_from(
     architecture: str | None = None,
     part: str | None = None,
     device: str | None = None,
+    shards: int | None = None,
 ) -> Any:
     """A new model of a file in a framework, in evaluation mode. Its values are checked and read as
-    `read_into` does it. Arguments and errors: those of `read_checkpoint` and `build`.
+    `read_into` does it; with `shards`, each device gets its part of them from the file. Arguments
+    and errors: those of `read_checkpoint` and `build`.
     """
     header = read_header(path, config, architecture, part)
     header.check()
-    return build(header.config, header.arrays, framework, device)
+    return build(header.config, header.arrays, framework, device, shards=shards)
 
 
 def transfer(
