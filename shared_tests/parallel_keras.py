@@ -1,8 +1,9 @@
 """Runs of Keras on 1, 2 and 4 devices of the CPU, in a process of its own:
 
     KERAS_BACKEND=jax python -m shared_tests.parallel_keras training FILE
+    KERAS_BACKEND=jax python -m shared_tests.parallel_keras sharding FILE
 
-Writes a pickle of `Results`.
+Writes a pickle of `Results`, and of `Divided` by the number of devices.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from resattn.checking.backends import precise
 from resattn.checking.draws import random_arrays
-from weights import BlockConfig, NetworkConfig
+from weights import BlockConfig, NetworkConfig, build_from, write
 from weights.live import LiveModel, adapter, build, part
 from weights.recipe import SGD, AdamW, Cosine, Recipe
 from weights.shards import Shards
@@ -30,6 +31,11 @@ TRIPLET = NetworkConfig(
     3, 4, (4,), (1,), strides=((2, 1),), stem_channels=4, attention="triplet", conv_bias=False
 )
 NESTEROV = Recipe(SGD(0.02, 0.9, True, 1e-3), Cosine(50), label_smoothing=0.1)
+# Some parameters have no axis that the devices divide, and some only that of the input channels.
+BAM = NetworkConfig(
+    3, 4, (8,), (1,), strides=((2, 1),), stem_channels=4, conv_bias=False, attention="bam",
+    attention_options={"reduction": 2},
+)  # fmt: skip
 ADAMW = Recipe(AdamW(1e-3, weight_decay=0.1), label_smoothing=0.1)
 # The update is the gradient.
 PLAIN = Recipe(SGD(1.0))
@@ -52,6 +58,21 @@ class Results(NamedTuple):
     expected: dict[str, State]
     identical: dict[str, bool]
     unharmed: bool
+
+
+class Divided(NamedTuple):
+    """gathered: the arrays of a new model. outputs: in evaluation, and of a pass in training mode.
+    states: after each step of training. parts: shapes of parameters and of what the last device has
+    of them. stayed: by action, whether all variables are divided as before. replicas: what
+    `count_replicas` says.
+    """
+
+    gathered: State
+    outputs: State
+    states: list[State]
+    parts: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    stayed: dict[str, bool]
+    replicas: int
 
 
 def make_batches(sizes: tuple[int, ...], steps: int = STEPS) -> list[Batch]:
@@ -201,14 +222,52 @@ def run_all() -> Results:
     return Results(runs, expected, identical, is_unharmed_by_an_error())
 
 
+def use_divided(path: Path, count: int) -> Divided:
+    """A model from a file, with parameters divided over so many devices. 0: as usual."""
+    training = part("tf", "training")
+    model = build_from(path, "tf", "cpu", shards=count or None)
+    live, optimizer = LiveModel.of(model), training.optimizer(model, NESTEROV)
+    gathered, before = part("tf", "sharding").gather(model), find_places(model, optimizer)
+    parts = {name: (leaf.value.shape, leaf.value.addressable_shards[-1].data.shape)
+             for name, leaf in live.leaves.items()}  # fmt: skip
+    batches = make_batches((7,), 2)
+    images = batches[0][0]
+    outputs = {"evaluation": live.forward(images), "training": live.forward(images, training=True)}
+    stayed = {"a pass in training mode": find_places(model, optimizer) == before}
+    losses: list[float] = []
+    states = []
+    for batch in batches:
+        losses.append(training.train_step(model, optimizer, NESTEROV, *batch))
+        states.append(observe(model, optimizer, losses))
+    stayed["training"] = find_places(model, optimizer) == before
+    live.load(gathered)
+    live.restore(optimizer, 1, live.moments(optimizer))
+    stayed["loading"] = find_places(model, optimizer) == before
+    replicas = part("tf", "bridge.native").count_replicas(model)
+    return Divided(gathered, outputs, states, parts, stayed, replicas)
+
+
+def find_places(model: Any, optimizer: Any) -> list[Any]:
+    return [leaf.value.sharding for leaf in (*model.weights, *optimizer.variables)]
+
+
+def compare_divided(folder: Path) -> dict[int, Divided]:
+    path = folder / "a.safetensors"
+    write(path, BAM, random_arrays(BAM, "float64"))
+    return {count: use_divided(path, count) for count in (0, 2, 4)}
+
+
 def main() -> None:
     _, task, path = sys.argv
     part("tf", "distributed").provide_devices(DEVICES)
     if adapter("tf").BACKEND == "tensorflow":  # to compile steps on one device takes longer
         part("tf", "training").compile_update = lambda update, variables: update
     with precise(("tf",), "float64"):
-        results = {"training": run_all}[task]()
-    Path(path).write_bytes(pickle.dumps(tuple(results)))
+        if task == "training":
+            made: Any = tuple(run_all())
+        else:
+            made = {n: tuple(case) for n, case in compare_divided(Path(path).parent).items()}
+    Path(path).write_bytes(pickle.dumps(made))
 
 
 if __name__ == "__main__":

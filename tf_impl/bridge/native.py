@@ -17,9 +17,10 @@ import numpy as np
 from keras import ops
 
 from weights.checks import one_of
-from weights.copying import aligned_zeros
+from weights.copying import Arena, aligned_zeros
 from weights.errors import ArgumentError
 from weights.shards import Division
+from weights.stored import StoredArray
 
 BACKEND = keras.backend.backend()
 _SHAREABLE = ("float16", "float32", "float64")  # dtypes that TensorFlow and NumPy both have
@@ -69,9 +70,11 @@ class Start(keras.initializers.VarianceScaling):
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         if _DRAWS.get():
             return super().__call__(shape, dtype=dtype)
-        if BACKEND != "tensorflow" or dtype not in _SHAREABLE:
+        if BACKEND == "torch" or dtype not in _SHAREABLE:
             return ops.zeros(shape, dtype=dtype)
         zeros = aligned_zeros(tuple(shape), np.dtype(dtype))
+        if BACKEND == "jax":
+            return import_module("jax").numpy.asarray(zeros)
         return import_module("tensorflow").experimental.dlpack.from_dlpack(zeros.__dlpack__())
 
 
@@ -233,7 +236,9 @@ def compile_update(
     def pure(values: list[Any], *tensors: Any) -> tuple[Any, list[Any]]:
         with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)) as scope:
             result = update(*tensors)
-        return result, [scope.get_current_value(variable) for variable in variables]
+        return result, [
+            _put_in_place(variable, scope.get_current_value(variable)) for variable in variables
+        ]
 
     run = import_module("jax").jit(pure)
 
@@ -348,20 +353,21 @@ def scope_of(model: keras.layers.Layer) -> AbstractContextManager[Any]:
 
 def count_replicas(model: keras.layers.Layer) -> int:
     """The number of devices that hold each variable of a model. 0 where they hold parts of it."""
-    value = model.variables[0].value
+    values = [variable.value for variable in model.weights]
     if BACKEND == "tensorflow":
-        return len(getattr(value, "values", [value]))
+        return len(getattr(values[0], "values", values[:1]))
     if BACKEND == "jax":
-        return len(value.devices()) if value.is_fully_replicated else 0
+        whole = all(value.is_fully_replicated for value in values)
+        return len(values[0].devices()) if whole else 0
     return 1
 
 
 def _strategy(model: Any) -> Any:
-    return model.variables[0].value.distribute_strategy
+    return model.weights[0].value.distribute_strategy
 
 
 def _distribution(model: Any) -> Any:
-    devices = list(model.variables[0].value.sharding.mesh.devices.flat)
+    devices = list(model.weights[0].value.sharding.mesh.devices.flat)
     return keras.distribution.DataParallel(devices=devices)
 
 
@@ -433,3 +439,29 @@ def compile_divided(
         return strategy.reduce("sum", strategy.run(update, args=shards), axis=None)
 
     return compile_update(run, variables)
+
+
+def put_divided(
+    leaf: keras.Variable, stored: StoredArray, layout: keras.distribution.TensorLayout
+) -> None:
+    """Divides a variable on JAX as `layout` says, and gives it values: each device copies its part.
+
+    Not with a LayoutMap, which knows variables by their paths: those of a model of ours are not
+    unique, since layers have their variables before they are parts of a model.
+    """
+    values = stored.get()
+
+    def copy_part(index: Any) -> np.ndarray:
+        part = values[index]
+        return Arena(part.nbytes).copy(part)  # aligned: on CPU, JAX keeps it as it is
+
+    place = layout.backend_layout
+    array = import_module("jax").make_array_from_callback(values.shape, place, copy_part)
+    leaf._layout = layout  # Keras has no other way to it once there is a variable
+    leaf.assign(array)
+
+
+def _put_in_place(variable: keras.Variable, value: Any) -> Any:
+    """A new value of a variable on JAX, divided as the variable is; XLA would choose anew."""
+    layout = getattr(variable, "_layout", None)
+    return value if layout is None else keras.distribution.distribute_tensor(value, layout)
