@@ -12,7 +12,9 @@ from tf_impl import axes
 from tf_impl.inputs import check_batch
 from tf_impl.layers import Sequential, average, check_dtype, widen
 from tf_impl.shapes import ChannelVector, Maps
+from tf_impl.shards import batch_moments
 from weights.config import Config
+from weights.shards import Division
 from weights.stages import stage
 
 
@@ -31,6 +33,8 @@ class BatchNorm(keras.layers.Layer):
     initial_scale: the initial value of gamma.
     Raises ValueError in training with n = 1. Where n is not known before the graph runs, n = 1
         makes the statistics NaN.
+
+    division: how the batch is divided over devices, None for one device; see `shards.divided`.
 
     As in Keras, a layer that is not trainable is in evaluation. Not
     keras.layers.BatchNormalization: it keeps the biased variance and computes x * scale + shift,
@@ -60,6 +64,7 @@ class BatchNorm(keras.layers.Layer):
         statistics = "float64" if self.variable_dtype == "float64" else "float32"
         self.eps = eps
         self.decay = decay
+        self.division: Division | None = None
         start = keras.initializers.Constant(initial_scale)
         self.gamma = self.add_weight(shape=(channels,), initializer=start, name="gamma")
         self.beta = self.add_weight(shape=(channels,), initializer="zeros", name="beta")
@@ -88,26 +93,29 @@ class BatchNorm(keras.layers.Layer):
         if not (training and self.trainable):
             centred = x - ops.convert_to_tensor(self.moving_mean)
             variance = ops.convert_to_tensor(self.moving_variance)
+        elif self.division is not None:
+            moments = batch_moments(x, self.division)
+            centred, variance = x - moments.mean, moments.variance
+            self._update(moments.running_mean, moments.running_variance)
         else:
             check_batch(x)
             over = [axes.BATCH, axes.ROWS, axes.COLS]
             mean = average(x, over)
             centred = x - mean
             variance = average(ops.square(centred), over)  # two passes: exact for large means
-            self._update(ops.squeeze(mean, over), ops.squeeze(variance, over), _count_values(x))
+            unbiased = unbias_variance(ops.squeeze(variance, over), _count_values(x))
+            self._update(ops.squeeze(mean, over), unbiased)
         gamma, beta = ops.cast(self.gamma, x.dtype), ops.cast(self.beta, x.dtype)
         y = centred * (gamma / ops.sqrt(variance + self.eps)) + beta
         return ops.cast(y, self.compute_dtype)
 
-    def _update(self, mean: ChannelVector, variance: ChannelVector, n: Any) -> None:
+    def _update(self, mean: ChannelVector, variance: ChannelVector) -> None:
         mean, variance = ops.stop_gradient(mean), ops.stop_gradient(variance)
         # As tensors: on PyTorch a number times a float64 Keras variable is float32.
         running_mean = ops.convert_to_tensor(self.moving_mean)
         running_variance = ops.convert_to_tensor(self.moving_variance)
         self.moving_mean.assign(self.decay * running_mean + (1 - self.decay) * mean)
-        self.moving_variance.assign(
-            self.decay * running_variance + (1 - self.decay) * unbias_variance(variance, n)
-        )
+        self.moving_variance.assign(self.decay * running_variance + (1 - self.decay) * variance)
 
 
 def unbias_variance(variance: ChannelVector, n: Any) -> ChannelVector:

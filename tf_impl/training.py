@@ -21,14 +21,17 @@ from tf_impl.bridge.native import (
     compile_update,
     device_scope,
     pullback,
+    scope_of,
     to_canonical,
     to_native,
     to_numpy,
 )
 from tf_impl.layers import global_average
 from tf_impl.shapes import Labels, Logits, Maps, Outputs, Scalar, Values
+from tf_impl.shards import example_weights
 from weights import recipe as recipes
 from weights.recipe import Cosine, Recipe, Step
+from weights.shards import Division
 
 
 def logits(output: Outputs) -> Logits:
@@ -40,11 +43,14 @@ def cross_entropy(
     logits: Logits,
     labels: Labels,
     label_smoothing: float = 0.0,
+    division: Division | None = None,
 ) -> Scalar:
     """The mean cross-entropy of a batch, with label smoothing (Szegedy et al. 2016, section 7).
 
     -sum(target * log_softmax(logits)), in the dtype of the logits. The target is label_smoothing /
     classes everywhere, and 1 - label_smoothing more at the label.
+    division: how the batch is divided over devices. Gives the part of the images seen here: the
+        sum of their losses over the number of images of the batch.
 
     Not keras.losses.CategoricalCrossentropy: it casts to Keras' default dtype.
     """
@@ -52,6 +58,8 @@ def cross_entropy(
     losses = keras.losses.categorical_crossentropy(
         targets, logits, from_logits=True, label_smoothing=label_smoothing
     )
+    if division is not None:
+        return ops.sum(losses * example_weights(losses, division)) / division.examples
     # Not ops.mean, which computes float64 in float32 on JAX and PyTorch.
     return ops.sum(losses) / math.prod(losses.shape)
 
@@ -244,15 +252,17 @@ def schedule(recipe: Recipe) -> Schedule:
 
 
 def optimizer(model: keras.layers.Layer, recipe: Recipe) -> Optimizer:
-    """A Keras optimizer of the trainable variables. Its rate follows the recipe's schedule."""
+    """A Keras optimizer of the trainable variables, on the devices of the model. Its rate follows
+    the recipe's schedule.
+    """
     rule, rate = recipe.optimizer, schedule(recipe)
     result: Optimizer
-    if isinstance(rule, recipes.SGD):
-        result = SGD(rate, rule.momentum, rule.nesterov, rule.weight_decay)
-    else:
-        kind = AdamW if isinstance(rule, recipes.AdamW) else Adam
-        result = kind(rate, rule.betas, rule.eps, rule.weight_decay)
-    with device_scope(model):
+    with device_scope(model), scope_of(model):
+        if isinstance(rule, recipes.SGD):
+            result = SGD(rate, rule.momentum, rule.nesterov, rule.weight_decay)
+        else:
+            kind = AdamW if isinstance(rule, recipes.AdamW) else Adam
+            result = kind(rate, rule.betas, rule.eps, rule.weight_decay)
         result.build(model.trainable_variables)
     return result
 
