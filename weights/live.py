@@ -20,6 +20,7 @@ from weights.attention import ATTENTION
 from weights.config import Config
 from weights.convert import DTYPES, LOW, Arrays, check, reorder
 from weights.copying import Arena, copy_values
+from weights.devices import check_device
 from weights.errors import ArgumentError, MissingFramework, ModelError, WeightsError
 from weights.frameworks import FRAMEWORKS, Framework, framework_named
 from weights.leaves import find_leaves, shape_in, walk
@@ -435,6 +436,7 @@ def build_live(
     parameters = schema(config)
     check(parameters, arrays)
     module = adapter(framework)
+    check_device(device, module.devices(), FRAMEWORKS[framework].label)
     # That of the parameters: running statistics may be wider.
     given = [arrays[parameter.name].dtype for parameter in parameters if parameter.trainable]
     dtype = min(given, key=lambda dtype: dtype.itemsize).name
