@@ -22,7 +22,7 @@ WIDE: dict[str, tuple[Config, tuple[int, int]]] = {
     ),
 }
 MODELS = (*golden.CASES, *WIDE)
-# What is computed in other ways than the usual one, too: which attention it is matters little there.
+# Also computed in other ways than the usual one: which attention it is matters little there.
 OTHER_WAYS = ("network", "wide block")
 # torch.compile takes up to a minute for each format of one block on two cores.
 COMPILED = {"torch": ("wide block",)}

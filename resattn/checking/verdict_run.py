@@ -61,11 +61,22 @@ def give_verdict(
         raise MissingFramework(f"no framework is installed: {reasons}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_problems(folder, models, progress)
         jobs = [_Job(folder, each, device, tuple(models), progress) for each in present]
         with ThreadPoolExecutor(max(1, count_cores() // CORES_EACH)) as pool:
+            if device != "cpu":
+                list(pool.map(_Job.look, jobs))
+                _check_seen(device, jobs)
+            _write_problems(folder, models, progress)
             list(pool.map(_Job.run, jobs))
     return _gather(device, jobs, missing)
+
+
+def _check_seen(device: str, jobs: Sequence[_Job]) -> None:
+    """Raises ArgumentError unless some framework sees the device."""
+    found = {name: None for job in jobs for name in job.devices}
+    if found and device not in found:
+        labels = " and ".join(job.participant.label for job in jobs if job.devices)
+        check_device(device, tuple(found), labels)
 
 
 def _find_absence(participant: Participant) -> str:
@@ -101,11 +112,15 @@ class _Job:
     measurements: list[Measurement] = field(default_factory=list)
     seconds: float = 0.0
 
+    def look(self) -> None:
+        """Finds the devices, and measures nothing."""
+        self._read(self._start(deterministic=True, assignments=()))
+
     def run(self) -> None:
         """Measures everything. What an operation refused to compute deterministically is measured
         again in a process that does not ask for it.
         """
-        start = time.perf_counter()
+        start, self.measurements = time.perf_counter(), []
         self._read(self._start(deterministic=True))
         refused = {number: each for number, each in enumerate(self.measurements) if each.refused}
         if refused:
@@ -170,11 +185,8 @@ class _Job:
 
 
 def _gather(device: str, jobs: Sequence[_Job], missing: dict[str, str]) -> Verdict:
-    """The verdict from what was measured. Raises ArgumentError where nobody sees the device."""
+    """The verdict from what was measured."""
     seeing = [job for job in jobs if device in job.devices]
-    if not seeing and all(job.devices for job in jobs):
-        labels = " and ".join(job.participant.label for job in jobs)
-        check_device(device, ("cpu",), labels)
     blind = {
         job.participant.label: job.missing or f"it sees no {device} here"
         for job in jobs

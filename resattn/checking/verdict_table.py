@@ -85,8 +85,8 @@ def describe_repeats(verdict: Verdict) -> list[str]:
         own = verdict.select(participant=participant)
         lines.append(f"{participant}: {count_sentence(own)}.")
         lines += [
-            f"{participant}, {each.assignment}: {each.refused}; ten runs are up to {each.spread:.2g} "
-            "times what rounding explains apart"
+            f"{participant}, {each.assignment}: {each.refused}; ten runs are apart by up to "
+            f"{each.spread:.2g} times what rounding explains"
             for each in own
             if each.refused
         ]
