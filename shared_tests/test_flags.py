@@ -23,7 +23,7 @@ from weights.errors import ArgumentError
 from weights.flags import check_flag, chosen_execution, execution, hold_setting
 from weights.frameworks import FRAMEWORKS
 from weights.live import LiveModel, adapter, build
-from weights.recipe import Recipe
+from weights.recipe import SGD, Recipe
 
 BLOCK = BlockConfig(2, 3, 3, 2, attention_options={"hidden_channels": 2})
 
@@ -332,7 +332,7 @@ def places(framework, tmp_path):
     file = tmp_path / "block.safetensors"
     write(file, BLOCK, arrays)
     model = build(BLOCK, arrays, framework)
-    recipe = Recipe("sgd", learning_rate=0.1)
+    recipe = Recipe(SGD(learning_rate=0.1))
     return {
         "build": lambda device: build(BLOCK, arrays, framework, device),
         "build_from": lambda device: build_from(file, framework, device=device),

@@ -14,7 +14,7 @@ from resattn.checking import verdict_run, verdict_worker
 from resattn.checking.backends import Backend
 from resattn.checking.crosscheck import compare_quantities
 from resattn.checking.determinism import find_spread, list_changed, refuses, set_at_start
-from resattn.checking.rounding import TF32
+from resattn.checking.rounding import FORMATS, TF32
 from resattn.checking.verdict import (
     PARTICIPANTS,
     Assignment,
@@ -27,6 +27,7 @@ from resattn.checking.verdict_cases import (
     COMPILED_FORMS,
     MODELS,
     list_assignments,
+    list_beside,
     list_forms,
     pose_case,
 )
@@ -44,7 +45,6 @@ from resattn.checking.verdict_worker import measure_assignment
 from resattn.cli import check as command
 from shared_tests.test_cli import fails, run
 from shared_tests.test_errors import raises
-from weights.convert import LOW
 from weights.errors import ArgumentError, FileError, MissingFramework
 from weights.frameworks import FRAMEWORKS
 from weights.live import LiveModel
@@ -192,26 +192,27 @@ def test_products_in_tf32_are_within_what_it_explains(rounded_products, model):
 # What is measured
 
 
-def test_every_kind_in_every_format_on_every_device():
-    for framework in FRAMEWORKS:
-        usual = "compiled" if framework == "jax" else "eager"
-        found = list(list_assignments(framework, "cuda", ("eager", "compiled")))
-        assert len(found) == len(set(found))
-        for device in ("cuda", "cpu"):
-            forms = {"float64", "float32", *([TF32] if device == "cuda" else [])}
-            for model in MODELS:
-                own = {
-                    each.form
-                    for each in found
-                    if (each.case, each.device, each.way) == (model, device, usual)
-                }
-                assert forms <= own
-                assert own & set(LOW)
-                assert own & {f"mixed_{form}" for form in LOW}
-        others = {(each.way, each.form) for each in found if each.way != usual}
-        ways = {"jax": {"eager"}, "torch": {"compiled", "channels_last"}, "tf": {"compiled"}}
-        assert {way for way, _ in others} == ways[framework]
-        assert {form for _, form in others} >= set(COMPILED_FORMS)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_kind_in_every_format(framework):
+    usual = "compiled" if framework == "jax" else "eager"
+    found = list(list_assignments(framework, "cuda", ("eager", "compiled")))
+    assert len(found) == len(set(found))
+    assert {each.device for each in found} == {"cuda"}
+    for model in MODELS:
+        forms = {each.form for each in found if each.case == model and each.way == usual}
+        assert {"float64", "float32", TF32} < forms
+    assert {each.form for each in found} == set(FORMATS)
+    others = {(each.way, each.form) for each in found if each.way != usual}
+    ways = {"jax": {"eager"}, "torch": {"compiled", "channels_last"}, "tf": {"compiled"}}
+    assert {way for way, _ in others} == ways[framework]
+    assert {form for _, form in others} >= set(COMPILED_FORMS)
+    beside = list(list_beside(framework))
+    assert {(each.device, each.way) for each in beside} == {("cpu", usual)}
+    assert {each.form for each in beside} == {*FORMATS} - {TF32}
+    assert {each.case for each in beside if each.form == "float64"} == {*MODELS}
+
+
+def test_a_backend_that_does_not_compile():
     assert all(each.way == "eager" for each in list_assignments("tf", "cpu", ("eager",)))
 
 
@@ -396,7 +397,7 @@ def test_what_is_refused_is_measured_again(monkeypatch, tmp_path):
 
 def test_the_worker_says_what_it_knows(torch, tmp_path):
     job = {"framework": "torch", "label": "PyTorch", "device": "moon", "models": ["identity"],
-           "assignments": None, "deterministic": True}  # fmt: skip
+           "beside": False, "assignments": None, "deterministic": True}  # fmt: skip
     told = []
     verdict_worker.work(tmp_path, job, told.append)
     (only,) = told  # nothing to count on a device that is not there

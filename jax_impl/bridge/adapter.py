@@ -279,7 +279,9 @@ MOVING = nnx.Any(nnx.BatchStat, nnx.RngState)
 def _forward(
     graph: nnx.GraphDef[Any], parameters: Any, statistics: Any, rest: Any, x: jax.Array
 ) -> tuple[Any, ...]:
-    model = nnx.merge(graph, parameters, statistics, rest)
+    # Where it is not compiled, Flax lets nobody change variables from outside of the gradient.
+    own = jax.tree.map(lambda array: array, statistics)
+    model = nnx.merge(graph, parameters, own, rest)
     return model(x), nnx.state(model, MOVING)
 
 

@@ -26,41 +26,48 @@ MODELS = (*golden.CASES, *WIDE)
 OTHER_WAYS = ("network", "wide block")
 # torch.compile takes up to a minute for each format of one block on two cores.
 COMPILED = {"torch": ("wide block",)}
-COMPILED_FORMS = ("float64", "float32", "tf32", "mixed_bfloat16", "float16")
+COMPILED_FORMS = ("float64", "float32", "tf32", "mixed_bfloat16")
 
-EXACT = ("float64", "float32", TF32)
-MIXED = tuple(f"mixed_{form}" for form in LOW)
+EXACT = ("float64", "float32")
+LOWER = tuple(name for form in LOW for name in (f"mixed_{form}", form))
 
 
 def list_forms(model: str) -> tuple[str, ...]:
     """The formats to compute a model in. Small ones take turns in the low formats."""
     if model in WIDE:
-        return (*EXACT, *MIXED, *LOW)
-    turn = MODELS.index(model) % 2
-    return (*EXACT, MIXED[turn], LOW[1 - turn])
+        return (*EXACT, TF32, *LOWER)
+    return (*EXACT, TF32, LOWER[MODELS.index(model) % len(LOWER)])
 
 
 def list_assignments(
     framework: str, device: str, executions: Iterable[str]
 ) -> Iterator[Assignment]:
-    """What a framework measures on a device, and on the CPU beside it.
+    """What a framework measures on the device of the verdict.
 
-    executions: the ways that the framework has. Everything is computed in the usual one, some
-    models in the others as well.
+    executions: the ways that the framework has. Every model is computed in the usual one, some in
+    the others as well.
     """
-    ways = ["compiled" if framework == "jax" else "eager"]
-    ways += [way for way in executions if way not in ways]
+    usual = find_usual_way(framework)
+    ways = [usual, *(way for way in executions if way != usual)]
     ways += [CHANNELS_LAST] if framework == "torch" else []
     for way in ways:
-        for model in MODELS if way == ways[0] else OTHER_WAYS:
+        for model in MODELS if way == usual else OTHER_WAYS:
             for form in list_forms(model):
                 if way != "compiled" or _is_compiled(framework, model, form):
                     yield Assignment(model, form, device, way)
-    if device != "cpu":
-        for model in MODELS:
-            for form in list_forms(model):
-                if form != TF32:  # no CPU computes in it
-                    yield Assignment(model, form, "cpu", ways[0])
+
+
+def list_beside(framework: str) -> Iterator[Assignment]:
+    """What a framework measures on the CPU, to be shown beside another device."""
+    for model in MODELS:
+        for form in list_forms(model) if model in WIDE else EXACT:
+            if form != TF32:  # no CPU computes in it
+                yield Assignment(model, form, "cpu", find_usual_way(framework))
+
+
+def find_usual_way(framework: str) -> str:
+    """As people use the framework."""
+    return "compiled" if framework == "jax" else "eager"
 
 
 def _is_compiled(framework: str, model: str, form: str) -> bool:

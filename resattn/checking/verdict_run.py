@@ -62,13 +62,15 @@ def give_verdict(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         jobs = [_Job(folder, each, device, tuple(models), progress) for each in present]
+        beside: list[_Job] = []
         with ThreadPoolExecutor(max(1, count_cores() // CORES_EACH)) as pool:
             if device != "cpu":
                 list(pool.map(_Job.look, jobs))
                 _check_seen(device, jobs)
+                beside = [job.put_beside() for job in jobs if device in job.devices]
             _write_problems(folder, models, progress)
-            list(pool.map(_Job.run, jobs))
-    return _gather(device, jobs, missing)
+            list(pool.map(_Job.run, [*jobs, *beside]))
+    return _gather(device, jobs, beside, missing)
 
 
 def _check_seen(device: str, jobs: Sequence[_Job]) -> None:
@@ -96,9 +98,10 @@ def _write_problems(folder: Path, models: Sequence[str], progress: Progress) -> 
 
 @dataclass
 class _Job:
-    """The work of a participant, and what came out of it.
+    """The work of a participant on a device, and what came out of it.
 
-    missing: why it could not take part.
+    beside: whether it is measured to be shown beside another device. missing: why it could not take
+    part.
     """
 
     folder: Path
@@ -106,11 +109,16 @@ class _Job:
     device: str
     models: tuple[str, ...]
     progress: Progress
+    beside: bool = False
     versions: str = ""
     missing: str = ""
     devices: dict[str, str] = field(default_factory=dict)
     measurements: list[Measurement] = field(default_factory=list)
     seconds: float = 0.0
+
+    def put_beside(self) -> _Job:
+        """What the same participant measures on the CPU."""
+        return _Job(self.folder, self.participant, "cpu", self.models, self.progress, beside=True)
 
     def look(self) -> None:
         """Finds the devices, and measures nothing."""
@@ -141,6 +149,7 @@ class _Job:
             "framework": self.participant.framework,
             "label": self.participant.label,
             "device": self.device,
+            "beside": self.beside,
             "models": self.models,
             "deterministic": deterministic,
             "assignments": given,
@@ -180,28 +189,34 @@ class _Job:
                 nowhere = ("every model", "every format", self.device, "every way")
                 failed = Measurement(self.participant.label, *nowhere, failed=answer["ended"])
                 self.measurements.append(failed)
-            label = self.participant.label
-            self.progress(f"{label}, {done} of {count}" if count else f"start {label}")
+            place = f"{self.participant.label} on {self.device}"
+            self.progress(f"{place}, {done} of {count}" if count else f"start {place}")
 
 
-def _gather(device: str, jobs: Sequence[_Job], missing: dict[str, str]) -> Verdict:
-    """The verdict from what was measured."""
-    seeing = [job for job in jobs if device in job.devices]
+def _gather(
+    device: str, jobs: Sequence[_Job], beside: Sequence[_Job], missing: dict[str, str]
+) -> Verdict:
+    """The verdict from what was measured, on the device and beside it."""
+    part = [job for job in jobs if job.measurements]
     blind = {
         job.participant.label: job.missing or f"it sees no {device} here"
         for job in jobs
-        if not job.measurements
+        if job not in part
     }
-    names = [job.devices[device] for job in seeing]
-    setting = {"device": names[0] if names else device, **_describe_setting(device)}
-    part = [job for job in jobs if job.measurements]
+    names = [job.devices[device] for job in part if device in job.devices]
+    labels = [job.participant.label for job in part]
     return Verdict(
         device,
-        setting,
+        {"device": names[0] if names else device, **_describe_setting(device)},
         {job.participant.label: job.versions for job in part},
         {job.participant.label: round(job.seconds, 1) for job in part},
         {**missing, **blind},
-        tuple(each for job in part for each in job.measurements),
+        tuple(
+            each
+            for job in (*jobs, *beside)
+            for each in job.measurements
+            if job.participant.label in labels
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 The folder holds the problem of each case and format, as `problem_file` names it. JOB is JSON:
 
     {"framework": name, "label": of the participant, "device": "cpu" or "cuda",
+     "beside": whether to show it beside another device,
      "models": of which to make the assignments, "assignments": or which ones,
      "deterministic": whether to ask for the same bits each time}
 
@@ -34,7 +35,7 @@ from resattn.checking.determinism import SPREAD_RUNS, find_spread, list_changed,
 from resattn.checking.draws import random_arrays
 from resattn.checking.problem import Problem
 from resattn.checking.verdict import CHANNELS_LAST, Assignment, Measurement
-from resattn.checking.verdict_cases import list_assignments
+from resattn.checking.verdict_cases import list_assignments, list_beside
 from weights import BlockConfig
 from weights.errors import MissingFramework
 from weights.flags import execution
@@ -133,12 +134,15 @@ def work(folder: Path, job: dict[str, Any], tell: Tell) -> None:
     tell({"versions": module.versions(), "devices": names})
     if job["device"] not in names:
         return
-    given = job["assignments"]
-    if given is None:
-        every = list_assignments(framework, job["device"], module.executions())
-        assignments = [each for each in every if each.case in job["models"]]
+    if job["assignments"] is not None:
+        assignments = [Assignment(**each) for each in job["assignments"]]
     else:
-        assignments = [Assignment(**each) for each in given]
+        every = (
+            list_beside(framework)
+            if job["beside"]
+            else list_assignments(framework, job["device"], module.executions())
+        )
+        assignments = [each for each in every if each.case in job["models"]]
     tell({"count": len(assignments)})
     for assignment in assignments:
         path = problem_file(folder, assignment.case, assignment.form)
