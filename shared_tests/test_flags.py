@@ -339,7 +339,7 @@ def places(framework, tmp_path):
         "port": lambda device: port(model, framework, device),
         "backends": lambda device: backends((framework,), (device,)),
         "crosscheck": lambda device: crosscheck(BLOCK, frameworks=framework, devices=device),
-        "resume": lambda device: resume(Trainer(model, recipe).state(), framework, device),
+        "resume": lambda device: resume(Trainer(model, recipe, 64).state(), framework, device),
     }
 
 

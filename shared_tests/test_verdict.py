@@ -105,13 +105,19 @@ def test_refusals_are_known(torch):
 
 
 def test_what_rounding_to_tf32_explains():
-    """Thirteen bits less than float32 has; three more than bfloat16."""
+    """Thirteen bits less than float32 has; three more than bfloat16. Not of gradients: with fewer
+    bits, rounding decides the side of some kinks.
+    """
     problems = {
         form: pose_case("stride2-odd", form) for form in ("float32", TF32, "mixed_bfloat16")
     }
     explained = {form: posed.rounding.explained for form, posed in problems.items()}
-    for form, low, high in (("float32", 2**11, 2**14), ("mixed_bfloat16", 1 / 14, 1 / 5)):
-        ratios = [explained[TF32][key] / each for key, each in explained[form].items() if each]
+    for form, low, high in (("float32", 2**11, 2**14), ("mixed_bfloat16", 1 / 17, 1 / 5)):
+        ratios = [
+            explained[TF32][key] / each
+            for key, each in explained[form].items()
+            if "gradient" not in key[0]
+        ]
         assert low < np.median(ratios) < high
     assert problems[TF32].x.dtype == np.float32
     assert problems[TF32].format.compute is None

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from resattn.checking.determinism import set_at_start
+from resattn.checking.determinism import XLA, set_at_start
 from resattn.checking.verdict import PARTICIPANTS, Assignment, Measurement, Participant, Verdict
 from resattn.checking.verdict_cases import MODELS, list_forms, pose_case
 from resattn.checking.verdict_worker import problem_file
@@ -228,6 +228,7 @@ def _describe_setting(device: str) -> dict[str, str]:
         "system": platform.system(),
         "Python": platform.python_version(),
         "NumPy": np.__version__,
+        XLA: os.environ.get(XLA, ""),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
     return {name: value for name, value in found.items() if value}

@@ -72,7 +72,8 @@ def describe_worst(measurements: Sequence[Measurement]) -> str:
 def describe_verdict(verdict: Verdict) -> list[str]:
     """Where it was made, and with what, a line each."""
     setting = "; ".join(f"{name} {text}" for name, text in verdict.setting.items())
-    lines = [f"{setting}."]
+    models = verdict.list_values("case", device=verdict.device)
+    lines = [f"{setting}.", f"{len(models)} models: {', '.join(models)}."]
     for participant, versions in verdict.versions.items():
         lines.append(f"{participant}: {versions}, {verdict.seconds[participant]:.0f} s.")
     return [*lines, *(f"{label}: {why}." for label, why in verdict.missing.items())]
