@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 REQUIRE ?= torch,jax,tf
+COMMA := ,
 ENVIRONMENT := TF_CPP_MIN_LOG_LEVEL=3
 
 .PHONY: demo test backends lint bench golden picture pretrained interop gpu clean
@@ -33,11 +34,18 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# On a machine with a CUDA device: everything that takes a device, on it. FRAMEWORKS and REQUIRE say which must be there.
+# On a machine with a CUDA device, with its own Python: the verdict of docs/gpu.md, in less than ten minutes, then every test that
+# takes a device. FRAMEWORKS says which must be there. All of it runs, whatever disagrees; the status says if anything did.
 FRAMEWORKS ?= torch,jax
+DEVICE ?= cuda
+DEVICE_TESTS := $(addprefix shared_tests/test_,golden.py attention.py gradients.py forward.py sensitivity.py own_kinds.py precision.py trace*.py training*.py deploy.py maxima.py flags.py verdict.py)
 gpu:
-	$(ENVIRONMENT) XLA_FLAGS= python -m pytest -q --require $(FRAMEWORKS),cuda --frameworks $(FRAMEWORKS) \
-	  $(addprefix shared_tests/test_,golden.py attention.py gradients.py forward.py sensitivity.py own_kinds.py precision.py trace*.py training*.py deploy.py maxima.py)
+	@status=0; \
+	$(ENVIRONMENT) XLA_FLAGS= $(PYTHON) -m resattn check --device $(DEVICE) --json docs/gpu.json || status=1; \
+	$(PYTHON) -m resattn.checking.verdict_table docs/gpu.json docs/gpu.md || status=1; \
+	$(ENVIRONMENT) XLA_FLAGS= $(PYTHON) -m pytest -q --require $(FRAMEWORKS)$(if $(filter cuda,$(DEVICE)),$(COMMA)cuda) \
+	  --frameworks $(FRAMEWORKS) $(DEVICE_TESTS) || status=1; \
+	exit $$status
 
 # Every published network at full width against the original library's: NETWORKS, by default all that docs/checkpoints.md lacks.
 interop: $(READY)

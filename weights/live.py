@@ -21,6 +21,7 @@ from weights.checks import at_least
 from weights.config import Config
 from weights.convert import DTYPES, LOW, Arrays, check, reorder
 from weights.copying import Arena, copy_values
+from weights.devices import check_device
 from weights.errors import ArgumentError, MissingFramework, ModelError, WeightsError
 from weights.frameworks import FRAMEWORKS, Framework, framework_named
 from weights.leaves import find_leaves, shape_in, walk
@@ -447,6 +448,7 @@ def build_live(
     parameters = schema(config)
     check(parameters, arrays)
     module = adapter(framework)
+    check_device(device, module.devices(), FRAMEWORKS[framework].label)
     dtype = find_dtype(parameters, arrays)
     model = module.create(config, dtype=dtype, device=device, compute=compute)
     live = LiveModel(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from jax_impl.network import ResidualAttentionNetwork
 from jax_impl.variant import build_block
 from weights.config import BlockConfig, Config, own_kinds
 from weights.copying import Arena, aligned_zeros
+from weights.flags import EXECUTIONS, check_flag, chosen_execution
 from weights.settings import ModuleSettings, own_settings
 
 
@@ -42,9 +43,12 @@ def devices() -> tuple[str, ...]:
 
 @contextmanager
 def precise(dtype: str) -> Iterator[None]:
-    """Within it, float32 is computed in float32 (no TF32) and float64 can be used."""
+    """Within it, float32 is computed in float32 and float64 can be used. dtype "tf32": products of
+    float32 are computed in TF32 where the device has it. It holds for this thread.
+    """
     with ExitStack() as stack:
-        stack.enter_context(jax.default_matmul_precision("highest"))
+        precision = "tensorfloat32" if dtype == "tf32" else "highest"
+        stack.enter_context(jax.default_matmul_precision(precision))
         if dtype == "float64":
             stack.enter_context(jax.enable_x64(True))
         yield
@@ -55,6 +59,21 @@ def flags() -> str:
     config: Any = jax.config
     precision, enabled = config.jax_default_matmul_precision, config.jax_enable_x64
     return f"matrix products in precision {precision}, 64 bits enabled {enabled}"
+
+
+def deterministic() -> AbstractContextManager[None]:
+    """Within it, the same bits are computed each time.
+
+    XLA reads the setting as it starts: raises ArgumentError where it is missing on a GPU.
+    """
+    if "cuda" in devices():
+        check_flag("XLA_FLAGS", "--xla_gpu_deterministic_ops=true")
+    return nullcontext()
+
+
+def executions() -> tuple[str, ...]:
+    """The ways to compute gradients that there are, see `weights.flags.execution`."""
+    return EXECUTIONS
 
 
 def threads() -> str:
@@ -240,9 +259,10 @@ def gradients(
         parts: Any = nnx.split(model, nnx.Param, MOVING, ...)
         graph, parameters, statistics, rest = parts
         images, slopes = to_native(model, x), to_native(model, cotangent)
-        y, statistics, image_slope, parameter_slopes = _gradients(
-            graph, parameters, statistics, rest, images, slopes
-        )
+        with jax.disable_jit() if chosen_execution() == "eager" else nullcontext():
+            y, statistics, image_slope, parameter_slopes = _gradients(
+                graph, parameters, statistics, rest, images, slopes
+            )
         nnx.update(model, statistics)
     by_path = {
         ".".join(map(str, path)): to_numpy(leaf)
@@ -259,7 +279,9 @@ MOVING = nnx.Any(nnx.BatchStat, nnx.RngState)
 def _forward(
     graph: nnx.GraphDef[Any], parameters: Any, statistics: Any, rest: Any, x: jax.Array
 ) -> tuple[Any, ...]:
-    model = nnx.merge(graph, parameters, statistics, rest)
+    # Where it is not compiled, Flax lets nobody change variables from outside of the gradient.
+    own = jax.tree.map(lambda array: array, statistics)
+    model = nnx.merge(graph, parameters, own, rest)
     return model(x), nnx.state(model, MOVING)
 
 

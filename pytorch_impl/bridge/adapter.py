@@ -7,7 +7,7 @@ stay in the framework's own layout; `weights` reorders them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,13 @@ from pytorch_impl.network import ResidualAttentionNetwork
 from pytorch_impl.variant import build_block
 from weights.config import BlockConfig, Config, own_kinds
 from weights.copying import Arena
+from weights.flags import (
+    EXECUTIONS,
+    chosen_execution,
+    hold_deterministic_torch,
+    hold_tf32_of_torch,
+    uses_tf32_of_torch,
+)
 from weights.settings import HOOKS, ModuleSettings, own_settings
 
 FLOAT64_HELP = "PyTorch needs no setting for it"
@@ -43,21 +50,30 @@ def devices() -> tuple[str, ...]:
     return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
-@contextmanager
-def precise(dtype: str) -> Iterator[None]:
-    """Within it, float32 is computed in float32 (no TF32) and float64 can be used."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+def precise(dtype: str) -> AbstractContextManager[None]:
+    """Within it, float32 is computed in float32 and float64 can be used. dtype "tf32": products of
+    float32 are computed in TF32 where the device has it. It holds for the whole process.
+    """
+    return hold_tf32_of_torch(torch, dtype == "tf32")
 
 
 def flags() -> str:
     """The settings that decide the precision of float32, as they are now."""
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    matmul, cudnn = uses_tf32_of_torch(torch)
     return f"TF32 in matrix products {matmul}, in cuDNN {cudnn}"
+
+
+def deterministic() -> AbstractContextManager[None]:
+    """Within it, the same bits are computed each time. An operation that cannot raises an error.
+
+    On CUDA the process must have started with CUBLAS_WORKSPACE_CONFIG=:4096:8.
+    """
+    return hold_deterministic_torch(torch)
+
+
+def executions() -> tuple[str, ...]:
+    """The ways to compute gradients that there are, see `weights.flags.execution`."""
+    return EXECUTIONS
 
 
 def threads() -> str:
@@ -258,7 +274,7 @@ def gradients(
     """The output, and the gradients of sum(output * cotangent) for the input and for each leaf."""
     image = to_native(model, x).requires_grad_()
     with training_mode(model, training):
-        y = model(image)
+        y = (torch.compile(model) if chosen_execution() == "compiled" else model)(image)
     # Of the sum: to be given slopes, autograd imports SymPy, most of the time of a small check.
     product = y * to_native(model, cotangent).to(y.dtype)
     slopes = torch.autograd.grad(product.sum(), [image, *leaves.values()])

@@ -13,7 +13,7 @@ import numpy as np
 
 from weights.config import Config
 from weights.convert import Arrays
-from weights.errors import ArgumentError
+from weights.devices import check_device
 from weights.frameworks import FRAMEWORKS, framework_named
 from weights.live import LiveModel, adapter, build_live
 
@@ -90,11 +90,7 @@ def backends(frameworks: tuple[str, ...], devices: tuple[str, ...]) -> list[Back
     for framework in frameworks:
         available = adapter(framework).devices()
         for device in devices:
-            if device not in available:
-                label = framework_named(framework).label
-                raise ArgumentError(
-                    f"device {device!r}: {label} sees only {', '.join(available)} here"
-                )
+            check_device(device, available, framework_named(framework).label)
             found.append(Backend(framework, device))
     return found
 
@@ -110,7 +106,9 @@ def flags(frameworks: tuple[str, ...], dtype: str) -> list[str]:
 
 @contextmanager
 def precise(frameworks: tuple[str, ...], dtype: str) -> Iterator[None]:
-    """Within it, every framework computes in `dtype` and in nothing less."""
+    """Within it, every framework computes in `dtype` and in nothing less. dtype: also "tf32", for
+    float32 with products in TF32.
+    """
     with ExitStack() as stack:
         for framework in frameworks:
             stack.enter_context(adapter(framework).precise(dtype))

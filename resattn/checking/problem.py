@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from weights.config import Config
 from weights.convert import LOW
 from weights.errors import ArgumentError
 from weights.graph import Graph, check_size, graph, output_shape
+from weights.live import LiveModel
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,19 @@ class Problem:
         return self.exact.scales
 
     def measure(
-        self, backend: Backend, arrays: Mapping[str, np.ndarray] | None = None
+        self,
+        backend: Backend,
+        arrays: Mapping[str, np.ndarray] | None = None,
+        prepare: Callable[[LiveModel], LiveModel] = lambda live: live,
     ) -> Quantities:
-        """What a framework computes, in the format. arrays: other weights than those given."""
+        """What a framework computes, in the format. arrays: other weights than those given.
+        prepare: changes how the model computes, before it does.
+        """
         form = self.format
         held = self.arrays if arrays is None else form.hold(self.graph, arrays)
-        with precise((backend.framework,), form.sums):
-            live = backend.build_live(self.config, held, form.name if form.mixed else None)
-            return measure(live, self.x, self.cotangent)
+        with precise((backend.framework,), form.precision):
+            live = backend.build_live(self.config, held, form.compute)
+            return measure(prepare(live), self.x, self.cotangent)
 
     @cached_property
     def rounding(self) -> Rounding:

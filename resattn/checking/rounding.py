@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -35,6 +35,11 @@ class Format:
 
     name: of the format of the results of operations. sums: of the format of sums. mixed: whether
     parameters and images are held in float32 and rounded where they are used.
+
+    TF32 is mixed, too: a product of float32 rounds both factors to 10 bits of mantissa and adds up
+    in float32. The factors are parameters and results of other operations, so it is judged as if
+    all of these were rounded. What is no product (norms apart, which are in float32 for every
+    format) keeps 23 bits on the device: the rule allows for a few roundings that do not happen.
     """
 
     name: str
@@ -43,7 +48,17 @@ class Format:
 
     @property
     def is_low(self) -> bool:
-        return self.name in LOW
+        return self.name in LOW or self.name == TF32
+
+    @property
+    def compute(self) -> str | None:
+        """The lower format that a model in mixed precision is built with."""
+        return self.name if self.mixed and self.name != TF32 else None
+
+    @property
+    def precision(self) -> str:
+        """What `precise` is asked for."""
+        return TF32 if self.name == TF32 else self.sums
 
     def hold(self, graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Parameters as a model holds them; running statistics are in float32 at least."""
@@ -61,14 +76,26 @@ class Format:
     def noise(self, rng: np.random.Generator) -> Noise:
         """Errors as large as those of rounding to the format."""
         info, sums = _limits(self.name), _limits(self.sums)
-        tiny = info.smallest_subnormal / 2 if self.is_low else info.smallest_normal
+        tiny = info.smallest_subnormal / 2 if self.name in LOW else info.smallest_normal
         margin = FLOAT64_MARGIN if self.name == "float64" else 1
         units = (margin * float(info.eps) / 2, margin * float(sums.eps) / 2)
         return Noise(rng, *units, float(tiny), float(info.max), self.mixed)
 
 
+TF32 = "tf32"
+
+
+class _Limits(NamedTuple):
+    eps: float
+    smallest_normal: float
+    max: float
+
+
 def _limits(name: str) -> Any:
     """The eps, the smallest and the greatest number of a format."""
+    if name == TF32:  # the exponents of float32
+        wide = np.finfo(np.float32)
+        return _Limits(2.0**-10, float(wide.smallest_normal), float(wide.max))
     return ml_dtypes.finfo(name)  # type: ignore[no-untyped-call]
 
 
@@ -76,6 +103,7 @@ FORMATS = {
     **{name: Format(name, name) for name in ("float64", "float32")},
     **{name: Format(name, "float32") for name in LOW},
     **{f"mixed_{name}": Format(name, "float32", mixed=True) for name in LOW},
+    TF32: Format(TF32, "float32", mixed=True),
 }
 
 MODES = ("eval", "train")

@@ -103,6 +103,16 @@ CheckedFileArgument = Annotated[
 DevicesOption = Annotated[
     str, typer.Option(help="The devices to compute on, separated by commas: cpu, cuda.")
 ]
+CheckDevicesOption = Annotated[
+    str,
+    typer.Option(
+        "--devices",
+        "--device",
+        help="The devices to compute on, separated by commas: cpu, cuda. One device and nothing to "
+        "check, as in `resattn check --device cuda`: a verdict on the device itself, from every "
+        "framework that is installed, every attention kind and every format.",
+    ),
+]
 CheckDtypeOption = Annotated[
     str | None,
     typer.Option(

@@ -13,11 +13,11 @@ from resattn.cli.arguments import (
     AllOption,
     ArchitectureOption,
     CheckBatchOption,
+    CheckDevicesOption,
     CheckDtypeOption,
     CheckedFileArgument,
     CheckSizeOption,
     ConfigOption,
-    DevicesOption,
     ExpectedOption,
     FrameworksOption,
     GoldenOption,
@@ -39,6 +39,7 @@ from resattn.cli.arguments import (
     write_json,
 )
 from resattn.cli.check_card import CardOption, EmbedOption, card_check
+from resattn.cli.check_device import device_check
 from resattn.cli.check_forms import (
     LOW_FORMATS,
     Request,
@@ -54,6 +55,7 @@ from resattn.cli.live_forms import LiveRequest, check_live, find_live
 from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
+    from resattn.checking.verdict import Verdict
     from resattn.tracing.findings import Trace
     from weights import Report
 
@@ -68,6 +70,8 @@ NOT_WITH_LIVE = ("--expected", "--grid", "--html", "--reduce", "--card")
 NOT_WITH_REDUCE = ("--grid", "--html", "--golden")
 NOT_WITH_CARD = ("--dtype", "--trace", "--expected", "--grid", "--html", "--reduce")
 NOT_WITH_EMBED = ("--config", "--as", "--part")  # a file that needs them has no place for a card
+# With --devices these ask for a verdict on a device; anything else says what to check on it.
+OF_A_VERDICT = {"--devices", "--frameworks", "--json"}
 NEEDED = {"--card": "FILE", "--embed": "--card"}
 
 
@@ -78,7 +82,7 @@ def check(
     architecture: ArchitectureOption = None,
     part: PartOption = None,
     frameworks: FrameworksOption = None,
-    devices: DevicesOption = "cpu",
+    devices: CheckDevicesOption = "cpu",
     dtype: CheckDtypeOption = None,
     size: CheckSizeOption = None,
     batch: CheckBatchOption = None,
@@ -106,10 +110,17 @@ def check(
 
     A model of your own, as FILE or in --model, is recognised and compared stage by stage: as FILE
     with ours of the same weights, in --model with the weights in FILE.
+
+    With --device and nothing to check: a verdict on the device, see docs/gpu.md.
     """
-    check_combination(list_given_options(context), dtype)
+    given = list_given_options(context)
+    check_combination(given, dtype)
+    if asks_for_verdict(given, devices):
+        chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
+        finish([device_check(devices, chosen)], as_json, False)
+        return
     options = gather_options(frameworks, devices, dtype, inputs, size, batch, seed)
-    live = find_live(list_given_options(context), file, model, NOT_WITH_LIVE)
+    live = find_live(given, file, model, NOT_WITH_LIVE)
     if golden:
         chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
         checked = golden_check(chosen, options["devices"], dtype or "float64", every)
@@ -130,6 +141,12 @@ def check(
         else:
             outcomes = run_forms(asked, trace, expected, grid, as_html)
         finish(outcomes, as_json, grid)
+
+
+def asks_for_verdict(given: list[str], devices: str) -> bool:
+    """Whether the options name one device and nothing to check on it."""
+    one = len(parse_names("--devices", devices)) == 1
+    return one and "--devices" in given and OF_A_VERDICT.issuperset(given)
 
 
 def gather_options(
@@ -199,7 +216,9 @@ def check_combination(given: list[str], dtype: str | None) -> None:
             raise ArgumentError(f"{option}: needs {needed}, which was not given")
 
 
-def finish(outcomes: Sequence[Report | Trace], as_json: Path | None, several: bool) -> None:
+def finish(
+    outcomes: Sequence[Report | Trace | Verdict], as_json: Path | None, several: bool
+) -> None:
     """Writes the file in --json, a list if `several`. Exits with status 1 if a check failed."""
     if as_json is not None:
         plain = [outcome.to_dict() for outcome in outcomes]

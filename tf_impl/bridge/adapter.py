@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 
 from tf_impl.bridge.native import BACKEND as BACKEND
 from tf_impl.bridge.native import (
+    compile_update,
     device_scope,
     give,
     keras_device,
@@ -35,6 +36,15 @@ from tf_impl.variant import build_block
 from weights.config import BlockConfig, Config, own_kinds
 from weights.copying import Arena
 from weights.errors import ArgumentError
+from weights.flags import (
+    EXECUTIONS,
+    check_flag,
+    chosen_execution,
+    hold_deterministic_torch,
+    hold_setting,
+    hold_tf32_of_torch,
+    uses_tf32_of_torch,
+)
 from weights.settings import ModuleSettings, own_settings
 
 
@@ -56,24 +66,25 @@ def devices() -> tuple[str, ...]:
 
 @contextmanager
 def precise(dtype: str) -> Iterator[None]:
-    """Within it, float32 is computed in float32 (no TF32) and float64 can be used."""
+    """Within it, float32 is computed in float32 and float64 can be used. dtype "tf32": products of
+    float32 are computed in TF32 where the device has it. It holds for the whole process, on JAX for
+    this thread.
+    """
+    allowed = dtype == "tf32"
     with ExitStack() as stack:
         if BACKEND == "tensorflow":
             config = import_module("tensorflow").config.experimental
-            stack.callback(
-                config.enable_tensor_float_32_execution, config.tensor_float_32_execution_enabled()
-            )
-            config.enable_tensor_float_32_execution(False)
+            read = config.tensor_float_32_execution_enabled
+            write = config.enable_tensor_float_32_execution
+            stack.enter_context(hold_setting("TF32 of TensorFlow", allowed, read, write))
         elif BACKEND == "jax":
             jax = import_module("jax")
-            stack.enter_context(jax.default_matmul_precision("highest"))
+            precision = "tensorfloat32" if allowed else "highest"
+            stack.enter_context(jax.default_matmul_precision(precision))
             if dtype == "float64":
                 stack.enter_context(jax.enable_x64(True))
         else:
-            backends = import_module("torch").backends
-            for flags in (backends.cuda.matmul, backends.cudnn):
-                stack.callback(setattr, flags, "allow_tf32", flags.allow_tf32)
-                flags.allow_tf32 = False
+            stack.enter_context(hold_tf32_of_torch(import_module("torch"), allowed))
         yield
 
 
@@ -85,9 +96,35 @@ def flags() -> str:
     if BACKEND == "jax":
         config = import_module("jax").config
         return f"matrix products in precision {config.jax_default_matmul_precision}"
-    backends = import_module("torch").backends
-    matmul, cudnn = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+    matmul, cudnn = uses_tf32_of_torch(import_module("torch"))
     return f"TF32 in matrix products {matmul}, in cuDNN {cudnn}"
+
+
+def deterministic() -> AbstractContextManager[None]:
+    """Within it, the same bits are computed each time. An operation that cannot raises an error.
+
+    On CUDA the process must have started with CUBLAS_WORKSPACE_CONFIG=:4096:8 for PyTorch. XLA
+    reads its setting as it starts: raises ArgumentError where it is missing on a GPU.
+    """
+    if BACKEND == "torch":
+        return hold_deterministic_torch(import_module("torch"))
+    if BACKEND == "tensorflow":
+        # TensorFlow's public interface can neither read this nor switch it off.
+        config = import_module("tensorflow.python.framework.config")
+
+        def write(enabled: bool) -> None:
+            (config.enable_op_determinism if enabled else config.disable_op_determinism)()
+
+        read = config.is_op_determinism_enabled
+        return hold_setting("determinism of TensorFlow", True, read, write)
+    if "cuda" in devices():
+        check_flag("XLA_FLAGS", "--xla_gpu_deterministic_ops=true")
+    return nullcontext()
+
+
+def executions() -> tuple[str, ...]:
+    """The ways to compute gradients that there are, see `weights.flags.execution`."""
+    return EXECUTIONS[:1] if BACKEND == "torch" else EXECUTIONS
 
 
 def threads() -> str:
@@ -274,9 +311,14 @@ def gradients(
     """The output, and the gradients of sum(output * cotangent) for the input and for each leaf."""
     with device_scope(model):
         images, slopes = to_native(model, x), to_native(model, cotangent)
-        y, first, rest = pullback(
-            model, lambda x: model(x, training=training), list(leaves.values()), images, slopes
-        )
+
+        def compute(images: Any, slopes: Any) -> Any:
+            moved = list(leaves.values())
+            return pullback(model, lambda x: model(x, training=training), moved, images, slopes)
+
+        if chosen_execution() == "compiled":
+            compute = compile_update(compute, model.variables)
+        y, first, rest = compute(images, slopes)
     return (
         to_canonical(y),
         to_canonical(first),
