@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from dataclasses import dataclass
+from importlib.metadata import version
 from inspect import cleandoc
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from resattn.cli.drift import drift
 from resattn.cli.explain import explain
 from resattn.cli.imports import import_module_or_file
 from resattn.cli.inspect import inspect
+from resattn.cli.interrupts import end_on_interrupt
 from resattn.cli.port import port
 from resattn.cli.prepare import prepare
 from resattn.cli.record import record
@@ -39,7 +41,6 @@ def help_of(docstring: str) -> str:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Residual blocks with attention. Move weights between PyTorch, Flax and Keras, and "
     "check that all three compute the same.",
@@ -56,11 +57,15 @@ def main() -> None:
     """The entry point.
 
     Exit status 0: the command is done, and a check passed. 1: a check failed. 2: an argument or a
-    file is wrong; the message says what to correct. Any error that is not a ResattnError is a bug
-    and keeps its traceback.
+    file is wrong; the message says what to correct. 130: it was interrupted. Any error that is not
+    a ResattnError is a bug and keeps its traceback.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    settings = Settings()
+    with end_on_interrupt():
+        _run(Settings())
+
+
+def _run(settings: Settings) -> None:
     try:
         app(obj=settings)
     except Exception as error:
@@ -83,6 +88,13 @@ class Settings:
     debug: bool = False
 
 
+def show_version(wanted: bool) -> None:
+    """Prints the version and ends the command."""
+    if wanted:
+        print_line(f"resattn {version('resattn')}")
+        raise typer.Exit
+
+
 @app.callback()
 def set_up(
     context: typer.Context,
@@ -96,6 +108,12 @@ def set_up(
     ] = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of every error.")
+    ] = False,
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Applies the global options. Typer calls it before the command."""
