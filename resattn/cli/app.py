@@ -29,6 +29,7 @@ from resattn.cli.inspect import inspect
 from resattn.cli.interrupts import end_on_interrupt
 from resattn.cli.port import port
 from resattn.cli.prepare import prepare
+from resattn.cli.quiet import keep_quiet
 from resattn.cli.record import record
 from resattn.cli.terminal import print_line, shorten
 
@@ -61,6 +62,7 @@ def main() -> None:
     a ResattnError is a bug and keeps its traceback.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    keep_quiet()
     with end_on_interrupt():
         _run(Settings())
 
