@@ -124,7 +124,7 @@ def test_without_the_library_for_pixels(tmp_path, monkeypatch, capsys):
 
 
 def test_one_block_of_a_network():
-    output = run("--config", "se-resnet18", "--block", "stages.1.0", "--size", "224x224").output
+    output = run("--config", "se-resnet18", "--only", "stages.1.0", "--size", "224x224").output
     assert "(N, 64, 56, 56)" in output
     assert f"shortcut.0  1{TIMES}1 conv, 64 → 128, stride 2, no bias" in output
     fails(
@@ -132,10 +132,10 @@ def test_one_block_of_a_network():
         "block: expected one of stages.0.0, stages.0.1,",
         "--config",
         "resnet18",
-        "--block",
+        "--only",
         "stage1",
     )
-    fails(ValueError, "block: got 'conv1', but there is only one block", "--block", "conv1")
+    fails(ValueError, "block: got 'conv1', but there is only one block", "--only", "conv1")
 
 
 def test_what_cannot_be_drawn(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from inspect import cleandoc
 from typing import Annotated
@@ -20,6 +20,7 @@ from resattn.cli.attention import attention
 from resattn.cli.bench import bench
 from resattn.cli.check import check
 from resattn.cli.compare import compare
+from resattn.cli.config_options import name_options, with_config_options
 from resattn.cli.demo import demo
 from resattn.cli.draw import draw
 from resattn.cli.drift import drift
@@ -51,7 +52,7 @@ COMMANDS = (
     *(bench, demo),
 )
 for command in COMMANDS:
-    app.command(help=help_of(command.__doc__ or ""))(command)
+    app.command(help=help_of(command.__doc__ or ""))(with_config_options(command))
 
 
 def main() -> None:
@@ -79,15 +80,28 @@ def _run(settings: Settings) -> None:
         if settings.debug:
             print_line(traceback.format_exc().rstrip(), error=True)
         else:
-            print_line(shorten(f"resattn: {printable(str(error))}"), "bad", error=True)
+            message = name_options(str(error), settings.options)
+            print_line(shorten(f"resattn: {printable(message)}"), "bad", error=True)
         sys.exit(2)
 
 
 @dataclass
 class Settings:
-    """The global options that `main` reads when a command has failed."""
+    """What `main` reads when a command has failed. options: of the command, by their arguments."""
 
     debug: bool = False
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def find_options(context: typer.Context) -> dict[str, str]:
+    """The options of the command that is about to run, by the names of their arguments."""
+    command = getattr(context.command, "commands", {}).get(context.invoked_subcommand)
+    parameters = command.params if command is not None else ()
+    return {
+        each.name: next((name for name in each.opts if name.startswith("--")), each.name.upper())
+        for each in parameters
+        if each.name is not None
+    } | ({"block": "--only"} if context.invoked_subcommand == "draw" else {})
 
 
 def show_version(wanted: bool) -> None:
@@ -119,7 +133,8 @@ def set_up(
     ] = False,
 ) -> None:
     """Applies the global options. Typer calls it before the command."""
-    context.ensure_object(Settings).debug = debug
+    settings = context.ensure_object(Settings)
+    settings.debug, settings.options = debug, find_options(context)
     for module in modules or []:
         import_module_or_file("--import", module)
 
