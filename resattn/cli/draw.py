@@ -32,15 +32,16 @@ OpenOption = Annotated[
 ToOption = Annotated[
     Path | None,
     typer.Option(
-        help="The file to write: .svg, .png, .mmd (Mermaid) or .md (Markdown). Without it the "
-        "drawing goes to the terminal."
+        help="The file to write: .svg, .png, .pdf, .mmd (Mermaid) or .md (Markdown). Without it "
+        "the drawing goes to the terminal."
     ),
 ]
 DarkOption = Annotated[
     bool | None,
     typer.Option(
         "--dark/--light",
-        help="Colours for a dark or a light page. Default: .svg follows the page, .png is light.",
+        help="Colours for a dark or a light page. Default: .svg follows the page, .png and .pdf "
+        "are light.",
     ),
 ]
 
