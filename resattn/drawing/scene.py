@@ -54,6 +54,9 @@ class Scene:
     aside: tuple[str, ...]
     output: str
 
+    def __repr__(self) -> str:
+        return f"<Scene of {self.title}: {len(self.nodes)} nodes>"
+
     def __getitem__(self, name: str) -> SceneNode:
         return next(node for node in self.nodes if node.name == name)
 
