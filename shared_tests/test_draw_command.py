@@ -74,7 +74,7 @@ def test_draw_files(tmp_path):
     fails(ValueError, "exists already; pass --force to replace it", "--to", target)
     assert run("--to", target, "--force", "--config", "se-resnet18").exit_code == 0
     page = target.read_text(encoding="utf-8")
-    assert page.startswith("# ResidualAttentionNetwork\n")
+    assert page.startswith("# ResidualAttentionNetwork se-resnet18\n")
     assert re.search(r"```mermaid\n%%\{init.*\}%%\nflowchart TB\n", page)
     dark = tmp_path / "dark.svg"
     run("--to", dark, "--dark")

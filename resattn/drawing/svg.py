@@ -20,7 +20,7 @@ from resattn.drawing.layout import Layout, place
 from resattn.drawing.nodes import SceneNode
 from resattn.drawing.scene import Edge, Frame, Scene
 from resattn.drawing.sizes import GLYPH_ROOM, LINE, NAME_SIZE, PADDING, measure_nodes, measure_text
-from resattn.drawing.wrapping import wrap
+from resattn.drawing.stacking import arrange_columns
 from weights.checks import printable
 
 MARGIN, HEADING_GAP, HEADING_LINE, HEADING_SIZE, TAIL = 18, 36, 22, 16, 26
@@ -49,7 +49,7 @@ def svg(scene: Scene, theme: str = "auto") -> str:
             CLEAR + measure_text(frame.detail))
         for frame in scene.frames
     ]  # fmt: skip
-    layout = wrap(place(scene, sizes, titles), scene, sizes)
+    layout = arrange_columns(place(scene, sizes, titles), scene, sizes)
     canvas = Canvas()
     for frame, bounds in zip(scene.frames, layout.frames, strict=True):
         canvas.frame(frame.form, bounds)

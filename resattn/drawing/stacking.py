@@ -9,9 +9,9 @@ from resattn.drawing.geometry import CLEAR, Bounds, Position, Size
 from resattn.drawing.layout import LABEL_ROOM, Layout
 from resattn.drawing.scene import Scene
 
-GUTTER = 44  # between columns
-RATIO = 1.5  # of width and height, which the number of columns is chosen for
-MOST_COLUMNS = 5
+_GUTTER = 44  # between columns
+_RATIO = 1.5  # of width and height, which the number of columns is chosen for
+_MOST_COLUMNS = 5
 _ABOVE = 16  # of an arrow above the first node of a column
 
 
@@ -24,7 +24,7 @@ class _Section:
     bottom: float
 
 
-def wrap(layout: Layout, scene: Scene, sizes: Mapping[str, Size]) -> Layout:
+def arrange_columns(layout: Layout, scene: Scene, sizes: Mapping[str, Size]) -> Layout:
     """The layout with the sections of a network in columns, from left to right.
 
     A scene with a shortcut beside its main path, as that of a block, stays as it is.
@@ -34,15 +34,15 @@ def wrap(layout: Layout, scene: Scene, sizes: Mapping[str, Size]) -> Layout:
     sections = _find_sections(layout, scene, sizes)
     width = _find_width(layout, scene, sizes)
     split = min(
-        (_split(sections, count) for count in range(1, min(MOST_COLUMNS, len(sections)) + 1)),
+        (_split(sections, count) for count in range(1, min(_MOST_COLUMNS, len(sections)) + 1)),
         key=lambda columns: _strangeness(columns, width),
     )
     shifts: dict[str, Position] = {}
     for number, column in enumerate(split):
         for section in column:
             for name in section.nodes:
-                shifts[name] = (number * (width + GUTTER), -column[0].top)
-    return _move(layout, scene, sizes, shifts, (width + GUTTER, _find_left(layout, scene, sizes)))
+                shifts[name] = (number * (width + _GUTTER), -column[0].top)
+    return _move(layout, scene, sizes, shifts, (width + _GUTTER, _find_left(layout, scene, sizes)))
 
 
 def _find_sections(layout: Layout, scene: Scene, sizes: Mapping[str, Size]) -> list[_Section]:
@@ -83,9 +83,9 @@ def _height(column: Sequence[_Section]) -> float:
 
 
 def _strangeness(columns: Sequence[Sequence[_Section]], width: float) -> float:
-    """How far the picture's ratio of width and height is from `RATIO`."""
-    across = len(columns) * width + (len(columns) - 1) * GUTTER
-    ratio = across / max(map(_height, columns)) / RATIO
+    """How far the picture's ratio of width and height is from `_RATIO`."""
+    across = len(columns) * width + (len(columns) - 1) * _GUTTER
+    ratio = across / max(map(_height, columns)) / _RATIO
     return max(ratio, 1 / ratio)
 
 
@@ -125,7 +125,7 @@ def _move(
         start, end = source(points[0]), target(points[-1])
         step, left = columns
         number = round(shifts[edge.target][0] / step)
-        between = left + number * step - GUTTER / 2
+        between = left + number * step - _GUTTER / 2
         low, high = start[1] + LABEL_ROOM + _ABOVE, min(-_ABOVE, end[1] - _ABOVE)
         corners = [start, (start[0], low), (between, low), (between, high), (end[0], high), end]
         routes.append((edge, tuple(corners)))
