@@ -3,6 +3,7 @@
 Each name is imported when it is first asked for, so that `import resattn` takes no time.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -63,3 +64,9 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+if "IPython" in sys.modules:
+    from resattn.notebooks import register_in_notebook
+
+    register_in_notebook()

@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from resattn.checking.backends import Backend
-from resattn.drawing.pictures import check_png
+from resattn.drawing.printing import check_pdf, check_png
 from shared_tests.files_cases import NEEDED
 from shared_tests.libraries import PACKAGES, absence, import_library
 from weights.attention import ATTENTION
@@ -32,9 +32,10 @@ from weights.parameters import ROLES
 
 
 def _no_png() -> str | None:
-    """Why no PNG can be drawn here, or None."""
+    """Why no PNG or PDF can be drawn here, or None."""
     try:
         check_png()
+        check_pdf()
     except ResattnError as error:
         return str(error)
     return None
@@ -197,7 +198,7 @@ def _browser() -> str | None:
 
 @pytest.fixture
 def png() -> None:
-    """For tests that draw a PNG."""
+    """For tests that draw a PNG or a PDF."""
     if reason := _no_png():
         pytest.skip(reason)
 

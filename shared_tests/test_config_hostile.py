@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from weights import BlockConfig, NetworkConfig
 from weights.attention import ATTENTION
 from weights.checks import DEEPEST, quote
-from weights.config import MOST_BLOCKS, BottleneckConfig, config_from_json
+from weights.config import MOST_BLOCKS, BottleneckConfig
+from weights.config_json import config_from_json
 from weights.errors import ArgumentError
 from weights.fields import MOST_TEXT, parse_json
 from weights.graph import graph

@@ -32,7 +32,7 @@ from weights import (
     schema,
     write,
 )
-from weights.config import config_from_json
+from weights.config_json import config_from_json
 from weights.errors import ArgumentError, ModelError, WeightsError
 from weights.fold import fold_model, folded_config
 from weights.live import part

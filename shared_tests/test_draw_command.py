@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from functools import partial
+import zlib
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,14 @@ from typer.testing import CliRunner
 from resattn.checking.cases import attention_block
 from resattn.checking.draws import random_arrays
 from resattn.cli.app import app, main
+from resattn.drawing import printing
 from resattn.drawing.nodes import TIMES
-from resattn.drawing.pictures import PICTURES, README_PICTURES, scene_of
+from resattn.drawing.pictures import PICTURES, README_BLOCK, README_PICTURES, scene_of
 from resattn.drawing.svg import svg
-from weights import write
+from weights import preset, write
 
 ROOT = Path(__file__).parent.parent
+FONTS = ROOT / "resattn" / "drawing" / "fonts"
 
 
 def run(*arguments):
@@ -72,7 +74,7 @@ def test_draw_files(tmp_path):
     fails(ValueError, "exists already; pass --force to replace it", "--to", target)
     assert run("--to", target, "--force", "--config", "se-resnet18").exit_code == 0
     page = target.read_text(encoding="utf-8")
-    assert page.startswith("# ResidualAttentionNetwork\n")
+    assert page.startswith("# ResidualAttentionNetwork se-resnet18\n")
     assert re.search(r"```mermaid\n%%\{init.*\}%%\nflowchart TB\n", page)
     dark = tmp_path / "dark.svg"
     run("--to", dark, "--dark")
@@ -97,24 +99,53 @@ def test_draw_pixels(png, tmp_path):
     assert heights[1] == 2 * heights[0]
 
 
-def test_without_a_font(tmp_path, monkeypatch):
-    resvg_py = pytest.importorskip("resvg_py")
-    monkeypatch.setattr(
-        resvg_py, "svg_to_bytes", partial(resvg_py.svg_to_bytes, skip_system_fonts=True)
-    )
-    fails(
-        ValueError,
-        "drawing .png needs a font, but this system has none",
-        "--to",
-        tmp_path / "picture.png",
-    )
+def test_pixels_are_the_same_on_every_machine(png, monkeypatch):
+    """The fonts are ours; those of the system are used for other characters alone."""
+    import resvg_py
+
+    real, given = resvg_py.svg_to_bytes, []
+
+    def watched(**options):
+        given.append(options)
+        return real(**options)
+
+    monkeypatch.setattr(resvg_py, "svg_to_bytes", watched)
+    text = svg(scene_of(README_BLOCK), "light")
+    drawn = printing.png(text, 1)
+    assert given[-1]["skip_system_fonts"] is True
+    assert {Path(each).parent for each in given[-1]["font_files"]} == {FONTS}
+    assert drawn != printing.png(re.sub(">[^<>]+</text>", "></text>", text), 1)  # words are drawn
+    printing.png(text.replace("conv1", "卷积"), 1)
+    assert given[-1]["skip_system_fonts"] is False
 
 
-def test_without_the_library_for_pixels(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "resvg_py", None)
-    target = tmp_path / "picture.png"
+def test_fonts_have_every_character_of_our_pictures():
+    """`_RANGES` of printing.py is what they were cut to, and they have these characters."""
+    for config in (README_BLOCK, preset("se-resnet18"), preset("se-resnet50")):
+        assert printing._has_glyphs(svg(scene_of(config), "light"))
+    assert not printing._has_glyphs("注意力")
+
+
+def test_draw_pdf(png, tmp_path):
+    target = tmp_path / "picture.pdf"
+    assert run("--to", target).exit_code == 0
+    content = target.read_bytes()
+    assert content.startswith(b"%PDF-")
+    streams = re.findall(rb"FlateDecode[^>]*>>\s*stream\r?\n(.*?)endstream", content, re.DOTALL)
+    everything = content + b"".join(zlib.decompressobj().decompress(each) for each in streams)
+    for font in (b"DejaVuSans-Bold", b"DejaVuSans", b"DejaVuSansMono"):
+        assert b"+" + font in everything
+    assert b"/MediaBox" in everything
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf"])
+def test_without_the_library_for_pixels(suffix, tmp_path, monkeypatch, capsys):
+    library = {"png": "resvg_py", "pdf": "typst"}[suffix]
+    monkeypatch.setitem(sys.modules, library, None)
+    target = tmp_path / f"picture.{suffix}"
+    named = library.replace("_", "-")
     fails(
-        ImportError, 'needs resvg-py; install it with: pip install "resattn[draw]"', "--to", target
+        ImportError, f'needs {named}; install it with: pip install "resattn[draw]"', "--to", target
     )
     monkeypatch.setattr(sys, "argv", ["resattn", "draw", "--to", str(target)])
     with pytest.raises(SystemExit, match="2"):
@@ -124,7 +155,7 @@ def test_without_the_library_for_pixels(tmp_path, monkeypatch, capsys):
 
 
 def test_one_block_of_a_network():
-    output = run("--config", "se-resnet18", "--block", "stages.1.0", "--size", "224x224").output
+    output = run("--config", "se-resnet18", "--only", "stages.1.0", "--size", "224x224").output
     assert "(N, 64, 56, 56)" in output
     assert f"shortcut.0  1{TIMES}1 conv, 64 → 128, stride 2, no bias" in output
     fails(
@@ -132,16 +163,16 @@ def test_one_block_of_a_network():
         "block: expected one of stages.0.0, stages.0.1,",
         "--config",
         "resnet18",
-        "--block",
+        "--only",
         "stage1",
     )
-    fails(ValueError, "block: got 'conv1', but there is only one block", "--block", "conv1")
+    fails(ValueError, "block: got 'conv1', but there is only one block", "--only", "conv1")
 
 
 def test_what_cannot_be_drawn(tmp_path):
     fails(
         ValueError,
-        "picture.gif: cannot draw .gif; expected one of .svg, .png, .mmd, .md",
+        "picture.gif: cannot draw .gif; expected one of .svg, .png, .pdf, .mmd, .md",
         "--to",
         tmp_path / "picture.gif",
     )

@@ -26,7 +26,7 @@ from weights import (
     schema,
     write,
 )
-from weights.config import config_from_json
+from weights.config_json import config_from_json
 from weights.live import adapter, build
 
 BLOCK = BlockConfig(3, 5, 3, 2, attention_options={"hidden_channels": 2})

@@ -13,7 +13,8 @@ from resattn.checking.cases import KINDS_AND_OPTIONS, attention_block
 from shared_tests.test_own_kinds import gain_parameters, tf_gain
 from weights import BlockConfig, NetworkConfig, register_attention, register_role
 from weights.attention import ATTENTION
-from weights.config import BottleneckConfig, config_from_json
+from weights.config import BottleneckConfig
+from weights.config_json import config_from_json
 from weights.convert import to_canonical
 from weights.dialects.back import find_architectures
 from weights.dialects.keras_applications import DIALECT

@@ -229,6 +229,10 @@ class Report:
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
+    def __repr__(self) -> str:
+        verdict = "ok" if self.ok else _count(len(self.failures), "failure")
+        return f"<Report: {verdict}, {_count(len(self.rows), 'comparison')}; {self.title}>"
+
     def lines(self, every: bool = False, failures: int = 10) -> list[str]:
         """The report as text: the worst row of each quantity, or every row; then the failures."""
         lines = [self.title, *(f"  {line}" for line in self.environment), ""]
@@ -346,6 +350,10 @@ def plain_values(row: Difference) -> dict[str, Any]:
 
 def _plain_fields(held: Difference | Distribution | Agreement) -> dict[str, Any]:
     return {name: _plain(value) for name, value in asdict(held).items()}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _plain(value: Any) -> Any:

@@ -42,7 +42,7 @@ from weights.checks import (
     truth,
 )
 from weights.errors import ArgumentError
-from weights.fields import Checked, Options, parse_json
+from weights.fields import Checked, Options
 from weights.preprocessing import Preprocessing
 
 __all__ = [
@@ -52,7 +52,6 @@ __all__ = [
     "Config",
     "NetworkConfig",
     "bottleneck_widths",
-    "config_from_json",
     "own_kinds",
     "without_chance",
 ]
@@ -183,6 +182,7 @@ class NetworkConfig(Model):
     """
 
     model = "ResidualAttentionNetwork"
+    synonyms = {"num_classes": "classes"}  # noqa: RUF012  (timm's, torchvision's)
 
     in_channels: Checked[int, int] = Checked(count, 3)
     classes: Checked[int, int] = Checked(partial(at_least, least=0), 1000)
@@ -479,21 +479,3 @@ def own_kinds(config: Config) -> tuple[str, ...]:
     """The attention kinds in it that a user registered."""
     kinds = dict.fromkeys(block.attention for block in config.blocks())
     return tuple(kind for kind in kinds if not ATTENTION[kind].built_in)
-
-
-def config_from_json(text: str, source: str = "the config") -> Config:
-    """The config that `to_json` wrote. source: what to call it in an error."""
-    models: dict[str, type[BlockConfig] | type[NetworkConfig]] = {
-        kind.model: kind for kind in (BlockConfig, BottleneckConfig, NetworkConfig)
-    }
-    values = parse_json(text, source)
-    found = values.pop("model", None) if isinstance(values, dict) else values
-    if not isinstance(values, dict) or not isinstance(found, str) or found not in models:
-        raise ArgumentError(
-            f'{source}: expected an object whose "model" is one of {", ".join(models)}, got '
-            f"{quote(found)}"
-        )
-    try:
-        return models[found].from_dict(values)
-    except ArgumentError as error:
-        raise ArgumentError(f"{source}: {error}") from None

@@ -80,6 +80,7 @@ class Plain:
     """The base of frozen dataclasses that JSON can hold."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    synonyms: ClassVar[dict[str, str]] = {}  # names of other libraries that `from_dict` takes
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -110,6 +111,13 @@ class Plain:
         Raises ArgumentError for fields that do not exist or are missing, and what the constructor
         raises.
         """
+        twice = [name for name, field in cls.synonyms.items() if {name, field} <= set(values)]
+        if twice:
+            raise ArgumentError(
+                f"{cls.__name__}: {twice[0]} is another name of {cls.synonyms[twice[0]]}; expected "
+                "one of them"
+            )
+        values = {cls.synonyms.get(name, name): value for name, value in values.items()}
         known = {item.name: item for item in fields(cls)}
         unknown = [name for name in values if name not in known]
         if unknown:
@@ -121,6 +129,16 @@ class Plain:
         if missing:
             raise ArgumentError(f"{cls.__name__}: missing {', '.join(missing)}")
         return cls(**values)
+
+
+def infer_kind(values: Mapping[str, Any], kinds: Mapping[str, type[Plain]]) -> str | None:
+    """The name of the first class that has all of these fields and needs no other."""
+    for name, kind in kinds.items():
+        known = {item.name: item.default is MISSING for item in fields(kind)}
+        given = {kind.synonyms.get(each, each) for each in values}
+        if given <= set(known) and {each for each, needed in known.items() if needed} <= given:
+            return name
+    return None
 
 
 def _plain(value: Any) -> Any:

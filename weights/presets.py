@@ -39,3 +39,11 @@ def preset(name: str, **changes: Any) -> NetworkConfig:
     if name not in PRESETS:
         raise ArgumentError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
     return NetworkConfig.from_dict({**PRESETS[name], **changes})
+
+
+def find_preset(config: NetworkConfig) -> str | None:
+    """The name of the preset that a network is, whatever its classes, its image's channels and its
+    preprocessing are.
+    """
+    same = {name: getattr(config, name) for name in ("classes", "in_channels", "preprocessing")}
+    return next((name for name in PRESETS if preset(name, **same) == config), None)

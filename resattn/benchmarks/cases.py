@@ -8,7 +8,7 @@ from typing import Any
 
 from weights.checks import Pair
 from weights.config import BlockConfig, Config, NetworkConfig
-from weights.config import config_from_json as _config_from_json
+from weights.config_json import config_from_json as _config_from_json
 from weights.frameworks import FRAMEWORKS
 from weights.graph import graph
 from weights.presets import preset

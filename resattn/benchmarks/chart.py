@@ -10,7 +10,7 @@ from resattn.benchmarks.tables import describe_task, format_ms, format_ratio, na
 from resattn.benchmarks.timings import BenchReport, Timing, ratio
 from resattn.drawing.canvas import Canvas
 from resattn.drawing.geometry import Position
-from resattn.drawing.pictures import png
+from resattn.drawing.printing import png
 from resattn.drawing.sizes import measure_text
 from resattn.drawing.svg import MARGIN, make_document
 from weights.errors import ArgumentError

@@ -20,7 +20,8 @@ from resattn.checking.draws import random_arrays
 from resattn.checking.problem import Problem, draw_problem, graph_for
 from resattn.checking.rounding import Exact
 from weights import BlockConfig, NetworkConfig
-from weights.config import Config, config_from_json
+from weights.config import Config
+from weights.config_json import config_from_json
 from weights.files.atomic import write_atomically
 from weights.files.safetensors import METADATA
 

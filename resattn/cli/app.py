@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from inspect import cleandoc
 from typing import Annotated
 
@@ -19,14 +20,17 @@ from resattn.cli.attention import attention
 from resattn.cli.bench import bench
 from resattn.cli.check import check
 from resattn.cli.compare import compare
+from resattn.cli.config_options import name_options, with_config_options
 from resattn.cli.demo import demo
 from resattn.cli.draw import draw
 from resattn.cli.drift import drift
 from resattn.cli.explain import explain
 from resattn.cli.imports import import_module_or_file
 from resattn.cli.inspect import inspect
+from resattn.cli.interrupts import end_on_interrupt
 from resattn.cli.port import port
 from resattn.cli.prepare import prepare
+from resattn.cli.quiet import keep_quiet
 from resattn.cli.record import record
 from resattn.cli.terminal import print_line, shorten
 
@@ -39,7 +43,6 @@ def help_of(docstring: str) -> str:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Residual blocks with attention. Move weights between PyTorch, Flax and Keras, and "
     "check that all three compute the same.",
@@ -49,18 +52,23 @@ COMMANDS = (
     *(bench, demo),
 )
 for command in COMMANDS:
-    app.command(help=help_of(command.__doc__ or ""))(command)
+    app.command(help=help_of(command.__doc__ or ""))(with_config_options(command))
 
 
 def main() -> None:
     """The entry point.
 
     Exit status 0: the command is done, and a check passed. 1: a check failed. 2: an argument or a
-    file is wrong; the message says what to correct. Any error that is not a ResattnError is a bug
-    and keeps its traceback.
+    file is wrong; the message says what to correct. 130: it was interrupted. Any error that is not
+    a ResattnError is a bug and keeps its traceback.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    settings = Settings()
+    keep_quiet()
+    with end_on_interrupt():
+        _run(Settings())
+
+
+def _run(settings: Settings) -> None:
     try:
         app(obj=settings)
     except Exception as error:
@@ -72,15 +80,35 @@ def main() -> None:
         if settings.debug:
             print_line(traceback.format_exc().rstrip(), error=True)
         else:
-            print_line(shorten(f"resattn: {printable(str(error))}"), "bad", error=True)
+            message = name_options(str(error), settings.options)
+            print_line(shorten(f"resattn: {printable(message)}"), "bad", error=True)
         sys.exit(2)
 
 
 @dataclass
 class Settings:
-    """The global options that `main` reads when a command has failed."""
+    """What `main` reads when a command has failed. options: of the command, by their arguments."""
 
     debug: bool = False
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def find_options(context: typer.Context) -> dict[str, str]:
+    """The options of the command that is about to run, by the names of their arguments."""
+    command = getattr(context.command, "commands", {}).get(context.invoked_subcommand)
+    parameters = command.params if command is not None else ()
+    return {
+        each.name: next((name for name in each.opts if name.startswith("--")), each.name.upper())
+        for each in parameters
+        if each.name is not None
+    } | ({"block": "--only"} if context.invoked_subcommand == "draw" else {})
+
+
+def show_version(wanted: bool) -> None:
+    """Prints the version and ends the command."""
+    if wanted:
+        print_line(f"resattn {version('resattn')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -97,9 +125,16 @@ def set_up(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of every error.")
     ] = False,
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=show_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
     """Applies the global options. Typer calls it before the command."""
-    context.ensure_object(Settings).debug = debug
+    settings = context.ensure_object(Settings)
+    settings.debug, settings.options = debug, find_options(context)
     for module in modules or []:
         import_module_or_file("--import", module)
 

@@ -24,7 +24,7 @@ ConfigOption = Annotated[
         "--config",
         help="The block or network, for a file that holds no config: a preset (resnet18, 34, 50, "
         "101, 152 or 20, some also with se- in front for squeeze-and-excitation), a JSON file, or "
-        "JSON text.",
+        'JSON text, as in \'{"in_channels": 64, "out_channels": 128, "stride": 2}\'.',
     ),
 ]
 ArchitectureOption = Annotated[
@@ -194,7 +194,7 @@ ReportHtmlOption = Annotated[
 
 def read_config(text: str | None) -> Config | None:
     """The value of --config, a preset's name, a JSON file or JSON text -> the config."""
-    from weights.config import config_from_json
+    from weights.config_json import config_from_json
     from weights.errors import ArgumentError
     from weights.files.formats import config_file
     from weights.presets import PRESETS, preset
@@ -288,13 +288,19 @@ def parse_frameworks(text: str | None, config: Config) -> tuple[str, ...]:
 
 
 def list_given_options(context: typer.Context) -> list[str]:
-    """The arguments and options on the command line, as "FILE" and "--size"."""
-    return [
+    """The arguments and options on the command line, as "FILE" and "--size". What describes a
+    config counts as --config.
+    """
+    from resattn.cli.config_options import CONFIG_OPTIONS
+
+    names = [
         parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
         for parameter in context.command.params
         if (source := context.get_parameter_source(str(parameter.name)))
         and source.name == "COMMANDLINE"
     ]
+    described = any(f"--{name}" in names for name in CONFIG_OPTIONS)
+    return [*names, *(["--config"] if described and "--config" not in names else [])]
 
 
 def parse_names(option: str, text: str) -> tuple[str, ...]:

@@ -32,15 +32,16 @@ OpenOption = Annotated[
 ToOption = Annotated[
     Path | None,
     typer.Option(
-        help="The file to write: .svg, .png, .mmd (Mermaid) or .md (Markdown). Without it the "
-        "drawing goes to the terminal."
+        help="The file to write: .svg, .png, .pdf, .mmd (Mermaid) or .md (Markdown). Without it "
+        "the drawing goes to the terminal."
     ),
 ]
 DarkOption = Annotated[
     bool | None,
     typer.Option(
         "--dark/--light",
-        help="Colours for a dark or a light page. Default: .svg follows the page, .png is light.",
+        help="Colours for a dark or a light page. Default: .svg follows the page, .png and .pdf "
+        "are light.",
     ),
 ]
 
@@ -54,8 +55,9 @@ def draw(
     config: ConfigOption = None,
     architecture: ArchitectureOption = None,
     part: PartOption = None,
-    block: Annotated[
-        str | None, typer.Option(help="Draw one block of a network, as in stages.1.0.")
+    only: Annotated[
+        str | None,
+        typer.Option("--only", help="Draw one block of a network, as in stages.1.0."),
     ] = None,
     size: Annotated[
         str | None,
@@ -82,19 +84,20 @@ def draw(
     from weights import BlockConfig
     from weights.errors import ArgumentError
 
-    live = find_live(list_given_options(context), file, excluded=("--open", "--closed"))
+    given = list_given_options(context)
+    live = find_live(given, file, excluded=("--open", "--closed"), shared=("--only",))
     if live is not None:
         request = LiveRequest(live, None if size is None else parse_size(size), channels)
-        show_picture(draw_live(request, block), to, dark, scale, force, str(live.text))
+        show_picture(draw_live(request, only), to, dark, scale, force, str(live.text))
         return
     shown, _ = read_model_or_block(file, config, architecture, part)
     sides = None if size is None else parse_size(size)
-    if block is not None:
-        shown, sides = block_of(shown, block, sides)
+    if only is not None:
+        shown, sides = block_of(shown, only, sides)
     if opened is not None and not isinstance(shown, BlockConfig):
         raise ArgumentError(
-            "--open, --closed: are for one block; choose one of the network with --block, as in "
-            "--block stages.0.0"
+            "--open, --closed: are for one block; choose one of the network with --only, as in "
+            "--only stages.0.0"
         )
     picture = scene_of(shown, sides, opened is not False)
     show_picture(picture, to, dark, scale, force, shown.describe())

@@ -17,6 +17,7 @@ from resattn.cli.arguments import (
     write_json,
 )
 from resattn.cli.bench import parse_counts
+from resattn.cli.quiet import choose_devices
 from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
@@ -121,8 +122,10 @@ def provide(frameworks: tuple[str, ...], count: int) -> None:
     """Makes the CPU be as many devices, in the frameworks that must know it when they start."""
     from weights.live import part
 
-    for framework in frameworks if count > 1 else ():
-        part(framework, "distributed").provide_devices(count)
+    if count > 1:
+        with choose_devices():
+            for framework in frameworks:
+                part(framework, "distributed").provide_devices(count)
 
 
 def check_options(

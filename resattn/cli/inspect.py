@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,12 +18,15 @@ from resattn.cli.arguments import (
     read_config,
 )
 from resattn.cli.check_card import show_card
-from resattn.cli.terminal import print_line
+from resattn.cli.listing import find_doubts, list_arrays
+from resattn.cli.terminal import print_line, shorten
 
 if TYPE_CHECKING:
     import numpy as np
 
     from weights.config import Config
+    from weights.errors import ResattnError
+    from weights.files.formats import CheckpointHeader
     from weights.stored import StoredArray
 
 
@@ -39,16 +44,31 @@ def inspect(
         ),
     ] = False,
 ) -> None:
-    """Show a weights file: its config, and the shape and dtype of each parameter.
+    """Show a weights file: what it is, and the shape and dtype of each array.
+
+    Of a network that we know: its config, and the command that ports it. Of anything else, the
+    arrays under their own names, and why it is not known.
 
     Only the header of the file is read, unless --values is given.
     """
-    from weights.compare import columns
+    from weights.errors import ArgumentError, WeightsError
     from weights.files.formats import read_header
+
+    try:
+        found = read_header(file, read_config(config), architecture, part)
+    except (ArgumentError, WeightsError) as error:
+        if config is not None or architecture is not None:
+            raise
+        _show_unknown(file, part, values, error)
+        return
+    _show_known(file, found, values)
+
+
+def _show_known(file: Path, found: CheckpointHeader, values: bool) -> None:
+    """What a file says that holds a network or a block of ours, or one that we know."""
     from weights.files.label import CHECKSUMS
     from weights.schema import schema
 
-    found = read_header(file, read_config(config), architecture, part)
     print_line(f"{found.source}: {summarize(found.config, found.arrays)}")
     for note in found.notes:
         print_line(note)
@@ -58,28 +78,62 @@ def inspect(
             print_line(f"origin: {key} {value}".replace("\n", r"\n"))
     arrays = found.read().arrays if values else None
     show_card(found, arrays)
-    print_line(f"config: {found.config.to_json()}\n")
-    table: list[tuple[str, ...]] = [
-        ("parameter", "shape", "axes", "dtype", *(MEASURED if values else ()))
-    ]
-    doubts = []
-    for parameter in schema(found.config):
-        shape = " x ".join(map(str, parameter.shape))
-        row = [parameter.name, shape, parameter.axes, found.arrays[parameter.name].dtype.name]
-        if arrays is not None:
-            array = arrays[parameter.name]
-            measured = (array.min(), array.max(), array.mean(dtype="float64"))
-            row += [f"{each:.3g}" for each in measured]
-            doubts += find_doubts(parameter.name, parameter.role, array)
-        table.append(tuple(row))
-    print_line("\n".join(columns(table)))
+    print_line(f"config: {found.config.to_json()}")
+    print_line(f"port it: resattn port {quote_path(file)} {_name_target(file)}\n")
+    parameters = schema(found.config)
+    names = [parameter.name for parameter in parameters]
+    axes = {parameter.name: parameter.axes for parameter in parameters}
+    list_arrays({name: found.arrays[name] for name in names}, arrays, axes)
     if values and CHECKSUMS in found.label:
         print_line("\nThe values are those that were written: every checksum fits.", "good")
+    roles = {parameter.name: parameter.role for parameter in parameters}
+    for name, array in (arrays or {}).items():
+        _show_doubts(find_doubts(name, roles[name], array))
+
+
+def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnError) -> None:
+    """The arrays of a file whose network is not known. Raises the reason for one that cannot be
+    read.
+    """
+    from weights.errors import ResattnError
+    from weights.files.opening import open_content
+    from weights.stored import read_arrays
+
+    try:
+        content, source, _ = open_content(file, part)
+    except ResattnError:
+        raise reason from None
+    dtypes = ", ".join(sorted({array.dtype.name for array in content.arrays.values()}))
+    count = sum(math.prod(array.shape) for array in content.arrays.values())
+    print_line(f"{source.name}: {_count_arrays(content.arrays)}, {count:,} numbers, {dtypes}")
+    for note in content.notes:
+        print_line(note)
+    print_line(f"not a network that we know: {shorten(str(reason))}\n", "warning")
+    arrays = read_arrays(content.arrays) if values else None
+    list_arrays(content.arrays, arrays)
+    for name, array in (arrays or {}).items():
+        _show_doubts(find_doubts(name, "", array))
+
+
+def _count_arrays(arrays: Collection[object]) -> str:
+    return "1 array" if len(arrays) == 1 else f"{len(arrays)} arrays"
+
+
+def _show_doubts(doubts: list[str]) -> None:
     for doubt in doubts:
         print_line(f"warning: {doubt}", "warning")
 
 
-MEASURED = ("least", "greatest", "mean")
+def _name_target(file: Path) -> str:
+    """A file to port to: of the same name, as .safetensors; another one if it is that already."""
+    stem = file.name.split(".")[0] or "network"
+    target = f"{stem}.safetensors"
+    return quote_path(f"{stem}.npz" if target == file.name else target)
+
+
+def quote_path(path: Path | str) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))
 
 
 def summarize(config: Config, arrays: Mapping[str, np.ndarray | StoredArray]) -> str:
@@ -87,16 +141,3 @@ def summarize(config: Config, arrays: Mapping[str, np.ndarray | StoredArray]) ->
     dtypes = ", ".join(sorted({array.dtype.name for array in arrays.values()}))
     count = sum(math.prod(array.shape) for array in arrays.values())
     return f"{config.describe()}; {len(arrays)} arrays, {count:,} numbers, {dtypes}"
-
-
-def find_doubts(name: str, role: str, array: np.ndarray) -> list[str]:
-    """A sentence for each sign of damage: values that are not finite, negative variances."""
-    import numpy as np
-
-    doubts = []
-    if not np.isfinite(array).all():
-        count = np.count_nonzero(~np.isfinite(array))
-        doubts.append(f"{name} holds {count} values that are not finite")
-    if role == "norm variance" and (array < 0).any():
-        doubts.append(f"{name} holds negative variances")
-    return doubts

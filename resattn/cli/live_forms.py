@@ -54,11 +54,13 @@ def find_live(
     file: Path | None,
     model: str | None = None,
     excluded: Sequence[str] = (),
+    shared: Sequence[str] = (),
 ) -> LiveCall | None:
     """The live model that FILE or --model names, or None.
 
     given: the options on the command line. excluded: those that cannot be combined with a live
-    model. Raises ArgumentError for these, and for options of live models without one.
+    model. shared: those of a live model that the command has for others, too.
+    Raises ArgumentError for what cannot be combined, and for options of live models without one.
     """
     from weights.errors import ArgumentError
 
@@ -69,7 +71,7 @@ def find_live(
         )
     if found is None:
         for option in OF_LIVE:
-            if option in given:
+            if option in given and option not in shared:
                 raise ArgumentError(
                     f'{option}: is for a model of your own; name it as in "net.py:Net(10)"'
                 )

@@ -2,7 +2,7 @@
 
 `python -m resattn.drawing.pictures` makes those of the README. A picture has one node for each
 operation of the config's graph; `resattn.drawing.scene` decides what is in it, and
-`resattn.drawing.layout` where. The suffix of the file decides the format: .svg, .png, .mmd
+`resattn.drawing.layout` where. The suffix of the file decides the format: .svg, .png, .pdf, .mmd
 (Mermaid) or .md (Markdown with Mermaid).
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from resattn.drawing.executed import executed_scene
 from resattn.drawing.mermaid import markdown, mermaid
+from resattn.drawing.printing import pdf, png
 from resattn.drawing.scene import Scene, scene
 from resattn.drawing.svg import svg
 from resattn.reading.blocks import cut_block
@@ -20,12 +21,12 @@ from resattn.reading.models import read_model
 from resattn.reading.reading import Reading
 from weights.checks import Pair
 from weights.config import BlockConfig, Config
-from weights.errors import ArgumentError, MissingFramework
+from weights.errors import ArgumentError
 from weights.files.atomic import write_atomically
 from weights.graph import check_size, graph
 from weights.presets import preset
 
-SUFFIXES = (".svg", ".png", ".mmd", ".md")
+SUFFIXES = (".svg", ".png", ".pdf", ".mmd", ".md")
 DEFAULT_SIZE = (224, 224)  # of the image; the formulas of H and W hold for other sizes, too
 
 PICTURES = Path(__file__).parent.with_name("pictures")
@@ -34,12 +35,6 @@ README_PICTURES: dict[str, Config] = {
     "block.svg": README_BLOCK,
     "network.svg": preset("se-resnet18"),
 }
-
-# Without a font the library omits words silently.
-FONT_TEST = (
-    '<svg xmlns="http://www.w3.org/2000/svg" width="30" height="30">'
-    '<text font-family="sans-serif" y="20">{}</text></svg>'
-)
 
 
 def draw(
@@ -56,10 +51,10 @@ def draw(
     """Draws a block or a network. Writes the picture to a file if `to` names one.
 
     model: a config; or any live model of PyTorch, Flax or Keras, or what `resattn.read_model` made
-    of it, which is drawn as it is executed. to: a .svg, .png, .mmd (Mermaid) or .md (Markdown)
-    file. block: one block of a network, as in "stages.1.0". size: of the image, as in `scene_of`
-    and `read_model`. opened: as in `scene_of`, for a config alone. dark, scale, force: as in
-    `save_picture`.
+    of it, which is drawn as it is executed. to: a .svg, .png, .pdf, .mmd (Mermaid) or .md
+    (Markdown) file. block: one block of a network, as in "stages.1.0". size: of the image, as in
+    `scene_of` and `read_model`. opened: as in `scene_of`, for a config alone. dark, scale, force:
+    as in `save_picture`.
     Raises whatever `scene_of`, `block_of`, `read_model`, `scene_of_reading` and `save_picture`
     raise.
     """
@@ -124,11 +119,11 @@ def save_picture(
 ) -> None:
     """Writes a picture in the format of the suffix of `target`.
 
-    dark: whether the colours are for a dark page. None: a .svg follows the page, a .png is light.
-    scale: pixels of a .png for each pixel of natural size. force: whether to replace an existing
-        file.
-    Raises ArgumentError for another suffix and for an existing file, and whatever `png` and
-    `write_atomically` raise.
+    dark: whether the colours are for a dark page. None: a .svg follows the page, a .png or .pdf is
+        light. scale: pixels of a .png for each pixel of natural size. force: whether to replace an
+        existing file.
+    Raises ArgumentError for another suffix and for an existing file, and whatever `png`, `pdf`
+    and `write_atomically` raise.
     """
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
@@ -139,8 +134,9 @@ def save_picture(
     if target.exists() and not force:
         raise ArgumentError(f"{target}: exists already; pass --force to replace it")
     theme = {None: "auto", True: "dark", False: "light"}[dark]
-    if suffix == ".png":
-        content = png(svg(shown, "dark" if dark else "light"), scale)
+    if suffix in (".png", ".pdf"):
+        fixed = svg(shown, "dark" if dark else "light")
+        content = png(fixed, scale) if suffix == ".png" else pdf(fixed)
     else:
         text = {
             ".svg": lambda: svg(shown, theme),
@@ -149,34 +145,6 @@ def save_picture(
         }[suffix]()
         content = text.encode()
     write_atomically(target, lambda temporary: temporary.write_bytes(content))
-
-
-def check_png() -> None:
-    """Raises MissingFramework if the library for PNG is missing, ArgumentError without a font."""
-    try:
-        from resvg_py import svg_to_bytes
-    except ImportError:
-        raise MissingFramework(
-            'drawing .png needs resvg-py; install it with: pip install "resattn[draw]", or draw '
-            ".svg"
-        ) from None
-    words = [svg_to_bytes(svg_string=FONT_TEST.format(word)) for word in ("", "H")]
-    if words[0] == words[1]:
-        raise ArgumentError(
-            "drawing .png needs a font, but this system has none; install one (fonts-dejavu), or "
-            "draw .svg"
-        )
-
-
-def png(text: str, scale: float) -> bytes:
-    """An SVG as PNG. Its theme must be "light" or "dark".
-
-    Raises what `check_png` raises.
-    """
-    check_png()
-    from resvg_py import svg_to_bytes
-
-    return bytes(svg_to_bytes(svg_string=text, zoom=scale))
 
 
 def main() -> None:

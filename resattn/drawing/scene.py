@@ -7,6 +7,7 @@ equal blocks of a network are one node; see `fold_blocks`. `resattn.drawing.svg`
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_shape, make_node
 from resattn.explaining.wording import format_pair
@@ -14,6 +15,7 @@ from weights.attention import ATTENTION
 from weights.checks import SAME
 from weights.config import BlockConfig, BottleneckConfig, NetworkConfig
 from weights.graph import IMAGE, Graph
+from weights.presets import find_preset
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,21 @@ class Edge:
 
 @dataclass(frozen=True)
 class Frame:
-    """A dashed line around nodes: the attention module, or a stage of a network."""
+    """A dashed line around nodes: the attention module, or a stage of a network. detail: what
+    else there is to say, beside the title.
+    """
 
     title: str
     members: tuple[str, ...]
     form: str
+    detail: str = ""
 
 
 @dataclass(frozen=True)
 class Scene:
     """nodes: in the order of execution. trunk: the nodes of the main path, in one column. aside:
-    those on the shortcut. output: the shape of the output, "" if there is none.
+    those on the shortcut. output: the shape of the output, "" if there is none. summary: a line
+    below the title.
     """
 
     title: str
@@ -53,6 +59,10 @@ class Scene:
     trunk: tuple[str, ...]
     aside: tuple[str, ...]
     output: str
+    summary: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Scene of {self.title}: {len(self.nodes)} nodes>"
 
     def __getitem__(self, name: str) -> SceneNode:
         return next(node for node in self.nodes if node.name == name)
@@ -99,6 +109,7 @@ def _make_block(graph: Graph, config: BlockConfig, numbers: bool) -> Scene:
         trunk=_find_trunk(graph, config.last_layer),
         aside=tuple(node.name for node in nodes if _is_aside(node.name)),
         output=format_shape(graph.operations[-1].shape, numbers),
+        summary=_count(graph, with_products=numbers),
     )
 
 
@@ -219,6 +230,7 @@ def _make_network(graph: Graph, config: NetworkConfig, numbers: bool) -> Scene:
             f"stage {stage}",
             tuple(node.name for node in nodes if node.name.startswith(f"stages.{stage}.")),
             "stage",
+            _count(graph, f"stages.{stage}."),
         )
         for stage in range(len(config.depths))
     )
@@ -226,8 +238,9 @@ def _make_network(graph: Graph, config: NetworkConfig, numbers: bool) -> Scene:
         format_shape(operation.shape, numbers)
         for operation in (graph.operations[0], graph.operations[-1])
     )
+    known = find_preset(config)
     return Scene(
-        title=config.model,
+        title=f"{config.model} {known}" if known else config.model,
         notes=(),
         description=f"{config.describe()}; x of shape {given}, out {output}.",
         nodes=nodes,
@@ -236,7 +249,28 @@ def _make_network(graph: Graph, config: NetworkConfig, numbers: bool) -> Scene:
         trunk=tuple(node.name for node in nodes),
         aside=(),
         output=output,
+        summary=f"{_count(graph)} for {f' {TIMES} '.join(map(str, graph.size))}",
     )
+
+
+def _count(graph: Graph, scope: str = "", with_products: bool = True) -> str:
+    """How many parameters and multiply-adds the operations within a scope have."""
+    parameters = sum(
+        prod(each.shape)
+        for each in graph.parameters
+        if each.trainable and each.name.startswith(scope)
+    )
+    products = sum(each.multiply_adds for each in graph if each.name.startswith(scope))
+    products_too = f", {_shorten(products)} multiply-adds" if with_products else ""
+    return f"{_shorten(parameters)} parameters{products_too}"
+
+
+def _shorten(number: int) -> str:
+    """Three digits: 11.8M, 230k, 1.82G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * size:
+            return f"{number / size:#.3g}".rstrip(".") + unit
+    return str(number)
 
 
 def _make_folded(

@@ -20,9 +20,11 @@ from resattn.drawing.layout import Layout, place
 from resattn.drawing.nodes import SceneNode
 from resattn.drawing.scene import Edge, Frame, Scene
 from resattn.drawing.sizes import GLYPH_ROOM, LINE, NAME_SIZE, PADDING, measure_nodes, measure_text
+from resattn.drawing.stacking import arrange_columns
 from weights.checks import printable
 
-MARGIN, HEADING_GAP, HEADING_HEIGHT, HEADING_SIZE, TAIL = 18, 36, 62, 16, 26
+MARGIN, HEADING_GAP, HEADING_LINE, HEADING_SIZE, TAIL = 18, 36, 22, 16, 26
+SHAPES = "shapes: (images, channels, height, width)"
 CODE_ADVANCE = 7.3  # of a letter in the fonts of code
 
 FIXED_STYLE = """
@@ -42,8 +44,12 @@ rect.frame { stroke-dasharray: 6 4 }
 def svg(scene: Scene, theme: str = "auto") -> str:
     """The picture as SVG. theme: "light", "dark", or "auto", which follows the page."""
     sizes = measure_nodes(scene)
-    titles = [2 * CLEAR + measure_text(frame.title, NAME_SIZE, True) for frame in scene.frames]
-    layout = place(scene, sizes, titles)
+    titles = [
+        max(2 * CLEAR + measure_text(frame.title, NAME_SIZE, True),
+            CLEAR + measure_text(frame.detail))
+        for frame in scene.frames
+    ]  # fmt: skip
+    layout = arrange_columns(place(scene, sizes, titles), scene, sizes)
     canvas = Canvas()
     for frame, bounds in zip(scene.frames, layout.frames, strict=True):
         canvas.frame(frame.form, bounds)
@@ -53,12 +59,12 @@ def svg(scene: Scene, theme: str = "auto") -> str:
     for at in layout.dots:
         canvas.dot(at)
     for frame, bounds in zip(scene.frames, layout.frames, strict=True):
-        _draw_frame_title(canvas, frame, bounds)
+        _draw_frame_title(canvas, frame, bounds, layout.centres[frame.members[0]][0])
     for node in scene.nodes:
         canvas.marks.append(_make_group(node, sizes[node.name], layout.centres[node.name]))
     for node in scene.nodes:
         _draw_label(canvas, node, sizes[node.name], layout.centres[node.name])
-    end = _draw_output(canvas, scene, sizes, layout)
+    end = max(_draw_output(canvas, scene, sizes, layout), _find_bottom(scene, sizes, layout))
     _draw_identity(canvas, layout)
     left, top, right = _draw_heading(canvas, scene, sizes, layout)
     words, bounds = (scene.title, scene.description), (left, top, right, end + MARGIN)
@@ -128,10 +134,13 @@ def _split_shared(layout: Layout) -> list[tuple[Edge, Sequence[Position]]]:
 # Words
 
 
-def _draw_frame_title(canvas: Canvas, frame: Frame, bounds: Bounds) -> None:
+def _draw_frame_title(canvas: Canvas, frame: Frame, bounds: Bounds, middle: float) -> None:
+    """middle: the x of the first node, at which an arrow comes in."""
     left, top, _, _ = bounds
     x = max(2 * CLEAR, left + CLEAR) if frame.form == "attention" else left + CLEAR
     canvas.text(x, top + LINE - 2, frame.title, "ink name")
+    if frame.detail:
+        canvas.text(middle + CLEAR, top + LINE - 2, frame.detail)
 
 
 def _draw_label(canvas: Canvas, node: SceneNode, size: Size, at: Position) -> None:
@@ -166,32 +175,36 @@ def _draw_identity(canvas: Canvas, layout: Layout) -> None:
             canvas.text(x + CLEAR, y + LINE / 2, "identity", "ink")
 
 
+def _find_bottom(scene: Scene, sizes: Mapping[str, Size], layout: Layout) -> float:
+    """That of all nodes, frames and arrows."""
+    lows = [y for _, points in layout.routes for _, y in points]
+    lows += [frame[3] for frame in layout.frames]
+    return max(*lows, *(layout.centres[n.name][1] + sizes[n.name].height / 2 for n in scene.nodes))
+
+
 def _draw_heading(
     canvas: Canvas, scene: Scene, sizes: Mapping[str, Size], layout: Layout
 ) -> tuple[float, float, float]:
-    """The title: to the right of a block's main path, or above a network. Returns the left, the top
-    and the right of the picture.
+    """The title above the picture, and beside it, or below it where it is narrow, the formulas.
+    Returns the left, the top and the right of the picture.
     """
-    shapes = "shapes: (images, channels, height, width)"
+    lines = [*([scene.summary] if scene.summary else []), SHAPES]
     width = max(
-        measure_text(scene.title, HEADING_SIZE, True),
-        measure_text(shapes),
-        *(len(note) * CODE_ADVANCE for note in scene.notes),
-        0,
+        measure_text(scene.title, HEADING_SIZE, True), *(measure_text(line) for line in lines)
     )
+    formulas = max((len(note) * CODE_ADVANCE for note in scene.notes), default=0)
     left, right = _bound_width(scene, sizes, layout)
-    if scene.notes:
-        above = [node for node in scene.nodes if layout.centres[node.name][1] < 6 * LINE]
-        beside = max(_find_right(node, sizes, layout) for node in above)
-        right = max(right, beside + HEADING_GAP + width)
-        x, y = right - width, 0.0
-    else:
-        x, y = left, -float(HEADING_HEIGHT)
-        right = max(right, left + width)
-    canvas.text(x, y, scene.title, "ink heading")
-    canvas.text(x, y + 26, shapes)
-    for row, words in enumerate(scene.notes):
-        canvas.text(x, y + 52 + 1.25 * LINE * row, words, "ink code")
+    beside = formulas > 0 and left + width + HEADING_GAP + formulas <= right
+    below = 0 if beside else len(scene.notes)
+    height = HEADING_LINE * (max(len(lines), len(scene.notes) - 1) + below) + HEADING_GAP
+    y = -float(height)
+    right = max(right, left + width, left + formulas)
+    canvas.text(left, y, scene.title, "ink heading")
+    for row, words in enumerate(lines, 1):
+        canvas.text(left, y + HEADING_LINE * row + 2, words)
+    x, first = (right - formulas, 0) if beside else (left, len(lines) + 1)
+    for row, words in enumerate(scene.notes, first):
+        canvas.text(x, y + HEADING_LINE * row, words, "ink code")
     return left - MARGIN, y - MARGIN, right + MARGIN
 
 

@@ -126,7 +126,8 @@ class _Writer:
         """The dashed line above the first node of a frame, or below the last one."""
         for frame in self.scene.frames:
             if name == frame.members[0 if first else -1]:
-                words = f"┄┄ {frame.title} " if first else ""
+                detail = f": {frame.detail}" if frame.detail else ""
+                words = f"┄┄ {frame.title}{detail} " if first else ""
                 room = self.columns - self.indent
                 self.lines.append((*self._write_lanes(), (words.ljust(room, "┄"), frame.form)))
 

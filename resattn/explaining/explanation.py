@@ -26,6 +26,9 @@ class Explanation(AnyExplanation):
     graph: Graph
     code: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<Explanation of {self.graph.config.describe()}>"
+
     def totals(self) -> dict[str, Any]:
         """The sums, and the receptive field of the last map."""
         field = receptive_fields(self.graph)[last_map(self.graph)]

@@ -120,6 +120,9 @@ class Comparison:
     def __str__(self) -> str:
         return "\n".join(line for line, _ in self.lines())
 
+    def __repr__(self) -> str:
+        return f"<Comparison of {' and '.join(self.names)}: {'ok' if self.ok else 'different'}>"
+
     def lines(self, every: bool = False) -> list[tuple[str, str]]:
         """The report as text: each line with its kind, "bad", "good" or "".
 

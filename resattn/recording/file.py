@@ -23,7 +23,7 @@ from resattn.tracing.findings import Finding, Trace
 from resattn.tracing.sampling import STATISTICS, Sample, SampledRecording, draw_positions
 from weights import Difference, schema
 from weights.checks import is_integer, list_names, quote
-from weights.config import config_from_json
+from weights.config_json import config_from_json
 from weights.convert import check
 from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json

@@ -202,6 +202,10 @@ class Trace:
     def __str__(self) -> str:
         return "\n".join(line for line, _ in self.lines())
 
+    def __repr__(self) -> str:
+        verdict = "ok" if self.ok else f"{len(self.findings)} findings"
+        return f"<Trace: {verdict}; {self.title}>"
+
 
 def _is_same_mistake(finding: Finding, other: Finding) -> bool:
     """Whether two findings are the same mistake in two modes."""

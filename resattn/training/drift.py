@@ -114,6 +114,10 @@ class Trajectory:
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
+    def __repr__(self) -> str:
+        verdict = "ok" if self.ok else "over the limit"
+        return f"<Trajectory: {verdict}; {self.title}>"
+
     def lines(self, width: int = 64) -> list[str]:
         """The trajectory as text: a table of some steps, and the curve of the parameters.
 

@@ -92,6 +92,9 @@ class Kind:
 ATTENTION: dict[str, Kind] = {}
 
 
+_QUOTES = "'\""
+
+
 def hidden_width(
     channels: int,
     reduction: int | None = None,
@@ -151,7 +154,10 @@ def plain_options(options: object) -> dict[str, Any]:
         raise ArgumentError(
             f"attention_options: expected a mapping of option names to values, got {quote(options)}"
         )
-    return {name: plain(f"attention_options: {name}", value) for name, value in options.items()}
+    return {
+        name: plain(f"attention_options: {quote(name).strip(_QUOTES)}", value)
+        for name, value in options.items()
+    }
 
 
 def attention_parameters(kind: str, channels: int, options: Mapping[str, object]) -> Parameters:

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from weights.checks import at_least
-from weights.config import BlockConfig, Config, NetworkConfig, config_from_json
+from weights.config import BlockConfig, Config, NetworkConfig
+from weights.config_json import config_from_json
 from weights.convert import Arrays, check, reorder
 from weights.errors import ArgumentError, WeightsError
 from weights.files import label as labels

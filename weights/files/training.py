@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from weights.checks import at_least, is_integer, list_names, quote
-from weights.config import Config, config_from_json
+from weights.config import Config
+from weights.config_json import config_from_json
 from weights.convert import Arrays, faults, reorder
 from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json

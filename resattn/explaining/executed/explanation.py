@@ -29,6 +29,9 @@ class ExecutedExplanation(AnyExplanation):
     blocks: tuple[ExecutedBlock, ...] = ()
     failure: ExplainedFailure | None = None
 
+    def __repr__(self) -> str:
+        return f"<Explanation of {self.graph.title}>"
+
     def totals(self) -> dict[str, Any]:
         """The sums. Those of a model that fails are up to the failure, without its output and its
         activations. receptive_field: of the last map.

@@ -1,0 +1,95 @@
+"""How models, drawings, explanations and reports show themselves in a notebook.
+
+`import resattn` in IPython registers them; in a notebook that has imported only one of the three
+packages, `%load_ext resattn.notebooks` does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from html import escape
+from importlib import import_module
+from itertools import product
+from typing import Any
+
+# Colours that can be read on a light page and on a dark one.
+_COLOURS = {
+    "bad": "#d1242f",
+    "good": "#1a7f37",
+    "warning": "#9a6700",
+    "title": "#0969da",
+    "heading": "#8250df",
+    "code": "#1a7f37",
+}
+_BOLD = ("title", "heading", "step")
+
+_PACKAGES = ("pytorch_impl", "jax_impl", "tf_impl")
+_MODELS = (
+    ("block", "ResidualBlockWithAttention"),
+    ("bottleneck", "ResidualBottleneckWithAttention"),
+    ("network", "ResidualAttentionNetwork"),
+)
+# Classes whose `lines()` are their text: plain lines, or pairs of a line and its style.
+_TEXTS = (
+    ("weights.compare", "Report"),
+    ("resattn.tracing.findings", "Trace"),
+    ("resattn.training.drift", "Trajectory"),
+    ("resattn.tracing.parallel", "StepTrace"),
+    ("resattn.recording.comparison", "Comparison"),
+    ("resattn.explaining.explanation", "Explanation"),
+    ("resattn.explaining.executed.explanation", "ExecutedExplanation"),
+)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Registers the pictures and pages of our classes. None of them is imported for that."""
+    formatters = shell.display_formatter.formatters
+    pictures, texts = formatters["image/svg+xml"], formatters["text/html"]
+    for package, (module, name) in product(_PACKAGES, _MODELS):
+        pictures.for_type_by_name(f"{package}.{module}", name, picture_of_model)
+    pictures.for_type_by_name("resattn.drawing.scene", "Scene", draw_scene)
+    for module, name in _TEXTS:
+        texts.for_type_by_name(module, name, show_lines)
+
+
+def register_in_notebook() -> None:
+    """The same, if this is a notebook or another shell of IPython."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None:
+        load_ipython_extension(shell)
+
+
+def picture_of_model(model: Any) -> str:
+    """A model of ours as SVG."""
+    pictures = import_module("resattn.drawing.pictures")
+    return draw_scene(pictures.scene_of(model.config))
+
+
+def draw_scene(scene: Any) -> str:
+    """A drawing as SVG, in colours for the page that it is on."""
+    drawn: str = import_module("resattn.drawing.svg").svg(scene)
+    return drawn
+
+
+def show_lines(found: Any) -> str:
+    """A report as HTML: its text with colours."""
+    text = "\n".join(_style(found.lines()))
+    return f'<pre style="line-height: 1.3">{text}</pre>'
+
+
+def _style(lines: Iterable[str | tuple[str, str]]) -> Iterable[str]:
+    for each in lines:
+        line, style = (each, _guess_style(each)) if isinstance(each, str) else each
+        marks = [f"color: {_COLOURS[style]}"] if style in _COLOURS else []
+        marks += ["font-weight: bold"] if style in _BOLD else []
+        text = escape(line)
+        yield f'<span style="{"; ".join(marks)}">{text}</span>' if marks else text
+
+
+def _guess_style(line: str) -> str:
+    """That of a line of a `weights.Report`."""
+    if " OVER" in line or line.startswith("FAILED"):
+        return "bad"
+    return "good" if line.startswith(("All ", "The same function")) else ""

@@ -1,0 +1,96 @@
+"""`resattn inspect` opens any file: what it shows of files that hold no network of ours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from typer.testing import CliRunner
+
+from resattn.checking.draws import random_arrays
+from resattn.cli.app import app
+from resattn.cli.listing import draw_histogram, find_doubts
+from weights import BlockConfig, write
+from weights.errors import ArgumentError, MissingFileError, WeightsError
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["inspect", *map(str, arguments)])
+
+
+@pytest.fixture
+def strange(tmp_path):
+    path = tmp_path / "strange.safetensors"
+    arrays = {
+        "encoder.weight": np.linspace(-1, 3, 12, dtype=np.float32).reshape(3, 4),
+        "encoder.steps": np.array(7),
+        "encoder.empty": np.zeros((0, 4), np.float32),
+    }
+    arrays["encoder.weight"][1, 2] = np.nan
+    save_file(arrays, path)
+    return path
+
+
+def test_a_file_that_is_not_known_is_listed(strange):
+    result = run(strange)
+    assert result.exit_code == 0, result.output
+    assert "strange.safetensors: 3 arrays, 13 numbers, float32, int64" in result.output
+    assert "not a network that we know" in result.output
+    assert "encoder.weight  3 x 4     float32" in result.output
+    assert "encoder.steps   a number  int64" in result.output
+
+
+def test_its_values_are_measured(strange):
+    output = run(strange, "--values").output
+    row = next(line for line in output.splitlines() if line.startswith("  encoder.weight"))
+    assert row.split()[5:7] == ["-1", "3"]
+    assert "warning: encoder.weight holds 1 NaN value" in output
+    assert "empty" in output
+
+
+def test_with_a_config_the_error_stays(strange):
+    assert isinstance(run(strange, "--config", "resnet18").exception, WeightsError)
+    assert isinstance(run(strange, "--as", "resnet50").exception, (ArgumentError, WeightsError))
+
+
+def test_what_cannot_be_read_stays_an_error(tmp_path):
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 nothing")
+    assert isinstance(run(tmp_path / "broken.npz").exception, WeightsError)
+    assert isinstance(run(tmp_path / "none.npz").exception, MissingFileError)
+    (tmp_path / "notes.md").write_text("x")
+    assert isinstance(run(tmp_path / "notes.md").exception, ArgumentError)
+
+
+def test_the_command_that_ports_a_file(tmp_path):
+    config = BlockConfig(4, 6)
+    for name, target in (("b.npz", "b.safetensors"), ("my b.safetensors", "'my b.npz'")):
+        write(tmp_path / name, config, random_arrays(config))
+        output = run(tmp_path / name).output
+        assert "port it: resattn port " in output
+        line = next(line for line in output.splitlines() if line.startswith("port it"))
+        assert line.endswith(f" {target}")
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [
+        ([1.0, 1.0], "█"),
+        (list(range(16)), "████████"),
+        ([0.0] * 4 + [1.0], "█      ▂"),
+    ],
+)
+def test_histogram(monkeypatch, values, bars):
+    monkeypatch.setattr("sys.stdout", type("Out", (), {"encoding": "utf-8"}))
+    assert draw_histogram(np.array(values)) == bars
+
+
+def test_histogram_where_bars_cannot_be_printed(monkeypatch):
+    monkeypatch.setattr("sys.stdout", type("Out", (), {"encoding": "cp1252"}))
+    assert draw_histogram(np.array([0.0] * 4 + [1.0])) == "#      ."
+
+
+def test_doubts():
+    array = np.array([1, np.inf, -np.inf, np.nan], np.float32)
+    assert find_doubts("a", "", array) == ["a holds 1 NaN and 2 infinite values"]
+    assert find_doubts("v", "norm variance", np.array([-1.0])) == ["v holds negative variances"]
+    assert find_doubts("n", "", np.array([3])) == []
