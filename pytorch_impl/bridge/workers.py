@@ -234,7 +234,8 @@ class Workers:
         """
         while len(known) < self.count and (more := self._next(known, _GRACE)):
             known |= more
-        failures: dict[int, WorkerFailure | None] = {rank: each for rank, each in sorted(known.items())
+        failures: dict[int, WorkerFailure | None] = {
+            rank: each for rank, each in sorted(known.items())
                     if not isinstance(each, tuple)}  # fmt: skip
         rank = min(failures, key=lambda rank: _order(failures[rank]))
         failure, worker = failures[rank], f"worker {rank} of {self.count}"
@@ -251,7 +252,8 @@ class Workers:
         except subprocess.TimeoutExpired:
             return "closed its connection"
         if status < 0:
-            return f"was ended by the signal {signal.Signals(-status).name}"
+            names = {int(each): each.name for each in signal.Signals}
+            return f"was ended by the signal {names.get(-status, -status)}"
         self._logs[rank].seek(0)
         lines = self._logs[rank].read().decode(errors="replace").strip().splitlines()
         said = f" ({lines[-1]})" if lines else ""
