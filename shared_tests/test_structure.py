@@ -43,7 +43,7 @@ NATIVE_NAMES = {
     "cast_operands",                        # Flax adds biases up in the dtype of the input
     "BACKEND", "keras_device", "device_scope", "pullback", "compile_update",  # Keras runs on three
     "compile_inference", "provide_processors", "scope_on", "scope_of", "count_replicas",
-    "replica_index", "sum_over_replicas", "divide", "compile_divided", "keep",
+    "replica_index", "sum_over_replicas", "divide", "compile_divided", "keep", "put_divided",
     "give", "_SHAREABLE", "Start", "without_draws", "_DRAWS",  # the others have ways of their own
     "MOVING",                               # Flax returns what a pass has changed
     "training_mode", "modes",               # in Keras the mode is an argument of the call

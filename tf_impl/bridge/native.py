@@ -70,11 +70,12 @@ class Start(keras.initializers.VarianceScaling):
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         if _DRAWS.get():
             return super().__call__(shape, dtype=dtype)
-        if BACKEND == "torch" or dtype not in _SHAREABLE:
+        on_cpu = BACKEND != "jax" or next(iter(ops.zeros(()).devices())).platform == "cpu"
+        if BACKEND == "torch" or dtype not in _SHAREABLE or not on_cpu:
             return ops.zeros(shape, dtype=dtype)
         zeros = aligned_zeros(tuple(shape), np.dtype(dtype))
         if BACKEND == "jax":
-            return import_module("jax").numpy.asarray(zeros)
+            return import_module("jax").device_put(zeros)  # asarray would copy
         return import_module("tensorflow").experimental.dlpack.from_dlpack(zeros.__dlpack__())
 
 
