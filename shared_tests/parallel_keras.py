@@ -243,7 +243,7 @@ def use_divided(path: Path, count: int) -> Divided:
     live.load(gathered)
     live.restore(optimizer, 1, live.moments(optimizer))
     stayed["loading"] = find_places(model, optimizer) == before
-    replicas = part("tf", "bridge.native").count_replicas(model)
+    replicas = part("tf", "bridge.replicas").count_replicas(model)
     return Divided(gathered, outputs, states, parts, stayed, replicas)
 
 

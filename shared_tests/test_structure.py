@@ -13,8 +13,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pytorch_impl", "jax_impl", "tf_impl")
 
 
-# What reads and writes the files of a framework, which have nothing in common.
-NATIVE_FILES = {"bridge/files.py"}
+# What reads and writes the files of a framework, which have nothing in common, and Keras' engines
+# for several devices.
+NATIVE_FILES = {"bridge/files.py", "bridge/replicas.py"}
 
 
 def files(package: str) -> list[str]:
@@ -42,8 +43,7 @@ NATIVE_NAMES = {
     "convolve",                             # XLA's is slow for some shapes on CPU
     "cast_operands",                        # Flax adds biases up in the dtype of the input
     "BACKEND", "keras_device", "device_scope", "pullback", "compile_update",  # Keras runs on three
-    "compile_inference", "provide_processors", "scope_on", "scope_of", "count_replicas",
-    "replica_index", "sum_over_replicas", "divide", "compile_divided", "keep", "put_divided",
+    "compile_inference", "channels_last", "make_pure", "compile_pure", "keep",
     "give", "_SHAREABLE", "Start", "without_draws", "_DRAWS",  # the others have ways of their own
     "MOVING",                               # Flax returns what a pass has changed
     "training_mode", "modes",               # in Keras the mode is an argument of the call
