@@ -225,7 +225,7 @@ def run_all() -> Results:
 def use_divided(path: Path, count: int) -> Divided:
     """A model from a file, with parameters divided over so many devices. 0: as usual."""
     training = part("tf", "training")
-    model = build_from(path, "tf", "cpu", shards=count or None)
+    model = build_from(path, "tf", device="cpu", shards=count or None)
     live, optimizer = LiveModel.of(model), training.optimizer(model, NESTEROV)
     gathered, before = part("tf", "sharding").gather(model), find_places(model, optimizer)
     parts = {name: (leaf.value.shape, leaf.value.addressable_shards[-1].data.shape)
@@ -243,16 +243,20 @@ def use_divided(path: Path, count: int) -> Divided:
     live.load(gathered)
     live.restore(optimizer, 1, live.moments(optimizer))
     stayed["loading"] = find_places(model, optimizer) == before
-    replicas = part("tf", "bridge.native").count_replicas(model)
+    replicas = part("tf", "bridge.replicas").count_replicas(model)
     return Divided(gathered, outputs, states, parts, stayed, replicas)
 
 
 def find_places(model: Any, optimizer: Any) -> list[Any]:
-    return [leaf.value.sharding for leaf in (*model.weights, *optimizer.variables)]
+    """Which part of each variable each device has."""
+    return [
+        [(shard.device.id, shard.index) for shard in leaf.value.addressable_shards]
+        for leaf in (*model.weights, *optimizer.variables)
+    ]
 
 
 def compare_divided(folder: Path) -> dict[int, Divided]:
-    path = folder / "a.safetensors"
+    path = folder / "arrays.safetensors"
     write(path, BAM, random_arrays(BAM, "float64"))
     return {count: use_divided(path, count) for count in (0, 2, 4)}
 

@@ -15,9 +15,9 @@ import pytest
 from resattn.checking.backends import precise
 from resattn.checking.draws import random_arrays
 from shared_tests.parallel_keras import BAM, Divided
-from weights import BlockConfig, build, write
+from weights import BlockConfig, write
 from weights.errors import ArgumentError, WeightsError
-from weights.live import adapter, part
+from weights.live import adapter, build, part
 
 ROOT = Path(__file__).parent.parent
 EXACT = 1e-12  # of the greatest magnitude in a tensor
@@ -115,8 +115,8 @@ from tf_impl.distributed import provide_devices
 provide_devices(4)
 from resattn.benchmarks.converter import measure_memory
 from resattn.checking.draws import random_arrays
-from weights import BlockConfig, build, build_from
-from weights.live import LiveModel
+from weights import BlockConfig, build_from
+from weights.live import LiveModel, build
 small = BlockConfig(4, 4)
 build(small, random_arrays(small), "tf", shards=4)
 held = []

@@ -13,10 +13,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pytorch_impl", "jax_impl", "tf_impl")
 
 
-# What reads and writes the files of a framework, which have nothing in common, and PyTorch's
-# processes, one for each device.
+# What reads and writes the files of a framework, which have nothing in common, and the engines for
+# several devices of PyTorch and Keras.
 NATIVE_FILES = {
     "bridge/files.py", "bridge/collectives.py", "bridge/ranks.py", "bridge/workers.py",
+    "bridge/replicas.py",
 }  # fmt: skip
 
 
@@ -45,9 +46,9 @@ NATIVE_NAMES = {
     "convolve",                             # XLA's is slow for some shapes on CPU
     "cast_operands",                        # Flax adds biases up in the dtype of the input
     "BACKEND", "keras_device", "device_scope", "pullback", "compile_update",  # Keras runs on three
-    "compile_inference", "provide_processors", "scope_on", "scope_of", "count_replicas",
-    "replica_index", "sum_over_replicas", "divide", "compile_divided", "keep",
+    "compile_inference", "channels_last", "make_pure", "compile_pure", "keep",
     "give", "_SHAREABLE", "Start", "without_draws", "_DRAWS",  # the others have ways of their own
+    "put_divided",                          # JAX' arrays can be divided over devices
     "MOVING",                               # Flax returns what a pass has changed
     "training_mode", "modes",               # in Keras the mode is an argument of the call
     "lower_dtype",                          # PyTorch's models do not say in which they compute

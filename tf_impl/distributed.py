@@ -12,17 +12,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_impl.bridge.native import (
+from tf_impl.bridge.native import device_scope, keep, pullback, to_canonical
+from tf_impl.bridge.replicas import (
     compile_divided,
     count_replicas,
-    device_scope,
     divide,
     find_devices,
-    keep,
     provide_processors,
-    pullback,
     scope_on,
-    to_canonical,
+    sum_slopes,
 )
 from tf_impl.shapes import Labels, Maps, Scalar
 from tf_impl.shards import divided
@@ -59,8 +57,7 @@ class DataParallel:
 
     model: made within `scope(shards)`. optimizer: of `training.optimizer(model, recipe)`.
     shards: how many devices, and what batch norms normalise with.
-    Dropout and dropped paths draw other numbers than on one device. On TensorFlow they are the same
-    for every shard.
+    Dropout and dropped paths draw other numbers than on one device, the same for every shard.
     Raises ArgumentError for a model that is on another number of devices, and for attention kinds
     of your own on several devices, because their norms may be those of a shard; ModelError for
     another model.
@@ -132,8 +129,7 @@ class DataParallel:
                 return cross_entropy(logits(model(x, training=True)), labels, smoothing, division)
 
             loss, _, slopes = pullback(model, loss_of, variables, x, of_input=False)
-            # On TensorFlow Keras' optimizer adds the gradients of all devices up.
-            optimizer.apply(slopes, variables)
+            optimizer.apply(sum_slopes(slopes), variables)
             return ops.stop_gradient(loss)
 
         return compile_divided(model, update, [*model.variables, *optimizer.variables])

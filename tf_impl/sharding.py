@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from tf_impl.bridge.adapter import create
-from tf_impl.bridge.native import BACKEND, find_devices, put_divided
+from tf_impl.bridge.native import BACKEND
+from tf_impl.bridge.replicas import find_devices, put_divided
 from weights.config import Config
 from weights.convert import Arrays, check, reorder
 from weights.errors import ArgumentError

@@ -1,8 +1,7 @@
 """Batch norm and weights of the images where a batch is divided over devices.
 
-On TensorFlow each device runs the model on its shard, and sums go through tf.distribute. On JAX
-the model sees the whole batch, with the images that fill the last shards up; XLA divides it over
-the devices.
+Each device runs the model on its shard. Sums over the batch go through the engine: tf.distribute on
+TensorFlow, XLA on JAX.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from tf_impl import axes
-from tf_impl.bridge.native import replica_index, sum_over_replicas
+from tf_impl.bridge.replicas import replica_index, sum_over_replicas
 from tf_impl.layers import average
 from tf_impl.shapes import AnyValues, ChannelVector, Maps, Values
 from weights.shards import Division
@@ -123,7 +122,7 @@ def _by_shard(division: Division) -> np.ndarray:
 
 
 def _seen_here(values: np.ndarray, like: AnyValues) -> AnyValues:
-    """The values of the shards that are seen here: one in a replica, else all."""
+    """The values of the shards that are seen here: one of several devices sees its own."""
     held = ops.convert_to_tensor(values, dtype=keras.backend.standardize_dtype(like.dtype))
     index: Any = replica_index()
     return held if index is None else ops.expand_dims(ops.take(held, index, axis=0), 0)

@@ -21,11 +21,11 @@ from tf_impl.bridge.native import (
     compile_update,
     device_scope,
     pullback,
-    scope_of,
     to_canonical,
     to_native,
     to_numpy,
 )
+from tf_impl.bridge.replicas import scope_of
 from tf_impl.layers import global_average
 from tf_impl.shapes import Labels, Logits, Maps, Outputs, Scalar, Values
 from tf_impl.shards import example_weights

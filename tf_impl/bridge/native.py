@@ -6,7 +6,7 @@ Keras has no gradients of its own, so each of its backends has a section here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
@@ -16,11 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from weights.checks import one_of
-from weights.copying import Arena, aligned_zeros
-from weights.errors import ArgumentError
-from weights.shards import Division
-from weights.stored import StoredArray
+from weights.copying import aligned_zeros
 
 BACKEND = keras.backend.backend()
 _SHAREABLE = ("float16", "float32", "float64")  # dtypes that TensorFlow and NumPy both have
@@ -70,18 +66,24 @@ class Start(keras.initializers.VarianceScaling):
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         if _DRAWS.get():
             return super().__call__(shape, dtype=dtype)
-        if BACKEND == "torch" or dtype not in _SHAREABLE:
+        on_cpu = BACKEND != "jax" or next(iter(ops.zeros(()).devices())).platform == "cpu"
+        if BACKEND == "torch" or dtype not in _SHAREABLE or not on_cpu:
             return ops.zeros(shape, dtype=dtype)
         zeros = aligned_zeros(tuple(shape), np.dtype(dtype))
         if BACKEND == "jax":
-            return import_module("jax").numpy.asarray(zeros)
+            return import_module("jax").device_put(zeros)  # asarray would copy
         return import_module("tensorflow").experimental.dlpack.from_dlpack(zeros.__dlpack__())
+
+
+def channels_last(array: np.ndarray) -> np.ndarray:
+    """Canonical images in Keras' order of axes; other arrays as they are."""
+    return np.moveaxis(array, 1, -1) if array.ndim == 4 else array
 
 
 def to_native(model: keras.layers.Layer, array: np.ndarray) -> Any:
     """A canonical array as a tensor on the model's device, channels last."""
     with device_scope(model):
-        return ops.convert_to_tensor(_channels_last(array))
+        return ops.convert_to_tensor(channels_last(array))
 
 
 def to_canonical(value: Any, is_map: bool = True) -> np.ndarray:
@@ -233,14 +235,32 @@ def compile_update(
     if BACKEND == "torch":
         return update
 
+    return compile_pure(make_pure(update, variables), variables)
+
+
+def make_pure(
+    update: Callable[..., Any], variables: list[keras.Variable]
+) -> Callable[..., tuple[Any, list[Any]]]:
+    """A function of the values of variables and of tensors: the result and the new values."""
+
     def pure(values: list[Any], *tensors: Any) -> tuple[Any, list[Any]]:
         with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)) as scope:
             result = update(*tensors)
-        return result, [
-            _put_in_place(variable, scope.get_current_value(variable)) for variable in variables
-        ]
+        return result, [scope.get_current_value(variable) for variable in variables]
 
-    run = import_module("jax").jit(pure)
+    return pure
+
+
+def compile_pure(
+    pure: Callable[..., tuple[Any, list[Any]]], variables: list[keras.Variable]
+) -> Callable[..., Any]:
+    """What `make_pure` made, compiled by JAX, as a function of tensors that changes variables."""
+
+    def in_place(values: list[Any], *tensors: Any) -> tuple[Any, list[Any]]:
+        result, values = pure(values, *tensors)
+        return result, [_put_in_place(*pair) for pair in zip(variables, values, strict=True)]
+
+    run = import_module("jax").jit(in_place)
 
     def stateful(*tensors: Any) -> Any:
         result, values = run([variable.value for variable in variables], *tensors)
@@ -269,196 +289,6 @@ def compile_inference(model: keras.layers.Layer) -> Callable[[Any], Any]:
             return model(x, training=False)
 
     return partial(jax.jit(run), [variable.value for variable in variables])
-
-
-# Several devices. On TensorFlow tf.distribute mirrors each variable, and every device runs the same
-# function on its shard. On JAX keras.distribution puts each variable on all devices, and XLA
-# divides over them what one function computes for the whole batch.
-
-
-def provide_processors(count: int) -> None:
-    """Makes the CPU be at least so many devices. Raises ArgumentError if the backend has begun with
-    fewer.
-    """
-    if BACKEND == "tensorflow":
-        config = import_module("tensorflow").config
-        cpu = config.list_physical_devices("CPU")[0]
-        if count > len(config.get_logical_device_configuration(cpu) or [cpu]):
-            with suppress(RuntimeError):  # it has begun
-                made = [config.LogicalDeviceConfiguration() for _ in range(count)]
-                config.set_logical_device_configuration(cpu, made)
-    elif BACKEND == "jax":
-        config = import_module("jax").config
-        if count > max(config.jax_num_cpu_devices, 1):
-            with suppress(RuntimeError):  # it has begun
-                config.update("jax_num_cpu_devices", count)
-    find_devices(count, "cpu")
-
-
-def find_devices(count: int, device: str) -> list[str]:
-    """The first devices of a kind, "cpu" or "cuda", by the backend's names. Raises ArgumentError
-    where there are fewer, and for several on PyTorch.
-    """
-    if BACKEND == "torch" and count > 1:
-        raise ArgumentError(
-            f"shards.count: expected 1, got {count}: Keras on PyTorch cannot train on several "
-            "devices; set KERAS_BACKEND=tensorflow or jax, or use pytorch_impl"
-        )
-    kind = {"cpu": "cpu", "cuda": "gpu"}[one_of("device", device, ("cpu", "cuda"))]
-    if BACKEND == "tensorflow":
-        held = import_module("tensorflow").config.list_logical_devices(kind.upper())
-        found = [each.name for each in held]
-    elif BACKEND == "jax":
-        try:
-            found = keras.distribution.list_devices(kind)
-        except RuntimeError:  # no such backend
-            found = []
-    else:
-        found = (
-            ["cpu"] if device == "cpu" else ["cuda"] * import_module("torch").cuda.is_available()
-        )
-    if len(found) < count:
-        help = "; call provide_devices(count) before anything else uses Keras' backend"
-        raise ArgumentError(
-            f"shards.count: expected at most {len(found)}, the number of {device} devices here, "
-            f"got {count}{help if device == 'cpu' else ''}"
-        )
-    return found[:count]
-
-
-def scope_on(devices: Sequence[str]) -> AbstractContextManager[Any]:
-    """Within it, new variables are on all of these devices."""
-    if len(devices) == 1:
-        return nullcontext()
-    if BACKEND == "jax":
-        scope: AbstractContextManager[Any] = keras.distribution.DataParallel(
-            devices=devices
-        ).scope()
-        return scope
-    distribute = import_module("tensorflow").distribute
-    on_cpu = "CPU" in devices[0]  # where there is no NCCL
-    sums = distribute.ReductionToOneDevice() if on_cpu else None
-    return distribute.MirroredStrategy(devices, cross_device_ops=sums).scope()
-
-
-def scope_of(model: keras.layers.Layer) -> AbstractContextManager[Any]:
-    """Within it, new variables are on the devices of a model."""
-    if count_replicas(model) == 1:
-        return nullcontext()
-    if BACKEND == "jax":
-        scope: AbstractContextManager[Any] = _distribution(model).scope()
-        return scope
-    return _strategy(model).scope()
-
-
-def count_replicas(model: keras.layers.Layer) -> int:
-    """The number of devices that hold each variable of a model. 0 where they hold parts of it."""
-    values = [variable.value for variable in model.weights]
-    if BACKEND == "tensorflow":
-        return len(getattr(values[0], "values", values[:1]))
-    if BACKEND == "jax":
-        whole = all(value.is_fully_replicated for value in values)
-        return len(values[0].devices()) if whole else 0
-    return 1
-
-
-def _strategy(model: Any) -> Any:
-    return model.weights[0].value.distribute_strategy
-
-
-def _distribution(model: Any) -> Any:
-    devices = list(model.weights[0].value.sharding.mesh.devices.flat)
-    return keras.distribution.DataParallel(devices=devices)
-
-
-def replica_index() -> Any:
-    """The number of the device that runs the function, on TensorFlow. None where the function sees
-    the whole batch.
-    """
-    context = _replica_context()
-    return None if context is None else context.replica_id_in_sync_group
-
-
-def sum_over_replicas(x: Any) -> Any:
-    """The sum of x over the devices, where each of them runs the function. Its gradient is that of
-    the sum of what they return.
-    """
-    context = _replica_context()
-    if context is None:
-        return x
-    tensorflow = import_module("tensorflow")
-
-    # all_reduce has this gradient as well, but TensorFlow then looks for variables in the graphs of
-    # all other devices, at each sum. It does not look further than stop_gradient.
-    def add_up(value: Any) -> Any:
-        return context.all_reduce("sum", tensorflow.stop_gradient(value))
-
-    return tensorflow.custom_gradient(lambda value: (add_up(value), add_up))(x)
-
-
-def _replica_context() -> Any:
-    if BACKEND != "tensorflow":
-        return None
-    context = import_module("tensorflow").distribute.get_replica_context()
-    return context if context is not None and context.num_replicas_in_sync > 1 else None
-
-
-def divide(model: keras.layers.Layer, array: np.ndarray, division: Division) -> Any:
-    """A canonical batch on the devices of a model, each of which gets its shard."""
-    if BACKEND == "tensorflow" and count_replicas(model) > 1:
-        tensorflow, strategy = import_module("tensorflow"), _strategy(model)
-        devices = strategy.extended.worker_devices
-
-        def part(context: Any) -> Any:
-            shard = context.replica_id_in_sync_group
-            with tensorflow.device(devices[shard]):
-                return tensorflow.convert_to_tensor(_channels_last(division.part(array, shard)))
-
-        return strategy.experimental_distribute_values_from_function(part)
-    if count_replicas(model) == 1:
-        return to_native(model, division.pad(array))
-    padded, distribution = _channels_last(division.pad(array)), _distribution(model)
-    return keras.distribution.distribute_tensor(padded, distribution.get_data_layout(padded.shape))
-
-
-def _channels_last(array: np.ndarray) -> np.ndarray:
-    return np.moveaxis(array, 1, -1) if array.ndim == 4 else array
-
-
-def compile_divided(
-    model: keras.layers.Layer, update: Callable[..., Any], variables: list[keras.Variable]
-) -> Callable[..., Any]:
-    """As `compile_update` for what `divide` gives: runs `update` on the devices of a model. The
-    parts of the result that they return are added up.
-    """
-    if BACKEND != "tensorflow" or count_replicas(model) == 1:
-        return compile_update(update, variables)
-    strategy = _strategy(model)
-
-    def run(*shards: Any) -> Any:
-        return strategy.reduce("sum", strategy.run(update, args=shards), axis=None)
-
-    return compile_update(run, variables)
-
-
-def put_divided(
-    leaf: keras.Variable, stored: StoredArray, layout: keras.distribution.TensorLayout
-) -> None:
-    """Divides a variable on JAX as `layout` says, and gives it values: each device copies its part.
-
-    Not with a LayoutMap, which knows variables by their paths: those of a model of ours are not
-    unique, since layers have their variables before they are parts of a model.
-    """
-    values = stored.get()
-
-    def copy_part(index: Any) -> np.ndarray:
-        part = values[index]
-        return Arena(part.nbytes).copy(part)  # aligned: on CPU, JAX keeps it as it is
-
-    place = layout.backend_layout
-    array = import_module("jax").make_array_from_callback(values.shape, place, copy_part)
-    leaf._layout = layout  # Keras has no other way to it once there is a variable
-    leaf.assign(array)
 
 
 def _put_in_place(variable: keras.Variable, value: Any) -> Any:
