@@ -6,7 +6,7 @@ and does the same, with the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ from weights.config import Config, own_kinds
 from weights.errors import ArgumentError
 from weights.live import framework_of
 from weights.recipe import Recipe
-from weights.shards import Division, Shards
+from weights.shards import DeviceState, Division, Shards
 
 
 def provide_devices(count: int) -> None:
@@ -134,6 +134,25 @@ class DataParallel:
             return array
         return jax.make_array_from_callback(array.shape, self._whole, lambda _: array)
 
+    def observe(
+        self, images: np.ndarray, labels: np.ndarray, leaves: Mapping[str, Any]
+    ) -> list[DeviceState]:
+        """Makes one update, and tells what each device had in it, for `resattn.tracing.parallel`.
+
+        leaves: the model's variables, by canonical names.
+        Returns, for each device, the images that it computed on, canonical and filled up, and its
+        own copy of each leaf after the update, in the framework's layout.
+        """
+        self.train([(images, labels)])
+        division, devices = self.shards.divide(len(images)), list(self._whole.mesh.devices.flat)
+        given = _on_each(self._divide(np.moveaxis(division.pad(images), 1, -1)))
+        held = {name: _on_each(leaf.get_raw_value()) for name, leaf in leaves.items()}
+        return [
+            (np.moveaxis(given[each], -1, 1), {name: held[name][each] for name in held})
+            for each in devices
+            if each in given
+        ]
+
     def _arrays(self) -> list[Array]:
         return [variable.get_raw_value() for variable in self._variables]
 
@@ -151,6 +170,11 @@ class DataParallel:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _on_each(array: Array) -> dict[Any, np.ndarray]:
+    """The part of an array on each device of this process."""
+    return {shard.device: np.asarray(shard.data) for shard in array.addressable_shards}
 
 
 def _place_back(array: Array, place: Sharding) -> Array:

@@ -24,8 +24,6 @@ from weights.schema import schema
 from weights.sharding import sharded_axis
 from weights.stored import StoredArray
 
-FRAMEWORK = FRAMEWORKS["jax"]
-
 
 def build_sharded(
     config: Config,
@@ -68,7 +66,7 @@ def gather(model: nnx.Module) -> Arrays:
 
 def _divide(parameter: Parameter, stored: StoredArray, mesh: Mesh) -> Array:
     """An array in the memory of the devices."""
-    axes, axis = FRAMEWORK.axes(parameter), sharded_axis(parameter, mesh.size)
+    axes, axis = FRAMEWORKS["jax"].axes(parameter), sharded_axis(parameter, mesh.size)
     before = axes.split().index(axis) if axis else 0
     places = P(*[None] * before, "shards") if axis else P()
     view = reorder(stored, parameter.axes, axes).get()

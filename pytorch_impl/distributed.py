@@ -5,7 +5,7 @@ The engine is torch.distributed with DistributedDataParallel, on gloo for the CP
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from pytorch_impl.bridge.native import to_numpy
 from pytorch_impl.bridge.ranks import (
     GROUP_BACKENDS,
     in_group,
     join_group,
     keep_whole,
+    own_rank,
     put_into,
+    show_ranks,
     train_as_rank,
 )
 from pytorch_impl.bridge.workers import Workers
@@ -29,7 +32,7 @@ from weights.config import own_kinds
 from weights.errors import ArgumentError
 from weights.live import framework_of, look_into_unchanged
 from weights.recipe import Recipe
-from weights.shards import Shards
+from weights.shards import DeviceState, Shards
 
 
 def provide_devices(count: int) -> None:
@@ -113,6 +116,26 @@ class DataParallel:
             if self.shards.count > 1:
                 return train_as_rank(*state, self.recipe, self.shards, batches)
             return [train_step(*state, self.recipe, *batch) for batch in batches]
+
+    def observe(
+        self, images: np.ndarray, labels: np.ndarray, leaves: Mapping[str, Any]
+    ) -> list[DeviceState]:
+        """Makes one update, and tells what each device had in it, for `resattn.tracing.parallel`.
+
+        leaves: the model's variables, by canonical names.
+        Returns, for each device, the images that it computed on, canonical and filled up, and its
+        own copy of each leaf after the update, in the framework's layout.
+        """
+        losses = self.train([(images, labels)])
+        assert len(losses) == 1, "one update"
+        division = self.shards.divide(len(images))
+        if self.shards.count == 1:
+            own = {name: to_numpy(leaf) for name, leaf in leaves.items()}
+            return [(division.pad(images), own)]
+        if self._is_rank:
+            return show_ranks(self._plain, division.part(images, own_rank()))
+        assert self._workers is not None, "they have trained"
+        return self._workers.show()
 
     def _train_with_workers(self, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[float]:
         look_into_unchanged(self.model)

@@ -16,8 +16,6 @@ from pytorch_impl.layers import count_positions, widen
 from pytorch_impl.shapes import AnyValues, ChannelVector, Maps, Values
 from weights.shards import Division
 
-_OTHERS = [axes.BATCH, axes.ROWS, axes.COLS]  # the axes that a statistic of a channel is over
-
 
 class BatchMoments(NamedTuple):
     """The statistics of a batch norm in training.
@@ -68,11 +66,12 @@ def batch_moments(x: Maps, division: Division) -> BatchMoments:
 
 def _global_moments(x: Maps, division: Division) -> BatchMoments:
     """Those of the whole batch, from two sums over all processes."""
+    over = [axes.BATCH, axes.ROWS, axes.COLS]
     weights = example_weights(x, division)[:, None, None, None]
     count = division.examples * count_positions(x)
-    mean = _add_up((x * weights).sum(_OTHERS, keepdim=True), division) / count
+    mean = _add_up((x * weights).sum(over, keepdim=True), division) / count
     squares = (x - mean).square() * weights
-    variance = _add_up(squares.sum(_OTHERS, keepdim=True), division) / count
+    variance = _add_up(squares.sum(over, keepdim=True), division) / count
     unbiased = variance.detach() * (count / (count - 1))
     return BatchMoments(mean, variance, mean.detach().flatten(), unbiased.flatten())
 
@@ -83,11 +82,12 @@ def _local_moments(x: Maps, division: Division) -> BatchMoments:
     A shard without images of its own is normalised with the statistics of those that fill it up, so
     that its values stay finite. They count for nothing.
     """
+    over = [axes.BATCH, axes.ROWS, axes.COLS]
     own = division.own(_rank(division))
     seen = x[: own or len(x)]
     count = len(seen) * count_positions(x)
-    mean = seen.mean(_OTHERS, keepdim=True)
-    variance = (seen - mean).square().mean(_OTHERS, keepdim=True)
+    mean = seen.mean(over, keepdim=True)
+    variance = (seen - mean).square().mean(over, keepdim=True)
     unbiased = variance.detach() * (count / max(count - 1, 1))
     part = torch.stack([mean.detach().flatten(), unbiased.flatten()]) * (own / division.examples)
     running = _add_up(part, division)

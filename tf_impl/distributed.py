@@ -4,7 +4,7 @@ keras.distribution on JAX.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from tf_impl.bridge.replicas import (
     count_replicas,
     divide,
     find_devices,
+    on_each,
     provide_processors,
     scope_on,
     sum_slopes,
@@ -30,7 +31,7 @@ from weights.config import Config, own_kinds
 from weights.errors import ArgumentError
 from weights.live import framework_of
 from weights.recipe import Recipe
-from weights.shards import Division, Shards
+from weights.shards import DeviceState, Division, Shards
 
 
 def provide_devices(count: int) -> None:
@@ -118,6 +119,23 @@ class DataParallel:
         model, step = self.model, self._steps[division]
         with device_scope(model), divided(model, division):
             return step(divide(model, images, division), divide(model, labels, division))
+
+    def observe(
+        self, images: np.ndarray, labels: np.ndarray, leaves: Mapping[str, Any]
+    ) -> list[DeviceState]:
+        """Makes one update, and tells what each device had in it, for `resattn.tracing.parallel`.
+
+        leaves: the model's variables, by canonical names.
+        Returns, for each device, the images that it computed on, canonical and filled up, and its
+        own copy of each leaf after the update, in the framework's layout.
+        """
+        self.train([(images, labels)])
+        given = on_each(divide(self.model, images, self.shards.divide(len(images))))
+        held = {name: on_each(leaf.value) for name, leaf in leaves.items()}
+        return [
+            (to_canonical(part), {name: to_canonical(held[name][number], False) for name in held})
+            for number, part in enumerate(given)
+        ]
 
     def _compile(self, division: Division) -> Callable[[Any, Any], Scalar]:
         """The step for a division: a function of images (channels last) and labels."""

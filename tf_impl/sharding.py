@@ -22,8 +22,6 @@ from weights.schema import schema
 from weights.sharding import sharded_axis
 from weights.stored import StoredArray
 
-FRAMEWORK = FRAMEWORKS["tf"]
-
 
 def build_sharded(
     config: Config,
@@ -54,7 +52,7 @@ def build_sharded(
     live = LiveModel.of(create(config, dtype=find_dtype(parameters, arrays), device="cpu"))
     fitting = live.accept(arrays)
     for parameter in parameters:
-        own = FRAMEWORK.axes(parameter)
+        own = FRAMEWORKS["tf"].axes(parameter)
         stored = reorder(fitting[parameter.name], parameter.axes, own)
         put_divided(live.leaves[parameter.name], stored, _layout(parameter, mesh))
     model: keras.layers.Layer = live.model
@@ -72,7 +70,7 @@ def _layout(
     """Which axis of a variable is divided."""
     (axis_of_mesh,), shards = mesh.axis_names, mesh.devices.size
     divided = sharded_axis(parameter, shards)
-    axes = FRAMEWORK.axes(parameter).split()
+    axes = FRAMEWORKS["tf"].axes(parameter).split()
     return keras.distribution.TensorLayout(
         [axis_of_mesh if axis == divided else None for axis in axes], mesh
     )

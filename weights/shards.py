@@ -7,6 +7,7 @@ have weight 0: statistics, loss and gradients are those of the n images.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +16,8 @@ import numpy as np
 from weights.checks import at_least, check_statistics, one_of
 from weights.fields import Checked, Plain
 
+# The images that a device computed on, and its own copies of parameters and statistics.
+DeviceState = tuple[np.ndarray, Mapping[str, np.ndarray]]
 _STATISTICS = ("global", "local")
 
 

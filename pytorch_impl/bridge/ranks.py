@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from pytorch_impl.bridge.native import to_native, training_mode
+from pytorch_impl.bridge.native import to_native, to_numpy, training_mode
 from pytorch_impl.shapes import Labels, Maps, Scalar
 from pytorch_impl.shards import divided
 from pytorch_impl.training import STEPS, cross_entropy, logits
 from weights.errors import ArgumentError, ProcessError
 from weights.recipe import Recipe
-from weights.shards import Division, Shards
+from weights.shards import DeviceState, Division, Shards
 
 # PyTorch 2.13 renames the argument. Our statistics are equal in all processes without it.
 _SENDS_BUFFERS: str = next(
@@ -59,6 +59,23 @@ def join_group(count: int, device: str) -> None:
 def _leave_group() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def own_rank() -> int:
+    """The number of this process in its group."""
+    return dist.get_rank()
+
+
+def show_own(model: nn.Module, images: np.ndarray) -> DeviceState:
+    """What this process has: the images of its last batch, and its parameters and statistics."""
+    return images, {name: to_numpy(tensor).copy() for name, tensor in _held(model).items()}
+
+
+def show_ranks(model: nn.Module, images: np.ndarray) -> list[DeviceState]:
+    """What each process of the group has, in each of them."""
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, show_own(model, images))
+    return found
 
 
 class RunContent(NamedTuple):

@@ -27,14 +27,21 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from pytorch_impl.bridge.adapter import create, dtype_name
-from pytorch_impl.bridge.native import from_numpy, lower_dtype
-from pytorch_impl.bridge.ranks import RunContent, look_at, lost_a_peer, make_rank_step, put_into
+from pytorch_impl.bridge.native import from_numpy, lower_dtype, to_numpy
+from pytorch_impl.bridge.ranks import (
+    RunContent,
+    look_at,
+    lost_a_peer,
+    make_rank_step,
+    put_into,
+    show_own,
+)
 from pytorch_impl.training import optimizer as make_optimizer
 from weights import errors
 from weights.config import Config
 from weights.errors import ProcessError, ResattnError
 from weights.recipe import Recipe
-from weights.shards import Shards
+from weights.shards import DeviceState, Shards
 
 _START = "from pytorch_impl.bridge.workers import work; work()"
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
@@ -117,6 +124,10 @@ class Update(NamedTuple):
     examples: int
 
 
+class Show(NamedTuple):
+    """Asks for the images of the last batch, and for the parameters and statistics."""
+
+
 class Save(NamedTuple):
     """Asks for the state: `Load` without its last two values."""
 
@@ -197,6 +208,10 @@ class Workers:
             losses.append(sum(self._ask(Update(self._batch.put(arrays), len(images)))))
         layout, *rest = self._ask(Save())[0]
         return losses, RunContent(self._state.get(layout), *rest)
+
+    def show(self) -> list[DeviceState]:
+        """What each worker has, after its last batch."""
+        return self._ask(Show())
 
     def _ask(self, message: Any) -> list[Any]:
         """Sends a message to all workers. Returns their answers by rank."""
@@ -365,9 +380,10 @@ def _make_rank(task: Task, state: SharedMemory, batch: SharedMemory) -> Callable
         timeout=_PATIENCE,
     )
     step: Any = None
+    images: Any = None
 
     def answer(message: Any) -> Any:
-        nonlocal step
+        nonlocal step, images
         if isinstance(message, Load):
             _set_flags(message.flags)
             for name, parameter in model.named_parameters():
@@ -387,6 +403,8 @@ def _make_rank(task: Task, state: SharedMemory, batch: SharedMemory) -> Callable
             parts = (held[each][first : first + division.size] for each in ("images", "labels"))
             images, labels = (part.to(device, copy=True) for part in parts)
             return float(step(images, labels, division))
+        if isinstance(message, Show):
+            return show_own(model, to_numpy(images))
         if task.rank:
             return None
         tensors, *rest = look_at(model, optimizer)

@@ -188,6 +188,17 @@ def divide(model: keras.layers.Layer, array: np.ndarray, division: Division) -> 
     return keras.distribution.distribute_tensor(padded, distribution.get_data_layout(padded.shape))
 
 
+def on_each(value: Any) -> list[Any]:
+    """What each device has of a value that is on several: of a variable, or of `divide`."""
+    if BACKEND == "tensorflow":
+        return list(getattr(value, "values", [value]))
+    if BACKEND == "jax":
+        places = {each: number for number, each in enumerate(value.sharding.mesh.devices.flat)}
+        shards = sorted(value.addressable_shards, key=lambda shard: places[shard.device])
+        return [shard.data for shard in shards]
+    return [value]
+
+
 def compile_divided(
     model: keras.layers.Layer, update: Callable[..., Any], variables: list[keras.Variable]
 ) -> Callable[..., Any]:
