@@ -83,8 +83,9 @@ def measure_assignment(
                 runs.append(compute_once(assignment, framework, problem))
     except Exception as error:  # whatever it is, the others are still measured
         words = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:300]}"
-        refused = deterministic and refuses(error)
-        return DeviceMeasurement(*place, **{"refused" if refused else "failed": words})
+        if deterministic and refuses(error):
+            return replace(DeviceMeasurement(*place), refused=words)
+        return replace(DeviceMeasurement(*place), failed=words)
     spread = {} if deterministic else find_spread(runs)
     changed = list_changed(*runs) if deterministic else []
     found = judge_run(DeviceMeasurement(*place), problem, runs[0], spread)
