@@ -18,7 +18,7 @@ from resattn.checking.rounding import FORMATS, TF32
 from resattn.checking.verdict import (
     PARTICIPANTS,
     Assignment,
-    Measurement,
+    DeviceMeasurement,
     Participant,
     Verdict,
     count_sentence,
@@ -51,7 +51,7 @@ from weights.live import LiveModel
 
 ROOT = Path(__file__).parent.parent
 EAGER = Assignment("identity", "float32", "cpu", "eager")
-GOOD = Measurement("PyTorch", "a", "float32", "cpu", "eager", 1e-7, 0.5, "eval output output",
+GOOD = DeviceMeasurement("PyTorch", "a", "float32", "cpu", "eager", 1e-7, 0.5, "eval output output",
                    comparisons=20)  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from weights.frameworks import FRAMEWORKS
 
-CHANNELS_LAST = "channels_last"
+LAID_OUT_LAST = "channels_last"
 BACKEND_LABELS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
@@ -55,7 +55,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class DeviceMeasurement:
     """How far a participant is from the oracle in an assignment, and whether it repeats itself.
 
     distance: the greatest root mean square error of a tensor, over its greatest magnitude.
@@ -90,7 +90,7 @@ class Measurement:
         return not (self.over or self.changed or self.failed) and self.comparisons > 0
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Measurement:
+    def from_dict(cls, plain: dict[str, Any]) -> DeviceMeasurement:
         known = {field.name for field in fields(cls)}
         values = {name: value for name, value in plain.items() if name in known}
         for name in ("distance", "times", "spread"):
@@ -120,14 +120,14 @@ class Verdict:
     versions: dict[str, str]
     seconds: dict[str, float]
     missing: dict[str, str]
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[DeviceMeasurement, ...]
 
     @property
     def ok(self) -> bool:
         """True when something was measured on the device and nothing disagrees."""
         return bool(self.select(device=self.device)) and all(each.ok for each in self.measurements)
 
-    def select(self, **where: str) -> list[Measurement]:
+    def select(self, **where: str) -> list[DeviceMeasurement]:
         """The measurements whose fields equal `where`."""
         return [
             each
@@ -154,11 +154,11 @@ class Verdict:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Verdict:
         held = {field.name: plain[field.name] for field in fields(cls)}
-        held["measurements"] = tuple(map(Measurement.from_dict, plain["measurements"]))
+        held["measurements"] = tuple(map(DeviceMeasurement.from_dict, plain["measurements"]))
         return cls(**held)
 
 
-def count_sentence(measurements: Iterable[Measurement]) -> str:
+def count_sentence(measurements: Iterable[DeviceMeasurement]) -> str:
     """How many measurements repeat themselves bit for bit, in a sentence."""
     found = list(measurements)
     compared = [each for each in found if not each.refused and not each.failed]

@@ -8,7 +8,7 @@ from resattn.checking import golden
 from resattn.checking.draws import random_arrays, random_input
 from resattn.checking.problem import Problem, pose
 from resattn.checking.rounding import TF32, Exact
-from resattn.checking.verdict import CHANNELS_LAST, Assignment
+from resattn.checking.verdict import LAID_OUT_LAST, Assignment
 from weights import BlockConfig, NetworkConfig
 from weights.config import Config
 from weights.convert import LOW
@@ -28,15 +28,15 @@ OTHER_WAYS = ("network", "wide block")
 COMPILED = {"torch": ("wide block",)}
 COMPILED_FORMS = ("float64", "float32", "tf32", "mixed_bfloat16")
 
-EXACT = ("float64", "float32")
+EXACT_FORMS = ("float64", "float32")
 LOWER = tuple(name for form in LOW for name in (f"mixed_{form}", form))
 
 
 def list_forms(model: str) -> tuple[str, ...]:
     """The formats to compute a model in. Small ones take turns in the low formats."""
     if model in WIDE:
-        return (*EXACT, TF32, *LOWER)
-    return (*EXACT, TF32, LOWER[MODELS.index(model) % len(LOWER)])
+        return (*EXACT_FORMS, TF32, *LOWER)
+    return (*EXACT_FORMS, TF32, LOWER[MODELS.index(model) % len(LOWER)])
 
 
 def list_assignments(
@@ -49,7 +49,7 @@ def list_assignments(
     """
     usual = find_usual_way(framework)
     ways = [usual, *(way for way in executions if way != usual)]
-    ways += [CHANNELS_LAST] if framework == "torch" else []
+    ways += [LAID_OUT_LAST] if framework == "torch" else []
     for way in ways:
         for model in MODELS if way == usual else OTHER_WAYS:
             for form in list_forms(model):
@@ -60,7 +60,7 @@ def list_assignments(
 def list_beside(framework: str) -> Iterator[Assignment]:
     """What a framework measures on the CPU, to be shown beside another device."""
     for model in MODELS:
-        for form in list_forms(model) if model in WIDE else EXACT:
+        for form in list_forms(model) if model in WIDE else EXACT_FORMS:
             if form != TF32:  # no CPU computes in it
                 yield Assignment(model, form, "cpu", find_usual_way(framework))
 

@@ -21,7 +21,13 @@ from typing import Any
 import numpy as np
 
 from resattn.checking.determinism import XLA, set_at_start
-from resattn.checking.verdict import PARTICIPANTS, Assignment, Measurement, Participant, Verdict
+from resattn.checking.verdict import (
+    PARTICIPANTS,
+    Assignment,
+    DeviceMeasurement,
+    Participant,
+    Verdict,
+)
 from resattn.checking.verdict_cases import MODELS, list_forms, pose_case
 from resattn.checking.verdict_worker import problem_file
 from weights.checks import one_of
@@ -33,14 +39,14 @@ from weights.stored import count_cores
 # So that several processes share a GPU's memory.
 SHARE_MEMORY = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 CORES_EACH = 4
-Progress = Callable[[str], None]
+TellStep = Callable[[str], None]
 
 
 def give_verdict(
     device: str,
     frameworks: Sequence[str] | None = None,
     models: Sequence[str] = MODELS,
-    progress: Progress = lambda line: None,
+    progress: TellStep = lambda line: None,
 ) -> Verdict:
     """Compares every framework that is installed with the oracle on a device, and on the CPU.
 
@@ -87,7 +93,7 @@ def _find_absence(participant: Participant) -> str:
     return f"{' and '.join(absent)} not installed" if absent else ""
 
 
-def _write_problems(folder: Path, models: Sequence[str], progress: Progress) -> None:
+def _write_problems(folder: Path, models: Sequence[str], progress: TellStep) -> None:
     for number, model in enumerate(models, 1):
         one_of("models", model, MODELS)
         progress(f"oracle, {number} of {len(models)}: {model}")
@@ -108,12 +114,12 @@ class _Job:
     participant: Participant
     device: str
     models: tuple[str, ...]
-    progress: Progress
+    progress: TellStep
     beside: bool = False
     versions: str = ""
     missing: str = ""
     devices: dict[str, str] = field(default_factory=dict)
-    measurements: list[Measurement] = field(default_factory=list)
+    measurements: list[DeviceMeasurement] = field(default_factory=list)
     seconds: float = 0.0
 
     def put_beside(self) -> _Job:
@@ -183,11 +189,11 @@ class _Job:
             self.devices = answer.get("devices", self.devices)
             self.missing = answer.get("missing", self.missing)
             if "measurement" in answer:
-                self.measurements.append(Measurement.from_dict(answer["measurement"]))
+                self.measurements.append(DeviceMeasurement.from_dict(answer["measurement"]))
                 done += 1
             if "ended" in answer:
                 nowhere = ("every model", "every format", self.device, "every way")
-                failed = Measurement(self.participant.label, *nowhere, failed=answer["ended"])
+                failed = DeviceMeasurement(self.participant.label, *nowhere, failed=answer["ended"])
                 self.measurements.append(failed)
             place = f"{self.participant.label} on {self.device}"
             self.progress(f"{place}, {done} of {count}" if count else f"start {place}")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from resattn.checking.crosscheck import LIMIT
-from resattn.checking.verdict import Measurement, Verdict, count_sentence
+from resattn.checking.verdict import DeviceMeasurement, Verdict, count_sentence
 from weights.errors import FileError
 
 TABLE_START, TABLE_END = "<!-- verdict: start -->\n", "<!-- verdict: end -->"
@@ -54,7 +54,7 @@ def _order(form: str) -> int:
     return forms.index(form) if form in forms else len(forms)
 
 
-def describe_worst(measurements: Sequence[Measurement]) -> str:
+def describe_worst(measurements: Sequence[DeviceMeasurement]) -> str:
     """A cell: the worst of some cases, in units of what rounding explains, and the greatest
     relative error.
     """
@@ -142,7 +142,7 @@ def format_markdown(verdict: Verdict) -> str:
         [heading],
         [f"- {line}" for line in describe_verdict(verdict)],
         [conclude(verdict)],
-        [f"- {line}" for line in shorten_list(wrong)],
+        [f"- {line}" for line in list_first(wrong)],
         [f"| {' | '.join(cells)} |" for cells in lines],
         ["Determinism:"],
         [f"- {line}" for line in describe_repeats(verdict)],
@@ -150,7 +150,7 @@ def format_markdown(verdict: Verdict) -> str:
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def shorten_list(lines: Sequence[str]) -> Iterator[str]:
+def list_first(lines: Sequence[str]) -> Iterator[str]:
     """The first lines, and how many more there are."""
     yield from lines[:MOST_SHOWN]
     if len(lines) > MOST_SHOWN:

@@ -34,7 +34,7 @@ from resattn.checking.crosscheck import ORACLE, compare_quantities, find_undefin
 from resattn.checking.determinism import SPREAD_RUNS, find_spread, list_changed, refuses
 from resattn.checking.draws import random_arrays
 from resattn.checking.problem import Problem
-from resattn.checking.verdict import CHANNELS_LAST, Assignment, Measurement
+from resattn.checking.verdict import LAID_OUT_LAST, Assignment, DeviceMeasurement
 from resattn.checking.verdict_cases import list_assignments, list_beside
 from weights import BlockConfig
 from weights.errors import MissingFramework
@@ -57,10 +57,10 @@ def lay_out_channels_last(live: LiveModel) -> LiveModel:
     return live
 
 
-def compute(assignment: Assignment, framework: str, problem: Problem) -> Quantities:
+def compute_once(assignment: Assignment, framework: str, problem: Problem) -> Quantities:
     """What a framework computes, once, with a new model."""
     backend = Backend(framework, assignment.device)
-    if assignment.way == CHANNELS_LAST:
+    if assignment.way == LAID_OUT_LAST:
         with execution("eager"):
             return problem.measure(backend, prepare=lay_out_channels_last)
     with execution(assignment.way):
@@ -69,7 +69,7 @@ def compute(assignment: Assignment, framework: str, problem: Problem) -> Quantit
 
 def measure_assignment(
     assignment: Assignment, framework: str, label: str, problem: Problem, deterministic: bool
-) -> Measurement:
+) -> DeviceMeasurement:
     """The result of an assignment. label: of the participant.
 
     deterministic: whether to ask for the same bits each time, and compute twice. Else ten runs show
@@ -80,20 +80,24 @@ def measure_assignment(
     try:
         with scope():
             for _ in range(2 if deterministic else SPREAD_RUNS):
-                runs.append(compute(assignment, framework, problem))
+                runs.append(compute_once(assignment, framework, problem))
     except Exception as error:  # whatever it is, the others are still measured
         words = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:300]}"
-        refused = deterministic and refuses(error)
-        return Measurement(*place, **{"refused" if refused else "failed": words})
+        if deterministic and refuses(error):
+            return replace(DeviceMeasurement(*place), refused=words)
+        return replace(DeviceMeasurement(*place), failed=words)
     spread = {} if deterministic else find_spread(runs)
     changed = list_changed(*runs) if deterministic else []
-    found = judge_run(Measurement(*place), problem, runs[0], spread)
+    found = judge_run(DeviceMeasurement(*place), problem, runs[0], spread)
     return replace(found, changed=tuple(map(" ".join, changed)))
 
 
 def judge_run(
-    found: Measurement, problem: Problem, outcome: Quantities, spread: dict[tuple[str, str], float]
-) -> Measurement:
+    found: DeviceMeasurement,
+    problem: Problem,
+    outcome: Quantities,
+    spread: dict[tuple[str, str], float],
+) -> DeviceMeasurement:
     """The same measurement with the comparisons of what was computed with the oracle.
 
     spread: how far apart several runs were, absolute; empty where they were the same.

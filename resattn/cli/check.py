@@ -115,16 +115,10 @@ def check(
     """
     given = list_given_options(context)
     check_combination(given, dtype)
-    if asks_for_verdict(given, devices):
-        chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
-        finish([device_check(devices, chosen)], as_json, False)
-        return
     options = gather_options(frameworks, devices, dtype, inputs, size, batch, seed)
     live = find_live(given, file, model, NOT_WITH_LIVE)
-    if golden:
-        chosen = None if frameworks is None else parse_names("--frameworks", frameworks)
-        checked = golden_check(chosen, options["devices"], dtype or "float64", every)
-        finish(checked, as_json, True)
+    if golden or asks_for_verdict(given, devices):
+        check_installation(options, golden, every, as_json)
     elif live is not None:
         target = (None, None) if model is None else read_source(file, config, architecture, part)
         request = LiveRequest(live, options["size"], channels, only, choice)
@@ -141,6 +135,18 @@ def check(
         else:
             outcomes = run_forms(asked, trace, expected, grid, as_html)
         finish(outcomes, as_json, grid)
+
+
+def check_installation(
+    options: dict[str, Any], golden: bool, every: bool, as_json: Path | None
+) -> None:
+    """What needs no file and no config: the golden vectors, or a verdict on a device."""
+    given, devices = options["frameworks"], options["devices"]
+    chosen = None if given is None else parse_names("--frameworks", given)
+    if golden:
+        finish(golden_check(chosen, devices, options["dtype"] or "float64", every), as_json, True)
+    else:
+        finish([device_check(devices[0], chosen)], as_json, False)
 
 
 def asks_for_verdict(given: list[str], devices: str) -> bool:

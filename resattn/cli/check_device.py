@@ -21,7 +21,7 @@ def device_check(device: str, frameworks: tuple[str, ...] | None) -> Verdict:
         describe_repeats,
         describe_verdict,
         list_disagreements,
-        shorten_list,
+        list_first,
         tabulate_verdict,
     )
     from weights.compare import columns
@@ -36,7 +36,7 @@ def device_check(device: str, frameworks: tuple[str, ...] | None) -> Verdict:
     print_line("worst case, in units of what rounding explains (greatest relative error)\n")
     for line in describe_repeats(verdict):
         print_line(line)
-    for line in shorten_list(list_disagreements(verdict)):
+    for line in list_first(list_disagreements(verdict)):
         print_line(f"  {line}", "bad")
     print_line(conclude(verdict), "good" if verdict.ok else "bad")
     return verdict
