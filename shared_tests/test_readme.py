@@ -125,7 +125,7 @@ def inline(document: str) -> list[str]:
 
 
 def commands(document: str) -> list[tuple[str, bool]]:
-    """The commands, and whether they are in a sentence, where the last option may lack its value."""
+    """The commands, and whether each is in a sentence, where its last option may lack a value."""
     lines = [
         (line, False)
         for block in blocks(document)
