@@ -51,7 +51,7 @@ gpu:
 interop: $(READY)
 	$(ENVIRONMENT) $(BIN)/python -W ignore -m shared_tests.interop $(NETWORKS)
 
-# The figures of docs/speed.md and the README, and the picture: on a machine that does nothing else, in about twenty minutes.
+# The figures of docs/speed.md and docs/deploy.md, and the picture: on a machine that does nothing else, in about twenty minutes.
 bench: $(READY)
 	$(ENVIRONMENT) XLA_FLAGS= $(BIN)/resattn bench --json docs/speed.json
 	$(BIN)/python -m resattn.benchmarks.documents

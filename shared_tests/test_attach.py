@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import ml_dtypes
 import numpy as np
 import pytest
@@ -444,10 +441,3 @@ def test_a_real_checkpoint(torch, tmp_path, kind, checkpoint):
     x = random_input(preset("resnet20"), (33, 32), 2, "float64")
     difference = largest_difference(read(checkpoint), read(target), x, False)
     assert difference == 0 if is_exact(kind, {}) else difference < 1e-6
-
-
-def test_the_example_in_the_documentation(torch, capsys):
-    page = (Path(__file__).parent.parent / "docs" / "attach.md").read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(snippet, "docs/attach.md", "exec"), {})
-    assert capsys.readouterr().out == "81 new arrays, 98 of 107 as they were\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -546,12 +545,3 @@ def test_pictures_are_written(torch, tmp_path, suffix):
     shown = resattn.draw(sketch("torch", 2), target)
     assert "sum fails" in target.read_text()
     assert shown.title == "ResidualBlock"
-
-
-def test_the_example_of_own_models(torch, tmp_path, monkeypatch, capsys):
-    page = (Path(__file__).parent.parent / "docs" / "own_models.md").read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(snippet, "docs/own_models.md", "exec"), {"__name__": "own_models"})
-    assert capsys.readouterr().out == "conv2 [(8, 4, 4), (8, 8, 8)]\n"
-    assert (tmp_path / "block.svg").exists()

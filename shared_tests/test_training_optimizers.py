@@ -141,7 +141,7 @@ def test_a_misread_argument_shows(monkeypatch, kind, piece, misread):
     )
 
 
-# The libraries' own optimizers with PyTorch's arguments: the table in the README
+# The libraries' own optimizers with PyTorch's arguments: the table in docs/differences.md
 
 STEPS = 30
 

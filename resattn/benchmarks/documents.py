@@ -1,5 +1,5 @@
 """`python -m resattn.benchmarks.documents`: puts the figures of docs/speed.json into docs/speed.md
-and the README, and makes docs/speed.svg.
+and docs/deploy.md, and makes docs/speed.svg.
 
 `make bench` measures them first. The text around the figures is written by hand.
 """
@@ -14,7 +14,7 @@ from resattn.benchmarks.tables import format_summary, format_tables
 from resattn.benchmarks.timings import BenchReport
 from weights.errors import FileError
 
-FIGURES, PAGE, README = Path("docs/speed.json"), Path("docs/speed.md"), Path("README.md")
+FIGURES, PAGE, SUMMARY = Path("docs/speed.json"), Path("docs/speed.md"), Path("docs/deploy.md")
 START, END = "<!-- speed: start -->\n", "<!-- speed: end -->"
 
 
@@ -38,7 +38,7 @@ def put_between_marks(text: str, body: str, name: str) -> str:
 def update_documents(folder: Path) -> None:
     """Rewrites the documents in the folder of the project."""
     report = read_report(folder / FIGURES)
-    for path, body in ((PAGE, format_tables(report)), (README, format_summary(report))):
+    for path, body in ((PAGE, format_tables(report)), (SUMMARY, format_summary(report))):
         file = folder / path
         text = put_between_marks(file.read_text(encoding="utf-8"), body, path.name)
         file.write_text(text, encoding="utf-8")

@@ -154,7 +154,7 @@ def _format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 
 def format_summary(report: BenchReport) -> str:
-    """The three lines that say most, for the README."""
+    """The three lines that say most, for docs/deploy.md."""
     blocks = {"part": "blocks", "device": "cpu"}
     lines = {
         "blocks, `deploy()`, times ONNX Runtime's time": {
