@@ -405,7 +405,7 @@ def test_the_worker_says_what_it_knows(torch, tmp_path):
     job = {"framework": "torch", "label": "PyTorch", "device": "moon", "models": ["identity"],
            "beside": False, "assignments": None, "deterministic": True}  # fmt: skip
     told = []
-    verdict_worker.work(tmp_path, job, told.append)
+    verdict_worker.compute_assignment(tmp_path, job, told.append)
     (only,) = told  # nothing to count on a device that is not there
     assert only["devices"]["cpu"] == "cpu"
     assert only["versions"].startswith("torch")

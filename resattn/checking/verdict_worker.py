@@ -121,7 +121,7 @@ def judge_run(
     )
 
 
-def work(folder: Path, job: dict[str, Any], tell: Tell) -> None:
+def compute_assignment(folder: Path, job: dict[str, Any], tell: Tell) -> None:
     """Measures everything in a job, and tells each result."""
     framework: str = job["framework"]
     try:
@@ -167,7 +167,7 @@ def main() -> None:
     os.dup2(2, 1)
     np.seterr(all="ignore")
     folder, job = sys.argv[1:]
-    work(
+    compute_assignment(
         Path(folder),
         json.loads(job),
         lambda found: print(json.dumps(found), file=answers, flush=True),
