@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from resattn.checking.backends import backends
 from resattn.checking.tolerances import TRAINING_TOLERANCE
+from resattn.tracing.parallel import StepTrace
+from resattn.training.observation import explain_steps
 from resattn.training.runs import DRIFT_QUANTITIES, JUDGED, Runs, Snapshot, divide
 from weights import difference
 from weights.compare import columns
@@ -40,12 +42,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The outcome: a point for each quantity, step and pair. `print(trajectory)` shows it."""
+    """The outcome: a point for each quantity, step and pair. `print(trajectory)` shows it.
+
+    traces: of runs on several devices that are over the limit, a step of each that computes
+    something else.
+    """
 
     title: str
     dtype: str
     points: tuple[Point, ...]
     environment: tuple[str, ...] = ()
+    traces: tuple[StepTrace, ...] = ()
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -107,6 +114,7 @@ class Trajectory:
             "steps": list(self.steps),
             "ok": self.ok,
             "environment": list(self.environment),
+            "traces": [trace.to_dict() for trace in self.traces],
             "worst": worst,
             "curves": curves,
         }
@@ -140,6 +148,8 @@ class Trajectory:
                 f"  {'within' if self.ok else 'OVER'} the limit {TRAINING_TOLERANCE:.0e} for "
                 "parameters, statistics, moments",
             ]
+        for trace in self.traces:
+            lines += ["", *trace.lines()]
         return lines
 
     def _table(self) -> list[str]:
@@ -234,12 +244,16 @@ def drift(
             points += _compare_pairs(step, runs.advance(every))
             if progress:
                 progress(step)
-    return Trajectory(
+    found = Trajectory(
         title=f"{steps} steps of {_describe(recipe, divisions)}, {config.describe()}, in {dtype}",
         dtype=dtype,
         points=tuple(points),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
     )
+    if found.ok or dtype != "float64":
+        return found
+    traces = explain_steps(used, divisions, config, arrays, recipe, data)
+    return replace(found, traces=tuple(traces))
 
 
 def _describe(recipe: Recipe, divisions: Sequence[Shards]) -> str:

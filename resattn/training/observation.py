@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from resattn.training.trainer import scope_of
 from weights.config import Config, without_chance
 from weights.convert import Arrays, reorder
 from weights.live import LiveModel, part
-from weights.recipe import SGD, Recipe
+from weights.recipe import SGD, Recipe, batch
 from weights.shards import Shards
 
 _RATE = 1.0  # of plain gradient descent, so that an update is the gradient
@@ -53,18 +55,25 @@ def _to_canonical(live: LiveModel, held: Mapping[str, np.ndarray]) -> Arrays:
     return {each.name: reorder(held[each.name], own(each), each.axes) for each in live.parameters}
 
 
-def explain_step(
-    backend: Backend,
+def explain_steps(
+    used: Sequence[Backend],
+    divisions: Sequence[Shards],
     config: Config,
     arrays: Mapping[str, np.ndarray],
     recipe: Recipe,
-    shards: Shards,
-    images: np.ndarray,
-    labels: np.ndarray,
-) -> StepTrace:
-    """Makes a step as `observe_step` does, and says which device computes something else than it
-    should, and why.
+    data: tuple[np.ndarray, np.ndarray],
+) -> Iterator[StepTrace]:
+    """Makes the first step of a run on several devices in each framework, and yields what is wrong
+    with those in which a device computes something else than it should.
+
+    data: all images and labels of the run.
     """
-    observed = observe_step(backend, config, arrays, recipe, shards, images, labels)
+    chosen = batch(recipe, len(data[0]), 0)
+    images, labels = data[0][chosen].astype("float64"), data[1][chosen]
     before = {name: array.astype("float64") for name, array in arrays.items()}
-    return trace_step(config, before, recipe, shards, images.astype("float64"), labels, observed)
+    for backend, shards in product(used, divisions):
+        if shards.count > 1:
+            problem = (config, before, recipe, shards, images, labels)
+            found = trace_step(*problem, observe_step(backend, *problem))
+            if not found.ok:
+                yield replace(found, title=f"{backend.name}: {found.title}")

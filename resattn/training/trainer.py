@@ -11,7 +11,7 @@ import numpy as np
 from weights.checks import at_least
 from weights.errors import ArgumentError
 from weights.files.training import TrainingState
-from weights.live import LiveModel, build, part
+from weights.live import LiveModel, adapter, build, part
 from weights.recipe import Recipe, batch, steps_an_epoch
 from weights.shards import Shards
 
@@ -172,8 +172,13 @@ def resume(
 def scope_of(
     framework: str, shards: Shards, device: str | None = None
 ) -> AbstractContextManager[Any]:
-    """Within it, a model of a framework is made so that it can be trained on these devices."""
+    """Within it, a model of a framework is made so that it can be trained on these devices.
+
+    device: "cpu" or "cuda"; by default, where the framework puts new models.
+    """
     if shards.count == 1:
         return nullcontext()
+    if device is None:  # Flax and Keras take a GPU if there is one
+        device = "cpu" if framework == "torch" else adapter(framework).devices()[-1]
     scope: AbstractContextManager[Any] = part(framework, "distributed").scope(shards, device)
     return scope
