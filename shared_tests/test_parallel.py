@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +102,26 @@ def test_runs_on_1_2_and_4_devices_are_the_same(all_frameworks, tmp_path):
     for quantity in ("parameters", "statistics", "moments"):
         worst = found["worst"][quantity]
         assert worst["relative"] < LIMIT, worst
+
+
+SCRIPTS = re.findall(
+    r"```py\n# (\w+\.py)\n(.*?)```",
+    (Path(__file__).parent.parent / "docs" / "distributed.md").read_text(encoding="utf-8"),
+    re.DOTALL,
+)
+
+
+def test_the_document_has_a_script_for_each_framework():
+    assert [name for name, _ in SCRIPTS] == ["train_torch.py", "train_jax.py", "train_keras.py"]
+
+
+@pytest.mark.parametrize(("name", "script"), SCRIPTS, ids=[name for name, _ in SCRIPTS])
+def test_scripts_of_the_document_run(all_frameworks, tmp_path, name, script):
+    (tmp_path / name).write_text(script)
+    command = [sys.executable, "-W", "ignore", str(tmp_path / name)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith("losses [")
 
 
 def test_a_drift_over_the_limit_is_explained(jax):

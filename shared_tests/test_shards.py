@@ -12,12 +12,15 @@ from resattn.checking.draws import random_arrays, random_cotangent, random_input
 from resattn.oracle import evaluation as reference
 from resattn.oracle.moments import BatchParts, local_parts
 from resattn.oracle.training import ReferenceTrainer
+from resattn.tracing.parallel import DeviceStep, trace_step
+from resattn.tracing.parallel_mistakes import ParallelProblem, norm_mistakes, sum_mistakes
 from resattn.training.drift import drift
 from shared_tests.training_cases import NETWORK, RECIPES, make_state, measure_farthest
 from weights import NetworkConfig
 from weights.errors import ArgumentError
 from weights.files.safetensors import METADATA
 from weights.files.training import read_training, write_training
+from weights.recipe import SGD, Recipe
 from weights.shards import Shards
 
 SE_AND_BAM = NetworkConfig(
@@ -213,3 +216,100 @@ def test_devices_of_a_drift_that_cannot_be(devices, statistics, message):
             devices=devices,
             statistics=statistics,
         )
+
+
+# The trace of a step
+
+
+SE = NetworkConfig(
+    1, 10, (6,), (1,), strides=((2, 1),), stem_channels=4, attention_options={"reduction": 2}
+)
+
+
+def make_problem(statistics, examples):
+    images = random_input(SE, (9, 8), examples, "float64")
+    labels = np.random.default_rng(0).integers(0, 10, examples)
+    shards, arrays = Shards(4, statistics), random_arrays(SE, "float64")
+    return ParallelProblem(SE, arrays, 0.1, shards, images, labels)
+
+
+def trace_of(problem, states):
+    """states: of each device, images, gradients and statistics."""
+    recipe = Recipe(SGD(0.1), label_smoothing=0.1, batch_size=len(problem.images))
+    steps = [DeviceStep(*state) for state in states]
+    return trace_step(
+        SE, problem.arrays, recipe, problem.shards, problem.images, problem.labels, steps
+    )
+
+
+def states_of(problem, norm, mistake):
+    """What the devices have after a mistake, from the oracle."""
+    gradients, statistics = problem.gradients(norm, mistake), problem.statistics(norm)
+    parts = (0.1, 0.2, 0.3, 0.4) if mistake.devices_differ else (1.0,) * 4
+    division = problem.division
+    return [
+        (
+            division.part(problem.images, shard),
+            {name: part * slope for name, slope in gradients.items()},
+            statistics[shard],
+        )
+        for shard, part in enumerate(parts)
+    ]
+
+
+@pytest.mark.parametrize("statistics", ["global", "local"])
+@pytest.mark.parametrize("examples", [8, 5])
+def test_every_mistake_is_told_from_the_others(statistics, examples):
+    problem = make_problem(statistics, examples)
+    wrong, count = [], 0
+    for norm in norm_mistakes(problem):
+        for mistake in sum_mistakes(problem, norm):
+            found = trace_of(problem, states_of(problem, norm, mistake))
+            expected = [each for each in (norm.words, mistake.words) if each]
+            if [each.words for each in found.findings] != expected:
+                wrong.append((expected, str(found)))
+            count += 1
+    assert wrong == []
+    assert count >= 20
+
+
+def test_other_images_are_named_and_explain_the_rest():
+    problem = make_problem("global", 8)
+    swapped = problem.with_order([[2, 3], [0, 1], [4, 5], [6, 7]])
+    norm = norm_mistakes(swapped)[0]
+    states = states_of(swapped, norm, sum_mistakes(swapped, norm)[0])
+    order = (1, 0, 2, 3)
+    images = [problem.division.part(problem.images, shard) for shard in order]
+    found = trace_of(problem, [(x, *state[1:]) for x, state in zip(images, states, strict=True)])
+    assert [each.words for each in found.findings] == [
+        "device 0 computes on images 2, 3 of the batch; expected 0, 1",
+        "device 1 computes on images 0, 1 of the batch; expected 2, 3",
+    ]
+
+
+def test_images_that_are_not_in_the_batch():
+    problem = make_problem("global", 8)
+    norm = norm_mistakes(problem)[0]
+    states = states_of(problem, norm, sum_mistakes(problem, norm)[0])
+    states[3] = (states[3][0] + 1, *states[3][1:])
+    (found,) = trace_of(problem, states).findings
+    assert found.words == "device 3 computes on 2 images that are not in the batch; expected 6, 7"
+
+
+def test_what_no_known_mistake_computes():
+    problem = make_problem("global", 8)
+    norm = norm_mistakes(problem)[0]
+    states = states_of(problem, norm, sum_mistakes(problem, norm)[0])
+    for _, gradients, _ in states:
+        gradients["classifier.bias"] = gradients["classifier.bias"] * 1.01
+    (found,) = trace_of(problem, states).findings
+    assert found.cause == ""
+    assert str(found) == (
+        "unexplained: no known mistake computes this (first classifier.bias: 1e-02)"
+    )
+
+
+def test_steps_of_another_number_of_devices():
+    problem = make_problem("global", 8)
+    with pytest.raises(ArgumentError, match="expected a step of each of 4 devices, got 0"):
+        trace_of(problem, [])

@@ -171,8 +171,10 @@ def _explain_images(
         foreign = sum(place is None for place in places)
         known = [place for place in places if place is not None]
         what = f"images {_name_images(known)} of the batch" if known else ""
-        if foreign:
-            what += f"{' and ' if what else ''}{foreign} that are not in the batch"
+        if foreign and known:
+            what += f" and {foreign} that are not in it"
+        elif foreign:
+            what = f"{foreign} images that are not in the batch"
         others = [other for other in range(shard) if seen[other] == places]
         same = f", as device {others[0]} does" if others else ""
         words = f"device {shard} computes on {what}{same}; expected {_name_images(right)}"
