@@ -8,7 +8,7 @@ REQUIRE ?= torch,jax,tf
 COMMA := ,
 ENVIRONMENT := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: demo test backends lint bench golden picture pretrained interop gpu clean
+.PHONY: demo test backends lint bench golden picture documents pretrained interop gpu clean
 
 demo: $(READY)
 	@$(BIN)/resattn demo
@@ -61,6 +61,11 @@ golden: $(READY)
 
 picture: $(READY)
 	$(BIN)/python -m resattn.drawing.pictures
+
+# docs/explained.md, docs/explained.zh-CN.md and their pictures from docs/sketch.py; docs/tour.ipynb, executed.
+documents: $(READY)
+	$(ENVIRONMENT) $(BIN)/python -m resattn.documents.explained
+	$(ENVIRONMENT) XLA_FLAGS= $(BIN)/python -m resattn.documents.tour
 
 pretrained: $(READY)
 	$(BIN)/python -m resattn.training.train_digits --output weights/pretrained/se-digits.safetensors

@@ -6,6 +6,7 @@ packages, `%load_ext resattn.notebooks` does.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from html import escape
@@ -13,16 +14,18 @@ from importlib import import_module
 from itertools import product
 from typing import Any
 
-# Colours that can be read on a light page and on a dark one.
-_COLOURS = {
-    "bad": "#d1242f",
-    "good": "#1a7f37",
-    "warning": "#9a6700",
-    "title": "#0969da",
-    "heading": "#8250df",
-    "code": "#1a7f37",
+# Colours that can be read on a light page and on a dark one: a notebook says nowhere which it is.
+TEXT_COLOURS = {
+    "bad": "#dc3545",
+    "good": "#1e8a40",
+    "warning": "#a06e00",
+    "title": "#2176d9",
+    "heading": "#8a5ce6",
+    "code": "#1e8a40",
 }
 _BOLD = ("title", "heading", "step")
+_WIDTH = 80  # longer lines are broken where the page is narrow
+_ROW = re.compile(r"\S {2,}\S")  # of a table
 
 _PACKAGES = ("pytorch_impl", "jax_impl", "tf_impl")
 _MODELS = (
@@ -74,16 +77,18 @@ def draw_scene(scene: Any) -> str:
 
 
 def show_lines(found: Any) -> str:
-    """A report as HTML: its text with colours."""
+    """A report as HTML: its text with colours. Sentences are broken, rows of tables are not."""
     text = "\n".join(_style(found.lines()))
-    return f'<pre style="line-height: 1.3">{text}</pre>'
+    return f'<pre style="line-height: 1.3; overflow-x: auto">{text}</pre>'
 
 
 def _style(lines: Iterable[str | tuple[str, str]]) -> Iterable[str]:
-    for each in lines:
+    for number, each in enumerate(lines):
         line, style = (each, _guess_style(each)) if isinstance(each, str) else each
-        marks = [f"color: {_COLOURS[style]}"] if style in _COLOURS else []
+        style = style or ("title" if number == 0 else "")
+        marks = [f"color: {TEXT_COLOURS[style]}"] if style in TEXT_COLOURS else []
         marks += ["font-weight: bold"] if style in _BOLD else []
+        marks += ["white-space: pre-wrap"] if len(line) > _WIDTH and not _ROW.search(line) else []
         text = escape(line)
         yield f'<span style="{"; ".join(marks)}">{text}</span>' if marks else text
 

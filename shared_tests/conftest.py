@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from resattn.checking.backends import Backend
+from resattn.documents.tour import check_notebook
 from resattn.drawing.printing import check_pdf, check_png
 from shared_tests.files_cases import NEEDED
 from shared_tests.libraries import PACKAGES, absence, import_library
@@ -62,6 +63,15 @@ def _no_files() -> str | None:
     return f"{', '.join(missing)} not installed" if missing else None
 
 
+def _no_notebook() -> str | None:
+    """Why no notebook can be executed here, or None."""
+    try:
+        check_notebook()
+    except MissingFramework as error:
+        return str(error)
+    return None
+
+
 # Libraries that some tests need, and the functions that say why one is missing.
 LIBRARIES = {
     "png": _no_png,
@@ -69,6 +79,7 @@ LIBRARIES = {
     "timm": partial(absence, "timm"),
     "interop": _no_interop,
     "files": _no_files,
+    "notebook": _no_notebook,
 }
 
 
@@ -77,8 +88,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--require",
         default="",
         help="Frameworks (torch,jax,tf), cuda, browser, png, images (Pillow), timm (with "
-        "torchvision) interop (timm, torchvision, Keras, KerasHub) and files (h5py, Orbax, "
-        "huggingface_hub): fail, not skip, without them.",
+        "torchvision), interop (timm, torchvision, Keras, KerasHub), files (h5py, Orbax, "
+        "huggingface_hub) and notebook (nbclient, ipykernel): fail, not skip, without them.",
     )
     parser.addoption(
         "--frameworks",
@@ -207,6 +218,13 @@ def png() -> None:
 def images() -> None:
     """For tests that read images with Pillow, or resize them with it."""
     if reason := _no_images():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def notebook() -> None:
+    """For tests that execute a notebook."""
+    if reason := _no_notebook():
         pytest.skip(reason)
 
 

@@ -296,6 +296,7 @@ def test_a_failure_is_drawn(framework):
         read_line(failure.file, failure.line),
         "main path shrinks by 4",
         "shortcut shrinks by 2",
+        "conv_b should have stride 1",
     )
     assert "✗" in terminal.strip_colours(terminal.lines(shown))
     assert ":::wrong" in mermaid(shown)

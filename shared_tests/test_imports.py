@@ -38,7 +38,10 @@ ALLOWED = {
 }
 WHEN_NEEDED = {
     "weights": {"h5py", "huggingface_hub", "orbax", "tensorstore"},  # of file formats
-    "resattn": {*ALL_FRAMEWORKS, *FRAMEWORK_MODULES, "sklearn", "resvg_py", "typst", "PIL", "timm"},
+    "resattn": {
+        *(*ALL_FRAMEWORKS, *FRAMEWORK_MODULES, "sklearn", "resvg_py", "typst", "PIL", "timm"),
+        *("nbformat", "nbclient", "jupyter_client"),
+    },
 }
 # Imports by name, when they are called: an implementation by weights.live, the module of the
 # backend that Keras runs on, what a user names on the command line.

@@ -11,7 +11,7 @@ import pytest
 from resattn.checking.crosscheck import crosscheck
 from resattn.drawing.pictures import scene_of
 from resattn.explaining.explanation import explain
-from resattn.notebooks import load_ipython_extension, show_lines
+from resattn.notebooks import TEXT_COLOURS, load_ipython_extension, show_lines
 from weights import BlockConfig, Report, difference, preset
 
 CONFIG = BlockConfig(4, 6, stride=2)
@@ -58,7 +58,11 @@ def test_reports_show_themselves(formatters, torch):
     shown = formatters["text/html"].show(report)
     assert "<pre" in shown
     assert "The same function" in shown
-    assert "color: #1a7f37" in shown
+    assert f"color: {TEXT_COLOURS['good']}" in shown
+    title, row = shown.splitlines()[0], shown.splitlines()[7]
+    assert title.endswith("</span>")
+    assert "font-weight: bold; white-space: pre-wrap" in title
+    assert row.startswith("  weights   ")
     assert repr(report).startswith("<Report: ok, ")
     assert len(repr(report)) < 250
 
@@ -67,10 +71,25 @@ def test_failures_are_red_and_escaped():
     row = difference(np.ones(2), np.zeros(2), tolerance=0, quantity="a<b", names=("x", "y"))
     report = Report("title & more", (row,))
     shown = show_lines(report)
-    assert "#d1242f" in shown
+    assert TEXT_COLOURS["bad"] in shown
     assert "title &amp; more" in shown
     assert "a&lt;b" in shown
     assert repr(report) == "<Report: 1 failure, 1 comparison; title & more>"
+
+
+def luminance(colour):
+    """That of WCAG 2, of "#rrggbb"."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return float(np.dot((0.2126, 0.7152, 0.0722), linear))
+
+
+@pytest.mark.parametrize("style", TEXT_COLOURS)
+def test_colours_can_be_read_on_light_and_dark_pages(style):
+    """No colour has a contrast of 4.5 with both; these have nearly that."""
+    light, text, dark = map(luminance, ("#ffffff", TEXT_COLOURS[style], "#111111"))
+    assert (light + 0.05) / (text + 0.05) > 4.1
+    assert (text + 0.05) / (dark + 0.05) > 4.1
 
 
 def test_explanations_show_themselves(formatters):

@@ -92,6 +92,8 @@ def _list_notes(found: ExecutedGraph) -> tuple[str, ...]:
             f"{words.get(path.role, path.name)} shrinks by {_format_shrinks(path.shrinks)}"
             for path in explained.paths
         ]
+    if explained.at_fault:
+        notes.append(f"{explained.at_fault} should have stride 1")
     return tuple(notes)
 
 
