@@ -8,11 +8,16 @@ import sys
 
 import pytest
 
+from resattn.checking.backends import backends
+from resattn.checking.crosscheck import crosscheck
+from resattn.checking.draws import random_arrays
 from resattn.cli.app import COMMANDS, app
 from resattn.cli.config_options import describe_config, with_config_options
 from weights import BlockConfig, NetworkConfig, preset
 from weights.config_json import config_from_json
 from weights.errors import ArgumentError
+from weights.frameworks import framework_key
+from weights.live import build_live
 
 
 @pytest.mark.parametrize(
@@ -107,3 +112,27 @@ def test_errors_speak_of_options(arguments, message):
     assert found.returncode == 2
     assert found.stderr.startswith(f"resattn: {message}")
     assert len(found.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("pytorch", "torch"), ("PyTorch", "torch"), ("flax", "jax"), ("keras", "tf"),
+     ("TensorFlow", "tf"), ("jax", "jax")],
+)  # fmt: skip
+def test_frameworks_have_several_names(name, key):
+    assert framework_key(name) == key
+
+
+def test_an_unknown_framework():
+    with pytest.raises(ArgumentError, match="framework: expected one of torch, jax, tf, got 'mx'"):
+        framework_key("mx")
+    with pytest.raises(ArgumentError, match="got 3"):
+        framework_key(3)
+
+
+def test_another_name_gives_the_same_model(torch):
+    config = BlockConfig(4, 6)
+    live = build_live(config, random_arrays(config), "pytorch")
+    assert live.name == "torch"
+    assert crosscheck(config, frameworks=("pytorch",)).ok
+    assert [each.framework for each in backends(("PyTorch",), ("cpu",))] == ["torch"]

@@ -109,11 +109,23 @@ FRAMEWORKS = {
 }
 
 
+# What people call them as well. Every output has the names of `FRAMEWORKS` and the labels.
+_ALSO_CALLED = {"pytorch": "torch", "flax": "jax", "keras": "tf", "tensorflow": "tf"}
+
+
+def framework_key(name: str) -> str:
+    """The name in `FRAMEWORKS` of a framework, which may be called "pytorch", "flax", "keras" or
+    "tensorflow" as well. Raises ArgumentError for one that is not known.
+    """
+    found = _ALSO_CALLED.get(name.lower(), name.lower()) if isinstance(name, str) else name
+    if found not in FRAMEWORKS:
+        raise ArgumentError(f"framework: expected one of {', '.join(FRAMEWORKS)}, got {name!r}")
+    return found
+
+
 def framework_named(name: str) -> Framework:
     """The row of a framework. Raises ArgumentError for one that is not known."""
-    if name not in FRAMEWORKS:
-        raise ArgumentError(f"framework: expected one of {', '.join(FRAMEWORKS)}, got {name!r}")
-    return FRAMEWORKS[name]
+    return FRAMEWORKS[framework_key(name)]
 
 
 def register_role(

@@ -23,7 +23,7 @@ from weights.convert import DTYPES, LOW, Arrays, check, reorder
 from weights.copying import Arena, copy_values
 from weights.devices import check_device
 from weights.errors import ArgumentError, MissingFramework, ModelError, WeightsError
-from weights.frameworks import FRAMEWORKS, Framework, framework_named
+from weights.frameworks import FRAMEWORKS, Framework, framework_key, framework_named
 from weights.leaves import find_leaves, shape_in, walk
 from weights.parameters import Parameter, Parameters
 from weights.schema import schema
@@ -445,7 +445,7 @@ def build_live(
             f"compute: expected one of {', '.join(LOW)}, or None for the dtype of the arrays, got "
             f"{compute!r}"
         )
-    parameters = schema(config)
+    framework, parameters = framework_key(framework), schema(config)
     check(parameters, arrays)
     module = adapter(framework)
     check_device(device, module.devices(), FRAMEWORKS[framework].label)

@@ -14,7 +14,7 @@ import numpy as np
 from weights.config import Config
 from weights.convert import Arrays
 from weights.devices import check_device
-from weights.frameworks import FRAMEWORKS, framework_named
+from weights.frameworks import FRAMEWORKS, framework_key, framework_named
 from weights.live import LiveModel, adapter, build_live
 
 Quantities = dict[str, Arrays]
@@ -82,8 +82,7 @@ def backends(frameworks: tuple[str, ...], devices: tuple[str, ...]) -> list[Back
 
     Raises MissingFramework, and ArgumentError for a device that a framework lacks.
     """
-    for framework in frameworks:
-        framework_named(framework)
+    frameworks = tuple(map(framework_key, frameworks))
     for framework in sorted(frameworks, key=tuple(FRAMEWORKS).index):
         adapter(framework)  # imports PyTorch before TensorFlow, whatever the order asked for
     found = []

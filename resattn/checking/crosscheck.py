@@ -26,7 +26,7 @@ from weights.config import BlockConfig, Config, NetworkConfig, own_kinds, withou
 from weights.convert import check
 from weights.distribution import Agreement, Distribution, agree, describe_errors
 from weights.errors import ArgumentError
-from weights.frameworks import FRAMEWORKS
+from weights.frameworks import FRAMEWORKS, framework_key
 from weights.graph import probe_size
 
 ORACLE = "oracle"
@@ -71,7 +71,8 @@ def crosscheck(
     classes that are found, also for random inputs. progress: called with a line before each step.
     Raises WeightsError for arrays that do not fit, ArgumentError, MissingFramework.
     """
-    frameworks, devices = _names("frameworks", frameworks), _names("devices", devices)
+    frameworks = tuple(map(framework_key, _names("frameworks", frameworks)))
+    devices = _names("devices", devices)
     given, config = config, without_chance(config)
     arrays, own = _arrays(config, arrays, dtype, seed)
     formats = (dtype,) if dtype is not None else tuple(dict.fromkeys(("float64", own)))

@@ -282,9 +282,16 @@ def parse_frameworks(text: str | None, config: Config) -> tuple[str, ...]:
     from weights.frameworks import FRAMEWORKS
 
     if text is not None:
-        return parse_names("--frameworks", text)
+        return parse_framework_names(text)
     kinds = [ATTENTION[kind] for kind in own_kinds(config)]
     return tuple(name for name in FRAMEWORKS if all(name in kind.modules for kind in kinds))
+
+
+def parse_framework_names(text: str) -> tuple[str, ...]:
+    """The value of --frameworks: "pytorch,keras" -> ("torch", "tf")."""
+    from weights.frameworks import framework_key
+
+    return tuple(dict.fromkeys(map(framework_key, parse_names("--frameworks", text))))
 
 
 def list_given_options(context: typer.Context) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from resattn.cli.arguments import DevicesOption, parse_names
+from resattn.cli.arguments import DevicesOption, parse_framework_names, parse_names
 from resattn.cli.terminal import print_line, status
 
 GroupsOption = Annotated[
@@ -90,7 +90,7 @@ def bench(
         check_chart(picture)
     plan = BenchPlan(
         GROUPS if groups is None else parse_names("--groups", groups),
-        parse_names("--frameworks", frameworks),
+        parse_framework_names(frameworks),
         parse_names("--devices", devices),
         parse_counts("--batch", batch),
         rounds=rounds or (3 if quick else 15),

@@ -30,6 +30,7 @@ from resattn.cli.arguments import (
     SeedOption,
     TraceOption,
     list_given_options,
+    parse_framework_names,
     parse_frameworks,
     parse_names,
     parse_size,
@@ -142,7 +143,7 @@ def check_installation(
 ) -> None:
     """What needs no file and no config: the golden vectors, or a verdict on a device."""
     given, devices = options["frameworks"], options["devices"]
-    chosen = None if given is None else parse_names("--frameworks", given)
+    chosen = None if given is None else parse_framework_names(given)
     if golden:
         finish(golden_check(chosen, devices, options["dtype"] or "float64", every), as_json, True)
     else:

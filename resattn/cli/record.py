@@ -150,10 +150,11 @@ def record_live(request: LiveRequest, inputs: Path | None, seed: int, full: bool
 def choose_framework(framework: str | None) -> str:
     """The value of --framework, which a model of ours needs."""
     from weights.errors import ArgumentError
+    from weights.frameworks import framework_key
 
     if framework is None:
         raise ArgumentError("--framework: expected torch, jax or tf")
-    return framework
+    return framework_key(framework)
 
 
 def choose_dtype(dtype: str | None, arrays: dict[str, np.ndarray] | None) -> str:

@@ -28,6 +28,7 @@ from weights.checks import at_least, pair_of
 from weights.config import Config
 from weights.convert import BFLOAT16, check
 from weights.errors import ArgumentError
+from weights.frameworks import framework_key
 from weights.graph import IMAGE, probe_size
 from weights.live import framework_of, owner, part
 from weights.stages import Recording
@@ -188,6 +189,7 @@ def trace_frameworks(
     check(schema(config), arrays)
     dtype = dtype or np.result_type(np.float32, *(array.dtype for array in arrays.values())).name
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
+    frameworks = tuple(map(framework_key, frameworks))
     progress(f"import {', '.join(frameworks)}")
     used = backends(frameworks, devices)
     if inputs is None:

@@ -11,6 +11,7 @@ import numpy as np
 from weights.checks import at_least
 from weights.errors import ArgumentError
 from weights.files.training import TrainingState
+from weights.frameworks import framework_key
 from weights.live import LiveModel, adapter, build, part
 from weights.recipe import Recipe, batch, steps_an_epoch
 from weights.shards import Shards
@@ -148,6 +149,7 @@ def resume(
     Raises MissingFramework, WeightsError for float64 if the framework is not set up for it, and
     ArgumentError for another number of devices than that of a run with local statistics.
     """
+    framework = framework_key(framework)
     count = state.shards.count if devices is None else devices
     shards = Shards(at_least("devices", count, 1), state.shards.statistics)
     if shards.is_local and count != state.shards.count:
