@@ -20,7 +20,7 @@ FAST := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitt
 # The suite. `make backends`: the golden vectors as XLA compiles by default, and what depends on the backend of Keras again on
 # its other two, each in a process of its own.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --durations=5
-BACKEND_TESTS := $(addprefix shared_tests/test_,golden.py gradients.py roundtrip.py idioms.py errors.py preprocessing.py live_changes.py training*.py deploy.py maxima.py)
+BACKEND_TESTS := $(addprefix shared_tests/test_,golden.py gradients.py roundtrip.py idioms.py errors.py preprocessing.py live_changes.py training*.py deploy.py maxima.py sharding_keras.py)
 test: $(READY) lint
 	$(ENVIRONMENT) $(FAST) $(PYTEST) --require $(REQUIRE) shared_tests
 
