@@ -50,7 +50,7 @@ def load_ipython_extension(shell: Any) -> None:
     formatters = shell.display_formatter.formatters
     pictures, texts = formatters["image/svg+xml"], formatters["text/html"]
     for package, (module, name) in product(_PACKAGES, _MODELS):
-        pictures.for_type_by_name(f"{package}.{module}", name, picture_of_model)
+        pictures.for_type_by_name(f"{package}.{module}", name, show_model)
     pictures.for_type_by_name("resattn.drawing.scene", "Scene", draw_scene)
     for module, name in _TEXTS:
         texts.for_type_by_name(module, name, show_lines)
@@ -64,7 +64,7 @@ def register_in_notebook() -> None:
         load_ipython_extension(shell)
 
 
-def picture_of_model(model: Any) -> str:
+def show_model(model: Any) -> str:
     """A model of ours as SVG."""
     pictures = import_module("resattn.drawing.pictures")
     return draw_scene(pictures.scene_of(model.config))

@@ -21,13 +21,13 @@ KERNEL = "tour"  # the name of the kernel that is made for it
 QUIET = "--IPKernelApp.log_level=ERROR"
 # One thread each: several wait for each other in loops, which takes several times as much CPU.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
-SECONDS = 300  # the most that one cell may take
-NEEDED = ("nbformat", "nbclient", "ipykernel")
+CELL_SECONDS = 300  # the most that one cell may take
+TO_EXECUTE = ("nbformat", "nbclient", "ipykernel")
 
 
 def check_notebook() -> None:
     """Raises MissingFramework if a notebook cannot be executed here."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
+    missing = [name for name in TO_EXECUTE if find_spec(name) is None]
     if missing:
         raise MissingFramework(
             f"{', '.join(missing)} not found; install what executes notebooks with: "
@@ -54,7 +54,7 @@ def execute_notebook(path: Path) -> Any:
         client = NotebookClient(
             notebook,
             km=AsyncKernelManager(kernel_name=KERNEL, kernel_spec_manager=specs),
-            timeout=SECONDS,
+            timeout=CELL_SECONDS,
             record_timing=False,
             coalesce_streams=True,
             resources={"metadata": {"path": str(path.parent)}},
