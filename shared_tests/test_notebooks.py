@@ -50,7 +50,7 @@ def test_models_draw_themselves(formatters, backend):
 def test_drawings_show_themselves(formatters):
     scene = scene_of(preset("se-resnet18"))
     assert formatters["image/svg+xml"].show(scene).startswith("<svg ")
-    assert repr(scene) == "<Scene of ResidualAttentionNetwork: 14 nodes>"
+    assert repr(scene) == "<Scene of ResidualAttentionNetwork se-resnet18: 14 nodes>"
 
 
 def test_reports_show_themselves(formatters, torch):

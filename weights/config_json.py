@@ -17,13 +17,15 @@ def config_from_json(text: str, source: str = "the config") -> Config:
     """
     models: dict[str, Any] = {e.model: e for e in (BlockConfig, BottleneckConfig, NetworkConfig)}
     values = parse_json(text, source)
-    found = values
+    found, named = values, isinstance(values, dict) and "model" in values
     if isinstance(values, dict):
         found = values.pop("model", None) or infer_kind(values, models)
+        if found == NetworkConfig.model and not {"widths", "depths"} & set(values) and not named:
+            found = None  # a network has defaults for everything, and this may be something else
         if found is None:
             raise ArgumentError(
                 f'{source}: expected "model", one of {", ".join(models)}, or the fields of one of '
-                f"them, got the fields {list_names(values)}"
+                f"them, got {f'the fields {list_names(values)}' if values else 'none'}"
             )
     if not isinstance(values, dict) or not isinstance(found, str) or found not in models:
         raise ArgumentError(

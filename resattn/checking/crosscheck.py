@@ -71,8 +71,7 @@ def crosscheck(
     classes that are found, also for random inputs. progress: called with a line before each step.
     Raises WeightsError for arrays that do not fit, ArgumentError, MissingFramework.
     """
-    frameworks = tuple(map(framework_key, _names("frameworks", frameworks)))
-    devices = _names("devices", devices)
+    frameworks, devices = _names("frameworks", frameworks), _names("devices", devices)
     given, config = config, without_chance(config)
     arrays, own = _arrays(config, arrays, dtype, seed)
     formats = (dtype,) if dtype is not None else tuple(dict.fromkeys(("float64", own)))
@@ -414,4 +413,4 @@ def _names(what: str, names: str | tuple[str, ...]) -> tuple[str, ...]:
     names = (names,) if isinstance(names, str) else tuple(names)
     if not names:
         raise ArgumentError(f"{what}: expected at least one, got none")
-    return names
+    return tuple(map(framework_key, names)) if what == "frameworks" else names
