@@ -24,6 +24,7 @@ from jax_impl.training import make_divided_step
 from weights.checks import at_least
 from weights.config import Config, own_kinds
 from weights.errors import ArgumentError
+from weights.labelled import check_labelled
 from weights.live import framework_of
 from weights.recipe import Recipe
 from weights.shards import DeviceState, Division, Shards
@@ -61,7 +62,8 @@ class DataParallel:
     optimizer: of `training.optimizer(model, recipe)`.
     shards: how many devices, and what batch norms normalise with. The devices are the first ones of
         the kind that the model is on. From the first `train` until `close`, the arrays of model and
-        optimizer are on all of them; both can be used as before.
+        optimizer are on all of them. Until then the model takes arrays that are on no device yet,
+        such as those of NumPy.
     Dropout and dropped paths draw on each device for itself, so that a run with them is not the
     same as on one device.
     Raises ArgumentError for more devices than there are, and for attention kinds of your own on
@@ -77,6 +79,7 @@ class DataParallel:
                 f"attention: {own[0]!r} is a kind of your own, and a norm in it might normalise "
                 "with a part of the batch; train such a model on one device"
             )
+        self._config = config
         self.model = model
         self.optimizer = optimizer
         self.recipe = recipe
@@ -112,11 +115,8 @@ class DataParallel:
             raise
 
     def _step(self, images: np.ndarray, labels: np.ndarray) -> Array:
+        labels = check_labelled(images, labels, self._config)
         division = self.shards.divide(len(images))
-        if len(labels) != len(images):
-            raise ArgumentError(
-                f"labels: expected one for each of {len(images)} images, got {len(labels)}"
-            )
         if division not in self._steps:
             made = make_divided_step(self.model, self.optimizer, self.recipe, division)
             self._steps[division] = made

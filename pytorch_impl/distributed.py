@@ -23,13 +23,15 @@ from pytorch_impl.bridge.ranks import (
     put_into,
     show_ranks,
     train_as_rank,
+    use_own_device,
 )
 from pytorch_impl.bridge.workers import Workers
-from pytorch_impl.training import STEPS, train_step
+from pytorch_impl.training import STEPS, check_whole, train_step
 from pytorch_impl.training import optimizer as make_optimizer
 from weights.checks import at_least
 from weights.config import own_kinds
 from weights.errors import ArgumentError
+from weights.labelled import check_labelled
 from weights.live import framework_of, look_into_unchanged
 from weights.recipe import Recipe
 from weights.shards import DeviceState, Shards
@@ -49,7 +51,9 @@ def scope(shards: Shards, device: str = "cpu") -> Iterator[None]:
 
     Raises ArgumentError for another device than "cpu" and "cuda", and where there are fewer.
     """
-    _check_devices(shards, torch.device(device).type)
+    _check_devices(Shards(1) if in_group() else shards, device)
+    if in_group():
+        use_own_device(device)
     yield
 
 
@@ -109,7 +113,11 @@ class DataParallel:
             raise ArgumentError(
                 "the model: expected a parameter that is trainable, got only frozen ones"
             )
-        state = (self._plain, self.optimizer)
+        check_whole(self._plain)
+        state, config = (self._plain, self.optimizer), self._plain.config
+        # In every process the same checks of the whole batch: an error in one of them alone would
+        # leave the others waiting for it.
+        batches = ((x, check_labelled(x, labels, config)) for x, labels in batches)
         if self.shards.count > 1 and not self._is_rank:
             return self._train_with_workers(batches)
         with keep_whole(*state):

@@ -17,6 +17,7 @@ from pytorch_impl.bridge.native import to_native, to_numpy, training_mode
 from pytorch_impl.layers import global_average
 from pytorch_impl.shapes import Labels, Logits, Maps, Outputs, Scalar
 from pytorch_impl.shards import example_weights
+from weights.errors import ArgumentError
 from weights.recipe import SGD, AdamW, Recipe
 from weights.shards import Division
 
@@ -98,6 +99,8 @@ def make_train_step(
     with 8 images of 64 x 64, and foreach optimizers, which make no difference.
     """
 
+    check_whole(model)
+
     def step(images: Maps, labels: Labels) -> Scalar:
         with training_mode(model, True):
             loss = cross_entropy(logits(model(images)), labels, recipe.label_smoothing)
@@ -107,6 +110,17 @@ def make_train_step(
         return loss.detach()
 
     return step
+
+
+def check_whole(model: nn.Module) -> None:
+    """Raises ArgumentError for a model whose parameters are divided over processes. A step of one
+    process would add its gradients up as often as there are processes.
+    """
+    if any(hasattr(parameter, "placements") for parameter in model.parameters()):
+        raise ArgumentError(
+            "the model: its parameters are divided over processes; train it in a loop of your own, "
+            "as docs/distributed.md shows"
+        )
 
 
 def train_step(

@@ -2,6 +2,7 @@
 name, determinism, and gradients that are computed eagerly or compiled.
 """
 
+import operator
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -358,3 +359,42 @@ def test_a_device_that_is_not_there(framework, tmp_path, place):
             take(device)
     assert take("cpu") is not None
     assert printable(found) == found
+
+
+def test_a_setting_that_cannot_be_written_is_restored():
+    held = ["before"]
+
+    def write(value):
+        held[0] = "half"
+        if value == "wanted":
+            raise RuntimeError("refused")
+        held[0] = value
+
+    with (
+        pytest.raises(RuntimeError, match="refused"),
+        hold_setting("of a test", "wanted", lambda: held[0], write),
+    ):
+        pass
+    assert held == ["before"]
+    with hold_setting("of a test", "other", lambda: held[0], write):
+        assert held == ["other"]
+    assert held == ["before"]
+
+
+@pytest.mark.parametrize("name", ["cuda.matmul", "cudnn.conv", "mkldnn.conv"])
+def test_settings_that_workers_get(torch, name):
+    """Also where a program uses the newer interface, so that the older one cannot be read."""
+    from weights.flags import read_tf32, write_tf32
+
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("PyTorch has one interface before 2.9")
+    place = operator.attrgetter(name)(torch.backends)
+    before = read_tf32(torch)
+    try:
+        place.fp32_precision = "ieee"
+        found = read_tf32(torch)
+        assert found[f"{name}.fp32_precision"] == "ieee"
+        write_tf32(torch, found)
+    finally:
+        write_tf32(torch, before)
+    assert read_tf32(torch) == before

@@ -15,11 +15,19 @@ from resattn.oracle.training import ReferenceTrainer
 from resattn.tracing.parallel import DeviceStep, trace_step
 from resattn.tracing.parallel_mistakes import ParallelProblem, norm_mistakes, sum_mistakes
 from resattn.training.drift import drift
-from shared_tests.training_cases import NETWORK, RECIPES, make_state, measure_farthest
+from shared_tests.training_cases import (
+    NETWORK,
+    RECIPES,
+    digits,
+    make_state,
+    make_trainer,
+    measure_farthest,
+)
 from weights import NetworkConfig
 from weights.errors import ArgumentError
 from weights.files.safetensors import METADATA
 from weights.files.training import read_training, write_training
+from weights.labelled import check_labelled
 from weights.recipe import SGD, Recipe
 from weights.shards import Shards
 
@@ -313,3 +321,55 @@ def test_steps_of_another_number_of_devices():
     problem = make_problem("global", 8)
     with pytest.raises(ArgumentError, match="expected a step of each of 4 devices, got 0"):
         trace_of(problem, [])
+
+
+def test_two_equal_images_are_no_mistake():
+    problem = make_problem("global", 8)
+    problem.images[5] = problem.images[0]
+    norm = norm_mistakes(problem)[0]
+    states = states_of(problem, norm, sum_mistakes(problem, norm)[0])
+    assert trace_of(problem, states).ok
+
+
+def test_steps_without_anything_to_compare():
+    problem = make_problem("global", 8)
+    with pytest.raises(ArgumentError, match="expected the gradients of device 0, got none"):
+        trace_of(problem, [(None, {}, {})] * 4)
+    norm = norm_mistakes(problem)[0]
+    states = states_of(problem, norm, sum_mistakes(problem, norm)[0])
+    prefixed = [
+        (x, {f"module.{name}": slope for name, slope in slopes.items()}, held)
+        for x, slopes, held in states
+    ]
+    with pytest.raises(ArgumentError, match=r"have no 'module\.classifier\.bias'"):
+        trace_of(problem, prefixed)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([0, 10]), r"from 0 to 9, one of 10 classes, got 10"),
+        (np.array([0, -1]), r"from 0 to 9, one of 10 classes, got -1"),
+        (np.array([0.0, 1.0]), "labels: expected integers, got float64"),
+        (np.array([0, 1, 2]), r"expected one for each of the 2 images, got the shape \(3,\)"),
+        (np.array([[0, 1]]), r"got the shape \(1, 2\)"),
+    ],
+)
+def test_labels_that_do_not_fit(labels, message):
+    with pytest.raises(ArgumentError, match=message):
+        check_labelled(np.zeros((2, 1, 9, 8)), labels, SE)
+
+
+def test_labels_of_any_integers():
+    for kind in ("uint8", "int32", "int64"):
+        found = check_labelled(np.zeros((2, 1, 9, 8)), np.array([0, 9], kind), SE)
+        assert found.dtype == np.int64
+    with pytest.raises(ArgumentError, match="expected at least one, got none"):
+        check_labelled(np.zeros((0, 1, 9, 8)), np.zeros(0, int), SE)
+
+
+def test_a_trainer_refuses_labels_before_any_step(framework):
+    trainer = make_trainer(framework, RECIPES["plain"], dtype="float32")
+    images = digits()[0].astype("float32")
+    with pytest.raises(ArgumentError, match="one of 10 classes, got 99"):
+        trainer.train(images, np.full(len(images), 99), 1)

@@ -50,6 +50,7 @@ NATIVE_NAMES = {
     "give", "_SHAREABLE", "Start", "without_draws", "_DRAWS",  # the others have ways of their own
     "put_divided",                          # JAX' arrays can be divided over devices
     "MOVING",                               # Flax returns what a pass has changed
+    "check_whole",                          # a step of PyTorch knows nothing of other processes
     "training_mode", "modes",               # in Keras the mode is an argument of the call
     "lower_dtype",                          # PyTorch's models do not say in which they compute
     "place_whole", "find_devices",          # JAX says for each array on which devices it is

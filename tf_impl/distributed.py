@@ -29,6 +29,7 @@ from tf_impl.training import Optimizer, cross_entropy, logits
 from weights.checks import at_least
 from weights.config import Config, own_kinds
 from weights.errors import ArgumentError
+from weights.labelled import check_labelled
 from weights.live import framework_of
 from weights.recipe import Recipe
 from weights.shards import DeviceState, Division, Shards
@@ -109,10 +110,7 @@ class DataParallel:
             raise
 
     def _step(self, images: np.ndarray, labels: np.ndarray) -> Scalar:
-        if len(labels) != len(images):
-            raise ArgumentError(
-                f"labels: expected one for each of {len(images)} images, got {len(labels)}"
-            )
+        labels = check_labelled(images, labels, self.model.config)
         division = self.shards.divide(len(images))
         if division not in self._steps:
             self._steps[division] = self._compile(division)

@@ -7,9 +7,10 @@ between. Here the first user saves, and the last one restores, in whatever order
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from operator import attrgetter
 from threading import Lock, get_ident
 from typing import Any, NamedTuple
@@ -53,7 +54,11 @@ def hold_setting(
                 f"{name}: another thread computes with another setting of it, which holds for the "
                 "whole process; wait until that thread has ended, or use a process of its own"
             )
-        write(value)
+        try:
+            write(value)
+        except BaseException:  # it may have written a part
+            write(setting.users[-1].value if setting.users else setting.before)
+            raise
         _held[name] = setting
         setting.users.append(user)
     try:
@@ -79,29 +84,41 @@ def hold_tf32_of_torch(torch: Any, allowed: bool) -> Iterator[None]:
     wanted |= dict.fromkeys(_REDUCED, False)
     if hasattr(torch.backends, "fp32_precision"):  # since PyTorch 2.9
         wanted |= dict.fromkeys(_PRODUCTS, form)
-
-    def read() -> dict[str, Any]:
-        # Where a program uses the newer interface, the older one may refuse to be read. Then it
-        # has its first values, which such a program has not changed.
-        found: dict[str, Any] = {_MATMUL: "highest", _CUDNN: True}
-        for name in wanted:
-            with suppress(RuntimeError):
-                found[name] = _get(torch, name)
-        return found
-
-    def write(values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            _set(torch, name, value)
-
-    with hold_setting("TF32 of PyTorch", wanted, read, write):
+    with hold_setting(
+        "TF32 of PyTorch", wanted, partial(read_tf32, torch), partial(write_tf32, torch)
+    ):
         yield
+
+
+def read_tf32(torch: Any) -> dict[str, Any]:
+    """The settings of PyTorch that decide how products are computed, by their names."""
+    # Where a program uses the newer interface, the older one may refuse to be read. Then it has
+    # its first values, which such a program has not changed.
+    found: dict[str, Any] = {_MATMUL: "highest", _CUDNN: True}
+    newer = _PRODUCTS if hasattr(torch.backends, "fp32_precision") else ()
+    for name in (_MATMUL, _CUDNN, *_REDUCED, *newer):
+        with suppress(RuntimeError):
+            found[name] = _get(torch, name)
+    return found
+
+
+def write_tf32(torch: Any, values: Mapping[str, Any]) -> None:
+    """Sets what `read_tf32` reads."""
+    for name, value in values.items():
+        _set(torch, name, value)
 
 
 # PyTorch has two interfaces to the same settings, and some operations fail where the two disagree:
 # so both are set, the older one first, since it changes what the newer one says.
 _MATMUL, _CUDNN = "float32_matmul_precision", "cudnn.allow_tf32"
 _PRODUCTS = tuple(
-    f"{name}.fp32_precision" for name in ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul")
+    f"{library}.{kind}.fp32_precision"
+    for library, kinds in (
+        ("cuda", ("matmul",)),
+        ("cudnn", ("conv", "rnn")),
+        ("mkldnn", ("matmul", "conv", "rnn")),
+    )
+    for kind in kinds
 )
 _REDUCED = tuple(
     f"cuda.matmul.allow_{name}_reduced_precision_reduction" for name in ("bf16", "fp16")
@@ -139,18 +156,23 @@ def hold_deterministic_torch(torch: Any) -> AbstractContextManager[None]:
     """Within it, PyTorch computes the same bits each time, and an operation that cannot raises
     RuntimeError. torch: the module.
     """
-    cudnn = torch.backends.cudnn
-
-    def read() -> tuple[bool, bool, bool, bool]:
-        warns = torch.is_deterministic_algorithms_warn_only_enabled()
-        enabled = torch.are_deterministic_algorithms_enabled()
-        return enabled, warns, cudnn.benchmark, cudnn.deterministic
-
-    def write(values: tuple[bool, bool, bool, bool]) -> None:
-        enabled, warns, cudnn.benchmark, cudnn.deterministic = values
-        torch.use_deterministic_algorithms(enabled, warn_only=warns)
-
+    read, write = partial(read_determinism, torch), partial(write_determinism, torch)
     return hold_setting("determinism of PyTorch", (True, False, False, True), read, write)
+
+
+def read_determinism(torch: Any) -> tuple[bool, ...]:
+    """Whether PyTorch is asked for the same bits each time."""
+    cudnn = torch.backends.cudnn
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    enabled = torch.are_deterministic_algorithms_enabled()
+    return enabled, warns, cudnn.benchmark, cudnn.deterministic
+
+
+def write_determinism(torch: Any, values: tuple[bool, ...]) -> None:
+    """Sets what `read_determinism` reads."""
+    cudnn = torch.backends.cudnn
+    enabled, warns, cudnn.benchmark, cudnn.deterministic = values
+    torch.use_deterministic_algorithms(enabled, warn_only=warns)
 
 
 def check_flag(variable: str, flag: str) -> None:

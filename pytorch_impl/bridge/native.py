@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from weights.convert import BFLOAT16
+from weights.errors import ArgumentError
 
 
 @contextmanager
@@ -47,6 +48,11 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 def to_numpy(leaf: Tensor) -> np.ndarray:
     """A parameter as a NumPy array in the framework's layout."""
+    if hasattr(leaf, "placements"):
+        raise ArgumentError(
+            "the model: its parameters are divided over processes; pytorch_impl.sharding.gather "
+            "puts them together"
+        )
     leaf = leaf.detach().cpu()
     if leaf.dtype == torch.bfloat16:
         array: Any = leaf.view(torch.int16).numpy().view(BFLOAT16)

@@ -51,9 +51,27 @@ def join_group(count: int, device: str) -> None:
             f"shards: expected the number of processes in the group, {size}, got {count}; start "
             f"as many processes as shards (torchrun --nproc-per-node {count})"
         )
+    use_own_device(device)
     if not dist.is_initialized():
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        if missing:
+            raise ArgumentError(
+                f"{' and '.join(missing)}: not set, though RANK and WORLD_SIZE are; start the "
+                "script with torchrun, or make a process group before"
+            )
         dist.init_process_group(GROUP_BACKENDS[device])
         atexit.register(_leave_group)
+
+
+def use_own_device(device: str) -> str:
+    """The device of this process, which PyTorch then takes for "cuda": torchrun numbers the
+    processes of a machine.
+    """
+    if device != "cuda":
+        return device
+    number = int(os.environ.get("LOCAL_RANK", torch.cuda.current_device()))
+    torch.cuda.set_device(number)
+    return f"cuda:{number}"
 
 
 def _leave_group() -> None:

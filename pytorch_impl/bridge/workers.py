@@ -40,6 +40,7 @@ from pytorch_impl.training import optimizer as make_optimizer
 from weights import errors
 from weights.config import Config
 from weights.errors import ProcessError, ResattnError
+from weights.flags import read_determinism, read_tf32, write_determinism, write_tf32
 from weights.recipe import Recipe
 from weights.shards import DeviceState, Shards
 
@@ -107,6 +108,9 @@ class Task:
     rank: int
 
 
+Flags = tuple[dict[str, Any], tuple[bool, ...]]
+
+
 class Load(NamedTuple):
     """The state from which a call of train begins."""
 
@@ -114,7 +118,7 @@ class Load(NamedTuple):
     others: dict[Any, Any]
     groups: list[dict[str, Any]]
     trained: frozenset[str]
-    flags: tuple[bool, ...]
+    flags: Flags
 
 
 class Update(NamedTuple):
@@ -318,21 +322,14 @@ def _environment(device: str) -> dict[str, str]:
     return found
 
 
-def _flags() -> tuple[bool, ...]:
-    """The settings of this process that decide the precision, see `_set_flags`."""
-    cudnn = torch.backends.cudnn
-    return (
-        torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic,
-        cudnn.benchmark, torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )  # fmt: skip
+def _flags() -> Flags:
+    """The settings of this process that decide how precisely it computes."""
+    return read_tf32(torch), read_determinism(torch)
 
 
-def _set_flags(flags: tuple[bool, ...]) -> None:
-    cudnn = torch.backends.cudnn
-    torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32 = flags[:2]
-    cudnn.deterministic, cudnn.benchmark = flags[2:4]
-    torch.use_deterministic_algorithms(flags[4], warn_only=flags[5])
+def _set_flags(flags: Flags) -> None:
+    write_tf32(torch, flags[0])
+    write_determinism(torch, flags[1])
 
 
 # In a worker
@@ -363,7 +360,7 @@ def work() -> None:
 
 def _make_rank(task: Task, state: SharedMemory, batch: SharedMemory) -> Callable[[Any], Any]:
     """Joins the group. Returns a function from messages to answers."""
-    torch.manual_seed(task.seed + task.rank)
+    torch.manual_seed((task.seed + task.rank) % 2**64)
     device = torch.device(f"cuda:{task.rank}" if task.device == "cuda" else task.device)
     if task.device == "cuda":
         torch.cuda.set_device(device)

@@ -110,6 +110,8 @@ def list_disagreements(verdict: Verdict) -> list[str]:
                 f"{place}: {each.over} of {each.comparisons} comparisons are over the limit, the "
                 f"worst {each.where}: {each.times:.3g} times what rounding explains"
             )
+        if not each.ok and not (each.failed or each.changed or each.over):
+            lines.append(f"{place}: was not measured")
     return lines
 
 

@@ -22,9 +22,11 @@ from resattn.tracing.parallel_mistakes import (
     sum_mistakes,
 )
 from weights import difference, schema
+from weights.checks import list_names
 from weights.config import Config, own_kinds, without_chance
 from weights.convert import Arrays
 from weights.errors import ArgumentError
+from weights.labelled import check_labelled
 from weights.recipe import Recipe
 from weights.shards import Shards
 
@@ -112,6 +114,8 @@ def trace_step(
         )
     if own_kinds(config):
         raise ArgumentError("config: expected attention kinds of ours, got one of a user's own")
+    labels = check_labelled(images, labels, config)
+    _check_names(config, observed)
     problem = ParallelProblem(
         without_chance(config), dict(arrays), recipe.label_smoothing, shards, images, labels
     )
@@ -126,6 +130,29 @@ def trace_step(
     findings += found
     findings += _explain_gradients(problem, norm, observed)
     return StepTrace(_title(config, shards), tuple(findings))
+
+
+def _check_names(config: Config, observed: Sequence[DeviceStep]) -> None:
+    """Raises ArgumentError for names that the config does not have, and where nothing is given to
+    compare.
+    """
+    names = {each.name: each.trainable for each in schema(config)}
+    for shard, step in enumerate(observed):
+        for quantity, given, trained in (
+            ("gradients", step.gradients, True), ("statistics", step.statistics, False),
+        ):  # fmt: skip
+            known = {name for name, is_trained in names.items() if is_trained == trained}
+            unknown = [name for name in given if name not in known]
+            if unknown:
+                raise ArgumentError(
+                    f"observed: the {quantity} of device {shard} have no {list_names(unknown)} in "
+                    f"this config; its names are {list_names(known)}"
+                )
+            if known and not given:
+                raise ArgumentError(
+                    f"observed: expected the {quantity} of device {shard}, got none; those of "
+                    "frozen parameters alone may be left out"
+                )
 
 
 def _title(config: Config, shards: Shards) -> str:
@@ -146,17 +173,22 @@ def _find_seen(
     """
     if any(step.images is None for step in observed):
         return None
-    places = {image.tobytes(): place for place, image in reversed([*enumerate(problem.images)])}
-    seen = [
-        [places.get(np.ascontiguousarray(image).tobytes()) for image in step.images]
-        for step in observed
-        if step.images is not None
-    ]
+    content = [image.tobytes() for image in problem.images]
+    places = {image: place for place, image in reversed([*enumerate(content)])}
     division = problem.division
     expected = [
-        list(division.part(np.arange(division.examples), shard))
+        list(map(int, division.part(np.arange(division.examples), shard)))
         for shard in range(division.shards.count)
     ]
+    seen: list[list[int | None]] = []
+    for step, right in zip(observed, expected, strict=True):
+        assert step.images is not None, "it is known"
+        held = [np.ascontiguousarray(image).tobytes() for image in step.images]
+        # A batch may have the same image twice: then it is the one that should be here.
+        seen.append([
+            right[at] if at < len(right) and content[right[at]] == image else places.get(image)
+            for at, image in enumerate(held)
+        ])  # fmt: skip
     return None if seen == expected else seen
 
 
@@ -170,7 +202,7 @@ def _explain_images(
             continue
         foreign = sum(place is None for place in places)
         known = [place for place in places if place is not None]
-        what = f"images {_name_images(known)} of the batch" if known else ""
+        what = f"images {_name_images(known)} of the batch" if known else "no images"
         if foreign and known:
             what += f" and {foreign} that are not in it"
         elif foreign:
@@ -182,6 +214,8 @@ def _explain_images(
 
 
 def _name_images(places: Sequence[int]) -> str:
+    if not places:
+        return "none"
     first, last = places[0], places[-1]
     if list(places) == list(range(first, last + 1)) and len(places) > 2:
         return f"{first} to {last}"

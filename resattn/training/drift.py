@@ -44,8 +44,8 @@ class Point:
 class Trajectory:
     """The outcome: a point for each quantity, step and pair. `print(trajectory)` shows it.
 
-    traces: of runs on several devices that are over the limit, a step of each that computes
-    something else.
+    traces: of runs on several devices that are over the limit, the first step of each in which a
+    device computes something else. on_several: whether there were such runs.
     """
 
     title: str
@@ -53,6 +53,7 @@ class Trajectory:
     points: tuple[Point, ...]
     environment: tuple[str, ...] = ()
     traces: tuple[StepTrace, ...] = ()
+    on_several: bool = False
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -150,6 +151,8 @@ class Trajectory:
             ]
         for trace in self.traces:
             lines += ["", *trace.lines()]
+        if not self.ok and self.on_several and not self.traces:
+            lines += ["", "  in the first step, every device computes what it should"]
         return lines
 
     def _table(self) -> list[str]:
@@ -253,7 +256,8 @@ def drift(
     if found.ok or dtype != "float64":
         return found
     traces = explain_steps(used, divisions, config, arrays, recipe, data)
-    return replace(found, traces=tuple(traces))
+    several = any(shards.count > 1 for shards in divisions)
+    return replace(found, traces=tuple(traces), on_several=several)
 
 
 def _describe(recipe: Recipe, divisions: Sequence[Shards]) -> str:

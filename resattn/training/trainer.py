@@ -12,6 +12,7 @@ from weights.checks import at_least
 from weights.errors import ArgumentError
 from weights.files.training import TrainingState
 from weights.frameworks import framework_key
+from weights.labelled import check_labelled
 from weights.live import LiveModel, adapter, build, part
 from weights.recipe import Recipe, batch, steps_an_epoch
 from weights.shards import Shards
@@ -103,6 +104,7 @@ class Trainer:
                 f"and as many labels, got {len(images)} and {len(labels)}"
             )
         self._check_dtype(images)
+        labels = check_labelled(images, labels, self.model.config)
         first = self.step
         every = range(first, first + at_least("steps", steps, 0))
         chosen = (batch(self.recipe, self.examples, step) for step in every)

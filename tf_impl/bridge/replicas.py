@@ -192,7 +192,7 @@ def on_each(value: Any) -> list[Any]:
     """What each device has of a value that is on several: of a variable, or of `divide`."""
     if BACKEND == "tensorflow":
         return list(getattr(value, "values", [value]))
-    if BACKEND == "jax":
+    if BACKEND == "jax" and hasattr(value.sharding, "mesh"):
         places = {each: number for number, each in enumerate(value.sharding.mesh.devices.flat)}
         shards = sorted(value.addressable_shards, key=lambda shard: places[shard.device])
         return [shard.data for shard in shards]
