@@ -14,6 +14,8 @@ from importlib import import_module
 from itertools import product
 from typing import Any
 
+from weights.errors import ResattnError
+
 # Colours that can be read on a light page and on a dark one: a notebook says nowhere which it is.
 TEXT_COLOURS = {
     "bad": "#dc3545",
@@ -64,8 +66,12 @@ def register_in_notebook() -> None:
         load_ipython_extension(shell)
 
 
-def show_model(model: Any) -> str:
-    """A model of ours as SVG."""
+def show_model(model: Any) -> str | None:
+    """A model of ours as SVG. None for one that was changed, which its config does not draw."""
+    try:
+        import_module("weights.live").look_into_unchanged(model)
+    except ResattnError:
+        return None
     pictures = import_module("resattn.drawing.pictures")
     return draw_scene(pictures.scene_of(model.config))
 

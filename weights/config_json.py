@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from weights.checks import quote
+from weights.checks import list_names, quote
 from weights.config import BlockConfig, BottleneckConfig, Config, NetworkConfig
 from weights.errors import ArgumentError
 from weights.fields import infer_kind, parse_json
@@ -20,6 +20,11 @@ def config_from_json(text: str, source: str = "the config") -> Config:
     found = values
     if isinstance(values, dict):
         found = values.pop("model", None) or infer_kind(values, models)
+        if found is None:
+            raise ArgumentError(
+                f'{source}: expected "model", one of {", ".join(models)}, or the fields of one of '
+                f"them, got the fields {list_names(values)}"
+            )
     if not isinstance(values, dict) or not isinstance(found, str) or found not in models:
         raise ArgumentError(
             f'{source}: expected an object whose "model" is one of {", ".join(models)}, got '

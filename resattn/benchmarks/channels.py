@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resattn.benchmarks.timings import LOAD
+from resattn.checking.processes import make_environment
 from weights.stored import count_cores
 
 # Sends a command of `resattn.benchmarks.worker` with its values, and returns the answer.
@@ -31,7 +32,7 @@ ABSENT = "not installed"
 def open_worker(framework: str, threads: int) -> Iterator[Ask]:
     """A process of a framework, which ends with the body."""
     command = [sys.executable, "-W", "ignore", "-m", "resattn.benchmarks.worker"]
-    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    environment = make_environment(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from resattn.checking.determinism import XLA, set_at_start
+from resattn.checking.processes import make_environment
 from resattn.checking.verdict import (
     PARTICIPANTS,
     Assignment,
@@ -160,7 +161,7 @@ class _Job:
             "deterministic": deterministic,
             "assignments": given,
         }
-        environment = set_at_start({**os.environ, **SHARE_MEMORY}, deterministic)
+        environment = set_at_start(make_environment(SHARE_MEMORY), deterministic)
         if self.participant.backend:
             environment["KERAS_BACKEND"] = self.participant.backend
         command = [sys.executable, "-W", "ignore", "-m", "resattn.checking.verdict_worker"]

@@ -27,7 +27,6 @@ from resattn.cli.drift import drift
 from resattn.cli.explain import explain
 from resattn.cli.imports import import_module_or_file
 from resattn.cli.inspect import inspect
-from resattn.cli.interrupts import end_on_interrupt
 from resattn.cli.port import port
 from resattn.cli.prepare import prepare
 from resattn.cli.quiet import keep_quiet
@@ -64,11 +63,7 @@ def main() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     keep_quiet()
-    with end_on_interrupt():
-        _run(Settings())
-
-
-def _run(settings: Settings) -> None:
+    settings = Settings()
     try:
         app(obj=settings)
     except Exception as error:

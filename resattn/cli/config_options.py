@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Annotated, Any, get_type_hints
@@ -100,7 +101,8 @@ def describe_config(
         others = {"--stride": stride, "--classes": classes, "--attention": attention}
         names = [name for name, value in others.items() if value is not None]
         said = f", with {' and '.join(names)}" if names else ""
-        raise ArgumentError(f"expected --config or --block{said}, got {given}")
+        more = "" if block else "; the config of a file cannot be changed"
+        raise ArgumentError(f"expected --config or --block{said}, got {given}{more}")
     changes: dict[str, Any] = {}
     if attention is not None:
         changes |= {"attention": attention, "attention_options": None}
@@ -136,10 +138,11 @@ _FIELDS = {
 def name_options(message: str, options: Mapping[str, str]) -> str:
     """A message that begins with the name of an argument as one about the option that gave it.
 
-    options: by the names of arguments.
+    options: by the names of arguments. A message that begins with a file stays as it is.
     """
     name, colon, rest = message.partition(":")
-    return f"{options[name]}:{rest}" if colon and name in options else message
+    is_argument = colon and name in options and name not in sys.argv
+    return f"{options[name]}:{rest}" if is_argument else message
 
 
 def _parse_channels(text: str) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from resattn.cli.arguments import (
 )
 from resattn.cli.live import LIVE_HELP, ChannelsOption
 from resattn.cli.live_forms import LiveRequest, draw_live, find_live
-from resattn.cli.terminal import print_line
+from resattn.cli.terminal import print_line, wants_colour
 
 if TYPE_CHECKING:
     from resattn.drawing.scene import Scene
@@ -134,4 +134,5 @@ def draw_on_terminal(picture: Scene) -> None:
             bold, dim = "name" in form or None, form == "quiet" or None
             words = printable(words)
             parts.append(typer.style(words, fg=colour, bold=bold, dim=dim) if form else words)
-        typer.echo("".join(parts).rstrip())  # escaped above, where there are no styles yet
+        # Escaped above, where there are no styles yet.
+        typer.echo("".join(parts).rstrip(), color=wants_colour())

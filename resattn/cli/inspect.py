@@ -61,11 +61,14 @@ def inspect(
             raise
         _show_unknown(file, part, values, error)
         return
-    _show_known(file, found, values)
+    given = {"--config": config, "--as": architecture, "--part": part}
+    _show_known(found, values, name_port_command(file, given))
 
 
-def _show_known(file: Path, found: CheckpointHeader, values: bool) -> None:
-    """What a file says that holds a network or a block of ours, or one that we know."""
+def _show_known(found: CheckpointHeader, values: bool, command: str) -> None:
+    """What a file says that holds a network or a block of ours, or one that we know. command: that
+    ports it.
+    """
     from weights.files.label import CHECKSUMS
     from weights.schema import schema
 
@@ -79,7 +82,7 @@ def _show_known(file: Path, found: CheckpointHeader, values: bool) -> None:
     arrays = found.read().arrays if values else None
     show_card(found, arrays)
     print_line(f"config: {found.config.to_json()}")
-    print_line(f"port it: resattn port {quote_path(file)} {_name_target(file)}\n")
+    print_line(f"port it: {command}\n")
     parameters = schema(found.config)
     names = [parameter.name for parameter in parameters]
     axes = {parameter.name: parameter.axes for parameter in parameters}
@@ -95,7 +98,7 @@ def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnErr
     """The arrays of a file whose network is not known. Raises the reason for one that cannot be
     read.
     """
-    from weights.errors import ResattnError
+    from weights.errors import ArgumentError, ResattnError
     from weights.files.opening import open_content
     from weights.stored import read_arrays
 
@@ -108,7 +111,9 @@ def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnErr
     print_line(f"{source.name}: {_count_arrays(content.arrays)}, {count:,} numbers, {dtypes}")
     for note in content.notes:
         print_line(note)
-    print_line(f"not a network that we know: {shorten(str(reason))}\n", "warning")
+    several = isinstance(reason, ArgumentError)  # fit, or it needs a config
+    what = "not clear which network it is" if several else "not a network that we know"
+    print_line(f"{what}: {shorten(str(reason))}\n", "warning")
     arrays = read_arrays(content.arrays) if values else None
     list_arrays(content.arrays, arrays)
     for name, array in (arrays or {}).items():
@@ -124,9 +129,16 @@ def _show_doubts(doubts: list[str]) -> None:
         print_line(f"warning: {doubt}", "warning")
 
 
+def name_port_command(file: Path, options: Mapping[str, str | None]) -> str:
+    """The command that ports a file, with the options that were needed to read it."""
+    given = [f"{name} {shlex.quote(value)}" for name, value in options.items() if value is not None]
+    source = f"./{file}" if str(file).startswith("-") else file
+    return " ".join(["resattn port", quote_path(source), _name_target(file), *given])
+
+
 def _name_target(file: Path) -> str:
     """A file to port to: of the same name, as .safetensors; another one if it is that already."""
-    stem = file.name.split(".")[0] or "network"
+    stem = file.name.split(".")[0].lstrip("-") or "network"
     target = f"{stem}.safetensors"
     return quote_path(f"{stem}.npz" if target == file.name else target)
 

@@ -28,7 +28,8 @@ def end_on_interrupt() -> Iterator[None]:
 
     Python is not shut down: threads of frameworks that still compute would crash it.
     """
-    if threading.current_thread() is not threading.main_thread():  # a test, or a server
+    in_main = threading.current_thread() is threading.main_thread()  # not in a test, or a server
+    if not in_main or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         yield
         return
     received, written = socket.socketpair()

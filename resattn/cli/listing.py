@@ -51,7 +51,8 @@ def _measure(array: np.ndarray) -> tuple[str, ...]:
     finite = wide[np.isfinite(wide)]
     if not finite.size:
         return ("", "", "", "nothing finite")
-    numbers = (finite.min(), finite.max(), finite.mean(dtype=np.float64))
+    with np.errstate(over="ignore"):
+        numbers = (finite.min(), finite.max(), finite.mean(dtype=np.float64))
     return (*(f"{each:.3g}" for each in numbers), draw_histogram(finite))
 
 
@@ -69,12 +70,13 @@ def draw_histogram(values: np.ndarray) -> str:
         bars.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
         bars = _ASCII_BARS
-    least, greatest = float(values.min()), float(values.max())
+    values = values.astype(np.float64).ravel()
+    values = values / (np.abs(values).max() or 1.0)  # so that differences do not overflow
+    least, greatest = values.min(), values.max()
     if least == greatest:
         return bars[-1]
-    with np.errstate(over="ignore"):
-        places = (values - least) / (greatest - least) * _BINS
-    counts = np.bincount(np.minimum(np.nan_to_num(places), _BINS - 1).astype(int).ravel())
+    places = (values - least) / (greatest - least) * _BINS
+    counts = np.bincount(np.minimum(places, _BINS - 1).astype(int), minlength=_BINS)
     heights = np.ceil(counts / counts.max() * len(bars)).astype(int)
     return "".join(" " if not height else bars[height - 1] for height in heights).ljust(_BINS)
 

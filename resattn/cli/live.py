@@ -54,9 +54,7 @@ LIVE_HELP = (
 )
 
 # A path of a .py file or a dotted module, then a name; not a drive or a URL.
-_FORM = re.compile(
-    r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<call>[A-Za-z_][\w.]*\s*(\(.*\))?)", re.S
-)
+_FORM = re.compile(r"(?P<module>.+\.py|[^\W\d][\w.]*):(?P<call>[^\W\d][\w.]*\s*(\(.*\))?)", re.S)
 
 
 @dataclass(frozen=True)

@@ -48,15 +48,18 @@ def _start(module: Any) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds TensorFlow where it is, once."""
+    """Finds TensorFlow where it is, until it is imported."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if name != "tensorflow":
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
+        sys.meta_path.remove(self)  # else it would find itself
+        try:
+            spec = find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)
         return spec
@@ -73,6 +76,7 @@ class _Loader(Loader):
 
     def exec_module(self, module: Any) -> None:
         module.__spec__.loader = self._inner
+        sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, _Finder)]
         with without_chatter():
             self._inner.exec_module(module)
             if _starts:

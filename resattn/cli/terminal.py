@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -31,7 +32,15 @@ def print_line(line: str = "", style: str = "", *, error: bool = False) -> None:
     """
     from weights.checks import printable  # here, since weights imports NumPy
 
-    typer.secho(printable(line), err=error, **STYLES.get(style, {}))
+    typer.secho(printable(line), err=error, color=wants_colour(), **STYLES.get(style, {}))
+
+
+def wants_colour() -> bool | None:
+    """False where the user or the terminal wants none (no-color.org); None where it depends on
+    whether it is a terminal.
+    """
+    none = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return False if none else None
 
 
 def print_report(lines: Iterable[str]) -> None:

@@ -23,11 +23,10 @@ from weights.checks import Pair
 from weights.config import BlockConfig, Config
 from weights.errors import ArgumentError
 from weights.files.atomic import write_atomically
-from weights.graph import check_size, graph
+from weights.graph import check_size, default_size, graph
 from weights.presets import preset
 
 SUFFIXES = (".svg", ".png", ".pdf", ".mmd", ".md")
-DEFAULT_SIZE = (224, 224)  # of the image; the formulas of H and W hold for other sizes, too
 
 PICTURES = Path(__file__).parent.with_name("pictures")
 README_BLOCK = BlockConfig(64, 128, 3, 2, attention_options={"hidden_channels": 8})
@@ -80,7 +79,7 @@ def scene_of(config: Config, size: Pair | None = None, opened: bool = True) -> S
         as boxes.
     Raises ArgumentError for a size that the config cannot take.
     """
-    image = size or config.input_size or DEFAULT_SIZE
+    image = size or default_size(config)
     check_size(config, image)
     found = graph(config, image, opened and isinstance(config, BlockConfig))
     return scene(found, numbers=size is not None)

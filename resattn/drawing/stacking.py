@@ -126,7 +126,10 @@ def _move(
         step, left = columns
         number = round(shifts[edge.target][0] / step)
         between = left + number * step - _GUTTER / 2
-        low, high = start[1] + LABEL_ROOM + _ABOVE, min(-_ABOVE, end[1] - _ABOVE)
+        ends = [frame[3] for each, frame in zip(scene.frames, layout.frames, strict=True)
+                if edge.source in each.members]  # fmt: skip
+        bottom = source((0.0, max([points[0][1] + LABEL_ROOM, *ends])))[1]
+        low, high = bottom + _ABOVE, min(-_ABOVE, end[1] - _ABOVE)
         corners = [start, (start[0], low), (between, low), (between, high), (end[0], high), end]
         routes.append((edge, tuple(corners)))
     frames: list[Bounds] = []

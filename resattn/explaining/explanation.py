@@ -16,6 +16,7 @@ from resattn.reading.models import read_model
 from resattn.reading.reading import Reading
 from weights.checks import Pair
 from weights.config import Config
+from weights.frameworks import framework_key
 from weights.graph import Graph, check_size, default_size, graph
 
 
@@ -81,6 +82,7 @@ def explain(
     for a size or a framework with a model that was read; and what `read_model` raises.
     """
     check_dtype(dtype)
+    code = None if code is None else framework_key(code)
     if not isinstance(model, (Config, Reading, ExecutedGraph)):
         model, size = read_model(model, size), None
     if isinstance(model, (Reading, ExecutedGraph)):

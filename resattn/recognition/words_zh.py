@@ -5,7 +5,7 @@ WORDS = {
     "comma": "，",
     "separator": "；",
     "and_more": "{names}等，另有 {count} 项",
-    "whole": "{title}（{framework}）就是{config}",
+    "whole": "{title}（{framework}）是{config}",
     "part": "{title}（{framework}）包含{config}，即模块 {module}",
     "part.unnamed": "{title}（{framework}）包含{config}",
     "none": "{title}（{framework}）不是我们的任何一种残差块或网络",

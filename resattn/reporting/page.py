@@ -19,7 +19,7 @@ import numpy as np
 
 from resattn.checking.rounding import MODE_NAMES
 from resattn.drawing.nodes import SceneNode
-from resattn.drawing.pictures import DEFAULT_SIZE, scene_of
+from resattn.drawing.pictures import scene_of
 from resattn.drawing.scene import fold_blocks
 from resattn.drawing.svg import svg
 from resattn.tracing.findings import Finding, Trace
@@ -29,7 +29,7 @@ from weights.compare import format_times
 from weights.config import Config
 from weights.distribution import tabulate
 from weights.files.atomic import write_atomically
-from weights.graph import graph
+from weights.graph import default_size, graph
 
 QUANTITY_WORDS = {
     "weights": "weights, read back",
@@ -462,7 +462,7 @@ def drawing(config: Config, trace: Trace) -> str:
     scene = scene_of(config)
     node_of: Mapping[str, str] = {}
     if not isinstance(config, BlockConfig):
-        node_of = fold_blocks(graph(config, config.input_size or DEFAULT_SIZE))
+        node_of = fold_blocks(graph(config, default_size(config)))
     worst: dict[str, float] = {}
     for row in trace.rows:
         if row.quantity == "eval forward":

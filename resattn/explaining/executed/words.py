@@ -130,7 +130,7 @@ _ZH = {
     "failed.matrix_product": "矩阵乘法",
     "failed.convolution": "卷积",
     "failed.unknown": "某步运算",
-    "failure.what": "在这里，{what}出错：输入的形状为 {shapes}（通道，行，列），互不相容。",
+    "failure.what": "{what}这一步失败：两个输入的形状为 {shapes}（通道，行，列），不匹配。",
     "failure.differ": "不同之处：{differ}。",
     "failure.channels": "通道（{sizes}）",
     "failure.rows": "行（{sizes}）",
