@@ -274,7 +274,21 @@ def mhsa(m, x, size, heads=4, scale_positions=True, bias=False):
     return (weights @ v).transpose(2, 3).reshape(x.shape)
 
 
-KINDS = (se, ese, eca, cbam, bam, scse, ge, gc, simam, coordinate, triplet, nonlocal_, mhsa)
+KINDS = (
+    se,
+    ese,
+    eca,
+    cbam,
+    bam,
+    scse,
+    ge,
+    gc,
+    simam,
+    coordinate,
+    triplet,
+    nonlocal_,
+    mhsa,
+)
 PUBLISHED = {kind.__name__.rstrip("_"): kind for kind in KINDS}
 
 CASES = [

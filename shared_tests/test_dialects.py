@@ -230,8 +230,9 @@ def test_names_that_nobody_knows():
     arrays = {f"encoder.{i}.kernel": np.zeros(i, "f") for i in range(9)}
     with raises(
         WeightsError,
-        "x.pth: its names are neither ours nor those of torchvision, timm, timm's legacy SENets, "
-        "CIFAR ResNets, Keras Applications, KerasHub; its first names are encoder.0.kernel, "
+        "x.pth: its names are neither ours nor those of "
+        f"{', '.join(each.title for each in DIALECTS.values())}; its first names are "
+        "encoder.0.kernel, "
         "encoder.1.kernel, encoder.2.kernel, encoder.3.kernel",
     ):
         recognise(arrays, "x.pth")

@@ -26,6 +26,7 @@ from weights import (
     schema,
     write,
 )
+from weights.attention import ATTENTION
 from weights.config_json import config_from_json
 from weights.live import adapter, build
 
@@ -65,8 +66,7 @@ def raises(error, message):
         ({"padding": -1}, "padding: expected an integer of at least 0"),
         (
             {"attention": "sse"},
-            "attention: expected one of none, se, ese, eca, cbam, bam, scse, ge, gc, simam, "
-            "coordinate",
+            f"attention: expected one of {', '.join(ATTENTION)}, got 'sse'",
         ),
         (
             {"attention_options": {"ratio": 4}},

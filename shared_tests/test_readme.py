@@ -48,11 +48,16 @@ FILES = {
 }
 # What every snippet may import.
 IMPORTS = {
-    "flax", "hashlib", "jax", "jax_impl", "keras", "numpy", "pytorch_impl", "resattn", "tf_impl",
-    "torch", "weights",
+    "__future__", "flax", "functools", "hashlib", "jax", "jax_impl", "keras", "numpy",
+    "pytorch_impl", "resattn", "tf_impl", "torch", "typing", "weights",
 }  # fmt: skip
 OTHER_OPTIONS = {"--below"}  # of `python -m resattn.checking.calibration`
-MADE = {"docs/gpu.json"}  # files that a command makes
+# Files that a command makes, and those of the recipes.
+MADE = {
+    "docs/gpu.json", "jax_impl/attention/pa.py", "pytorch_impl/attention/pa.py",
+    "resattn/explaining/attention/pa.py", "tf_impl/attention/pa.py", "weights/attention/pa.py",
+    "weights/dialects/crow.py",
+}  # fmt: skip
 MARK = re.compile(r"<!-- (needs|raises): (.+) -->")
 SHELL = re.compile(r"(?:\$ )?((?:resattn|make|python|pip) .*)")
 
