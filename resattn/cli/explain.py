@@ -17,6 +17,7 @@ from resattn.cli.arguments import (
     read_model_or_block,
     write_json,
 )
+from resattn.cli.language import LanguageOption, choose_language
 from resattn.cli.live import LIVE_HELP, ChannelsOption, ChoiceOption, OnlyOption
 from resattn.cli.live_forms import LiveRequest, explain_live, find_live
 from resattn.cli.terminal import print_line
@@ -49,7 +50,7 @@ def explain(
     dtype: Annotated[
         str, typer.Option(help="The dtype of the activations: float16, float32 or float64.")
     ] = "float32",
-    language: Annotated[str, typer.Option("--lang", help="The language: en or zh.")] = "en",
+    language: LanguageOption = None,
     code: Annotated[
         str | None,
         typer.Option(help="Also show the lines of code that compute each step: torch, jax or tf."),
@@ -70,17 +71,18 @@ def explain(
     """
     from resattn.explaining import explanation
 
+    spoken = choose_language(language)
     live = find_live(list_given_options(context), file, excluded=("--code",))
     sides = None if size is None else parse_size(size)
     if live is not None:
         request = LiveRequest(live, sides, channels, only, choice)
-        plain = explain_live(request, batch, dtype, language)
+        plain = explain_live(request, batch, dtype, spoken)
         if as_json is not None:
             write_json(as_json, plain)
         return
     described, _ = read_model_or_block(file, config, architecture, part)
     explained = explanation.explain(described, sides, batch, dtype, code)
-    for line, style in explained.lines(get_terminal_size().columns, language):
+    for line, style in explained.lines(get_terminal_size().columns, spoken):
         print_line(line, style)
     if as_json is not None:
-        write_json(as_json, explained.to_dict(language))
+        write_json(as_json, explained.to_dict(spoken))

@@ -32,7 +32,24 @@ def print_line(line: str = "", style: str = "", *, error: bool = False) -> None:
     """
     from weights.checks import printable  # here, since weights imports NumPy
 
-    typer.secho(printable(line), err=error, color=wants_colour(), **STYLES.get(style, {}))
+    text = encodable(printable(line), sys.stderr if error else sys.stdout)
+    typer.secho(text, err=error, color=wants_colour(), **STYLES.get(style, {}))
+
+
+_PLAIN = str.maketrans({"→": "->", "×": "x", "⌈": "ceil(", "⌉": ")", "⌊": "floor(", "⌋": ")",
+                        "≥": ">=", "≤": "<=", "−": "-", "│": "|", "γ": "gamma", "β": "beta"})  # fmt: skip
+
+
+def encodable(text: str, stream: Any) -> str:
+    """The text, in plain characters where the stream's encoding, as that of old Windows consoles,
+    does not have them; question marks for what has none.
+    """
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def wants_colour() -> bool | None:
