@@ -36,8 +36,22 @@ def print_line(line: str = "", style: str = "", *, error: bool = False) -> None:
     typer.secho(text, err=error, color=wants_colour(), **STYLES.get(style, {}))
 
 
-_PLAIN = str.maketrans({"→": "->", "×": "x", "⌈": "ceil(", "⌉": ")", "⌊": "floor(", "⌋": ")",
-                        "≥": ">=", "≤": "<=", "−": "-", "│": "|", "γ": "gamma", "β": "beta"})  # fmt: skip
+_PLAIN = str.maketrans(
+    {
+        "→": "->",
+        "×": "x",
+        "−": "-",
+        "│": "|",
+        "≥": ">=",
+        "≤": "<=",
+        "⌈": "ceil(",
+        "⌉": ")",
+        "⌊": "floor(",
+        "⌋": ")",
+        "γ": "gamma",
+        "β": "beta",
+    }
+)
 
 
 def encodable(text: str, stream: Any) -> str:
