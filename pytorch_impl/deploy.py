@@ -57,7 +57,8 @@ def _compile(model: nn.Module) -> Callable[[Maps], Outputs]:
             # the weights have become arguments, and convolutions reorder them at each call. For a
             # block from 256 to 512 channels, one image of 14 x 14, that takes 1.9 times as long as
             # ONNX Runtime on one core, and so 1.05.
-            with lock, settings.patch(freezing=True):
+            # Weights in float64 have one order alone, and cannot be reordered.
+            with lock, settings.patch(freezing=x.dtype != torch.float64):
                 function = _compile_for_one_size(model)
                 function(x)
             made[size] = function

@@ -89,7 +89,9 @@ def to_canonical(value: Array, is_map: bool = True) -> np.ndarray:
 def to_numpy(leaf: nnx.Variable) -> np.ndarray:
     """A parameter as a NumPy array in the framework's layout."""
     array = leaf[...]
-    return np.asarray(array) if array.is_fully_replicated else _put_together(array)
+    # Values that Flax has read from a file are of NumPy.
+    is_whole = not isinstance(array, Array) or array.is_fully_replicated
+    return np.asarray(array) if is_whole else _put_together(array)
 
 
 def _put_together(array: Array) -> np.ndarray:

@@ -289,9 +289,13 @@ def parse_frameworks(text: str | None, config: Config) -> tuple[str, ...]:
 
 def parse_framework_names(text: str) -> tuple[str, ...]:
     """The value of --frameworks: "pytorch,keras" -> ("torch", "tf")."""
+    from weights.errors import ArgumentError
     from weights.frameworks import framework_key
 
-    return tuple(dict.fromkeys(map(framework_key, parse_names("--frameworks", text))))
+    try:
+        return tuple(dict.fromkeys(map(framework_key, parse_names("--frameworks", text))))
+    except ArgumentError as error:
+        raise ArgumentError(str(error).replace("framework:", "--frameworks:", 1)) from None
 
 
 def list_given_options(context: typer.Context) -> list[str]:

@@ -16,6 +16,7 @@ from resattn.reading.models import read_model
 from resattn.reading.reading import Reading
 from weights.checks import Pair
 from weights.config import Config
+from weights.errors import ArgumentError
 from weights.frameworks import framework_key
 from weights.graph import Graph, check_size, default_size, graph
 
@@ -82,7 +83,7 @@ def explain(
     for a size or a framework with a model that was read; and what `read_model` raises.
     """
     check_dtype(dtype)
-    code = None if code is None else framework_key(code)
+    code = None if code is None else _key_of(code)
     if not isinstance(model, (Config, Reading, ExecutedGraph)):
         model, size = read_model(model, size), None
     if isinstance(model, (Reading, ExecutedGraph)):
@@ -94,3 +95,10 @@ def explain(
     lines = {} if code is None else align(found, code).by_operation()
     entries = tuple(list_entries(found, lines))
     return Explanation(found, batch, dtype, entries, facts(found, batch), code)
+
+
+def _key_of(code: str) -> str:
+    try:
+        return framework_key(code)
+    except ArgumentError as error:
+        raise ArgumentError(str(error).replace("framework:", "--code:", 1)) from None
