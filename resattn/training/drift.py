@@ -255,9 +255,8 @@ def drift(
     )
     if found.ok or dtype != "float64":
         return found
-    traces = explain_steps(used, divisions, config, arrays, recipe, data)
-    several = any(shards.count > 1 for shards in divisions)
-    return replace(found, traces=tuple(traces), on_several=several)
+    traces = tuple(explain_steps(used, divisions, config, arrays, recipe, data))
+    return replace(found, traces=traces, on_several=divisions != [Shards()])
 
 
 def _describe(recipe: Recipe, divisions: Sequence[Shards]) -> str:
