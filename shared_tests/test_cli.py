@@ -489,7 +489,7 @@ def test_check_options(block):
     )
     fails(
         ArgumentError,
-        "framework: expected one of torch, jax, tf",
+        "--frameworks: expected one of torch, jax, tf",
         "check",
         block,
         "--frameworks",

@@ -126,7 +126,7 @@ def test_labels_for_other_images_change_nothing(keras):
         model, optimizer = make(SE, NESTEROV, Shards())
         parallel = part("tf", "distributed").DataParallel(model, optimizer, NESTEROV, Shards())
         before = observe(model, optimizer, [])
-        message = r"labels: expected one for each of 5 images, got 4"
+        message = r"labels: expected one for each of the 5 images, got the shape \(4,\)"
         with pytest.raises(ArgumentError, match=message):
             parallel.train([(images, labels), (images, labels[:4])])
         after = observe(model, optimizer, [])

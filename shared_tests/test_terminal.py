@@ -54,7 +54,7 @@ def test_styles_work_beside_escapes(capsys, monkeypatch):
     print_line(TITLE, "bad")
     print_report([f"FAILED {TITLE}"])
     shown = r"\x1b]0;taken\x07"
-    red = {"fg": typer.colors.RED, "err": False}
+    red = {"fg": typer.colors.RED, "err": False, "color": None}
     assert seen == [(shown, red), (f"FAILED {shown}", red)]
 
 
