@@ -28,6 +28,7 @@ from weights.convert import LOW, check
 from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS
 from weights.leaves import walk
+from weights.live import find_dtype
 from weights.schema import schema
 from weights.stored import StoredArray, as_stored
 
@@ -64,10 +65,9 @@ def build_sharded(
             f"torchrun --nproc-per-node {shards}"
         )
     join_group(shards, device)
-    check(schema(config), arrays)
-    trained = [arrays[each.name].dtype for each in schema(config) if each.trainable]
-    dtype = min(trained, key=lambda dtype: dtype.itemsize).name
-    model = create(config, dtype=dtype, device="meta")
+    parameters = schema(config)
+    check(parameters, arrays)
+    model = create(config, dtype=find_dtype(parameters, arrays), device="meta")
     _check_dtypes(model, arrays)
     _shard(model, shards, device)
     model.to_empty(device=_own_device(device))
