@@ -99,10 +99,20 @@ def get_bytes(array: np.ndarray | StoredArray) -> memoryview:
     return little.reshape(-1).view(np.uint8).data
 
 
-def get_ahead(arrays: Mapping[str, StoredArray]) -> Iterator[tuple[str, memoryview]]:
+def get_ahead(
+    arrays: Mapping[str, StoredArray],
+    watch: Callable[[str, memoryview], object] = lambda name, content: None,
+) -> Iterator[tuple[str, memoryview]]:
     """The bytes of each array, in order. While one of them is used, the next ones are made on the
-    available cores, but not more than `_AHEAD` bytes of them.
+    available cores, but not more than `_AHEAD` bytes of them. watch: is called with each of them,
+    on the core that made it.
     """
+
+    def make(name: str) -> memoryview:
+        content = get_bytes(arrays[name])
+        watch(name, content)
+        return content
+
     with ThreadPoolExecutor(count_cores()) as pool:
         waiting: deque[tuple[str, int, Future[memoryview]]] = deque()
         held = 0
@@ -112,7 +122,7 @@ def get_ahead(arrays: Mapping[str, StoredArray]) -> Iterator[tuple[str, memoryvi
                     made, nbytes, content = waiting.popleft()
                     held -= nbytes
                     yield made, content.result()
-                waiting.append((name, array.nbytes, pool.submit(get_bytes, array)))
+                waiting.append((name, array.nbytes, pool.submit(make, name)))
                 held += array.nbytes
             while waiting:
                 made, _, content = waiting.popleft()

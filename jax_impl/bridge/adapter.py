@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jax_impl.bridge.native import modes, to_canonical, to_native, training_mode
+from jax_impl.bridge.native import modes, one_key, to_canonical, to_native, training_mode
 from jax_impl.bridge.native import to_numpy as to_numpy
 from jax_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from jax_impl.network import ResidualAttentionNetwork
@@ -108,7 +108,7 @@ def create(
         if own_kinds(config):  # a module of a user's own may have arrays besides its parameters
             return make(config, **dtypes, rngs=nnx.Rngs(0))
         # No initial values: to draw them JAX compiles for each shape, 14 s for a ResNet-20.
-        graph, state = nnx.split(nnx.eval_shape(lambda: make(config, **dtypes, rngs=nnx.Rngs(0))))
+        graph, state = nnx.split(nnx.eval_shape(lambda: make(config, **dtypes, rngs=one_key())))
         leaves, structure = jax.tree.flatten(state)
         values = [_initial_value(leaf, number) for number, leaf in enumerate(leaves)]
         return nnx.merge(graph, jax.tree.unflatten(structure, values))
@@ -180,7 +180,7 @@ def outline(config: Config) -> nnx.Module:
     make: Any = (
         build_block if isinstance(config, BlockConfig) else ResidualAttentionNetwork.from_config
     )
-    return nnx.eval_shape(lambda: make(config, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: make(config, rngs=one_key()))
 
 
 def dtype_name(leaf: nnx.Variable) -> str:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from weights.files.content import Content, find_prefixes
 from weights.files.hub import INDEX
 from weights.files.label import (
     CHECKSUMS,
+    UNKNOWN_SUM,
     Label,
     check_arrays,
     check_sums,
@@ -45,7 +47,12 @@ from weights.files.label import (
     make_label,
 )
 from weights.files.limits import MOST_HEADER
-from weights.files.opening import find_suffix, format_module, open_content
+from weights.files.opening import (
+    SUMMED_WHILE_WRITTEN,
+    find_suffix,
+    format_module,
+    open_content,
+)
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
 from weights.frameworks import FRAMEWORKS, Framework
 from weights.live import LiveModel, build, check_unchanged
@@ -75,6 +82,7 @@ def write(
     shard_bytes: int | None = None,
     sums: Mapping[str, str] | None = None,
     card: str | None = None,
+    compare: Callable[[Mapping[str, str]], object] = lambda sums: None,
 ) -> None:
     """Writes canonical arrays to a file, with their config inside. The suffix says the format.
 
@@ -84,6 +92,9 @@ def write(
     sums: the CRC-32 of each array, where they are known, as `CheckpointHeader.check` gives them.
     card: the JSON of a card of these weights (`resattn.checking.card`). A file in a dialect has no
         place for it, nor for the origin.
+    compare: is called with the checksums of the arrays, and may raise an error, which leaves no
+        file: before anything is written, or before the file is moved into place. It is not called
+        with `dialect` or `sums`.
     Raises WeightsError when the arrays do not fit the config; ArgumentError for a suffix that
     cannot be written, and for a dialect that has no such network or whose network with these names
     and shapes computes something else; FileError where the system refuses. If anything fails, the
@@ -96,30 +107,48 @@ def write(
     check(parameters, arrays, headline=headline)
     stored = {each.name: as_stored(arrays[each.name]) for each in parameters}
     label: Label = {}
+    options: dict[str, Any] = {}
     if dialect is None:
-        label = make_label(config.to_json(), stored, origin_to_json(origin), sums, card)
-    else:
-        from weights.dialects import dialect_named
-        from weights.dialects.back import find_architectures
-        from weights.dialects.recognise import to_dialect_names
+        make = partial(make_label, config.to_json(), stored, origin_to_json(origin), card=card)
 
-        spoken = dialect_named(dialect)
-        if not isinstance(config, NetworkConfig):
-            raise ArgumentError(f"dialect: {spoken.title} has networks, and no blocks")
-        if config.norm == "folded":
-            raise ArgumentError(
-                f"dialect: the networks of {spoken.title} have batch norms, and those of this one "
-                "are folded into its convolutions; write the network that it was made from"
-            )
-        find_architectures(spoken, config)  # refuses what would be loaded, and be wrong
-        stored = to_dialect_names(spoken, config, stored)
+        def finish(found: Mapping[str, str]) -> Label:
+            compare(found)
+            return make(sums=found)
+
+        if sums is not None:
+            label = make(sums=sums)
+        elif suffix in SUMMED_WHILE_WRITTEN:
+            label = make(sums=dict.fromkeys(stored, UNKNOWN_SUM))
+            options["finish"] = finish
+        else:
+            label = finish(checksums(stored))
+    else:
+        stored = _in_dialect(dialect, config, stored)
     described = config if dialect is None else None
-    options = {}
     if suffix == INDEX and shard_bytes is not None:
-        options = {"shard_bytes": at_least("shard_bytes", shard_bytes, 1)}
+        options["shard_bytes"] = at_least("shard_bytes", shard_bytes, 1)
     elif shard_bytes is not None:
         raise ArgumentError(f"shard_bytes: {target.name} is one file; expected a {INDEX}")
     format_module(suffix).write(target, label, stored, described, **options)
+
+
+def _in_dialect(
+    dialect: str, config: Config, stored: Mapping[str, StoredArray]
+) -> dict[str, StoredArray]:
+    from weights.dialects import dialect_named
+    from weights.dialects.back import find_architectures
+    from weights.dialects.recognise import to_dialect_names
+
+    spoken = dialect_named(dialect)
+    if not isinstance(config, NetworkConfig):
+        raise ArgumentError(f"dialect: {spoken.title} has networks, and no blocks")
+    if config.norm == "folded":
+        raise ArgumentError(
+            f"dialect: the networks of {spoken.title} have batch norms, and those of this one "
+            "are folded into its convolutions; write the network that it was made from"
+        )
+    find_architectures(spoken, config)  # refuses what would be loaded, and be wrong
+    return to_dialect_names(spoken, config, stored)
 
 
 @dataclass(frozen=True)
@@ -267,17 +296,24 @@ def transfer(
     advance: Callable[[str, int], None] = lambda stage, nbytes: None,
 ) -> None:
     """Writes what is in a file to another one, array by array, so that the memory does not hold all
-    of them, unless the library of a format needs that. All values are checked first.
+    of them, unless the library of a format needs that. All values are checked, either first or on
+    the way to a file that is moved into place at the end.
 
     advance: is called from any thread for each array, with what happens ("checking" or "writing")
         and the array's number of bytes. Other arguments and errors: those of `write` and
         `CheckpointHeader.read`.
     """
-    sums = None
-    if CHECKSUMS in header.label or dialect is None:
-        sums = checksums(_watch(header.arrays, "checking", advance))
+
+    def compare(found: Mapping[str, str]) -> None:
         if CHECKSUMS in header.label:
-            check_sums(header.label, sums, header.source)
+            check_sums(header.label, found, header.source)
+
+    sums = None
+    suffix = find_suffix(Path(path), "write")
+    needed = CHECKSUMS in header.label if dialect else suffix not in SUMMED_WHILE_WRITTEN
+    if needed:
+        sums = checksums(_watch(header.arrays, "checking", advance))
+        compare(sums)
     write(
         path,
         header.config,
@@ -287,6 +323,7 @@ def transfer(
         shard_bytes=shard_bytes,
         sums=sums,
         card=card,
+        compare=compare,
     )
 
 

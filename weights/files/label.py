@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,10 @@ RECORDING = "recording"  # the key of the JSON in CONFIG of a recorded run, whic
 ENTRIES = (CONFIG, ORIGIN, CARD, FILE_VERSION, CHECKSUMS)
 
 LATEST = 2  # 1: without version and checksums
+UNKNOWN_SUM = "0" * 8  # of an array that was not read yet, as long as any other
 
 Label = Mapping[str, str]
+Finish = Callable[[Mapping[str, str]], Label]  # checksums of the arrays -> the label with them
 
 
 def make_label(
@@ -122,8 +124,13 @@ def checksum(array: np.ndarray | StoredArray) -> str:
     Values count in canonical axis order, in C order, little-endian, so that the same parameter has
     the same checksum in every format.
     """
+    return checksum_of(array, get_bytes(array))
+
+
+def checksum_of(array: np.ndarray | StoredArray, content: memoryview) -> str:
+    """The same, where the bytes of the values are known already."""
     seed = zlib.crc32(f"{array.dtype.name} {array.shape}".encode())
-    return f"{zlib.crc32(get_bytes(array), seed):08x}"
+    return f"{zlib.crc32(content, seed):08x}"
 
 
 def _checksum_of_text(text: str) -> str:

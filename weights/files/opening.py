@@ -36,6 +36,8 @@ FILE_FORMATS = {
     ".orbax": "orbax",
 }
 _SUFFIXES = tuple(FILE_FORMATS)
+# Formats whose label can be written last, with the checksums of what was written.
+SUMMED_WHILE_WRITTEN = (".safetensors", INDEX)
 
 
 def read_own_arrays(path: str | os.PathLike[str], part: str | None = None) -> Arrays:

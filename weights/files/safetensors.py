@@ -15,7 +15,7 @@ from weights.errors import WeightsError
 from weights.files import label as labels
 from weights.files.atomic import write_atomically
 from weights.files.content import Header
-from weights.files.label import Label
+from weights.files.label import Finish, Label
 from weights.files.limits import MOST_HEADER, MappedFile, check_count, map_file
 from weights.stored import StoredArray, as_stored, dtype_named, get_ahead
 
@@ -47,9 +47,24 @@ def write(
     label: Label,
     arrays: Mapping[str, np.ndarray | StoredArray],
     config: Config | None = None,
+    finish: Finish | None = None,
 ) -> None:
-    """The same arrays make the same bytes."""
-    write_atomically(path, lambda temporary: write_shard(temporary, to_metadata(label), arrays))
+    """The same arrays make the same bytes. finish: gives the label once the checksums of the arrays
+    are known, of the same size as `label`; without it `label` has them.
+    """
+
+    def write_to(temporary: Path) -> None:
+        if finish is None:
+            write_shard(temporary, to_metadata(label), arrays)
+            return
+        sums: dict[str, str] = {}
+        with temporary.open("wb") as file:
+            for piece in to_pieces(to_metadata(label), arrays, sums):
+                file.write(piece)
+            file.seek(0)
+            file.write(begin_file(to_metadata(finish(sums)), arrays))
+
+    write_atomically(path, write_to)
 
 
 def to_metadata(label: Label) -> dict[str, str]:
@@ -73,27 +88,46 @@ def write_shard(
 
 
 def to_pieces(
-    metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray | StoredArray]
+    metadata: Mapping[str, str],
+    arrays: Mapping[str, np.ndarray | StoredArray],
+    sums: dict[str, str] | None = None,
 ) -> Iterator[bytes | memoryview]:
     """The bytes of a file, those that the library writes, except for the metadata: it writes their
     entries in an order that changes from run to run. The library needs all arrays at once.
+    sums: gets the checksums of the arrays.
     """
-    stored = {name: as_stored(array) for name, array in arrays.items()}
+
+    def watch(name: str, content: memoryview) -> None:
+        if sums is not None:
+            sums[name] = labels.checksum_of(stored[name], content)
+
+    yield begin_file(metadata, arrays)
+    stored = _in_order(arrays)
+    for _, content in get_ahead(stored, watch):
+        yield content
+
+
+def begin_file(
+    metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray | StoredArray]
+) -> bytes:
+    """What a file begins with, before the values of the arrays."""
     letters = {dtype: letter for letter, dtype in _DTYPES.items()}
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
-    # The library's order: those of larger numbers first, so that all are aligned.
-    ranks = {name: -_ORDER.index(array.dtype.name) for name, array in stored.items()}
-    ordered = {name: stored[name] for name in sorted(stored, key=lambda name: (ranks[name], name))}
-    for name, array in ordered.items():
+    for name, array in _in_order(arrays).items():
         place = [end, end := end + array.nbytes]
         kind = letters[array.dtype.name]
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": place}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
-    for _, content in get_ahead(ordered):
-        yield content
+    return len(text).to_bytes(8, "little") + text
+
+
+def _in_order(arrays: Mapping[str, np.ndarray | StoredArray]) -> dict[str, StoredArray]:
+    """In the library's order: those of larger numbers first, so that all are aligned."""
+    stored = {name: as_stored(array) for name, array in arrays.items()}
+    ranks = {name: -_ORDER.index(array.dtype.name) for name, array in stored.items()}
+    return {name: stored[name] for name in sorted(stored, key=lambda name: (ranks[name], name))}
 
 
 def read(path: Path) -> Header:

@@ -22,7 +22,7 @@ from weights.fields import parse_json
 from weights.files.atomic import refusals, resolve_target, sole_writer, write_atomically
 from weights.files.content import Header
 from weights.files.hub import INDEX
-from weights.files.label import Label
+from weights.files.label import Finish, Label
 from weights.files.limits import MOST_HEADER, check_count, map_file
 from weights.files.safetensors import from_metadata, read_shard, to_metadata, to_pieces
 from weights.stored import StoredArray
@@ -37,6 +37,7 @@ def write(
     label: Label,
     arrays: Mapping[str, np.ndarray | StoredArray],
     config: Config | None = None,
+    finish: Finish | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """The files are complete before the index names them, and their names say what they hold: until
@@ -44,25 +45,26 @@ def write(
     """
     resolve_target(path)  # refuses a folder that does not exist
     with sole_writer(path.parent):  # another one would remove these files
-        _write(path, label, _groups(arrays, shard_bytes), arrays)
+        _write(path, finish or (lambda sums: label), _groups(arrays, shard_bytes), arrays)
 
 
 def _write(
     path: Path,
-    label: Label,
+    finish: Finish,
     groups: list[list[str]],
     arrays: Mapping[str, np.ndarray | StoredArray],
 ) -> None:
     stem = path.name[: -len(INDEX)]
     shards: dict[str, str] = {}
+    sums: dict[str, str] = {}
     before = _files_of(path)
     try:
         for number, names in enumerate(groups, start=1):
             start = f"{stem}-{number:05d}-of-{len(groups):05d}"
-            file = _write_shard(path, start, {name: arrays[name] for name in names})
+            file = _write_shard(path, start, {name: arrays[name] for name in names}, sums)
             shards |= dict.fromkeys(names, file)
         said: dict[str, Any] = {"total_size": sum(array.nbytes for array in arrays.values())}
-        index = {_METADATA: {**said, **to_metadata(label)}, _MAP: shards}
+        index = {_METADATA: {**said, **to_metadata(finish(sums))}, _MAP: shards}
         text = json.dumps(index, indent=1)
         write_atomically(path, lambda target: target.write_text(text, encoding="utf-8"))
     except BaseException:
@@ -76,14 +78,19 @@ def _write(
     _remove(path, there - set(shards.values()))
 
 
-def _write_shard(path: Path, start: str, arrays: Mapping[str, np.ndarray | StoredArray]) -> str:
-    """Writes one file beside `path`, and names it by the CRC-32 of its bytes. Returns the name."""
+def _write_shard(
+    path: Path, start: str, arrays: Mapping[str, np.ndarray | StoredArray], sums: dict[str, str]
+) -> str:
+    """Writes one file beside `path`, and names it by the CRC-32 of its bytes. Returns the name.
+
+    sums: gets the checksums of the arrays.
+    """
     found = 0
 
     def write_to(temporary: Path) -> None:
         nonlocal found
         with temporary.open("wb") as target:
-            for piece in to_pieces({"format": "pt"}, arrays):
+            for piece in to_pieces({"format": "pt"}, arrays, sums):
                 found = zlib.crc32(piece, found)
                 target.write(piece)
 
