@@ -17,7 +17,7 @@ PACKAGES = ("pytorch_impl", "jax_impl", "tf_impl")
 # several devices of PyTorch and Keras.
 NATIVE_FILES = {
     "bridge/files.py", "bridge/collectives.py", "bridge/ranks.py", "bridge/workers.py",
-    "bridge/replicas.py",
+    "bridge/replicas.py", "bridge/keys.py",
 }  # fmt: skip
 
 

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jax_impl.bridge.native import modes, one_key, to_canonical, to_native, training_mode
+from jax_impl.bridge.keys import one_key
+from jax_impl.bridge.native import modes, to_canonical, to_native, training_mode
 from jax_impl.bridge.native import to_numpy as to_numpy
 from jax_impl.layers import FLOAT64_HELP as FLOAT64_HELP
 from jax_impl.network import ResidualAttentionNetwork

@@ -107,21 +107,3 @@ def _put_together(array: Array) -> np.ndarray:
             part = jax.device_put(part, jax.local_devices(backend="cpu")[0])
         copy_values(whole[shard.index], np.asarray(part))
     return whole
-
-
-class _OneKey(nnx.RngStream):
-    """Gives the same key at each call. For shapes alone, where nothing is drawn: to trace the
-    counter of an ordinary one takes 0.6 s for the 155 kernels of a ResNet-152, and more than twice
-    that for twice as many.
-    """
-
-    def __call__(self) -> Array:
-        key: Array = self.key[...]
-        return key
-
-
-def one_key() -> nnx.Rngs:
-    """To make a model of shapes alone, see `_OneKey`."""
-    rngs = nnx.Rngs(0)
-    rngs.params = _OneKey(0, tag="params")
-    return rngs
