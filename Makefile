@@ -41,7 +41,7 @@ DEVICE ?= cuda
 DEVICE_TESTS := $(addprefix shared_tests/test_,golden.py attention.py gradients.py forward.py sensitivity.py own_kinds.py precision.py trace*.py training*.py deploy.py maxima.py flags.py verdict.py)
 gpu:
 	@status=0; \
-	$(ENVIRONMENT) XLA_FLAGS= $(PYTHON) -m resattn check --device $(DEVICE) --json docs/gpu.json || status=1; \
+	$(ENVIRONMENT) XLA_FLAGS= $(PYTHON) -m resattn check --device $(DEVICE) --json docs/gpu.json --force || status=1; \
 	$(PYTHON) -m resattn.checking.verdict_table docs/gpu.json docs/gpu.md || status=1; \
 	$(ENVIRONMENT) XLA_FLAGS= $(PYTHON) -m pytest -q --require $(FRAMEWORKS)$(if $(filter cuda,$(DEVICE)),$(COMMA)cuda) \
 	  --frameworks $(FRAMEWORKS) $(DEVICE_TESTS) || status=1; \
@@ -53,7 +53,7 @@ interop: $(READY)
 
 # The figures of docs/speed.md and docs/deploy.md, and the picture: on a machine that does nothing else, in about twenty minutes.
 bench: $(READY)
-	$(ENVIRONMENT) XLA_FLAGS= $(BIN)/resattn bench --json docs/speed.json
+	$(ENVIRONMENT) XLA_FLAGS= $(BIN)/resattn bench --json docs/speed.json --force
 	$(BIN)/python -m resattn.benchmarks.documents
 
 golden: $(READY)

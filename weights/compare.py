@@ -9,6 +9,7 @@ import numpy as np
 
 from weights.distribution import Agreement, Distribution, tabulate
 from weights.errors import ArgumentError
+from weights.language import count_cells
 
 
 @dataclass(frozen=True)
@@ -233,14 +234,17 @@ class Report:
         verdict = "ok" if self.ok else _count(len(self.failures), "failure")
         return f"<Report: {verdict}, {_count(len(self.rows), 'comparison')}; {self.title}>"
 
-    def lines(self, every: bool = False, failures: int = 10) -> list[str]:
-        """The report as text: the worst row of each quantity, or every row; then the failures."""
+    def lines(self, every: bool = False, failures: int = 10, width: int | None = None) -> list[str]:
+        """The report as text: the worst row of each quantity, or every row; then the failures.
+
+        width: of the tables, in characters; by default as wide as they are.
+        """
         lines = [self.title, *(f"  {line}" for line in self.environment), ""]
         for dtype in self.dtypes or ("",):
-            lines += [*self._heading(dtype), *columns(self._table(dtype, every)), ""]
+            lines += [*self._heading(dtype), *columns(self._table(dtype, every), width, _SPARE), ""]
         if every and self.distributions:
             lines += ["errors over the greatest magnitude: quantiles, and by magnitude:"]
-            lines += [*columns(tabulate(self.distributions)), ""]
+            lines += [*columns(tabulate(self.distributions), width), ""]
         over = self.failures
         lines += [self.verdict(), *(f"  {row}" for row in over[:failures])]
         lines += [f"  and {len(over) - failures} more" for _ in [0] if len(over) > failures]
@@ -362,11 +366,51 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def columns(table: Sequence[tuple[str, ...]]) -> Iterable[str]:
-    """The lines of a table of text, its columns aligned."""
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+_SPARE = (2, 6, 7)  # columns of `Report._table` that a narrow terminal does without
+_LEAST_CELL = 12  # characters of a cell that is cut
+
+
+def columns(
+    table: Sequence[tuple[str, ...]], width: int | None = None, spare: Sequence[int] = ()
+) -> Iterable[str]:
+    """The lines of a table of text, its columns aligned.
+
+    width: of a line, by default any. A wider table goes without the columns `spare`, the first one
+    first, as far as it must; then the widest cells are cut in the middle.
+    """
+    if width is not None:
+        table = _narrow(table, width, spare)
+    sizes = _sizes(table)
     for row in table:
-        yield (
-            "  "
-            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        cells = (
+            cell + " " * (size - count_cells(cell)) for cell, size in zip(row, sizes, strict=True)
         )
+        yield "  " + "  ".join(cells).rstrip()
+
+
+def _sizes(table: Sequence[tuple[str, ...]]) -> list[int]:
+    return [max(map(count_cells, column)) for column in zip(*table, strict=True)]
+
+
+def _narrow(
+    table: Sequence[tuple[str, ...]], width: int, spare: Sequence[int]
+) -> list[tuple[str, ...]]:
+    sizes = _sizes(table)
+    kept = list(range(len(sizes)))
+    for place in spare:
+        if sum(2 + sizes[each] for each in kept) > width:
+            kept.remove(place)
+    rows = [tuple(row[place] for place in kept) for row in table]
+    left = [sizes[place] for place in kept]
+    widest = left.index(max(left))
+    room = max(_LEAST_CELL, max(left) - max(0, sum(left) + 2 * len(left) - width))
+    return [
+        tuple(_cut(cell, room) if place == widest else cell for place, cell in enumerate(row))
+        for row in rows
+    ]
+
+
+def _cut(cell: str, room: int) -> str:
+    """A name without its middle, of which the end says most."""
+    head = (room - 1) // 3
+    return cell if len(cell) <= room else f"{cell[:head]}…{cell[len(cell) - (room - 1 - head) :]}"

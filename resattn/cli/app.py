@@ -96,7 +96,7 @@ def find_options(context: typer.Context) -> dict[str, str]:
         each.name: next((name for name in each.opts if name.startswith("--")), each.name.upper())
         for each in parameters
         if each.name is not None
-    } | ({"block": "--only"} if context.invoked_subcommand == "draw" else {})
+    } | ({"block": "--only"} if context.invoked_subcommand in ("draw", "explain") else {})
 
 
 def show_version(wanted: bool) -> None:

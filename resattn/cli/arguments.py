@@ -74,7 +74,9 @@ FrameworksOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random weights and images.", min=0)]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace the files that are written, if they exist.")
+]
 
 SourceArgument = Annotated[
     Path,
@@ -219,6 +221,25 @@ def refuse_existing(target: Path, force: bool) -> None:
 
     if target.exists() and not force:
         raise ArgumentError(f"{target}: exists already; pass --force to replace it")
+
+
+def check_targets(force: bool, *targets: Path | None) -> None:
+    """The files that a command will write, before its work begins.
+
+    Raises ArgumentError for one that exists, without --force, or that is named twice,
+    MissingFileError for one whose folder does not exist, FileError for a folder.
+    """
+    from weights.errors import ArgumentError, FileError
+    from weights.files.atomic import resolve_target
+
+    found = [target for target in targets if target is not None]
+    places = [resolve_target(target) for target in found]
+    for target, place in zip(found, places, strict=True):
+        if place.is_dir():
+            raise FileError(f"{target}: cannot be written (it is a folder)")
+        if places.count(place) > 1:
+            raise ArgumentError(f"{target}: is to be written twice; name two files")
+        refuse_existing(target, force)
 
 
 def find_source(

@@ -9,7 +9,13 @@ from typing import Annotated
 
 import typer
 
-from resattn.cli.arguments import DevicesOption, parse_framework_names, parse_names
+from resattn.cli.arguments import (
+    DevicesOption,
+    ForceOption,
+    check_targets,
+    parse_framework_names,
+    parse_names,
+)
 from resattn.cli.terminal import print_line, status
 
 GroupsOption = Annotated[
@@ -69,6 +75,7 @@ def bench(
     ] = None,
     markdown: MarkdownOption = None,
     picture: PictureOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Measure how fast blocks and networks are, beside other implementations.
 
@@ -85,7 +92,7 @@ def bench(
     from resattn.benchmarks.tables import format_tables
     from weights.files.atomic import write_atomically
 
-    check_targets(as_json, markdown, picture)
+    check_targets(force, as_json, markdown, picture)
     if picture is not None:
         check_chart(picture)
     plan = BenchPlan(
@@ -111,16 +118,6 @@ def bench(
     if picture is not None:
         writers.append(partial(save_chart, report, picture))
     call_all(writers)
-
-
-def check_targets(*paths: Path | None) -> None:
-    """Raises FileError for a file that cannot be written, since it has no folder or is one."""
-    from weights.errors import FileError
-    from weights.files.atomic import resolve_target
-
-    for path in paths:
-        if path is not None and resolve_target(path).is_dir():
-            raise FileError(f"{path}: cannot be written (it is a folder)")
 
 
 def call_all(writers: Iterable[Callable[[], object]]) -> None:

@@ -19,6 +19,7 @@ from resattn.cli.arguments import (
     CheckSizeOption,
     ConfigOption,
     ExpectedOption,
+    ForceOption,
     FrameworksOption,
     GoldenOption,
     GridOption,
@@ -29,6 +30,7 @@ from resattn.cli.arguments import (
     ReportJsonOption,
     SeedOption,
     TraceOption,
+    check_targets,
     list_given_options,
     parse_framework_names,
     parse_frameworks,
@@ -72,7 +74,7 @@ NOT_WITH_REDUCE = ("--grid", "--html", "--golden")
 NOT_WITH_CARD = ("--dtype", "--trace", "--expected", "--grid", "--html", "--reduce")
 NOT_WITH_EMBED = ("--config", "--as", "--part")  # a file that needs them has no place for a card
 # With --devices these ask for a verdict on a device; anything else says what to check on it.
-OF_A_VERDICT = {"--devices", "--frameworks", "--json"}
+OF_A_VERDICT = {"--devices", "--frameworks", "--json", "--force"}
 NEEDED = {"--card": "FILE", "--embed": "--card"}
 
 
@@ -103,6 +105,7 @@ def check(
     as_html: ReportHtmlOption = None,
     card: CardOption = None,
     embed: EmbedOption = False,
+    force: ForceOption = False,
 ) -> None:
     """Load the weights into each framework and compare outputs, statistics and gradients.
 
@@ -116,6 +119,7 @@ def check(
     """
     given = list_given_options(context)
     check_combination(given, dtype)
+    check_targets(force, as_json, as_html, card, reduced)
     options = gather_options(frameworks, devices, dtype, inputs, size, batch, seed)
     live = find_live(given, file, model, NOT_WITH_LIVE)
     if golden or asks_for_verdict(given, devices):

@@ -45,12 +45,10 @@ EmbedOption = Annotated[
 def card_check(context: typer.Context, request: Request) -> Report:
     """Makes and prints the cross-check, writes its card, and puts it into FILE with --embed."""
     from resattn.checking.card import make_card
-    from weights.files.atomic import resolve_target
     from weights.files.hub import is_hub_address
 
     file, target, embed = (context.params[name] for name in ("file", "card", "embed"))
     check_card_name(target)
-    resolve_target(target)
     if embed:
         find_place(file)  # refused before anything is computed
     options = request.options | {"classify": bool(getattr(request.config, "classes", 0))}

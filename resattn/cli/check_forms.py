@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resattn.cli.arguments import read_stages
-from resattn.cli.terminal import print_line, print_report, status
+from resattn.cli.terminal import find_width, print_line, print_prose, print_report, status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def cross_check(request: Request) -> Report:
 
     with status("cross-check") as show_step:
         report = crosscheck(request.config, request.arrays, **request.options, progress=show_step)
-    print_report(report.lines(request.every))
+    print_report(report.lines(request.every, width=find_width()))
     return report
 
 
@@ -60,7 +60,7 @@ def low_check(request: Request) -> Report:
     with status(f"check in {dtype}") as show_step:
         report = precision(request.config, request.arrays, **given, progress=show_step)
     if request.every or not report.ok:
-        print_report(report.lines(request.every))
+        print_report(report.lines(request.every, width=find_width()))
     else:
         print_report([report.title, *report.environment, "", *table(report), "", report.verdict()])
         print_report([f"note: {note}" for note in report.notes])
@@ -125,8 +125,8 @@ def trace_check(request: Request, expected: Path | None) -> Trace:
     given = None if expected is None else read_stages(expected, last_stage(config))
     with status("trace") as show_step:
         report = trace_frameworks(config, arrays, expected=given, **options, progress=show_step)
-    for line, kind in report.lines(request.every):
-        print_line(line, kind)
+    for line, kind in report.lines(request.every, find_width()):
+        print_prose(line, kind)
     return report
 
 

@@ -13,13 +13,15 @@ from resattn.cli.arguments import (
     AllOption,
     ArchitectureOption,
     ConfigOption,
+    ForceOption,
     PartOption,
     ReportHtmlOption,
     ReportJsonOption,
+    check_targets,
     read_source,
     write_json,
 )
-from resattn.cli.terminal import print_line, status
+from resattn.cli.terminal import find_width, print_line, print_prose, status
 
 if TYPE_CHECKING:
     from resattn.recording.comparison import Comparison
@@ -47,6 +49,7 @@ def compare(
     every: AllOption = False,
     as_json: ReportJsonOption = None,
     as_html: ReportHtmlOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Compare recorded runs, without any framework: their environments, stages and training.
 
@@ -59,11 +62,12 @@ def compare(
 
     if weights is None and (config or architecture or part):
         raise ArgumentError("--config, --as, --part: are about the file in --weights; name it, too")
+    check_targets(force, as_json, as_html)
     _, arrays = read_source(weights, config, architecture, part)
     with status("compare") as show_step:
         found = compare_runs(*runs, arrays=arrays, progress=show_step)
-    for line, kind in found.lines(every):
-        print_line(line, kind)
+    for line, kind in found.lines(every, find_width()):
+        print_prose(line, kind)
     if as_json is not None:
         write_json(as_json, found.to_dict())
     if as_html is not None:

@@ -13,13 +13,14 @@ from resattn.cli.arguments import (
     ConfigOption,
     ForceOption,
     PartOption,
+    check_targets,
     list_given_options,
     parse_size,
     read_model_or_block,
 )
 from resattn.cli.live import LIVE_HELP, ChannelsOption
 from resattn.cli.live_forms import LiveRequest, draw_live, find_live
-from resattn.cli.terminal import print_line, wants_colour
+from resattn.cli.terminal import find_width, print_line, wants_colour
 
 if TYPE_CHECKING:
     from resattn.drawing.scene import Scene
@@ -80,10 +81,13 @@ def draw(
     A model of your own is drawn as it is executed.
     Without FILE and --config the model is the block from 64 to 128 channels with stride 2.
     """
-    from resattn.drawing.pictures import block_of, scene_of
+    from resattn.drawing.pictures import block_of, check_picture, scene_of
     from weights import BlockConfig
     from weights.errors import ArgumentError
 
+    if to is not None:
+        check_picture(to)
+        check_targets(force, to)
     given = list_given_options(context)
     live = find_live(given, file, excluded=("--open", "--closed"), shared=("--only",))
     if live is not None:
@@ -118,14 +122,15 @@ def show_picture(
 
 def draw_on_terminal(picture: Scene) -> None:
     """Prints the picture, in colour if the terminal has it, in ASCII if its encoding needs it."""
-    from resattn.drawing.terminal import COLOURS, lines, strip_colours
+    from resattn.drawing.terminal import COLOURS, COLUMNS, MOST_COLUMNS, lines, strip_colours
     from weights.checks import printable
 
-    drawn = lines(picture)
+    columns = min(find_width() or COLUMNS, MOST_COLUMNS)
+    drawn = lines(picture, columns)
     try:
         strip_colours(drawn).encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
-        drawn = lines(picture, ascii_only=True)
+        drawn = lines(picture, columns, ascii_only=True)
     for line in drawn:
         parts = []
         for words, form in line:

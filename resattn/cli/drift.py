@@ -10,8 +10,10 @@ import typer
 
 from resattn.cli.arguments import (
     ConfigOption,
+    ForceOption,
     FrameworksOption,
     SeedOption,
+    check_targets,
     parse_frameworks,
     read_source,
     write_json,
@@ -74,6 +76,7 @@ def drift(
     oracle: OracleOption = False,
     seed: SeedOption = 0,
     as_json: DriftJsonOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Train the same weights by the same recipe in each framework, and show how far they drift
     apart.
@@ -87,6 +90,7 @@ def drift(
     from resattn.training import drift as training
     from resattn.training.train_digits import DIGITS_CONFIG
 
+    check_targets(force, as_json)
     described, arrays = read_source(file, config)
     described = described or DIGITS_CONFIG
     compared = parse_frameworks(frameworks, described)

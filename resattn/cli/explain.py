@@ -11,14 +11,16 @@ import typer
 from resattn.cli.arguments import (
     ArchitectureOption,
     ConfigOption,
+    ForceOption,
     PartOption,
+    check_targets,
     list_given_options,
     parse_size,
     read_model_or_block,
     write_json,
 )
 from resattn.cli.language import LanguageOption, choose_language
-from resattn.cli.live import LIVE_HELP, ChannelsOption, ChoiceOption, OnlyOption
+from resattn.cli.live import LIVE_HELP, ChannelsOption, ChoiceOption
 from resattn.cli.live_forms import LiveRequest, explain_live, find_live
 from resattn.cli.terminal import print_line
 
@@ -51,16 +53,27 @@ def explain(
         str, typer.Option(help="The dtype of the activations: float16, float32 or float64.")
     ] = "float32",
     language: LanguageOption = None,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="One line for each operation, without the reasons.")
+    ] = False,
     code: Annotated[
         str | None,
         typer.Option(help="Also show the lines of code that compute each step: torch, jax or tf."),
     ] = None,
     channels: ChannelsOption = None,
-    only: OnlyOption = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only",
+            help="Explain one block of a network, as in stages.1.0, with the size that its images "
+            "have there. Of a model of your own: the path of the part that is meant.",
+        ),
+    ] = None,
     choice: ChoiceOption = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", help="Also write the explanation to this file.")
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Explain what a block or a network computes, step by step.
 
@@ -69,20 +82,28 @@ def explain(
 
     A model of your own is explained as it is executed, and recognised.
     """
+    from resattn.drawing.pictures import block_of
     from resattn.explaining import explanation
+    from weights.errors import ArgumentError
+    from weights.graph import default_size
 
     spoken = choose_language(language)
-    live = find_live(list_given_options(context), file, excluded=("--code",))
+    if brief and code is not None:
+        raise ArgumentError("--brief: has no lines of code; leave --code or --brief out")
+    check_targets(force, as_json)
+    live = find_live(list_given_options(context), file, excluded=("--code",), shared=("--only",))
     sides = None if size is None else parse_size(size)
     if live is not None:
         request = LiveRequest(live, sides, channels, only, choice)
-        plain = explain_live(request, batch, dtype, spoken)
+        plain = explain_live(request, batch, dtype, spoken, brief)
         if as_json is not None:
             write_json(as_json, plain)
         return
     described, _ = read_model_or_block(file, config, architecture, part)
+    if only is not None:
+        described, sides = block_of(described, only, sides or default_size(described))
     explained = explanation.explain(described, sides, batch, dtype, code)
-    for line, style in explained.lines(get_terminal_size().columns, spoken):
+    for line, style in explained.lines(get_terminal_size().columns, spoken, brief):
         print_line(line, style)
     if as_json is not None:
         write_json(as_json, explained.to_dict(spoken))

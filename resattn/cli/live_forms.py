@@ -12,7 +12,7 @@ import typer
 
 from resattn.cli.arguments import parse_frameworks
 from resattn.cli.live import LiveCall, make_live, parse_live
-from resattn.cli.terminal import print_line, status
+from resattn.cli.terminal import find_width, print_line, print_prose, status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,7 +156,9 @@ def prove_live(found: Understood, language: str = "en") -> bool:
     return proof.ok
 
 
-def explain_live(request: LiveRequest, batch: int, dtype: str, language: str) -> dict[str, Any]:
+def explain_live(
+    request: LiveRequest, batch: int, dtype: str, language: str, brief: bool = False
+) -> dict[str, Any]:
     """Explains the model as it is executed, and what it was taken for. The explanation for --json
     is returned.
     """
@@ -164,7 +166,7 @@ def explain_live(request: LiveRequest, batch: int, dtype: str, language: str) ->
 
     found = understand(request)
     explained = explain(found.reading, batch=batch, dtype=dtype)
-    for line, style in explained.lines(get_terminal_size().columns, language):
+    for line, style in explained.lines(get_terminal_size().columns, language, brief):
         print_line(line, style)
     print_line()
     print_recognition(found, language)
@@ -219,8 +221,8 @@ def check_live(
         report = trace_frameworks(
             taken.config, target[1] or taken.arrays, others=mapped, progress=show_step, **given
         )
-    for line, kind in report.lines(every):
-        print_line(line, kind)
+    for line, kind in report.lines(every, find_width()):
+        print_prose(line, kind)
     if report.findings and all(finding.mode == "train" for finding in report.findings):
         print_line("In evaluation all agree; they differ in training alone.", "good")
     return report

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resattn.cli.arguments import ForceOption, parse_size, read_images, refuse_existing
+from resattn.cli.arguments import ForceOption, check_targets, parse_size, read_images
 from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def prepare(
     target = paths.pop() if paths[-1].suffix.lower() == ".npy" else None
     if not paths or (target is None and compare is None):
         raise ArgumentError("prepare: expected images and the .npy file to write: IMAGE... OUT.npy")
-    if target is not None:
-        refuse_existing(target, force)
+    check_targets(force, target)
     described = read_described(weights, mode, preprocessor, size, interpolation)
     theirs = None if compare is None else read_images("--compare", compare)
     images = [read_image(path) for path in paths]

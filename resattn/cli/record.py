@@ -15,10 +15,10 @@ from resattn.cli.arguments import (
     InputsOption,
     PartOption,
     SeedOption,
+    check_targets,
     list_given_options,
     read_images,
     read_model_or_block,
-    refuse_existing,
 )
 from resattn.cli.drift import RecipeOption, parse_recipe
 from resattn.cli.live_forms import (
@@ -92,7 +92,7 @@ def record(
     from weights.config import without_chance
 
     check_suffix(to)
-    refuse_existing(to, force)
+    check_targets(force, to)
     live = find_live(list_given_options(context), file, excluded=OF_OURS)
     if live is not None:
         return summarise(to, record_live(LiveRequest(live, None, None), inputs, seed, full, to))

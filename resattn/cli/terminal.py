@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Any
 
 import typer
@@ -23,6 +25,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "code": {"fg": typer.colors.GREEN},
 }
 
+LEAST_WIDTH = 60  # characters of a line; a narrower terminal breaks lines by itself
 SECONDS = 5.0  # between two lines of `status` in a pipe, at least
 
 
@@ -74,11 +77,34 @@ def wants_colour() -> bool | None:
     return False if none else None
 
 
+def find_width() -> int | None:
+    """The width of the terminal, in characters; None where the output goes somewhere else and
+    COLUMNS does not say how wide it may be.
+    """
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
+        return max(LEAST_WIDTH, get_terminal_size().columns)
+    return None
+
+
+def print_prose(line: str, style: str = "") -> None:
+    """Prints a line of words, broken between words where the terminal is narrower. Lines that
+    continue it are indented.
+    """
+    width, indent = find_width(), " " * (len(line) - len(line.lstrip()) + 4)
+    parts = [line]
+    if width is not None and len(line) > width:
+        parts = wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+    for part in parts:
+        print_line(part, style)
+
+
 def print_report(lines: Iterable[str]) -> None:
     """Prints the lines of a `weights.Report`: failures in red, the verdict in green."""
     for line in lines:
         bad = "OVER" in line or line.startswith("FAILED")
-        print_line(line, "bad" if bad else "good" if line.startswith("All ") else "")
+        print_prose(line, "bad" if bad else "good" if line.startswith("All ") else "")
 
 
 @contextmanager

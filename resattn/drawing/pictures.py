@@ -113,6 +113,16 @@ def block_of(config: Config, name: str, size: Pair | None) -> tuple[BlockConfig,
     return blocks[name], (rows.size, cols.size)
 
 
+def check_picture(target: Path) -> None:
+    """Raises ArgumentError for the name of a file that is no picture of ours."""
+    suffix = target.suffix.lower()
+    if suffix not in SUFFIXES:
+        what = suffix or "a file without suffix"
+        raise ArgumentError(
+            f"{target.name}: cannot draw {what}; expected one of {', '.join(SUFFIXES)}"
+        )
+
+
 def save_picture(
     shown: Scene, target: Path, dark: bool | None = None, scale: float = 1, force: bool = False
 ) -> None:
@@ -124,12 +134,8 @@ def save_picture(
     Raises ArgumentError for another suffix and for an existing file, and whatever `png`, `pdf`
     and `write_atomically` raise.
     """
+    check_picture(target)
     suffix = target.suffix.lower()
-    if suffix not in SUFFIXES:
-        what = suffix or "a file without suffix"
-        raise ArgumentError(
-            f"{target.name}: cannot draw {what}; expected one of {', '.join(SUFFIXES)}"
-        )
     if target.exists() and not force:
         raise ArgumentError(f"{target}: exists already; pass --force to replace it")
     theme = {None: "auto", True: "dark", False: "light"}[dark]

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from resattn.drawing.nodes import ARROW, DIVIDED, MINUS, TIMES, SceneNode
 from resattn.drawing.scene import Edge, Scene
+from weights.language import count_cells
 
 TextPart = tuple[str, str]  # words, and the form that decides their colour, "" for none
 TextLine = tuple[TextPart, ...]
@@ -52,7 +53,7 @@ COLOURS = {
     "attention": "magenta",
     "stage": "cyan",
 }
-COLUMNS = 80
+COLUMNS, MOST_COLUMNS = 80, 160  # of a picture: by default, and at most
 
 # By whether a line goes left, right, up and down from there. A lane that a horizontal line only
 # crosses is "│".
@@ -113,7 +114,10 @@ class _Writer:
         }
         self.lines: list[TextLine] = []
         self.lines.append(
-            ((scene.title, "title name"), (TITLE.rjust(columns - len(scene.title)), "quiet"))
+            (
+                (scene.title, "title name"),
+                (_right(TITLE, columns - count_cells(scene.title)), "quiet"),
+            )
         )
         for node in scene.nodes:
             self._write_frame(node.name, first=True)
@@ -129,7 +133,9 @@ class _Writer:
                 detail = f": {frame.detail}" if frame.detail else ""
                 words = f"┄┄ {frame.title}{detail} " if first else ""
                 room = self.columns - self.indent
-                self.lines.append((*self._write_lanes(), (words.ljust(room, "┄"), frame.form)))
+                self.lines.append(
+                    (*self._write_lanes(), (words + "┄" * (room - count_cells(words)), frame.form))
+                )
 
     def _write_node(self, node: SceneNode) -> None:
         inputs = list(dict.fromkeys(self.scene.inputs(node.name)))
@@ -198,24 +204,29 @@ class _Writer:
         """The label, the details and the shape, on several lines if one is too short."""
         title, *details = node.lines
         words: list[TextPart] = [(title, f"{node.form} name")]
-        used = self.indent + len(title)
+        used = self.indent + count_cells(title)
         rest = list(details)
-        while rest and used + 2 + len(rest[0]) <= self.columns:
+        while rest and used + 2 + count_cells(rest[0]) <= self.columns:
             gap = " " if words[-1][0].endswith(",") else "  "
             words.append((gap + rest[0], ""))
-            used += len(gap) + len(rest.pop(0))
-        fits = used + 2 + len(node.shape) <= self.columns and not rest
+            used += len(gap) + count_cells(rest.pop(0))
+        fits = used + 2 + count_cells(node.shape) <= self.columns and not rest
         self._write([*marks, *words], node.shape if fits else "")
         for number, detail in enumerate(rest):
-            room = self.columns - self.indent - 4 - len(detail)
-            last = number == len(rest) - 1 and len(node.shape) <= room
+            room = self.columns - self.indent - 4 - count_cells(detail)
+            last = number == len(rest) - 1 and count_cells(node.shape) <= room
             self._write([*self._write_lanes(), (f"  {detail}", "")], node.shape if last else "")
             fits = fits or last
         if node.shape and not fits:
             self._write([*self._write_lanes()], node.shape)
 
     def _write(self, parts: Sequence[TextPart], shape: str) -> None:
-        used = sum(len(words) for words, _ in parts)
+        used = sum(count_cells(words) for words, _ in parts)
         self.lines.append(
-            (*parts, (shape.rjust(self.columns - used), "quiet")) if shape else tuple(parts)
+            (*parts, (_right(shape, self.columns - used), "quiet")) if shape else tuple(parts)
         )
+
+
+def _right(text: str, room: int) -> str:
+    """A text at the right end of a room, in cells."""
+    return " " * (room - count_cells(text)) + text

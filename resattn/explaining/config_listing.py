@@ -23,11 +23,12 @@ class ConfigListing(Listing):
         self.found, self.code = explanation.graph, explanation.code
         self.totals = explanation.totals()
 
-    def head_lines(self, width: int) -> Iterator[StyledLine]:
+    def title(self) -> str:
         size = " × ".join(map(str, self.graph.size))
-        what = self.wording.describe(self.found.config)
-        title = self.say("title", what=what, size=size)
-        yield from style_lines(wrap(title, width), "title")
+        return self.say("title", what=self.wording.describe(self.found.config), size=size)
+
+    def head_lines(self, width: int) -> Iterator[StyledLine]:
+        yield from style_lines(wrap(self.title(), width), "title")
         yield "", ""
         legend = self.say("legend", batch=self.wording.images(), dtype=self.explanation.dtype)
         yield from style_lines(wrap(legend, width))

@@ -40,12 +40,15 @@ class Explanation(AnyExplanation):
         """Everything as plain values, sentences included."""
         return make_dictionary(self, Wording(self, language))
 
-    def lines(self, width: int = 100, language: str = "en") -> list[tuple[str, str]]:
+    def lines(
+        self, width: int = 100, language: str = "en", brief: bool = False
+    ) -> list[tuple[str, str]]:
         """The text as (line, style). No line is wider than `width` cells where words allow.
 
-        style: title, heading, step, code, table, beside or "".
+        brief: one line for each operation. style: title, heading, step, code, table, beside or "".
         """
-        return list(ConfigListing(self, Wording(self, language)).lines(width))
+        listing = ConfigListing(self, Wording(self, language))
+        return list(listing.brief_lines(width) if brief else listing.lines(width))
 
 
 @overload

@@ -7,6 +7,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from resattn.explaining.analysis import Field
+from resattn.explaining.brief import brief_lines
 from resattn.explaining.entries import AnyExplanation, Entry, FoldedBlock
 from resattn.explaining.wording import Wording, format_bytes, format_formulas, format_sizes
 from resattn.explaining.wrapping import (
@@ -54,6 +55,14 @@ class Listing(ABC):
             number += 1
         yield from self.total_lines(width)
         yield from self.fact_lines(width)
+
+    def brief_lines(self, width: int) -> Iterator[StyledLine]:
+        """The brief form: a line for each operation."""
+        return brief_lines(self.explanation, self.wording, self.title(), width)
+
+    @abstractmethod
+    def title(self) -> str:
+        """What is explained."""
 
     @abstractmethod
     def head_lines(self, width: int) -> Iterator[StyledLine]:

@@ -123,20 +123,20 @@ class Comparison:
     def __repr__(self) -> str:
         return f"<Comparison of {' and '.join(self.names)}: {'ok' if self.ok else 'different'}>"
 
-    def lines(self, every: bool = False) -> list[tuple[str, str]]:
+    def lines(self, every: bool = False, width: int | None = None) -> list[tuple[str, str]]:
         """The report as text: each line with its kind, "bad", "good" or "".
 
-        every: whether to show all stages and all of the environment. What does not print is shown
-        as its escape, since texts come from files.
+        every: whether to show all stages and all of the environment. width: of the tables. What
+        does not print is shown as its escape, since texts come from files.
         """
-        lines = self._list_lines(every)
+        lines = self._list_lines(every, width)
         return [
             (printable(line).replace("\n", r"\n").replace("\t", r"\t"), kind)
             for line, kind in lines
         ]
 
-    def _list_lines(self, every: bool) -> list[tuple[str, str]]:
-        traced = self.trace.lines(every)[1:]  # without its title
+    def _list_lines(self, every: bool, width: int | None) -> list[tuple[str, str]]:
+        traced = self.trace.lines(every, width)[1:]  # without its title
         return [
             (f"{', '.join(self.names)}: {self.title}", ""),
             *((line, "bad") for line in self.apart),

@@ -113,17 +113,17 @@ class Trace:
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
-    def lines(self, every: bool = False) -> list[tuple[str, str]]:
+    def lines(self, every: bool = False, width: int | None = None) -> list[tuple[str, str]]:
         """The report as text: each line with its kind, "bad", "good" or "".
 
-        every: whether to show all stages, however many there are.
+        every: whether to show all stages, however many there are. width: of the tables.
         """
         lines = [(self.title, ""), *((f"  {line}", "") for line in self.environment)]
         for mode in dict.fromkeys(row.quantity.split()[0] for row in self.rows):
             lines += [
                 ("", ""),
                 (f"{MODE_NAMES[mode]}: relative difference from the oracle", ""),
-                *self._table(mode, every),
+                *self._table(mode, every, width),
             ]
         if any(row.expected != ORACLE for row in self.rows):
             lines.append(
@@ -158,7 +158,7 @@ class Trace:
                 more = f"{count - MOST_PLACES} more stages (--all shows them)"
                 yield f"{model}: the last cause, or one like it, at {more}", "bad"
 
-    def _table(self, mode: str, every: bool) -> Iterator[tuple[str, str]]:
+    def _table(self, mode: str, every: bool, width: int | None) -> Iterator[tuple[str, str]]:
         """One row for each stage, one column for each model and way; a batch norm's statistics are
         shown with what is computed forward.
         """
@@ -182,7 +182,7 @@ class Trace:
                 cells.append(_format_cell(rows.get((mode, way, stage, model), moved)))
             table.append((stage, *cells))
             marks.append(self._mark(mode, stage))
-        lines = list(zip(columns(table), marks, strict=True))
+        lines = list(zip(columns(table, width), marks, strict=True))
         return _shorten_table(lines, every)
 
     def _mark(self, mode: str, stage: str) -> str:

@@ -48,9 +48,12 @@ class ExecutedExplanation(AnyExplanation):
         """Everything as plain values, sentences included."""
         return make_executed_dictionary(self, Wording(self, language))
 
-    def lines(self, width: int = 100, language: str = "en") -> list[tuple[str, str]]:
+    def lines(
+        self, width: int = 100, language: str = "en", brief: bool = False
+    ) -> list[tuple[str, str]]:
         """The text as (line, style), as in `Explanation.lines`."""
-        return list(ExecutedListing(self, Wording(self, language)).lines(width))
+        listing = ExecutedListing(self, Wording(self, language))
+        return list(listing.brief_lines(width) if brief else listing.lines(width))
 
 
 def explain_executed(

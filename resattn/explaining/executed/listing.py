@@ -31,11 +31,13 @@ class ExecutedListing(Listing):
         self.shown_before: list[str] = []
         self.blocks = {block.name: block for block in explanation.blocks}
 
-    def head_lines(self, width: int) -> Iterator[StyledLine]:
+    def title(self) -> str:
         size = " × ".join(map(str, self.found.size))
         label = FRAMEWORKS[self.found.framework].label
-        title = self.say("executed.title", what=self.found.title, label=label, size=size)
-        yield from style_lines(wrap(title, width), "title")
+        return self.say("executed.title", what=self.found.title, label=label, size=size)
+
+    def head_lines(self, width: int) -> Iterator[StyledLine]:
+        yield from style_lines(wrap(self.title(), width), "title")
         yield "", ""
         legend = self.say("legend", batch=self.wording.images(), dtype=self.explanation.dtype)
         yield from style_lines(wrap(legend, width))
