@@ -40,7 +40,7 @@ WHEN_NEEDED = {
     "weights": {"h5py", "huggingface_hub", "orbax", "tensorstore"},  # of file formats
     "resattn": {
         *(*ALL_FRAMEWORKS, *FRAMEWORK_MODULES, "sklearn", "resvg_py", "typst", "PIL", "timm"),
-        *("nbformat", "nbclient", "jupyter_client"),
+        *("nbformat", "nbclient", "jupyter_client", "babel", "fontTools"),
     },
 }
 # Imports by name, when they are called: an implementation by weights.live, the module of the

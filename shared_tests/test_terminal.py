@@ -52,7 +52,7 @@ def test_styles_work_beside_escapes(capsys, monkeypatch):
     seen = []
     monkeypatch.setattr(typer, "secho", lambda text, **style: seen.append((text, style)))
     print_line(TITLE, "bad")
-    print_report([f"FAILED {TITLE}"])
+    print_report([(f"FAILED {TITLE}", "bad")])
     shown = r"\x1b]0;taken\x07"
     red = {"fg": typer.colors.RED, "err": False, "color": None}
     assert seen == [(shown, red), (f"FAILED {shown}", red)]

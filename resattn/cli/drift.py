@@ -21,6 +21,7 @@ from resattn.cli.arguments import (
 from resattn.cli.bench import parse_counts
 from resattn.cli.quiet import choose_devices
 from resattn.cli.terminal import print_line, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +101,7 @@ def drift(
     arrays = random_arrays(described, dtype, seed) if arrays is None else arrays
     chosen = parse_recipe(recipe, steps)
     pictures, labels = load_training_data(described, chosen.batch_size)
-    with status("train") as show_step:
+    with status(say("train")) as show_step:
         outcome = training.drift(
             described,
             arrays,
@@ -113,7 +114,7 @@ def drift(
             devices=counts,
             statistics=statistics,
             oracle=oracle,
-            progress=lambda step: show_step(f"step {step} of {steps}"),
+            progress=lambda step: show_step(say("step {step} of {steps}", step=step, steps=steps)),
         )
     print_line("\n".join(outcome.lines(min(get_terminal_size().columns, 100) - 16)))
     if as_json is not None:
@@ -140,11 +141,14 @@ def check_options(
 
     if len(frameworks) * len(counts) + oracle < 2:
         raise ArgumentError(
-            f"--frameworks: expected two or more to compare, got {', '.join(frameworks)!r}; name "
-            "another one, or add --oracle"
+            say(
+                "--frameworks: expected two or more to compare, got {names!r}; name "
+                "another one, or add --oracle",
+                names=", ".join(frameworks),
+            )
         )
     if dtype not in ("float32", "float64"):
-        raise ArgumentError(f"--dtype: expected float32 or float64, got {dtype!r}")
+        raise ArgumentError(say("--dtype: expected float32 or float64, got {dtype!r}", dtype=dtype))
 
 
 def parse_recipe(text: str, steps: int) -> Recipe:
@@ -167,11 +171,15 @@ def parse_recipe(text: str, steps: int) -> Recipe:
         values = parse_json(text, "--recipe")
     except ArgumentError as error:
         raise ArgumentError(
-            f"--recipe: expected one of {', '.join(optimizers)} or JSON, got "
-            f"{quote(text)} ({error})"
+            say(
+                "--recipe: expected one of {known} or JSON, got {text} ({reason})",
+                known=", ".join(optimizers),
+                text=quote(text),
+                reason=error,
+            )
         ) from None
     if not isinstance(values, dict):
-        raise ArgumentError(f"--recipe: expected an object, got {quote(text)}")
+        raise ArgumentError(say("--recipe: expected an object, got {text}", text=quote(text)))
     return Recipe.from_dict(values)
 
 

@@ -19,10 +19,10 @@ from resattn.cli.arguments import (
     read_model_or_block,
     write_json,
 )
-from resattn.cli.language import LanguageOption, choose_language
 from resattn.cli.live import LIVE_HELP, ChannelsOption, ChoiceOption
 from resattn.cli.live_forms import LiveRequest, explain_live, find_live
 from resattn.cli.terminal import print_line
+from resattn.cli.words import say
 
 _BatchOption = Annotated[
     int,
@@ -52,7 +52,6 @@ def explain(
     dtype: Annotated[
         str, typer.Option(help="The dtype of the activations: float16, float32 or float64.")
     ] = "float32",
-    language: LanguageOption = None,
     brief: Annotated[
         bool, typer.Option("--brief", help="One line for each operation, without the reasons.")
     ] = False,
@@ -86,10 +85,11 @@ def explain(
     from resattn.explaining import explanation
     from weights.errors import ArgumentError
     from weights.graph import default_size
+    from weights.language import current_language
 
-    spoken = choose_language(language)
+    spoken = current_language()
     if brief and code is not None:
-        raise ArgumentError("--brief: has no lines of code; leave --code or --brief out")
+        raise ArgumentError(say("--brief: has no lines of code; leave --code or --brief out"))
     check_targets(force, as_json)
     live = find_live(list_given_options(context), file, excluded=("--code",), shared=("--only",))
     sides = None if size is None else parse_size(size)

@@ -20,6 +20,7 @@ from resattn.cli.arguments import (
 from resattn.cli.check_card import show_card
 from resattn.cli.listing import find_doubts, list_arrays
 from resattn.cli.terminal import print_line, shorten
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,14 +82,16 @@ def _show_known(found: CheckpointHeader, values: bool, command: str) -> None:
             print_line(f"origin: {key} {value}".replace("\n", r"\n"))
     arrays = found.read().arrays if values else None
     show_card(found, arrays)
-    print_line(f"config: {found.config.to_json()}")
-    print_line(f"port it: {command}\n")
+    print_line(say("config: {config}", config=found.config.to_json()))
+    print_line(say("port it: {command}", command=command))
+    print_line()
     parameters = schema(found.config)
     names = [parameter.name for parameter in parameters]
     axes = {parameter.name: parameter.axes for parameter in parameters}
     list_arrays({name: found.arrays[name] for name in names}, arrays, axes)
     if values and CHECKSUMS in found.label:
-        print_line("\nThe values are those that were written: every checksum fits.", "good")
+        print_line()
+        print_line(say("The values are those that were written: every checksum fits."), "good")
     roles = {parameter.name: parameter.role for parameter in parameters}
     for name, array in (arrays or {}).items():
         _show_doubts(find_doubts(name, roles[name], array))
@@ -108,12 +111,21 @@ def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnErr
         raise reason from None
     dtypes = ", ".join(sorted({array.dtype.name for array in content.arrays.values()}))
     count = sum(math.prod(array.shape) for array in content.arrays.values())
-    print_line(f"{source.name}: {_count_arrays(content.arrays)}, {count:,} numbers, {dtypes}")
+    print_line(
+        say(
+            "{file}: {arrays}, {numbers:,} numbers, {dtypes}",
+            file=source.name,
+            arrays=_count_arrays(content.arrays),
+            numbers=count,
+            dtypes=dtypes,
+        )
+    )
     for note in content.notes:
         print_line(note)
     several = isinstance(reason, ArgumentError)  # fit, or it needs a config
-    what = "not clear which network it is" if several else "not a network that we know"
-    print_line(f"{what}: {shorten(str(reason))}\n", "warning")
+    what = say("not clear which network it is") if several else say("not a network that we know")
+    print_line(f"{what}: {shorten(str(reason))}", "warning")
+    print_line()
     arrays = read_arrays(content.arrays) if values else None
     list_arrays(content.arrays, arrays)
     for name, array in (arrays or {}).items():
@@ -121,12 +133,12 @@ def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnErr
 
 
 def _count_arrays(arrays: Collection[object]) -> str:
-    return "1 array" if len(arrays) == 1 else f"{len(arrays)} arrays"
+    return say("1 array") if len(arrays) == 1 else say("{count} arrays", count=len(arrays))
 
 
 def _show_doubts(doubts: list[str]) -> None:
     for doubt in doubts:
-        print_line(f"warning: {doubt}", "warning")
+        print_line(say("warning: {doubt}", doubt=doubt), "warning")
 
 
 def name_port_command(file: Path, options: Mapping[str, str | None]) -> str:
@@ -152,4 +164,10 @@ def summarize(config: Config, arrays: Mapping[str, np.ndarray | StoredArray]) ->
     """One line: the model, the numbers of arrays and of values, the dtypes."""
     dtypes = ", ".join(sorted({array.dtype.name for array in arrays.values()}))
     count = sum(math.prod(array.shape) for array in arrays.values())
-    return f"{config.describe()}; {len(arrays)} arrays, {count:,} numbers, {dtypes}"
+    return say(
+        "{config}; {count} arrays, {numbers:,} numbers, {dtypes}",
+        config=config.describe(),
+        count=len(arrays),
+        numbers=count,
+        dtypes=dtypes,
+    )

@@ -18,13 +18,13 @@ from resattn.drawing.geometry import (
 )
 from resattn.drawing.layout import Layout, place
 from resattn.drawing.nodes import SceneNode
-from resattn.drawing.scene import Edge, Frame, Scene
+from resattn.drawing.scene import SHAPES, Edge, Frame, Scene
 from resattn.drawing.sizes import GLYPH_ROOM, LINE, NAME_SIZE, PADDING, measure_nodes, measure_text
 from resattn.drawing.stacking import arrange_columns
 from weights.checks import printable
+from weights.language import say
 
 MARGIN, HEADING_GAP, HEADING_LINE, HEADING_SIZE, TAIL = 18, 36, 22, 16, 26
-SHAPES = "shapes: (images, channels, height, width)"
 CODE_ADVANCE = 7.3  # of a letter in the fonts of code
 
 FIXED_STYLE = """
@@ -161,7 +161,7 @@ def _draw_output(canvas: Canvas, scene: Scene, sizes: Mapping[str, Size], layout
     if not scene.output:
         return start
     canvas.line([(x, start), (x, start + TAIL)])
-    canvas.text(x, start + TAIL + CLEAR, "out", "ink name", "middle")
+    canvas.text(x, start + TAIL + CLEAR, say("out"), "ink name", "middle")
     canvas.text(x + 2 * CLEAR, start + TAIL + CLEAR, scene.output)
     return start + TAIL + 2 * CLEAR
 
@@ -171,8 +171,8 @@ def _draw_identity(canvas: Canvas, layout: Layout) -> None:
     for edge, points in layout.routes:
         if edge.is_identity:
             x, y = points[2][0], (points[2][1] + points[3][1]) / 2
-            canvas.text(x + CLEAR, y - LINE / 2, "shortcut", "ink name")
-            canvas.text(x + CLEAR, y + LINE / 2, "identity", "ink")
+            canvas.text(x + CLEAR, y - LINE / 2, say("shortcut"), "ink name")
+            canvas.text(x + CLEAR, y + LINE / 2, say("identity"), "ink")
 
 
 def _find_bottom(scene: Scene, sizes: Mapping[str, Size], layout: Layout) -> float:
@@ -188,7 +188,7 @@ def _draw_heading(
     """The title above the picture, and beside it, or below it where it is narrow, the formulas.
     Returns the left, the top and the right of the picture.
     """
-    lines = [*([scene.summary] if scene.summary else []), SHAPES]
+    lines = [*([scene.summary] if scene.summary else []), say(SHAPES)]
     width = max(
         measure_text(scene.title, HEADING_SIZE, True), *(measure_text(line) for line in lines)
     )
