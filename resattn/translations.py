@@ -21,7 +21,7 @@ from weights.language import translate_with
 
 LOCALE = Path(__file__).with_name("locale")
 DOMAIN = "resattn"
-SPOKEN = ("en", "zh")  # English is in the code
+CATALOGUES = ("en", "zh")  # English is in the code
 _ROOT = Path(__file__).parents[1]
 _FOLDERS = ("resattn", "weights")
 _FUNCTIONS = ("say", "mark")
@@ -30,8 +30,8 @@ _FUNCTIONS = ("say", "mark")
 @contextmanager
 def speaking(language: str) -> Iterator[None]:
     """Within it, reports and errors are in a language. Raises ArgumentError for an unknown one."""
-    if language not in SPOKEN:
-        raise ArgumentError(f"--lang: expected one of {', '.join(SPOKEN)}, got {language!r}")
+    if language not in CATALOGUES:
+        raise ArgumentError(f"--lang: expected one of {', '.join(CATALOGUES)}, got {language!r}")
     if language == "en":
         with translate_with(str, language):
             yield
@@ -133,7 +133,7 @@ def compile_catalogue(path: Path) -> bytes:
 
 
 def main() -> None:
-    for language in SPOKEN[1:]:
+    for language in CATALOGUES[1:]:
         path, merged = catalogue_of(language), merge_sentences(language)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(write_catalogue(merged))

@@ -13,11 +13,9 @@ from resattn.cli.arguments import (
     AllOption,
     ArchitectureOption,
     ConfigOption,
-    ForceOption,
     PartOption,
     ReportHtmlOption,
     ReportJsonOption,
-    check_targets,
     read_source,
     write_json,
 )
@@ -50,7 +48,6 @@ def compare(
     every: AllOption = False,
     as_json: ReportJsonOption = None,
     as_html: ReportHtmlOption = None,
-    force: ForceOption = False,
 ) -> None:
     """Compare recorded runs, without any framework: their environments, stages and training.
 
@@ -65,7 +62,6 @@ def compare(
         raise ArgumentError(
             say("--config, --as, --part: are about the file in --weights; name it, too")
         )
-    check_targets(force, as_json, as_html)
     _, arrays = read_source(weights, config, architecture, part)
     with status(say("compare")) as show_step:
         found = compare_runs(*runs, arrays=arrays, progress=show_step)

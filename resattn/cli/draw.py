@@ -11,15 +11,14 @@ import typer
 from resattn.cli.arguments import (
     ArchitectureOption,
     ConfigOption,
-    ForceOption,
     PartOption,
-    check_targets,
     list_given_options,
     parse_size,
     read_model_or_block,
 )
 from resattn.cli.live import LIVE_HELP, ChannelsOption
 from resattn.cli.live_forms import LiveRequest, draw_live, find_live
+from resattn.cli.targets import WRITTEN, ForceOption
 from resattn.cli.terminal import find_width, print_line, wants_colour
 from resattn.cli.words import say
 
@@ -37,6 +36,7 @@ ToOption = Annotated[
         help="The file to write: .svg, .png, .pdf, .mmd (Mermaid) or .md (Markdown). Without it "
         "the drawing goes to the terminal."
     ),
+    WRITTEN,
 ]
 DarkOption = Annotated[
     bool | None,
@@ -88,7 +88,6 @@ def draw(
 
     if to is not None:
         check_picture(to)
-        check_targets(force, to)
     given = list_given_options(context)
     live = find_live(given, file, excluded=("--open", "--closed"), shared=("--only",))
     if live is not None:

@@ -10,16 +10,15 @@ import typer
 
 from resattn.cli.arguments import (
     ConfigOption,
-    ForceOption,
     FrameworksOption,
     SeedOption,
-    check_targets,
     parse_frameworks,
     read_source,
     write_json,
 )
 from resattn.cli.bench import parse_counts
 from resattn.cli.quiet import choose_devices
+from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line, status
 from resattn.cli.words import say
 
@@ -49,6 +48,7 @@ OracleOption = Annotated[bool, typer.Option(help="Also train the NumPy oracle.")
 DriftJsonOption = Annotated[
     Path | None,
     typer.Option("--json", help="Also write the differences after each step to this file."),
+    WRITTEN,
 ]
 DriftStepsOption = Annotated[int, typer.Option(help="Number of training steps.", min=1)]
 StatisticsOption = Annotated[
@@ -77,7 +77,6 @@ def drift(
     oracle: OracleOption = False,
     seed: SeedOption = 0,
     as_json: DriftJsonOption = None,
-    force: ForceOption = False,
 ) -> None:
     """Train the same weights by the same recipe in each framework, and show how far they drift
     apart.
@@ -91,7 +90,6 @@ def drift(
     from resattn.training import drift as training
     from resattn.training.train_digits import DIGITS_CONFIG
 
-    check_targets(force, as_json)
     described, arrays = read_source(file, config)
     described = described or DIGITS_CONFIG
     compared = parse_frameworks(frameworks, described)

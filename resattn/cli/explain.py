@@ -11,9 +11,7 @@ import typer
 from resattn.cli.arguments import (
     ArchitectureOption,
     ConfigOption,
-    ForceOption,
     PartOption,
-    check_targets,
     list_given_options,
     parse_size,
     read_model_or_block,
@@ -21,12 +19,41 @@ from resattn.cli.arguments import (
 )
 from resattn.cli.live import LIVE_HELP, ChannelsOption, ChoiceOption
 from resattn.cli.live_forms import LiveRequest, explain_live, find_live
+from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line
 from resattn.cli.words import say
 
 _BatchOption = Annotated[
     int,
     typer.Option(help="Number of images, for the memory and for batch norm in training.", min=1),
+]
+
+ExplainSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Height and width of the images, as in 32x33. Default: 32x32, or 224x224 for "
+        "networks for ImageNet."
+    ),
+]
+CodeOption = Annotated[
+    str | None,
+    typer.Option(help="Also show the lines of code that compute each step: torch, jax or tf."),
+]
+BriefOption = Annotated[
+    bool, typer.Option("--brief", help="One line for each operation, without the reasons.")
+]
+ExplainOnlyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        help="Explain one block of a network, as in stages.1.0, with the size that its images "
+        "have there. Of a model of your own: the path of the part that is meant.",
+    ),
+]
+ExplainJsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", help="Also write the explanation to this file."),
+    WRITTEN,
 ]
 
 
@@ -41,38 +68,17 @@ def explain(
     config: ConfigOption = None,
     architecture: ArchitectureOption = None,
     part: PartOption = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Height and width of the images, as in 32x33. Default: 32x32, or 224x224 for "
-            "networks for ImageNet."
-        ),
-    ] = None,
+    size: ExplainSizeOption = None,
     batch: _BatchOption = 8,
     dtype: Annotated[
         str, typer.Option(help="The dtype of the activations: float16, float32 or float64.")
     ] = "float32",
-    brief: Annotated[
-        bool, typer.Option("--brief", help="One line for each operation, without the reasons.")
-    ] = False,
-    code: Annotated[
-        str | None,
-        typer.Option(help="Also show the lines of code that compute each step: torch, jax or tf."),
-    ] = None,
+    brief: BriefOption = False,
+    code: CodeOption = None,
     channels: ChannelsOption = None,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            "--only",
-            help="Explain one block of a network, as in stages.1.0, with the size that its images "
-            "have there. Of a model of your own: the path of the part that is meant.",
-        ),
-    ] = None,
+    only: ExplainOnlyOption = None,
     choice: ChoiceOption = None,
-    as_json: Annotated[
-        Path | None, typer.Option("--json", help="Also write the explanation to this file.")
-    ] = None,
-    force: ForceOption = False,
+    as_json: ExplainJsonOption = None,
 ) -> None:
     """Explain what a block or a network computes, step by step.
 
@@ -90,7 +96,6 @@ def explain(
     spoken = current_language()
     if brief and code is not None:
         raise ArgumentError(say("--brief: has no lines of code; leave --code or --brief out"))
-    check_targets(force, as_json)
     live = find_live(list_given_options(context), file, excluded=("--code",), shared=("--only",))
     sides = None if size is None else parse_size(size)
     if live is not None:

@@ -60,7 +60,10 @@ def inspect(
     except (ArgumentError, WeightsError) as error:
         if config is not None or architecture is not None:
             raise
-        _show_unknown(file, part, values, error)
+        if part is None and (parts := _list_parts(file)):
+            _show_parts(file, parts)
+        else:
+            _show_unknown(file, part, values, error)
         return
     given = {"--config": config, "--as": architecture, "--part": part}
     _show_known(found, values, name_port_command(file, given))
@@ -97,11 +100,48 @@ def _show_known(found: CheckpointHeader, values: bool, command: str) -> None:
         _show_doubts(find_doubts(name, roles[name], array))
 
 
+def _list_parts(file: Path) -> list[str]:
+    """The networks in a file, where there are several."""
+    from weights.errors import ResattnError
+    from weights.files.opening import list_networks
+
+    try:
+        return list_networks(file)
+    except ResattnError:  # the reason is shown by who asked first
+        return []
+
+
+def _show_parts(file: Path, parts: list[str]) -> None:
+    """What each of several networks in a file is, and the command that ports it."""
+    from weights.errors import ArgumentError, WeightsError
+    from weights.files.formats import read_header
+
+    print_line(
+        say(
+            "{file}: holds {count} networks; --part shows one of them:",
+            file=file.name,
+            count=len(parts),
+        )
+    )
+    for part in parts:
+        print_line()
+        print_line(part or say("(no prefix)"), "title")
+        try:
+            found = read_header(file, part=part)
+        except (ArgumentError, WeightsError) as error:
+            what = say("not a network that we know")
+            print_line(f"  {what}: {shorten(str(error))}", "warning")
+            continue
+        print_line(f"  {summarize(found.config, found.arrays)}")
+        command = name_port_command(file, {"--part": part})
+        print_line("  " + say("port it: {command}", command=command))
+
+
 def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnError) -> None:
     """The arrays of a file whose network is not known. Raises the reason for one that cannot be
     read.
     """
-    from weights.errors import ArgumentError, ResattnError
+    from weights.errors import AmbiguousNetwork, ArgumentError, ResattnError
     from weights.files.opening import open_content
     from weights.stored import read_arrays
 
@@ -122,9 +162,12 @@ def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnErr
     )
     for note in content.notes:
         print_line(note)
-    several = isinstance(reason, ArgumentError)  # fit, or it needs a config
-    what = say("not clear which network it is") if several else say("not a network that we know")
+    unclear = isinstance(reason, ArgumentError)  # several fit, or it needs a config
+    what = say("not clear which network it is") if unclear else say("not a network that we know")
     print_line(f"{what}: {shorten(str(reason))}", "warning")
+    for name in reason.candidates if isinstance(reason, AmbiguousNetwork) else ():
+        command = name_port_command(file, {"--as": name, "--part": part})
+        print_line(say("if it is {name}, port it: {command}", name=name, command=command))
     print_line()
     arrays = read_arrays(content.arrays) if values else None
     list_arrays(content.arrays, arrays)

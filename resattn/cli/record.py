@@ -10,13 +10,13 @@ import typer
 from resattn.cli.arguments import (
     ArchitectureOption,
     CheckedFileArgument,
+    CheckSizeOption,
     ConfigOption,
-    ForceOption,
     InputsOption,
     PartOption,
     SeedOption,
-    check_targets,
     list_given_options,
+    parse_size,
     read_images,
     read_model_or_block,
 )
@@ -28,7 +28,9 @@ from resattn.cli.live_forms import (
     recognise_exactly,
     understand,
 )
+from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +46,7 @@ FrameworkOption = Annotated[
     ),
 ]
 RecordingOption = Annotated[
-    Path, typer.Option("--to", help="The .safetensors file to write.", metavar="RUN")
+    Path, typer.Option("--to", help="The .safetensors file to write.", metavar="RUN"), WRITTEN
 ]
 DeviceOption = Annotated[str, typer.Option(help="The device to compute on: cpu or cuda.")]
 RecordDtypeOption = Annotated[
@@ -70,13 +72,13 @@ def record(
     architecture: ArchitectureOption = None,
     part: PartOption = None,
     inputs: InputsOption = None,
+    size: CheckSizeOption = None,
     dtype: RecordDtypeOption = None,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,
     steps: StepsOption = 3,
     recipe: RecipeOption = "sgd",
     full: FullOption = False,
-    force: ForceOption = False,
 ) -> None:
     """Run a model in one framework and write what it computes to a file, for `resattn compare`.
 
@@ -92,10 +94,10 @@ def record(
     from weights.config import without_chance
 
     check_suffix(to)
-    check_targets(force, to)
+    sides = choose_size(size, inputs)
     live = find_live(list_given_options(context), file, excluded=OF_OURS)
     if live is not None:
-        return summarise(to, record_live(LiveRequest(live, None, None), inputs, seed, full, to))
+        return summarise(to, record_live(LiveRequest(live, sides, None), inputs, seed, full, to))
     framework = choose_framework(framework)
     described, arrays = read_model_or_block(file, config, architecture, part)
     config_used = without_chance(described)
@@ -103,15 +105,14 @@ def record(
     images = None if inputs is None else read_images("--inputs", inputs)
     if arrays is None:
         arrays = random_arrays(config_used, form, seed)
-    drawn = {"FILE: the weights": file, "--inputs: the images": inputs}
-    for what in [what for what, given in drawn.items() if given is None]:
-        print_line(f"no {what} are random, seed {seed}")
+    show_random(file is None, inputs is None, seed)
     held = {name: array.astype(form) for name, array in arrays.items()}
     model = backends((framework,), (device,))[0].build(config_used, held)
     with status("record") as show_step, precise((framework,), form):
         run = record_run(
             model,
             images,
+            size=sides,
             recipe=choose_recipe(recipe, steps),
             steps=steps,
             seed=seed,
@@ -130,8 +131,8 @@ def record_live(request: LiveRequest, inputs: Path | None, seed: int, full: bool
     found = understand(request)
     taken = recognise_exactly(found)
     if inputs is None:
-        print_line(f"no --inputs: the images are random, seed {seed}")
-        images = draw_images(found, None, 2, seed)
+        show_random(False, True, seed)
+        images = draw_images(found, request.size, 2, seed)
     else:
         images = read_images("--inputs", inputs)
     with status("record") as show_step:
@@ -145,6 +146,23 @@ def record_live(request: LiveRequest, inputs: Path | None, seed: int, full: bool
             to=to,
             progress=show_step,
         )
+
+
+def choose_size(size: str | None, inputs: Path | None) -> tuple[int, int] | None:
+    """The value of --size, which is for random images."""
+    from weights.errors import ArgumentError
+
+    if size is not None and inputs is not None:
+        raise ArgumentError(say("--size: is for random images; leave --size or --inputs out"))
+    return None if size is None else parse_size(size)
+
+
+def show_random(weights: bool, images: bool, seed: int) -> None:
+    """Says which of them are random."""
+    if weights:
+        print_line(say("no FILE: the weights are random, seed {seed}", seed=seed))
+    if images:
+        print_line(say("no --inputs: the images are random, seed {seed}", seed=seed))
 
 
 def choose_framework(framework: str | None) -> str:
@@ -167,7 +185,7 @@ def choose_dtype(dtype: str | None, arrays: dict[str, np.ndarray] | None) -> str
         given = (array.dtype for array in (arrays or {}).values())
         return np.result_type(np.float32, *given).name
     if dtype not in ("float32", "float64"):
-        raise ArgumentError(f"--dtype: expected float32 or float64, got {dtype!r}")
+        raise ArgumentError(say("--dtype: expected float32 or float64, got {dtype!r}", dtype=dtype))
     return dtype
 
 
@@ -179,12 +197,27 @@ def choose_recipe(text: str, steps: int) -> Recipe | Optimizer:
 
 def summarise(path: Path, run: Run) -> None:
     """Says what was written, and how far it is from the oracle."""
-    parts = [f"{len(run.hashes)} tensors of {' and '.join(run.modes)}"]
+    parts = [
+        say(
+            "{count} tensors of {modes}",
+            count=len(run.hashes),
+            modes=say(" and ").join(map(say, run.modes)),
+        )
+    ]
     if run.training is not None:
-        parts.append(f"{run.training.steps} steps of training")
-    print_line(f"Wrote {path}: {', '.join(parts)}, {path.stat().st_size:,} bytes.")
+        parts.append(say("{count} steps of training", count=run.training.steps))
+    print_line(
+        say(
+            "Wrote {file}: {parts}, {size:,} bytes.",
+            file=path,
+            parts=", ".join(parts),
+            size=path.stat().st_size,
+        )
+    )
     for note in run.notes:
-        print_line(f"note: {note}")
+        print_line(say("note: {note}", note=note))
     wrong = dict.fromkeys(finding.stage for finding in run.trace.findings)
     if wrong:
-        print_line(f"Differs from what the weights say at {', '.join(wrong)}.", "bad")
+        print_line(
+            say("Differs from what the weights say at {stages}.", stages=", ".join(wrong)), "bad"
+        )

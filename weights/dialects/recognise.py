@@ -14,7 +14,7 @@ from weights.dialects import DIALECTS
 from weights.dialects.derive import NOT_IN_SHAPES, derive
 from weights.dialects.dialect import UNREAD, Dialect, Sizes
 from weights.dialects.refused import refuse_known
-from weights.errors import ArgumentError, WeightsError
+from weights.errors import AmbiguousNetwork, ArgumentError, WeightsError
 from weights.frameworks import FRAMEWORKS
 from weights.language import say
 from weights.preprocessing import from_timm
@@ -137,7 +137,7 @@ def recognise(
         _refuse_unknown(found, derived, renamed, source)
     configs = dict.fromkeys(made for _, _, made in matches)
     if len(configs) > 1:
-        raise ArgumentError(_ambiguous(source, matches))
+        raise _ambiguous(source, matches)
     names = tuple(dict.fromkeys(name for _, name, _ in matches))
     why = say("no other network that we know has these names and shapes")
     libraries = tuple(dict.fromkeys(each.title for each, _, _ in matches))
@@ -309,7 +309,9 @@ def _as_config(
     raise errors[0]
 
 
-def _ambiguous(source: str, matches: Iterable[tuple[Dialect, str, NetworkConfig]]) -> str:
+def _ambiguous(
+    source: str, matches: Iterable[tuple[Dialect, str, NetworkConfig]]
+) -> AmbiguousNetwork:
     by_config: dict[NetworkConfig, list[str]] = {}
     for _, name, config in matches:
         names = by_config.setdefault(config, [])
@@ -325,14 +327,16 @@ def _ambiguous(source: str, matches: Iterable[tuple[Dialect, str, NetworkConfig]
         + ", ".join(f"{name} {getattr(config, name)}" for name in fields)
         for config, names in by_config.items()
     ]
-    return say(
+    candidates = tuple(names[0] for names in by_config.values())
+    message = say(
         "{file}: {count} networks have these names and shapes but compute "
         "different things, so the file alone does not say which one it is; say "
         "it, as in --as {example} (in Python: architecture=):\n",
         file=source,
         count=len(by_config),
-        example=next(iter(by_config.values()))[0],
-    ) + "\n".join(lines)
+        example=candidates[0],
+    )
+    return AmbiguousNetwork(message + "\n".join(lines), candidates)
 
 
 def _refuse_architecture(
