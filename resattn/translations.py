@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 from weights.errors import ArgumentError
@@ -25,6 +26,7 @@ CATALOGUES = ("en", "zh")  # English is in the code
 _ROOT = Path(__file__).parents[1]
 _FOLDERS = ("resattn", "weights")
 _FUNCTIONS = ("say", "mark")
+_MAGIC = 0x950412DE  # of .mo files
 
 
 @contextmanager
@@ -124,12 +126,20 @@ def write_catalogue(catalogue: Any) -> bytes:
 
 
 def compile_catalogue(path: Path) -> bytes:
-    """The .mo file of a .po file."""
-    from babel.messages.mofile import write_mo
-
-    compiled = BytesIO()
-    write_mo(compiled, read_catalogue(path))
-    return compiled.getvalue()
+    """The .mo file of a .po file: as the manual of GNU gettext says ("The Format of GNU MO Files"),
+    without the dates and versions that tools put in.
+    """
+    texts = {message.id: message.string for message in read_catalogue(path) if message.id}
+    texts[""] = "Content-Type: text/plain; charset=utf-8\n"
+    pairs = sorted((text.encode(), texts[text].encode()) for text in texts)
+    place = 28 + 16 * len(pairs)
+    table, held = b"", b""
+    for side in zip(*pairs, strict=True):
+        for text in side:
+            table += pack("<2I", len(text), place)
+            held += text + b"\0"
+            place += len(text) + 1
+    return pack("<7I", _MAGIC, 0, len(pairs), 28, 28 + 8 * len(pairs), 0, 0) + table + held
 
 
 def main() -> None:

@@ -137,4 +137,8 @@ def _list_usage_errors() -> list[str]:
         say("{value} is not a valid int."),
         say("{value} is not a valid float."),
         say("{value} is not in the range {range}."),
+        say("Input should be a valid integer, unable to parse string as an integer"),
+        say("Input should be a valid number, unable to parse string as a number"),
+        say("Input should be greater than or equal to {least}"),
+        say("Input should be less than or equal to {most}"),
     ]

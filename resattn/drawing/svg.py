@@ -7,7 +7,7 @@ that a test can read them back.
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from resattn.drawing.canvas import PALETTE, Canvas
+from resattn.drawing.canvas import CHINESE, PALETTE, Canvas
 from resattn.drawing.geometry import (
     CLEAR,
     Bounds,
@@ -38,6 +38,11 @@ rect, polygon, circle, path { stroke-width: 1.5; stroke-linejoin: round }
 path.shortcut { stroke-width: 2.5 }
 rect.wrong { stroke-width: 4 }
 rect.frame { stroke-dasharray: 6 4 }
+"""
+# Of texts with Chinese characters.
+CHINESE_STYLE = """\
+.chinese { font-family: 'Noto Sans CJK SC', 'PingFang SC', 'Microsoft YaHei', 'DejaVu Sans', \
+sans-serif }
 """
 
 
@@ -226,7 +231,7 @@ def _find_right(node: SceneNode, sizes: Mapping[str, Size], layout: Layout) -> f
 # The document
 
 
-def _make_style(theme: str) -> str:
+def _make_style(theme: str, has_chinese: bool) -> str:
     light, dark = (
         "\n".join(
             f".{name} {{ fill: {row[first]}; stroke: {row[first + 1]} }}"
@@ -236,7 +241,7 @@ def _make_style(theme: str) -> str:
     )
     both = f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
     chosen = {"light": light, "dark": dark}.get(theme, both)
-    return f"\n{chosen}{FIXED_STYLE}"
+    return f"\n{chosen}{FIXED_STYLE}{CHINESE_STYLE if has_chinese else ''}"
 
 
 def make_document(
@@ -264,7 +269,9 @@ def make_document(
     }
     ElementTree.SubElement(root, "title", id="title").text = words[0]
     ElementTree.SubElement(root, "desc", id="description").text = words[1]
-    ElementTree.SubElement(root, "style").text = _make_style(theme)
+    texts = (each for mark in canvas.marks for each in mark.iter("text"))
+    has_chinese = any(CHINESE in each.attrib["class"].split() for each in texts)
+    ElementTree.SubElement(root, "style").text = _make_style(theme, has_chinese)
     root.extend(tips)
     # The paper is painted, so that the words are legible on a page whose theme is not the system's.
     paper = {"x": left + 1, "y": top + 1, "width": width - 2, "height": height - 2, "rx": 8}
