@@ -296,7 +296,7 @@ def test_a_picture_names_a_chinese_font_and_measures_its_characters():
     assert measure_text("批归一化") == 4 * measure_text("批") == 4 * 12
 
 
-def test_a_picture_is_the_same_with_and_without_fonts_of_the_system():
+def test_a_picture_in_chinese_needs_no_fonts_of_the_system():
     printing = pytest.importorskip("resattn.drawing.printing")
     pytest.importorskip("resvg_py")
     with speaking("zh"):
