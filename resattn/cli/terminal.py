@@ -36,7 +36,25 @@ def print_line(line: str = "", style: str = "", *, error: bool = False) -> None:
     from weights.checks import printable  # here, since weights imports NumPy
 
     text = encodable(printable(line), sys.stderr if error else sys.stdout)
-    typer.secho(text, err=error, color=wants_colour(), **STYLES.get(style, {}))
+    write_out(typer.style(text, **STYLES.get(style, {})), error=error)
+
+
+def write_out(text: str, *, error: bool = False) -> None:
+    """Writes a line that may have styles. Raises FileError where the output cannot take it, as on a
+    full disk.
+    """
+    try:
+        typer.echo(text, err=error, color=wants_colour())
+    except BrokenPipeError:
+        raise  # nobody reads any more: the command line ends without a word
+    except OSError as problem:
+        from weights.errors import FileError
+
+        stream = sys.stderr if error else sys.stdout
+        with suppress(OSError, ValueError):  # what is left of it would fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        reason = problem.strerror or problem
+        raise FileError(f"the output cannot be written ({reason})") from problem
 
 
 _PLAIN = str.maketrans(
