@@ -26,6 +26,7 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 LEAST_WIDTH = 60  # characters of a line; a narrower terminal breaks lines by itself
+WIDE_TABLE = 160  # characters of a line of a table in a pipe
 SECONDS = 5.0  # between two lines of `status` in a pipe, at least
 
 
@@ -102,6 +103,11 @@ def find_width() -> int | None:
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
         return max(LEAST_WIDTH, get_terminal_size().columns)
     return None
+
+
+def choose_width(table: bool = False) -> int:
+    """The width of the terminal, or of the lines in a pipe: 80, of a table more."""
+    return find_width() or (WIDE_TABLE if table else 80)
 
 
 def print_prose(line: str, style: str = "") -> None:
