@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -68,3 +72,14 @@ def test_other_targets_that_cannot_be_written(tmp_path):
     with pytest.raises(ArgumentError, match=r"b\.json: is to be written twice"):
         check_targets(True, tmp_path / "b.json", tmp_path / "b.json")
     check_targets(False, None, tmp_path / "new.json")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("command", ["explain", "draw", "attention"])
+def test_output_on_a_full_disk(command):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "resattn", command],
+                              stdout=full, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert done.returncode == 2
+    reason = "the output cannot be written (No space left on device)"
+    assert done.stderr.strip() == f"resattn: {reason}"

@@ -19,7 +19,7 @@ from resattn.cli.arguments import (
 from resattn.cli.live import LIVE_HELP, ChannelsOption
 from resattn.cli.live_forms import LiveRequest, draw_live, find_live
 from resattn.cli.targets import WRITTEN, ForceOption
-from resattn.cli.terminal import find_width, print_line, wants_colour
+from resattn.cli.terminal import find_width, print_line, write_out
 from resattn.cli.words import say
 
 if TYPE_CHECKING:
@@ -142,4 +142,4 @@ def draw_on_terminal(picture: Scene) -> None:
             words = printable(words)
             parts.append(typer.style(words, fg=colour, bold=bold, dim=dim) if form else words)
         # Escaped above, where there are no styles yet.
-        typer.echo("".join(parts).rstrip(), color=wants_colour())
+        write_out("".join(parts).rstrip())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import Annotated
 
 import typer
@@ -20,7 +19,7 @@ from resattn.cli.arguments import (
 from resattn.cli.live import LIVE_HELP, ChannelsOption, ChoiceOption
 from resattn.cli.live_forms import LiveRequest, explain_live, find_live
 from resattn.cli.targets import WRITTEN
-from resattn.cli.terminal import print_line
+from resattn.cli.terminal import choose_width, print_line
 from resattn.cli.words import say
 
 _BatchOption = Annotated[
@@ -108,7 +107,7 @@ def explain(
     if only is not None:
         described, sides = block_of(described, only, sides or default_size(described))
     explained = explanation.explain(described, sides, batch, dtype, code)
-    for line, style in explained.lines(get_terminal_size().columns, spoken, brief):
+    for line, style in explained.lines(choose_width(brief), spoken, brief):
         print_line(line, style)
     if as_json is not None:
         write_json(as_json, explained.to_dict(spoken))
