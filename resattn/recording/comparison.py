@@ -11,8 +11,14 @@ from weights import Difference
 from weights.checks import printable
 from weights.compare import columns, plain_values
 from weights.config import Config
-from weights.language import in_english, join_texts, say
+from weights.language import in_english, join_texts, mark, say
 
+# The names of facts about environments. What is said of them comes from the recordings.
+FACT_NAMES = (
+    *(mark("weights"), mark("inputs"), mark("origin of the inputs"), mark("dtype")),
+    *(mark("framework"), mark("device"), mark("precision"), mark("threads"), mark("variables")),
+    *(mark("machine"), mark("system"), mark("code")),
+)
 MOST_COLUMNS = 40  # of a value in the table of the environments; longer ones come below it
 
 
@@ -175,13 +181,15 @@ class Comparison:
                 say("the environments:") if every else say("what differs between the environments:")
             )
             short = [each for each in shown if max(map(len, each.values)) <= MOST_COLUMNS]
-            yield from columns([("", *self.names), *((each.what, *each.values) for each in short)])
+            yield from columns(
+                [("", *self.names), *((say(each.what), *each.values) for each in short)]
+            )
             for each in shown:
                 if each not in short:
-                    yield f"  {each.what}"
+                    yield f"  {say(each.what)}"
                     pairs = zip(self.names, each.values, strict=True)
                     yield from columns([("", f"{name}:", value) for name, value in pairs])
-        same = [each.what for each in self.environment if not each.differs]
+        same = [say(each.what) for each in self.environment if not each.differs]
         if same and not every:
             yield say("the same: {names}", names=", ".join(same))
 
