@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
+from itertools import pairwise
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -64,7 +65,7 @@ def with_language(command: Callable[..., None]) -> Callable[..., None]:
 def find_language(words: Sequence[str]) -> str | None:
     """The value of --lang on a command line; None if it is not there."""
     options = words[: words.index("--")] if "--" in words else words
-    for word, following in zip(options, [*options[1:], ""], strict=True):
+    for word, following in pairwise([*options, ""]):
         if word == "--lang":
             return following
         if word.startswith("--lang="):

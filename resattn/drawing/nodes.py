@@ -68,6 +68,7 @@ KIND_LABELS = {
             *(mark("average"), mark("maximum"), mark("total"), mark("concatenate")),
             *(mark("difference"), mark("quotient"), mark("square"), mark("greater")),
             *(mark("parameter"), mark("part"), mark("scale"), mark("constant")),
+            *(mark("sum"), mark("product")),
         )
     },
 }

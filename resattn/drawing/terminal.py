@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from resattn.drawing.nodes import ARROW, DIVIDED, MINUS, TIMES, SceneNode
 from resattn.drawing.scene import SHAPES, Edge, Scene
-from weights.language import count_cells, say
+from weights.language import count_cells, current_language, say
 
 TextPart = tuple[str, str]  # words, and the form that decides their colour, "" for none
 TextLine = tuple[TextPart, ...]
@@ -87,7 +87,11 @@ def strip_colours(text: Iterable[TextLine]) -> str:
 def _spell_ascii(scene: Scene) -> Scene:
     def spell(words: str) -> str:
         known = "".join(ASCII_WORDS.get(character, character) for character in words)
-        return known.encode("ascii", "replace").decode()
+        return "".join(each if each.isascii() or is_kept(each) else "?" for each in known)
+
+    def is_kept(character: str) -> bool:
+        """Chinese characters are, if the picture is in Chinese: then the terminal has them."""
+        return current_language() == "zh" and count_cells(character) > 1
 
     return replace(
         scene,
