@@ -70,7 +70,12 @@ class Finding:
             "where": self.where,
             "bound": self.bound,
             "explanations": [
-                {"cause": each.cause, "words": each.words, "left": each.left}
+                {
+                    "cause": each.cause,
+                    "words": each.words,
+                    "left": each.left,
+                    "places": list(each.places or (self.stage,)),
+                }
                 for each in self.explanations
             ],
         }

@@ -58,10 +58,9 @@ def _solve_branch(program: Program, target: str, actual: Array, limit: float) ->
         scaled, other = (program.values[name] for name in (names[number], names[1 - number]))
         if scaled.shape != actual.shape:
             continue
-        yield from _solve_channels(title, scaled, other, activate, actual, limit)
-        yield from _solve_dropout(
-            f"{title} ({names[number]})", scaled, other, activate, actual, limit
-        )
+        full, rest = f"{title} ({names[number]})", (scaled, other, activate, actual, limit)
+        for each in (*_solve_channels(title, *rest), *_solve_dropout(full, *rest)):
+            yield replace(each, places=(names[number],))
 
 
 def _solve_channels(
@@ -151,7 +150,8 @@ def _solve_drop_path(program: Program, target: str, actual: Array, limit: float)
                     images = np.flatnonzero(lost).tolist()
                     title = f"the main path before {name}"
                     words = _describe_drop_path(title, images, 1 / (1 - rate))
-                    yield CauseExplanation("drop path left on", words, StageSpec("sum"), left)
+                    found = CauseExplanation("drop path left on", words, StageSpec("sum"), left)
+                    yield replace(found, places=(name,))
                     return
 
 
