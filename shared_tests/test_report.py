@@ -166,7 +166,10 @@ def test_a_network_has_its_own_drawing(torch):
         modes=("eval",),
     )
     picture = drawing(config, found)
-    assert re.findall(r'data-name="([^"]*)" data-form="wrong"', picture) == ["stages.1.0"]
+    assert list_forms(picture)["wrong"] == ["stages.1.0"]
+    boxes = re.findall(r'<rect class="(?:block|wrong)"[^>]* width="(\d+)"', picture)
+    assert len(boxes) > 1
+    assert len(set(boxes)) == 1  # a marked block has room for the picture of its shortcut
 
 
 def test_a_page_is_replaced_when_it_is_whole(report, tmp_path):
@@ -274,12 +277,23 @@ def test_numbers_of_the_mode_of_the_finding(traces):
     assert "of outputs in evaluation" in drawing(BLOCK, traces[0])
 
 
+def test_the_list_of_the_finding_is_open(traces):
+    row = next(row for row in traces[0].rows if row.tensor == "conv1")
+    far = replace(row, quantity="train forward", relative=0.5, absolute=0.5)
+    finding = replace(traces[1].findings[0], mode="train", stage="conv1", difference=far)
+    found = replace(traces[0], rows=(*traces[0].rows, far), findings=(finding,))
+    assert [bars.opened for bars in list_bars(found)] == [False, True]
+    assert [bars.opened for bars in list_bars(traces[0])] == [True]
+
+
 def test_wrong_running_statistics_are_at_their_norm(traces):
     row = replace(traces[0].rows[0], quantity="train statistics", tensor="bn1.running_var")
     rows = [replace(row, quantity="train forward", tensor=name) for name in ("conv1", "bn1")]
     finding = replace(traces[1].findings[0], mode="train", stage="bn1.running_var", difference=row)
     found = replace(traces[0], rows=(*rows, row), findings=(finding,))
-    assert list_forms(drawing(BLOCK, found))["wrong"] == ["bn1"]
+    picture = drawing(BLOCK, found)
+    assert list_forms(picture)["wrong"] == ["bn1"]
+    assert "✗ running_var diverges first" in picture
     (bars,) = list_bars(found)
     assert [name for name, _ in bars.stages] == ["conv1", "bn1", "bn1.running_var"]
 
@@ -309,6 +323,23 @@ def test_jinja_is_imported_when_a_page_is_written():
     code += "print({'jinja2', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
+
+
+def test_there_is_room_for_chinese(traces):
+    """In a box and in the notes of the drawing."""
+    words = {
+        "✗ diverges first": "✗ 首先在此处与参考实现产生偏差",
+        "greatest relative difference": "差" * 60,
+    }
+
+    def measure(picture):
+        box = re.search(r'data-name="bn1".*?<rect[^>]* width="([\d.]+)"', picture, re.DOTALL)
+        return float(box[1]), float(re.search(r'width="(\d+)"', picture)[1])
+
+    with translate_with(lambda text: words.get(text, text)):
+        box, width = measure(drawing(BLOCK, traces[1]))
+    assert box > 16 * 12
+    assert width > 60 * 12
 
 
 # In a browser

@@ -5,6 +5,7 @@ from dataclasses import replace
 from resattn.drawing.geometry import Size
 from resattn.drawing.nodes import ARROW, DIVIDED, MINUS, SceneNode
 from resattn.drawing.scene import Scene
+from weights.language import count_cells
 
 LINE, PADDING, SIDE_PADDING = 16, 7, 12
 NODE_RADIUS, LEAST_WIDTH = 15, 84
@@ -14,15 +15,19 @@ NAME_SIZE, TEXT_SIZE = 13, 12
 # Advances of DejaVu Sans, the widest of the fonts in a picture, in thousandths of the font size, so
 # that no box is too narrow in any of them.
 WIDE, USUAL, NARROW = 900, 640, 400
+FULL = 1000  # of a Chinese character, in any font
 WIDE_LETTERS, NARROW_LETTERS = f"mwMW@{ARROW}{MINUS}{DIVIDED}", "fijlrtI.,:;()'[]|⌈⌉⌊⌋- "
 
 
 def measure_text(words: str, size: float = TEXT_SIZE, bold: bool = False) -> float:
     """The width of words in pixels, in the widest of the fonts."""
-    thousandths = sum(
-        WIDE if c in WIDE_LETTERS else NARROW if c in NARROW_LETTERS else USUAL for c in words
-    )
-    return thousandths * size / 1000 * (1.1 if bold else 1)
+    return sum(map(_measure_letter, words)) * size / 1000 * (1.1 if bold else 1)
+
+
+def _measure_letter(letter: str) -> int:
+    if count_cells(letter) > 1:
+        return FULL
+    return WIDE if letter in WIDE_LETTERS else NARROW if letter in NARROW_LETTERS else USUAL
 
 
 def measure_nodes(scene: Scene) -> dict[str, Size]:
@@ -30,7 +35,7 @@ def measure_nodes(scene: Scene) -> dict[str, Size]:
     network.
     """
     sizes = {node.name: measure_node(node, node.name in scene.aside) for node in scene.nodes}
-    for alike in (scene.aside, [node.name for node in scene.nodes if node.form == "block"]):
+    for alike in (scene.aside, [node.name for node in scene.nodes if node.is_block]):
         widest = max((sizes[name].width for name in alike), default=0)
         sizes |= {name: replace(sizes[name], width=widest) for name in alike}
     return sizes
@@ -49,7 +54,7 @@ def measure_node(node: SceneNode, aside: bool = False) -> Size:
         *(measure_text(line) for line in details),
         0,
     )
-    if node.form == "block":
+    if node.is_block:
         words += 2 * GLYPH_ROOM - 2 * SIDE_PADDING
     width = max(_least_width(node, aside), round(words) + 2 * SIDE_PADDING)
     return Size(width, 2 * PADDING + LINE * len(node.lines), label)
@@ -58,7 +63,7 @@ def measure_node(node: SceneNode, aside: bool = False) -> Size:
 def _least_width(node: SceneNode, aside: bool) -> int:
     if aside:
         return SHORTCUT_WIDTH
-    if node.form == "block":
+    if node.is_block:
         return BLOCK_WIDTH
     wide = node.form in ("convolution", "normalization", "attention")
     return MAIN_WIDTH if wide and not node.name.startswith("attention.") else LEAST_WIDTH

@@ -95,7 +95,8 @@ def list_bars(trace: Trace) -> Iterator[BarList]:
                 if row.quantity == f"{mode} statistics" and (row.actual, row.tensor) in marks.wrong
             ]
             stages = tuple(_list_stages(rows, marks))
-            opened = bool(marks.wrong) or (mode == "eval" and len(stages) <= _MOST_OPEN)
+            short = mode == "eval" and len(stages) <= _MOST_OPEN
+            opened = bool(marks.wrong) or (trace.ok and short)
             yield BarList(name_rows(mode, way), opened, stages)
 
 
@@ -146,7 +147,10 @@ def _make_bar(row: Difference, marks: Marks) -> Bar:
     )
 
 
-def _say_wrong(first: bool) -> str:
+def _say_wrong(first: bool, its: str = "") -> str:
+    """its: the name of the statistics of a norm that diverge."""
+    if its:
+        return say("✗ {its} diverges first", its=its) if first else say("✗ {its} diverges", its=its)
     return say("✗ diverges first") if first else say("✗ diverges")
 
 
@@ -195,11 +199,11 @@ def _word_marks(
     """The marks of each node, each as a form and words; of a model that diverges first here, that
     alone.
     """
-    firsts: dict[str, bool] = {}
-    for (_, stage), first in marks.wrong.items():
+    words: dict[str, list[tuple[str, str]]] = {}
+    for (_, stage), first in sorted(marks.wrong.items(), key=lambda each: not each[1]):
         name = _find_node(stage, node_of, nodes)
-        firsts[name] = firsts.get(name, False) or first
-    words = {name: [("wrong", _say_wrong(first))] for name, first in firsts.items()}
+        its = "" if stage in nodes or stage in node_of else stage.rpartition(".")[2]
+        words.setdefault(name, [("wrong", _say_wrong(first, its))])
     for (_, stage), cause in marks.causes.items():
         marked = words.setdefault(_find_node(stage, node_of, nodes), [])
         if ("cause", _say_cause(cause)) not in marked:
