@@ -7,6 +7,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -38,11 +39,6 @@ def make_trajectory(dtype="float64", steps=12, apart=1e-13):
     )
 
 
-@pytest.fixture
-def matplotlib():
-    return pytest.importorskip("matplotlib")
-
-
 class Tags(HTMLParser):
     """The ids of a page, and what it loads."""
 
@@ -70,7 +66,7 @@ def test_curves_of_a_trajectory():
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
-def test_a_file_is_the_same_each_time(matplotlib, suffix, tmp_path):
+def test_a_file_is_the_same_each_time(plots, suffix, tmp_path):
     curves = collect_curves(make_trajectory())
     for name in "ab":
         save_plot(curves, tmp_path / f"{name}{suffix}")
@@ -82,7 +78,7 @@ def test_a_file_is_the_same_each_time(matplotlib, suffix, tmp_path):
     assert content != (tmp_path / f"b{suffix}").read_bytes()
 
 
-def test_a_file_needs_no_fonts(matplotlib, tmp_path):
+def test_a_file_needs_no_fonts(plots, tmp_path):
     """Its words are paths, and English, whatever the language is."""
     curves = collect_curves(make_trajectory())
     save_plot(curves, tmp_path / "a.svg")
@@ -94,9 +90,10 @@ def test_a_file_needs_no_fonts(matplotlib, tmp_path):
     assert "date" not in text
 
 
-def test_settings_of_the_user_do_not_matter(matplotlib, tmp_path):
+def test_settings_of_the_user_do_not_matter(plots, tmp_path):
     curves = collect_curves(make_trajectory())
     save_plot(curves, tmp_path / "a.svg")
+    matplotlib = import_module("matplotlib")
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "axes.facecolor": "k"}):
         save_plot(curves, tmp_path / "b.svg")
         assert matplotlib.rcParams["font.size"] == 30
@@ -118,7 +115,7 @@ def test_what_cannot_be_drawn(monkeypatch, tmp_path):
     [(0.0, 0.0, 0.0), (1e-9, 0.0, np.inf), (np.nan, np.nan, np.nan), (1e-9,), ()],
     ids=str,
 )
-def test_values_that_cannot_be_drawn(matplotlib, values):
+def test_values_that_cannot_be_drawn(plots, values):
     """They are in the table, and the page says so."""
     curves = Curves((1, 2, 3), {"a": (1.0, np.inf, np.nan)}, {"a and b": values})
     ElementTree.fromstring(plot_for_page(curves, "wide", 8.0).replace("href", "xhref"))
@@ -138,7 +135,7 @@ def test_many_steps_are_thinned():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_the_page_of_a_drift(matplotlib, dtype):
+def test_the_page_of_a_drift(plots, dtype):
     text = DriftPage(make_trajectory(dtype), ("resattn", "drift")).html()
     tags = Tags(text)
     assert tags.loaded == []
@@ -155,14 +152,13 @@ def test_the_page_of_a_drift(matplotlib, dtype):
     assert ("✓ The runs stay together" in text) is (dtype == "float64")
 
 
-def test_runs_that_part():
-    pytest.importorskip("matplotlib")
+def test_runs_that_part(plots):
     text = DriftPage(make_trajectory(apart=1e-8)).html()
     assert "✗ The runs part" in text
     assert "in parameters.weight after step 12, between Flax and NumPy oracle. The limit" in text
 
 
-def test_the_losses_of_recordings(matplotlib):
+def test_the_losses_of_recordings(plots):
     losses = {HOSTILE: (2.0, 1.5, 1.25), "_b": (2.0, 1.5), "c": ()}
     text = Page({}, subject="runs", losses=losses).html()
     assert "<script>alert" not in text
@@ -195,7 +191,7 @@ def test_that_it_is_checked_before_training(tmp_path):
         assert message in str(done.exception)
 
 
-def test_drift_writes_both(torch, matplotlib, tmp_path):
+def test_drift_writes_both(torch, plots, tmp_path):
     small = '{"in_channels": 1, "out_channels": 3}'
     files = (tmp_path / "drift.pdf", tmp_path / "drift.html")
     command = ["drift", "--config", small, "--frameworks", "torch", "--oracle", "--steps", "3"]

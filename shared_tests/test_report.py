@@ -137,9 +137,11 @@ def test_failures_without_a_trace(report):
 
 def test_unexplained_and_strange_names(report, traces):
     finding = replace(traces[1].findings[0], explanations=(), stage="<script>alert(1)</script>")
-    text = make_page(report, replace(traces[1], findings=(finding,))).html()
+    rows = tuple(replace(row, actual="<script>alert(2)") for row in traces[1].rows)
+    text = make_page(report, replace(traces[1], findings=(finding,), rows=rows)).html()
     assert "No known cause computes this: unexplained." in text
     assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(2)" in text
     infinite = replace(
         report, rows=tuple(replace(row, relative=np.inf, absolute=np.inf) for row in report.rows)
     )
@@ -387,6 +389,9 @@ addEventListener('load', () => {
     const scroll = frame.querySelector('.scroll');
     return scroll.scrollWidth > scroll.clientWidth + 1;
   }).length;
+  result.reachable = frames.filter(
+    frame => frame.querySelector('.scroll').tabIndex === 0
+  ).length;
   result.wide = inside.documentElement.scrollWidth > view.innerWidth;
   result.heading = inside.querySelector('h1, h2').textContent;
   result.ink = view.getComputedStyle(inside.body).color;
@@ -469,11 +474,13 @@ def test_every_width(browser, report, traces, expected, width, fails, tmp_path):
     assert seen["smallest"] >= 10.5
     assert seen["hints"] == seen["scrolling"]
     assert seen["scrolling"] >= (width == 390)  # the drawing
+    assert seen["reachable"] == seen["scrolling"]
+    # On a phone the arrows go through the list; else to the row above or below.
+    assert seen["walk"] == ([3, 9, 3, 3, 4, 8, 3] if width > 900 else [1, 2, 1, 0, 1, 2, 0])
 
 
 @pytest.mark.parametrize("width", [390, 820, 1280])
-def test_plots_of_every_width(browser, width, tmp_path):
-    pytest.importorskip("matplotlib")
+def test_plots_of_every_width(browser, plots, width, tmp_path):
     losses = {"a": tuple(np.linspace(2, 1, 30)), "b": tuple(np.linspace(2, 1.1, 30))}
     empty = Report("empty", ())
     seen = browse(browser, tmp_path, Page({"a": empty}, losses=losses).html(), width)

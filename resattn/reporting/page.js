@@ -33,7 +33,7 @@ document.addEventListener('keydown', event => {
     ArrowUp: () => step(cell, -1),
     ArrowDown: () => step(cell, 1),
     Home: () => cell.parentElement.querySelector('td[role]'),
-    End: () => cell.parentElement.lastElementChild,
+    End: () => [...cell.parentElement.querySelectorAll('td[role]')].at(-1),
   }[event.key]?.();
   if (goal?.matches('td[role=gridcell]')) {
     goal.focus();
@@ -51,6 +51,7 @@ document.querySelectorAll('.sideways').forEach(frame => {
     if (inside.scrollLeft > 1) more.push('left');
     if (inside.scrollLeft < rest - 1) more.push('right');
     frame.dataset.more = more.join(' ');
+    inside.tabIndex = rest > 1 ? 0 : -1;
   };
   const begin = () => {
     if (!mark) return;
