@@ -153,6 +153,7 @@ def test_several_configurations(report):
     outline = Outline(many.html())
     assert "Error by configuration and pair" in outline.headings
     assert [cell["class"] == "over" for cell in outline.cells] == [False, False, True, False]
+    assert '<th scope="col">configuration</th>' in many.html()
 
 
 def test_a_network_has_its_own_drawing(torch):

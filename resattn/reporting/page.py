@@ -100,8 +100,10 @@ class Page:
         reports = self.reports.values()
         over = [(name, row) for name, report in self.reports.items() for row in report.failures]
         worst = max((row for _, row in over), key=lambda row: row.excess, default=None)
-        heads = (say("configuration"), *list_column_heads())
-        cells = [(name, *list_cells(row)) for name, row in over]
+        heads, cells = list_column_heads(), [list_cells(row) for _, row in over]
+        if len(self.reports) > 1:
+            heads = (say("configuration"), *heads)
+            cells = [(name, *row) for (name, _), row in zip(over, cells, strict=True)]
         return {
             "sentences": [*self.faults, *(r.undefined for r in reports if r.undefined)],
             "findings": [_describe_finding(*each) for each in _merge_modes(findings)],

@@ -124,14 +124,14 @@ def describe_cell(row: Difference) -> str:
 
 
 def list_column_heads() -> tuple[str, ...]:
-    """Of the cells that `list_cells` gives."""
+    """Of the cells that `list_cells` gives. What is seen first on a phone comes first."""
     return (
-        say("format"),
-        say("quantity"),
         say("tensor"),
-        say("between"),
         say("relative"),
         say("x rounding"),
+        say("quantity"),
+        say("between"),
+        say("format"),
         say("at"),
     )
 
@@ -139,11 +139,11 @@ def list_column_heads() -> tuple[str, ...]:
 def list_cells(row: Difference) -> tuple[str, ...]:
     """A difference as the cells of a table."""
     return (
-        row.dtype,
-        row.quantity,
         row.tensor,
-        name_pair(row),
         f"{row.relative:.1e}",
         "" if row.explained is None else _format_times(row),
+        row.quantity,
+        name_pair(row),
+        row.dtype,
         row.place,
     )
