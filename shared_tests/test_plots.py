@@ -14,11 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from resattn.cli.app import app
+from resattn.recording.file import write_run
 from resattn.reporting.drift_page import DriftPage, collect_curves
 from resattn.reporting.page import Page
 from resattn.reporting.plots import Curves, check_plot, plot_for_page, save_plot
 from resattn.reporting.tables import tabulate_curves
 from resattn.training.drift import Point, Trajectory
+from shared_tests.recording_cases import record_ours
 from weights.errors import ArgumentError, MissingFramework
 from weights.language import translate_with
 
@@ -168,6 +170,20 @@ def test_the_losses_of_recordings(plots):
     assert "&lt;script&gt;" in drawn
     assert " _b</text>" in drawn
     assert "<svg" not in Page({}, subject="runs").html()
+
+
+def test_compare_shows_the_losses(torch, plots, tmp_path):
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    run = record_ours("torch", steps=2)
+    for file in files:
+        write_run(file, run)
+    page = tmp_path / "page.html"
+    done = CliRunner().invoke(app, ["compare", *map(str, files), "--html", str(page)])
+    assert done.exit_code == 0, done.output
+    text = page.read_text(encoding="utf-8")
+    assert "The losses as a table" in text
+    assert text.count("<svg") == 3  # with the drawing of the model
+    assert f"<td>{run.training.losses[1]:.7g}</td>" in text
 
 
 def test_the_losses_without_matplotlib(monkeypatch):
