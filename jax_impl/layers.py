@@ -362,9 +362,10 @@ def average(x: AnyValues, over: list[int]) -> AnyValues:
     """The mean over some axes, which keep size 1.
 
     One axis at a time, from the last: over several, XLA on CPU may add up all positions one after
-    the other, which loses four times more than PyTorch does. In float32 at least, so that a lower
-    precision is rounded once and not after every axis. The second sum costs 0.1 ms for 8 x 28 x 28
-    x 128 values: the gradients of se, ese, eca and ge take 1.3 to 1.5 times as long as with x.mean.
+    the other. Of 13 x 11 positions of 4 channels that are normalised, the averages are then off by
+    2.6e-6 instead of 3.5e-7. In float32 at least, so that a lower precision is rounded once and not
+    after every axis. Of 128 channels, se, ese, eca and ge take up to 1.3 times as long (0.05 ms)
+    forward as with x.mean, and their gradients as long.
     """
     y = widen(x)
     for axis in sorted(over, reverse=True):

@@ -17,14 +17,14 @@ from weights.language import translate_with
 
 LOCALE = Path(__file__).with_name("locale")
 DOMAIN = "resattn"
-LANGUAGES = ("en", "zh")  # English is in the code
+CATALOGUES = ("en", "zh")  # English is in the code
 
 
 @contextmanager
 def speaking(language: str) -> Iterator[None]:
     """Within it, reports and errors are in a language. Raises ArgumentError for an unknown one."""
-    if language not in LANGUAGES:
-        raise ArgumentError(f"--lang: expected one of {', '.join(LANGUAGES)}, got {language!r}")
+    if language not in CATALOGUES:
+        raise ArgumentError(f"--lang: expected one of {', '.join(CATALOGUES)}, got {language!r}")
     if language == "en":
         with translate_with(str):
             yield

@@ -181,7 +181,7 @@ CPU: a CPU; 2 usable; torch 1.0; timm not installed.
 
 Not measured: block, 1 image, timm: timm is not installed.
 
-**The peak: a matrix product**
+**A matrix product**
 
 | what | function | ms | quartiles | rate |
 | --- | --- | --- | --- | --- |

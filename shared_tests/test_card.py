@@ -65,7 +65,7 @@ def small(tmp_path):
 def check_with_card(file, *options):
     result = run("check", file, "--card", file.with_name("card.md"), *options)
     json_file = file.with_name("card.json")
-    again = run("check", file, "--card", json_file, *options)
+    again = run("check", file, "--card", json_file, *options, "--force")
     assert result.exit_code == again.exit_code, again.output
     values = json.loads(json_file.read_text(), parse_constant=pytest.fail)
     card = Card.from_json(json_file.read_text(), "card.json")

@@ -106,6 +106,7 @@ def test_no_sentence_is_never_said(monkeypatch):
     for config, size in [*CASES, *more]:
         for batch in (1, 2):
             text(config, size, code="torch", batch=batch)
+    explain(preset("resnet18"), (64, 64)).lines(brief=True)
     of_live_models = set(words.WORDS["en"])  # said in test_executed_words.py
     never = {key for key in set(WORDS["en"]) - said if not key.startswith("why.plain.")}
     assert never - of_live_models == set()
@@ -151,6 +152,24 @@ def test_it_fits_the_terminal(config, size, language):
             assert not line.endswith(("（", "“"))
             assert "{" not in line or "{'" in line or "│" in line
             assert "¬" not in line
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_brief_form(language, width):
+    """One line for each operation, in the columns that there are."""
+    found = explain(preset("resnet18"), (64, 64))
+    lines = [line for line, _ in found.lines(width, language, brief=True)]
+    table = lines[lines.index("") + 1 :]
+    assert len(table) == len(found.entries) + 2
+    assert max(map(cell_len, lines)) <= max(width, 96)
+    assert table[-1].split()[-2:] == ["11,689,512", f"{found.totals()['multiply_adds']:,}"]
+    names = [line.split()[0] for line in table[1:-1]]
+    assert names[:3] == ["input", "stem.conv", "stem.bn"]
+    assert "stages.3.1" in names
+    if width == 120 and language == "en":
+        assert any(line.split() == ["stages.0.1", "as", "stages.0.0", "64×16×16", "73,984",
+                                    "18,874,368"] for line in table)  # fmt: skip
 
 
 def test_wrapping():

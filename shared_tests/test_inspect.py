@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from resattn.checking.draws import random_arrays
 from resattn.cli.app import app
 from resattn.cli.listing import draw_histogram, find_doubts
-from weights import BlockConfig, write
+from weights import BlockConfig, preset, write
 from weights.errors import ArgumentError, MissingFileError, WeightsError
 
 
@@ -94,3 +94,47 @@ def test_doubts():
     assert find_doubts("a", "", array) == ["a holds 1 NaN and 2 infinite values"]
     assert find_doubts("v", "norm variance", np.array([-1.0])) == ["v holds negative variances"]
     assert find_doubts("n", "", np.array([3])) == []
+
+
+def test_a_file_is_known_by_its_content(torch, tmp_path):
+    """Trainers write PyTorch's format under other names."""
+    config = BlockConfig(4, 6)
+    arrays = random_arrays(config)
+    for format_, name in (
+        (".pt", "model_best.pth.tar"), (".pt", "last.ckpt"), (".safetensors", "weights"),
+        (".npz", "a.zip"),
+    ):  # fmt: skip
+        write(tmp_path / f"a{format_}", config, arrays)
+        (tmp_path / name).write_bytes((tmp_path / f"a{format_}").read_bytes())
+        output = run(tmp_path / name).output
+        assert output.startswith(f"{name}: a block, 4 to 6 channels"), output
+    torch.save({"conv1.weight": torch.ones(2, 3)}, tmp_path / "old.model",
+               _use_new_zipfile_serialization=False)  # fmt: skip
+    assert "old.model: 1 array, 6 numbers, float32" in run(tmp_path / "old.model").output
+    for content in (b"", b"PK\x03\x04", b"\x80\x04none", b"\x00" * 40):
+        (tmp_path / "none.model").write_bytes(content)
+        assert run(tmp_path / "none.model").exception is not None
+
+
+def test_a_file_of_several_networks(tmp_path):
+    small, large = preset("resnet20"), preset("resnet18", classes=7)
+    arrays = {f"teacher.{name}": each for name, each in random_arrays(large).items()}
+    arrays |= {f"student.{name}": each for name, each in random_arrays(small).items()}
+    save_file(arrays, tmp_path / "pair.safetensors")
+    output = run(tmp_path / "pair.safetensors").output
+    assert "pair.safetensors: holds 2 networks; --part shows one of them:" in output
+    # Ours hold no config here, so they are listed, not recognised; either way by its name.
+    assert "\nteacher\n" in output
+    assert "\nstudent\n" in output
+
+
+def test_a_file_that_fits_several_networks(tmp_path):
+    """seresnet50 with another stride is another function under the same names and shapes."""
+    config = preset("resnet50", classes=3)
+    write(tmp_path / "a.pth", config, random_arrays(config), dialect="torchvision")
+    output = run(tmp_path / "a.pth").output
+    assert "not clear which network it is" in output
+    assert (
+        f"if it is resnet50, port it: resattn port {tmp_path / 'a.pth'} a.safetensors --as resnet50"
+        in output
+    )

@@ -13,6 +13,14 @@ class ArgumentError(ResattnError, ValueError):
     """An argument, a field of a config or an option that cannot be used."""
 
 
+class AmbiguousNetwork(ArgumentError):  # noqa: N818  (it is the network that is)
+    """A file that fits several networks. candidates: one name for each of them, as --as takes."""
+
+    def __init__(self, message: str, candidates: tuple[str, ...]):
+        super().__init__(message)
+        self.candidates = candidates
+
+
 class ModelError(ResattnError, TypeError, ValueError):
     """An object that is no model of ours, or one that was changed."""
 

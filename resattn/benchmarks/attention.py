@@ -26,7 +26,8 @@ class AttentionTiming:
     """The milliseconds of each round, in the order of the rounds.
 
     theirs: who wrote the other module, "timm" or "plain". direction: "forward", in evaluation, or
-    "gradient", a pass in training with the gradients of the input and of every parameter.
+    "gradient", a pass in training with the gradients of the input and of every parameter. That of
+    the output is random: from one that is 1 everywhere, XLA makes sums that it has already.
     """
 
     kind: str
@@ -55,7 +56,9 @@ def time_attention(
     PyTorch runs eager, Flax under jax.jit, Keras compiled as by its `fit`.
     """
     passes = {"torch": _torch_passes, "jax": _flax_passes, "tf": _keras_passes}[framework]
-    x = np.random.default_rng(0).normal(size=(batch, *size, channels)).astype("float32")
+    draw = np.random.default_rng(0)
+    shape = (batch, *size, channels)
+    x, slope = (draw.normal(size=shape).astype("float32") for _ in range(2))
     found = []
     for kind in kinds:
         options = {"size": size} if kind == "mhsa" else {}
@@ -63,7 +66,7 @@ def time_attention(
             channels, kind, options, **native_arguments(framework)
         )
         author, their = _other_module(framework, kind, channels, size)
-        both = passes(our, x), passes(their, x)
+        both = passes(our, x, slope), passes(their, x, slope)
         for direction in ("forward", "gradient"):
             works = {name: run[direction] for name, run in zip("ab", both, strict=True)}
             times = time_rounds(works, rounds)
@@ -117,11 +120,13 @@ _TIMM: dict[str, tuple[str, Callable[[Any, int, tuple[int, int]], Any]]] = {
 }
 
 
-def _torch_passes(module: Any, x: np.ndarray) -> dict[str, TimedRun]:
+def _torch_passes(module: Any, x: np.ndarray, slope: np.ndarray) -> dict[str, TimedRun]:
     torch: Any = import_module("torch")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module = module.to(device)
-    image = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous().to(device)
+    image, cotangent = (
+        torch.from_numpy(each).permute(0, 3, 1, 2).contiguous().to(device) for each in (x, slope)
+    )
     wanted = image.clone().requires_grad_()
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
 
@@ -134,48 +139,49 @@ def _torch_passes(module: Any, x: np.ndarray) -> dict[str, TimedRun]:
     def gradient() -> object:
         module.train()
         y = module(wanted)
-        slopes = torch.autograd.grad(y, [wanted, *module.parameters()], torch.ones_like(y))
+        slopes = torch.autograd.grad(y, [wanted, *module.parameters()], cotangent)
         return wait() or slopes
 
     return {"forward": forward, "gradient": gradient}
 
 
-def _flax_passes(module: Any, x: np.ndarray) -> dict[str, TimedRun]:
+def _flax_passes(module: Any, x: np.ndarray, slope: np.ndarray) -> dict[str, TimedRun]:
     jax, nnx = import_module("jax"), import_module("flax.nnx")
-    image = jax.device_put(x)
+    image, cotangent = jax.device_put(x), jax.device_put(slope)
     module.eval()
     graph, state = nnx.split(module)
     run = jax.jit(lambda state, x: nnx.merge(graph, state)(x))
     module.train()
     training, parameters, rest = nnx.split(module, nnx.Param, ...)
 
-    def total(parameters: Any, rest: Any, x: Any) -> tuple[Any, Any]:
+    def total(parameters: Any, rest: Any, x: Any, cotangent: Any) -> tuple[Any, Any]:
         merged = nnx.merge(training, parameters, rest)
-        return merged(x).sum(), nnx.state(merged, nnx.BatchStat)
+        return (merged(x) * cotangent).sum(), nnx.state(merged, nnx.BatchStat)
 
     # Flax changes statistics only at the level of tracing where they are made: in the inner jit.
     slopes = jax.jit(jax.grad(jax.jit(total), argnums=(0, 2), has_aux=True))
     return {
         "forward": lambda: jax.block_until_ready(run(state, image)),
-        "gradient": lambda: jax.block_until_ready(slopes(parameters, rest, image)),
+        "gradient": lambda: jax.block_until_ready(slopes(parameters, rest, image, cotangent)),
     }
 
 
-def _keras_passes(module: Any, x: np.ndarray) -> dict[str, TimedRun]:
+def _keras_passes(module: Any, x: np.ndarray, slope: np.ndarray) -> dict[str, TimedRun]:
     native: Any = import_module("tf_impl.bridge.native")
     keras: Any = import_module("keras")
-    image = native.to_native(module, np.moveaxis(x, -1, 1))
+    image, cotangent = (native.to_native(module, np.moveaxis(each, -1, 1)) for each in (x, slope))
     module(image, training=False)  # Keras' own layers make their variables at the first call
     variables = list(module.trainable_variables)
 
-    def slopes(x: Any) -> Any:
-        return native.pullback(
-            module, lambda x: keras.ops.sum(module(x, training=True)), variables, x
-        )[1:]
+    def slopes(x: Any, cotangent: Any) -> Any:
+        def total(x: Any) -> Any:
+            return keras.ops.sum(module(x, training=True) * cotangent)
+
+        return native.pullback(module, total, variables, x)[1:]
 
     run = native.compile_update(lambda x: module(x, training=False), module.variables)
     step = native.compile_update(slopes, module.variables)
     return {
         "forward": lambda: native.to_canonical(run(image)),
-        "gradient": lambda: native.to_canonical(step(image)[0]),
+        "gradient": lambda: native.to_canonical(step(image, cotangent)[0]),
     }

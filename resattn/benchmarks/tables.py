@@ -17,7 +17,7 @@ PART_TITLES = {
     "attention": "Attention modules",
     "converter": "Files and live models",
     "commands": "Commands",
-    "peak": "The peak: a matrix product",
+    "peak": "A matrix product",
 }
 NOTHING = "-"
 

@@ -126,15 +126,19 @@ class BenchReport:
         return ratio(timing, other) if other and timing.seconds else None
 
     def peak(self, device: str, form: str) -> float | None:
-        """The greatest rate of a matrix product, in GFLOP/s."""
-        rates = (
-            timing.rate for timing in self.measured
-            if (timing.part, timing.device, timing.form) == ("peak", device, form)
-        )  # fmt: skip
+        """The greatest rate that was measured in this run, in GFLOP/s: of a matrix product, or of
+        a model whose library has better kernels for this machine. None without a product.
+        """
+        here = [
+            timing for timing in self.measured if (timing.device, timing.form) == (device, form)
+        ]
+        if not any(timing.part == "peak" for timing in here):
+            return None
+        rates = (timing.rate for timing in here if timing.unit == "FLOP")
         return max((rate for rate in rates if rate), default=None)
 
     def share_of_peak(self, timing: Timing) -> float | None:
-        """The part of the rate of a matrix product that a function reaches."""
+        """The part of the peak that a function reaches."""
         peak = self.peak(timing.device, timing.form)
         return timing.rate / peak if timing.rate and peak and timing.unit == "FLOP" else None
 

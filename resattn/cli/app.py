@@ -31,6 +31,7 @@ from resattn.cli.port import port
 from resattn.cli.prepare import prepare
 from resattn.cli.quiet import keep_quiet
 from resattn.cli.record import record
+from resattn.cli.targets import with_force
 from resattn.cli.terminal import print_line, shorten
 
 
@@ -51,7 +52,7 @@ COMMANDS = (
     *(bench, demo),
 )
 for command in COMMANDS:
-    app.command(help=help_of(command.__doc__ or ""))(with_config_options(command))
+    app.command(help=help_of(command.__doc__ or ""))(with_force(with_config_options(command)))
 
 
 def main() -> None:

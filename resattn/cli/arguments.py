@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -74,9 +75,6 @@ FrameworksOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random weights and images.", min=0)]
-ForceOption = Annotated[
-    bool, typer.Option("--force", help="Replace the files that are written, if they exist.")
-]
 
 SourceArgument = Annotated[
     Path,
@@ -94,6 +92,7 @@ TargetArgument = Annotated[
         help="The file to write: .safetensors, .safetensors.index.json, .npz, .pt, .weights.h5, "
         ".keras, .msgpack or .orbax.",
     ),
+    WRITTEN,
 ]
 
 # Options of `check`. It has too many to declare them in its signature.
@@ -178,9 +177,10 @@ ReduceOption = Annotated[
         help="Where stages differ, write the smallest problem that still shows it to this .py "
         "file: a script in one framework, for an issue tracker.",
     ),
+    WRITTEN,
 ]
 ReportJsonOption = Annotated[
-    Path | None, typer.Option("--json", help="Also write the whole report to this file.")
+    Path | None, typer.Option("--json", help="Also write the whole report to this file."), WRITTEN
 ]
 ReportHtmlOption = Annotated[
     Path | None,
@@ -188,6 +188,7 @@ ReportHtmlOption = Annotated[
         "--html",
         help="Also write the report as a page: the first failure, a heat map, every stage.",
     ),
+    WRITTEN,
 ]
 
 
@@ -213,33 +214,6 @@ def read_config(text: str | None) -> Config | None:
         f"--config: expected a preset ({', '.join(PRESETS)}), a .json file or JSON text, got "
         f"{text!r}"
     )
-
-
-def refuse_existing(target: Path, force: bool) -> None:
-    """Raises ArgumentError for a file that exists, without --force."""
-    from weights.errors import ArgumentError
-
-    if target.exists() and not force:
-        raise ArgumentError(f"{target}: exists already; pass --force to replace it")
-
-
-def check_targets(force: bool, *targets: Path | None) -> None:
-    """The files that a command will write, before its work begins.
-
-    Raises ArgumentError for one that exists, without --force, or that is named twice,
-    MissingFileError for one whose folder does not exist, FileError for a folder.
-    """
-    from weights.errors import ArgumentError, FileError
-    from weights.files.atomic import resolve_target
-
-    found = [target for target in targets if target is not None]
-    places = [resolve_target(target) for target in found]
-    for target, place in zip(found, places, strict=True):
-        if place.is_dir():
-            raise FileError(f"{target}: cannot be written (it is a folder)")
-        if places.count(place) > 1:
-            raise ArgumentError(f"{target}: is to be written twice; name two files")
-        refuse_existing(target, force)
 
 
 def find_source(

@@ -9,14 +9,12 @@ import typer
 from resattn.cli.arguments import (
     ArchitectureOption,
     ConfigOption,
-    ForceOption,
     PartOption,
     SeedOption,
     SourceArgument,
     TargetArgument,
     find_source,
     parse_names,
-    refuse_existing,
 )
 from resattn.cli.inspect import summarize
 from resattn.cli.terminal import print_line, status
@@ -59,7 +57,6 @@ def attach(
     architecture: ArchitectureOption = None,
     part: PartOption = None,
     seed: SeedOption = 0,
-    force: ForceOption = False,
 ) -> None:
     """Add attention to a trained network that has none, without changing its output.
 
@@ -71,7 +68,6 @@ def attach(
     from weights.attach import attachments
     from weights.files.formats import write
 
-    refuse_existing(target, force)
     found = find_source(source, config, architecture, part).read()
     kinds, given = parse_stages(kind, parse_options(options), stages, found.config)
     new, arrays = attach_to(found.config, found.arrays, kinds, given, seed)

@@ -11,11 +11,10 @@ import typer
 
 from resattn.cli.arguments import (
     DevicesOption,
-    ForceOption,
-    check_targets,
     parse_framework_names,
     parse_names,
 )
+from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line, status
 
 GroupsOption = Annotated[
@@ -49,11 +48,18 @@ RoundsOption = Annotated[
     ),
 ]
 MarkdownOption = Annotated[
-    Path | None, typer.Option(help="Also write the tables to this file, as Markdown.")
+    Path | None, typer.Option(help="Also write the tables to this file, as Markdown."), WRITTEN
 ]
 PictureOption = Annotated[
     Path | None,
     typer.Option(help="Also draw the models to this file: .svg, for light and dark, or .png."),
+    WRITTEN,
+]
+
+TimingsJsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", help="Also write machine and timings to this file."),
+    WRITTEN,
 ]
 
 
@@ -70,12 +76,9 @@ def bench(
         bool, typer.Option("--full", help="Also measure resnet50, and its check.")
     ] = False,
     references: ReferencesOption = True,
-    as_json: Annotated[
-        Path | None, typer.Option("--json", help="Also write machine and timings to this file.")
-    ] = None,
+    as_json: TimingsJsonOption = None,
     markdown: MarkdownOption = None,
     picture: PictureOption = None,
-    force: ForceOption = False,
 ) -> None:
     """Measure how fast blocks and networks are, beside other implementations.
 
@@ -92,7 +95,6 @@ def bench(
     from resattn.benchmarks.tables import format_tables
     from weights.files.atomic import write_atomically
 
-    check_targets(force, as_json, markdown, picture)
     if picture is not None:
         check_chart(picture)
     plan = BenchPlan(

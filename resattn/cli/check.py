@@ -19,7 +19,6 @@ from resattn.cli.arguments import (
     CheckSizeOption,
     ConfigOption,
     ExpectedOption,
-    ForceOption,
     FrameworksOption,
     GoldenOption,
     GridOption,
@@ -30,7 +29,6 @@ from resattn.cli.arguments import (
     ReportJsonOption,
     SeedOption,
     TraceOption,
-    check_targets,
     list_given_options,
     parse_framework_names,
     parse_frameworks,
@@ -105,7 +103,6 @@ def check(
     as_html: ReportHtmlOption = None,
     card: CardOption = None,
     embed: EmbedOption = False,
-    force: ForceOption = False,
 ) -> None:
     """Load the weights into each framework and compare outputs, statistics and gradients.
 
@@ -119,7 +116,6 @@ def check(
     """
     given = list_given_options(context)
     check_combination(given, dtype)
-    check_targets(force, as_json, as_html, card, reduced)
     options = gather_options(frameworks, devices, dtype, inputs, size, batch, seed)
     live = find_live(given, file, model, NOT_WITH_LIVE)
     if golden or asks_for_verdict(given, devices):

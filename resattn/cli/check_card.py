@@ -11,6 +11,7 @@ import typer
 
 from resattn.cli.arguments import list_given_options, write_json
 from resattn.cli.check_forms import Request, cross_check
+from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ CardOption = Annotated[
         "distances, same classes, versions, hashes and this command. A .md file for people, or a "
         ".json file for programs.",
     ),
+    WRITTEN,
 ]
 EmbedOption = Annotated[
     bool,
@@ -173,7 +175,7 @@ def repeat_command(context: typer.Context) -> str:
             value = Path(str(value))
         if isinstance(value, Path):
             value = str(value) if is_hub_address(value) else value.name
-        if option in ("--embed", "--json", "--all"):
+        if option in ("--embed", "--json", "--all", "--force"):
             continue  # they change nothing of what is found
         words += [option] if value is True else [str(value)]
         if option.startswith("-") and value is not True:

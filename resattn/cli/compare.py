@@ -13,11 +13,9 @@ from resattn.cli.arguments import (
     AllOption,
     ArchitectureOption,
     ConfigOption,
-    ForceOption,
     PartOption,
     ReportHtmlOption,
     ReportJsonOption,
-    check_targets,
     read_source,
     write_json,
 )
@@ -49,7 +47,6 @@ def compare(
     every: AllOption = False,
     as_json: ReportJsonOption = None,
     as_html: ReportHtmlOption = None,
-    force: ForceOption = False,
 ) -> None:
     """Compare recorded runs, without any framework: their environments, stages and training.
 
@@ -62,7 +59,6 @@ def compare(
 
     if weights is None and (config or architecture or part):
         raise ArgumentError("--config, --as, --part: are about the file in --weights; name it, too")
-    check_targets(force, as_json, as_html)
     _, arrays = read_source(weights, config, architecture, part)
     with status("compare") as show_step:
         found = compare_runs(*runs, arrays=arrays, progress=show_step)

@@ -11,16 +11,15 @@ import typer
 from resattn.cli.arguments import (
     ArchitectureOption,
     ConfigOption,
-    ForceOption,
     PartOption,
-    check_targets,
     list_given_options,
     parse_size,
     read_model_or_block,
 )
 from resattn.cli.live import LIVE_HELP, ChannelsOption
 from resattn.cli.live_forms import LiveRequest, draw_live, find_live
-from resattn.cli.terminal import find_width, print_line, wants_colour
+from resattn.cli.targets import WRITTEN, ForceOption
+from resattn.cli.terminal import find_width, print_line, write_out
 
 if TYPE_CHECKING:
     from resattn.drawing.scene import Scene
@@ -36,6 +35,7 @@ ToOption = Annotated[
         help="The file to write: .svg, .png, .pdf, .mmd (Mermaid) or .md (Markdown). Without it "
         "the drawing goes to the terminal."
     ),
+    WRITTEN,
 ]
 DarkOption = Annotated[
     bool | None,
@@ -87,7 +87,6 @@ def draw(
 
     if to is not None:
         check_picture(to)
-        check_targets(force, to)
     given = list_given_options(context)
     live = find_live(given, file, excluded=("--open", "--closed"), shared=("--only",))
     if live is not None:
@@ -140,4 +139,4 @@ def draw_on_terminal(picture: Scene) -> None:
             words = printable(words)
             parts.append(typer.style(words, fg=colour, bold=bold, dim=dim) if form else words)
         # Escaped above, where there are no styles yet.
-        typer.echo("".join(parts).rstrip(), color=wants_colour())
+        write_out("".join(parts).rstrip())

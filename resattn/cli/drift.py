@@ -11,16 +11,15 @@ import typer
 
 from resattn.cli.arguments import (
     ConfigOption,
-    ForceOption,
     FrameworksOption,
     SeedOption,
-    check_targets,
     parse_frameworks,
     read_source,
     write_json,
 )
 from resattn.cli.bench import parse_counts
 from resattn.cli.quiet import choose_devices
+from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ OracleOption = Annotated[bool, typer.Option(help="Also train the NumPy oracle.")
 DriftJsonOption = Annotated[
     Path | None,
     typer.Option("--json", help="Also write the differences after each step to this file."),
+    WRITTEN,
 ]
 DriftPlotOption = Annotated[
     Path | None,
@@ -57,10 +57,12 @@ DriftPlotOption = Annotated[
         "--to",
         help="Also draw the losses and the differences after each step: a .svg, .png or .pdf file.",
     ),
+    WRITTEN,
 ]
 DriftHtmlOption = Annotated[
     Path | None,
     typer.Option("--html", help="Also write a page with these curves and their numbers."),
+    WRITTEN,
 ]
 DriftStepsOption = Annotated[int, typer.Option(help="Number of training steps.", min=1)]
 StatisticsOption = Annotated[
@@ -91,7 +93,6 @@ def drift(
     as_json: DriftJsonOption = None,
     to: DriftPlotOption = None,
     as_html: DriftHtmlOption = None,
-    force: ForceOption = False,
 ) -> None:
     """Train the same weights by the same recipe in each framework, and show how far they drift
     apart.
@@ -104,7 +105,6 @@ def drift(
     from resattn.checking.draws import random_arrays
     from resattn.training.train_digits import DIGITS_CONFIG
 
-    check_targets(force, as_json, to, as_html)
     check_pictures(to, as_html)
     described, arrays = read_source(file, config)
     described = described or DIGITS_CONFIG

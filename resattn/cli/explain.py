@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import Annotated
 
 import typer
@@ -11,9 +10,7 @@ import typer
 from resattn.cli.arguments import (
     ArchitectureOption,
     ConfigOption,
-    ForceOption,
     PartOption,
-    check_targets,
     list_given_options,
     parse_size,
     read_model_or_block,
@@ -22,11 +19,40 @@ from resattn.cli.arguments import (
 from resattn.cli.language import LanguageOption, choose_language
 from resattn.cli.live import LIVE_HELP, ChannelsOption, ChoiceOption
 from resattn.cli.live_forms import LiveRequest, explain_live, find_live
-from resattn.cli.terminal import print_line
+from resattn.cli.targets import WRITTEN
+from resattn.cli.terminal import choose_width, print_line
 
 _BatchOption = Annotated[
     int,
     typer.Option(help="Number of images, for the memory and for batch norm in training.", min=1),
+]
+
+ExplainSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Height and width of the images, as in 32x33. Default: 32x32, or 224x224 for "
+        "networks for ImageNet."
+    ),
+]
+CodeOption = Annotated[
+    str | None,
+    typer.Option(help="Also show the lines of code that compute each step: torch, jax or tf."),
+]
+BriefOption = Annotated[
+    bool, typer.Option("--brief", help="One line for each operation, without the reasons.")
+]
+ExplainOnlyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        help="Explain one block of a network, as in stages.1.0, with the size that its images "
+        "have there. Of a model of your own: the path of the part that is meant.",
+    ),
+]
+ExplainJsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", help="Also write the explanation to this file."),
+    WRITTEN,
 ]
 
 
@@ -41,39 +67,18 @@ def explain(
     config: ConfigOption = None,
     architecture: ArchitectureOption = None,
     part: PartOption = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Height and width of the images, as in 32x33. Default: 32x32, or 224x224 for "
-            "networks for ImageNet."
-        ),
-    ] = None,
+    size: ExplainSizeOption = None,
     batch: _BatchOption = 8,
     dtype: Annotated[
         str, typer.Option(help="The dtype of the activations: float16, float32 or float64.")
     ] = "float32",
     language: LanguageOption = None,
-    brief: Annotated[
-        bool, typer.Option("--brief", help="One line for each operation, without the reasons.")
-    ] = False,
-    code: Annotated[
-        str | None,
-        typer.Option(help="Also show the lines of code that compute each step: torch, jax or tf."),
-    ] = None,
+    brief: BriefOption = False,
+    code: CodeOption = None,
     channels: ChannelsOption = None,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            "--only",
-            help="Explain one block of a network, as in stages.1.0, with the size that its images "
-            "have there. Of a model of your own: the path of the part that is meant.",
-        ),
-    ] = None,
+    only: ExplainOnlyOption = None,
     choice: ChoiceOption = None,
-    as_json: Annotated[
-        Path | None, typer.Option("--json", help="Also write the explanation to this file.")
-    ] = None,
-    force: ForceOption = False,
+    as_json: ExplainJsonOption = None,
 ) -> None:
     """Explain what a block or a network computes, step by step.
 
@@ -90,7 +95,6 @@ def explain(
     spoken = choose_language(language)
     if brief and code is not None:
         raise ArgumentError("--brief: has no lines of code; leave --code or --brief out")
-    check_targets(force, as_json)
     live = find_live(list_given_options(context), file, excluded=("--code",), shared=("--only",))
     sides = None if size is None else parse_size(size)
     if live is not None:
@@ -103,7 +107,7 @@ def explain(
     if only is not None:
         described, sides = block_of(described, only, sides or default_size(described))
     explained = explanation.explain(described, sides, batch, dtype, code)
-    for line, style in explained.lines(get_terminal_size().columns, spoken, brief):
+    for line, style in explained.lines(choose_width(brief), spoken, brief):
         print_line(line, style)
     if as_json is not None:
         write_json(as_json, explained.to_dict(spoken))

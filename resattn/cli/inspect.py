@@ -59,7 +59,10 @@ def inspect(
     except (ArgumentError, WeightsError) as error:
         if config is not None or architecture is not None:
             raise
-        _show_unknown(file, part, values, error)
+        if part is None and (parts := _list_parts(file)):
+            _show_parts(file, parts)
+        else:
+            _show_unknown(file, part, values, error)
         return
     given = {"--config": config, "--as": architecture, "--part": part}
     _show_known(found, values, name_port_command(file, given))
@@ -94,11 +97,39 @@ def _show_known(found: CheckpointHeader, values: bool, command: str) -> None:
         _show_doubts(find_doubts(name, roles[name], array))
 
 
+def _list_parts(file: Path) -> list[str]:
+    """The networks in a file, where there are several."""
+    from weights.errors import ResattnError
+    from weights.files.opening import list_networks
+
+    try:
+        return list_networks(file)
+    except ResattnError:  # the reason is shown by who asked first
+        return []
+
+
+def _show_parts(file: Path, parts: list[str]) -> None:
+    """What each of several networks in a file is, and the command that ports it."""
+    from weights.errors import ArgumentError, WeightsError
+    from weights.files.formats import read_header
+
+    print_line(f"{file.name}: holds {len(parts)} networks; --part shows one of them:")
+    for part in parts:
+        print_line(f"\n{part or '(no prefix)'}", "title")
+        try:
+            found = read_header(file, part=part)
+        except (ArgumentError, WeightsError) as error:
+            print_line(f"  not a network that we know: {shorten(str(error))}", "warning")
+            continue
+        print_line(f"  {summarize(found.config, found.arrays)}")
+        print_line(f"  port it: {name_port_command(file, {'--part': part})}")
+
+
 def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnError) -> None:
     """The arrays of a file whose network is not known. Raises the reason for one that cannot be
     read.
     """
-    from weights.errors import ArgumentError, ResattnError
+    from weights.errors import AmbiguousNetwork, ArgumentError, ResattnError
     from weights.files.opening import open_content
     from weights.stored import read_arrays
 
@@ -111,9 +142,13 @@ def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnErr
     print_line(f"{source.name}: {_count_arrays(content.arrays)}, {count:,} numbers, {dtypes}")
     for note in content.notes:
         print_line(note)
-    several = isinstance(reason, ArgumentError)  # fit, or it needs a config
-    what = "not clear which network it is" if several else "not a network that we know"
-    print_line(f"{what}: {shorten(str(reason))}\n", "warning")
+    unclear = isinstance(reason, ArgumentError)  # several fit, or it needs a config
+    what = "not clear which network it is" if unclear else "not a network that we know"
+    print_line(f"{what}: {shorten(str(reason))}", "warning")
+    for name in reason.candidates if isinstance(reason, AmbiguousNetwork) else ():
+        command = name_port_command(file, {"--as": name, "--part": part})
+        print_line(f"if it is {name}, port it: {command}")
+    print_line()
     arrays = read_arrays(content.arrays) if values else None
     list_arrays(content.arrays, arrays)
     for name, array in (arrays or {}).items():

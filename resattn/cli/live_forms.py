@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from resattn.cli.arguments import parse_frameworks
 from resattn.cli.live import LiveCall, make_live, parse_live
-from resattn.cli.terminal import find_width, print_line, print_prose, status
+from resattn.cli.terminal import choose_width, find_width, print_line, print_prose, status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,7 +165,7 @@ def explain_live(
 
     found = understand(request)
     explained = explain(found.reading, batch=batch, dtype=dtype)
-    for line, style in explained.lines(get_terminal_size().columns, language, brief):
+    for line, style in explained.lines(choose_width(brief), language, brief):
         print_line(line, style)
     print_line()
     print_recognition(found, language)

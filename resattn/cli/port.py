@@ -12,14 +12,12 @@ from resattn.cli.arguments import (
     ConfigOption,
     DialectOption,
     FoldOption,
-    ForceOption,
     PartOption,
     ShardSizeOption,
     SourceArgument,
     TargetArgument,
     find_source,
     list_given_options,
-    refuse_existing,
 )
 from resattn.cli.check_card import keep_card
 from resattn.cli.inspect import summarize
@@ -53,7 +51,6 @@ def port(
     channels: ChannelsOption = None,
     only: OnlyOption = None,
     choice: ChoiceOption = None,
-    force: ForceOption = False,
 ) -> None:
     """Convert a weights file to another format, bit for bit, or with its batch norms folded.
 
@@ -67,7 +64,6 @@ def port(
     from weights.dialects import dialect_named
     from weights.files.formats import transfer
 
-    refuse_existing(target, force)
     if dialect is not None:
         dialect_named(dialect)  # refused before anything is read
     shard_bytes = None if shard_size is None else shard_size * 10**6

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resattn.cli.arguments import ForceOption, check_targets, parse_size, read_images
+from resattn.cli.arguments import parse_size, read_images
+from resattn.cli.targets import ForceOption, check_targets
 from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import typer
 from resattn.cli.arguments import (
     ArchitectureOption,
     CheckedFileArgument,
+    CheckSizeOption,
     ConfigOption,
-    ForceOption,
     InputsOption,
     PartOption,
     SeedOption,
-    check_targets,
     list_given_options,
+    parse_size,
     read_images,
     read_model_or_block,
 )
@@ -28,6 +28,7 @@ from resattn.cli.live_forms import (
     recognise_exactly,
     understand,
 )
+from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line, status
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ FrameworkOption = Annotated[
     ),
 ]
 RecordingOption = Annotated[
-    Path, typer.Option("--to", help="The .safetensors file to write.", metavar="RUN")
+    Path, typer.Option("--to", help="The .safetensors file to write.", metavar="RUN"), WRITTEN
 ]
 DeviceOption = Annotated[str, typer.Option(help="The device to compute on: cpu or cuda.")]
 RecordDtypeOption = Annotated[
@@ -70,13 +71,13 @@ def record(
     architecture: ArchitectureOption = None,
     part: PartOption = None,
     inputs: InputsOption = None,
+    size: CheckSizeOption = None,
     dtype: RecordDtypeOption = None,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,
     steps: StepsOption = 3,
     recipe: RecipeOption = "sgd",
     full: FullOption = False,
-    force: ForceOption = False,
 ) -> None:
     """Run a model in one framework and write what it computes to a file, for `resattn compare`.
 
@@ -92,10 +93,10 @@ def record(
     from weights.config import without_chance
 
     check_suffix(to)
-    check_targets(force, to)
+    sides = choose_size(size, inputs)
     live = find_live(list_given_options(context), file, excluded=OF_OURS)
     if live is not None:
-        return summarise(to, record_live(LiveRequest(live, None, None), inputs, seed, full, to))
+        return summarise(to, record_live(LiveRequest(live, sides, None), inputs, seed, full, to))
     framework = choose_framework(framework)
     described, arrays = read_model_or_block(file, config, architecture, part)
     config_used = without_chance(described)
@@ -112,6 +113,7 @@ def record(
         run = record_run(
             model,
             images,
+            size=sides,
             recipe=choose_recipe(recipe, steps),
             steps=steps,
             seed=seed,
@@ -131,7 +133,7 @@ def record_live(request: LiveRequest, inputs: Path | None, seed: int, full: bool
     taken = recognise_exactly(found)
     if inputs is None:
         print_line(f"no --inputs: the images are random, seed {seed}")
-        images = draw_images(found, None, 2, seed)
+        images = draw_images(found, request.size, 2, seed)
     else:
         images = read_images("--inputs", inputs)
     with status("record") as show_step:
@@ -145,6 +147,15 @@ def record_live(request: LiveRequest, inputs: Path | None, seed: int, full: bool
             to=to,
             progress=show_step,
         )
+
+
+def choose_size(size: str | None, inputs: Path | None) -> tuple[int, int] | None:
+    """The value of --size, which is for random images."""
+    from weights.errors import ArgumentError
+
+    if size is not None and inputs is not None:
+        raise ArgumentError("--size: is for random images; leave --size or --inputs out")
+    return None if size is None else parse_size(size)
 
 
 def choose_framework(framework: str | None) -> str:

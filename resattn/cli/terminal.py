@@ -26,6 +26,7 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 LEAST_WIDTH = 60  # characters of a line; a narrower terminal breaks lines by itself
+WIDE_TABLE = 160  # characters of a line of a table in a pipe
 SECONDS = 5.0  # between two lines of `status` in a pipe, at least
 
 
@@ -36,7 +37,25 @@ def print_line(line: str = "", style: str = "", *, error: bool = False) -> None:
     from weights.checks import printable  # here, since weights imports NumPy
 
     text = encodable(printable(line), sys.stderr if error else sys.stdout)
-    typer.secho(text, err=error, color=wants_colour(), **STYLES.get(style, {}))
+    write_out(typer.style(text, **STYLES.get(style, {})), error=error)
+
+
+def write_out(text: str, *, error: bool = False) -> None:
+    """Writes a line that may have styles. Raises FileError where the output cannot take it, as on a
+    full disk.
+    """
+    try:
+        typer.echo(text, err=error, color=wants_colour())
+    except BrokenPipeError:
+        raise  # nobody reads any more: the command line ends without a word
+    except OSError as problem:
+        from weights.errors import FileError
+
+        stream = sys.stderr if error else sys.stdout
+        with suppress(OSError, ValueError):  # what is left of it would fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        reason = problem.strerror or problem
+        raise FileError(f"the output cannot be written ({reason})") from problem
 
 
 _PLAIN = str.maketrans(
@@ -84,6 +103,11 @@ def find_width() -> int | None:
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
         return max(LEAST_WIDTH, get_terminal_size().columns)
     return None
+
+
+def choose_width(table: bool = False) -> int:
+    """The width of the terminal, or of the lines in a pipe: 80, of a table more."""
+    return find_width() or (WIDE_TABLE if table else 80)
 
 
 def print_prose(line: str, style: str = "") -> None:

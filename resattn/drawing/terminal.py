@@ -53,7 +53,7 @@ COLOURS = {
     "attention": "magenta",
     "stage": "cyan",
 }
-COLUMNS, MOST_COLUMNS = 80, 160  # of a picture: by default, and at most
+COLUMNS, MOST_COLUMNS = 80, 120  # of a picture: by default, and at most
 
 # By whether a line goes left, right, up and down from there. A lane that a horizontal line only
 # crosses is "│".

@@ -54,7 +54,7 @@ def _count(operations: Sequence[Operation]) -> list[str]:
         sum(each.multiply_adds for each in operations),
     )
     return [
-        format_sizes(operations[-1].shape),
+        format_sizes(operations[-1].shape).replace(" ", ""),
         *(f"{count:,}" if count else "" for count in counts),
     ]
 

@@ -24,12 +24,12 @@ from resattn.tracing.mapped import Mapped, map_unmapped
 from resattn.tracing.sampling import Recorded
 from resattn.tracing.trace import fit_recording, record_models, trace
 from weights import export, schema
-from weights.checks import at_least
+from weights.checks import Pair, at_least
 from weights.config import BlockConfig, Config, without_chance
 from weights.convert import check
 from weights.errors import ArgumentError
 from weights.fingerprint import fingerprint
-from weights.graph import IMAGE, probe_size
+from weights.graph import IMAGE, check_size, probe_size
 from weights.live import framework_of, owner
 from weights.recipe import Optimizer, Recipe
 from weights.stages import Recording
@@ -41,6 +41,7 @@ def record(
     model: Any,
     inputs: np.ndarray | None = None,
     *,
+    size: Pair | None = None,
     config: Config | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
     recipe: Recipe | Optimizer | None = None,
@@ -60,6 +61,7 @@ def record(
         given as `Mapped`, which is not trained. It runs with the settings of its framework as they
         are.
     inputs: (batch, channels, height, width); by default random ones, for a model of ours.
+    size: (height, width) of the random ones, by default a small one.
     config, arrays: what the model should be, by default what it is; needed for a `Mapped` model.
     recipe: how it is trained, on `inputs` with random labels. An optimizer alone takes all of them
         in each step; the default is that of the digits, SGD with momentum.
@@ -72,7 +74,7 @@ def record(
     at_least("steps", steps, 0)
     model, config, arrays = _map_own(model, inputs, config, arrays)
     target = _choose_target(model, config, arrays, seed)
-    x, drawn = _choose_inputs(inputs, target, any_channels=isinstance(model, Mapped))
+    x, drawn = _choose_inputs(inputs, size, target, any_channels=isinstance(model, Mapped))
     run = _record_passes(model, x, drawn, target, full, progress)
     if steps and set(run.modes) == set(MODES):
         if isinstance(model, Mapped):
@@ -122,13 +124,17 @@ def _choose_target(
 
 
 def _choose_inputs(
-    inputs: np.ndarray | None, target: Target, any_channels: bool
+    inputs: np.ndarray | None, size: Pair | None, target: Target, any_channels: bool
 ) -> tuple[np.ndarray, str]:
     """The images, and how they were made."""
     config, dtype, seed = target.config, target.dtype, target.seed
     if inputs is None:
+        sides = probe_size(config) if size is None else size
+        check_size(config, sides)
         batch = 8 if isinstance(config, BlockConfig) else 2
-        return random_input(config, probe_size(config), batch, dtype, seed), f"random, seed {seed}"
+        return random_input(config, sides, batch, dtype, seed), f"random, seed {seed}"
+    if size is not None:
+        raise ArgumentError("size: is for random images, and inputs were given; leave one out")
     return checked_inputs(inputs, None if any_channels else config, dtype), "given"
 
 

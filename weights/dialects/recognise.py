@@ -14,7 +14,7 @@ from weights.dialects import DIALECTS
 from weights.dialects.derive import NOT_IN_SHAPES, derive
 from weights.dialects.dialect import UNREAD, Dialect, Sizes
 from weights.dialects.refused import refuse_known
-from weights.errors import ArgumentError, WeightsError
+from weights.errors import AmbiguousNetwork, ArgumentError, WeightsError
 from weights.frameworks import FRAMEWORKS
 from weights.preprocessing import from_timm
 from weights.schema import schema
@@ -124,7 +124,7 @@ def recognise(
         _refuse_unknown(found, derived, renamed, source)
     configs = dict.fromkeys(made for _, _, made in matches)
     if len(configs) > 1:
-        raise ArgumentError(_ambiguous(source, matches))
+        raise _ambiguous(source, matches)
     names = tuple(dict.fromkeys(name for _, name, _ in matches))
     why = "no other network that we know has these names and shapes"
     libraries = tuple(dict.fromkeys(each.title for each, _, _ in matches))
@@ -278,7 +278,9 @@ def _as_config(
     raise errors[0]
 
 
-def _ambiguous(source: str, matches: Iterable[tuple[Dialect, str, NetworkConfig]]) -> str:
+def _ambiguous(
+    source: str, matches: Iterable[tuple[Dialect, str, NetworkConfig]]
+) -> AmbiguousNetwork:
     by_config: dict[NetworkConfig, list[str]] = {}
     for _, name, config in matches:
         names = by_config.setdefault(config, [])
@@ -294,11 +296,13 @@ def _ambiguous(source: str, matches: Iterable[tuple[Dialect, str, NetworkConfig]
         + ", ".join(f"{name} {getattr(config, name)}" for name in fields)
         for config, names in by_config.items()
     ]
-    return (
+    candidates = tuple(names[0] for names in by_config.values())
+    message = (
         f"{source}: {len(by_config)} networks have these names and shapes but compute different "
         "things, so the file alone does not say which one it is; say it, as in --as "
-        f"{next(iter(by_config.values()))[0]} (in Python: architecture=):\n" + "\n".join(lines)
+        f"{candidates[0]} (in Python: architecture=):\n" + "\n".join(lines)
     )
+    return AmbiguousNetwork(message, candidates)
 
 
 def _refuse_architecture(

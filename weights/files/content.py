@@ -86,6 +86,18 @@ def unwrap(header: Header, source: str, part: str | None = None) -> Content:
     return Content(arrays, header.label, header.layout, architecture, (*notes, *stripped))
 
 
+def name_parts(header: Header, source: str) -> list[str]:
+    """The values of `part` for which `unwrap` finds a network, where there are several."""
+    found = dict(_mappings(header.arrays, source))
+    networks = {name: find_prefixes(arrays) for name, arrays in found.items()}
+    parts = [
+        "/".join(filter(None, (name, prefix.rstrip("./"))))
+        for name, prefixes in networks.items()
+        for prefix in prefixes
+    ]
+    return parts if len(parts) > 1 else []
+
+
 def check_length(length: int, source: str) -> None:
     """Raises WeightsError for a name, with the keys that lead to it, of too many characters."""
     if length > _LONGEST:

@@ -14,10 +14,10 @@ from weights.fields import parse_json
 from weights.files import hub
 from weights.files import label as labels
 from weights.files.atomic import existing
-from weights.files.content import Content, Header, unwrap
+from weights.files.content import Content, Header, name_parts, unwrap
 from weights.files.hub import INDEX
 from weights.files.label import check_label
-from weights.files.limits import MOST_HEADER, check_claim, check_count
+from weights.files.limits import MOST_HEADER, check_claim, check_count, open_zip
 from weights.stored import read_arrays
 
 # The modules of `weights.files`. They are imported when they are needed.
@@ -58,7 +58,7 @@ def open_content(
     """
     source, address = _find_source(path)
     is_folder = os.path.isdir(source)
-    suffix = ".orbax" if is_folder else find_suffix(source, "read")
+    suffix = ".orbax" if is_folder else _find_format(source)
     header = format_module(suffix).read(source if is_folder else existing(source))
     check_label(header.label, source.name)
     _refuse_recording(header, source.name)
@@ -68,6 +68,50 @@ def open_content(
         claimed = sum(array.nbytes for array in content.arrays.values())
         check_claim(claimed, header.nbytes, source.name)
     return content, source, address
+
+
+def list_networks(path: str | os.PathLike[str]) -> list[str]:
+    """The values of `part` that `open_content` takes for a file with several networks; none where
+    it holds one. Raises what `open_content` raises for a file that cannot be read.
+    """
+    source, _ = _find_source(path)
+    is_folder = os.path.isdir(source)
+    suffix = ".orbax" if is_folder else _find_format(source)
+    header = format_module(suffix).read(source if is_folder else existing(source))
+    return name_parts(_without_training(header), source.name)
+
+
+def _find_format(source: Path) -> str:
+    """The suffix that names the format of a file; for any other suffix, what its first bytes say:
+    PyTorch's trainers write model.pth.tar and model.ckpt.
+    """
+    try:
+        return find_suffix(source, "read")
+    except ArgumentError:
+        found = _recognise_format(source) if os.path.isfile(source) else None
+        if found is None:
+            raise
+        return found
+
+
+def _recognise_format(source: Path) -> str | None:
+    with source.open("rb") as file:
+        first = file.read(16)
+    size = int.from_bytes(first[:8], "little")
+    if first.startswith(b"\x89HDF\r\n\x1a\n"):
+        return ".h5"
+    if first[8:9] == b"{" and 0 < size < source.stat().st_size:
+        return ".safetensors"
+    if first[:1] == b"\x80" and first[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        return ".pth"  # a pickle, as PyTorch wrote before version 1.6
+    if not first.startswith(b"PK\3\4"):
+        return None
+    names = open_zip(source, "zip archive").namelist()
+    if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        return ".pt"
+    if "model.weights.h5" in names:
+        return ".keras"
+    return ".npz" if names and all(name.endswith(".npy") for name in names) else None
 
 
 def format_module(suffix: str) -> ModuleType:
