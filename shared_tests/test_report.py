@@ -289,6 +289,20 @@ def test_the_list_of_the_finding_is_open(traces):
     assert [bars.opened for bars in list_bars(traces[0])] == [True]
 
 
+@pytest.mark.parametrize("tolerance", [0.0, 1e4, np.inf])
+def test_strange_tolerances(traces, tolerance):
+    rows = tuple(replace(row, tolerance=tolerance) for row in traces[0].rows)
+    (bars,) = list_bars(replace(traces[0], rows=rows))
+    assert all(0 <= bar.share <= 1 and 0 < bar.limit < 1 for _, here in bars.stages for bar in here)
+
+
+def test_stages_stay_in_order(traces):
+    names = ["a.conv1", "a.bn1", "a.attention.fc1", "a.attention", "a"]
+    rows = tuple(replace(traces[0].rows[0], tensor=name) for name in names)
+    (bars,) = list_bars(replace(traces[0], rows=rows))
+    assert [name for name, _ in bars.stages] == names
+
+
 def test_wrong_running_statistics_are_at_their_norm(traces):
     row = replace(traces[0].rows[0], quantity="train statistics", tensor="bn1.running_var")
     rows = [replace(row, quantity="train forward", tensor=name) for name in ("conv1", "bn1")]

@@ -23,6 +23,7 @@ from weights.language import say
 WAYS = ("forward", "backward")
 _MOST_OPEN = 40  # stages of a list that is open though nothing in it is wrong
 _DECADES_BELOW = 3  # of a bar's scale, below the tolerance
+_LEAST_TOLERANCE = 1e-30
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,11 @@ def _list_stages(rows: Sequence[Difference], marks: Marks) -> Iterator[tuple[str
     for row in rows:
         found.setdefault(row.tensor, {})[row.actual] = row
     order = {stage: number for number, stage in enumerate(found)}
+    statistics = {row.tensor for row in rows if row.quantity.endswith("statistics")}
 
-    def find_place(stage: str) -> tuple[int, int]:
-        return order.get(stage.rpartition(".")[0], order[stage]), order[stage]
+    def find_place(stage: str) -> int:
+        norm = stage.rpartition(".")[0]
+        return order.get(norm, order[stage]) if stage in statistics else order[stage]
 
     for stage in sorted(found, key=find_place):
         by_model = found[stage]
@@ -130,7 +133,8 @@ def _list_stages(rows: Sequence[Difference], marks: Marks) -> Iterator[tuple[str
 
 def _make_bar(row: Difference, marks: Marks) -> Bar:
     key = (row.actual, row.tensor)
-    low, high = math.log10(row.tolerance) - _DECADES_BELOW, 1.0
+    tolerance = min(max(row.tolerance, _LEAST_TOLERANCE), 1.0)  # that of a recording may be any
+    low, high = math.log10(tolerance) - _DECADES_BELOW, 1.0
     share = 0.0
     if row.relative > 0:
         share = min(max((math.log10(row.relative) - low) / (high - low), 0.0), 1.0)
