@@ -328,10 +328,11 @@ def test_sentences_are_found_for_translation():
 def test_a_translated_page(report, traces):
     """A translation is text, not HTML, and so are the values in it."""
     strange = replace(traces[1].findings[0], stage="<i>", agrees=None)
-    with translate_with(lambda text: f"<u>{text}" if "{place}" in text else text):
+    with translate_with(lambda text: f"<u>{text}" if "{place}" in text else text, "zh"):
         text = make_page(report, replace(traces[1], findings=(strange,))).html()
     assert "&lt;u&gt;PyTorch computes something else at <b>&lt;i&gt;</b>." in text
-        assert '<html lang="zh">' in make_page(report).html()
+    assert '<html lang="zh">' in text
+    assert '<html lang="en">' in make_page(report).html()
 
 
 def test_jinja_is_imported_when_a_page_is_written():
