@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from io import BytesIO
 from itertools import cycle
@@ -21,7 +21,7 @@ import numpy as np
 from weights.checks import printable
 from weights.errors import ArgumentError, MissingFramework
 from weights.files.atomic import write_atomically
-from weights.language import say, translate_with
+from weights.language import in_english, say, translate_with
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,8 +122,14 @@ def save_plot(curves: Curves, target: Path) -> None:
     form = target.suffix.lower().removeprefix(".")
     with translate_with(str, "en"):
         style = {"svg.fonttype": "path", "figure.facecolor": "w"}
-        content = _print_figure(curves, form, 7.0, style)
+        content = _print_figure(_in_english(curves), form, 7.0, style)
     write_atomically(target, lambda temporary: temporary.write_bytes(content))
+
+
+def _in_english(curves: Curves) -> Curves:
+    """With the names that were made in another language in English again."""
+    named = {"losses": in_english(dict(curves.losses)), "apart": in_english(dict(curves.apart))}
+    return replace(curves, **named)
 
 
 def plot_for_page(curves: Curves, name: str, width: float) -> str:
@@ -197,6 +203,8 @@ def _draw_apart(axes: Axes, curves: Curves) -> None:
     drawn = {name: [x if x > 0 else np.nan for x in y] for name, y in curves.apart.items()}
     _draw_lines(axes, curves.steps, drawn, _WIDTHS[-1:])
     axes.set_title(say("greatest relative difference"))
+    least, greatest = axes.get_ylim()  # to whole powers of ten, so that each end has a number
+    axes.set_ylim(10 ** np.floor(np.log10(least)), 10 ** np.ceil(np.log10(greatest)))
 
 
 def _draw_lines(
