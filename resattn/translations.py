@@ -53,13 +53,16 @@ def catalogue_of(language: str) -> Path:
 
 def list_sentences() -> dict[str, list[str]]:
     """The sentences of the tree, sorted, and the files that have them."""
+    from resattn.reporting.rendering import list_template_sentences
+
     found: dict[str, set[str]] = {}
     for folder in _FOLDERS:
         for file in sorted((_ROOT / folder).rglob("*.py")):
             for text in extract_sentences(file.read_text(encoding="utf-8")):
                 found.setdefault(text, set()).add(file.relative_to(_ROOT).as_posix())
-    for text in _list_help():
-        found.setdefault(text, set()).add("help")
+    for name, texts in (("help", _list_help()), ("page", list_template_sentences())):
+        for text in texts:
+            found.setdefault(text, set()).add(name)
     return {text: sorted(found[text]) for text in sorted(found) if text}
 
 

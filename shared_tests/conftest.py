@@ -23,6 +23,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 from resattn.checking.backends import Backend
 from resattn.documents.tour import check_notebook
 from resattn.drawing.printing import check_pdf, check_png
+from resattn.reporting.plots import check_plotting
 from shared_tests.files_cases import NEEDED
 from shared_tests.libraries import PACKAGES, absence, import_library
 from weights.attention import ATTENTION
@@ -37,6 +38,14 @@ def _no_png() -> str | None:
     try:
         check_png()
         check_pdf()
+    except ResattnError as error:
+        return str(error)
+    return None
+
+
+def _no_plots() -> str | None:
+    try:
+        check_plotting("A plot")
     except ResattnError as error:
         return str(error)
     return None
@@ -75,6 +84,7 @@ def _no_notebook() -> str | None:
 # Libraries that some tests need, and the functions that say why one is missing.
 LIBRARIES = {
     "png": _no_png,
+    "plots": _no_plots,
     "images": _no_images,
     "timm": partial(absence, "timm"),
     "interop": _no_interop,
@@ -87,9 +97,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require",
         default="",
-        help="Frameworks (torch,jax,tf), cuda, browser, png, images (Pillow), timm (with "
-        "torchvision), interop (timm, torchvision, Keras, KerasHub), files (h5py, Orbax, "
-        "huggingface_hub) and notebook (nbclient, ipykernel): fail, not skip, without them.",
+        help="Frameworks (torch,jax,tf), cuda, browser, png, plots (Matplotlib), images (Pillow), "
+        "timm (with torchvision), interop (timm, torchvision, Keras, KerasHub), files (h5py, "
+        "Orbax, huggingface_hub) and notebook (nbclient, ipykernel): fail, not skip, without them.",
     )
     parser.addoption(
         "--frameworks",
@@ -211,6 +221,13 @@ def _browser() -> str | None:
 def png() -> None:
     """For tests that draw a PNG or a PDF."""
     if reason := _no_png():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def plots() -> None:
+    """For tests that draw curves with Matplotlib."""
+    if reason := _no_plots():
         pytest.skip(reason)
 
 

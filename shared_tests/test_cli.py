@@ -254,7 +254,7 @@ def test_check_traces_expected_outputs(torch, block, tmp_path):
     )
     result = run(*arguments, tmp_path / "y.npy", "--json", tmp_path / "trace.json")
     assert result.exit_code == 1
-    assert "expected, eval: diverges at output" in result.output
+    assert "expected (y.npy), eval: diverges at output" in result.output
     assert (
         "batch norm eps: eps 0.001 instead of 1e-05, in all of bn1, bn2, shortcut.1"
         in result.output

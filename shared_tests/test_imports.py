@@ -40,6 +40,7 @@ WHEN_NEEDED = {
     "weights": {"h5py", "huggingface_hub", "orbax", "tensorstore"},  # of file formats
     "resattn": {
         *(*ALL_FRAMEWORKS, *FRAMEWORK_MODULES, "sklearn", "resvg_py", "typst", "PIL", "timm"),
+        *("jinja2", "markupsafe", "matplotlib"),
         *("nbformat", "nbclient", "jupyter_client", "babel", "fontTools"),
     },
 }

@@ -24,6 +24,8 @@ COMMANDS = {
     "check reduce": ["check", "FILE", "--reduce", "OUT.py"],
     "compare": ["compare", "FILE", "FILE", "--json", "OUT.json"],
     "drift": ["drift", "--json", "OUT.json"],
+    "drift picture": ["drift", "--to", "OUT.svg"],
+    "drift page": ["drift", "--html", "OUT.html"],
     "explain": ["explain", "FILE", "--json", "OUT.json"],
     "bench": ["bench", "--quick", "--json", "OUT.json"],
     "bench picture": ["bench", "--quick", "--picture", "OUT.svg"],

@@ -70,7 +70,9 @@ def test_expected_outputs(torch, posed, mistake):
         ("expected", "output")
     ]
     assert found.first.explanations[0].cause == cause, str(found)
-    words = found.first.explanations[0].words
+    words, places = found.first.explanations[0].words, found.first.explanations[0].places
+    assert places
+    assert {places[0], places[-1]} <= set(re.findall(r"[\w.]+", words))
     # At stride 1 both paddings are the same, so conv1 alone can have it.
     assert words.endswith(", at conv1") if mistake == "SAME" else "in all of" in words
 
@@ -81,6 +83,7 @@ def test_expected_outputs_of_one_wrong_stage(torch, posed):
     found = trace_frameworks(BLOCK, arrays, frameworks=("torch",), inputs=x, expected=expected)
     check_only(found, "output", "batch norm eps")
     assert found.first.explanations[0].words == "eps 0.01 instead of 1e-05, at bn2"
+    assert found.first.explanations[0].places == ("bn2",)
 
 
 def test_expected_stages(torch, posed):

@@ -40,8 +40,14 @@ def test_what_is_in_it(wheel):
     packages = {name.split("/")[0] for name in names if name.endswith(".py")}
     assert packages == {"pytorch_impl", "jax_impl", "tf_impl", "weights", "resattn"}
     assert {f"{package}/py.typed" for package in packages} <= set(names)
-    assert "resattn/locale/zh/LC_MESSAGES/resattn.mo" in names
-    assert {"resattn/reporting/page.css", "resattn/documents/templates/explained.md"} <= set(names)
+    for path in (
+        "reporting/page.css",
+        "reporting/templates/base.html",
+        "drawing/fonts/LICENSE.txt",
+        "documents/templates/explained.md",
+        "locale/zh/LC_MESSAGES/resattn.mo",
+    ):
+        assert f"resattn/{path}" in names
     for path in (ROOT / "weights" / "golden").glob("*.safetensors"):
         assert f"weights/golden/{path.name}" in names
 

@@ -251,7 +251,9 @@ def write_check_page(
     """Writes the page in --html, which shows a cross-check and a trace; makes the missing one."""
     from resattn.checking.backends import flags
     from resattn.checking.crosscheck import crosscheck
-    from resattn.reporting.page import Page, drawing, write_page
+    from resattn.reporting.page import Page
+    from resattn.reporting.rendering import write_html
+    from resattn.reporting.stages import drawing
     from resattn.tracing.trace import trace_frameworks
 
     config, arrays, options = request.config, request.arrays, request.options
@@ -263,5 +265,6 @@ def write_check_page(
             reports = {config.describe(): crosscheck(config, arrays, **options, progress=show_step)}
         command = ["resattn", *sys.argv[1:]]
         settings = flags(options["frameworks"], options["dtype"] or "float64")
-        write_page(path, Page(reports, found, drawing(config, found), command, settings))
+        page = Page(reports, found, drawing(config, found), command, settings)
+        write_html(path, page.html())
     print_line(say("Wrote {file}.", file=path))

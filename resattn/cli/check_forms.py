@@ -139,9 +139,11 @@ def trace_check(request: Request, expected: Path | None) -> Trace:
 
     config, arrays = request.config, request.arrays
     options = {name: value for name, value in request.options.items() if value is not None}
-    given = None if expected is None else read_stages(expected, last_stage(config))
+    if expected is not None:
+        options["expected"] = read_stages(expected, last_stage(config))
+        options["expected_name"] = f"expected ({expected.name})"
     with status(say("trace")) as show_step:
-        report = trace_frameworks(config, arrays, expected=given, **options, progress=show_step)
+        report = trace_frameworks(config, arrays, **options, progress=show_step)
     for line, kind in report.lines(request.every, find_width()):
         print_prose(line, kind)
     return report

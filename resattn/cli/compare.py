@@ -77,7 +77,9 @@ def compare(
 
 def write_comparison_page(path: Path, found: Comparison) -> None:
     """Writes the page in --html: what failed first, every stage on the drawing of the model."""
-    from resattn.reporting.page import Page, drawing, write_page
+    from resattn.reporting.page import Page
+    from resattn.reporting.rendering import write_html
+    from resattn.reporting.stages import drawing
 
     lines = tuple(line.strip() for line in found.list_environment(False) if line)
     page = Page(
@@ -87,6 +89,7 @@ def write_comparison_page(path: Path, found: Comparison) -> None:
         command=["resattn", *sys.argv[1:]],
         subject=f"{', '.join(found.names)}: {found.title}",
         faults=(*found.apart, *found.doubts, *map(str, found.partings)),
+        losses=found.losses,
     )
-    write_page(path, page)
+    write_html(path, page.html())
     print_line(say("Wrote {file}.", file=path))

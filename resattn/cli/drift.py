@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +26,7 @@ from resattn.cli.words import say
 if TYPE_CHECKING:
     import numpy as np
 
+    from resattn.training.drift import Trajectory
     from weights.config import Config
     from weights.recipe import Optimizer, Recipe
 
@@ -48,6 +50,19 @@ OracleOption = Annotated[bool, typer.Option(help="Also train the NumPy oracle.")
 DriftJsonOption = Annotated[
     Path | None,
     typer.Option("--json", help="Also write the differences after each step to this file."),
+    WRITTEN,
+]
+DriftPlotOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--to",
+        help="Also draw the losses and the differences after each step: a .svg, .png or .pdf file.",
+    ),
+    WRITTEN,
+]
+DriftHtmlOption = Annotated[
+    Path | None,
+    typer.Option("--html", help="Also write a page with these curves and their numbers."),
     WRITTEN,
 ]
 DriftStepsOption = Annotated[int, typer.Option(help="Number of training steps.", min=1)]
@@ -77,6 +92,8 @@ def drift(
     oracle: OracleOption = False,
     seed: SeedOption = 0,
     as_json: DriftJsonOption = None,
+    to: DriftPlotOption = None,
+    as_html: DriftHtmlOption = None,
 ) -> None:
     """Train the same weights by the same recipe in each framework, and show how far they drift
     apart.
@@ -87,9 +104,9 @@ def drift(
     the model is the network of the demo.
     """
     from resattn.checking.draws import random_arrays
-    from resattn.training import drift as training
     from resattn.training.train_digits import DIGITS_CONFIG
 
+    check_pictures(to, as_html)
     described, arrays = read_source(file, config)
     described = described or DIGITS_CONFIG
     compared = parse_frameworks(frameworks, described)
@@ -97,28 +114,69 @@ def drift(
     check_options(compared, counts, oracle, dtype)
     provide(compared, max(counts))
     arrays = random_arrays(described, dtype, seed) if arrays is None else arrays
-    chosen = parse_recipe(recipe, steps)
-    pictures, labels = load_training_data(described, chosen.batch_size)
+    settings = {"devices": counts, "statistics": statistics, "oracle": oracle}
+    run = (parse_recipe(recipe, steps), compared, dtype, steps)
+    outcome = train_in_each(described, arrays, *run, settings)
+    print_line("\n".join(outcome.lines(min(get_terminal_size().columns, 100) - 16)))
+    if as_json is not None:
+        write_json(as_json, outcome.to_dict())
+    write_pictures(outcome, to, as_html)
+    if not outcome.ok:
+        raise typer.Exit(1)
+
+
+def train_in_each(
+    config: Config,
+    arrays: dict[str, np.ndarray],
+    recipe: Recipe,
+    frameworks: tuple[str, ...],
+    dtype: str,
+    steps: int,
+    settings: dict[str, Any],
+) -> Trajectory:
+    """Trains in each framework. settings: the other arguments of `resattn.training.drift`."""
+    from resattn.training import drift as training
+
+    pictures, labels = load_training_data(config, recipe.batch_size)
     with status(say("train")) as show_step:
-        outcome = training.drift(
-            described,
+        return training.drift(
+            config,
             arrays,
-            chosen,
-            compared,
+            recipe,
+            frameworks,
             dtype,
             steps,
             images=pictures,
             labels=labels,
-            devices=counts,
-            statistics=statistics,
-            oracle=oracle,
             progress=lambda step: show_step(say("step {step} of {steps}", step=step, steps=steps)),
+            **settings,
         )
-    print_line("\n".join(outcome.lines(min(get_terminal_size().columns, 100) - 16)))
-    if as_json is not None:
-        write_json(as_json, outcome.to_dict())
-    if not outcome.ok:
-        raise typer.Exit(1)
+
+
+def check_pictures(to: Path | None, as_html: Path | None) -> None:
+    """Raises ArgumentError for a suffix of `to` that cannot be drawn, MissingFramework without what
+    draws it.
+    """
+    from resattn.reporting.plots import check_plot, check_plotting
+
+    if to is not None:
+        check_plot(to)
+    if as_html is not None:
+        check_plotting(as_html.name)
+
+
+def write_pictures(outcome: Trajectory, to: Path | None, as_html: Path | None) -> None:
+    """Writes the curves to the file in --to, and the page in --html."""
+    from resattn.reporting.drift_page import DriftPage, collect_curves
+    from resattn.reporting.plots import save_plot
+    from resattn.reporting.rendering import write_html
+
+    if to is not None:
+        save_plot(collect_curves(outcome), to)
+        print_line(say("Wrote {file}.", file=to))
+    if as_html is not None:
+        write_html(as_html, DriftPage(outcome, ["resattn", *sys.argv[1:]]).html())
+        print_line(say("Wrote {file}.", file=as_html))
 
 
 def provide(frameworks: tuple[str, ...], count: int) -> None:

@@ -103,6 +103,11 @@ class SceneNode:
     covers: tuple[str, ...] = ()
     shortcut: str = ""
 
+    @property
+    def is_block(self) -> bool:
+        """Whether it represents blocks, in whatever form."""
+        return self.form == "block" or bool(self.covers)
+
 
 def format_shape(shape: Shape, numbers: bool) -> str:
     sizes = (str(extent.size) if numbers else extent.formula for extent in shape)

@@ -35,7 +35,7 @@ def measure_nodes(scene: Scene) -> dict[str, Size]:
     network.
     """
     sizes = {node.name: measure_node(node, node.name in scene.aside) for node in scene.nodes}
-    for alike in (scene.aside, [node.name for node in scene.nodes if node.form == "block"]):
+    for alike in (scene.aside, [node.name for node in scene.nodes if node.is_block]):
         widest = max((sizes[name].width for name in alike), default=0)
         sizes |= {name: replace(sizes[name], width=widest) for name in alike}
     return sizes
@@ -54,7 +54,7 @@ def measure_node(node: SceneNode, aside: bool = False) -> Size:
         *(measure_text(line) for line in details),
         0,
     )
-    if node.form == "block":
+    if node.is_block:
         words += 2 * GLYPH_ROOM - 2 * SIDE_PADDING
     width = max(_least_width(node, aside), round(words) + 2 * SIDE_PADDING)
     return Size(width, 2 * PADDING + LINE * len(node.lines), label)
@@ -63,7 +63,7 @@ def measure_node(node: SceneNode, aside: bool = False) -> Size:
 def _least_width(node: SceneNode, aside: bool) -> int:
     if aside:
         return SHORTCUT_WIDTH
-    if node.form == "block":
+    if node.is_block:
         return BLOCK_WIDTH
     wide = node.form in ("convolution", "normalization", "attention")
     return MAIN_WIDTH if wide and not node.name.startswith("attention.") else LEAST_WIDTH

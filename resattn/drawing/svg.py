@@ -22,7 +22,7 @@ from resattn.drawing.scene import SHAPES, Edge, Frame, Scene
 from resattn.drawing.sizes import GLYPH_ROOM, LINE, NAME_SIZE, PADDING, measure_nodes, measure_text
 from resattn.drawing.stacking import arrange_columns
 from weights.checks import printable
-from weights.language import say
+from weights.language import count_cells, say
 
 MARGIN, HEADING_GAP, HEADING_LINE, HEADING_SIZE, TAIL = 18, 36, 22, 16, 26
 CODE_ADVANCE = 7.3  # of a letter in the fonts of code
@@ -197,7 +197,7 @@ def _draw_heading(
     width = max(
         measure_text(scene.title, HEADING_SIZE, True), *(measure_text(line) for line in lines)
     )
-    formulas = max((len(note) * CODE_ADVANCE for note in scene.notes), default=0)
+    formulas = max((count_cells(note) * CODE_ADVANCE for note in scene.notes), default=0)
     left, right = _bound_width(scene, sizes, layout)
     beside = formulas > 0 and left + width + HEADING_GAP + formulas <= right
     below = 0 if beside else len(scene.notes)

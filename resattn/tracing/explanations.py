@@ -24,7 +24,8 @@ class CauseExplanation:
 
     cause: its name. words: how it was made. spec: what the stage then computes. left: the relative
     difference that remains. change: the same cause as a change of the model's steps; None if it is
-    in the stage alone, and `spec` says all.
+    in the stage alone, and `spec` says all. places: the steps that it changes, in the order of
+    execution; none if it is in the stage alone.
     """
 
     cause: str
@@ -32,6 +33,7 @@ class CauseExplanation:
     spec: StageSpec
     left: float
     change: Callable[[Any], Any] | None = field(default=None, compare=False, repr=False)
+    places: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return say("{cause}: {words}", cause=say(self.cause), words=self.words)

@@ -94,6 +94,7 @@ class Finding:
                     "cause": in_english(each.cause),
                     "words": in_english(each.words),
                     "left": each.left,
+                    "places": list(each.places or (self.stage,)),
                 }
                 for each in self.explanations
             ],

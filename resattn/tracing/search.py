@@ -447,13 +447,14 @@ class Search:
         left = measure_misfit(spec, y, self.actual, self.limit(self.target))
         if left is None or left > self._off / 4:
             return None
-        return CauseExplanation(cause, words, spec, left, change)
+        return CauseExplanation(cause, words, spec, left, change, self._list_changed(changed))
 
     def _check_partly(
         self, distance: float, cause: str, words: str, change: Callable[[Program], Steps]
     ) -> CauseExplanation | None:
         try:
-            y = self.program.evaluate(change(self.program), self.target)
+            changed = change(self.program)
+            y = self.program.evaluate(changed, self.target)
         except ImpossibleChange:
             return None
         left = measure_distance(y, self.actual)
@@ -464,7 +465,12 @@ class Search:
             words=words,
             share=1 - left / self._off,
         )
-        return CauseExplanation(cause, words, StageSpec("input"), left, change)
+        places = self._list_changed(changed)
+        return CauseExplanation(cause, words, StageSpec("input"), left, change, places)
+
+    def _list_changed(self, changed: Steps) -> tuple[str, ...]:
+        """The steps of the model that a change changes, without those that it adds."""
+        return tuple(name for name in self.program.steps if name in changed)
 
     def _count_consistent(self, changed: Steps) -> tuple[int, int]:
         return count_consistent(self.program, changed, self.target, self.recorded, self.limit)

@@ -59,10 +59,9 @@ def _solve_branch(program: Program, target: str, actual: Array, limit: float) ->
         scaled, other = (program.values[name] for name in (names[number], names[1 - number]))
         if scaled.shape != actual.shape:
             continue
-        yield from _solve_channels(title, scaled, other, activate, actual, limit)
-        yield from _solve_dropout(
-            f"{title} ({names[number]})", scaled, other, activate, actual, limit
-        )
+        full, rest = f"{title} ({names[number]})", (scaled, other, activate, actual, limit)
+        for each in (*_solve_channels(title, *rest), *_solve_dropout(full, *rest)):
+            yield replace(each, places=(names[number],))
 
 
 def _solve_channels(
@@ -160,7 +159,10 @@ def _solve_drop_path(program: Program, target: str, actual: Array, limit: float)
                     images = np.flatnonzero(lost).tolist()
                     title = say("the main path before {name}", name=name)
                     words = _describe_drop_path(title, images, 1 / (1 - rate))
-                    yield CauseExplanation(mark("drop path left on"), words, StageSpec("sum"), left)
+                    found = CauseExplanation(
+                        mark("drop path left on"), words, StageSpec("sum"), left
+                    )
+                    yield replace(found, places=(name,))
                     return
 
 

@@ -182,6 +182,7 @@ def trace_frameworks(
     dtype: str | None = None,
     inputs: np.ndarray | None = None,
     expected: Mapping[str, np.ndarray] | None = None,
+    expected_name: str = "expected",
     others: Mapping[str, Any] | None = None,
     size: tuple[int, int] | None = None,
     batch: int = 4,
@@ -191,7 +192,8 @@ def trace_frameworks(
     """The trace of the same weights in several frameworks, as `resattn check --trace` shows it.
 
     expected: outputs from elsewhere for the same inputs in evaluation, by stage. The output of the
-    model is "output" (of a network: "classifier"). They are traced as one more model.
+    model is "output" (of a network: "classifier"). They are traced as one more model, which is
+    called `expected_name` in the report.
     others: more models, as in `trace`; `inputs`, which are then needed, are theirs.
     The other arguments are those of `crosscheck`.
     """
@@ -216,7 +218,7 @@ def trace_frameworks(
         models |= others or {}
         notes: list[str] = []
         if expected is not None:
-            models["expected"], notes = _record_expected(config, arrays, x, expected)
+            models[expected_name], notes = _record_expected(config, arrays, x, expected)
         modes = MODES if expected is None else ("eval",)
         found = trace(
             models, x, config=config, arrays=arrays, modes=modes, seed=seed, progress=progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -46,7 +46,8 @@ class Trajectory:
     """The outcome: a point for each quantity, step and pair. `print(trajectory)` shows it.
 
     traces: of runs on several devices that are over the limit, the first step of each in which a
-    device computes something else. on_several: whether there were such runs.
+    device computes something else. on_several: whether there were such runs. losses: of each run,
+    in each of `steps`.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Trajectory:
     environment: tuple[str, ...] = ()
     traces: tuple[StepTrace, ...] = ()
     on_several: bool = False
+    losses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -119,6 +121,9 @@ class Trajectory:
             "traces": [trace.to_dict() for trace in self.traces],
             "worst": worst,
             "curves": curves,
+            "losses": {
+                name: [_to_plain(loss) for loss in losses] for name, losses in self.losses.items()
+            },
         }
 
     def __str__(self) -> str:
@@ -226,7 +231,7 @@ def drift(
     statistics: str = "global",
     oracle: bool = True,
     every: int = 1,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda step: None,
 ) -> Trajectory:
     """Trains the same arrays on the same data by the same recipe in each framework, and compares
     the runs.
@@ -259,13 +264,13 @@ def drift(
     with Runs(used, divisions, config, arrays, recipe, data, dtype, oracle=oracle) as runs:
         for step in range(every, steps + 1, every):
             points += _compare_pairs(step, runs.advance(every))
-            if progress:
-                progress(step)
+            progress(step)
     found = Trajectory(
         title=_title(steps, _describe(recipe, divisions), config, dtype),
         dtype=dtype,
         points=tuple(points),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
+        losses={name: tuple(held) for name, held in runs.losses.items()},
     )
     if found.ok or dtype != "float64":
         return found

@@ -47,7 +47,10 @@ def divide(devices: int | Sequence[int], statistics: str) -> list[Shards]:
 
 
 class Runs:
-    """Training runs from the same weights on the same data, which advance together."""
+    """Training runs from the same weights on the same data, which advance together.
+
+    losses: of each run, in the last step of each call of `advance`.
+    """
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Runs:
         self.reference = ReferenceTrainer(config, arrays, recipe, divisions[0])
         self.free = _find_free(self.reference, *data)
         self.trainers: dict[str, Trainer] = {}
+        self.losses: dict[str, list[float]] = {}
         with ExitStack() as stack:
             for backend, shards in product(used, divisions):
                 several = shards.count > 1
@@ -86,7 +90,10 @@ class Runs:
     def advance(self, steps: int) -> dict[str, Snapshot]:
         """Makes some steps in each run. What is compared after them, by the name of the run."""
         after = {name: self._advance(each, steps) for name, each in self.trainers.items()}
-        return after | ({ORACLE: self._advance_oracle(steps)} if self.with_oracle else {})
+        after |= {ORACLE: self._advance_oracle(steps)} if self.with_oracle else {}
+        for name, snapshot in after.items():
+            self.losses.setdefault(name, []).append(float(snapshot["loss"]["loss"][0]))
+        return after
 
     def _advance(self, trainer: Trainer, steps: int) -> Snapshot:
         with precise((trainer.live.name,), self.dtype):

@@ -1,0 +1,64 @@
+"""Tables of a page, and the plots of training runs with their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from resattn.reporting.plots import Curves, plot_for_page
+from resattn.reporting.rendering import trust
+from weights.language import say
+
+_MOST_STEPS = 500  # rows of a table of curves
+_WIDE, _NARROW = 8.0, 3.7  # inches of a plot on a screen and on a phone
+
+
+@dataclass(frozen=True)
+class CellTable:
+    """heads: of the columns. rows: of text. most: how many rows to show."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    most: int
+
+    @property
+    def hidden(self) -> int:
+        """The number of rows that are not shown."""
+        return max(len(self.rows) - self.most, 0)
+
+
+def draw_plots(curves: Curves) -> dict[str, object]:
+    """The plots of a page as SVG, for a screen and for a phone.
+
+    Raises what `plot_for_page` raises.
+    """
+    return {
+        "wide": trust(plot_for_page(curves, "wide", _WIDE)),
+        "narrow": trust(plot_for_page(curves, "narrow", _NARROW)),
+    }
+
+
+def tabulate_curves(curves: Curves) -> CellTable:
+    """The numbers of the curves, a row for each step; of many steps, evenly chosen ones and the
+    last.
+    """
+    stride = -(-len(curves.steps) // _MOST_STEPS)
+    shown = [n for n in range(len(curves.steps)) if (n + 1 - len(curves.steps)) % stride == 0]
+    columns = [*curves.losses.values(), *curves.apart.values()]
+    formats = [*(".7g" for _ in curves.losses), *(".1e" for _ in curves.apart)]
+    heads = [
+        say("step"),
+        *(say("loss of {run}", run=name) for name in curves.losses),
+        *curves.apart,
+    ]
+    rows = [
+        (
+            str(curves.steps[n]),
+            *(
+                format(column[n], form) if n < len(column) else ""
+                for column, form in zip(columns, formats, strict=True)
+            ),
+        )
+        for n in shown
+    ]
+    return CellTable(heads, rows, len(rows))
