@@ -8,7 +8,7 @@ REQUIRE ?= torch,jax,tf
 COMMA := ,
 ENVIRONMENT := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: demo test backends lint bench golden picture documents pretrained interop gpu clean
+.PHONY: demo test backends lint bench golden picture documents translations pretrained interop gpu clean
 
 demo: $(READY)
 	@$(BIN)/resattn demo
@@ -66,6 +66,10 @@ picture: $(READY)
 documents: $(READY)
 	$(ENVIRONMENT) $(BIN)/python -m resattn.documents.explained
 	$(ENVIRONMENT) XLA_FLAGS= $(BIN)/python -m resattn.documents.tour
+
+# The catalogues of resattn/locale: new sentences come in without a translation.
+translations: $(READY)
+	$(BIN)/python -m resattn.translations
 
 pretrained: $(READY)
 	$(BIN)/python -m resattn.training.train_digits --output weights/pretrained/se-digits.safetensors

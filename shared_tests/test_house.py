@@ -33,7 +33,9 @@ PROTOCOLS = {
 }
 # A function of the library, and the command or the part of a model that offers the same.
 SAME_MEANING = {
-    "resattn/cli/": {"attach", "check", "compare", "draw", "drift", "explain", "port", "record"},
+    "resattn/cli/": {
+        *("attach", "check", "compare", "draw", "drift", "explain", "port", "record", "say"),
+    },
     "resattn/oracle/": {
         "relu", "sigmoid", "hard_sigmoid", "max_pool", "average", "average_around", "maximum",
         "greater", "global_average", "concatenate", "softmax", "cross_entropy", "average_pool",

@@ -41,7 +41,7 @@ WHEN_NEEDED = {
     "resattn": {
         *(*ALL_FRAMEWORKS, *FRAMEWORK_MODULES, "sklearn", "resvg_py", "typst", "PIL", "timm"),
         *("jinja2", "markupsafe", "matplotlib"),
-        *("nbformat", "nbclient", "jupyter_client"),
+        *("nbformat", "nbclient", "jupyter_client", "babel", "fontTools"),
     },
 }
 # Imports by name, when they are called: an implementation by weights.live, the module of the

@@ -128,7 +128,7 @@ def test_a_file_of_several_networks(tmp_path):
     assert "\nstudent\n" in output
 
 
-def test_a_file_that_fits_several_networks(tmp_path):
+def test_a_file_that_fits_several_networks(torch, tmp_path):
     """seresnet50 with another stride is another function under the same names and shapes."""
     config = preset("resnet50", classes=3)
     write(tmp_path / "a.pth", config, random_arrays(config), dialect="torchvision")

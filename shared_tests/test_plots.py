@@ -84,7 +84,7 @@ def test_a_file_needs_no_fonts(plots, tmp_path):
     """Its words are paths, and English, whatever the language is."""
     curves = collect_curves(make_trajectory())
     save_plot(curves, tmp_path / "a.svg")
-    with translate_with(lambda text: "残差"):
+    with translate_with(lambda text: "残差", "zh"):
         save_plot(curves, tmp_path / "b.svg")
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert text == (tmp_path / "b.svg").read_text(encoding="utf-8")

@@ -47,6 +47,7 @@ def test_what_is_in_it(wheel):
     ):
         assert f"resattn/{path}" in names
     assert "resattn/documents/templates/explained.md" in names
+    assert "resattn/locale/zh/LC_MESSAGES/resattn.mo" in names
     for path in (ROOT / "weights" / "golden").glob("*.safetensors"):
         assert f"weights/golden/{path.name}" in names
 

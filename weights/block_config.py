@@ -22,6 +22,7 @@ from weights.checks import (
 )
 from weights.errors import ArgumentError
 from weights.fields import Checked, Options, Plain
+from weights.language import say
 
 NORM_KINDS = ("batch", "group", "folded")
 ANTIALIASES = ("none", "average", "blur")
@@ -94,7 +95,7 @@ class Model(Plain):
     @property
     def norm_words(self) -> str:
         """What `describe` says about folded batch norms."""
-        return ", batch norms folded" if self.norm == "folded" else ""
+        return say(", batch norms folded") if self.norm == "folded" else ""
 
 
 def attention_words(attention: str, options: Mapping[str, Any]) -> str:
@@ -314,16 +315,22 @@ class BlockConfig(Model):
     def describe(self) -> str:
         """One line for people."""
         kernel, stride = (" x ".join(map(str, pair)) for pair in (self.kernel_size, self.stride))
-        channels = f"{self.in_channels} to {self.out_channels} channels"
         attention = attention_words(self.attention, self.attention_options)
-        attention += self.norm_words
-        return (
-            f"a {self._form}, {channels}, kernel {kernel}, stride {stride}, attention {attention}"
+        return say(
+            "{form}, {in_channels} to {out_channels} channels, kernel {kernel}, stride {stride}, "
+            "attention {attention}{norm}",
+            form=self._form,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            kernel=kernel,
+            stride=stride,
+            attention=attention,
+            norm=self.norm_words,
         )
 
     @property
     def _form(self) -> str:
-        return "block"
+        return say("a block")
 
 
 @dataclass(frozen=True)
@@ -373,7 +380,7 @@ class BottleneckConfig(BlockConfig):
 
     @property
     def _form(self) -> str:
-        return "bottleneck"
+        return say("a bottleneck")
 
 
 def _short(pair: Pair) -> str:

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any, TypeGuard
 
 from weights.errors import ArgumentError
+from weights.language import join_texts, mark, say
 
 Pair = tuple[int, int]
 BELOW = 2**31  # no size, channel or count reaches it
@@ -56,7 +57,8 @@ def list_names(names: Iterable[object], most: int = 6, quoted: bool = True) -> s
     found = list(names)
     words = [quote(name, 60) for name in nsmallest(most, found, key=str)]
     shown = ", ".join(words if quoted else [word.strip("'") for word in words])
-    return shown if len(found) <= most else f"{shown} and {len(found) - most:,} more"
+    more = len(found) - most
+    return say("{names} and {count:,} more", names=shown, count=more) if more > 0 else shown
 
 
 def is_integer(value: object) -> TypeGuard[int]:
@@ -71,7 +73,15 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def _integers(least: int) -> str:
-    return "a positive integer" if least == 1 else f"an integer of at least {least}"
+    if least == 1:
+        return say("a positive integer")
+    return say("an integer of at least {least}", least=least)
+
+
+def _expect(name: str, kind: str, value: object) -> ArgumentError:
+    """kind: what the value should be, in words."""
+    words = say("{name}: expected {kind}, got {found}", name=name, kind=kind, found=quote(value))
+    return ArgumentError(words)
 
 
 def at_least(name: str, value: object, least: int, limit: int = BELOW) -> int:
@@ -79,21 +89,21 @@ def at_least(name: str, value: object, least: int, limit: int = BELOW) -> int:
     the limit.
     """
     if not is_integer(value) or int(value) < least:
-        raise ArgumentError(f"{name}: expected {_integers(least)}, got {quote(value)}")
+        raise _expect(name, _integers(least), value)
     return below(name, int(value), limit)
 
 
 def below(name: str, value: int, limit: int = BELOW) -> int:
     """The value itself. Raises ArgumentError for what reaches the limit."""
     if value >= limit:
-        raise ArgumentError(f"{name}: expected an integer below {limit:,}, got {quote(value)}")
+        raise _expect(name, say("an integer below {limit:,}", limit=limit), value)
     return value
 
 
 def at_most(name: str, number: int, most: int, what: str) -> None:
     """Raises ArgumentError for more of something than a config may ask for."""
     if number > most:
-        raise ArgumentError(f"{name}: expected at most {most:,} {what}, got {quote(number)}")
+        raise _expect(name, say("at most {most:,} {what}", most=most, what=what), number)
 
 
 def pair_of(name: str, value: object, least: int = 1) -> Pair:
@@ -103,9 +113,8 @@ def pair_of(name: str, value: object, least: int = 1) -> Pair:
         rows, cols = int(pair[0]), int(pair[1])
         if min(rows, cols) >= least:
             return below(name, rows), below(name, cols)
-    raise ArgumentError(
-        f"{name}: expected {_integers(least)} or a (height, width) pair of them, got {quote(value)}"
-    )
+    kind = say("{kind} or a (height, width) pair of them", kind=_integers(least))
+    raise _expect(name, kind, value)
 
 
 def odd(name: str, value: object) -> int:
@@ -113,8 +122,15 @@ def odd(name: str, value: object) -> int:
     size = at_least(name, value, 1)
     if size % 2 == 0:
         raise ArgumentError(
-            f"{name}: expected an odd size, got {size}: an even kernel has no centre, so its "
-            f"output would be shifted or of another size; use {size - 1} or {size + 1}"
+            say(
+                "{name}: expected an odd size, got {size}: an even kernel has no "
+                "centre, so its output would be shifted or of another size; use "
+                "{smaller} or {larger}",
+                name=name,
+                size=size,
+                smaller=size - 1,
+                larger=size + 1,
+            )
         )
     return size
 
@@ -123,7 +139,13 @@ def plain(name: str, value: object, depth: int = 0) -> Any:
     """What JSON can hold, in Python's own types: NumPy's numbers become Python's, lists tuples."""
     if isinstance(value, (tuple, list)):
         if depth == DEEPEST:
-            raise ArgumentError(f"{name}: expected at most {DEEPEST} lists within each other")
+            raise ArgumentError(
+                say(
+                    "{name}: expected at most {most} lists within each other",
+                    name=name,
+                    most=DEEPEST,
+                )
+            )
         return tuple(plain(name, item, depth + 1) for item in value)
     if value is None or isinstance(value, (bool, str)):
         return value
@@ -135,8 +157,13 @@ def plain(name: str, value: object, depth: int = 0) -> Any:
         return float(value)
     kind = type(value)
     raise ArgumentError(
-        f"{name}: expected a number, a word, True, False, None or a list of them, got "
-        f"{kind.__module__}.{kind.__qualname__}"
+        say(
+            "{name}: expected a number, a word, True, False, None or a list of "
+            "them, got {module}.{kind}",
+            name=name,
+            module=kind.__module__,
+            kind=kind.__qualname__,
+        )
     )
 
 
@@ -145,62 +172,61 @@ def positive(name: str, value: object) -> float:
     float32 cannot hold: it would be 0 or infinite in a model.
     """
     if not is_number(value) or value <= 0:
-        raise ArgumentError(f"{name}: expected a positive number, got {quote(value)}")
+        raise _expect(name, say("a positive number"), value)
     return _held(name, value)
 
 
 def from_zero(name: str, value: object, below: float = math.inf) -> float:
     """A number of at least zero and under `below`. Raises ArgumentError as `positive` does."""
     if not is_number(value) or not 0 <= value < below:
-        limit = "" if below == math.inf else f" and under {below:g}"
-        raise ArgumentError(f"{name}: expected a number of at least 0{limit}, got {quote(value)}")
+        limit = "" if below == math.inf else say(" and under {limit:g}", limit=below)
+        raise _expect(name, say("a number of at least 0{limit}", limit=limit), value)
     return _held(name, value) if value else 0.0
 
 
 def _held(name: str, value: float) -> float:
     if not LEAST <= abs(value) <= MOST:
-        raise ArgumentError(
-            f"{name}: expected a number that float32 holds, from {LEAST:.2g} to {MOST:.2g}, got "
-            f"{quote(value)}"
-        )
+        words = mark("a number that float32 holds, from {least:.2g} to {most:.2g}")
+        raise _expect(name, say(words, least=LEAST, most=MOST), value)
     return float(value)
 
 
-def real_number(name: str, value: object, expected: str = "a number") -> float:
+def real_number(name: str, value: object, expected: str = mark("a number")) -> float:
     """The value as a float. Raises ArgumentError for what is no finite number, or one that float32
     cannot hold.
     """
     if not is_number(value):
-        raise ArgumentError(f"{name}: expected {expected}, got {quote(value)}")
+        raise _expect(name, say(expected), value)
     return _held(name, value) if value else 0.0
 
 
 def truth(name: str, value: object) -> bool:
     """The value itself. Raises ArgumentError for what is neither True nor False."""
     if not isinstance(value, bool):
-        raise ArgumentError(f"{name}: expected True or False, got {quote(value)}")
+        raise _expect(name, say("True or False"), value)
     return value
 
 
 def one_of(name: str, value: object, choices: Collection[str]) -> str:
     """The value itself. Raises ArgumentError for what is none of the choices."""
     if not isinstance(value, str) or value not in choices:
-        raise ArgumentError(f"{name}: expected one of {', '.join(choices)}, got {quote(value)}")
+        raise _expect(name, say("one of {known}", known=", ".join(choices)), value)
     return value
 
 
 def fraction(name: str, value: object, meaning: str = "") -> float:
     """The value as a float. Raises ArgumentError for what is no number from 0 to 1."""
     if not is_number(value) or not 0 <= value <= 1:
-        raise ArgumentError(f"{name}: expected a number from 0 to 1, got {quote(value)}{meaning}")
+        error = _expect(name, say("a number from 0 to 1"), value)
+        raise ArgumentError(join_texts((error.args[0], meaning)))
     return float(value) if value else 0.0
 
 
 def decay_of(name: str, value: object) -> float:
     """The part of a running statistic that is kept at each step."""
-    meaning = (
-        ": it is the part of a running statistic that is kept at each step (PyTorch's momentum m "
-        "is bn_decay = 1 - m)"
+    meaning = say(
+        ": it is the part of a running statistic that is kept at each step "
+        "(PyTorch's momentum m is bn_decay = 1 - m)"
     )
     return fraction(name, value, meaning)
 
@@ -222,11 +248,15 @@ def check_input(shape: Sequence[int | None], axes: str, channels: int) -> None:
     names = axes.split()
     if len(shape) != len(names) or shape[names.index("channels")] not in (channels, None):
         expected = ", ".join(str(channels) if name == "channels" else name for name in names)
-        raise ArgumentError(f"input: expected ({expected}), got {tuple(shape)}")
+        raise ArgumentError(
+            say("input: expected ({expected}), got {shape}", expected=expected, shape=tuple(shape))
+        )
     sizes = {name: shape[names.index(name)] for name in ("batch", "height", "width")}
     if any(isinstance(size, int) and size == 0 for size in sizes.values()):
         found = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise ArgumentError(f"input: expected one image or more, of one pixel or more, got {found}")
+        raise ArgumentError(
+            say("input: expected one image or more, of one pixel or more, got {found}", found=found)
+        )
 
 
 def check_format(dtype: str, name: str = "input") -> None:
@@ -234,8 +264,13 @@ def check_format(dtype: str, name: str = "input") -> None:
     if dtype not in IMAGE_FORMATS:
         *others, last = IMAGE_FORMATS
         raise ArgumentError(
-            f"{name}: expected images in {', '.join(others)} or {last}, got {dtype}; convert them "
-            "first"
+            say(
+                "{name}: expected images in {known} or {last}, got {found}; convert them first",
+                name=name,
+                known=", ".join(others),
+                last=last,
+                found=dtype,
+            )
         )
 
 
@@ -260,8 +295,12 @@ def check_statistics(count: int) -> None:
     """
     if count < 2:
         raise ArgumentError(
-            "batch norm in training: expected more than one value per channel, got batch x height "
-            f"x width = {count}; use a larger batch or image, or evaluation mode"
+            say(
+                "batch norm in training: expected more than one value per channel, got "
+                "batch x height x width = {count}; use a larger batch or image, or "
+                "evaluation mode",
+                count=count,
+            )
         )
 
 

@@ -1,6 +1,6 @@
 """Differences of arrays, and a report of them. NumPy only."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 
 from weights.distribution import Agreement, Distribution, tabulate
 from weights.errors import ArgumentError
-from weights.language import count_cells
+from weights.language import count_cells, in_english, say
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,39 @@ class Difference:
         return f"({', '.join(map(str, self.index))})"
 
     def __str__(self) -> str:
-        relation = "within" if self.ok else "OVER"
-        found = (
-            f"{self.quantity} {self.tensor}, {self.actual} against {self.expected}: greatest "
-            f"difference {self.absolute:.2e}, relative {self.relative:.2e} at {self.place} "
-            f"({self.axes})"
+        found = say(
+            "{quantity} {tensor}, {actual} against {expected}: greatest difference "
+            "{absolute:.2e}, relative {relative:.2e} at {place} ({axes})",
+            **{**vars(self), "quantity": say(self.quantity), "place": self.place},
         )
         if self.explained is None:
-            return f"{found}, {relation} the tolerance {self.tolerance:.0e}"
-        return (
-            f"{found}; root mean square {self.distance:.1e}, {format_times(self.times)} what "
-            f"rounding to {self.dtype} explains, {relation} the limit of "
-            f"{format_times(_ratio(self.tolerance, self.explained))}"
+            relation = say("within the tolerance") if self.ok else say("OVER the tolerance")
+            limit = f"{self.tolerance:.0e}"
+            return say("{found}, {relation} {limit}", found=found, relation=relation, limit=limit)
+        limit = format_times(_ratio(self.tolerance, self.explained))
+        relation = (
+            say("within the limit of {limit}", limit=limit)
+            if self.ok
+            else say("OVER the limit of {limit}", limit=limit)
+        )
+        return say(
+            "{found}; root mean square {distance:.1e}, {times} what rounding to {dtype} explains, "
+            "{relation}",
+            found=found,
+            distance=self.distance,
+            times=format_times(self.times),
+            dtype=self.dtype,
+            relation=relation,
         )
 
 
 def format_times(times: float) -> str:
     """A factor, as in "0.42 times" or "3e+09 times"."""
-    return f"{times:.2f} times" if times < 1000 else f"{times:.0e} times"
+    return say("{factor} times", factor=format_factor(times))
+
+
+def format_factor(times: float) -> str:
+    return f"{times:.2f}" if times < 1000 else f"{times:.0e}"
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -214,11 +229,11 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "title": self.title,
+            "title": in_english(self.title),
             "ok": self.ok,
-            "undefined": self.undefined,
+            "undefined": in_english(self.undefined),
             "environment": list(self.environment),
-            "notes": list(self.notes),
+            "notes": in_english(list(self.notes)),
             "distributions": [_plain_fields(each) for each in self.distributions],
             "agreements": [_plain_fields(each) for each in self.agreements],
             "rows": [
@@ -239,42 +254,83 @@ class Report:
 
         width: of the tables, in characters; by default as wide as they are.
         """
-        lines = [self.title, *(f"  {line}" for line in self.environment), ""]
+        return [line for line, _ in self.styled_lines(every, failures, width)]
+
+    def styled_lines(
+        self, every: bool = False, failures: int = 10, width: int | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """The same, each line with its kind, "bad", "good" or ""."""
+        yield self.title, ""
+        yield from ((f"  {line}", "") for line in self.environment)
+        yield "", ""
         for dtype in self.dtypes or ("",):
-            lines += [*self._heading(dtype), *columns(self._table(dtype, every), width, _SPARE), ""]
+            yield from self._heading(dtype)
+            yield from self._style_table(dtype, every, width)
+            yield "", ""
         if every and self.distributions:
-            lines += ["errors over the greatest magnitude: quantiles, and by magnitude:"]
-            lines += [*columns(tabulate(self.distributions), width), ""]
+            yield say("errors over the greatest magnitude: quantiles, and by magnitude:"), ""
+            yield from ((line, "") for line in columns(tabulate(self.distributions), width))
+            yield "", ""
         over = self.failures
-        lines += [self.verdict(), *(f"  {row}" for row in over[:failures])]
-        lines += [f"  and {len(over) - failures} more" for _ in [0] if len(over) > failures]
+        yield self.verdict(), "good" if self.ok else "bad"
+        yield from ((f"  {row}", "bad") for row in over[:failures])
+        if len(over) > failures:
+            yield say("  and {count} more", count=len(over) - failures), ""
         for dtype in dict.fromkeys(row.dtype for row in self.rows if not self.decides(row)):
-            lines.append(self.precision(dtype))
-            lines += [f"  {row}" for row in self.imprecise[:failures] if row.dtype == dtype]
-        lines += [str(each) for each in self.agreements]
-        return [*lines, *(f"note: {note}" for note in self.notes)]
+            yield self.precision(dtype), ""
+            rows = [row for row in self.imprecise[:failures] if row.dtype == dtype]
+            yield from ((f"  {row}", "bad") for row in rows)
+        yield from ((str(each), "") for each in self.agreements)
+        yield from ((say("note: {note}", note=note), "") for note in self.notes)
 
     def verdict(self) -> str:
         """Whether the models are the same function, in a sentence."""
         if self.undefined:
-            return f"FAILED: {self.undefined}"
+            return say("FAILED: {reason}", reason=self.undefined)
         rows, over = [row for row in self.rows if self.decides(row)], self.failures
         if not rows:
-            return "FAILED: nothing was compared."
+            return say("FAILED: nothing was compared.")
         if not self.dtypes:
             if over:
-                return f"FAILED: {len(over)} of {len(rows)} comparisons are over their tolerance."
-            return f"All {len(rows)} comparisons are within their tolerance."
+                return say(
+                    "FAILED: {over} of {count} comparisons are over their tolerance.",
+                    over=len(over),
+                    count=len(rows),
+                )
+            return say("All {count} comparisons are within their tolerance.", count=len(rows))
         dtype = " and ".join(dict.fromkeys(row.dtype for row in rows if row.dtype))
-        alone = "" if "float64" in self.dtypes else f" (as far as {dtype} can tell)"
+        if "float64" not in self.dtypes:
+            return self._conclude_alone(len(over), len(rows), dtype)
         if over:
-            return (
-                f"FAILED: not the same function{alone}: {len(over)} of {len(rows)} comparisons in "
-                f"{dtype} are over what rounding explains."
+            return say(
+                "FAILED: not the same function: {over} of {count} comparisons in {dtype} are "
+                "over what rounding explains.",
+                over=len(over),
+                count=len(rows),
+                dtype=dtype,
             )
-        return (
-            f"The same function{alone}: all {len(rows)} comparisons in {dtype} are within what "
-            "rounding explains."
+        return say(
+            "The same function: all {count} comparisons in {dtype} are within what rounding "
+            "explains.",
+            count=len(rows),
+            dtype=dtype,
+        )
+
+    def _conclude_alone(self, over: int, count: int, dtype: str) -> str:
+        """The verdict where there is nothing in float64."""
+        if over:
+            return say(
+                "FAILED: not the same function (as far as {dtype} can tell): {over} of {count} "
+                "comparisons in {dtype} are over what rounding explains.",
+                dtype=dtype,
+                over=over,
+                count=count,
+            )
+        return say(
+            "The same function (as far as {dtype} can tell): all {count} comparisons in "
+            "{dtype} are within what rounding explains.",
+            dtype=dtype,
+            count=count,
         )
 
     def precision(self, dtype: str) -> str:
@@ -287,60 +343,81 @@ class Report:
             f"{name} {format_times(self.worst(dtype=dtype, actual=name, expected=reference).times)}"
             for name in names
         )
-        figures = f"{', '.join(each)} at most"
+        figures = ", ".join(each)
         if over:
-            return (
-                f"In {dtype}, {len(over)} of {len(rows)} comparisons are less precise than "
-                f"rounding explains ({figures}). That alone is no failure."
+            return say(
+                "In {dtype}, {over} of {count} comparisons are less precise than rounding "
+                "explains ({figures} at most). That alone is no failure.",
+                dtype=dtype,
+                over=len(over),
+                count=len(rows),
+                figures=figures,
             )
-        return f"In {dtype}, all are as precise as rounding allows: {figures} what it explains."
+        return say(
+            "In {dtype}, all are as precise as rounding allows: {figures} at most what it "
+            "explains.",
+            dtype=dtype,
+            figures=figures,
+        )
 
-    def _heading(self, dtype: str) -> list[str]:
-        if not dtype:
-            return []
-        if "float64" not in self.dtypes:
-            return [f"{dtype}:"]
-        if dtype == "float64":
-            return [f"{dtype}, which decides whether they are the same function:"]
-        return [f"{dtype}, which shows how precise each is:"]
+    def _heading(self, dtype: str) -> Iterator[tuple[str, str]]:
+        if dtype and "float64" not in self.dtypes:
+            yield f"{dtype}:", ""
+        elif dtype == "float64":
+            yield say("{dtype}, which decides whether they are the same function:", dtype=dtype), ""
+        elif dtype:
+            yield say("{dtype}, which shows how precise each is:", dtype=dtype), ""
 
-    def _table(self, dtype: str, every: bool) -> list[tuple[str, ...]]:
+    def _style_table(self, dtype: str, every: bool, width: int | None) -> Iterator[tuple[str, str]]:
+        shown = self._list_shown(dtype, every)
+        lines = columns(_tabulate_rows(shown, bool(dtype), every), width, _SPARE)
+        styles = ("", *("" if row.ok else "bad" for row in shown))
+        yield from zip(lines, styles, strict=True)
+
+    def _list_shown(self, dtype: str, every: bool) -> list[Difference]:
         """The rows of a format, those without one beside the first."""
         found = [
             row
             for row in self.rows
             if row.dtype == dtype or (not row.dtype and dtype == self.dtypes[0])
         ]
-        if not every:
-            quantities = dict.fromkeys(row.quantity for row in found)
-            found = [
-                max((row for row in found if row.quantity == quantity), key=lambda row: row.excess)
-                for quantity in quantities
-            ]
-        derived = bool(dtype)
-        limit = "x rounding" if derived else "tolerance"
+        if every:
+            return found
         return [
-            ("quantity", "relative", "absolute", limit, "", "worst tensor", "at", "between"),
-            *(
-                (
-                    row.quantity,
-                    f"{row.relative:.1e}",
-                    f"{row.absolute:.1e}",
-                    _describe_limit(row, derived),
-                    "ok" if row.ok else "OVER",
-                    row.tensor if row.absolute or every else "all equal",
-                    row.place if row.absolute else "",
-                    f"{row.actual} and {row.expected}",
-                )
-                for row in found
-            ),
+            max((row for row in found if row.quantity == quantity), key=lambda row: row.excess)
+            for quantity in dict.fromkeys(row.quantity for row in found)
         ]
+
+
+def _tabulate_rows(rows: Iterable[Difference], derived: bool, every: bool) -> list[tuple[str, ...]]:
+    """derived: whether the limits are derived from what rounding explains."""
+    heads = (
+        *(say("quantity"), say("relative"), say("absolute")),
+        *(say("x rounding") if derived else say("tolerance"), "", say("worst tensor")),
+        *(say("at"), say("between")),
+    )
+    return [
+        heads,
+        *(
+            (
+                say(row.quantity),
+                f"{row.relative:.1e}",
+                f"{row.absolute:.1e}",
+                _describe_limit(row, derived),
+                say("ok") if row.ok else say("OVER"),
+                row.tensor if row.absolute or every else say("all equal"),
+                row.place if row.absolute else "",
+                say("{one} and {other}", one=row.actual, other=row.expected),
+            )
+            for row in rows
+        ),
+    ]
 
 
 def _describe_limit(row: Difference, derived: bool) -> str:
     if not derived:
         return f"{row.tolerance:.0e}"
-    return "" if row.explained is None else format_times(row.times).removesuffix(" times")
+    return "" if row.explained is None else format_factor(row.times)
 
 
 def _worst_first(rows: Iterable[Difference]) -> tuple[Difference, ...]:
@@ -363,6 +440,7 @@ def _count(number: int, noun: str) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
+    value = in_english(value)
     return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 

@@ -43,6 +43,7 @@ from weights.checks import (
 )
 from weights.errors import ArgumentError
 from weights.fields import Checked, Options
+from weights.language import mark, say
 from weights.preprocessing import Preprocessing
 
 __all__ = [
@@ -443,9 +444,15 @@ class NetworkConfig(Model):
         firsts = [blocks[0] for blocks in self.stages()]
         words = [attention_words(each.attention, each.attention_options) for each in firsts]
         attention = words[0] if len(set(words)) == 1 else ", ".join(words)
-        form = "bottlenecks" if "basic" not in self.forms else "blocks"
-        attention += self.norm_words
-        return f"a network of {sum(self.depths)} {form}, widths {widths}, attention {attention}"
+        values = {"count": sum(self.depths), "widths": widths, "attention": attention}
+        values["norm"] = self.norm_words
+        if "basic" in self.forms:
+            text = mark("a network of {count} blocks, widths {widths}, attention {attention}{norm}")
+        else:
+            text = mark(
+                "a network of {count} bottlenecks, widths {widths}, attention {attention}{norm}"
+            )
+        return say(text, **values)
 
 
 @lru_cache(maxsize=64)

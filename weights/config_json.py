@@ -8,6 +8,7 @@ from weights.checks import list_names, quote
 from weights.config import BlockConfig, BottleneckConfig, Config, NetworkConfig
 from weights.errors import ArgumentError
 from weights.fields import infer_kind, parse_json
+from weights.language import say
 
 
 def config_from_json(text: str, source: str = "the config") -> Config:
@@ -23,14 +24,24 @@ def config_from_json(text: str, source: str = "the config") -> Config:
         if found == NetworkConfig.model and not {"widths", "depths"} & set(values) and not named:
             found = None  # a network has defaults for everything, and this may be something else
         if found is None:
+            fields = say("the fields {names}", names=list_names(values)) if values else "none"
             raise ArgumentError(
-                f'{source}: expected "model", one of {", ".join(models)}, or the fields of one of '
-                f"them, got {f'the fields {list_names(values)}' if values else 'none'}"
+                say(
+                    '{source}: expected "model", one of {known}, or the fields of one of '
+                    "them, got {fields}",
+                    source=source,
+                    known=", ".join(models),
+                    fields=fields,
+                )
             )
     if not isinstance(values, dict) or not isinstance(found, str) or found not in models:
         raise ArgumentError(
-            f'{source}: expected an object whose "model" is one of {", ".join(models)}, got '
-            f"{quote(found)}"
+            say(
+                '{source}: expected an object whose "model" is one of {known}, got {found}',
+                source=source,
+                known=", ".join(models),
+                found=quote(found),
+            )
         )
     try:
         config: Config = models[found].from_dict(values)

@@ -2,7 +2,7 @@
 it was given.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import permutations
 from typing import overload
 
@@ -12,6 +12,7 @@ import numpy as np
 from weights.copying import Arena
 from weights.errors import ArgumentError, WeightsError
 from weights.frameworks import framework_named
+from weights.language import mark, say
 from weights.parameters import Parameter, Parameters
 from weights.stored import StoredArray, as_stored, read_arrays
 
@@ -39,7 +40,14 @@ def reorder(array: np.ndarray | StoredArray, source: str, target: str) -> np.nda
     """
     names = source.split()
     if sorted(names) != sorted(target.split()) or len(names) != array.ndim:
-        raise ArgumentError(f"cannot reorder {array.ndim} axes named {source!r} to {target!r}")
+        raise ArgumentError(
+            say(
+                "cannot reorder {count} axes named {source!r} to {target!r}",
+                count=array.ndim,
+                source=source,
+                target=target,
+            )
+        )
     order = [names.index(name) for name in target.split()]
     if isinstance(array, StoredArray):
         get, shape = array.get, tuple(array.shape[axis] for axis in order)
@@ -56,28 +64,43 @@ def faults(
     dtypes: the dtype each array must have, by name; without it any of `DTYPES` will do.
     """
     expected = {parameter.name: parameter for parameter in parameters}
-    found = [f"{name}: unexpected" for name in sorted(set(arrays) - set(expected), key=str)]
+    found = [
+        say("{name}: unexpected", name=name)
+        for name in sorted(set(arrays) - set(expected), key=str)
+    ]
     for name, parameter in expected.items():
-        if name not in arrays:
-            found.append(f"{name}: missing, expected {parameter.shape} ({parameter.axes})")
+        if name in arrays:
+            found += _find_faults(parameter, arrays[name], dtypes)
             continue
-        array = arrays[name]
-        if not isinstance(array, (np.ndarray, StoredArray)):
-            found.append(
-                f"{name}: expected a NumPy array, got "
-                f"{type(array).__module__}.{type(array).__qualname__}"
-            )
-            continue
-        if array.shape != parameter.shape:
-            found.append(
-                f"{name}: expected {parameter.shape} ({parameter.axes}), got "
-                f"{array.shape}{_hint(parameter, array.shape)}"
-            )
-        if dtypes is None and array.dtype.name not in DTYPES:
-            found.append(f"{name}: expected one of {', '.join(DTYPES)}, got {array.dtype.name}")
-        elif dtypes is not None and array.dtype.name != dtypes[name]:
-            found.append(f"{name}: expected {dtypes[name]}, got {array.dtype.name}")
+        words = mark("{name}: missing, expected {shape} ({axes})")
+        found.append(say(words, name=name, shape=parameter.shape, axes=parameter.axes))
     return found
+
+
+def _find_faults(
+    parameter: Parameter, array: object, dtypes: Mapping[str, str] | None
+) -> Iterator[str]:
+    name, kind = parameter.name, type(array)
+    if not isinstance(array, (np.ndarray, StoredArray)):
+        words = mark("{name}: expected a NumPy array, got {module}.{kind}")
+        yield say(words, name=name, module=kind.__module__, kind=kind.__qualname__)
+        return
+    if array.shape != parameter.shape:
+        yield say(
+            "{name}: expected {shape} ({axes}), got {found}{hint}",
+            name=name,
+            shape=parameter.shape,
+            axes=parameter.axes,
+            found=array.shape,
+            hint=_hint(parameter, array.shape),
+        )
+    wanted = "" if dtypes is None else dtypes[name]
+    if dtypes is None and array.dtype.name not in DTYPES:
+        wanted = say("one of {known}", known=", ".join(DTYPES))
+    elif wanted == array.dtype.name or dtypes is None:
+        return
+    words = mark("{name}: expected {kind}, got {found}")
+    yield say(words, name=name, kind=wanted, found=array.dtype.name)
 
 
 def _hint(parameter: Parameter, shape: tuple[int, ...]) -> str:
@@ -87,21 +110,23 @@ def _hint(parameter: Parameter, shape: tuple[int, ...]) -> str:
     orders = [
         order for order in permutations(names) if tuple(sizes[name] for name in order) == shape
     ]
-    return f", which would fit as {' '.join(orders[0])}" if len(orders) == 1 else ""
+    if len(orders) != 1:
+        return ""
+    return say(", which would fit as {order}", order=" ".join(orders[0]))
 
 
 def check(
     parameters: Parameters,
     arrays: Mapping[str, object],
     dtypes: Mapping[str, str] | None = None,
-    headline: str = "the arrays do not fit the config",
+    headline: str = mark("the arrays do not fit the config"),
 ) -> None:
     """Raises WeightsError with every fault, if there is one."""
     found = faults(parameters, arrays, dtypes)
     if found:
-        raise WeightsError(
-            f"{headline} ({len(found)} {'fault' if len(found) == 1 else 'faults'}):", found
-        )
+        one, several = mark("{headline} (1 fault):"), mark("{headline} ({count} faults):")
+        words = one if len(found) == 1 else several
+        raise WeightsError(say(words, headline=say(headline), count=len(found)), found)
 
 
 def to_native(framework: str, parameters: Parameters, arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -129,10 +154,15 @@ def to_canonical(
     """
     source = framework_named(framework)
     parameters_by_name = {source.path(parameter): parameter for parameter in parameters}
-    strange = [f"{name}: unexpected" for name in set(natives) - set(parameters_by_name)]
-    absent = [f"{name}: missing" for name in set(parameters_by_name) - set(natives)]
+    strange = [
+        say("{name}: unexpected", name=name) for name in set(natives) - set(parameters_by_name)
+    ]
+    absent = [say("{name}: missing", name=name) for name in set(parameters_by_name) - set(natives)]
     if strange or absent:
-        raise WeightsError(f"the {source.label} arrays do not fit the config:", strange + absent)
+        raise WeightsError(
+            say("the {framework} arrays do not fit the config:", framework=source.label),
+            strange + absent,
+        )
     arrays = {
         parameter.name: reorder(natives[name], source.axes(parameter), parameter.axes)
         for name, parameter in parameters_by_name.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from weights.errors import ArgumentError
+from weights.language import say
 
 
 def check_device(device: str | None, available: Sequence[str], label: str) -> None:
@@ -14,10 +15,24 @@ def check_device(device: str | None, available: Sequence[str], label: str) -> No
     """
     if device is None or device in available:
         return
-    found = f"device {device!r}: {label} sees only {' and '.join(available)} on this machine"
+    found = say(
+        "device {device!r}: {framework} sees only {available} on this machine",
+        device=device,
+        framework=label,
+        available=" and ".join(available),
+    )
     if device == "cuda":
         raise ArgumentError(
-            f"{found}; install a build of it for CUDA and the driver of the GPU, or use 'cpu'"
+            say(
+                "{found}; install a build of it for CUDA and the driver of the GPU, or use 'cpu'",
+                found=found,
+            )
         )
     choice = " or ".join(map(repr, available))
-    raise ArgumentError(f"{found}; use {choice}, or None for the framework's own choice")
+    raise ArgumentError(
+        say(
+            "{found}; use {choice}, or None for the framework's own choice",
+            found=found,
+            choice=choice,
+        )
+    )

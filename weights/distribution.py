@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from weights.language import mark, say
+
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 # Lower ends of the classes of magnitude, relative to the greatest magnitude of a tensor.
 MAGNITUDES = (0.1, 0.01, 0.001, 0.0)
@@ -38,9 +40,9 @@ class Distribution:
 
 
 HEADS = (
-    *("quantity", "format", "of"),
-    *("median", "90 %", "99 %", "greatest"),
-    *(">= 0.1", ">= 0.01", ">= 0.001", "smaller"),
+    *(mark("quantity"), mark("format"), mark("of")),
+    *(mark("median"), "90 %", "99 %", mark("greatest")),
+    *(">= 0.1", ">= 0.01", ">= 0.001", mark("smaller")),
 )
 
 
@@ -88,10 +90,15 @@ class Agreement:
     divergence: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.actual}, {self.dtype}: the most likely class is the same for {self.first} of "
-            f"{self.images} images, the five most likely for {self.five}; KL divergence "
-            f"{self.divergence:.1e} nats"
+        return say(
+            "{model}, {dtype}: the most likely class is the same for {first} of {images} "
+            "images, the five most likely for {five}; KL divergence {divergence:.1e} nats",
+            model=self.actual,
+            dtype=self.dtype,
+            first=self.first,
+            images=self.images,
+            five=self.five,
+            divergence=self.divergence,
         )
 
 
@@ -117,5 +124,5 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 
 def tabulate(distributions: Sequence[Distribution]) -> list[tuple[str, ...]]:
     """The rows of a table, its heads first."""
-    rows = [(each.quantity, each.dtype, each.actual, *each.cells()) for each in distributions]
-    return [HEADS, *rows]
+    rows = [(say(each.quantity), each.dtype, each.actual, *each.cells()) for each in distributions]
+    return [tuple(map(say, HEADS)), *rows]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 from weights.checks import DEEPEST, list_names, quote
 from weights.errors import ArgumentError
+from weights.language import say
 
 Given = TypeVar("Given")
 Stored = TypeVar("Stored")
@@ -114,20 +115,31 @@ class Plain:
         twice = [name for name, field in cls.synonyms.items() if {name, field} <= set(values)]
         if twice:
             raise ArgumentError(
-                f"{cls.__name__}: {twice[0]} is another name of {cls.synonyms[twice[0]]}; expected "
-                "one of them"
+                say(
+                    "{model}: {name} is another name of {other}; expected one of them",
+                    model=cls.__name__,
+                    name=twice[0],
+                    other=cls.synonyms[twice[0]],
+                )
             )
         values = {cls.synonyms.get(name, name): value for name, value in values.items()}
         known = {item.name: item for item in fields(cls)}
         unknown = [name for name in values if name not in known]
         if unknown:
             raise ArgumentError(
-                f"{cls.__name__}: no field {list_names(unknown)}; its fields are {', '.join(known)}"
+                say(
+                    "{model}: no field {names}; its fields are {known}",
+                    model=cls.__name__,
+                    names=list_names(unknown),
+                    known=", ".join(known),
+                )
             )
         needed = [name for name, item in known.items() if item.default is MISSING]
         missing = [name for name in needed if name not in values]
         if missing:
-            raise ArgumentError(f"{cls.__name__}: missing {', '.join(missing)}")
+            raise ArgumentError(
+                say("{model}: missing {names}", model=cls.__name__, names=", ".join(missing))
+            )
         return cls(**values)
 
 
@@ -162,7 +174,12 @@ def parse_json(text: str, source: str, most: int = MOST_TEXT) -> Any:
     """
     if len(text) > most:
         raise ArgumentError(
-            f"{source}: expected at most {most:,} characters of JSON, got {len(text):,}"
+            say(
+                "{name}: expected at most {most:,} characters of JSON, got {count:,}",
+                name=source,
+                most=most,
+                count=len(text),
+            )
         )
     try:
         values = json.loads(text, object_pairs_hook=partial(_object, source))
@@ -172,14 +189,25 @@ def parse_json(text: str, source: str, most: int = MOST_TEXT) -> Any:
     except ArgumentError:
         raise
     except ValueError as error:  # json's own, and int's for more than 4300 digits
-        raise ArgumentError(f"{source}: expected JSON, got {quote(text, 60)} ({error})") from None
+        raise ArgumentError(
+            say(
+                "{name}: expected JSON, got {text} ({reason})",
+                name=source,
+                text=quote(text, 60),
+                reason=error,
+            )
+        ) from None
     else:
         depth = _depth(values)
     if depth > DEEPEST:
         raise ArgumentError(
-            f"{source}: expected JSON with at most {DEEPEST} lists and objects within each "
-            f"other, got "
-            f"{quote(text, 60)}"
+            say(
+                "{name}: expected JSON with at most {depth} lists and objects within "
+                "each other, got {text}",
+                name=source,
+                depth=DEEPEST,
+                text=quote(text, 60),
+            )
         )
     return values
 
@@ -189,7 +217,13 @@ def _object(source: str, items: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(items):
         names = Counter(name for name, _ in items)
         twice = [name for name, times in names.items() if times > 1]
-        raise ArgumentError(f"{source}: has {list_names(twice)} more than once in one object")
+        raise ArgumentError(
+            say(
+                "{name}: has {names} more than once in one object",
+                name=source,
+                names=list_names(twice),
+            )
+        )
     return found
 
 

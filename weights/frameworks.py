@@ -6,6 +6,7 @@ Data; the only place that knows axis orders. PyTorch's names and orders are the 
 from dataclasses import dataclass, field
 
 from weights.errors import ArgumentError
+from weights.language import say
 from weights.parameters import ROLES, Parameter, Role
 
 
@@ -34,6 +35,15 @@ class Framework:
     layer_norm: float
     sequence: str = ""
     unread: tuple[str, ...] = ()
+
+    def explain_missing(self, module: str | None) -> str:
+        """What to say where it is not installed. module: that was not found."""
+        return say(
+            "{framework} is not installed ({module} was not found): pip install {install}",
+            framework=self.label,
+            module=module,
+            install=self.install,
+        )
 
     def path(self, parameter: Parameter) -> str:
         """The dotted path of attributes at which the framework holds the parameter."""
@@ -119,7 +129,13 @@ def framework_key(name: str) -> str:
     """
     found = _ALSO_CALLED.get(name.lower(), name.lower()) if isinstance(name, str) else name
     if found not in FRAMEWORKS:
-        raise ArgumentError(f"framework: expected one of {', '.join(FRAMEWORKS)}, got {name!r}")
+        raise ArgumentError(
+            say(
+                "framework: expected one of {known}, got {name!r}",
+                known=", ".join(FRAMEWORKS),
+                name=name,
+            )
+        )
     return found
 
 

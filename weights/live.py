@@ -24,6 +24,7 @@ from weights.copying import Arena, copy_values
 from weights.devices import check_device
 from weights.errors import ArgumentError, MissingFramework, ModelError, WeightsError
 from weights.frameworks import FRAMEWORKS, Framework, framework_key, framework_named
+from weights.language import say
 from weights.leaves import find_leaves, shape_in, walk
 from weights.parameters import Parameter, Parameters
 from weights.schema import schema
@@ -59,10 +60,7 @@ def part(framework: str, name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in (row.package, "weights"):
             raise
-        raise MissingFramework(
-            f"{row.label} is not installed ({error.name} was not found): pip install {row.install}",
-            name=error.name,
-        ) from None
+        raise MissingFramework(row.explain_missing(error.name), name=error.name) from None
 
 
 def framework_of(model: object) -> str:
@@ -213,7 +211,7 @@ class LiveModel:
         given = {getattr(getattr(array, "dtype", None), "name", "") for array in arrays.values()}
         if "float64" in given and not self.adapter.holds_float64():
             raise WeightsError(f"cannot load float64 arrays: {self.adapter.FLOAT64_HELP}", [])
-        headline = f"the arrays do not fit this {self.framework.label} model"
+        headline = say("the arrays do not fit this {name} model", name=self.framework.label)
         check(self.parameters, arrays, self.dtypes(), headline)
         apart = self._without_overlaps(arrays)
         return {name: as_stored(array) for name, array in apart.items()}

@@ -4,6 +4,7 @@ from typing import Any
 
 from weights.config import NetworkConfig
 from weights.errors import ArgumentError
+from weights.language import say
 
 _IMAGENET: dict[str, Any] = {"stem_kernel_size": 7, "stem_stride": 2, "stem_pool": True}
 _BOTTLENECKS: dict[str, Any] = {
@@ -37,7 +38,11 @@ def preset(name: str, **changes: Any) -> NetworkConfig:
     Raises ArgumentError for a name that does not exist.
     """
     if name not in PRESETS:
-        raise ArgumentError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+        raise ArgumentError(
+            say(
+                "preset: expected one of {known}, got {name!r}", known=", ".join(PRESETS), name=name
+            )
+        )
     return NetworkConfig.from_dict({**PRESETS[name], **changes})
 
 

@@ -15,6 +15,7 @@ from weights.config import Config
 from weights.convert import Arrays
 from weights.devices import check_device
 from weights.frameworks import FRAMEWORKS, framework_key, framework_named
+from weights.language import mark
 from weights.live import LiveModel, adapter, build_live
 
 Quantities = dict[str, Arrays]
@@ -68,12 +69,12 @@ def measure(model: object, x: np.ndarray, cotangent: np.ndarray) -> Quantities:
     eval_output, eval_gradient = live.gradients(x, cotangent, training=False)
     train_output, train_gradient = live.gradients(x, cotangent, training=True)
     return {
-        "weights": held,
-        "eval output": {"output": eval_output},
-        "eval gradient": eval_gradient,
-        "train output": {"output": train_output},
-        "train statistics": live.statistics(),
-        "train gradient": train_gradient,
+        mark("weights"): held,
+        mark("eval output"): {"output": eval_output},
+        mark("eval gradient"): eval_gradient,
+        mark("train output"): {"output": train_output},
+        mark("train statistics"): live.statistics(),
+        mark("train gradient"): train_gradient,
     }
 
 

@@ -25,6 +25,7 @@ from weights.config import Config
 from weights.errors import ArgumentError
 from weights.fields import Checked, Plain, parse_json
 from weights.fingerprint import fingerprint_weights
+from weights.language import in_english
 
 CARD_VERSION = 1
 _LONGEST = 2000  # characters of a text
@@ -212,7 +213,7 @@ def make_card(
     held = report.select(quantity=QUANTITIES[0])
     return Card(
         version=CARD_VERSION,
-        network=config.describe(),
+        network=in_english(config.describe()),
         file=file,
         file_sha256=file_sha256,
         weights_sha256=fingerprint_weights(arrays),
@@ -220,13 +221,13 @@ def make_card(
         numbers=sum(array.size for array in arrays.values()),
         dtypes=tuple(sorted({array.dtype.name for array in arrays.values()})),
         ok=report.ok,
-        verdict=report.verdict(),
+        verdict=in_english(report.verdict()),
         exact=bool(held) and all(row.ok for row in held),
-        failures=tuple(map(str, report.failures[:_FAILURES])),
+        failures=tuple(in_english(str(each)) for each in report.failures[:_FAILURES]),
         images=images,
         command=command,
         environment=(*report.environment, _describe_machine()),
-        notes=report.notes,
+        notes=in_english(report.notes),
         rows=tuple(_summarize(report)),
         agreements=tuple(
             CardAgreement(each.actual, each.dtype, each.images, each.first, each.five)

@@ -28,6 +28,7 @@ from weights.distribution import Agreement, Distribution, agree, describe_errors
 from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS, framework_key
 from weights.graph import probe_size
+from weights.language import join_texts, mark, say
 
 ORACLE = "oracle"
 NUMPY = "numpy"
@@ -77,7 +78,7 @@ def crosscheck(
     formats = (dtype,) if dtype is not None else tuple(dict.fromkeys(("float64", own)))
     steps = 2 + len(formats) * (len(frameworks) * len(devices) + 1)
     tell = StepCounter(progress or (lambda line: None), steps)
-    tell(f"import {', '.join(frameworks)}")
+    tell(say("import {frameworks}", frameworks=", ".join(frameworks)))
     used = backends(frameworks, devices)
     problem = pose(config, arrays, choose_inputs(config, inputs, size, batch, own, seed), seed)
     tell("oracle")
@@ -85,20 +86,29 @@ def crosscheck(
     for form in formats:
         posed = replace(problem, dtype=form)
         outcomes, lacking = _measure_all(used, posed, tell)
-        tell(f"rounding to {form}")
+        tell(say("rounding to {format}", format=form))
         mine, decides = classify or inputs is not None, form == formats[0] or bool(lacking)
         part = _compare_in(posed, outcomes, decides=decides, classify=mine)
-        part.notes += [f"{name} has no {form}: {own} decides for it" for name in lacking]
+        words = mark("{name} has no {format}: {own} decides for it")
+        part.notes += [say(words, name=name, format=form, own=own) for name in lacking]
         parts.append(part)
-    shape = " x ".join(map(str, problem.x.shape))
     return Report(
-        title=f"cross-check of {config.describe()} in {' and '.join(formats)}, input {shape}",
+        title=_title(problem, formats),
         rows=tuple(row for part in parts for row in part.rows),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
         notes=(*_notes(given), *(note for part in parts for note in part.notes)),
         undefined=undefined,
         distributions=tuple(each for part in parts for each in part.distributions),
         agreements=tuple(each for part in parts for each in part.agreements),
+    )
+
+
+def _title(problem: Problem, formats: Sequence[str]) -> str:
+    return say(
+        "cross-check of {config} in {formats}, input {shape}",
+        config=problem.config.describe(),
+        formats=join_texts(formats, say(" and ")),
+        shape=" x ".join(map(str, problem.x.shape)),
     )
 
 
@@ -210,13 +220,17 @@ def _notes(config: Config) -> list[str]:
     unknown = [kind for kind in own_kinds(config) if ATTENTION[kind].graph is None]
     labels = {kind: FRAMEWORKS[framework_of_kind(kind)].label for kind in unknown}
     chance = (
-        ["training is compared without drop_path and dropout, whose random numbers differ"]
+        [say("training is compared without drop_path and dropout, whose random numbers differ")]
         if without_chance(config) != config
         else []
     )
     return chance + [
-        f"attention {kind!r} has no graph of its own: its {label} module, in float64, stands in "
-        "for it"
+        say(
+            "attention {kind!r} has no graph of its own: its {label} module, in "
+            "float64, stands in for it",
+            kind=kind,
+            label=label,
+        )
         for kind, label in labels.items()
     ]
 
@@ -340,7 +354,12 @@ def check_model(backend: Backend, model: object, problem: Problem) -> Report:
     with precise((backend.framework,), problem.dtype):
         outcome = measure(model, problem.x, problem.cotangent)
     rows = compare_quantities(problem, outcome, problem.expected, (backend.name, ORACLE))
-    title = f"{backend.name} against the oracle, {problem.config.describe()} in {problem.dtype}"
+    title = say(
+        "{name} against the oracle, {config} in {dtype}",
+        name=backend.name,
+        config=problem.config.describe(),
+        dtype=problem.dtype,
+    )
     notes = tuple(explain_rounding(problem))
     return Report(title, tuple(rows), notes=notes, undefined=find_undefined(problem))
 
@@ -352,7 +371,12 @@ def find_undefined(problem: Problem) -> str:
     for name, array in problem.exact.arrays.items():
         if not np.isfinite(array).all():
             place = tuple(map(int, np.argwhere(~np.isfinite(array))[0]))
-            return f"{name} holds {array[place]} at {place}, so there is nothing to compare."
+            return say(
+                "{name} holds {value} at {place}, so there is nothing to compare.",
+                name=name,
+                value=array[place],
+                place=place,
+            )
     with np.errstate(all="ignore"):
         for mode in MODES:
             made = stages(
@@ -361,19 +385,29 @@ def find_undefined(problem: Problem) -> str:
             for stage in made.stages.values():
                 if not np.isfinite(stage.computed.value).all():
                     return _describe_undefined(stage, problem.exact.arrays, mode)
-    return "the gradients are not finite, so there is nothing to compare."
+    return say("the gradients are not finite, so there is nothing to compare.")
 
 
 def _describe_undefined(stage: Stage, arrays: Mapping[str, np.ndarray], mode: str) -> str:
     value = stage.computed.value
     channel = int(np.argwhere(~np.isfinite(value))[0][1])
-    what = "NaN" if np.isnan(value).any() else "infinity"
-    found = f"{stage.name} computes {what} in {MODE_NAMES[mode]}, first in channel {channel}"
+    what = "NaN" if np.isnan(value).any() else say("infinity")
+    found = say(
+        "{stage} computes {what} in {mode}, first in channel {channel}",
+        stage=stage.name,
+        what=what,
+        mode=say(MODE_NAMES[mode]),
+        channel=channel,
+    )
     variance = arrays.get(f"{stage.module}.running_var")
     if variance is not None and variance[channel] < 0:
-        number = f"{variance[channel]:.3g}"
-        found += f", where {stage.module}.running_var is negative ({number})"
-    return f"{found}; so there is nothing to compare."
+        found = say(
+            "{found}, where {stage}.running_var is negative ({number:.3g})",
+            found=found,
+            stage=stage.module,
+            number=variance[channel],
+        )
+    return say("{found}; so there is nothing to compare.", found=found)
 
 
 def explain_rounding(problem: Problem) -> list[str]:
@@ -381,36 +415,56 @@ def explain_rounding(problem: Problem) -> list[str]:
     notes, dtype = [], problem.dtype
     for mode, count in problem.rounding.undecided.items():
         if count:
-            values = "value" if count == 1 else "values"
+            values = say("1 value") if count == 1 else say("{count:,} values", count=count)
             notes.append(
-                f"{dtype} cannot decide the side of {count:,} {values} at the kink of a relu or "
-                f"maximum in {MODE_NAMES[mode]}; gradients may jump there"
+                say(
+                    "{dtype} cannot decide the side of {values} at the kink of a relu or "
+                    "maximum in {mode}; gradients may jump there",
+                    dtype=dtype,
+                    values=values,
+                    mode=say(MODE_NAMES[mode]),
+                )
             )
     lost, overflown = [], []
     for (quantity, tensor), explained in problem.rounding.explained.items():
         scale = problem.scales[quantity, tensor]
         if not np.isfinite(explained):
-            overflown.append(f"{quantity} {tensor}")
+            overflown.append(join_texts((say(quantity), tensor), " "))
         elif explained > UNDECIDED * scale > 0:
-            lost.append(f"{quantity} {tensor}")
+            lost.append(join_texts((say(quantity), tensor), " "))
     if overflown:
-        notes.append(f"{dtype} overflows in {_list_some(overflown)}: nothing is judged there")
+        notes.append(
+            say(
+                "{dtype} overflows in {tensors}: nothing is judged there",
+                dtype=dtype,
+                tensors=_list_some(overflown),
+            )
+        )
     if lost:
         notes.append(
-            f"{dtype} cannot determine {_list_some(lost)}: rounding explains more than "
-            f"{UNDECIDED:.0%} of the magnitude"
+            say(
+                "{dtype} cannot determine {tensors}: rounding explains more than "
+                "{share:.0%} of the magnitude",
+                dtype=dtype,
+                tensors=_list_some(lost),
+                share=UNDECIDED,
+            )
         )
     return notes
 
 
 def _list_some(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
+    shown = join_texts(names[:most], ", ")
+    return (
+        say("{names} and {count} more", names=shown, count=len(names) - most)
+        if len(names) > most
+        else shown
+    )
 
 
 def _names(what: str, names: str | tuple[str, ...]) -> tuple[str, ...]:
     """A tuple of names; one alone may come as a string."""
     names = (names,) if isinstance(names, str) else tuple(names)
     if not names:
-        raise ArgumentError(f"{what}: expected at least one, got none")
+        raise ArgumentError(say("{name}: expected at least one, got none", name=what))
     return tuple(map(framework_key, names)) if what == "frameworks" else names

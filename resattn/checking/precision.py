@@ -29,10 +29,11 @@ from resattn.checking.problem import Problem, pose
 from resattn.checking.progress import StepCounter
 from weights import Difference, Report, schema
 from weights.checks import one_of
-from weights.compare import columns, format_times
+from weights.compare import columns, format_factor
 from weights.config import Config, without_chance
 from weights.convert import LOW, check
 from weights.frameworks import FRAMEWORKS
+from weights.language import join_texts, say
 
 REGIMES = ("mixed", "low")
 
@@ -67,7 +68,7 @@ def precision(
     for regime in regimes:
         one_of("regimes", regime, REGIMES)
     config = without_chance(config)
-    tell(f"import {', '.join(frameworks)}")
+    tell(say("import {frameworks}", frameworks=", ".join(frameworks)))
     used = backends(frameworks, devices)
     arrays = random_arrays(config, "float32", seed) if arrays is None else arrays
     check(schema(config), arrays)
@@ -76,16 +77,21 @@ def precision(
     for form in formats:
         for regime in regimes:
             dtype = f"mixed_{form}" if regime == "mixed" else form
-            tell(f"oracle, rounding to {dtype}")
+            tell(say("oracle, rounding to {dtype}", dtype=dtype))
             problem = pose(config, arrays, x, seed, dtype)
             undefined = undefined or find_undefined(problem)
             notes += [] if undefined else explain_rounding(problem)
             for backend in used:
                 tell(f"{backend.name}, {dtype}")
                 rows += measure_format(backend, problem)
-    names = " and ".join(dict.fromkeys(row.dtype for row in rows if row.dtype))
+    names = dict.fromkeys(row.dtype for row in rows if row.dtype)
     return Report(
-        title=f"{config.describe()} in {names}, input {' x '.join(map(str, x.shape))}",
+        title=say(
+            "{config} in {formats}, input {shape}",
+            config=config.describe(),
+            formats=join_texts(names, say(" and ")),
+            shape=" x ".join(map(str, x.shape)),
+        ),
         rows=tuple(rows),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
         notes=tuple(notes),
@@ -103,12 +109,26 @@ def measure_format(backend: Backend, problem: Problem) -> list[Difference]:
 
 def table(report: Report) -> list[str]:
     """The worst of each quantity, for each framework, in units of what rounding explains."""
+    return list(columns([row for row, _ in _tabulate(report)]))
+
+
+def styled_table(report: Report) -> list[tuple[str, str]]:
+    """The same, each line with its kind, "bad" or ""."""
+    rows = _tabulate(report)
+    lines = columns([row for row, _ in rows])
+    return [(line, style) for line, (_, style) in zip(lines, rows, strict=True)]
+
+
+def _tabulate(report: Report) -> list[tuple[tuple[str, ...], str]]:
     names = list(dict.fromkeys(row.actual for row in report.rows))
-    lines: list[tuple[str, ...]] = [("in units of what rounding explains", *names, "limit", "")]
+    heads = (say("in units of what rounding explains"), *names, say("limit"), "")
+    lines: list[tuple[tuple[str, ...], str]] = [(heads, "")]
     for dtype in report.dtypes:
         for quantity in dict.fromkeys(row.quantity for row in report.select(dtype=dtype)):
             worst = [report.worst(dtype=dtype, quantity=quantity, actual=name) for name in names]
-            ok = "ok" if all(row.ok for row in worst) else "OVER"
-            units = (format_times(row.times).removesuffix(" times") for row in worst)
-            lines.append((f"{dtype} {quantity}", *units, f"{LIMIT}", ok))
-    return list(columns(lines))
+            ok = all(row.ok for row in worst)
+            units = (format_factor(row.times) for row in worst)
+            verdict = say("ok") if ok else say("OVER")
+            cells = (f"{dtype} {say(quantity)}", *units, f"{LIMIT}", verdict)
+            lines.append((cells, "" if ok else "bad"))
+    return lines

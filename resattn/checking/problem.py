@@ -16,6 +16,7 @@ from weights.config import Config
 from weights.convert import LOW
 from weights.errors import ArgumentError
 from weights.graph import Graph, check_size, graph, output_shape
+from weights.language import say
 from weights.live import LiveModel
 
 
@@ -143,20 +144,29 @@ def checked_inputs(inputs: np.ndarray, config: Config | None, dtype: str) -> np.
         check_format(inputs.dtype.name, "inputs")
     else:
         found = (
-            f"an array of {inputs.dtype.name}"
+            say("an array of {dtype}", dtype=inputs.dtype.name)
             if isinstance(inputs, np.ndarray)
             else type(inputs).__name__
         )
-        raise ArgumentError(f"inputs: expected a NumPy array of real numbers, got {found}")
+        raise ArgumentError(
+            say("inputs: expected a NumPy array of real numbers, got {found}", found=found)
+        )
     channels = "channels" if config is None else config.in_channels
     if inputs.ndim != 4 or (config is not None and inputs.shape[1] != channels) or not inputs.size:
         raise ArgumentError(
-            f"inputs: expected (batch, {channels}, height, width), got {inputs.shape}"
+            say(
+                "inputs: expected (batch, {channels}, height, width), got {shape}",
+                channels=channels,
+                shape=inputs.shape,
+            )
         )
     with np.errstate(over="ignore"):
         inputs = inputs.astype(dtype)
     if not np.isfinite(inputs).all():
         raise ArgumentError(
-            f"inputs: expected finite numbers in {dtype}, got NaN or infinity among them"
+            say(
+                "inputs: expected finite numbers in {dtype}, got NaN or infinity among them",
+                dtype=dtype,
+            )
         )
     return inputs

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from weights.language import say
+
 
 class StepCounter:
     """Tells the steps of long work with their number: "2 of 7, oracle".
@@ -19,4 +21,6 @@ class StepCounter:
 
     def show(self, line: str) -> None:
         """Something else of the same step."""
-        self.tell(f"{self.number} of {self.total}, {line}")
+        self.tell(
+            say("{number} of {total}, {line}", number=self.number, total=self.total, line=line)
+        )

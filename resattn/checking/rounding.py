@@ -25,6 +25,7 @@ from resattn.oracle.node import Array, Noise, disturbed, rounded_to
 from weights.config import BlockConfig
 from weights.convert import LOW
 from weights.graph import Graph
+from weights.language import mark
 
 TensorKey = tuple[str, str]  # quantity and tensor
 
@@ -106,8 +107,8 @@ FORMATS = {
     TF32: Format(TF32, "float32", mixed=True),
 }
 
-MODES = ("eval", "train")
-MODE_NAMES = {"eval": "evaluation", "train": "training"}
+MODES = (mark("eval"), mark("train"))
+MODE_NAMES = {"eval": mark("evaluation"), "train": mark("training")}
 # In float64 libraries have slower and simpler kernels: sums that start at the bias (PyTorch), or
 # run over thousands of terms (TensorFlow). There more room costs nothing, since the smallest
 # mistake is much greater than any rounding.

@@ -27,6 +27,7 @@ from resattn.cli.drift import drift
 from resattn.cli.explain import explain
 from resattn.cli.imports import import_module_or_file
 from resattn.cli.inspect import inspect
+from resattn.cli.language import LanguageOption, SpokenGroup, with_language
 from resattn.cli.port import port
 from resattn.cli.prepare import prepare
 from resattn.cli.quiet import keep_quiet
@@ -42,6 +43,7 @@ def help_of(docstring: str) -> str:
 
 
 app = typer.Typer(
+    cls=SpokenGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Residual blocks with attention. Move weights between PyTorch, Flax and Keras, and "
@@ -52,7 +54,8 @@ COMMANDS = (
     *(bench, demo),
 )
 for command in COMMANDS:
-    app.command(help=help_of(command.__doc__ or ""))(with_force(with_config_options(command)))
+    spoken = with_language(with_force(with_config_options(command)))
+    app.command(help=help_of(command.__doc__ or ""))(spoken)
 
 
 def main() -> None:
@@ -68,7 +71,8 @@ def main() -> None:
     try:
         app(obj=settings)
     except Exception as error:
-        from weights.checks import printable  # here, since weights imports NumPy
+        from resattn.translations import speaking  # here, since weights imports NumPy
+        from weights.checks import printable
         from weights.errors import ResattnError
 
         if not isinstance(error, ResattnError):
@@ -77,16 +81,20 @@ def main() -> None:
             print_line(traceback.format_exc().rstrip(), error=True)
         else:
             message = name_options(str(error), settings.options)
-            print_line(shorten(f"resattn: {printable(message)}"), "bad", error=True)
+            with speaking(settings.language):
+                print_line(shorten(f"resattn: {printable(message)}"), "bad", error=True)
         sys.exit(2)
 
 
 @dataclass
 class Settings:
-    """What `main` reads when a command has failed. options: of the command, by their arguments."""
+    """What `main` reads when a command has failed. options: of the command, by their arguments.
+    language: of the command.
+    """
 
     debug: bool = False
     options: dict[str, str] = field(default_factory=dict)
+    language: str = "en"
 
 
 def find_options(context: typer.Context) -> dict[str, str]:
@@ -127,8 +135,12 @@ def set_up(
             "--version", help="Show the version and exit.", callback=show_version, is_eager=True
         ),
     ] = False,
+    lang: LanguageOption = None,
 ) -> None:
-    """Applies the global options. Typer calls it before the command."""
+    """Applies the global options. Typer calls it before the command.
+
+    lang: `SpokenGroup` has read it.
+    """
     settings = context.ensure_object(Settings)
     settings.debug, settings.options = debug, find_options(context)
     for module in modules or []:

@@ -10,6 +10,7 @@ import typer
 
 from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,8 +212,11 @@ def read_config(text: str | None) -> Config | None:
     if Path(text).suffix == ".json":
         return config_file(text)
     raise ArgumentError(
-        f"--config: expected a preset ({', '.join(PRESETS)}), a .json file or JSON text, got "
-        f"{text!r}"
+        say(
+            "--config: expected a preset ({known}), a .json file or JSON text, got {text!r}",
+            known=", ".join(PRESETS),
+            text=text,
+        )
     )
 
 
@@ -248,7 +252,10 @@ def read_source(
         for option, value in (("--as", architecture), ("--part", part)):
             if value is not None:
                 raise ArgumentError(
-                    f"{option}: says what is in a file, so it needs FILE, which was not given"
+                    say(
+                        "{option}: says what is in a file, so it needs FILE, which was not given",
+                        option=option,
+                    )
                 )
         return described, None
     return read(file, described, architecture, part)
@@ -294,8 +301,8 @@ def parse_framework_names(text: str) -> tuple[str, ...]:
 
 
 def list_given_options(context: typer.Context) -> list[str]:
-    """The arguments and options on the command line, as "FILE" and "--size". What describes a
-    config counts as --config.
+    """The arguments and options on the command line, as "FILE" and "--size", without --lang. What
+    describes a config counts as --config.
     """
     from resattn.cli.config_options import CONFIG_OPTIONS
 
@@ -304,6 +311,7 @@ def list_given_options(context: typer.Context) -> list[str]:
         for parameter in context.command.params
         if (source := context.get_parameter_source(str(parameter.name)))
         and source.name == "COMMANDLINE"
+        and parameter.name != "lang"
     ]
     described = any(f"--{name}" in names for name in CONFIG_OPTIONS)
     return [*names, *(["--config"] if described and "--config" not in names else [])]
@@ -315,7 +323,13 @@ def parse_names(option: str, text: str) -> tuple[str, ...]:
 
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not found:
-        raise ArgumentError(f"{option}: expected names separated by commas, got {text!r}")
+        raise ArgumentError(
+            say(
+                "{option}: expected names separated by commas, got {text!r}",
+                option=option,
+                text=text,
+            )
+        )
     return found
 
 
@@ -325,7 +339,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
     height, _, width = text.partition("x")
     if not all(side.isascii() and side.isdigit() and int(side) for side in (height, width)):
-        raise ArgumentError(f"--size: expected HEIGHTxWIDTH as in 32x33, got {text!r}")
+        raise ArgumentError(
+            say("--size: expected HEIGHTxWIDTH as in 32x33, got {text!r}", text=text)
+        )
     return int(height), int(width)
 
 
@@ -337,7 +353,11 @@ def parse_json_object(option: str, text: str) -> dict[str, Any]:
     values = parse_json(text, option)
     if not isinstance(values, dict):
         raise ArgumentError(
-            f"{option}: expected an object of option names and values, got {text!r}"
+            say(
+                "{option}: expected an object of option names and values, got {text!r}",
+                option=option,
+                text=text,
+            )
         )
     return values
 
@@ -351,11 +371,20 @@ def read_images(option: str, path: Path) -> np.ndarray:
     from weights.files.npy import read_npy
 
     if not path.is_file():
-        raise MissingFileError(f"{option} {path}: there is no such file")
+        raise MissingFileError(
+            say("{option} {file}: there is no such file", option=option, file=path)
+        )
     try:
         return read_npy(path)
     except WeightsError as error:
-        raise FileError(f"{option} {path}: is not a .npy file of plain numbers ({error})") from None
+        raise FileError(
+            say(
+                "{option} {file}: is not a .npy file of plain numbers ({reason})",
+                option=option,
+                file=path,
+                reason=error,
+            )
+        ) from None
 
 
 def read_stages(path: Path, last: str) -> dict[str, np.ndarray]:
@@ -370,7 +399,7 @@ def read_stages(path: Path, last: str) -> dict[str, np.ndarray]:
     if path.suffix.lower() != ".npz":
         return {last: read_images("--expected", path)}
     if not path.is_file():
-        raise MissingFileError(f"--expected {path}: there is no such file")
+        raise MissingFileError(say("--expected {file}: there is no such file", file=path))
     return read_all(path)
 
 

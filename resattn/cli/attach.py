@@ -18,6 +18,7 @@ from resattn.cli.arguments import (
 )
 from resattn.cli.inspect import summarize
 from resattn.cli.terminal import print_line, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +68,7 @@ def attach(
     from weights.attach import attach as attach_to
     from weights.attach import attachments
     from weights.files.formats import write
+    from weights.language import in_english
 
     found = find_source(source, config, architecture, part).read()
     kinds, given = parse_stages(kind, parse_options(options), stages, found.config)
@@ -74,16 +76,19 @@ def attach(
     lines = describe(found.arrays, arrays, attachments(found.config, new))
     for line in lines:
         print_line(line)
-    with status("comparing the outputs"):
+    with status(say("comparing the outputs")):
         line, kept = compare_outputs((found.config, found.arrays), (new, arrays))
     print_line(line, "good" if kept else "warning")
     earlier = [found.origin["attention"]] if "attention" in found.origin else []
-    origin = {**found.origin, "attention": "; ".join([*earlier, *lines, f"seed {seed}"])}
-    with status(f"writing {target.name}"):
+    origin = {
+        **found.origin,
+        "attention": "; ".join([*earlier, *in_english(lines), f"seed {seed}"]),
+    }
+    with status(say("writing {file}", file=target.name)):
         write(target, new, arrays, origin=origin)
     print_line(f"{source.name} -> {target.name}: {summarize(new, arrays)}")
     if target.suffix != ".keras":
-        print_line(f"Next: resattn check {target}")
+        print_line(say("Next: resattn check {target}", target=target))
 
 
 def parse_options(text: str | None) -> Any:
@@ -102,7 +107,10 @@ def parse_options(text: str | None) -> Any:
         return tuple(value)
     if not isinstance(value, dict):
         raise ArgumentError(
-            f"--options: expected a JSON object, or a list of one for each stage, got {quote(text)}"
+            say(
+                "--options: expected a JSON object, or a list of one for each stage, got {text}",
+                text=quote(text),
+            )
         )
     return value
 
@@ -115,13 +123,17 @@ def parse_stages(kind: str, options: Any, stages: str | None, config: Config) ->
     if stages is None:
         return kind, options
     if not isinstance(config, NetworkConfig):
-        raise ArgumentError("--stages: a block has none; leave it out")
+        raise ArgumentError(say("--stages: a block has none; leave it out"))
     names = [str(stage) for stage in range(len(config.depths))]
     chosen = parse_names("--stages", stages)
     unknown = [name for name in chosen if name not in names]
     if unknown:
         raise ArgumentError(
-            f"--stages: expected some of {', '.join(names)}, got {', '.join(unknown)}"
+            say(
+                "--stages: expected some of {known}, got {found}",
+                known=", ".join(names),
+                found=", ".join(unknown),
+            )
         )
     kinds = tuple(kind if name in chosen else "none" for name in names)
     if isinstance(options, tuple):
@@ -133,26 +145,49 @@ def describe(
     before: dict[str, np.ndarray], after: dict[str, np.ndarray], blocks: tuple[Attached, ...]
 ) -> list[str]:
     """What was attached where, and what that needed; one line a kind, then one a factor."""
+    from weights.language import join_texts
+
     new = [array.size for name, array in after.items() if name not in before]
     kinds = ", ".join(dict.fromkeys(each.block.attention for each in blocks))
     names = [each.name for each in blocks if each.name]
-    many = f"{len(names)} blocks ({names[0]} to {names[-1]})" if names else "the block"
+    many = (
+        say("{count} blocks ({first} to {last})", count=len(names), first=names[0], last=names[-1])
+        if names
+        else say("the block")
+    )
     where = names[0] if len(names) == 1 else many
-    lines = [f"attached {kinds} to {where}: {len(new)} new arrays, {sum(new):,} numbers"]
+    lines = [
+        say(
+            "attached {kinds} to {where}: {count} new arrays, {numbers:,} numbers",
+            kinds=kinds,
+            where=where,
+            count=len(new),
+            numbers=sum(new),
+        )
+    ]
     for start in dict.fromkeys(each.start for each in blocks):
         norms = dict.fromkeys(e.block.last_layer for e in blocks if e.start == start)
-        of_them = " and ".join(norms)
+        of_them = join_texts(norms, say(" and "))
         if start.factor == 1:
-            lines.append("the attention begins as the identity; no array of the source changes")
+            lines.append(
+                say("the attention begins as the identity; no array of the source changes")
+            )
             continue
         whole = float(start.factor).is_integer()
-        factor = f"{start.factor:g}" if whole else f"{start.factor:.6g} (rounded)"
+        factor = (
+            f"{start.factor:g}" if whole else say("{factor:.6g} (rounded)", factor=start.factor)
+        )
         lines.append(
-            f"the attention begins as a product with {1 / start.factor:.3g}, so weight and bias of "
-            f"{of_them} before it are multiplied by {factor}"
+            say(
+                "the attention begins as a product with {factor:.3g}, so weight and "
+                "bias of {norms} before it are multiplied by {number}",
+                factor=1 / start.factor,
+                norms=of_them,
+                number=factor,
+            )
         )
     if not all(each.start.exact for each in blocks):
-        lines.append("the output is unchanged up to rounding; this kind cannot be exact")
+        lines.append(say("the output is unchanged up to rounding; this kind cannot be exact"))
     return list(dict.fromkeys(lines))
 
 
@@ -177,12 +212,22 @@ def compare_outputs(before: Model, after: Model) -> tuple[str, bool]:
         )
         worst = max(worst, float(np.abs(one - other).max()))
         greatest = max(greatest, float(np.abs(one).max()))
-    images = f"2 random images of {size[0]} x {size[1]}, in evaluation and in training"
+    images = say(
+        "2 random images of {rows} x {cols}, in evaluation and in training",
+        rows=size[0],
+        cols=size[1],
+    )
     if worst == 0:
-        return f"compared in float64: the same output bit for bit, for {images}", True
+        return say(
+            "compared in float64: the same output bit for bit, for {images}", images=images
+        ), True
     kept = worst <= 1e-5 * greatest
     relative = worst / greatest if greatest else float("inf")
     return (
-        f"compared in float64: the outputs differ by at most {relative:.1e} of the greatest, for "
-        f"{images}"
+        say(
+            "compared in float64: the outputs differ by at most {relative:.1e} of "
+            "the greatest, for {images}",
+            relative=relative,
+            images=images,
+        )
     ), kept

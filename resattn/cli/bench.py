@@ -16,6 +16,7 @@ from resattn.cli.arguments import (
 )
 from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line, status
+from resattn.cli.words import say
 
 GroupsOption = Annotated[
     str | None,
@@ -142,5 +143,11 @@ def parse_counts(option: str, text: str) -> tuple[int, ...]:
 
     names = parse_names(option, text)
     if not all(name.isascii() and name.isdigit() for name in names):
-        raise ArgumentError(f"{option}: expected whole numbers separated by commas, got {text!r}")
+        raise ArgumentError(
+            say(
+                "{option}: expected whole numbers separated by commas, got {text!r}",
+                option=option,
+                text=text,
+            )
+        )
     return tuple(map(int, names))

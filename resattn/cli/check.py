@@ -54,6 +54,7 @@ from resattn.cli.check_golden import golden_check
 from resattn.cli.live import ChannelsOption, ChoiceOption, ModelOption, OnlyOption
 from resattn.cli.live_forms import LiveRequest, check_live, find_live
 from resattn.cli.terminal import print_line, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     from resattn.checking.verdict import Verdict
@@ -202,7 +203,9 @@ def check_combination(given: list[str], dtype: str | None) -> None:
 
     if dtype not in (None, *EXACT, *LOW_FORMATS):
         known = ", ".join((*EXACT, *LOW_FORMATS))
-        raise ArgumentError(f"--dtype: expected one of {known}, got {dtype!r}")
+        raise ArgumentError(
+            say("--dtype: expected one of {known}, got {found!r}", known=known, found=dtype)
+        )
     low = f"--dtype {dtype}"
     if dtype in LOW_FORMATS:
         given = [*given, low]
@@ -217,10 +220,18 @@ def check_combination(given: list[str], dtype: str | None) -> None:
     for option, others in excluded.items():
         found = [other for other in others if other in given]
         if option in given and found:
-            raise ArgumentError(f"{option}: cannot be combined with {', '.join(found)}")
+            raise ArgumentError(
+                say(
+                    "{option}: cannot be combined with {others}",
+                    option=option,
+                    others=", ".join(found),
+                )
+            )
     for option, needed in NEEDED.items():
         if option in given and needed not in given:
-            raise ArgumentError(f"{option}: needs {needed}, which was not given")
+            raise ArgumentError(
+                say("{option}: needs {needed}, which was not given", option=option, needed=needed)
+            )
 
 
 def finish(
@@ -246,7 +257,7 @@ def write_check_page(
     from resattn.tracing.trace import trace_frameworks
 
     config, arrays, options = request.config, request.arrays, request.options
-    with status("page") as show_step:
+    with status(say("page")) as show_step:
         if found is None:
             given = {name: value for name, value in options.items() if value is not None}
             found = trace_frameworks(config, arrays, **given, progress=show_step)
@@ -256,4 +267,4 @@ def write_check_page(
         settings = flags(options["frameworks"], options["dtype"] or "float64")
         page = Page(reports, found, drawing(config, found), command, settings)
         write_html(path, page.html())
-    print_line(f"Wrote {path}.")
+    print_line(say("Wrote {file}.", file=path))

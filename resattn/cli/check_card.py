@@ -13,6 +13,7 @@ from resattn.cli.arguments import list_given_options, write_json
 from resattn.cli.check_forms import Request, cross_check
 from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,9 +68,11 @@ def card_check(context: typer.Context, request: Request) -> Report:
     )
     if embed:
         embed_card(file, card)
-        print_line(f"Put the card into {file}: its weights are the same, bit for bit.")
+        print_line(
+            say("Put the card into {file}: its weights are the same, bit for bit.", file=file)
+        )
     write_card(target, hash_source(card, file))
-    print_line(f"Wrote {target}.")
+    print_line(say("Wrote {file}.", file=target))
     return report
 
 
@@ -78,7 +81,9 @@ def check_card_name(target: Path) -> None:
     from weights.errors import ArgumentError
 
     if target.suffix.lower() not in (".md", ".json"):
-        raise ArgumentError(f"--card: expected a .md or a .json file, got {target.name!r}")
+        raise ArgumentError(
+            say("--card: expected a .md or a .json file, got {name!r}", name=target.name)
+        )
 
 
 def write_card(target: Path, card: Card) -> None:
@@ -111,20 +116,28 @@ def find_place(file: Path) -> CheckpointHeader:
     from weights.files.opening import find_suffix
 
     if is_hub_address(file):
-        raise ArgumentError(f"--embed: {file} is on a hub; port it to a file, and check that")
+        raise ArgumentError(
+            say("--embed: {file} is on a hub; port it to a file, and check that", file=file)
+        )
     find_suffix(file, "write")
     header = read_header(file)
     if CHECKSUMS not in header.label:
         raise ArgumentError(
-            f"--embed: {file.name} has no place for a card, since resattn did not write it, or an "
-            "old version did; port it to a file of its own (resattn port SOURCE TARGET), and check "
-            "that"
+            say(
+                "--embed: {name} has no place for a card, since resattn did not write "
+                "it, or an old version did; port it to a file of its own (resattn port "
+                "SOURCE TARGET), and check that",
+                name=file.name,
+            )
         )
     if list_written(header.label, file.name) != set(header.arrays):
         raise ArgumentError(
-            f"--embed: {file.name} holds more than the weights of a model, such as the state of a "
-            "training, which would be lost; port its weights to another file (resattn port SOURCE "
-            "TARGET), and check that"
+            say(
+                "--embed: {name} holds more than the weights of a model, such as the "
+                "state of a training, which would be lost; port its weights to another "
+                "file (resattn port SOURCE TARGET), and check that",
+                name=file.name,
+            )
         )
     return header
 
@@ -140,8 +153,11 @@ def embed_card(file: Path, card: Card) -> None:
     header = find_place(file)
     if fingerprint_weights(header.arrays) != card.weights_sha256:
         raise WeightsError(
-            f"--embed: {file.name} changed while it was checked, and was left as it is; check it "
-            "again",
+            say(
+                "--embed: {name} changed while it was checked, and was left as it is; "
+                "check it again",
+                name=file.name,
+            ),
             [],
         )
     transfer(header, file, card=card.to_json())
@@ -195,7 +211,7 @@ def show_card(
     try:
         card = find_card(header)
     except ArgumentError as error:
-        print_line(f"card: cannot be read ({error})", "warning")
+        print_line(say("card: cannot be read ({error})", error=error), "warning")
         return
     if card is None:
         return
@@ -203,15 +219,30 @@ def show_card(
 
     checked = ", ".join(dict.fromkeys(f"{row.framework} {row.dtype}" for row in card.rows))
     print_line(f"card: {card.verdict}", "" if card.ok else "bad")
-    print_line(f"card: of {card.network}, checked in {checked or 'no framework'}")
-    print_line(f"card: made by {card.command}, with {'; '.join(card.environment)}")
+    print_line(
+        say(
+            "card: of {network}, checked in {checked}",
+            network=card.network,
+            checked=checked or "no framework",
+        )
+    )
+    print_line(
+        say(
+            "card: made by {command}, with {environment}",
+            command=card.command,
+            environment="; ".join(card.environment),
+        )
+    )
     about = f"card: weights {card.weights_sha256}"
     if arrays is None:
-        print_line(f"{about}: not compared with the values here (--values does)")
+        print_line(say("{about}: not compared with the values here (--values does)", about=about))
     elif fingerprint_weights(arrays) == card.weights_sha256:
-        print_line(f"{about}: those in this file", "good")
+        print_line(say("{about}: those in this file", about=about), "good")
     else:
-        print_line(f"{about}: NOT those in this file, so the card is about other weights", "bad")
+        print_line(
+            say("{about}: NOT those in this file, so the card is about other weights", about=about),
+            "bad",
+        )
 
 
 def find_card(header: CheckpointHeader) -> Card | None:
@@ -238,19 +269,26 @@ def keep_card(header: CheckpointHeader, fold: bool, dialect: str | None) -> str 
         return None
     reason = ""
     if dialect is not None:
-        reason = f"a file with the names of {dialect} has no place for it"
+        reason = say("a file with the names of {dialect} has no place for it", dialect=dialect)
     elif fold:
-        reason = "it is about the weights before they were folded"
+        reason = say("it is about the weights before they were folded")
     else:
         try:
             card = find_card(header)
         except ArgumentError as error:
-            reason = f"it cannot be read ({error})"
+            reason = say("it cannot be read ({error})", error=error)
         else:
             if card is None or card.weights_sha256 != fingerprint_weights(header.arrays):
-                reason = "it is about other weights"
+                reason = say("it is about other weights")
     if reason:
-        print_line(f"The card in {header.source} was left out: {reason}.", "warning")
+        print_line(
+            say("The card in {file} was left out: {reason}.", file=header.source, reason=reason),
+            "warning",
+        )
         return None
-    print_line(f"The card in {header.source} is kept: the weights are the same, bit for bit.")
+    print_line(
+        say(
+            "The card in {file} is kept: the weights are the same, bit for bit.", file=header.source
+        )
+    )
     return header.label[CARD]

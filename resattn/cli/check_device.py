@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resattn.cli.terminal import print_line, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     from resattn.checking.verdict import Verdict
@@ -26,14 +27,14 @@ def device_check(device: str, frameworks: tuple[str, ...] | None) -> Verdict:
     )
     from weights.compare import columns
 
-    with status(f"verdict on {device}") as show_step:
+    with status(say("verdict on {device}", device=device)) as show_step:
         verdict = give_verdict(device, frameworks, progress=show_step)
     for line in describe_verdict(verdict):
         print_line(line)
     print_line("")
     for line in columns(tabulate_verdict(verdict)):
         print_line(line, "bad" if "OVER" in line or "FAILED" in line else "")
-    print_line("worst case, in units of what rounding explains (greatest relative error)\n")
+    print_line(say("worst case, in units of what rounding explains (greatest relative error)\n"))
     for line in describe_repeats(verdict):
         print_line(line)
     for line in list_first(list_disagreements(verdict)):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resattn.cli.arguments import read_stages
 from resattn.cli.terminal import find_width, print_line, print_prose, print_report, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,27 +44,29 @@ def cross_check(request: Request) -> Report:
     """Makes and prints the cross-check."""
     from resattn.checking.crosscheck import crosscheck
 
-    with status("cross-check") as show_step:
+    with status(say("cross-check")) as show_step:
         report = crosscheck(request.config, request.arrays, **request.options, progress=show_step)
-    print_report(report.lines(request.every, width=find_width()))
+    print_report(report.styled_lines(request.every, width=find_width()))
     return report
 
 
 def low_check(request: Request) -> Report:
     """Makes and prints the check in a low precision."""
-    from resattn.checking.precision import precision, table
+    from resattn.checking.precision import precision, styled_table
 
     options = dict(request.options)
     dtype = options.pop("dtype")
     regime, form = LOW_FORMATS[dtype]
     given = {**options, "formats": (form,), "regimes": (regime,)}
-    with status(f"check in {dtype}") as show_step:
+    with status(say("check in {dtype}", dtype=dtype)) as show_step:
         report = precision(request.config, request.arrays, **given, progress=show_step)
     if request.every or not report.ok:
-        print_report(report.lines(request.every, width=find_width()))
+        print_report(report.styled_lines(request.every, width=find_width()))
     else:
-        print_report([report.title, *report.environment, "", *table(report), "", report.verdict()])
-        print_report([f"note: {note}" for note in report.notes])
+        plain = [(line, "") for line in (report.title, *report.environment, "")]
+        verdict = (report.verdict(), "good" if report.ok else "bad")
+        print_report([*plain, *styled_table(report), ("", ""), verdict])
+        print_report((say("note: {note}", note=note), "") for note in report.notes)
     return report
 
 
@@ -83,15 +86,24 @@ def grid_check(request: Request) -> dict[str, Report]:
     config, options = request.config, request.options
     if not isinstance(config, BlockConfig):
         raise ArgumentError(
-            f"--grid: expected the config of a block, got {config.describe()} from --config"
+            say(
+                "--grid: expected the config of a block, got {config} from --config",
+                config=config.describe(),
+            )
         )
     reports: dict[str, Report] = {}
-    with status("cross-check") as show_step:
+    with status(say("cross-check")) as show_step:
         blocks = user_grid(config)
         tell = StepCounter(show_step, len(blocks))
         for block, size in blocks:
             rows, cols = pair_of("stride", block.stride)
-            name = f"{block.in_channels} to {block.out_channels}, stride {rows} x {cols}"
+            name = say(
+                "{in_channels} to {out_channels}, stride {rows} x {cols}",
+                in_channels=block.in_channels,
+                out_channels=block.out_channels,
+                rows=rows,
+                cols=cols,
+            )
             tell(name)
             reports[name] = crosscheck(block, **{**options, "size": size})
     print_grid(reports, request.every)
@@ -104,15 +116,20 @@ def print_grid(reports: dict[str, Report], every: bool) -> None:
 
     for name, report in reports.items():
         worst = report.worst(dtype=report.dtypes[0])
-        words = "ok" if report.ok else f"OVER: {worst}"
+        words = say("ok") if report.ok else say("OVER: {row}", row=worst)
         times = format_times(worst.times)
-        numbers = f"{worst.relative:.1e}, {times} what rounding explains, {worst.quantity}"
+        numbers = say(
+            "{relative:.1e}, {times} what rounding explains, {quantity}",
+            relative=worst.relative,
+            times=times,
+            quantity=say(worst.quantity),
+        )
         print_line(f"  {name:24}  {numbers}, {words}", "" if report.ok else "bad")
         for row in report.rows if every else ():
             print_line(f"    {row}")
     if all(report.ok for report in reports.values()):
         count = sum(len(report.rows) for report in reports.values())
-        print_line(f"The same functions: {count} comparisons.", "good")
+        print_line(say("The same functions: {count} comparisons.", count=count), "good")
 
 
 def trace_check(request: Request, expected: Path | None) -> Trace:
@@ -125,7 +142,7 @@ def trace_check(request: Request, expected: Path | None) -> Trace:
     if expected is not None:
         options["expected"] = read_stages(expected, last_stage(config))
         options["expected_name"] = f"expected ({expected.name})"
-    with status("trace") as show_step:
+    with status(say("trace")) as show_step:
         report = trace_frameworks(config, arrays, **options, progress=show_step)
     for line, kind in report.lines(request.every, find_width()):
         print_prose(line, kind)
@@ -147,7 +164,7 @@ def reduce_check(request: Request, expected: Path | None, target: Path) -> Trace
     from weights.graph import probe_size
 
     if target.suffix != ".py":
-        raise ArgumentError(f"--reduce: expected a .py file, got {target}")
+        raise ArgumentError(say("--reduce: expected a .py file, got {target}", target=target))
     config, options = request.config, dict(request.options)
     held = (array.dtype for array in (request.arrays or {}).values())
     dtype = options["dtype"] or np.result_type(np.float32, *held).name
@@ -157,13 +174,20 @@ def reduce_check(request: Request, expected: Path | None, target: Path) -> Trace
         options["inputs"] = random_input(config, size, batch, dtype, options["seed"])
     found = trace_check(Request(config, arrays, request.every, options), expected)
     if found.ok:
-        print_line("There is nothing to reduce.", "good")
+        print_line(say("There is nothing to reduce."), "good")
         return found
-    with status("reduce") as show_step:
-        show_step("make it smaller")
+    with status(say("reduce")) as show_step:
+        show_step(say("make it smaller"))
         framework = backends(options["frameworks"], options["devices"])[0].framework
         reduction = reduce_trace(found, config, arrays, options["inputs"], framework, dtype)
     write_atomically(target, lambda path: path.write_text(reduction.script, encoding="utf-8"))
-    count = f"{len(reduction.script.splitlines())} lines, {reduction.count} numbers"
-    print_line(f"Wrote {target}: {reduction.finding.stage} in {count}.")
+    print_line(
+        say(
+            "Wrote {file}: {stage} in {lines} lines, {numbers} numbers.",
+            file=target,
+            stage=reduction.finding.stage,
+            lines=len(reduction.script.splitlines()),
+            numbers=reduction.count,
+        )
+    )
     return found

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resattn.cli.terminal import print_line, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     from weights import Report
@@ -26,7 +27,7 @@ def golden_check(
 
     used = backends(installed_frameworks() if frameworks is None else frameworks, devices)
     reports = []
-    with status("golden vectors") as show_step:
+    with status(say("golden vectors")) as show_step:
         tell = StepCounter(show_step, len(used) * len(golden.CASES))
         for backend in used:
             for case in golden.CASES:
@@ -36,7 +37,13 @@ def golden_check(
                     model = backend.build(problem.config, problem.arrays)
                 report = check_model(backend, model, problem)
                 reports.append(replace(report, title=f"{case}: {report.title}"))
-    print_line(f"golden vectors in {dtype}: {len(golden.CASES)} cases with the oracle's answers")
+    print_line(
+        say(
+            "golden vectors in {dtype}: {count} cases with the oracle's answers",
+            dtype=dtype,
+            count=len(golden.CASES),
+        )
+    )
     for backend in used:
         print_line(f"  {backend.name}: {backend.adapter.versions()}")
     print_line("")
@@ -48,7 +55,7 @@ def print_golden(reports: list[Report], every: bool) -> None:
     """Prints a line for each report with its worst excess, then the failures."""
     from weights.compare import columns
 
-    table = [("case", "framework", "x rounding", "", "worst comparison")]
+    table = [("case", "framework", say("x rounding"), "", say("worst comparison"))]
     for report in reports:
         worst, case = report.worst(), report.title.partition(":")[0]
         verdict = "ok" if report.ok else "OVER"
@@ -58,16 +65,25 @@ def print_golden(reports: list[Report], every: bool) -> None:
         print_line(line, "bad" if shown and not shown.ok else "")
         for row in shown.rows if shown and every else ():
             print_line(f"    {row}")
-    print_line("x rounding: in units of what rounding explains; a case fails above 5\n")
+    print_line(say("x rounding: in units of what rounding explains; a case fails above 5\n"))
     for report in reports:
         for row in report.failures[:3]:
             print_line(f"  {report.title.partition(':')[0]}: {row}", "bad")
     count = sum(len(report.rows) for report in reports)
     over = sum(len(report.failures) for report in reports)
     if over:
-        print_line(f"FAILED: {over} of {count} comparisons are over what rounding explains.", "bad")
+        print_line(
+            say(
+                "FAILED: {over} of {count} comparisons are over what rounding explains.",
+                over=over,
+                count=count,
+            ),
+            "bad",
+        )
     else:
-        print_line(f"All {count} comparisons are within what rounding explains.", "good")
+        print_line(
+            say("All {count} comparisons are within what rounding explains.", count=count), "good"
+        )
 
 
 def installed_frameworks() -> tuple[str, ...]:
@@ -88,7 +104,7 @@ def installed_frameworks() -> tuple[str, ...]:
         else:
             found.append(framework)
     if not found:
-        raise MissingFramework("\n".join(["no framework is installed:", *missing]))
+        raise MissingFramework("\n".join([say("no framework is installed:"), *missing]))
     for line in missing:
-        print_line(f"not checked: {line}", "warning")
+        print_line(say("not checked: {line}", line=line), "warning")
     return tuple(found)

@@ -20,6 +20,7 @@ from resattn.cli.arguments import (
     write_json,
 )
 from resattn.cli.terminal import find_width, print_line, print_prose, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     from resattn.recording.comparison import Comparison
@@ -58,9 +59,11 @@ def compare(
     from weights.errors import ArgumentError
 
     if weights is None and (config or architecture or part):
-        raise ArgumentError("--config, --as, --part: are about the file in --weights; name it, too")
+        raise ArgumentError(
+            say("--config, --as, --part: are about the file in --weights; name it, too")
+        )
     _, arrays = read_source(weights, config, architecture, part)
-    with status("compare") as show_step:
+    with status(say("compare")) as show_step:
         found = compare_runs(*runs, arrays=arrays, progress=show_step)
     for line, kind in found.lines(every, find_width()):
         print_prose(line, kind)
@@ -89,4 +92,4 @@ def write_comparison_page(path: Path, found: Comparison) -> None:
         losses=found.losses,
     )
     write_html(path, page.html())
-    print_line(f"Wrote {path}.")
+    print_line(say("Wrote {file}.", file=path))

@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from resattn.cli.arguments import read_config
+from resattn.cli.words import say
 
 BlockOption = Annotated[
     str | None,
@@ -97,28 +98,35 @@ def describe_config(
     from weights.errors import ArgumentError
 
     if (config is None) == (block is None):
-        given = "both --config and --block" if block else "neither --config nor --block"
+        given = say("both --config and --block") if block else say("neither --config nor --block")
         others = {"--stride": stride, "--classes": classes, "--attention": attention}
         names = [name for name, value in others.items() if value is not None]
-        said = f", with {' and '.join(names)}" if names else ""
-        more = "" if block else "; the config of a file cannot be changed"
-        raise ArgumentError(f"expected --config or --block{said}, got {given}{more}")
+        said = say(", with {names}", names=say(" and ").join(names)) if names else ""
+        more = "" if block else say("; the config of a file cannot be changed")
+        raise ArgumentError(
+            say(
+                "expected --config or --block{said}, got {given}{more}",
+                said=said,
+                given=given,
+                more=more,
+            )
+        )
     changes: dict[str, Any] = {}
     if attention is not None:
         changes |= {"attention": attention, "attention_options": None}
     try:
         if block is not None:
             if classes is not None:
-                raise ArgumentError("--classes: a block has none; expected --config with it")
+                raise ArgumentError(say("--classes: a block has none; expected --config with it"))
             channels = _parse_channels(block)
             changes |= {} if stride is None else {"stride": stride}
             return BlockConfig(*channels, **changes).to_json()
         if stride is not None:
-            raise ArgumentError("--stride: expected --block with it, got --config")
+            raise ArgumentError(say("--stride: expected --block with it, got --config"))
         found = read_config(config)
         assert found is not None, "one of the two is given"
         if classes is not None and not isinstance(found, NetworkConfig):
-            raise ArgumentError("--classes: a block has none; expected a network in --config")
+            raise ArgumentError(say("--classes: a block has none; expected a network in --config"))
         values = found.to_dict() | changes
         values |= {} if classes is None else {"classes": classes}
         return type(found).from_dict(values).to_json()
@@ -152,6 +160,9 @@ def _parse_channels(text: str) -> tuple[int, int]:
     words = [word.strip() for word in text.split(",")]
     if len(words) != 2 or not all(word.isascii() and word.isdigit() for word in words):
         raise ArgumentError(
-            f"--block: expected input and output channels, as in 64,128, got {quote(text)}"
+            say(
+                "--block: expected input and output channels, as in 64,128, got {text}",
+                text=quote(text),
+            )
         )
     return int(words[0]), int(words[1])

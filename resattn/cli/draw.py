@@ -20,6 +20,7 @@ from resattn.cli.live import LIVE_HELP, ChannelsOption
 from resattn.cli.live_forms import LiveRequest, draw_live, find_live
 from resattn.cli.targets import WRITTEN, ForceOption
 from resattn.cli.terminal import find_width, print_line, write_out
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     from resattn.drawing.scene import Scene
@@ -99,8 +100,10 @@ def draw(
         shown, sides = block_of(shown, only, sides)
     if opened is not None and not isinstance(shown, BlockConfig):
         raise ArgumentError(
-            "--open, --closed: are for one block; choose one of the network with --only, as in "
-            "--only stages.0.0"
+            say(
+                "--open, --closed: are for one block; choose one of the network with "
+                "--only, as in --only stages.0.0"
+            )
         )
     picture = scene_of(shown, sides, opened is not False)
     show_picture(picture, to, dark, scale, force, shown.describe())

@@ -21,6 +21,7 @@ from resattn.cli.bench import parse_counts
 from resattn.cli.quiet import choose_devices
 from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,7 +138,7 @@ def train_in_each(
     from resattn.training import drift as training
 
     pictures, labels = load_training_data(config, recipe.batch_size)
-    with status("train") as show_step:
+    with status(say("train")) as show_step:
         return training.drift(
             config,
             arrays,
@@ -147,7 +148,7 @@ def train_in_each(
             steps,
             images=pictures,
             labels=labels,
-            progress=lambda step: show_step(f"step {step} of {steps}"),
+            progress=lambda step: show_step(say("step {step} of {steps}", step=step, steps=steps)),
             **settings,
         )
 
@@ -172,10 +173,10 @@ def write_pictures(outcome: Trajectory, to: Path | None, as_html: Path | None) -
 
     if to is not None:
         save_plot(collect_curves(outcome), to)
-        print_line(f"Wrote {to}.")
+        print_line(say("Wrote {file}.", file=to))
     if as_html is not None:
         write_html(as_html, DriftPage(outcome, ["resattn", *sys.argv[1:]]).html())
-        print_line(f"Wrote {as_html}.")
+        print_line(say("Wrote {file}.", file=as_html))
 
 
 def provide(frameworks: tuple[str, ...], count: int) -> None:
@@ -196,11 +197,14 @@ def check_options(
 
     if len(frameworks) * len(counts) + oracle < 2:
         raise ArgumentError(
-            f"--frameworks: expected two or more to compare, got {', '.join(frameworks)!r}; name "
-            "another one, or add --oracle"
+            say(
+                "--frameworks: expected two or more to compare, got {names!r}; name "
+                "another one, or add --oracle",
+                names=", ".join(frameworks),
+            )
         )
     if dtype not in ("float32", "float64"):
-        raise ArgumentError(f"--dtype: expected float32 or float64, got {dtype!r}")
+        raise ArgumentError(say("--dtype: expected float32 or float64, got {dtype!r}", dtype=dtype))
 
 
 def parse_recipe(text: str, steps: int) -> Recipe:
@@ -223,11 +227,15 @@ def parse_recipe(text: str, steps: int) -> Recipe:
         values = parse_json(text, "--recipe")
     except ArgumentError as error:
         raise ArgumentError(
-            f"--recipe: expected one of {', '.join(optimizers)} or JSON, got "
-            f"{quote(text)} ({error})"
+            say(
+                "--recipe: expected one of {known} or JSON, got {text} ({reason})",
+                known=", ".join(optimizers),
+                text=quote(text),
+                reason=error,
+            )
         ) from None
     if not isinstance(values, dict):
-        raise ArgumentError(f"--recipe: expected an object, got {quote(text)}")
+        raise ArgumentError(say("--recipe: expected an object, got {text}", text=quote(text)))
     return Recipe.from_dict(values)
 
 

@@ -16,11 +16,11 @@ from resattn.cli.arguments import (
     read_model_or_block,
     write_json,
 )
-from resattn.cli.language import LanguageOption, choose_language
 from resattn.cli.live import LIVE_HELP, ChannelsOption, ChoiceOption
 from resattn.cli.live_forms import LiveRequest, explain_live, find_live
 from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import choose_width, print_line
+from resattn.cli.words import say
 
 _BatchOption = Annotated[
     int,
@@ -72,7 +72,6 @@ def explain(
     dtype: Annotated[
         str, typer.Option(help="The dtype of the activations: float16, float32 or float64.")
     ] = "float32",
-    language: LanguageOption = None,
     brief: BriefOption = False,
     code: CodeOption = None,
     channels: ChannelsOption = None,
@@ -91,10 +90,11 @@ def explain(
     from resattn.explaining import explanation
     from weights.errors import ArgumentError
     from weights.graph import default_size
+    from weights.language import current_language
 
-    spoken = choose_language(language)
+    spoken = current_language()
     if brief and code is not None:
-        raise ArgumentError("--brief: has no lines of code; leave --code or --brief out")
+        raise ArgumentError(say("--brief: has no lines of code; leave --code or --brief out"))
     live = find_live(list_given_options(context), file, excluded=("--code",), shared=("--only",))
     sides = None if size is None else parse_size(size)
     if live is not None:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from resattn.cli.words import say
+
 
 def import_module_or_file(option: str, name: str) -> ModuleType:
     """Imports a .py file, or a module by its name, from this folder or from what is installed.
@@ -21,16 +23,23 @@ def import_module_or_file(option: str, name: str) -> ModuleType:
 
     if name.endswith(".py"):
         if not Path(name).is_file():
-            raise MissingFileError(f"{option} {name}: there is no such file")
+            raise MissingFileError(
+                say("{option} {file}: there is no such file", option=option, file=name)
+            )
         if not os.access(name, os.R_OK):
-            raise FileError(f"{option} {name}: cannot be read")
+            raise FileError(say("{option} {file}: cannot be read", option=option, file=name))
         return import_file(Path(name))
     # Last: a file of this folder must not replace a module that anything else imports.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     if not exists(name):
         raise ArgumentError(
-            f"{option} {name}: there is no such module in this folder or among what is installed"
+            say(
+                "{option} {name}: there is no such module in this folder or among what "
+                "is installed",
+                option=option,
+                name=name,
+            )
         )
     return importlib.import_module(name)
 

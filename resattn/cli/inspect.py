@@ -20,6 +20,7 @@ from resattn.cli.arguments import (
 from resattn.cli.check_card import show_card
 from resattn.cli.listing import find_doubts, list_arrays
 from resattn.cli.terminal import print_line, shorten
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,14 +85,16 @@ def _show_known(found: CheckpointHeader, values: bool, command: str) -> None:
             print_line(f"origin: {key} {value}".replace("\n", r"\n"))
     arrays = found.read().arrays if values else None
     show_card(found, arrays)
-    print_line(f"config: {found.config.to_json()}")
-    print_line(f"port it: {command}\n")
+    print_line(say("config: {config}", config=found.config.to_json()))
+    print_line(say("port it: {command}", command=command))
+    print_line()
     parameters = schema(found.config)
     names = [parameter.name for parameter in parameters]
     axes = {parameter.name: parameter.axes for parameter in parameters}
     list_arrays({name: found.arrays[name] for name in names}, arrays, axes)
     if values and CHECKSUMS in found.label:
-        print_line("\nThe values are those that were written: every checksum fits.", "good")
+        print_line()
+        print_line(say("The values are those that were written: every checksum fits."), "good")
     roles = {parameter.name: parameter.role for parameter in parameters}
     for name, array in (arrays or {}).items():
         _show_doubts(find_doubts(name, roles[name], array))
@@ -113,16 +116,25 @@ def _show_parts(file: Path, parts: list[str]) -> None:
     from weights.errors import ArgumentError, WeightsError
     from weights.files.formats import read_header
 
-    print_line(f"{file.name}: holds {len(parts)} networks; --part shows one of them:")
+    print_line(
+        say(
+            "{file}: holds {count} networks; --part shows one of them:",
+            file=file.name,
+            count=len(parts),
+        )
+    )
     for part in parts:
-        print_line(f"\n{part or '(no prefix)'}", "title")
+        print_line()
+        print_line(part or say("(no prefix)"), "title")
         try:
             found = read_header(file, part=part)
         except (ArgumentError, WeightsError) as error:
-            print_line(f"  not a network that we know: {shorten(str(error))}", "warning")
+            what = say("not a network that we know")
+            print_line(f"  {what}: {shorten(str(error))}", "warning")
             continue
         print_line(f"  {summarize(found.config, found.arrays)}")
-        print_line(f"  port it: {name_port_command(file, {'--part': part})}")
+        command = name_port_command(file, {"--part": part})
+        print_line("  " + say("port it: {command}", command=command))
 
 
 def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnError) -> None:
@@ -139,15 +151,23 @@ def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnErr
         raise reason from None
     dtypes = ", ".join(sorted({array.dtype.name for array in content.arrays.values()}))
     count = sum(math.prod(array.shape) for array in content.arrays.values())
-    print_line(f"{source.name}: {_count_arrays(content.arrays)}, {count:,} numbers, {dtypes}")
+    print_line(
+        say(
+            "{file}: {arrays}, {numbers:,} numbers, {dtypes}",
+            file=source.name,
+            arrays=_count_arrays(content.arrays),
+            numbers=count,
+            dtypes=dtypes,
+        )
+    )
     for note in content.notes:
         print_line(note)
     unclear = isinstance(reason, ArgumentError)  # several fit, or it needs a config
-    what = "not clear which network it is" if unclear else "not a network that we know"
+    what = say("not clear which network it is") if unclear else say("not a network that we know")
     print_line(f"{what}: {shorten(str(reason))}", "warning")
     for name in reason.candidates if isinstance(reason, AmbiguousNetwork) else ():
         command = name_port_command(file, {"--as": name, "--part": part})
-        print_line(f"if it is {name}, port it: {command}")
+        print_line(say("if it is {name}, port it: {command}", name=name, command=command))
     print_line()
     arrays = read_arrays(content.arrays) if values else None
     list_arrays(content.arrays, arrays)
@@ -156,12 +176,12 @@ def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnErr
 
 
 def _count_arrays(arrays: Collection[object]) -> str:
-    return "1 array" if len(arrays) == 1 else f"{len(arrays)} arrays"
+    return say("1 array") if len(arrays) == 1 else say("{count} arrays", count=len(arrays))
 
 
 def _show_doubts(doubts: list[str]) -> None:
     for doubt in doubts:
-        print_line(f"warning: {doubt}", "warning")
+        print_line(say("warning: {doubt}", doubt=doubt), "warning")
 
 
 def name_port_command(file: Path, options: Mapping[str, str | None]) -> str:
@@ -187,4 +207,10 @@ def summarize(config: Config, arrays: Mapping[str, np.ndarray | StoredArray]) ->
     """One line: the model, the numbers of arrays and of values, the dtypes."""
     dtypes = ", ".join(sorted({array.dtype.name for array in arrays.values()}))
     count = sum(math.prod(array.shape) for array in arrays.values())
-    return f"{config.describe()}; {len(arrays)} arrays, {count:,} numbers, {dtypes}"
+    return say(
+        "{config}; {count} arrays, {numbers:,} numbers, {dtypes}",
+        config=config.describe(),
+        count=len(arrays),
+        numbers=count,
+        dtypes=dtypes,
+    )

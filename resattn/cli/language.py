@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from functools import wraps
+from itertools import pairwise
+from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
 from resattn.cli.terminal import print_line
 
@@ -17,6 +22,55 @@ LanguageOption = Annotated[
     ),
 ]
 _SAMPLE = "残差块"
+
+
+class SpokenGroup(TyperGroup):
+    """Commands that speak the language of --lang, wherever it is on the command line, or of the
+    terminal: results, errors and help.
+    """
+
+    def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
+        words = sys.argv[1:] if args is None else [*args]
+        language = choose_language(find_language(words))
+        if language == "en":  # which imports nothing
+            return super().main(args, *others, **options)
+        from resattn.cli.help_words import speak_help
+        from resattn.translations import speaking
+
+        with speaking(language), speak_help(self):
+            if options.get("obj") is not None:
+                options["obj"].language = language
+            return super().main(args, *others, **options)
+
+
+def with_language(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes --lang as well. `SpokenGroup` has read it when the command runs."""
+    signature, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
+
+    @wraps(command)
+    def run(lang: str | None = None, **arguments: Any) -> None:
+        command(**arguments)
+
+    by_name = inspect.Parameter.KEYWORD_ONLY
+    added = inspect.Parameter("lang", by_name, default=None, annotation=LanguageOption)
+    given = [
+        each.replace(kind=by_name, annotation=hints[name])
+        for name, each in signature.parameters.items()
+    ]
+    run.__signature__ = signature.replace(parameters=[*given, added])  # type: ignore[attr-defined]
+    run.__annotations__ = {**hints, "lang": LanguageOption}
+    return run
+
+
+def find_language(words: Sequence[str]) -> str | None:
+    """The value of --lang on a command line; None if it is not there."""
+    options = words[: words.index("--")] if "--" in words else words
+    for word, following in pairwise([*options, ""]):
+        if word == "--lang":
+            return following
+        if word.startswith("--lang="):
+            return word.removeprefix("--lang=")
+    return None
 
 
 def choose_language(given: str | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from resattn.cli.terminal import print_line
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,11 +29,13 @@ def list_arrays(
     """
     from weights.compare import columns
 
-    heads = ["parameter" if axes else "array", "shape", *(["axes"] if axes else []), "dtype"]
-    measured = ["least", "greatest", "mean", "histogram"] if values is not None else []
+    heads = [say("parameter") if axes else say("array"), say("shape")]
+    heads += [*([say("axes")] if axes else []), say("dtype")]
+    measured = [say("least"), say("greatest"), say("mean"), say("histogram")]
+    measured = measured if values is not None else []
     table = [(*heads, *measured)]
     for name, array in arrays.items():
-        row = [name, " x ".join(map(str, array.shape)) or "a number"]
+        row = [name, " x ".join(map(str, array.shape)) or say("a number")]
         row += [axes[name]] if axes else []
         row.append(array.dtype.name)
         table.append((*row, *(_measure(values[name]) if values is not None else ())))
@@ -44,13 +47,13 @@ def _measure(array: np.ndarray) -> tuple[str, ...]:
     import numpy as np
 
     if not array.size:
-        return ("", "", "", "empty")
+        return ("", "", "", say("empty"))
     if array.dtype.kind not in "biuf" and array.dtype.name not in _LOW:
         return ("", "", "", "")
     wide = array.astype(np.float64) if array.dtype.kind != "f" or array.itemsize < 4 else array
     finite = wide[np.isfinite(wide)]
     if not finite.size:
-        return ("", "", "", "nothing finite")
+        return ("", "", "", say("nothing finite"))
     with np.errstate(over="ignore"):
         numbers = (finite.min(), finite.max(), finite.mean(dtype=np.float64))
     return (*(f"{each:.3g}" for each in numbers), draw_histogram(finite))
@@ -90,12 +93,13 @@ def find_doubts(name: str, role: str, array: np.ndarray) -> list[str]:
 
     doubts = []
     if array.dtype.kind in "f" or array.dtype.name in _LOW:
-        counts = {"NaN": np.count_nonzero(np.isnan(array)),
-                  "infinite": np.count_nonzero(np.isinf(array))}  # fmt: skip
-        found = [f"{count:,} {what}" for what, count in counts.items() if count]
-        if found:
-            values = "value" if sum(counts.values()) == 1 else "values"
-            doubts.append(f"{name} holds {' and '.join(found)} {values}")
+        counts = {say("NaN"): np.count_nonzero(np.isnan(array)),
+                  say("infinite"): np.count_nonzero(np.isinf(array))}  # fmt: skip
+        found = say(" and ").join(f"{count:,} {what}" for what, count in counts.items() if count)
+        if sum(counts.values()) == 1:
+            doubts.append(say("{name} holds {found} value", name=name, found=found))
+        elif found:
+            doubts.append(say("{name} holds {found} values", name=name, found=found))
     if role == "norm variance" and (array < 0).any():
-        doubts.append(f"{name} holds negative variances")
+        doubts.append(say("{name} holds negative variances", name=name))
     return doubts

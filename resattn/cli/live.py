@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from resattn.cli.imports import import_module_or_file
+from resattn.cli.words import say
 
 ChannelsOption = Annotated[
     int | None,
@@ -86,7 +87,9 @@ def parse_live(text: str | Path | None) -> LiveCall | None:
     try:
         call = ast.parse(found["call"].strip(), mode="eval").body
     except SyntaxError as error:
-        raise ArgumentError(f"{text}: cannot be read as a call: {error.msg}") from None
+        raise ArgumentError(
+            say("{text}: cannot be read as a call: {reason}", text=text, reason=error.msg)
+        ) from None
     arguments: tuple[Any, ...] = ()
     options: dict[str, Any] = {}
     name = ast.unparse(call)
@@ -97,8 +100,12 @@ def parse_live(text: str | Path | None) -> LiveCall | None:
             options = {_name(each): ast.literal_eval(each.value) for each in call.keywords}
         except (ValueError, TypeError):
             raise ArgumentError(
-                f"{text}: expected plain values as arguments (numbers, strings, True, None, tuples "
-                "and lists of them); for others write a function without arguments in the file"
+                say(
+                    "{text}: expected plain values as arguments (numbers, strings, True, "
+                    "None, tuples and lists of them); for others write a function without "
+                    "arguments in the file",
+                    text=text,
+                )
             ) from None
     return LiveCall(
         str(text), found["module"], name, arguments, options, isinstance(call, ast.Call)
@@ -118,8 +125,11 @@ def _match(text: str) -> re.Match[str] | None:
     found = _FORM.fullmatch(text)
     if found is None and re.match(r".+\.py(:|$)", text, re.S):
         raise ArgumentError(
-            f"{text}: expected a file and one name in it, with or without the arguments of a call, "
-            'as in "net.py:Net(10)"'
+            say(
+                "{text}: expected a file and one name in it, with or without the "
+                'arguments of a call, as in "net.py:Net(10)"',
+                text=text,
+            )
         )
     return found
 
@@ -145,10 +155,17 @@ def make_live(call: LiveCall, channels: int | None, size: tuple[int, int] | None
         from resattn.benchmarks.libraries import import_library
 
         import_library(call.module.split(".")[0])  # also beside a PyTorch without CUDA
-    model: Any = import_module_or_file("the model", call.module)
+    model: Any = import_module_or_file(say("the model"), call.module)
     for part in call.name.split("."):
         if not hasattr(model, part):
-            raise ArgumentError(f"{call.text}: there is no {part!r} in {call.module}")
+            raise ArgumentError(
+                say(
+                    "{text}: there is no {name!r} in {module}",
+                    text=call.text,
+                    name=part,
+                    module=call.module,
+                )
+            )
         model = getattr(model, part)
     if call.called or inspect.isclass(model) or inspect.isroutine(model):
         model = _call(call, model)
@@ -167,8 +184,21 @@ def _call(call: LiveCall, made: Any) -> Any:
     from weights.errors import ArgumentError
 
     if not callable(made) or (not inspect.isclass(made) and _is_live(made)):
-        reason = "is a model already" if _is_live(made) else "cannot be called"
-        raise ArgumentError(f"{call.text}: {call.name} {reason}; leave out the parentheses")
+        if _is_live(made):
+            raise ArgumentError(
+                say(
+                    "{text}: {name} is a model already; leave out the parentheses",
+                    text=call.text,
+                    name=call.name,
+                )
+            )
+        raise ArgumentError(
+            say(
+                "{text}: {name} cannot be called; leave out the parentheses",
+                text=call.text,
+                name=call.name,
+            )
+        )
     options = _with_rngs(made, call.options)
     try:
         return made(*call.arguments, **options)
@@ -177,7 +207,13 @@ def _call(call: LiveCall, made: Any) -> Any:
         if taken is None or _binds(taken, call.arguments, options):
             raise  # of the user's code
         raise ArgumentError(
-            f"{call.text}: {error}; expected arguments as in {call.name}{taken}"
+            say(
+                "{text}: {reason}; expected arguments as in {call}{taken}",
+                text=call.text,
+                reason=error,
+                call=call.name,
+                taken=taken,
+            )
         ) from None
 
 
@@ -239,8 +275,11 @@ def _build_keras(
 
     if channels is None:
         raise ArgumentError(
-            f"{call.text}: this layer has no variables before it is called; say with --channels "
-            "how many channels its images have"
+            say(
+                "{text}: this layer has no variables before it is called; say with "
+                "--channels how many channels its images have",
+                text=call.text,
+            )
         )
     try:
         model(np.zeros((1, *(size or (32, 32)), channels), "float32"))

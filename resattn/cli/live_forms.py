@@ -12,6 +12,7 @@ import typer
 from resattn.cli.arguments import parse_frameworks
 from resattn.cli.live import LiveCall, make_live, parse_live
 from resattn.cli.terminal import choose_width, find_width, print_line, print_prose, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,18 +67,26 @@ def find_live(
     found = parse_live(file if model is None else model)
     if model is not None and found is None:
         raise ArgumentError(
-            f'--model: expected a model of your own as in "net.py:Net(10)", got {model!r}'
+            say(
+                '--model: expected a model of your own as in "net.py:Net(10)", got {text!r}',
+                text=model,
+            )
         )
     if found is None:
         for option in OF_LIVE:
             if option in given and option not in shared:
                 raise ArgumentError(
-                    f'{option}: is for a model of your own; name it as in "net.py:Net(10)"'
+                    say(
+                        '{option}: is for a model of your own; name it as in "net.py:Net(10)"',
+                        option=option,
+                    )
                 )
         return None
     for option in (*excluded, *(DESCRIBING if model is None else ())):
         if option in given:
-            raise ArgumentError(f"{option}: cannot be combined with a model of your own")
+            raise ArgumentError(
+                say("{option}: cannot be combined with a model of your own", option=option)
+            )
     return found
 
 
@@ -88,13 +97,13 @@ def read_request(request: LiveRequest, weights: Path | None = None) -> tuple[Any
     from weights.live import owner, part
 
     with status(request.call.name) as show_step:
-        show_step("run the file")
+        show_step(say("run the file"))
         model = make_live(request.call, request.channels, request.size)
         if weights is not None:
-            show_step("load the weights")
+            show_step(say("load the weights"))
             arrays = read_own_arrays(weights)
             part(owner(model), "bridge.foreign").assign_foreign(model, arrays)
-        show_step("read")
+        show_step(say("read"))
         return model, read_model(model, request.size, request.channels)
 
 
@@ -113,7 +122,7 @@ def understand(
 
     model, reading = read_request(request, weights)
     with status(request.call.name) as show_step:
-        show_step("recognise")
+        show_step(say("recognise"))
         seen = reading if request.size is not None else read_uneven(model, reading)
         only = request.only or ""
         found = recognise_model(seen, expected, arrays, only=only, choice=request.choice)
@@ -135,23 +144,27 @@ def read_uneven(model: Any, reading: Reading) -> Reading:
     return reading if found.failure else found
 
 
-def print_recognition(found: Understood, language: str = "en") -> None:
+def print_recognition(found: Understood) -> None:
     """What the model was taken for, and by which signs, or what differs."""
+    from weights.language import current_language
+
     style = "good" if found.recognition.config is not None else "bad"
-    for number, line in enumerate(found.recognition.describe(language)):
+    for number, line in enumerate(found.recognition.describe(current_language())):
         print_line(line, "" if number else style)
 
 
-def prove_live(found: Understood, language: str = "en") -> bool:
+def prove_live(found: Understood) -> bool:
     """Prints whether a recognised model gives what the oracle gives with its weights."""
     from resattn.recognition.proof import prove_recognition
     from resattn.recognition.wording import describe_proof
+    from weights.language import current_language
 
     images = draw_images(found, None, 2, 0)
     with status(found.reading.title) as show_step:
-        show_step("compare with the oracle")
+        show_step(say("compare with the oracle"))
         proof = prove_recognition(found.recognition, found.model, inputs=images)
-    print_line(describe_proof(proof, images.shape, language), "good" if proof.ok else "bad")
+    words = describe_proof(proof, images.shape, current_language())
+    print_line(words, "good" if proof.ok else "bad")
     return proof.ok
 
 
@@ -168,9 +181,9 @@ def explain_live(
     for line, style in explained.lines(choose_width(brief), language, brief):
         print_line(line, style)
     print_line()
-    print_recognition(found, language)
+    print_recognition(found)
     if found.recognition.config is not None:
-        prove_live(found, language)
+        prove_live(found)
     return explained.to_dict(language)
 
 
@@ -216,14 +229,14 @@ def check_live(
     if "inputs" not in given:
         given["inputs"] = draw_images(found, size, batch, given["seed"])
     mapped = {found.reading.title: map_model(found.model, taken)}
-    with status("trace") as show_step:
+    with status(say("trace")) as show_step:
         report = trace_frameworks(
             taken.config, target[1] or taken.arrays, others=mapped, progress=show_step, **given
         )
     for line, kind in report.lines(every, find_width()):
         print_prose(line, kind)
     if report.findings and all(finding.mode == "train" for finding in report.findings):
-        print_line("In evaluation all agree; they differ in training alone.", "good")
+        print_line(say("In evaluation all agree; they differ in training alone."), "good")
     return report
 
 
@@ -283,6 +296,7 @@ def refuse_outside(found: Understood, request: LiveRequest) -> None:
     from resattn.recognition.wording import describe_operations
     from weights.checks import list_names
     from weights.errors import ModelError
+    from weights.language import current_language
 
     taken = found.recognition
     outside = find_outside(found, request.only or "")
@@ -294,12 +308,17 @@ def refuse_outside(found: Understood, request: LiveRequest) -> None:
     if outside:
         part = taken.module or "MODULE"
         raise ModelError(
-            f"{found.reading.title}: {list_names(outside, most=6)} would not be in the file, as "
-            f"the part that was recognised does not use them; --only {part} ports that part alone"
+            say(
+                "{title}: {names} would not be in the file, as the part that was "
+                "recognised does not use them; --only {part} ports that part alone",
+                title=found.reading.title,
+                names=list_names(outside, most=6),
+                part=part,
+            )
         )
-    left = describe_operations((*taken.before, *taken.after))
+    left = describe_operations((*taken.before, *taken.after), current_language())
     if left:
-        print_line(f"left out: {left}")
+        print_line(say("left out: {operations}", operations=left))
 
 
 def port_live(
@@ -322,6 +341,8 @@ def port_live(
     assert taken.config is not None
     refuse_outside(found, request)
     if not prove_live(found):
-        raise ModelError(f"{found.reading.title}: gives other values, so nothing was written")
+        raise ModelError(
+            say("{title}: gives other values, so nothing was written", title=found.reading.title)
+        )
     write(target, taken.config, taken.arrays, dialect=dialect, shard_bytes=shard_bytes)
     return taken.config, taken.arrays

@@ -25,6 +25,7 @@ from resattn.cli.live import ChannelsOption, ChoiceOption, ModelOption, OnlyOpti
 from resattn.cli.live_forms import DESCRIBING, LiveRequest, find_live, port_live, understand
 from resattn.cli.progress import show_progress
 from resattn.cli.terminal import print_line
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,16 +103,25 @@ def finish_port(
     from weights.dialects import dialect_named
     from weights.dialects.back import find_architectures
 
-    named = f", with the names of {dialect}" if dialect else ""
-    summary = summarize(config, arrays)
+    summary, named = summarize(config, arrays), ""
+    if dialect:
+        named = say(", with the names of {dialect}", dialect=dialect)
     print_line(f"{source} -> {target.name}{named}: {summary}")
     if dialect is not None and isinstance(config, NetworkConfig):
         spoken = dialect_named(dialect)
         names = find_architectures(spoken, config)
-        fitting = f"its {' or '.join(names)}" if names else "a model that you build like this one"
-        print_line(f"Next: load it with {spoken.title}, strictly, into {fitting}")
+        fitting = say("a model that you build like this one")
+        if names:
+            fitting = say("its {names}", names=say(" or ").join(names))
+        print_line(
+            say(
+                "Next: load it with {library}, strictly, into {fitting}",
+                library=spoken.title,
+                fitting=fitting,
+            )
+        )
     elif target.suffix != ".keras":
-        print_line(f"Next: resattn check {target}")
+        print_line(say("Next: resattn check {target}", target=target))
 
 
 def fold_source(source: CheckpointHeader) -> CheckpointHeader:
@@ -123,6 +133,9 @@ def fold_source(source: CheckpointHeader) -> CheckpointHeader:
     config, arrays = fold_stored(source.config, source.arrays)
     if config == source.config:
         raise ArgumentError(
-            f"--fold: {source.source} has no batch norms that could be folded; port it without"
+            say(
+                "--fold: {file} has no batch norms that could be folded; port it without",
+                file=source.source,
+            )
         )
     return replace(source, config=config, arrays=arrays, label={})

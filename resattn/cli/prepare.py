@@ -10,6 +10,7 @@ import typer
 from resattn.cli.arguments import parse_size, read_images
 from resattn.cli.targets import ForceOption, check_targets
 from resattn.cli.terminal import print_line, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +78,9 @@ def prepare(
 
     target = paths.pop() if paths[-1].suffix.lower() == ".npy" else None
     if not paths or (target is None and compare is None):
-        raise ArgumentError("prepare: expected images and the .npy file to write: IMAGE... OUT.npy")
+        raise ArgumentError(
+            say("prepare: expected images and the .npy file to write: IMAGE... OUT.npy")
+        )
     check_targets(force, target)
     described = read_described(weights, mode, preprocessor, size, interpolation)
     theirs = None if compare is None else read_images("--compare", compare)
@@ -95,7 +98,7 @@ def compare_prepared(images: list[np.ndarray], theirs: np.ndarray, p: Preprocess
     """Prints what explains a tensor. Returns whether it is right."""
     from resattn.tracing.preparation import explain_preparation
 
-    with status("looking for what explains the tensor"):
+    with status(say("looking for what explains the tensor")):
         found = explain_preparation(images, theirs, p)
     print_line(str(found), "good" if found.right else "bad")
     return found.right
@@ -120,7 +123,10 @@ def read_described(
     given = [each for each in (weights, mode, preprocessor) if each is not None]
     if len(given) != 1:
         raise ArgumentError(
-            "prepare: expected one of --weights FILE, --mode caffe|torch|tf and --preprocessor FILE"
+            say(
+                "prepare: expected one of --weights FILE, --mode caffe|torch|tf and "
+                "--preprocessor FILE"
+            )
         )
     if mode is not None:
         found = from_keras(mode)
@@ -143,7 +149,9 @@ def read_preprocessor(path: Path) -> Preprocessing:
 
     values = parse_json(existing(path).read_text("utf-8", "replace"), str(path))
     if not isinstance(values, dict):
-        raise ArgumentError(f"{path}: expected a JSON object, got {str(values)[:60]}")
+        raise ArgumentError(
+            say("{file}: expected a JSON object, got {found}", file=path, found=str(values)[:60])
+        )
     return read_preprocessing(values)
 
 
@@ -157,7 +165,10 @@ def read_from_weights(path: Path) -> Preprocessing:
     found = getattr(config, "preprocessing", None)
     if not isinstance(found, Preprocessing):
         raise ArgumentError(
-            f"{path}: its config has no preprocessing; name it with --mode or --preprocessor"
+            say(
+                "{file}: its config has no preprocessing; name it with --mode or --preprocessor",
+                file=path,
+            )
         )
     return found
 
@@ -176,7 +187,8 @@ def read_image(path: Path) -> np.ndarray:
         from PIL import Image
     except ImportError:
         raise MissingFramework(
-            'reading images needs Pillow; install it with: pip install "resattn[images]"', "PIL"
+            say('reading images needs Pillow; install it with: pip install "resattn[images]"'),
+            "PIL",
         ) from None
     try:
         with Image.open(existing(path)) as image:
@@ -184,4 +196,6 @@ def read_image(path: Path) -> np.ndarray:
     except FileError:
         raise
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise FileError(f"{path}: cannot be read as an image ({error})") from None
+        raise FileError(
+            say("{file}: cannot be read as an image ({reason})", file=path, reason=error)
+        ) from None

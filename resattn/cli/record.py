@@ -30,6 +30,7 @@ from resattn.cli.live_forms import (
 )
 from resattn.cli.targets import WRITTEN
 from resattn.cli.terminal import print_line, status
+from resattn.cli.words import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,9 +105,7 @@ def record(
     images = None if inputs is None else read_images("--inputs", inputs)
     if arrays is None:
         arrays = random_arrays(config_used, form, seed)
-    drawn = {"FILE: the weights": file, "--inputs: the images": inputs}
-    for what in [what for what, given in drawn.items() if given is None]:
-        print_line(f"no {what} are random, seed {seed}")
+    show_random(file is None, inputs is None, seed)
     held = {name: array.astype(form) for name, array in arrays.items()}
     model = backends((framework,), (device,))[0].build(config_used, held)
     with status("record") as show_step, precise((framework,), form):
@@ -132,7 +131,7 @@ def record_live(request: LiveRequest, inputs: Path | None, seed: int, full: bool
     found = understand(request)
     taken = recognise_exactly(found)
     if inputs is None:
-        print_line(f"no --inputs: the images are random, seed {seed}")
+        show_random(False, True, seed)
         images = draw_images(found, request.size, 2, seed)
     else:
         images = read_images("--inputs", inputs)
@@ -154,8 +153,16 @@ def choose_size(size: str | None, inputs: Path | None) -> tuple[int, int] | None
     from weights.errors import ArgumentError
 
     if size is not None and inputs is not None:
-        raise ArgumentError("--size: is for random images; leave --size or --inputs out")
+        raise ArgumentError(say("--size: is for random images; leave --size or --inputs out"))
     return None if size is None else parse_size(size)
+
+
+def show_random(weights: bool, images: bool, seed: int) -> None:
+    """Says which of them are random."""
+    if weights:
+        print_line(say("no FILE: the weights are random, seed {seed}", seed=seed))
+    if images:
+        print_line(say("no --inputs: the images are random, seed {seed}", seed=seed))
 
 
 def choose_framework(framework: str | None) -> str:
@@ -178,7 +185,7 @@ def choose_dtype(dtype: str | None, arrays: dict[str, np.ndarray] | None) -> str
         given = (array.dtype for array in (arrays or {}).values())
         return np.result_type(np.float32, *given).name
     if dtype not in ("float32", "float64"):
-        raise ArgumentError(f"--dtype: expected float32 or float64, got {dtype!r}")
+        raise ArgumentError(say("--dtype: expected float32 or float64, got {dtype!r}", dtype=dtype))
     return dtype
 
 
@@ -190,12 +197,27 @@ def choose_recipe(text: str, steps: int) -> Recipe | Optimizer:
 
 def summarise(path: Path, run: Run) -> None:
     """Says what was written, and how far it is from the oracle."""
-    parts = [f"{len(run.hashes)} tensors of {' and '.join(run.modes)}"]
+    parts = [
+        say(
+            "{count} tensors of {modes}",
+            count=len(run.hashes),
+            modes=say(" and ").join(map(say, run.modes)),
+        )
+    ]
     if run.training is not None:
-        parts.append(f"{run.training.steps} steps of training")
-    print_line(f"Wrote {path}: {', '.join(parts)}, {path.stat().st_size:,} bytes.")
+        parts.append(say("{count} steps of training", count=run.training.steps))
+    print_line(
+        say(
+            "Wrote {file}: {parts}, {size:,} bytes.",
+            file=path,
+            parts=", ".join(parts),
+            size=path.stat().st_size,
+        )
+    )
     for note in run.notes:
-        print_line(f"note: {note}")
+        print_line(say("note: {note}", note=note))
     wrong = dict.fromkeys(finding.stage for finding in run.trace.findings)
     if wrong:
-        print_line(f"Differs from what the weights say at {', '.join(wrong)}.", "bad")
+        print_line(
+            say("Differs from what the weights say at {stages}.", stages=", ".join(wrong)), "bad"
+        )

@@ -13,6 +13,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from resattn.cli.words import say
+
 
 @dataclass(frozen=True)
 class Written:
@@ -68,9 +70,9 @@ def check_targets(force: bool, *targets: Path | None) -> None:
     places = [resolve_target(target) for target in found]
     for target, place in zip(found, places, strict=True):
         if place.is_dir():
-            raise FileError(f"{target}: cannot be written (it is a folder)")
+            raise FileError(say("{file}: cannot be written (it is a folder)", file=target))
         if places.count(place) > 1:
-            raise ArgumentError(f"{target}: is to be written twice; name two files")
+            raise ArgumentError(say("{file}: is to be written twice; name two files", file=target))
         refuse_existing(target, force)
 
 
@@ -79,4 +81,4 @@ def refuse_existing(target: Path, force: bool) -> None:
     from weights.errors import ArgumentError
 
     if target.exists() and not force:
-        raise ArgumentError(f"{target}: exists already; pass --force to replace it")
+        raise ArgumentError(say("{file}: exists already; pass --force to replace it", file=target))

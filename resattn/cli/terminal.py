@@ -14,6 +14,8 @@ from typing import Any
 
 import typer
 
+from resattn.cli.words import say
+
 STYLES: dict[str, dict[str, Any]] = {
     "": {},
     "bad": {"fg": typer.colors.RED},
@@ -55,7 +57,7 @@ def write_out(text: str, *, error: bool = False) -> None:
         with suppress(OSError, ValueError):  # what is left of it would fail again at the end
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         reason = problem.strerror or problem
-        raise FileError(f"the output cannot be written ({reason})") from problem
+        raise FileError(say("the output cannot be written ({reason})", reason=reason)) from problem
 
 
 _PLAIN = str.maketrans(
@@ -114,21 +116,34 @@ def print_prose(line: str, style: str = "") -> None:
     """Prints a line of words, broken between words where the terminal is narrower. Lines that
     continue it are indented.
     """
-    width, indent = find_width(), " " * (len(line) - len(line.lstrip()) + 4)
-    parts = [line]
-    if width is not None and len(line) > width:
-        parts = wrap(
-            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-        )
+    from weights.language import count_cells  # here, since weights imports NumPy
+
+    width, cells = find_width(), count_cells(line)
+    parts = (
+        [line] if width is None or cells <= width else _break_prose(line, width, cells > len(line))
+    )
     for part in parts:
         print_line(part, style)
 
 
-def print_report(lines: Iterable[str]) -> None:
+def _break_prose(line: str, width: int, has_wide: bool) -> list[str]:
+    """has_wide: whether there are Chinese characters in it, between which it may be broken."""
+    start = line[: len(line) - len(line.lstrip())]
+    indent = start + 4 * " "
+    if not has_wide:
+        return wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+    from resattn.explaining import wrapping
+
+    first, *rest = wrapping.wrap(line.lstrip(), width - len(indent))
+    return [start + first, *(indent + part for part in rest)]
+
+
+def print_report(lines: Iterable[tuple[str, str]]) -> None:
     """Prints the lines of a `weights.Report`: failures in red, the verdict in green."""
-    for line in lines:
-        bad = "OVER" in line or line.startswith("FAILED")
-        print_prose(line, "bad" if bad else "good" if line.startswith("All ") else "")
+    for line, style in lines:
+        print_prose(line, style)
 
 
 @contextmanager
@@ -195,4 +210,4 @@ def shorten(message: str, most: int = 20) -> str:
     lines = message.splitlines()
     if len(lines) <= most:
         return message
-    return "\n".join([*lines[:most], f"  and {len(lines) - most} more"])
+    return "\n".join([*lines[:most], say("  and {count} more", count=len(lines) - most)])

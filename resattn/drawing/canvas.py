@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from resattn.drawing.geometry import Bounds, Position
 from resattn.drawing.sizes import NODE_RADIUS
+from weights.language import count_cells
 
 DOT_RADIUS = 3.5
+CHINESE = "chinese"  # the class of texts that need such a font
 
 # Fill and stroke on a light page, then on a dark one. The hues are those of Okabe and Ito, which
 # differ in every common colour blindness, darkened or lightened until the contrast is sufficient.
@@ -51,6 +53,8 @@ class Canvas:
         self, x: float, y: float, words: str, style: str = "quiet", anchor: str = "start"
     ) -> None:
         """x: the start, the middle or the end of the words, as `anchor` says. y: their middle."""
+        if count_cells(words) > len(words):
+            style = f"{style} {CHINESE}"
         # Not every renderer knows dominant-baseline, which would centre them without dy.
         self.mark("text", style, words, x=x, y=y, dy="0.35em", text_anchor=anchor)
 

@@ -23,7 +23,7 @@ from resattn.drawing.modules import (
     sort_nodes,
 )
 from resattn.drawing.nodes import ARROW, TIMES, SceneNode, format_shape, make_node
-from resattn.drawing.scene import Edge, Frame, Scene
+from resattn.drawing.scene import SHORTCUT_LABELS, Edge, Frame, Scene
 from resattn.explaining.executed.entries import block_stride
 from resattn.explaining.executed.failures import explain_failure
 from resattn.explaining.wording import format_pair
@@ -38,6 +38,7 @@ from resattn.reading.executed import ExecutedGraph
 from resattn.reading.sources import read_line
 from weights.frameworks import FRAMEWORKS
 from weights.graph import IMAGE
+from weights.language import join_texts, mark, say
 from weights.operations import Operation
 
 MOST_NODES = 40  # of a graph with more operations, the small ones go to the node before them
@@ -63,12 +64,20 @@ def _complete(
     label = FRAMEWORKS[found.framework].label
     given, last = format_shape(found.operations[0].shape, True), found.operations[-1]
     output = "" if found.failure else format_shape(last.shape, True)
-    ends = "fails at its last operation" if found.failure else f"out {output}"
+    ends = (
+        say("fails at its last operation") if found.failure else say("out {output}", output=output)
+    )
     count = len(found.operations) - 1
     return Scene(
         title=found.title,
         notes=_list_notes(found),
-        description=f"{count} operations, as {label} executes them; x of shape {given}, {ends}.",
+        description=say(
+            "{count} operations, as {framework} executes them; x of shape {given}, {ends}.",
+            count=count,
+            framework=label,
+            given=given,
+            ends=ends,
+        ),
         nodes=tuple(nodes),
         edges=tuple(edges),
         frames=tuple(frames),
@@ -85,15 +94,22 @@ def _list_notes(found: ExecutedGraph) -> tuple[str, ...]:
         return ()
     failure, notes = explained.failure, []
     if failure.line:
-        notes = [f"fails at line {failure.line}:", read_line(failure.file, failure.line)]
+        notes = [
+            say("fails at line {line}:", line=failure.line),
+            read_line(failure.file, failure.line),
+        ]
     if len({path.shrinks for path in explained.paths}) > 1:
-        words = {"main": "main path", "shortcut": "shortcut"}
+        words = {"main": say("main path"), "shortcut": say("shortcut")}
         notes += [
-            f"{words.get(path.role, path.name)} shrinks by {_format_shrinks(path.shrinks)}"
+            say(
+                "{path} shrinks by {factor}",
+                path=words.get(path.role, path.name),
+                factor=_format_shrinks(path.shrinks),
+            )
             for path in explained.paths
         ]
     if explained.at_fault:
-        notes.append(f"{explained.at_fault} should have stride 1")
+        notes.append(say("{module} should have stride 1", module=explained.at_fault))
     return tuple(notes)
 
 
@@ -128,9 +144,9 @@ def _make_single(found: ExecutedGraph, block: ExecutedBlock) -> Scene:
     ]
     frames = []
     if len(block.side) > 1:
-        what = "attention" if is_gated(found, block.side) else "branches"
+        what = mark("attention") if is_gated(found, block.side) else mark("branches")
         own = block.side_module.removeprefix(f"{block.name}.")
-        title = what if own in ("", what) else f"{what}: {own}"
+        title = say(what) if own in ("", what) else f"{say(what)}: {own}"
         frames = [Frame(title, block.side, "attention")]
     main = {
         operation.name: [
@@ -282,16 +298,20 @@ def _make_group(found: ExecutedGraph, group: BlockGroup) -> SceneNode:
     names = tuple(each.name or each.join for each in group.blocks)
     unit, count = group.blocks[: group.unit], len(group.blocks) // group.unit
     fails = found[last.join].kind == "failure"
-    title = _find_form(found, first) if group.unit == 1 else f"{group.unit} blocks"
+    title = (
+        say(_find_form(found, first))
+        if group.unit == 1
+        else say("{count} blocks", count=group.unit)
+    )
     title = f"{count} {TIMES} {title}" if count > 1 else title
     lines = [
-        f"{title} fails" if fails else title,
+        say("{title} fails", title=title) if fails else title,
         names[0] if len(names) == 1 else f"{names[0]} {ARROW} {names[-1]}",
         *(line for block in unit for line in _describe_block(found, block)),
     ]
     if fails:
         shapes = [format_shape(found[name].shape, True) for name in found[last.join].inputs]
-        lines.append(" and ".join(shapes))
+        lines.append(join_texts(shapes, say(" and ")))
     given, made = found[first.fork].shape, found[last.end].shape
     shape = "" if given == made or last.end == found.output else format_shape(made, True)
     form = "wrong" if fails else "block"
@@ -320,7 +340,7 @@ def _describe_block(found: ExecutedGraph, block: ExecutedBlock) -> tuple[str, ..
     return (
         _describe_trunk(found, block, convolutions),
         *_describe_groups(convolutions),
-        f"{_describe_side(found, block)}{shortcut} shortcut",
+        join_texts((_describe_side(found, block), say(SHORTCUT_LABELS[shortcut]))),
     )
 
 
@@ -334,7 +354,7 @@ def _describe_trunk(
     kernels = [each.settings["kernel"] for each in convolutions]
     kernel = TIMES.join(map(str, max(kernels, key=prod))) if kernels else ""
     stride = block_stride(found, block)
-    step = f", stride {format_pair(stride)}" if stride != (1, 1) else ""
+    step = say(", stride {stride}", stride=format_pair(stride)) if stride != (1, 1) else ""
     return f"{kernel}, {widths}{step}" if kernel else f"{widths}{step}"
 
 
@@ -342,8 +362,9 @@ def _describe_groups(convolutions: Sequence[Operation]) -> tuple[str, ...]:
     grouped = [each for each in convolutions if each.settings["groups"] > 1]
     if not grouped:
         return ()
-    depthwise = grouped[0].depthwise
-    return ("depthwise" if depthwise else f"{grouped[0].settings['groups']} groups",)
+    if grouped[0].depthwise:
+        return (say("depthwise"),)
+    return (say("{count} groups", count=grouped[0].settings["groups"]),)
 
 
 def _describe_side(found: ExecutedGraph, block: ExecutedBlock) -> str:
@@ -351,7 +372,7 @@ def _describe_side(found: ExecutedGraph, block: ExecutedBlock) -> str:
         return ""
     what = "attention" if is_gated(found, block.side) else "branches"
     own = block.side_module.removeprefix(f"{block.name}.")
-    return f"{what}, " if own in ("", what) else f"{what} ({own}), "
+    return f"{say(what)}, " if own in ("", what) else f"{say(what)} ({own}), "
 
 
 def _find_shortcut_form(found: ExecutedGraph, block: ExecutedBlock) -> str:

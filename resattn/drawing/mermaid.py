@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from resattn.drawing.nodes import TIMES, SceneNode
 from resattn.drawing.scene import Edge, Scene
 from weights.checks import printable
+from weights.language import say
 
 BRACKETS = {
     "normalization": ("[[", "]]"),
@@ -50,7 +51,7 @@ def mermaid(scene: Scene) -> str:
     number = {node.name: f"n{place}" for place, node in enumerate(scene.nodes)}
     lines = [SETTINGS, "flowchart TB", *_write_nodes(scene, number)]
     if scene.output:
-        lines.append(f'    out("out<br/>{_escape(scene.output)}"):::input')
+        lines.append(f'    out("{say("out")}<br/>{_escape(scene.output)}"):::input')
     lines += [f"    {_write_edge(edge, number, scene)}" for edge in scene.edges]
     if scene.output:
         lines.append(f"    {number[scene.nodes[-1].name]} --> out")
@@ -89,7 +90,7 @@ def _write_edge(edge: Edge, number: dict[str, str], scene: Scene) -> str:
     """
     words = edge.shape if scene[edge.source].shape else ""
     if edge.is_identity:
-        words = f"identity {edge.shape}"
+        words = f"{say('identity')} {edge.shape}"
     label = f'|"{_escape(words)}"|' if words else ""
     return f"{number[edge.source]} {ARROWS[edge.path]}{label} {number[edge.target]}"
 

@@ -8,6 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from resattn.drawing.nodes import SceneNode, format_shape
 from resattn.reading.blocks import path_of
 from resattn.reading.executed import ExecutedGraph
+from weights.language import say
 from weights.operations import Operation
 
 READABLE = 120  # a graph with more edges is drawn by its modules
@@ -78,7 +79,11 @@ def make_module(found: ExecutedGraph, name: str, inside: Sequence[Operation]) ->
     """The node of a module with several operations."""
     last = inside[-1]
     numbers = sum(each.trainable for each in inside)
-    lines = (name, f"{len(inside)} operations", f"{numbers:,} parameters")
+    counts = (
+        say("{count} operations", count=len(inside)),
+        say("{count:,} parameters", count=numbers),
+    )
+    lines = (name, *counts)
     given = found[inside[0].inputs[0]].shape if inside[0].inputs else ()
     same = given == last.shape or last.name == found.output
     shape = "" if same else format_shape(last.shape, True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from resattn.explaining.formulas import affine
 from resattn.explaining.wording import format_pair
 from weights.graph import Graph, OperationGraph
+from weights.language import join_texts, mark, say
 from weights.operations import AXES, COLS, ROWS, Operation, Shape
 
 TIMES, ARROW, MINUS, DIVIDED = (
@@ -48,19 +49,39 @@ POOLINGS = ("max_pool", "average_pool", "blur_pool")
 OPERATORS = {"difference": MINUS, "quotient": DIVIDED}
 # The labels of kinds that are not their own names.
 KIND_LABELS = {
-    "average_around": "average around",
-    "average_pool": "average pooling",
-    "blur_pool": "blur",
+    "average_around": mark("average around"),
+    "average_pool": mark("average pooling"),
+    "blur_pool": mark("blur"),
     "bessel": f"{TIMES} n / (n {MINUS} 1)",
     "hard_sigmoid": "hard sigmoid",
     "hard_swish": "hard swish",
-    "matrix_product": "matrix product",
-    "max_pool": "maximum pooling",
-    "nearest": "stretch",
-    "pad": "zero padding",
-    "subsample": "dropped pixels",
-    "standardize": "standardise",
-    "swap_axes": "swap axes",
+    "matrix_product": mark("matrix product"),
+    "max_pool": mark("maximum pooling"),
+    "nearest": mark("stretch"),
+    "pad": mark("zero padding"),
+    "subsample": mark("dropped pixels"),
+    "standardize": mark("standardise"),
+    "swap_axes": mark("swap axes"),
+    **{
+        kind: kind
+        for kind in (
+            *(mark("average"), mark("maximum"), mark("total"), mark("concatenate")),
+            *(mark("difference"), mark("quotient"), mark("square"), mark("greater")),
+            *(mark("parameter"), mark("part"), mark("scale"), mark("constant")),
+            *(mark("sum"), mark("product")),
+        )
+    },
+}
+# What is below the label, of kinds that have nothing else to say.
+KIND_DETAILS = {
+    "batch_norm": mark("batch norm"),
+    "layer_norm": mark("layer norm"),
+    "relative_positions": mark("relative positions"),
+    "scale": mark("learned scale"),
+    "standardize": mark("mean 0, variance 1"),
+    "unknown": mark("not known here"),
+    "nearest": mark("to nearest pixels"),
+    "greater": mark("of the two"),
 }
 
 
@@ -111,7 +132,7 @@ def _find_label(operation: Operation, scope: str) -> str:
     if operation.kind == "input":
         return "x"
     if operation.kind == "attention":
-        return f"attention: {operation.settings['attention']}"
+        return say("attention: {kind}", kind=operation.settings["attention"])
     if operation.module:
         return operation.module.removeprefix(scope)
     if operation.kind in ("slice", "head_part"):
@@ -121,12 +142,14 @@ def _find_label(operation: Operation, scope: str) -> str:
     if operation.kind == "unknown":
         return str(operation.settings["primitive"])
     if operation.kind == "failure":
-        return f"{operation.settings['operation'] or 'operation'} fails"
+        return say(
+            "{operation} fails", operation=operation.settings["operation"] or say("operation")
+        )
     if operation.kind == "average" and len(operation.settings["axes"]) == 2:
-        return "global average"
+        return say("global average")
     if operation.kind == "affine":
         return affine(operation.settings["factor"], operation.settings["offset"])
-    return KIND_LABELS.get(operation.kind, operation.kind)
+    return say(KIND_LABELS.get(operation.kind, operation.kind))
 
 
 def _list_details(
@@ -139,43 +162,46 @@ def _list_details(
     if kind in ("pad", "subsample"):
         return _describe_zeros(operation)
     if kind == "group_norm":
-        return (f"group norm, {settings['groups']} groups",)
+        return (say("group norm, {count} groups", count=settings["groups"]),)
     if kind in ("convolution", "convolution_1d", *POOLINGS):
         channels = f"{first.shape[0].formula} {ARROW} {operation.shape[0].formula}"
         return _describe_window(operation, channels)
     if kind == "linear":
-        return (f"linear, {first.shape[0].formula} {ARROW} {operation.shape[0].formula}",)
-    if kind in ("batch_norm", "layer_norm", "relative_positions"):
-        return (kind.replace("_", " "),)
-    if kind in ("scale", "standardize"):
-        return {"scale": ("learned scale",), "standardize": ("mean 0, variance 1",)}[kind]
+        return (
+            say(
+                "linear, {channels}",
+                channels=f"{first.shape[0].formula} {ARROW} {operation.shape[0].formula}",
+            ),
+        )
+    if kind in KIND_DETAILS:
+        return (say(KIND_DETAILS[kind]),)
     if kind in ("average", "maximum", "total"):
         axes = (_name_axis(graph, first, axis) for axis in settings["axes"])
-        return (f"over {' and '.join(axes)}",)
+        return (say("over {axes}", axes=join_texts(axes, say(" and "))),)
     if kind == "part":
-        return (f"{settings['part'] + 1} of {settings['parts']}",)
-    if kind == "unknown":
-        return ("not known here",)
+        return (say("{part} of {parts}", part=settings["part"] + 1, parts=settings["parts"]),)
     if kind == "failure":
         shapes = (format_shape(graph[source].shape, numbers) for source in operation.inputs)
-        return (" and ".join(shapes),)
+        return (join_texts(shapes, say(" and ")),)
     if kind == "average_around":
-        return (f"of {settings['extent']}{TIMES}{settings['extent']}",)
+        return (say("of {extent}", extent=f"{settings['extent']}{TIMES}{settings['extent']}"),)
     if kind in OPERATORS:
         labels = (_find_label(graph[source], scope) for source in operation.inputs)
         terms = (f"({label})" if "+" in label else label for label in labels)
         return (f" {OPERATORS[kind]} ".join(terms),)
     if kind in ("slice", "head_part"):
-        return (f"{_name_part(operation)} of {_find_label(first, scope)}",)
+        return (_name_part(operation, _find_label(first, scope)),)
     if kind == "attention":
         return tuple(f"{name} {value}" for name, value in settings["options"].items())
-    return {"nearest": ("to nearest pixels",), "greater": ("of the two",)}.get(kind, ())
+    return ()
 
 
-def _name_part(operation: Operation) -> str:
+def _name_part(operation: Operation, whole: str) -> str:
     if operation.kind == "head_part":
-        return "part"
-    return "first part" if operation.settings["start"] == 0 else "second part"
+        return say("part of {whole}", whole=whole)
+    if operation.settings["start"] == 0:
+        return say("first part of {whole}", whole=whole)
+    return say("second part of {whole}", whole=whole)
 
 
 def _name_axis(graph: OperationGraph, first: Operation, axis: str) -> str:
@@ -183,28 +209,43 @@ def _name_axis(graph: OperationGraph, first: Operation, axis: str) -> str:
     if not isinstance(graph, Graph):  # its axes keep their names
         return {ROWS: "H", COLS: "W"}.get(axis, axis)
     extent = first.shape[AXES.index(axis)]
-    return next((side for side in "HW" if side in extent.formula), "channels")
+    return next((side for side in "HW" if side in extent.formula), say("channels"))
 
 
 def _describe_window(operation: Operation, channels: str) -> tuple[str, ...]:
     settings = operation.settings
     kernel = TIMES.join(map(str, settings.get("kernel", (3, 3))))  # that of blur_pool
     if operation.kind in POOLINGS:
-        return (f"{kernel}, stride {format_pair(settings['stride'])}",)
+        return (
+            say("{kernel}, stride {stride}", kernel=kernel, stride=format_pair(settings["stride"])),
+        )
     if operation.kind == "convolution_1d":
-        circular = (f"{settings['padding']} padding",) if settings["padding"] != "zero" else ()
-        return (f"1-d conv, kernel {kernel}", "over channels", *circular)
-    parts = [f"{kernel} {'depthwise' if operation.depthwise else 'conv'}", channels]
+        circular = (say("circular padding"),) if settings["padding"] != "zero" else ()
+        return (say("1-d conv, kernel {kernel}", kernel=kernel), say("over channels"), *circular)
+    whole = (
+        say("{kernel} depthwise", kernel=kernel)
+        if operation.depthwise
+        else say("{kernel} conv", kernel=kernel)
+    )
+    parts = [whole, channels]
     groups = settings["groups"]
-    parts += [f"{groups} groups"] if groups > 1 and not operation.depthwise else []
-    parts += [f"stride {format_pair(settings['stride'])}"] if settings["stride"] != (1, 1) else []
-    parts += [f"dilation {settings['dilation']}"] if settings["dilation"] != 1 else []
-    parts += [] if settings["bias"] else ["no bias"]
+    parts += [say("{count} groups", count=groups)] if groups > 1 and not operation.depthwise else []
+    parts += (
+        [say("stride {stride}", stride=format_pair(settings["stride"]))]
+        if settings["stride"] != (1, 1)
+        else []
+    )
+    parts += (
+        [say("dilation {dilation}", dilation=settings["dilation"])]
+        if settings["dilation"] != 1
+        else []
+    )
+    parts += [] if settings["bias"] else [say("no bias")]
     lines = [", ".join(parts)]
     if len(parts) >= 4:
         lines = [", ".join(parts[:2]) + ",", ", ".join(parts[2:])]
     # A module that is used twice holds its parameters in the first operation.
-    return tuple(lines) if operation.parameters else (*lines, "the same weights")
+    return tuple(lines) if operation.parameters else (*lines, say("the same weights"))
 
 
 def _describe_zeros(operation: Operation) -> tuple[str, ...]:
@@ -213,8 +254,14 @@ def _describe_zeros(operation: Operation) -> tuple[str, ...]:
     if operation.kind == "pad":
         sides = zip(settings["before"], settings["after"], strict=True)
         rows, cols = (f"{before} + {after}" for before, after in sides)
-        return (f"{rows} rows, {cols} columns",)
-    lines = [f"stride {format_pair(settings['stride'])}"]
+        return (say("{rows} rows, {cols} columns", rows=rows, cols=cols),)
+    lines = [say("stride {stride}", stride=format_pair(settings["stride"]))]
     if settings["before"] + settings["after"]:
-        lines.append(f"{settings['before']} + {settings['after']} channels of zeros")
+        lines.append(
+            say(
+                "{before} + {after} channels of zeros",
+                before=settings["before"],
+                after=settings["after"],
+            )
+        )
     return tuple(lines)

@@ -24,6 +24,7 @@ from weights.config import BlockConfig, Config
 from weights.errors import ArgumentError
 from weights.files.atomic import write_atomically
 from weights.graph import check_size, default_size, graph
+from weights.language import say
 from weights.presets import preset
 
 SUFFIXES = (".svg", ".png", ".pdf", ".mmd", ".md")
@@ -102,9 +103,11 @@ def block_of(config: Config, name: str, size: Pair | None) -> tuple[BlockConfig,
     """
     blocks = config.named_blocks()
     if isinstance(config, BlockConfig) or name not in blocks:
-        several = f"expected one of {', '.join(blocks)}, got {name!r}"
-        alone = f"got {name!r}, but there is only one block"
-        raise ArgumentError(f"block: {alone if isinstance(config, BlockConfig) else several}")
+        if isinstance(config, BlockConfig):
+            raise ArgumentError(say("block: got {name!r}, but there is only one block", name=name))
+        raise ArgumentError(
+            say("block: expected one of {known}, got {name!r}", known=", ".join(blocks), name=name)
+        )
     if size is None:
         return blocks[name], None
     check_size(config, size)
@@ -117,9 +120,14 @@ def check_picture(target: Path) -> None:
     """Raises ArgumentError for the name of a file that is no picture of ours."""
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
-        what = suffix or "a file without suffix"
+        what = suffix or say("a file without suffix")
         raise ArgumentError(
-            f"{target.name}: cannot draw {what}; expected one of {', '.join(SUFFIXES)}"
+            say(
+                "{file}: cannot draw {what}; expected one of {known}",
+                file=target.name,
+                what=what,
+                known=", ".join(SUFFIXES),
+            )
         )
 
 
@@ -137,7 +145,7 @@ def save_picture(
     check_picture(target)
     suffix = target.suffix.lower()
     if target.exists() and not force:
-        raise ArgumentError(f"{target}: exists already; pass --force to replace it")
+        raise ArgumentError(say("{file}: exists already; pass --force to replace it", file=target))
     theme = {None: "auto", True: "dark", False: "light"}[dark]
     if suffix in (".png", ".pdf"):
         fixed = svg(shown, "dark" if dark else "light")

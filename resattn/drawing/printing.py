@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from weights.errors import MissingFramework
+from weights.language import say
 
 _FONTS = Path(__file__).with_name("fonts")
 # The ranges that the fonts were cut to. Not every font has all of each.
@@ -35,8 +36,10 @@ def check_png() -> None:
         import resvg_py  # noqa: F401
     except ImportError:
         raise MissingFramework(
-            'drawing .png needs resvg-py; install it with: pip install "resattn[draw]", or draw '
-            ".svg"
+            say(
+                "drawing .png needs resvg-py; install it with: pip install "
+                '"resattn[draw]", or draw .svg'
+            )
         ) from None
 
 
@@ -66,7 +69,10 @@ def check_pdf() -> None:
         import typst  # noqa: F401
     except ImportError:
         raise MissingFramework(
-            'drawing .pdf needs typst; install it with: pip install "resattn[draw]", or draw .svg'
+            say(
+                "drawing .pdf needs typst; install it with: pip install "
+                '"resattn[draw]", or draw .svg'
+            )
         ) from None
 
 
@@ -93,12 +99,20 @@ def pdf(text: str) -> bytes:
 @cache
 def list_fonts() -> tuple[Path, ...]:
     """The files of the fonts."""
-    return tuple(sorted(_FONTS.glob("*.ttf")))
+    return tuple(sorted((*_FONTS.glob("*.ttf"), *_FONTS.glob("*.otf"))))
+
+
+@cache
+def _list_chinese() -> str:
+    """What the Chinese fonts have; see `resattn.drawing.chinese`."""
+    return (_FONTS / "characters.txt").read_text(encoding="utf-8")
 
 
 def _has_glyphs(text: str) -> bool:
     """Whether the fonts have every character of a picture."""
     return all(
-        each in "\n\t" or any(first <= ord(each) <= last for first, last in _RANGES)
+        each in "\n\t"
+        or any(first <= ord(each) <= last for first, last in _RANGES)
+        or each in _list_chinese()
         for each in set(text)
     )

@@ -15,6 +15,7 @@ from weights.attention import ATTENTION
 from weights.checks import SAME
 from weights.config import BlockConfig, BottleneckConfig, NetworkConfig
 from weights.graph import IMAGE, Graph
+from weights.language import join_texts, mark, say
 from weights.presets import find_preset
 
 
@@ -71,6 +72,16 @@ class Scene:
         return [edge.source for edge in self.edges if edge.target == name]
 
 
+SHAPES = mark("shapes: (images, channels, height, width)")  # a legend
+# The shortcuts of a block, as `SceneNode` has them.
+SHORTCUT_LABELS = {
+    "identity": mark("identity shortcut"),
+    "projected": mark("projected shortcut"),
+    "padded": mark("padded shortcut"),
+    "pooled": mark("pooled and projected shortcut"),
+}
+
+
 def scene(graph: Graph, numbers: bool = False) -> Scene:
     """The scene of a graph.
 
@@ -98,7 +109,7 @@ def _make_block(graph: Graph, config: BlockConfig, numbers: bool) -> Scene:
         for source in operation.inputs
     )
     inside = tuple(node.name for node in nodes if node.name.split(".")[0] == "attention")
-    title = f"attention: {ATTENTION[config.attention].title}"
+    title = say("attention: {title}", title=say(ATTENTION[config.attention].title))
     return Scene(
         title=config.model,
         notes=_list_formulas(config),
@@ -173,17 +184,26 @@ def _describe(graph: Graph, config: BlockConfig, numbers: bool) -> str:
         for operation in (graph.operations[0], graph.operations[-1])
     )
     kernel = TIMES.join(map(str, config.shortcut_kernel))
-    norm = "" if config.norm == "folded" else f" and {config.norm} norm"
-    projection = f"a {kernel} convolution{norm}"
+    projection = {
+        "folded": say("a {kernel} convolution", kernel=kernel),
+        "batch": say("a {kernel} convolution and batch norm", kernel=kernel),
+        "group": say("a {kernel} convolution and group norm", kernel=kernel),
+    }[config.norm]
     if config.shortcut_form == "average":
-        projection = f"an average pooling, {projection}"
+        projection = say("an average pooling, {projection}", projection=projection)
     shortcut = {
-        "identity": "the identity",
-        "padded": "every pixel on which the stride lands, with channels of zeros",
+        "identity": say("the identity"),
+        "padded": say("every pixel on which the stride lands, with channels of zeros"),
         "projected": projection,
     }[_find_shortcut(config)]
     formulas = "; ".join(_list_formulas(config))
-    return f"x of shape {before}; {formulas}, of shape {after}. The shortcut is {shortcut}."
+    return say(
+        "x of shape {before}; {formulas}, of shape {after}. The shortcut is {shortcut}.",
+        before=before,
+        formulas=formulas,
+        after=after,
+        shortcut=shortcut,
+    )
 
 
 # Networks
@@ -227,7 +247,7 @@ def _make_network(graph: Graph, config: NetworkConfig, numbers: bool) -> Scene:
     )
     frames = tuple(
         Frame(
-            f"stage {stage}",
+            say("stage {stage}", stage=stage),
             tuple(node.name for node in nodes if node.name.startswith(f"stages.{stage}.")),
             "stage",
             _count(graph, f"stages.{stage}."),
@@ -242,14 +262,23 @@ def _make_network(graph: Graph, config: NetworkConfig, numbers: bool) -> Scene:
     return Scene(
         title=f"{config.model} {known}" if known else config.model,
         notes=(),
-        description=f"{config.describe()}; x of shape {given}, out {output}.",
+        description=say(
+            "{config}; x of shape {given}, out {output}.",
+            config=config.describe(),
+            given=given,
+            output=output,
+        ),
         nodes=nodes,
         edges=tuple(Edge(source, target, "main", shape) for source, target, shape in arrivals),
         frames=frames,
         trunk=tuple(node.name for node in nodes),
         aside=(),
         output=output,
-        summary=f"{_count(graph)} for {f' {TIMES} '.join(map(str, graph.size))}",
+        summary=say(
+            "{counts} for {size}",
+            counts=_count(graph),
+            size=f" {TIMES} ".join(map(str, graph.size)),
+        ),
     )
 
 
@@ -261,8 +290,13 @@ def _count(graph: Graph, scope: str = "", with_products: bool = True) -> str:
         if each.trainable and each.name.startswith(scope)
     )
     products = sum(each.multiply_adds for each in graph if each.name.startswith(scope))
-    products_too = f", {_shorten(products)} multiply-adds" if with_products else ""
-    return f"{_shorten(parameters)} parameters{products_too}"
+    if not with_products:
+        return say("{count} parameters", count=_shorten(parameters))
+    return say(
+        "{count} parameters, {products} multiply-adds",
+        count=_shorten(parameters),
+        products=_shorten(products),
+    )
 
 
 def _shorten(number: int) -> str:
@@ -285,17 +319,21 @@ def _make_folded(
         return make_node(graph, graph[name], numbers)
     covers = tuple(scope for scope in blocks if node_of[scope] == name)
     config = blocks[name]
-    form = "bottleneck" if isinstance(config, BottleneckConfig) else "block"
-    many = f"{len(covers)} {TIMES} {form}" if len(covers) > 1 else form
+    form = mark("bottleneck") if isinstance(config, BottleneckConfig) else mark("block")
+    many = f"{len(covers)} {TIMES} {say(form)}" if len(covers) > 1 else say(form)
     kernel = TIMES.join(map(str, config.kernel_size))
     shortcut = _find_shortcut(config)
-    attention = "" if config.attention == "none" else f"{config.attention} attention, "
-    pooled = "pooled and " if config.shortcut_form == "average" else ""
+    attention = (
+        ""
+        if config.attention == "none"
+        else say("{attention} attention, ", attention=config.attention)
+    )
+    side = SHORTCUT_LABELS["pooled" if config.shortcut_form == "average" else shortcut]
     lines = (
         many,
         f"{kernel}, {_list_widths(config)}{_describe_stride(config)}",
         *_list_options(config),
-        f"{attention}{pooled}{shortcut} shortcut",
+        join_texts((attention, say(side))),
     )
     given, made = graph[graph[f"{name}.conv1"].inputs[0]].shape, graph[covers[-1]].shape
     shape = format_shape(made, numbers) if made != given else ""
@@ -317,22 +355,25 @@ def _describe_stride(config: BlockConfig) -> str:
     if config.stride == (1, 1):
         return ""
     early = isinstance(config, BottleneckConfig) and config.stride_at == "conv1"
-    return f", stride {format_pair(config.stride)}{' in conv1' if early else ''}"
+    words = mark(", stride {stride} in conv1") if early else mark(", stride {stride}")
+    return say(words, stride=format_pair(config.stride))
 
 
 def _list_options(config: BlockConfig) -> tuple[str, ...]:
     """The unusual options, in one line or none."""
     groups = config.groups if isinstance(config, BottleneckConfig) else 1
     kernel = config.shortcut_kernel
+    pools = {"blur": say("blur"), "average": say("average pooling")}
     words = {
-        f"{groups} groups": groups > 1,
-        f"dilation {config.dilation[1]}": config.dilation != (1, 1),
-        {"blur": "blur", "average": "average pooling"}.get(config.antialias, ""): config.pools,
-        "SAME padding": config.padding == SAME,
-        f"group norm of {config.norm_groups}": config.norm == "group",
-        "batch norms folded": config.norm == "folded",
-        "relu before attention": config.relu_before_attention,
-        f"{TIMES.join(map(str, kernel))} shortcut": config.projects and kernel != (1, 1),
+        say("{count} groups", count=groups): groups > 1,
+        say("dilation {dilation}", dilation=config.dilation[1]): config.dilation != (1, 1),
+        pools.get(config.antialias, ""): config.pools,
+        say("SAME padding"): config.padding == SAME,
+        say("group norm of {count}", count=config.norm_groups): config.norm == "group",
+        say("batch norms folded"): config.norm == "folded",
+        say("relu before attention"): config.relu_before_attention,
+        say("{kernel} shortcut", kernel=TIMES.join(map(str, kernel))): config.projects
+        and kernel != (1, 1),
     }
     found = [word for word, is_set in words.items() if is_set]
     return (", ".join(found),) if found else ()

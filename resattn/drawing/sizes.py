@@ -14,18 +14,18 @@ NAME_SIZE, TEXT_SIZE = 13, 12
 
 # Advances of DejaVu Sans, the widest of the fonts in a picture, in thousandths of the font size, so
 # that no box is too narrow in any of them.
-WIDE, USUAL, NARROW = 900, 640, 400
-FULL = 1000  # of a Chinese character, in any font
+FULL, WIDE, USUAL, NARROW = 1000, 900, 640, 400
 WIDE_LETTERS, NARROW_LETTERS = f"mwMW@{ARROW}{MINUS}{DIVIDED}", "fijlrtI.,:;()'[]|⌈⌉⌊⌋- "
 
 
 def measure_text(words: str, size: float = TEXT_SIZE, bold: bool = False) -> float:
     """The width of words in pixels, in the widest of the fonts."""
-    return sum(map(_measure_letter, words)) * size / 1000 * (1.1 if bold else 1)
+    thousandths = sum(map(_measure_letter, words))
+    return thousandths * size / 1000 * (1.1 if bold else 1)
 
 
 def _measure_letter(letter: str) -> int:
-    if count_cells(letter) > 1:
+    if count_cells(letter) > 1:  # as Chinese characters are
         return FULL
     return WIDE if letter in WIDE_LETTERS else NARROW if letter in NARROW_LETTERS else USUAL
 

@@ -7,7 +7,7 @@ that a test can read them back.
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from resattn.drawing.canvas import PALETTE, Canvas
+from resattn.drawing.canvas import CHINESE, PALETTE, Canvas
 from resattn.drawing.geometry import (
     CLEAR,
     Bounds,
@@ -18,14 +18,13 @@ from resattn.drawing.geometry import (
 )
 from resattn.drawing.layout import Layout, place
 from resattn.drawing.nodes import SceneNode
-from resattn.drawing.scene import Edge, Frame, Scene
+from resattn.drawing.scene import SHAPES, Edge, Frame, Scene
 from resattn.drawing.sizes import GLYPH_ROOM, LINE, NAME_SIZE, PADDING, measure_nodes, measure_text
 from resattn.drawing.stacking import arrange_columns
 from weights.checks import printable
-from weights.language import count_cells
+from weights.language import count_cells, say
 
 MARGIN, HEADING_GAP, HEADING_LINE, HEADING_SIZE, TAIL = 18, 36, 22, 16, 26
-SHAPES = "shapes: (images, channels, height, width)"
 CODE_ADVANCE = 7.3  # of a letter in the fonts of code
 
 FIXED_STYLE = """
@@ -39,6 +38,11 @@ rect, polygon, circle, path { stroke-width: 1.5; stroke-linejoin: round }
 path.shortcut { stroke-width: 2.5 }
 rect.wrong { stroke-width: 4 }
 rect.frame { stroke-dasharray: 6 4 }
+"""
+# Of texts with Chinese characters.
+CHINESE_STYLE = """\
+.chinese { font-family: 'Noto Sans CJK SC', 'PingFang SC', 'Microsoft YaHei', 'DejaVu Sans', \
+sans-serif }
 """
 
 
@@ -162,7 +166,7 @@ def _draw_output(canvas: Canvas, scene: Scene, sizes: Mapping[str, Size], layout
     if not scene.output:
         return start
     canvas.line([(x, start), (x, start + TAIL)])
-    canvas.text(x, start + TAIL + CLEAR, "out", "ink name", "middle")
+    canvas.text(x, start + TAIL + CLEAR, say("out"), "ink name", "middle")
     canvas.text(x + 2 * CLEAR, start + TAIL + CLEAR, scene.output)
     return start + TAIL + 2 * CLEAR
 
@@ -172,8 +176,8 @@ def _draw_identity(canvas: Canvas, layout: Layout) -> None:
     for edge, points in layout.routes:
         if edge.is_identity:
             x, y = points[2][0], (points[2][1] + points[3][1]) / 2
-            canvas.text(x + CLEAR, y - LINE / 2, "shortcut", "ink name")
-            canvas.text(x + CLEAR, y + LINE / 2, "identity", "ink")
+            canvas.text(x + CLEAR, y - LINE / 2, say("shortcut"), "ink name")
+            canvas.text(x + CLEAR, y + LINE / 2, say("identity"), "ink")
 
 
 def _find_bottom(scene: Scene, sizes: Mapping[str, Size], layout: Layout) -> float:
@@ -189,7 +193,7 @@ def _draw_heading(
     """The title above the picture, and beside it, or below it where it is narrow, the formulas.
     Returns the left, the top and the right of the picture.
     """
-    lines = [*([scene.summary] if scene.summary else []), SHAPES]
+    lines = [*([scene.summary] if scene.summary else []), say(SHAPES)]
     width = max(
         measure_text(scene.title, HEADING_SIZE, True), *(measure_text(line) for line in lines)
     )
@@ -227,7 +231,7 @@ def _find_right(node: SceneNode, sizes: Mapping[str, Size], layout: Layout) -> f
 # The document
 
 
-def _make_style(theme: str) -> str:
+def _make_style(theme: str, has_chinese: bool) -> str:
     light, dark = (
         "\n".join(
             f".{name} {{ fill: {row[first]}; stroke: {row[first + 1]} }}"
@@ -237,7 +241,7 @@ def _make_style(theme: str) -> str:
     )
     both = f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
     chosen = {"light": light, "dark": dark}.get(theme, both)
-    return f"\n{chosen}{FIXED_STYLE}"
+    return f"\n{chosen}{FIXED_STYLE}{CHINESE_STYLE if has_chinese else ''}"
 
 
 def make_document(
@@ -265,7 +269,9 @@ def make_document(
     }
     ElementTree.SubElement(root, "title", id="title").text = words[0]
     ElementTree.SubElement(root, "desc", id="description").text = words[1]
-    ElementTree.SubElement(root, "style").text = _make_style(theme)
+    texts = (each for mark in canvas.marks for each in mark.iter("text"))
+    has_chinese = any(CHINESE in each.attrib["class"].split() for each in texts)
+    ElementTree.SubElement(root, "style").text = _make_style(theme, has_chinese)
     root.extend(tips)
     # The paper is painted, so that the words are legible on a page whose theme is not the system's.
     paper = {"x": left + 1, "y": top + 1, "width": width - 2, "height": height - 2, "rx": 8}

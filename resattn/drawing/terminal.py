@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from resattn.drawing.nodes import ARROW, DIVIDED, MINUS, TIMES, SceneNode
-from resattn.drawing.scene import Edge, Scene
-from weights.language import count_cells
+from resattn.drawing.scene import SHAPES, Edge, Scene
+from weights.language import count_cells, current_language, say
 
 TextPart = tuple[str, str]  # words, and the form that decides their colour, "" for none
 TextLine = tuple[TextPart, ...]
 
-TITLE = "shapes: (images, channels, height, width)"
 SYMBOLS = {
     "sum": "⊕",
     "product": "⊗",
@@ -88,7 +87,11 @@ def strip_colours(text: Iterable[TextLine]) -> str:
 def _spell_ascii(scene: Scene) -> Scene:
     def spell(words: str) -> str:
         known = "".join(ASCII_WORDS.get(character, character) for character in words)
-        return known.encode("ascii", "replace").decode()
+        return "".join(each if each.isascii() or is_kept(each) else "?" for each in known)
+
+    def is_kept(character: str) -> bool:
+        """Chinese characters are, if the picture is in Chinese: then the terminal has them."""
+        return current_language() == "zh" and count_cells(character) > 1
 
     return replace(
         scene,
@@ -116,7 +119,7 @@ class _Writer:
         self.lines.append(
             (
                 (scene.title, "title name"),
-                (_right(TITLE, columns - count_cells(scene.title)), "quiet"),
+                (_right(say(SHAPES), columns - count_cells(scene.title)), "quiet"),
             )
         )
         for node in scene.nodes:
@@ -124,7 +127,7 @@ class _Writer:
             self._write_node(node)
             self._write_frame(node.name, first=False)
         if scene.output:
-            self._write([(f"{'':{self.indent}}", ""), ("out", "name")], scene.output)
+            self._write([(f"{'':{self.indent}}", ""), (say("out"), "name")], scene.output)
 
     def _write_frame(self, name: str, first: bool) -> None:
         """The dashed line above the first node of a frame, or below the last one."""

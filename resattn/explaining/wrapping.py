@@ -16,7 +16,8 @@ _TIE = "¬"
 _NO_SPACE = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef]) (?=[\u3000-\u9fff\uff00-\uffef])")
 # A word of a Latin script or one character of another. Each takes along the marks that must not
 # begin or end a line.
-_TOKENS = re.compile(r"\s+|[（“]*(?:[^\s\u2e80-\uffef“”]+|[^\s（“])[，。；：、）！？”…]*")
+WORD = r"[（“]*(?:[^\s\u2e80-\uffef“”]+|[^\s（“])[，。；：、）！？”…]*"
+_TOKENS = re.compile(rf"\s+|{WORD}")
 
 
 def tie(text: str) -> str:

@@ -39,9 +39,9 @@ def describe_proof(proof: Difference, shape: Sequence[int], language: str) -> st
     return _Wording(LANGUAGES[language]).say(key, shape=size, distance=distance)
 
 
-def describe_operations(operations: Sequence[Facts]) -> str:
-    """Some operations of `describe_node` in English, as a list in one line."""
-    words = _Wording(LANGUAGES["en"])
+def describe_operations(operations: Sequence[Facts], language: str = "en") -> str:
+    """Some operations of `describe_node`, as a list in one line."""
+    words = _Wording(LANGUAGES[language])
     return words.join([words.operation(each) for each in operations])
 
 

@@ -28,6 +28,7 @@ from weights.checks import list_names
 from weights.convert import check
 from weights.errors import ArgumentError
 from weights.fingerprint import fingerprint, fingerprint_all
+from weights.language import say
 
 Source = Run | str | os.PathLike[str]
 
@@ -50,7 +51,9 @@ def compare(
     what `read_run` raises.
     """
     if len(runs) < 2:
-        raise ArgumentError(f"compare: expected two or more recordings, got {len(runs)}")
+        raise ArgumentError(
+            say("compare: expected two or more recordings, got {count}", count=len(runs))
+        )
     read = [run if isinstance(run, Run) else read_run(run) for run in runs]
     named = dict(zip(_name_runs(runs, names), read, strict=True))
     known = _collect_weights(named, arrays)
@@ -82,8 +85,11 @@ def _name_runs(runs: Sequence[Source], names: Sequence[str] | None) -> list[str]
             names = [f"{name} {n}" for n, name in enumerate(names, 1)]
     if len(set(names)) < len(runs) or len(names) != len(runs):
         raise ArgumentError(
-            f"names: expected one for each of the {len(runs)} runs, all different, got "
-            f"{list_names(names)}"
+            say(
+                "names: expected one for each of the {count} runs, all different, got {names}",
+                count=len(runs),
+                names=list_names(names),
+            )
         )
     return list(names)
 
@@ -91,7 +97,12 @@ def _name_runs(runs: Sequence[Source], names: Sequence[str] | None) -> list[str]
 def _describe(named: Mapping[str, Run]) -> str:
     first = next(iter(named.values()))
     shape = " x ".join(map(str, first.inputs.shape))
-    return f"{first.config.describe()} in {first.dtype}, input {shape}"
+    return say(
+        "{config} in {dtype}, input {shape}",
+        config=first.config.describe(),
+        dtype=first.dtype,
+        shape=shape,
+    )
 
 
 # Weights
@@ -115,8 +126,15 @@ def _collect_weights(
             return known | {run.weights_hash: cast}
         other = [name for name in prints if prints[name] != run.prints[name]]
     raise ArgumentError(
-        f"weights: expected those of {list_names(named)}, whose hash is {run.weights_hash}; in the "
-        f"ones given {len(other)} of {len(prints)} differ: {list_names(other)}"
+        say(
+            "weights: expected those of {names}, whose hash is {hash}; in the ones "
+            "given {count} of {whole} differ: {others}",
+            names=list_names(named),
+            hash=run.weights_hash,
+            count=len(other),
+            whole=len(prints),
+            others=list_names(other),
+        )
     )
 
 
@@ -127,33 +145,46 @@ def _list_apart(named: Mapping[str, Run]) -> Iterator[str]:
     """What differs and makes the outputs differ, in sentences."""
     (first, one), *others = named.items()
     for name, run in others:
-        yield from (f"{first} and {name}: {words}" for words in _compare_targets(one, run))
+        yield from (
+            say("{first} and {second}: {words}", first=first, second=name, words=words)
+            for words in _compare_targets(one, run)
+        )
 
 
 def _compare_targets(one: Run, other: Run) -> Iterator[str]:
     if one.config != other.config:
         fields = _differing_fields(one.config.to_dict(), other.config.to_dict())
-        yield f"the configs differ: {fields}"
+        yield say("the configs differ: {fields}", fields=fields)
     if set(one.prints) == set(other.prints):
         changed = [name for name in one.prints if one.prints[name] != other.prints[name]]
         if changed and one.dtype == other.dtype:
             yield (
-                f"the weights differ: {len(changed)} of {len(one.prints)} parameters, "
-                f"{list_names(changed, quoted=False)}"
+                say(
+                    "the weights differ: {count} of {whole} parameters, {names}",
+                    count=len(changed),
+                    whole=len(one.prints),
+                    names=list_names(changed, quoted=False),
+                )
             )
     if one.dtype != other.dtype:
-        yield f"the dtypes differ: {one.dtype} and {other.dtype}"
+        yield say("the dtypes differ: {one} and {other}", one=one.dtype, other=other.dtype)
     if one.inputs.shape != other.inputs.shape:
-        yield f"the inputs differ: {one.inputs.shape} and {other.inputs.shape}"
+        yield say(
+            "the inputs differ: {one} and {other}", one=one.inputs.shape, other=other.inputs.shape
+        )
     elif one.dtype == other.dtype and one.inputs_hash != other.inputs_hash:
         apart = np.abs(one.inputs.astype(np.float64) - other.inputs).max()
-        yield f"the inputs differ, by up to {apart:.2g}"
+        yield say("the inputs differ, by up to {apart:.2g}", apart=apart)
     if one.seed != other.seed:
-        yield f"the seeds differ, and with them the gradients: {one.seed} and {other.seed}"
+        yield say(
+            "the seeds differ, and with them the gradients: {one} and {other}",
+            one=one.seed,
+            other=other.seed,
+        )
     recipes = [run.training.recipe for run in (one, other) if run.training is not None]
     if len(recipes) == 2 and recipes[0] != recipes[1]:
         fields = _differing_fields(recipes[0].to_dict(), recipes[1].to_dict())
-        yield f"the recipes of training differ: {fields}"
+        yield say("the recipes of training differ: {fields}", fields=fields)
 
 
 def _differing_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -212,7 +243,9 @@ def _trace_group(
         if arrays is not None:
             own, found = _trace_again(name, run, arrays, own, found, progress)
         elif found:
-            notes.append(f"{name}: to find the cause, {_ask_for_weights(run)}")
+            notes.append(
+                say("{name}: to find the cause, {advice}", name=name, advice=_ask_for_weights(run))
+            )
         rows += own
         findings += found
         said = (note.removeprefix(f"{RECORDED_MODEL}: ") for note in run.trace.notes)
@@ -221,9 +254,9 @@ def _trace_group(
 
 
 def _ask_for_weights(run: Run) -> str:
-    return (
-        f"give the file of the weights (those with the hash {run.weights_hash}), or record with "
-        "--full"
+    return say(
+        "give the file of the weights (those with the hash {hash}), or record with --full",
+        hash=run.weights_hash,
     )
 
 
@@ -271,7 +304,7 @@ def _choose_row(recorded: Difference | None, computed: Difference) -> Difference
 def _merge(recorded: Finding, searched: Finding | None) -> Finding:
     """A finding with the numbers of the whole stage, and the causes of its sample."""
     if searched is None:
-        bound = "a stage before it is not explained, and only a sample of that was recorded"
+        bound = say("a stage before it is not explained, and only a sample of that was recorded")
         return replace(recorded, bound=bound)
     return replace(
         recorded, explanations=searched.explanations, bound=searched.bound, searched=True
@@ -293,9 +326,17 @@ def _list_doubts(
             if over:
                 row = max(over, key=lambda row: np.nan_to_num(row.excess, nan=np.inf))
                 yield (
-                    f"{name}: {row.quantity} {row.tensor} differs from the oracle by "
-                    f"{row.relative:.1e}, its tolerance is {row.tolerance:.0e}, and the run names "
-                    f"no stage that is wrong; to judge it, {_ask_for_weights(run)}"
+                    say(
+                        "{name}: {quantity} {tensor} differs from the oracle by {apart:.1e}, "
+                        "its tolerance is {tolerance:.0e}, and the run names no stage that is "
+                        "wrong; to judge it, {advice}",
+                        name=name,
+                        quantity=say(row.quantity),
+                        tensor=row.tensor,
+                        apart=row.relative,
+                        tolerance=row.tolerance,
+                        advice=_ask_for_weights(run),
+                    )
                 )
         for (first, one), (second, other) in combinations(silent.items(), 2):
             limits = _limit_pair(one, other)
@@ -304,10 +345,18 @@ def _list_doubts(
             if over:
                 row = max(over, key=lambda row: row.relative)
                 yield (
-                    f"{first} and {second}: {row.quantity} {row.tensor} differs by "
-                    f"{row.relative:.1e}, the tolerances of both explain "
-                    f"{limits[_key(row)]:.0e}, and neither names a stage that is wrong; to judge "
-                    f"them, {_ask_for_weights(one)}"
+                    say(
+                        "{first} and {second}: {quantity} {tensor} differs by {apart:.1e}, the "
+                        "tolerances of both explain {limit:.0e}, and neither names a stage "
+                        "that is wrong; to judge them, {advice}",
+                        first=first,
+                        second=second,
+                        quantity=say(row.quantity),
+                        tensor=row.tensor,
+                        apart=row.relative,
+                        limit=limits[_key(row)],
+                        advice=_ask_for_weights(one),
+                    )
                 )
 
 

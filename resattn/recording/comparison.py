@@ -11,7 +11,14 @@ from weights import Difference
 from weights.checks import printable
 from weights.compare import columns, plain_values
 from weights.config import Config
+from weights.language import in_english, join_texts, mark, say
 
+# The names of facts about environments. What is said of them comes from the recordings.
+FACT_NAMES = (
+    *(mark("weights"), mark("inputs"), mark("origin of the inputs"), mark("dtype")),
+    *(mark("framework"), mark("device"), mark("precision"), mark("threads"), mark("variables")),
+    *(mark("machine"), mark("system"), mark("code")),
+)
 MOST_COLUMNS = 40  # of a value in the table of the environments; longer ones come below it
 
 
@@ -39,12 +46,21 @@ class PairwiseDifference:
     worst: Difference
 
     def __str__(self) -> str:
-        head = f"{' and '.join(self.names)}: {self.equal} of {self.count} tensors are equal to the "
+        names = join_texts(self.names, say(" and "))
+        head = say(
+            "{names}: {equal} of {count} tensors are equal to the last bit",
+            names=names,
+            equal=self.equal,
+            count=self.count,
+        )
         if not self.worst.absolute:
-            return f"{head}last bit"
-        return (
-            f"{head}last bit; the greatest relative difference is {self.worst.relative:.1e}, "
-            f"{self.worst.quantity} {self.worst.tensor}"
+            return head
+        return say(
+            "{head}; the greatest relative difference is {apart:.1e}, {quantity} {tensor}",
+            head=head,
+            apart=self.worst.relative,
+            quantity=say(self.worst.quantity),
+            tensor=self.worst.tensor,
         )
 
 
@@ -61,9 +77,14 @@ class Parting:
     limit: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.name}: training parts from the oracle at step {self.step}: {self.tensor} "
-            f"differs by {self.apart:.1e}, and rounding explains {self.limit:.0e}"
+        return say(
+            "{name}: training parts from the oracle at step {step}: {tensor} "
+            "differs by {apart:.1e}, and rounding explains {limit:.0e}",
+            name=self.name,
+            step=self.step,
+            tensor=self.tensor,
+            apart=self.apart,
+            limit=self.limit,
         )
 
 
@@ -97,11 +118,13 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "title": self.title,
+            "title": in_english(self.title),
             "ok": self.ok,
             "names": list(self.names),
-            "apart": list(self.apart),
-            "environment": {each.what: list(each.values) for each in self.environment},
+            "apart": in_english(list(self.apart)),
+            "environment": {
+                in_english(each.what): in_english(list(each.values)) for each in self.environment
+            },
             "trace": self.trace.to_dict(),
             "pairs": [
                 {
@@ -112,7 +135,7 @@ class Comparison:
                 }
                 for each in self.pairs
             ],
-            "doubts": list(self.doubts),
+            "doubts": in_english(list(self.doubts)),
             "partings": [vars(each) for each in self.partings],
             "losses": {name: list(each) for name, each in self.losses.items()},
         }
@@ -154,24 +177,28 @@ class Comparison:
         shown = [each for each in self.environment if each.differs or every]
         if shown:
             yield ""
-            yield "the environments:" if every else "what differs between the environments:"
+            yield (
+                say("the environments:") if every else say("what differs between the environments:")
+            )
             short = [each for each in shown if max(map(len, each.values)) <= MOST_COLUMNS]
-            yield from columns([("", *self.names), *((each.what, *each.values) for each in short)])
+            yield from columns(
+                [("", *self.names), *((say(each.what), *each.values) for each in short)]
+            )
             for each in shown:
                 if each not in short:
-                    yield f"  {each.what}"
+                    yield f"  {say(each.what)}"
                     pairs = zip(self.names, each.values, strict=True)
                     yield from columns([("", f"{name}:", value) for name, value in pairs])
-        same = [each.what for each in self.environment if not each.differs]
+        same = [say(each.what) for each in self.environment if not each.differs]
         if same and not every:
-            yield f"the same: {', '.join(same)}"
+            yield say("the same: {names}", names=", ".join(same))
 
     def _list_losses(self) -> Iterator[str]:
         steps = max(map(len, self.losses.values()), default=0)
         if steps:
             yield ""
-            yield "steps of training: the loss before each"
-            heads = ("", *(f"step {step + 1}" for step in range(steps)))
+            yield say("steps of training: the loss before each")
+            heads = ("", *(say("step {step}", step=step + 1) for step in range(steps)))
             rows = [
                 (name, *(f"{loss:.7g}" for loss in losses), *[""] * (steps - len(losses)))
                 for name, losses in self.losses.items()
@@ -180,13 +207,19 @@ class Comparison:
 
     def _verdict(self) -> tuple[str, str]:
         if self.ok:
-            return f"The same: {', '.join(self.names)} compute what the weights say.", "good"
+            return say(
+                "The same: {names} compute what the weights say.", names=", ".join(self.names)
+            ), "good"
         if self.apart:
-            return "FAILED: the runs are not of the same model and inputs.", "bad"
-        firsts = {each.name: f"in training, step {each.step}" for each in self.partings}
+            return say("FAILED: the runs are not of the same model and inputs."), "bad"
+        firsts = {
+            each.name: say("in training, step {step}", step=each.step) for each in self.partings
+        }
         for finding in reversed(self.trace.findings):
-            firsts[finding.model] = f"first at {finding.stage}"
+            firsts[finding.model] = say("first at {stage}", stage=finding.stage)
         if not firsts:
-            return "FAILED: the runs do not fit what they say of themselves.", "bad"
+            return say("FAILED: the runs do not fit what they say of themselves."), "bad"
         wrong = ", ".join(f"{name} ({where})" for name, where in firsts.items())
-        return f"FAILED: {wrong} computed something else than the weights say.", "bad"
+        return say(
+            "FAILED: {models} computed something else than the weights say.", models=wrong
+        ), "bad"

@@ -34,6 +34,7 @@ from weights.files.label import check_arrays, check_label, make_label
 from weights.files.limits import MOST_HEADER
 from weights.fingerprint import fingerprint
 from weights.graph import IMAGE
+from weights.language import in_english
 from weights.recipe import Recipe
 from weights.stored import read_arrays
 
@@ -61,7 +62,7 @@ def write_run(path: str | os.PathLike[str], run: Run) -> None:
     """
     target = check_suffix(path)
     arrays = _list_arrays(run)
-    text = json.dumps({labels.RECORDING: _to_plain(run)}, allow_nan=False)
+    text = json.dumps({labels.RECORDING: in_english(_to_plain(run))}, allow_nan=False)
     safetensors.write(target, make_label(text, arrays), arrays)
 
 

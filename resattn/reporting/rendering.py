@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from weights.checks import printable
 from weights.files.atomic import write_atomically
-from weights.language import say
+from weights.language import current_language, say
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -39,7 +39,7 @@ def write_html(path: Path, html: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
 
 
-def list_sentences() -> list[str]:
+def list_template_sentences() -> list[str]:
     """The English sentences of the templates, for catalogues of translations: the first argument of
     each call of `say`.
     """
@@ -70,6 +70,7 @@ def _make_environment() -> Environment:
         trust((_HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js")
     )
     environment.globals |= {"say": _say_in_html, "style": style, "script": script}
+    environment.globals["current_language"] = current_language
     return environment
 
 

@@ -15,6 +15,7 @@ from resattn.tracing.causes import CAUSES, RUNNING, apply_causes, solve_causes
 from resattn.tracing.computation import FORMULAS, Inputs, StageSpec, compute
 from resattn.tracing.formats import RESOLUTION
 from resattn.tracing.sampling import Sample
+from weights.language import say
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class CauseExplanation:
     places: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.cause}: {self.words}"
+        return say("{cause}: {words}", cause=say(self.cause), words=self.words)
 
 
 def find_explanations(
@@ -65,7 +66,11 @@ def find_explanations(
     if found or not pairs:
         return found
     both = (
-        (f"{first.name} and {second.name}", f"{words} and {more}", changed)
+        (
+            say("{first} and {second}", first=say(first.name), second=say(second.name)),
+            say("{words} and {more}", words=words, more=more),
+            changed,
+        )
         for first, words, halfway in apply_causes(spec)
         if first.paired
         for second, more, changed in apply_causes(halfway)

@@ -15,8 +15,13 @@ from resattn.oracle.node import Array
 from resattn.tracing.explanations import CauseExplanation
 from weights import Difference
 from weights.compare import columns, plain_values
+from weights.language import in_english, join_texts, mark, say
 
 MOST_PLACES = 3  # of one mistake in a report
+STAGE_QUANTITIES = (
+    *(mark("eval forward"), mark("eval backward")),
+    *(mark("train forward"), mark("train backward")),
+)
 
 
 @dataclass(frozen=True)
@@ -44,18 +49,33 @@ class Finding:
     def lines(self, modes: str) -> list[str]:
         """The finding as text. modes: all modes in which it was found."""
         row = self.difference
-        agrees = f"agrees up to {self.agrees[0]} ({self.agrees[1]:.0e}), " if self.agrees else ""
-        what = f"gradient of {self.stage}" if self.backward else self.stage
-        head = (
-            f"{self.model}, {modes}: {agrees}diverges at {what}: {row.absolute:.2g} at {row.place} "
-            f"({row.axes})"
+        agrees = (
+            say("agrees up to {stage} ({apart:.0e}), ", stage=self.agrees[0], apart=self.agrees[1])
+            if self.agrees
+            else ""
         )
-        explained = [f"    {each} (leaves {each.left:.0e})" for each in self.explanations]
+        what = say("gradient of {stage}", stage=self.stage) if self.backward else self.stage
+        head = say(
+            "{model}, {modes}: {agrees}diverges at {what}: {absolute:.2g} at {place} "
+            "({axes}), {where}",
+            model=self.model,
+            modes=modes,
+            agrees=agrees,
+            what=what,
+            absolute=row.absolute,
+            place=row.place,
+            axes=row.axes,
+            where=self.where,
+        )
+        explained = [
+            say("{each} (leaves {left:.0e})", each=each, left=each.left)
+            for each in self.explanations
+        ]
         bound = f"; {self.bound}" if self.bound else ""
-        unexplained = f"    unexplained: no known cause computes this{bound}"
+        unexplained = say("unexplained: no known cause computes this{bound}", bound=bound)
         if not self.searched:
-            unexplained = f"    its cause was not searched{bound}"
-        return [f"{head}, {self.where}", *(explained or [unexplained])]
+            unexplained = say("its cause was not searched{bound}", bound=bound)
+        return [head, *(f"    {line}" for line in explained or [unexplained])]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -67,12 +87,12 @@ class Finding:
             "searched": self.searched,
             "agrees_up_to": self.agrees,
             "difference": plain_values(self.difference),
-            "where": self.where,
-            "bound": self.bound,
+            "where": in_english(self.where),
+            "bound": in_english(self.bound),
             "explanations": [
                 {
-                    "cause": each.cause,
-                    "words": each.words,
+                    "cause": in_english(each.cause),
+                    "words": in_english(each.words),
                     "left": each.left,
                     "places": list(each.places or (self.stage,)),
                 }
@@ -110,10 +130,10 @@ class Trace:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "title": self.title,
+            "title": in_english(self.title),
             "ok": self.ok,
             "environment": list(self.environment),
-            "notes": list(self.notes),
+            "notes": in_english(list(self.notes)),
             "rows": [plain_values(row) for row in self.rows],
             "findings": [finding.to_dict() for finding in self.findings],
         }
@@ -127,20 +147,23 @@ class Trace:
         for mode in dict.fromkeys(row.quantity.split()[0] for row in self.rows):
             lines += [
                 ("", ""),
-                (f"{MODE_NAMES[mode]}: relative difference from the oracle", ""),
+                (
+                    say("{mode}: relative difference from the oracle", mode=say(MODE_NAMES[mode])),
+                    "",
+                ),
                 *self._table(mode, every, width),
             ]
         if any(row.expected != ORACLE for row in self.rows):
             lines.append(
-                ("  *: relative to the first model, because the oracle has no such stage", "")
+                (say("  *: relative to the first model, because the oracle has no such stage"), "")
             )
         lines.append(("", ""))
         lines += self._list_findings(every)
         if not self.rows:
-            lines.append(("FAILED: nothing was compared.", "bad"))
+            lines.append((say("FAILED: nothing was compared."), "bad"))
         elif self.ok:
-            lines.append(("Every stage computes what it should.", "good"))
-        return [*lines, *((f"note: {note}", "") for note in self.notes)]
+            lines.append((say("Every stage computes what it should."), "good"))
+        return [*lines, *((say("note: {note}", note=note), "") for note in self.notes)]
 
     def _list_findings(self, every: bool) -> Iterator[tuple[str, str]]:
         """Each mistake, in the modes in which it was found. One that is at many stages, such as the
@@ -155,13 +178,20 @@ class Trace:
             key = (finding.model, *(other.mode for other in same), *causes)
             places[key] += 1
             if every or not causes or places[key] <= MOST_PLACES:
-                head, *rest = finding.lines(" and ".join(other.mode for other in same))
+                head, *rest = finding.lines(
+                    join_texts((say(other.mode) for other in same), say(" and "))
+                )
                 yield head, "bad"
                 yield from ((line, "") for line in rest)
         for (model, *words), count in places.items():
             if not every and count > MOST_PLACES and len(words) > 1:
-                more = f"{count - MOST_PLACES} more stages (--all shows them)"
-                yield f"{model}: the last cause, or one like it, at {more}", "bad"
+                more = say(
+                    "{model}: the last cause, or one like it, at {count} more stages (--all shows "
+                    "them)",
+                    model=model,
+                    count=count - MOST_PLACES,
+                )
+                yield more, "bad"
 
     def _table(self, mode: str, every: bool, width: int | None) -> Iterator[tuple[str, str]]:
         """One row for each stage, one column for each model and way; a batch norm's statistics are
@@ -170,15 +200,15 @@ class Trace:
         rows = {(*row.quantity.split(), row.tensor, row.actual): row for row in self.rows}
         heads = [
             (way, model)
-            for way in ("forward", "backward")
+            for way in (mark("forward"), mark("backward"))
             for model in dict.fromkeys(row.actual for row in self.rows)
             if any(key[:2] == (mode, way) and key[3] == model for key in rows)
         ]
         ways = [
-            way if way not in [way for way, _ in heads[:place]] else ""
+            say(way) if way not in [way for way, _ in heads[:place]] else ""
             for place, (way, _) in enumerate(heads)
         ]
-        table = [("", *ways), ("stage", *(model for _, model in heads))]
+        table = [("", *ways), (say("stage"), *(model for _, model in heads))]
         marks = ["", ""]
         for stage in _order_stages(self.rows, mode):
             cells = []
@@ -201,7 +231,12 @@ class Trace:
             for finding in self.findings
             if (finding.mode, finding.stage) == (mode, stage)
         )
-        words = [f"{model} diverges{' first' if firsts[model] == stage else ''}" for model in wrong]
+        words = [
+            say("{model} diverges first", model=model)
+            if firsts[model] == stage
+            else say("{model} diverges", model=model)
+            for model in wrong
+        ]
         return f"  <- {', '.join(words)}" if words else ""
 
     def __str__(self) -> str:
@@ -225,14 +260,14 @@ def _is_same_mistake(finding: Finding, other: Finding) -> bool:
 
 def _shorten_table(lines: list[tuple[str, str]], every: bool) -> Iterator[tuple[str, str]]:
     """The lines of a table with their marks; rows that matter less are replaced by their number."""
-    marks = [mark for _, mark in lines]
+    marks = [sign for _, sign in lines]
     shown = range(len(lines)) if every else _select_rows(marks)
-    for number, (line, mark) in enumerate(lines):
+    for number, (line, sign) in enumerate(lines):
         if number in shown:
-            yield line + mark, "bad" if mark else ""
+            yield line + sign, "bad" if sign else ""
         elif number - 1 in shown:
             hidden = next((place for place in shown if place > number), len(lines)) - number
-            yield f"  ... {hidden} more (--all shows them)", ""
+            yield say("  ... {hidden} more (--all shows them)", hidden=hidden), ""
 
 
 def _select_rows(marks: list[str], most: int = 45) -> list[int]:
@@ -281,19 +316,29 @@ def locate(actual: Array, right: Array, tolerance: float) -> str:
         )
     border = _locate_border(apart) if apart.ndim == 4 else ""
     if border:
-        return f"only in the {border}"
+        return say("only in the {border}", border=border)
     names = ("image", "channel")[: apart.ndim] if apart.ndim > 1 else ("channel",)
     for axis, name in enumerate(names):
         size = apart.shape[axis]
         others = tuple(other for other in range(apart.ndim) if other != axis)
         hit = np.flatnonzero(apart.any(axis=others))
         if len(hit) <= size / 2:
-            numbers = ", ".join(map(str, hit)) if len(hit) <= 6 else f"{len(hit)} of them"
-            return f"only in {name} {numbers} of {size}"
+            numbers = (
+                ", ".join(map(str, hit))
+                if len(hit) <= 6
+                else say("{count} of them", count=len(hit))
+            )
+            if name == "image":
+                return say("only in image {numbers} of {size}", numbers=numbers, size=size)
+            return say("only in channel {numbers} of {size}", numbers=numbers, size=size)
     share = float(apart.mean())
     if share > 0.99:
-        return "everywhere"
-    return f"in {share:.0%} of the values" if share >= 0.01 else "in a few values"
+        return say("everywhere")
+    return (
+        say("in {share:.0%} of the values", share=share)
+        if share >= 0.01
+        else say("in a few values")
+    )
 
 
 def _locate_border(apart: Array) -> str:
@@ -301,10 +346,10 @@ def _locate_border(apart: Array) -> str:
     for maps smaller than 3 x 3.
     """
     kept = {
-        "first row": np.s_[:, :, :1],
-        "last row": np.s_[:, :, -1:],
-        "first column": np.s_[:, :, :, :1],
-        "last column": np.s_[:, :, :, -1:],
+        mark("first row"): np.s_[:, :, :1],
+        mark("last row"): np.s_[:, :, -1:],
+        mark("first column"): np.s_[:, :, :, :1],
+        mark("last column"): np.s_[:, :, :, -1:],
     }
 
     def differ_outside(places: Iterable[Any]) -> bool:
@@ -318,5 +363,5 @@ def _locate_border(apart: Array) -> str:
     for name in list(kept):
         if not differ_outside(place for other, place in kept.items() if other != name):
             del kept[name]
-    *front, last = kept
-    return f"{', '.join(front)} and {last}" if front else last
+    *front, last = map(say, kept)
+    return say("{names} and {last}", names=join_texts(front, ", "), last=last) if front else last

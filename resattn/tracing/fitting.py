@@ -13,6 +13,7 @@ from resattn.tracing.computation import StageSpec, compute
 from resattn.tracing.places import Sets
 from resattn.tracing.steps import ImpossibleChange, Program, Steps, TracedStep
 from weights.graph import IMAGE
+from weights.language import mark, say
 
 Fit = tuple[str, str, str, list[str], Callable[[Program], Steps]]  # label, cause, words, places
 
@@ -34,39 +35,47 @@ class Number:
 SCALES = (0.05, 0.2, 0.5, 0.8, 1.3, 2.0, -1.0)
 NUMBERS = (
     Number(
-        "batch norm eps",
+        mark("batch norm eps"),
         NORMS,
         (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0),
         lambda spec, value: spec.with_settings(eps=abs(value)),
-        lambda spec, value: f"eps {abs(value):g} instead of {spec['eps']:g}",
+        lambda spec, value: say("eps {eps:g} instead of {old:g}", eps=abs(value), old=spec["eps"]),
     ),
     Number(
         "activation",
         ("relu",),
         (0.01, 0.1, 0.3, -0.1),
         lambda spec, value: spec.with_settings(activation="leaky relu", slope=value),
-        lambda spec, value: f"leaky relu with a slope of {value:g} instead of relu",
+        lambda spec, value: say(
+            "leaky relu with a slope of {slope:g} instead of relu", slope=value
+        ),
     ),
     Number(
-        "scaled branch",
+        mark("scaled branch"),
         ("sum",),
         SCALES,
         lambda spec, value: spec.with_settings(factors=(value, 1)),
-        lambda spec, value: f"the main path is multiplied by {value:g} before the sum",
+        lambda spec, value: say(
+            "the main path is multiplied by {factor:g} before the sum", factor=value
+        ),
     ),
     Number(
-        "scaled branch",
+        mark("scaled branch"),
         ("sum",),
         SCALES,
         lambda spec, value: spec.with_settings(factors=(1, value)),
-        lambda spec, value: f"the shortcut is multiplied by {value:g} before the sum",
+        lambda spec, value: say(
+            "the shortcut is multiplied by {factor:g} before the sum", factor=value
+        ),
     ),
     Number(
         "gate",
         ("product",),
         SCALES,
         lambda spec, value: spec.with_settings(factor=value),
-        lambda spec, value: f"the product with the gate is multiplied by {value:g}",
+        lambda spec, value: say(
+            "the product with the gate is multiplied by {factor:g}", factor=value
+        ),
     ),
 )
 
@@ -121,11 +130,12 @@ def fit_image(program: Program, target: str, actual: Array) -> list[Fit]:
     for digits in (2, 3, 5, 7):
         rounded = np.array([float(f"{number:.{digits}g}") for number in solved])
         scale, offset = np.split(rounded, 2)
-        words = (
-            f"the image is scaled by {shorten_list(map(float, scale))} and shifted by "
-            f"{shorten_list(map(float, offset))}"
+        words = say(
+            "the image is scaled by {scale} and shifted by {offset}",
+            scale=shorten_list(map(float, scale)),
+            offset=shorten_list(map(float, offset)),
         )
-        found.append(("", "normalisation of the image", words, [IMAGE], change_to(rounded)))
+        found.append(("", mark("normalisation of the image"), words, [IMAGE], change_to(rounded)))
     return found
 
 

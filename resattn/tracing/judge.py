@@ -33,6 +33,7 @@ from resattn.tracing.steps import GIVEN, Program, TracedStep
 from weights import Difference
 from weights.config import Config
 from weights.graph import IMAGE
+from weights.language import say
 from weights.stages import Recording
 
 
@@ -208,7 +209,7 @@ class Judge:
         if not self.explain:
             yield self._make_finding(name, apart, actual, right, ())
             return
-        self.progress(f"{self.model}: try causes at {name}")
+        self.progress(say("{model}: try causes at {stage}", model=self.model, stage=name))
         program = self._limit_program(name)
         region = program.reach(name)
         search = self._search(name, actual, program)
@@ -251,7 +252,7 @@ class Judge:
     ) -> Iterator[Finding]:
         apart = self._compare(name, actual, right, limit)
         if not apart.ok:
-            self.progress(f"{self.model}: try causes at {name}")
+            self.progress(say("{model}: try causes at {stage}", model=self.model, stage=name))
             found = find_explanations(spec, inputs, actual, limit) if self.explain else []
             yield self._make_finding(name, apart, actual, right, found)
 
@@ -271,9 +272,12 @@ class Judge:
             agrees = (row.tensor, row.relative) if row.ok else agrees
         bound, explanations = self._bound(region), tuple(causes)
         if name in self._samples:
-            bound += "; only a sample of it was recorded: more is found if it is recorded whole"
+            bound = say(
+                "{bound}; only a sample of it was recorded: more is found if it is recorded whole",
+                bound=bound,
+            )
             share = np.abs(actual - right) > apart.tolerance * (np.abs(right).max() or 1)
-            part = f"in {share.mean():.0%} of its sample"
+            part = say("in {share:.0%} of its sample", share=share.mean())
         else:
             part = locate(actual, right, apart.tolerance)
         found = (self.model, self.mode, name, agrees, apart, part, explanations, bound)
@@ -285,10 +289,21 @@ class Judge:
             return ""
         steps = self._program.steps
         before = {x for name in region for x in steps[name].inputs if x not in region}
-        ends = ", ".join(name for name in steps if name in before and name != GIVEN) or "the image"
+        ends = ", ".join(name for name in steps if name in before and name != GIVEN) or say(
+            "the image"
+        )
         if len(region) == 1:
-            return f"its inputs ({ends}) are those of the model, so it is in {region[0]} itself"
-        return f"it is in one or more of the {len(region)} steps between {ends} and {region[-1]}"
+            return say(
+                "its inputs ({ends}) are those of the model, so it is in {stage} itself",
+                ends=ends,
+                stage=region[0],
+            )
+        return say(
+            "it is in one or more of the {count} steps between {ends} and {last}",
+            count=len(region),
+            ends=ends,
+            last=region[-1],
+        )
 
     def _compare(self, name: str, actual: Array, right: Array, limit: float) -> Difference:
         quantity = f"{self.mode} forward"

@@ -11,13 +11,15 @@ from resattn.oracle.node import Array
 from resattn.tracing.cause import PRODUCTS, Variants, list_orders, shorten_list
 from resattn.tracing.computation import Inputs, StageSpec, compute
 from resattn.tracing.formats import PRODUCT_FORMATS, RESOLUTION, round_to, round_to_integers
+from weights.language import say
 
 
 def vary_padding(spec: StageSpec) -> Variants:
     if _differs_from_same(spec):
-        words = (
-            "pads as SAME does in TensorFlow and JAX, with an odd pixel at the end, instead of "
-            f"{spec['padding']} on both sides"
+        words = say(
+            "pads as SAME does in TensorFlow and JAX, with an odd pixel at the end, instead "
+            "of {padding} on both sides",
+            padding=spec["padding"],
         )
         yield words, spec.with_settings(same=True)
 
@@ -34,30 +36,39 @@ def _differs_from_same(spec: StageSpec) -> bool:
 def vary_sides(spec: StageSpec) -> Variants:
     rows, cols = (2 * size for size in spec["padding"])
     if max(rows, cols) > 0:
-        words = f"pads only at the start, by {rows} and {cols}, instead of on both sides"
+        words = say(
+            "pads only at the start, by {rows} and {cols}, instead of on both sides",
+            rows=rows,
+            cols=cols,
+        )
         yield words, spec.with_settings(margins=((rows, 0), (cols, 0)))
         if max(spec["stride"]) == 1:  # at another stride it is what SAME does
-            words = f"pads only at the end, by {rows} and {cols}, instead of on both sides"
+            words = say(
+                "pads only at the end, by {rows} and {cols}, instead of on both sides",
+                rows=rows,
+                cols=cols,
+            )
             yield words, spec.with_settings(margins=((0, rows), (0, cols)))
 
 
 def vary_output_format(spec: StageSpec) -> Variants:
     for form in RESOLUTION:
-        yield f"rounds its output to {form}", spec.with_settings(output_format=form)
+        yield say("rounds its output to {form}", form=form), spec.with_settings(output_format=form)
 
 
 def solve_output_format(spec: StageSpec, inputs: Inputs, actual: Array) -> Variants:
     """float32, if every value of a float64 output is one that float32 has."""
     if actual.dtype == np.float64 and np.array_equal(actual, actual.astype(np.float32)):
-        words = "computes in float32 instead of float64"
+        words = say("computes in float32 instead of float64")
         yield words, spec.with_settings(output_format="float32")
 
 
 def vary_product_format(spec: StageSpec) -> Variants:
     for form in PRODUCT_FORMATS:
-        yield f"multiplies in {form} instead of full precision", spec.with_settings(format=form)
+        words = say("multiplies in {form} instead of full precision", form=form)
+        yield words, spec.with_settings(format=form)
     for form in RESOLUTION:
-        words = f"multiplies in {form} and rounds its output to it"
+        words = say("multiplies in {form} and rounds its output to it", form=form)
         yield words, spec.with_settings(format=form, output_format=form)
 
 
@@ -87,7 +98,14 @@ def _transpose_kernel(kernel: Array) -> Iterator[tuple[str, Array]]:
         turned = kernel.transpose(axes)
         if turned.shape == kernel.shape:
             order = " ".join(names[axis] for axis in axes)
-            yield f"reads the kernel's axes ({' '.join(names)}) as ({order})", turned
+            yield (
+                say(
+                    "reads the kernel's axes ({names}) as ({order})",
+                    names=" ".join(names),
+                    order=order,
+                ),
+                turned,
+            )
 
 
 def _reshape_kernel(kernel: Array) -> Iterator[tuple[str, Array]]:
@@ -96,11 +114,11 @@ def _reshape_kernel(kernel: Array) -> Iterator[tuple[str, Array]]:
     """
     last = (2, 3, 1, 0) if kernel.ndim == 4 else (1, 0)
     yield (
-        "the channels-last kernel is reshaped instead of transposed",
+        say("the channels-last kernel is reshaped instead of transposed"),
         kernel.transpose(last).reshape(kernel.shape),
     )
     yield (
-        "the kernel is reshaped to channels last instead of transposed",
+        say("the kernel is reshaped to channels last instead of transposed"),
         kernel.reshape([kernel.shape[axis] for axis in last]).transpose(np.argsort(last)),
     )
 
@@ -108,12 +126,15 @@ def _reshape_kernel(kernel: Array) -> Iterator[tuple[str, Array]]:
 def flip_kernel(spec: StageSpec) -> Variants:
     kernel = spec.parameters["weight"]
     for words, axes in (
-        ("rotated by 180 degrees (convolution instead of cross-correlation)", (2, 3)),
-        ("flipped upside down", (2,)),
-        ("mirrored from left to right", (3,)),
+        (
+            say("the kernel is rotated by 180 degrees (convolution instead of cross-correlation)"),
+            (2, 3),
+        ),
+        (say("the kernel is flipped upside down"), (2,)),
+        (say("the kernel is mirrored from left to right"), (3,)),
     ):
         if all(kernel.shape[axis] > 1 for axis in axes):
-            yield f"the kernel is {words}", spec.with_parameters(weight=np.flip(kernel, axes))
+            yield words, spec.with_parameters(weight=np.flip(kernel, axes))
 
 
 def vary_channel_order(spec: StageSpec) -> Variants:
@@ -121,7 +142,7 @@ def vary_channel_order(spec: StageSpec) -> Variants:
     kernel = spec.parameters["weight"]
     for order in list_orders(kernel.shape[1]):
         yield (
-            f"the kernel's input channels are in the order {shorten_list(order)}",
+            say("the kernel's input channels are in the order {order}", order=shorten_list(order)),
             spec.with_parameters(weight=kernel[:, list(order)]),
         )
 
@@ -133,14 +154,18 @@ def solve_channel_order(spec: StageSpec, inputs: Inputs, actual: Array) -> Varia
     order = _match_channels(right, actual)
     if order is not None:
         moved = {"weight": kernel[order]} | ({} if bias is None else {"bias": bias[order]})
-        words = f"the output channels are in the order {shorten_list(order.tolist())}"
+        words = say(
+            "the output channels are in the order {order}", order=shorten_list(order.tolist())
+        )
         yield words, spec.with_parameters(**moved)
     if bias is not None:
         shift = bias.reshape(1, -1, *(1,) * (right.ndim - 2))
         order = _match_channels(right - shift, actual - shift)
         if order is not None:
-            what = "the kernel's output channels, but not the bias, are"
-            words = f"{what} in the order {shorten_list(order.tolist())}"
+            words = say(
+                "the kernel's output channels, but not the bias, are in the order {order}",
+                order=shorten_list(order.tolist()),
+            )
             yield words, spec.with_parameters(weight=kernel[order])
 
 
@@ -164,7 +189,7 @@ PADDING_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 def vary_padding_mode(spec: StageSpec) -> Variants:
     if max(spec["padding"]) > 0:
         for name, mode in PADDING_MODES.items():
-            words = f"pads by the mode {name} instead of with zeros"
+            words = say("pads by the mode {name} instead of with zeros", name=name)
             yield words, spec.with_settings(padding_mode=mode)
 
 
@@ -173,7 +198,11 @@ def vary_dilation(spec: StageSpec) -> Variants:
     for dilation in (1, 2, 3, 4):
         if dilation != spec["dilation"] and max(extent) > 1:
             padding = tuple(dilation * (size // 2) for size in extent)
-            words = f"dilation {dilation} instead of {spec['dilation']}"
+            words = say(
+                "dilation {dilation} instead of {old}",
+                dilation=dilation,
+                old=spec["dilation"],
+            )
             yield words, spec.with_settings(dilation=dilation, padding=padding)
 
 
@@ -187,7 +216,12 @@ def crop_kernel(spec: StageSpec) -> Variants:
             part = np.s_[:, :, margin : rows - margin, margin : cols - margin]
             inner[part] = weight[part]
             size = f"{rows - 2 * margin} x {cols - 2 * margin}"
-            words = f"only the middle {size} of the {rows} x {cols} kernel is used"
+            words = say(
+                "only the middle {size} of the {rows} x {cols} kernel is used",
+                size=size,
+                rows=rows,
+                cols=cols,
+            )
             yield words, spec.with_parameters(weight=inner)
 
 
@@ -195,16 +229,31 @@ def pool_before(spec: StageSpec) -> Variants:
     """As the shortcut of ResNet-D (He et al. 2018, figure 2c)."""
     if max(spec["stride"]) > 1 and spec.parameters["weight"].shape[2:] == (1, 1):
         steps = " x ".join(map(str, spec["stride"]))
-        for kind in ("average", "maximum"):
-            words = f"takes the {kind} of {steps} pixels before the kernel instead of every second"
+        for kind, words in (
+            (
+                "average",
+                say(
+                    "takes the average of {steps} pixels before the kernel instead of every second",
+                    steps=steps,
+                ),
+            ),
+            (
+                "maximum",
+                say(
+                    "takes the maximum of {steps} pixels before the kernel instead of every second",
+                    steps=steps,
+                ),
+            ),
+        ):
             yield words, spec.with_settings(pool_before=kind)
-        words = (
-            f"takes the average of {steps} pixels before the kernel, zeros beyond the edge among "
+        words = say(
+            "takes the average of {steps} pixels before the kernel, zeros beyond the edge "
+            "among them, instead of every second",
+            steps=steps,
         )
-        words += "them, instead of every second"
         yield words, spec.with_settings(pool_before="counting")
         first = tuple(min(1, step - 1) for step in spec["stride"])
-        words = "reads pixels 1, 3, ... instead of 0, 2, ..."
+        words = say("reads pixels 1, 3, ... instead of 0, 2, ...")
         yield words, spec.with_settings(first_pixel=first)
 
 
@@ -219,16 +268,21 @@ def vary_stored_format(spec: StageSpec) -> Variants:
     for form in STORED_FORMATS:
         rounded = {leaf: round_to(array, form) for leaf, array in leaves.items()}
         if any(_differ(array, leaves[leaf]) for leaf, array in rounded.items()):
-            yield f"its parameters were rounded to {form}", spec.with_parameters(**rounded)
+            yield (
+                say("its parameters were rounded to {form}", form=form),
+                spec.with_parameters(**rounded),
+            )
             if spec.kind in PRODUCTS and np.any(leaves.get("bias", 0)):
-                words = f"its kernel, but not its bias, was rounded to {form}"
+                words = say("its kernel, but not its bias, was rounded to {form}", form=form)
                 yield words, spec.with_parameters(weight=rounded["weight"])
     if spec.kind in PRODUCTS:
         kernel = leaves["weight"]
-        for where, axes in (
-            ("with one scale", None),
-            ("with a scale for each output channel", tuple(range(1, kernel.ndim))),
+        for words, axes in (
+            (say("its kernel was quantised to 8 bits with one scale"), None),
+            (
+                say("its kernel was quantised to 8 bits with a scale for each output channel"),
+                tuple(range(1, kernel.ndim)),
+            ),
         ):
             whole = round_to_integers(kernel, axes)
-            words = f"its kernel was quantised to 8 bits {where}"
             yield words, spec.with_parameters(weight=whole)

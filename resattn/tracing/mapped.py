@@ -15,6 +15,7 @@ from resattn.tracing.sampling import Recorded
 from weights import export
 from weights.config import Config
 from weights.errors import ArgumentError
+from weights.language import current_language, say
 from weights.stages import Recording
 
 
@@ -70,8 +71,10 @@ def map_unmapped(
             continue
         if np.ndim(inputs) != 4:
             raise ArgumentError(
-                "inputs: expected (batch, channels, height, width), got the shape "
-                f"{np.shape(inputs)}"
+                say(
+                    "inputs: expected (batch, channels, height, width), got the shape {shape}",
+                    shape=np.shape(inputs),
+                )
             )
         _, channels, *size = inputs.shape
         reading = read_model(model, (size[0], size[1]), channels)
@@ -79,7 +82,7 @@ def map_unmapped(
         found[name] = map_model(model, recognition)
         config = recognition.config if config is None else config
         arrays = recognition.arrays if arrays is None else arrays
-        lines.append(f"{name}: {recognition.describe()[0]}")
+        lines.append(f"{name}: {recognition.describe(current_language())[0]}")
     return found, config, arrays, lines
 
 

@@ -7,38 +7,42 @@ import numpy as np
 from resattn.oracle.node import Array
 from resattn.tracing.cause import Variants
 from resattn.tracing.computation import ALL_BUT_CHANNELS, Inputs, StageSpec
+from weights.language import say
 
 
 def drop_bias(spec: StageSpec) -> Variants:
     bias = spec.parameters.get("bias")
     if bias is not None and np.any(bias):
-        yield "the bias is missing", spec.with_parameters(bias=np.zeros_like(bias))
+        yield say("the bias is missing"), spec.with_parameters(bias=np.zeros_like(bias))
 
 
 def reset_parameters(spec: StageSpec) -> Variants:
     """Parameters that were never loaded: a norm starts as the identity."""
     weight, bias = np.ones_like(spec.parameters["weight"]), np.zeros_like(spec.parameters["bias"])
-    yield "the scale is missing or was never loaded: it is 1", spec.with_parameters(weight=weight)
     yield (
-        "scale and offset were never loaded: they are 1 and 0",
+        say("the scale is missing or was never loaded: it is 1"),
+        spec.with_parameters(weight=weight),
+    )
+    yield (
+        say("scale and offset were never loaded: they are 1 and 0"),
         spec.with_parameters(weight=weight, bias=bias),
     )
     if spec.kind == "batch_norm" and not spec["training"]:
         statistics = {"running_mean": bias, "running_var": weight}
         yield (
-            "the running statistics were never loaded: they are 0 and 1",
+            say("the running statistics were never loaded: they are 0 and 1"),
             spec.with_parameters(**statistics),
         )
         yield (
-            "the running mean was never loaded: it is 0",
+            say("the running mean was never loaded: it is 0"),
             spec.with_parameters(running_mean=bias),
         )
         yield (
-            "the running variance was never loaded: it is 1",
+            say("the running variance was never loaded: it is 1"),
             spec.with_parameters(running_var=weight),
         )
         yield (
-            "none of its parameters was loaded",
+            say("none of its parameters was loaded"),
             spec.with_parameters(weight=weight, bias=bias, **statistics),
         )
 
@@ -49,7 +53,10 @@ EPS = (1e-3, 1e-5, 1e-6, 1e-4, 1e-7, 1e-8, 1.001e-5, 2e-5, 1e-2, 0.0)
 def vary_eps(spec: StageSpec) -> Variants:
     for eps in EPS:
         if eps != spec["eps"]:
-            yield f"eps {eps:g} instead of {spec['eps']:g}", spec.with_settings(eps=eps)
+            yield (
+                say("eps {eps:g} instead of {old:g}", eps=eps, old=spec["eps"]),
+                spec.with_settings(eps=eps),
+            )
 
 
 def solve_eps(spec: StageSpec, inputs: Inputs, actual: Array) -> Variants:
@@ -73,13 +80,16 @@ def solve_eps(spec: StageSpec, inputs: Inputs, actual: Array) -> Variants:
     if np.isfinite(eps) and eps > 0:
         for digits in (1, 2, 3, 5):
             tried = float(f"{eps:.{digits}g}")
-            yield f"eps {tried:g} instead of {spec['eps']:g}", spec.with_settings(eps=tried)
+            yield (
+                say("eps {eps:g} instead of {old:g}", eps=tried, old=spec["eps"]),
+                spec.with_settings(eps=tried),
+            )
 
 
 def swap_scale_and_offset(spec: StageSpec) -> Variants:
     weight, bias = spec.parameters["weight"], spec.parameters["bias"]
     yield (
-        "gamma and beta (weight and bias) are swapped",
+        say("gamma and beta (weight and bias) are swapped"),
         spec.with_parameters(weight=bias, bias=weight),
     )
 
@@ -88,26 +98,26 @@ def swap_statistics(spec: StageSpec) -> Variants:
     if not spec["training"]:
         mean, variance = spec.parameters["running_mean"], spec.parameters["running_var"]
         yield (
-            "running mean and variance are swapped",
+            say("running mean and variance are swapped"),
             spec.with_parameters(running_mean=variance, running_var=mean),
         )
 
 
 def switch_mode(spec: StageSpec) -> Variants:
     if spec["training"]:
-        words = "normalises by the running statistics: it is still in evaluation mode"
+        words = say("normalises by the running statistics: it is still in evaluation mode")
         yield words, spec.with_settings(training=False)
     else:
-        words = "normalises by the batch's statistics: it is still in training mode"
+        words = say("normalises by the batch's statistics: it is still in training mode")
         yield words, spec.with_settings(training=True)
 
 
 def vary_variance(spec: StageSpec) -> Variants:
     if spec.kind == "running variance":
-        words = "keeps the biased variance (divided by n), as Flax and Keras do"
+        words = say("keeps the biased variance (divided by n), as Flax and Keras do")
         yield words, spec.with_settings(biased=True)
     elif spec["training"]:
-        words = "normalises by the unbiased variance (divided by n - 1)"
+        words = say("normalises by the unbiased variance (divided by n - 1)")
         yield words, spec.with_settings(unbiased=True)
 
 
@@ -117,11 +127,11 @@ DECAYS = (0.99, 0.9, 0.1, 0.999, 0.95, 0.01, 0.0)
 def vary_decay(spec: StageSpec) -> Variants:
     for decay in DECAYS:
         if decay != spec["decay"]:
-            words = f"decay {decay:g} instead of {spec['decay']:g}"
+            words = say("decay {decay:g} instead of {old:g}", decay=decay, old=spec["decay"])
             if decay == round(1 - spec["decay"], 12):
-                words += " (1 - decay: momentum and decay are confused)"
+                words = say("{words} (1 - decay: momentum and decay are confused)", words=words)
             yield words, spec.with_settings(decay=decay)
-    yield "is not updated in training", spec.with_settings(decay=1.0)
+    yield say("is not updated in training"), spec.with_settings(decay=1.0)
 
 
 def solve_decay(spec: StageSpec, inputs: Inputs, actual: Array) -> Variants:
@@ -133,7 +143,10 @@ def solve_decay(spec: StageSpec, inputs: Inputs, actual: Array) -> Variants:
         return
     for digits in (2, 3, 5):
         tried = float(f"{decay:.{digits}g}")
-        yield f"decay {tried:g} instead of {spec['decay']:g}", spec.with_settings(decay=tried)
+        yield (
+            say("decay {decay:g} instead of {old:g}", decay=tried, old=spec["decay"]),
+            spec.with_settings(decay=tried),
+        )
 
 
 def vary_stored_variance(spec: StageSpec) -> Variants:
@@ -143,42 +156,46 @@ def vary_stored_variance(spec: StageSpec) -> Variants:
     variance = spec.parameters["running_var"]
     with np.errstate(all="ignore"):
         stored = {
-            "the running variance holds the deviation, its root": np.sqrt(variance),
-            "divides by the running variance instead of its root": variance**2,
-            "the running variance holds its inverse": 1 / variance,
-            "the running variance holds the inverse of the deviation": 1 / np.sqrt(variance),
-            "the running variance holds 1 / sqrt(variance + eps)": (variance + spec["eps"]) ** -0.5,
-            "multiplies by the deviation instead of dividing by it": 1 / (variance + spec["eps"]),
+            say("the running variance holds the deviation, its root"): np.sqrt(variance),
+            say("divides by the running variance instead of its root"): variance**2,
+            say("the running variance holds its inverse"): 1 / variance,
+            say("the running variance holds the inverse of the deviation"): 1 / np.sqrt(variance),
+            say("the running variance holds 1 / sqrt(variance + eps)"): (variance + spec["eps"])
+            ** -0.5,
         }
+        inverse = 1 / (variance + spec["eps"])
     for words, other in stored.items():
-        changed = spec.with_parameters(running_var=other)
-        yield words, changed.with_settings(eps=0.0) if "multiplies" in words else changed
+        yield words, spec.with_parameters(running_var=other)
+    words = say("multiplies by the deviation instead of dividing by it")
+    yield words, spec.with_parameters(running_var=inverse).with_settings(eps=0.0)
 
 
 def vary_gamma(spec: StageSpec) -> Variants:
     weight = spec.parameters["weight"]
-    yield "multiplies by 1 + gamma instead of gamma", spec.with_parameters(weight=weight + 1)
-    yield "multiplies by gamma - 1 instead of gamma", spec.with_parameters(weight=weight - 1)
+    yield say("multiplies by 1 + gamma instead of gamma"), spec.with_parameters(weight=weight + 1)
+    yield say("multiplies by gamma - 1 instead of gamma"), spec.with_parameters(weight=weight - 1)
     if spec.kind in ("batch_norm", "group_norm"):
-        words = "adds eps to the deviation instead of the variance"
+        words = say("adds eps to the deviation instead of the variance")
         yield words, spec.with_settings(eps_outside=True)
 
 
 def vary_norm(spec: StageSpec) -> Variants:
-    yield "the norm is missing", spec.with_settings(norm="identity")
-    yield "the norm is applied twice", spec.with_settings(again=True)
+    yield say("the norm is missing"), spec.with_settings(norm="identity")
+    yield say("the norm is applied twice"), spec.with_settings(again=True)
     if spec.kind == "group_norm":
         yield from _vary_groups(spec)
     if spec.kind == "batch_norm":
         channels = len(spec.parameters["weight"])
-        yield "an instance norm instead of a batch norm", spec.with_settings(norm="instance")
-        words = "a layer norm of each position instead of a batch norm"
+        yield say("an instance norm instead of a batch norm"), spec.with_settings(norm="instance")
+        words = say("a layer norm of each position instead of a batch norm")
         yield words, spec.with_settings(norm="position")
-        words = "a layer norm of each image instead of a batch norm"
+        words = say("a layer norm of each image instead of a batch norm")
         yield words, spec.with_settings(norm=1)
         for groups in (2, 4, 8, 16, 32):
             if groups < channels and channels % groups == 0:
-                words = f"a group norm of {groups} groups instead of a batch norm"
+                words = say(
+                    "a group norm of {groups} groups instead of a batch norm", groups=groups
+                )
                 yield words, spec.with_settings(norm=groups)
 
 
@@ -187,10 +204,13 @@ def _vary_groups(spec: StageSpec) -> Variants:
     channels, groups = len(spec.parameters["weight"]), spec["groups"]
     for count in range(1, min(channels, 64) + 1):
         if count != groups and channels % count == 0:
-            yield f"{count} groups instead of {groups}", spec.with_settings(norm=count)
+            yield (
+                say("{count} groups instead of {groups}", count=count, groups=groups),
+                spec.with_settings(norm=count),
+            )
     if groups != channels:
-        yield "an instance norm instead of a group norm", spec.with_settings(norm="instance")
-    words = "a layer norm of each position instead of a group norm"
+        yield say("an instance norm instead of a group norm"), spec.with_settings(norm="instance")
+    words = say("a layer norm of each position instead of a group norm")
     yield words, spec.with_settings(norm="position")
-    words = "the statistics of the batch (a batch norm) instead of a group norm"
+    words = say("the statistics of the batch (a batch norm) instead of a group norm")
     yield words, spec.with_settings(norm="batch")

@@ -27,10 +27,11 @@ from weights.config import Config, own_kinds, without_chance
 from weights.convert import Arrays
 from weights.errors import ArgumentError
 from weights.labelled import check_labelled
+from weights.language import in_english, mark, say
 from weights.recipe import Recipe
 from weights.shards import Shards
 
-_UNKNOWN = "no known mistake computes this"
+_UNKNOWN = mark("unexplained: no known mistake computes this")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,11 @@ class StepFinding:
     place: str = ""
 
     def __str__(self) -> str:
-        return f"{self.words}{f' ({self.place})' if self.place else ''}"
+        return (
+            say("{words} ({place})", words=self.words, place=self.place)
+            if self.place
+            else self.words
+        )
 
 
 @dataclass(frozen=True)
@@ -81,13 +86,13 @@ class StepTrace:
     def lines(self) -> list[str]:
         """The findings as text."""
         if self.ok:
-            return [self.title, "  every device computes what it should"]
-        return [self.title, *(f"  {finding.quantity}: {finding}" for finding in self.findings)]
+            return [self.title, say("  every device computes what it should")]
+        return [self.title, *(f"  {say(each.quantity)}: {each}" for each in self.findings)]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        findings = [{**vars(finding)} for finding in self.findings]
-        return {"title": self.title, "ok": self.ok, "findings": findings}
+        findings = [in_english({**vars(finding)}) for finding in self.findings]
+        return {"title": in_english(self.title), "ok": self.ok, "findings": findings}
 
 
 def trace_step(
@@ -110,10 +115,16 @@ def trace_step(
     """
     if len(observed) != shards.count:
         raise ArgumentError(
-            f"observed: expected a step of each of {shards.count} devices, got {len(observed)}"
+            say(
+                "observed: expected a step of each of {count} devices, got {found}",
+                count=shards.count,
+                found=len(observed),
+            )
         )
     if own_kinds(config):
-        raise ArgumentError("config: expected attention kinds of ours, got one of a user's own")
+        raise ArgumentError(
+            say("config: expected attention kinds of ours, got one of a user's own")
+        )
     labels = check_labelled(images, labels, config)
     _check_names(config, observed)
     problem = ParallelProblem(
@@ -145,20 +156,32 @@ def _check_names(config: Config, observed: Sequence[DeviceStep]) -> None:
             unknown = [name for name in given if name not in known]
             if unknown:
                 raise ArgumentError(
-                    f"observed: the {quantity} of device {shard} have no {list_names(unknown)} in "
-                    f"this config; its names are {list_names(known)}"
+                    say(
+                        "observed: the {quantity} of device {device} have no {names} in this "
+                        "config; its names are {known}",
+                        quantity=quantity,
+                        device=shard,
+                        names=list_names(unknown),
+                        known=list_names(known),
+                    )
                 )
             if known and not given:
                 raise ArgumentError(
-                    f"observed: expected the {quantity} of device {shard}, got none; those of "
-                    "frozen parameters alone may be left out"
+                    say(
+                        "observed: expected the {quantity} of device {device}, got none; those of "
+                        "frozen parameters alone may be left out",
+                        quantity=quantity,
+                        device=shard,
+                    )
                 )
 
 
 def _title(config: Config, shards: Shards) -> str:
-    return (
-        f"one training step of {config.describe()} on {shards.count} devices, "
-        f"{shards.statistics} statistics"
+    return say(
+        "one training step of {config} on {count} devices, {statistics} statistics",
+        config=config.describe(),
+        count=shards.count,
+        statistics=shards.statistics,
     )
 
 
@@ -202,23 +225,43 @@ def _explain_images(
             continue
         foreign = sum(place is None for place in places)
         known = [place for place in places if place is not None]
-        what = f"images {_name_images(known)} of the batch" if known else "no images"
+        what = (
+            say("images {images} of the batch", images=_name_images(known))
+            if known
+            else say("no images")
+        )
         if foreign and known:
-            what += f" and {foreign} that are not in it"
+            what = say(
+                "images {images} of the batch and {count} that are not in it",
+                images=_name_images(known),
+                count=foreign,
+            )
         elif foreign:
-            what = f"{foreign} images that are not in the batch"
+            what = say("{count} images that are not in the batch", count=foreign)
         others = [other for other in range(shard) if seen[other] == places]
-        same = f", as device {others[0]} does" if others else ""
-        words = f"device {shard} computes on {what}{same}; expected {_name_images(right)}"
-        yield StepFinding("images", "other data", words)
+        words = say(
+            "device {device} computes on {what}; expected {right}",
+            device=shard,
+            what=what,
+            right=_name_images(right),
+        )
+        if others:
+            words = say(
+                "device {device} computes on {what}, as device {other} does; expected {right}",
+                device=shard,
+                what=what,
+                other=others[0],
+                right=_name_images(right),
+            )
+        yield StepFinding("images", mark("other data"), words)
 
 
 def _name_images(places: Sequence[int]) -> str:
     if not places:
-        return "none"
+        return say("none")
     first, last = places[0], places[-1]
     if list(places) == list(range(first, last + 1)) and len(places) > 2:
-        return f"{first} to {last}"
+        return say("{first} to {last}", first=first, last=last)
     return ", ".join(str(int(place)) for place in places)
 
 
@@ -240,7 +283,7 @@ def _explain_statistics(
             continue
         if _match(observed, computed):
             return mistake, [StepFinding("statistics", mistake.cause, mistake.words, place)]
-    return None, [StepFinding("statistics", "", f"unexplained: {_UNKNOWN}", place)]
+    return None, [StepFinding("statistics", "", say(_UNKNOWN), place)]
 
 
 def _match(observed: Sequence[DeviceStep], expected: Sequence[Arrays]) -> bool:
@@ -252,7 +295,12 @@ def _name_place(observed: Sequence[DeviceStep], expected: Sequence[Arrays]) -> s
     for shard, (step, right) in enumerate(zip(observed, expected, strict=True)):
         found = _first_difference(step.statistics, right)
         if found is not None:
-            return f"first on device {shard}, {found[0]}: {found[1]:.0e}"
+            return say(
+                "first on device {device}, {tensor}: {apart:.0e}",
+                device=shard,
+                tensor=found[0],
+                apart=found[1],
+            )
     return ""
 
 
@@ -269,9 +317,11 @@ def _explain_gradients(
     apart = next((each for each in differences if each is not None), None)
     if apart is None:
         return []
-    place = f"first {apart[0]}: {apart[1]:.0e}"
+    place = say("first {tensor}: {apart:.0e}", tensor=apart[0], apart=apart[1])
     if norm is None:
-        return [StepFinding("gradients", "", "they differ as well, as do the statistics", place)]
+        return [
+            StepFinding("gradients", "", say("they differ as well, as do the statistics"), place)
+        ]
     names = [name for name in right if all(name in each for each in gradients)]
     agree = all(_first_difference(each, gradients[0]) is None for each in gradients[1:])
     summed = {name: np.sum([each[name] for each in gradients], axis=0) for name in names}
@@ -281,7 +331,7 @@ def _explain_gradients(
         if mistake.devices_differ != (not agree) or _first_difference(held, found) is not None:
             continue
         return [_name_sum(mistake, place)]
-    return [StepFinding("gradients", "", f"unexplained: {_UNKNOWN}", place)]
+    return [StepFinding("gradients", "", say(_UNKNOWN), place)]
 
 
 def _name_sum(mistake: SumMistake, place: str) -> StepFinding:

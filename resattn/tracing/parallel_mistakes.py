@@ -14,6 +14,7 @@ from resattn.oracle.node import Array
 from resattn.oracle.training import cross_entropy
 from weights.config import Config
 from weights.convert import Arrays
+from weights.language import join_texts, mark, say
 from weights.shards import Division, Shards
 
 
@@ -156,47 +157,56 @@ def norm_mistakes(problem: ParallelProblem) -> list[NormMistake]:
     together = _count_parts(division)
     local = replace(together, is_local=True)
     count = len(local.images)
-    names = {True: "local", False: "global"}
     right = NormMistake("", "", local if shards.is_local else None)
     wrong = None if shards.is_local else local
-    asked = f"expected {names[shards.is_local]} ones"
+    asked = say("expected local ones") if shards.is_local else say("expected global ones")
     if shards.is_local:
-        mixed = "the batch norms normalise with the statistics of the whole batch (global)"
+        mixed = say("the batch norms normalise with the statistics of the whole batch (global)")
     else:
-        mixed = "the batch norms of each device normalise with the statistics of its part (local)"
-    found = [right, NormMistake("local or global statistics", f"{mixed}; {asked}", wrong)]
+        mixed = say(
+            "the batch norms of each device normalise with the statistics of its part (local)"
+        )
+    found = [right, NormMistake(mark("local or global statistics"), _expect(mixed, asked), wrong)]
     first = tuple(float(part == 0) for part in range(count))
-    kept = "the running statistics are those of device 0 alone"
-    own = "each device keeps the running statistics of its own part"
-    normal = "" if shards.is_local else f"{mixed}, {asked}, and "
-    mean = "expected their weighted average" if shards.is_local else ""
+    kept = say("the running statistics are those of device 0 alone")
+    own = say("each device keeps the running statistics of its own part")
+    normal = "" if shards.is_local else say("{mixed}, {asked}, and ", mixed=mixed, asked=asked)
+    mean = say("expected their weighted average") if shards.is_local else ""
     found.append(
-        NormMistake("statistics of device 0", _say(normal + kept, mean), local,
-                    running=(first,) * shards.count)
-    )  # fmt: skip
+        NormMistake(
+            mark("statistics of device 0"),
+            _expect(join_texts((normal, kept)), mean),
+            local,
+            running=(first,) * shards.count,
+        )
+    )
     if count == shards.count:  # a device without images has no statistics
         each = tuple(tuple(float(part == one) for part in range(count)) for one in range(count))
-        words = _say(normal + own, mean)
-        found.append(NormMistake("statistics of each device", words, local, running=each))
+        words = _expect(join_texts((normal, own)), mean)
+        found.append(NormMistake(mark("statistics of each device"), words, local, running=each))
     sizes = [len(images) for images in local.images]
     uneven = _equal(local) != local.weights
     if uneven:
-        what = f"the devices' statistics are averaged as if each had as many images, not {sizes}"
+        what = say(
+            "the devices' statistics are averaged as if each had as many images, not {sizes}",
+            sizes=sizes,
+        )
         found += [
-            NormMistake("mean of means", f"{what}; expected weights by the numbers of images",
+            NormMistake(mark("mean of means"),
+                        _expect(what, say("expected weights by the numbers of images")),
                         replace(together, weights=_equal(local))),
-            NormMistake("mean of means", _say(normal + what, mean), local,
+            NormMistake(mark("mean of means"), _expect(join_texts((normal, what)), mean), local,
                         running=(_equal(local),) * shards.count),
         ]  # fmt: skip
     if division.padded > division.examples:
-        what = "the images that fill the last shards up count in the statistics"
+        what = say("the images that fill the last shards up count in the statistics")
         parts = _padded_parts(division) if shards.is_local else None
-        found.append(NormMistake("padding in the statistics", what, parts, padded=True))
+        found.append(NormMistake(mark("padding in the statistics"), what, parts, padded=True))
     return found
 
 
-def _say(words: str, expected: str) -> str:
-    return f"{words}; {expected}" if expected else words
+def _expect(words: str, expected: str) -> str:
+    return say("{words}; {expected}", words=words, expected=expected) if expected else words
 
 
 def _padded_parts(division: Division) -> BatchParts:
@@ -218,25 +228,28 @@ def sum_mistakes(problem: ParallelProblem, norm: NormMistake) -> list[SumMistake
             1 / (filled * own[place // division.size]) if place < division.examples else 0.0
             for place in range(division.padded)
         ]
-        losses["the mean of the devices' mean losses"] = tuple(means)
+        losses[say("the mean of the devices' mean losses")] = tuple(means)
     if division.padded > division.examples and norm.padded:
-        losses["a mean over the images that fill shards up, too"] = (
+        losses[say("a mean over the images that fill shards up, too")] = (
             1 / division.padded,
         ) * division.padded
     for what, weights in losses.items():
         tail = f", of {what}" if what else ""
         found += _scaled(weights, tail, count)
         if what:
-            words = f"the loss is {what}; expected the mean over the images of the batch"
-            found.append(SumMistake("mean of means of the loss", words, weights))
+            words = say(
+                "the loss is {what}; expected the mean over the images of the batch", what=what
+            )
+            found.append(SumMistake(mark("mean of means of the loss"), words, weights))
     if norm.parts is None and not norm.padded and count > 1:
-        words = (
-            "the sums of the batch norms are exchanged without their gradient, so that each device "
-            "differentiates its own part alone"
+        words = say(
+            "the sums of the batch norms are exchanged without their gradient, so that each "
+            "device differentiates its own part alone"
         )
         for factor, differ in ((1.0, False), (1.0, True), (float(count), True)):
-            more = ", and the gradients are not added up over the devices" if differ else ""
-            mistake = SumMistake("no gradient of the statistics", words + more, right, factor)
+            more = say(", and the gradients are not added up over the devices") if differ else ""
+            whole = join_texts((words, more))
+            mistake = SumMistake(mark("no gradient of the statistics"), whole, right, factor)
             found.append(replace(mistake, detached=True, devices_differ=differ))
     return found
 
@@ -244,21 +257,26 @@ def sum_mistakes(problem: ParallelProblem, norm: NormMistake) -> list[SumMistake
 def _scaled(weights: tuple[float, ...], tail: str, count: int) -> list[SumMistake]:
     if count == 1:
         return []
-    alone = f"each device keeps the gradient of its own part{tail}"
-    forgotten = "expected the sum over the devices"
-    large = (
-        f"the gradients{tail} are {count} times too large: they are added up where they should "
-        "be averaged"
+    alone = say("each device keeps the gradient of its own part{tail}", tail=tail)
+    mean = say("{alone}, of its own mean loss", alone=alone)
+    forgotten = say("expected the sum over the devices")
+    large = say(
+        "the gradients{tail} are {count} times too large: they are added up where they "
+        "should be averaged",
+        tail=tail,
+        count=count,
     )
-    small = (
-        f"the gradients{tail} are {count} times too small: they are averaged where they should "
-        "be added up"
+    small = say(
+        "the gradients{tail} are {count} times too small: they are averaged where they "
+        "should be added up",
+        tail=tail,
+        count=count,
     )
     return [
-        SumMistake("forgotten sum of gradients", f"{alone}; {forgotten}", weights,
+        SumMistake(mark("forgotten sum of gradients"), _expect(alone, forgotten), weights,
                    devices_differ=True),
-        SumMistake("forgotten sum of gradients", f"{alone}, of its own mean loss; {forgotten}",
+        SumMistake(mark("forgotten sum of gradients"), _expect(mean, forgotten),
                    weights, float(count), False, True),
-        SumMistake("gradients times devices", large, weights, float(count)),
-        SumMistake("gradients divided twice", small, weights, 1.0 / count),
+        SumMistake(mark("gradients times devices"), large, weights, float(count)),
+        SumMistake(mark("gradients divided twice"), small, weights, 1.0 / count),
     ]  # fmt: skip

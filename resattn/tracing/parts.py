@@ -9,6 +9,7 @@ from resattn.tracing.computation import StageSpec
 from resattn.tracing.steps import Program, Steps, TracedStep
 from weights.checks import Pair
 from weights.config import BottleneckConfig, Config
+from weights.language import say
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class BlockParts:
     pool: str  # what has the stride of the main path instead of a convolution, "" if nothing
     stride: Pair
     stride_place: str  # the name of the convolution that has the stride, "" if none has
+    is_named: bool = True  # in the words of a mistake
 
     def path(self, name: str) -> str:
         return f"{self.prefix}.{name}".strip(".")
@@ -54,7 +56,7 @@ class BlockParts:
 
     @property
     def words(self) -> str:
-        return f" in {self.prefix}" if self.prefix else ""
+        return say(" in {block}", block=self.prefix) if self.prefix and self.is_named else ""
 
 
 def list_blocks(program: Program, config: Config) -> list[BlockParts]:

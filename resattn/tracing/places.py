@@ -8,6 +8,7 @@ import re
 
 from resattn.tracing.steps import Program
 from weights.graph import IMAGE
+from weights.language import say
 
 Sets = list[tuple[str, list[str]]]  # what the places have in common, and the places
 
@@ -31,34 +32,42 @@ def _label(name: str) -> list[str]:
     if name == IMAGE:
         return []
     attention, shortcut = "attention" in name, "shortcut" in name
-    labels = [] if name.startswith("stem") else ["outside of the stem"]
+    labels = [] if name.startswith("stem") else [say("outside of the stem")]
     labels += [
-        "in the attention modules" if attention else "outside of the attention modules",
-        "in the shortcuts" if shortcut else "outside of the shortcuts",
+        say("in the attention modules") if attention else say("outside of the attention modules"),
+        say("in the shortcuts") if shortcut else say("outside of the shortcuts"),
     ]
     if not attention and not shortcut:
-        labels.append("outside of attention modules and shortcuts")
+        labels.append(say("outside of attention modules and shortcuts"))
     found = re.match(r"stages\.(\d+)\.(\d+)(?:\.(.*))?$", name)
     if found:
         stage, block, leaf = found.groups()
-        labels += [f"in stages.{stage}", f"in stages.{stage}.{block}"]
-        labels += [f"called {leaf}"] if leaf else []
+        labels += [
+            say("in stages.{stage}", stage=stage),
+            say("in stages.{stage}.{block}", stage=stage, block=block),
+        ]
+        labels += [say("called {leaf}", leaf=leaf)] if leaf else []
         if not attention:
-            labels.append(f"in stages.{stage} outside of its attention modules")
+            labels.append(say("in stages.{stage} outside of its attention modules", stage=stage))
     elif name.startswith("stem"):
-        labels.append("in the stem")
+        labels.append(say("in the stem"))
     return labels
 
 
 def name_places(label: str, places: list[str], most: int = 4) -> str:
     """Where a cause is, as the end of a sentence."""
     if places == [IMAGE]:
-        return ", in the input"
+        return say(", in the input")
     if len(places) == 1:
-        return f", at {places[0]}"
+        return say(", at {place}", place=places[0])
     if len(places) <= most:
-        return f", in all of {', '.join(places)}"
-    span = f"({places[0]} to {places[-1]})"
+        return say(", in all of {places}", places=", ".join(places))
+    span = say("({first} to {last})", first=places[0], last=places[-1])
     if label:
-        return f", in all of the {len(places)} {label} that can have it {span}"
-    return f", in all of the {len(places)} that can have it {span}"
+        return say(
+            ", in all of the {count} {label} that can have it {span}",
+            count=len(places),
+            label=label,
+            span=span,
+        )
+    return say(", in all of the {count} that can have it {span}", count=len(places), span=span)

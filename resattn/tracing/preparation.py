@@ -26,6 +26,7 @@ from resattn.tracing.image_causes import (
 )
 from resattn.tracing.resizing import Resizing, choose_sample, resize_image, resizing_of
 from weights.errors import ArgumentError
+from weights.language import join_texts, mark, say
 from weights.preprocessing import Preprocessing
 from weights.resize import preprocess
 
@@ -51,19 +52,31 @@ class PreparationVerdict:
     rest: float
 
     def __str__(self) -> str:
-        most = "" if self.difference is None else f"; the greatest difference is {_brief(self)}"
+        most = (
+            ""
+            if self.difference is None
+            else say("; the greatest difference is {difference:.3g}", difference=self.difference)
+        )
         if self.right and self.rest <= EXACT_LEVELS:
-            return f"The tensor is right{most}."
+            return say("The tensor is right{more}.", more=most)
         if self.right:
-            return f"The tensor is right up to rounding: {self.rest:.2g} of 255 levels{most}."
+            return say(
+                "The tensor is right up to rounding: {rest:.2g} of 255 levels{more}.",
+                rest=self.rest,
+                more=most,
+            )
         if not self.changes:
-            return f"The tensor is wrong, and no known mistake explains it{most}."
-        rounding = f", up to {self.rest:.2g} of 255 levels" if self.rest > EXACT_LEVELS else ""
-        return f"The tensor is wrong: {', and '.join(self.changes)}{rounding}."
-
-
-def _brief(verdict: PreparationVerdict) -> str:
-    return f"{verdict.difference:.3g}"
+            return say("The tensor is wrong, and no known mistake explains it{more}.", more=most)
+        rounding = (
+            say(", up to {rest:.2g} of 255 levels", rest=self.rest)
+            if self.rest > EXACT_LEVELS
+            else ""
+        )
+        return say(
+            "The tensor is wrong: {changes}{rounding}.",
+            changes=join_texts(self.changes, say(", and ")),
+            rounding=rounding,
+        )
 
 
 def explain_preparation(
@@ -79,7 +92,9 @@ def explain_preparation(
     right = np.concatenate([preprocess(image[None], preprocessing) for image in images])
     base = readings[0].array
     if not np.isfinite(base).all():
-        return PreparationVerdict(False, ("it holds values that are not finite",), None, np.inf)
+        return PreparationVerdict(
+            False, (say("it holds values that are not finite"),), None, np.inf
+        )
     plain = np.moveaxis(right, 1, -1).astype(np.float64)
     difference = float(np.abs(base - plain).max()) if base.shape == plain.shape else None
     kind = np.asarray(actual).dtype
@@ -108,25 +123,29 @@ def read_axes(actual: Array, count: int) -> Iterator[AxesReading]:
     first = x.ndim == 4 and x.shape[1] == 3
     if x.ndim != 4 or len(x) != count or not (first or x.shape[3] == 3) or 0 in x.shape:
         raise ArgumentError(
-            f"the tensor to explain: expected ({count}, 3, height, width) or ({count}, height, "
-            f"width, 3), got {np.shape(actual)}"
+            say(
+                "the tensor to explain: expected ({count}, 3, height, width) or ({count}, "
+                "height, width, 3), got {shape}",
+                count=count,
+                shape=np.shape(actual),
+            )
         )
     x = x.astype(np.float64)
     last = np.moveaxis(x, 1, -1) if first else x
     yield AxesReading((), last)
-    yield AxesReading((UPSIDE_DOWN,), last[:, ::-1])
-    yield AxesReading((MIRRORED,), last[:, :, ::-1])
-    yield AxesReading(("the image is turned by 180 degrees",), last[:, ::-1, ::-1])
+    yield AxesReading((say(UPSIDE_DOWN),), last[:, ::-1])
+    yield AxesReading((say(MIRRORED),), last[:, :, ::-1])
+    yield AxesReading((say("the image is turned by 180 degrees"),), last[:, ::-1, ::-1])
     turned = last.swapaxes(1, 2)
-    yield AxesReading((TURNED,), turned)
-    yield AxesReading(("the image is turned by 90 degrees to the right",), turned[:, ::-1])
-    yield AxesReading(("the image is turned by 90 degrees to the left",), turned[:, :, ::-1])
+    yield AxesReading((say(TURNED),), turned)
+    yield AxesReading((say("the image is turned by 90 degrees to the right"),), turned[:, ::-1])
+    yield AxesReading((say("the image is turned by 90 degrees to the left"),), turned[:, :, ::-1])
     batch, rows, cols, channels = last.shape
     if first:
-        yield AxesReading((LAST_AS_FIRST,), x.reshape(batch, rows, cols, channels))
+        yield AxesReading((say(LAST_AS_FIRST),), x.reshape(batch, rows, cols, channels))
     else:
         mixed = x.reshape(batch, channels, rows, cols)
-        yield AxesReading((FIRST_AS_LAST,), np.moveaxis(mixed, 1, -1))
+        yield AxesReading((say(FIRST_AS_LAST),), np.moveaxis(mixed, 1, -1))
 
 
 class ChannelFit(NamedTuple):
@@ -183,25 +202,35 @@ def name_values(fit: ChannelFit, p: Preprocessing, limit: float) -> tuple[str, .
     right, mean, std = order_of(p), np.array(p.mean), np.array(p.std)
     slopes, offsets = p.scale / std, -mean / std
     names = "".join("RGB"[channel] for channel in fit.order)
-    order = () if fit.order == right else (f"the channels are {names}, not {p.channels}",)
+    order = (
+        ()
+        if fit.order == right
+        else (say("the channels are {names}, not {right}", names=names, right=p.channels),)
+    )
     if is_alike(fit, slopes, offsets, limit):
         return order
     if fit.order == right[::-1] and is_alike(fit, slopes[::-1], offsets[::-1], limit):
-        return ("the channels were reversed after the normalisation",)
+        return (say("the channels were reversed after the normalisation"),)
     known = {
-        "mean and std are in the reverse order": (slopes[::-1], offsets[::-1]),
-        "mean was not subtracted": (slopes, 0 * offsets),
-        "the values were not divided by std": (0 * slopes + p.scale, -mean),
-        f"the values were not multiplied by {p.scale:.6g}": (slopes / p.scale, offsets),
-        f"the values were multiplied by {p.scale:.6g} twice": (slopes * p.scale, offsets),
-        "the values were normalised twice": (slopes / std, (offsets - mean) / std),
+        say("mean and std are in the reverse order"): (slopes[::-1], offsets[::-1]),
+        say("mean was not subtracted"): (slopes, 0 * offsets),
+        say("the values were not divided by std"): (0 * slopes + p.scale, -mean),
+        say("the values were not multiplied by {factor:.6g}", factor=p.scale): (
+            slopes / p.scale,
+            offsets,
+        ),
+        say("the values were multiplied by {factor:.6g} twice", factor=p.scale): (
+            slopes * p.scale,
+            offsets,
+        ),
+        say("the values were normalised twice"): (slopes / std, (offsets - mean) / std),
     }
     for words, numbers in known.items():
         if is_alike(fit, *numbers, limit):
             return (*order, words)
     wrong = _name_numbers(fit, limit) or _formula(fit.slopes, fit.offsets)
     meant = _name_numbers(ChannelFit(right, slopes, offsets, 0.0, 0.0)) or _formula(slopes, offsets)
-    return (*order, f"the image is {wrong}, not {meant}")
+    return (*order, say("the image is {wrong}, not {meant}", wrong=wrong, meant=meant))
 
 
 def _name_numbers(fit: ChannelFit, limit: float = EXACT_LEVELS) -> str | None:
@@ -209,13 +238,13 @@ def _name_numbers(fit: ChannelFit, limit: float = EXACT_LEVELS) -> str | None:
     for words, usual in PREPARATIONS.items():
         mean, std = (np.broadcast_to(each, 3)[list(fit.order)] for each in usual)
         if is_alike(fit, 1 / 255 / std, -mean / std, limit):
-            return words
+            return say(words)
     return None
 
 
 def _formula(slopes: Array, offsets: Array) -> str:
-    numbers = (shorten_list(map(float, part)) for part in (slopes, offsets))
-    return "{} times its bytes plus {}".format(*numbers)
+    scale, offset = (shorten_list(map(float, part)) for part in (slopes, offsets))
+    return say("{scale} times its bytes plus {offset}", scale=scale, offset=offset)
 
 
 class Change(NamedTuple):
@@ -227,18 +256,20 @@ class Change(NamedTuple):
 
 
 PLAIN = {"antialias": False, "rounding": "never"}
-NO_ANTIALIAS = (
-    "the image was resized without antialiasing, as OpenCV, TensorFlow and F.interpolate do by "
-    "default"
+NO_ANTIALIAS = mark(
+    "the image was resized without antialiasing, as OpenCV, TensorFlow and "
+    "F.interpolate do by default"
 )
-ALIGNED_CORNERS = "the image was resized with its corners aligned (align_corners=True)"
-EDGES = "the image was resized without half a pixel's offset (half_pixel_centers=False)"
-NEAREST_EDGES = (
+ALIGNED_CORNERS = mark("the image was resized with its corners aligned (align_corners=True)")
+EDGES = mark("the image was resized without half a pixel's offset (half_pixel_centers=False)")
+NEAREST_EDGES = mark(
     "the nearest pixel was taken without half a pixel's offset, as PyTorch and OpenCV do"
 )
-UNROUNDED = "the image was resized as floats, not rounded to bytes"
-ROUNDED_ONCE = "the resized image was rounded once, not after each axis"
-SWAPPED = "width and height were resized in the other order, as Pillow before version 13 may do"
+UNROUNDED = mark("the image was resized as floats, not rounded to bytes")
+ROUNDED_ONCE = mark("the resized image was rounded once, not after each axis")
+SWAPPED = mark(
+    "width and height were resized in the other order, as Pillow before version 13 may do"
+)
 USUAL_CROPS = (1.0, 0.875, 0.9, 0.95, 0.96, 0.965)
 
 
@@ -247,45 +278,60 @@ def list_changes(p: Preprocessing) -> Iterator[Change]:
     how = resizing_of(p)
     for other in ("nearest", "bilinear", "bicubic", "lanczos"):
         if other != p.interpolation:
-            words = f"the image was resized with {other} interpolation, not {p.interpolation}"
+            words = say(
+                "the image was resized with {found} interpolation, not {right}",
+                found=other,
+                right=p.interpolation,
+            )
             yield Change("interpolation", words, {"interpolation": other})
-    words = f"the image was averaged over areas (OpenCV's INTER_AREA), not {p.interpolation}"
+    words = say(
+        "the image was averaged over areas (OpenCV's INTER_AREA), not {right}",
+        right=p.interpolation,
+    )
     for rounding in ("never", "once"):
         yield Change("interpolation", words, {"interpolation": "area", "rounding": rounding})
-    yield Change("sampling", UNROUNDED, {"rounding": "never"})
-    yield Change("sampling", ROUNDED_ONCE, {"rounding": "once"})
-    yield Change("sampling", SWAPPED, {"swapped": True})
+    yield Change("sampling", say(UNROUNDED), {"rounding": "never"})
+    yield Change("sampling", say(ROUNDED_ONCE), {"rounding": "once"})
+    yield Change("sampling", say(SWAPPED), {"swapped": True})
     for slope in (-0.5, -0.75):
         for rounding in ("never", "once"):
             plain = {"antialias": False, "rounding": rounding, "slope": slope}
-            yield Change("sampling", NO_ANTIALIAS, plain)
-            yield Change("sampling", ALIGNED_CORNERS, {**plain, "grid": "corners"})
+            yield Change("sampling", say(NO_ANTIALIAS), plain)
+            yield Change("sampling", say(ALIGNED_CORNERS), {**plain, "grid": "corners"})
             edges = NEAREST_EDGES if p.interpolation == "nearest" else EDGES
-            yield Change("sampling", edges, {**plain, "grid": "edges"})
+            yield Change("sampling", say(edges), {**plain, "grid": "edges"})
     for crop in (usual for usual in USUAL_CROPS if usual != p.crop):
-        words = f"the crop keeps {crop:g} of the resized image, not {p.crop:g}"
+        words = say(
+            "the crop keeps {found:g} of the resized image, not {right:g}", found=crop, right=p.crop
+        )
         yield Change("crop", words, {"crop": crop})
     yield from _list_modes(how)
     if p.crop_mode == "center" or p.crop < 1:
-        words = "the crop starts at (length - size) // 2, which rounds down, as in Transformers"
+        words = say(
+            "the crop starts at (length - size) // 2, which rounds down, as in Transformers"
+        )
         yield Change("start", words, {"start": "down"})
-        yield Change("start", "the crop is at the top left, not in the centre", {"start": "corner"})
+        yield Change(
+            "start", say("the crop is at the top left, not in the centre"), {"start": "corner"}
+        )
 
 
 def _list_modes(how: Resizing) -> Iterator[Change]:
     size = f"{how.size[0]} x {how.size[1]}"
     if how.crop_mode == "center":
-        squashed = f"the image was squashed to {size} instead of cropped"
+        squashed = say("the image was squashed to {size} instead of cropped", size=size)
         yield Change("mode", squashed, {"crop_mode": "squash", "crop": 1.0})
         if how.crop < 1:
-            words = "both sides were resized, not the shorter one, before the crop"
+            words = say("both sides were resized, not the shorter one, before the crop")
             yield Change("mode", words, {"crop_mode": "squash"})
-        words = "the image was cut to its largest centre first and resized then"
+        words = say("the image was cut to its largest centre first and resized then")
         yield Change("mode", words, {"crop_mode": "first"})
     else:
-        words = f"the shorter side was resized and the centre cropped, not squashed to {size}"
+        words = say(
+            "the shorter side was resized and the centre cropped, not squashed to {size}", size=size
+        )
         yield Change("mode", words, {"crop_mode": "center"})
-        words = f"the image was cut to the proportions of {size} first, not squashed"
+        words = say("the image was cut to the proportions of {size} first, not squashed", size=size)
         yield Change("mode", words, {"crop_mode": "first"})
 
 
@@ -293,9 +339,18 @@ def list_targets(p: Preprocessing) -> Iterator[Change]:
     """All other sizes before the crop, from that of the input to half as much again."""
     side = p.size[0]
     right = int(side / p.crop)
-    what = "the shorter side was" if p.crop_mode == "center" else "the sides were"
     for target in range(side, side * 3 // 2 + 1):
-        words = f"{what} resized to {target} before the crop, not {right}"
+        words = say(
+            "the sides were resized to {target} before the crop, not {right}",
+            target=target,
+            right=right,
+        )
+        if p.crop_mode == "center":
+            words = say(
+                "the shorter side was resized to {target} before the crop, not {right}",
+                target=target,
+                right=right,
+            )
         yield Change("crop", words, {"crop": side / (target + 0.25) if target > side else 1.0})
 
 
@@ -412,7 +467,11 @@ class PreparationSearch:
     ) -> PreparationMatch:
         how = replace(how, size=reading.size)
         size = " x ".join(map(str, reading.size)), " x ".join(map(str, self.p.size))
-        other = () if reading.size == self.p.size else (f"the size is {size[0]}, not {size[1]}",)
+        other = (
+            ()
+            if reading.size == self.p.size
+            else (say("the size is {found}, not {right}", found=size[0], right=size[1]),)
+        )
         levels = self._resize(how, sample)
         actual = reading.array
         if sample:

@@ -13,6 +13,7 @@ import numpy as np
 
 from weights.config import BlockConfig, BottleneckConfig, Config
 from weights.graph import IMAGE
+from weights.language import say
 from weights.stages import Recording
 
 Offset = tuple[int, int]
@@ -132,8 +133,11 @@ def leave_out_resized(
         for arrays in (recording.values, recording.slopes)
     )
     notes.append(
-        f"{', '.join(found)}: of another size than they should be, as with a stride at another "
-        "place; not compared"
+        say(
+            "{names}: of another size than they should be, as with a stride at another "
+            "place; not compared",
+            names=", ".join(found),
+        )
     )
     return replace(recording, values=values, slopes=slopes), notes
 

@@ -41,6 +41,7 @@ from resattn.tracing.structure import (
 )
 from weights.config import BlockConfig, Config
 from weights.graph import IMAGE
+from weights.language import join_texts, say
 
 Tried = tuple[float, str, str, Callable[[Program], Steps]]  # distance, cause, words, change
 
@@ -185,7 +186,7 @@ class Search:
         """One cause at one or more places."""
         near: list[Tried] = []
         for label, places in self._tiers[number]:
-            self.progress(f"try causes{name_places(label, places)}")
+            self.progress(say("try causes{places}", places=name_places(label, places)))
             near += self._screen_set(label, places)
         found = self._verify(near)
         if number == 1:
@@ -224,7 +225,7 @@ class Search:
                 y = outputs.get(row)
                 distance = np.inf if y is None else measure_distance(y, self._small_actual)
                 held = fresh[key]
-                words = f"{key[1]}{name_places(label, held)}"
+                words = join_texts((key[1], name_places(label, held)))
                 change = repeat_change(key, held)
                 if key[0] == MODE and not self.program.training:  # it depends on all images
                     distance = self._measure_whole(change)
@@ -365,11 +366,16 @@ class Search:
                 y = self._small.evaluate({**changes[n], **changes[m]}, self.target)
             except ImpossibleChange:
                 continue
-            words = "; ".join(
-                f"{key[1]}{name_places('', places)}" for key, places in ((a, first), (b, second))
+            one, other = (
+                join_texts((key[1], name_places("", places)))
+                for key, places in ((a, first), (b, second))
+            )
+            words, cause = (
+                say("{one}; {other}", one=one, other=other),
+                say("{first} and {second}", first=say(a[0]), second=say(b[0])),
             )
             change = merge_changes(repeat_change(a, first), repeat_change(b, second))
-            yield measure_distance(y, self._small_actual), f"{a[0]} and {b[0]}", words, change
+            yield measure_distance(y, self._small_actual), cause, words, change
 
     def _find_able(self, places: list[str]) -> list[tuple[Key, list[str]]]:
         """The causes that several of the places can have, or the only one, with those places."""
@@ -383,7 +389,7 @@ class Search:
         """Causes whose number is solved for."""
         if self.program.training:
             return []
-        self.progress("solve for numbers")
+        self.progress(say("solve for numbers"))
         several = len(self._region) > 1
         exact = self.program.narrow("float64", self._image)
         sets = [each for tier in self._tiers for each in tier]
@@ -393,7 +399,7 @@ class Search:
                 self.program, self.target, self.actual
             )
         return self._verify(
-            (0.0, cause, words + (name_places(label, places) if several else ""), change)
+            (0.0, cause, join_texts((words, name_places(label, places) if several else "")), change)
             for label, cause, words, places, change in fits
         )
 
@@ -454,8 +460,10 @@ class Search:
         left = measure_distance(y, self.actual)
         if left >= 0.05 * self._off:
             return None
-        words += (
-            f" (accounts for {1 - left / self._off:.0%} of it; rounding cannot be repeated exactly)"
+        words = say(
+            "{words} (accounts for {share:.0%} of it; rounding cannot be repeated exactly)",
+            words=words,
+            share=1 - left / self._off,
         )
         places = self._list_changed(changed)
         return CauseExplanation(cause, words, StageSpec("input"), left, change, places)

@@ -14,6 +14,7 @@ from resattn.oracle.node import Array
 from resattn.tracing.computation import POSITION_AXES, StageSpec, compute, find_margins
 from resattn.tracing.explanations import CauseExplanation, measure_misfit
 from resattn.tracing.steps import ImpossibleChange, Program
+from weights.language import mark, say
 
 Solutions = Iterator[CauseExplanation]
 RATES = (0.1, 0.2, 0.3, 0.5, 0.05, 0.25, 0.4, 0.15, 0.6)
@@ -54,7 +55,7 @@ def _solve_branch(program: Program, target: str, actual: Array, limit: float) ->
         return
     total, activate = found
     names = program.steps[total].inputs
-    for number, title in enumerate(("the main path", "the shortcut")):
+    for number, title in enumerate((say("the main path"), say("the shortcut"))):
         scaled, other = (program.values[name] for name in (names[number], names[1 - number]))
         if scaled.shape != actual.shape:
             continue
@@ -81,9 +82,11 @@ def _solve_channels(
     left = _fits(activate(factors * scaled + other), actual, limit)
     if left is not None:
         shown = ", ".join(f"{factor:.4g}" for factor in factors.ravel()[:6])
-        more = ", ..." if factors.size > 6 else ""
-        words = f"{title} is multiplied by a factor for each channel ({shown}{more})"
-        yield CauseExplanation("layer scale", words, StageSpec("sum"), left)
+        shown += ", ..." if factors.size > 6 else ""
+        words = say(
+            "{title} is multiplied by a factor for each channel ({shown})", title=title, shown=shown
+        )
+        yield CauseExplanation(mark("layer scale"), words, StageSpec("sum"), left)
 
 
 def _solve_dropout(
@@ -112,20 +115,26 @@ def _solve_dropout(
         partly = (~dropped & (np.abs(kept - without) > bound)).reshape(len(lost), -1).any(1)
         if not (whole & partly).any():
             words = _describe_drop_path(title, np.flatnonzero(whole).tolist(), factor)
-            yield CauseExplanation("drop path left on", words, StageSpec("sum"), left)
+            yield CauseExplanation(mark("drop path left on"), words, StageSpec("sum"), left)
         else:
-            words = (
-                f"dropout is left on in {title}: some of its values are 0 and the others are "
-                f"multiplied by {factor:.4g}, as with a rate of {rate}"
+            words = say(
+                "dropout is left on in {title}: some of its values are 0 and the others are "
+                "multiplied by {factor:.4g}, as with a rate of {rate}",
+                title=title,
+                factor=factor,
+                rate=rate,
             )
-            yield CauseExplanation("dropout left on", words, StageSpec("sum"), left)
+            yield CauseExplanation(mark("dropout left on"), words, StageSpec("sum"), left)
 
 
 def _describe_drop_path(title: str, images: list[int], factor: float) -> str:
-    return (
-        f"drop path (stochastic depth) is left on: {title} is missing in image "
-        f"{', '.join(map(str, images))} and multiplied by {factor:.4g} in the others, as with a "
-        f"rate of {1 - 1 / factor:.3g}"
+    return say(
+        "drop path (stochastic depth) is left on: {title} is missing in image {images} "
+        "and multiplied by {factor:.4g} in the others, as with a rate of {rate:.3g}",
+        title=title,
+        images=", ".join(map(str, images)),
+        factor=factor,
+        rate=1 - 1 / factor,
     )
 
 
@@ -148,10 +157,10 @@ def _solve_drop_path(program: Program, target: str, actual: Array, limit: float)
                 left = _fits(y, actual, limit)
                 if left is not None:
                     images = np.flatnonzero(lost).tolist()
-                    title = f"the main path before {name}"
+                    title = say("the main path before {name}", name=name)
                     words = _describe_drop_path(title, images, 1 / (1 - rate))
-                    found = CauseExplanation("drop path left on", words, StageSpec("sum"), left)
-                    yield replace(found, places=(name,))
+                    cause, spec = mark("drop path left on"), StageSpec("sum")
+                    yield CauseExplanation(cause, words, spec, left, places=(name,))
                     return
 
 
@@ -191,12 +200,15 @@ def _solve_mask(
         y = (masked @ matrix.T).reshape(actual.shape) + base
         left = _fits(y, actual, limit)
         if left is not None:
-            words = (
-                f"dropout is left on before {target}: some of the values in {step.inputs[0]} are 0 "
-                f"and the others are multiplied by {1 / (1 - rate):.4g}, as with a rate of "
-                f"{rate:.3g}"
+            words = say(
+                "dropout is left on before {target}: some of the values in {name} are 0 and the "
+                "others are multiplied by {factor:.4g}, as with a rate of {rate:.3g}",
+                target=target,
+                name=step.inputs[0],
+                factor=1 / (1 - rate),
+                rate=rate,
             )
-            yield CauseExplanation("dropout left on", words, StageSpec("linear"), left)
+            yield CauseExplanation(mark("dropout left on"), words, StageSpec("linear"), left)
 
 
 def _solve_by_equations(
@@ -261,7 +273,7 @@ def _solve_weights(program: Program, target: str, actual: Array, limit: float) -
             if left is None:
                 continue
             words = _describe_kernel(spec, kernel, more)
-            name = "kernel of another size" if more else "other weights"
+            name = mark("kernel of another size") if more else mark("other weights")
             yield CauseExplanation(name, words, spec, left)
             return
 
@@ -270,14 +282,19 @@ def _describe_kernel(spec: StageSpec, kernel: Array, more: int) -> str:
     right = spec.parameters["weight"]
     if more:
         rows, cols = right.shape[2:]
-        return (
-            f"the output is that of a kernel of {rows + more} x {cols + more} instead of "
-            f"{rows} x {cols}"
+        return say(
+            "the output is that of a kernel of {larger_rows} x {larger_cols} instead of "
+            "{rows} x {cols}",
+            larger_rows=rows + more,
+            larger_cols=cols + more,
+            rows=rows,
+            cols=cols,
         )
     apart = np.linalg.norm(kernel - right) / (np.linalg.norm(right) or 1)
-    return (
-        f"all its weights are other ones than those given, by {apart:.1%} or more: from another "
-        "checkpoint (such as EMA instead of raw weights), or changed"
+    return say(
+        "all its weights are other ones than those given, by {apart:.1%} or more: from "
+        "another checkpoint (such as EMA instead of raw weights), or changed",
+        apart=apart,
     )
 
 
@@ -295,11 +312,11 @@ def _solve_fast_variance(spec: StageSpec, x: Array, actual: Array, limit: float)
         return
     other = (gamma / scale) ** 2 - spec["eps"]
     if left is not None and (np.abs(other - variance) <= 1e-6 * (mean**2 + variance)).all():
-        words = (
-            "the variance is computed as the mean of the squares minus the square of the mean "
-            "(fast variance), which loses digits where the mean is large"
+        words = say(
+            "the variance is computed as the mean of the squares minus the square of the "
+            "mean (fast variance), which loses digits where the mean is large"
         )
-        yield CauseExplanation("fast variance", words, spec, left)
+        yield CauseExplanation(mark("fast variance"), words, spec, left)
 
 
 def _solve_norm(spec: StageSpec, x: Array, actual: Array, limit: float) -> Solutions:
@@ -315,12 +332,13 @@ def _solve_norm(spec: StageSpec, x: Array, actual: Array, limit: float) -> Solut
     left = _fits(scale * centred + means[1], actual, limit)
     if left is not None:
         apart = np.linalg.norm(actual - right) / (np.linalg.norm(right) or 1)
-        words = (
+        words = say(
             "all its parameters, or some, are other ones than those given: each channel has "
-            f"another scale or offset, by {apart:.1%} of the output: from another checkpoint (such "
-            "as EMA instead of raw weights), or changed"
+            "another scale or offset, by {apart:.1%} of the output: from another checkpoint "
+            "(such as EMA instead of raw weights), or changed",
+            apart=apart,
         )
-        yield CauseExplanation("other weights", words, spec, left)
+        yield CauseExplanation(mark("other weights"), words, spec, left)
 
 
 def _fit_kernel(

@@ -13,6 +13,7 @@ from resattn.tracing.parts import RELU, UNCHANGED, BlockParts, Edit, list_blocks
 from resattn.tracing.steps import Program, Steps, TracedStep, insert_after
 from resattn.tracing.variant_edits import change_variant
 from weights.config import Config
+from weights.language import mark, say
 from weights.operations import Operation
 
 
@@ -55,9 +56,9 @@ def _repeat_everywhere(
     ways: dict[tuple[str, str], list[Edit]] = {}
     for place in blocks:
         for make in makers:
-            for edit in (edit for edit in make(place) if edit.change(program)):
-                words = edit.words.removesuffix(place.words)
-                ways.setdefault((edit.cause, words), []).append(edit)
+            for edit in make(replace(place, is_named=False)):
+                if edit.change(program):
+                    ways.setdefault((edit.cause, edit.words), []).append(edit)
     for (cause, words), edits in ways.items():
         if len(edits) > 1:
 
@@ -67,7 +68,13 @@ def _repeat_everywhere(
                     found |= edit.change(program)
                 return found
 
-            yield Edit(cause, f"{words} in all {len(edits)} blocks that can have it", change)
+            yield Edit(
+                cause,
+                say(
+                    "{words} in all {count} blocks that can have it", words=words, count=len(edits)
+                ),
+                change,
+            )
 
 
 # Attention
@@ -113,20 +120,26 @@ def _move_attention(place: BlockParts) -> Iterator[Edit]:
             | {total: replace(program.steps[total], inputs=(inner, main))}
         )
 
-    norm_name, conv_name = (name.rpartition(".")[2] for name in (norm, conv))
-    yield Edit("dropped attention", f"the attention is missing{where}", drop, main)
-    yield Edit(
-        "moved attention", f"the attention comes before {norm_name}{where}", before_norm, total
-    )
-    yield Edit("moved attention", f"the attention comes after the sum{where}", after_sum, out)
-    words = f"the attention comes after the last activation{where}"
-    yield Edit("moved attention", words, after_output, out)
-    words = f"the gate is computed from the output of {conv_name} instead of {norm_name}{where}"
-    yield Edit("moved attention", words, around_norm, main)
-    words = f"the gate is computed from the block's input{where}"
-    yield Edit("moved attention", words, of_input, main)
-    words = f"the attention is applied to the shortcut instead of the main path{where}"
-    yield Edit("moved attention", words, on_shortcut, total)
+    names = {"norm": norm.rpartition(".")[2], "conv": conv.rpartition(".")[2], "where": where}
+    words = say("the attention is missing{where}", where=where)
+    yield Edit(mark("dropped attention"), words, drop, main)
+    for words, change, join in (
+        (mark("the attention comes before {norm}{where}"), before_norm, total),
+        (mark("the attention comes after the sum{where}"), after_sum, out),
+        (mark("the attention comes after the last activation{where}"), after_output, out),
+        (
+            mark("the gate is computed from the output of {conv} instead of {norm}{where}"),
+            around_norm,
+            main,
+        ),
+        (mark("the gate is computed from the block's input{where}"), of_input, main),
+        (
+            mark("the attention is applied to the shortcut instead of the main path{where}"),
+            on_shortcut,
+            total,
+        ),
+    ):
+        yield Edit(mark("moved attention"), say(words, **names), change, join)
 
 
 # Activations
@@ -174,18 +187,21 @@ def _move_activations(place: BlockParts) -> Iterator[Edit]:
         steps |= redirect(program, (*place.gate, total), inner, second)
         return {**steps, out: TracedStep(UNCHANGED, (total,))}
 
-    words = f"the last activation is applied to the main path alone, before the sum{where}"
-    yield Edit("moved activation", words, of_main_alone, out)
-    words = f"the last activation is applied to each path, before the sum{where}"
-    yield Edit("moved activation", words, of_both, out)
-    words = f"the activation comes before bn1 instead of after it{where}"
-    yield Edit("moved activation", words, before_norm, second)
+    cause = mark("moved activation")
+    words = mark("the last activation is applied to the main path alone, before the sum{where}")
+    yield Edit(cause, say(words, where=where), of_main_alone, out)
+    words = mark("the last activation is applied to each path, before the sum{where}")
+    yield Edit(cause, say(words, where=where), of_both, out)
+    words = mark("the activation comes before bn1 instead of after it{where}")
+    yield Edit(cause, say(words, where=where), before_norm, second)
     if place.gate:
-        words = f"the last activation comes before the attention instead of after the sum{where}"
-        yield Edit("moved activation", words, move_forward, out)
-    words = f"norm and activation come before each convolution (pre-activation){where}"
+        words = mark(
+            "the last activation comes before the attention instead of after the sum{where}"
+        )
+        yield Edit(cause, say(words, where=where), move_forward, out)
+    words = mark("norm and activation come before each convolution (pre-activation){where}")
     if len(place.convolutions) == 2 and inner == last and not place.pool:
-        yield Edit("pre-activation", words, pre_activation, out)
+        yield Edit("pre-activation", say(words, where=where), pre_activation, out)
 
 
 # Shortcuts and strides
@@ -203,8 +219,13 @@ def _move_stride(place: BlockParts) -> Iterator[Edit]:
         return found if strides[0] != strides[1] else {}
 
     if place.stride_place:
-        words = f"the stride is at {place.other_stride} instead of {place.stride_place}"
-        yield Edit("stride at another place", words + place.words, exchange_strides, second)
+        words = say(
+            "the stride is at {found} instead of {right}{where}",
+            found=place.other_stride,
+            right=place.stride_place,
+            where=place.words,
+        )
+        yield Edit(mark("stride at another place"), words, exchange_strides, second)
 
 
 def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
@@ -237,13 +258,28 @@ def _change_shortcut(place: BlockParts) -> Iterator[Edit]:
         steps = {name: TracedStep(spec, (place.x,))}
         return steps | redirect(program, (total,), place.short, name)
 
-    for centred, ends in ((False, "after"), (True, "before and after")):
-        words = f"the shortcut is every second pixel with zeros {ends} its channels{where}"
-        yield Edit("another shortcut", words, partial(pad_channels, centred=centred), total)
-    yield Edit("missing stride", f"the stride is 1{where}", no_stride)
-    yield Edit("dropped block", f"the block is skipped{where}", skip, out)
-    words = f"the shortcut starts after the first activation{where}"
-    yield Edit("moved shortcut", words, from_inside, total)
+    for centred, words in (
+        (
+            False,
+            say(
+                "the shortcut is every second pixel with zeros after its channels{where}",
+                where=where,
+            ),
+        ),
+        (
+            True,
+            say(
+                "the shortcut is every second pixel with zeros before and after its "
+                "channels{where}",
+                where=where,
+            ),
+        ),
+    ):
+        yield Edit(mark("another shortcut"), words, partial(pad_channels, centred=centred), total)
+    yield Edit(mark("missing stride"), say("the stride is 1{where}", where=where), no_stride)
+    yield Edit(mark("dropped block"), say("the block is skipped{where}", where=where), skip, out)
+    words = say("the shortcut starts after the first activation{where}", where=where)
+    yield Edit(mark("moved shortcut"), words, from_inside, total)
 
 
 # One operation more or less
@@ -262,10 +298,10 @@ def _add_after(program: Program, name: str, operation: Operation) -> Iterator[Ed
         added.pop("relu")
     for kind, spec in added.items():
         if following != {kind}:
-            words = f"there is a {kind} after {name}"
-            yield Edit("added activation", words, make_insertion(name, spec), name)
+            words = say("there is a {kind} after {name}", kind=kind, name=name)
+            yield Edit(mark("added activation"), words, make_insertion(name, spec), name)
             if name in program.fixed and readers:
-                yield Edit("added activation", words, _make_detour(name, spec))
+                yield Edit(mark("added activation"), words, _make_detour(name, spec))
 
 
 def make_insertion(name: str, spec: StageSpec) -> Callable[[Program], Steps]:
@@ -290,9 +326,13 @@ def _fold_norm(program: Program, name: str, step: TracedStep) -> Iterator[Edit]:
     if step.spec.kind != "batch_norm" or program.steps[conv].spec.kind != "convolution":
         return
     fold = make_insertion(conv, step.spec)
-    words = f"{name} is folded into {conv} already"
-    yield Edit("folded norm", f"{words}, and not applied again", _fold_alone(fold, name, conv))
-    yield Edit("folded norm", f"{words}, and applied again", fold)
+    words = say("{name} is folded into {conv} already", name=name, conv=conv)
+    yield Edit(
+        mark("folded norm"),
+        say("{words}, and not applied again", words=words),
+        _fold_alone(fold, name, conv),
+    )
+    yield Edit(mark("folded norm"), say("{words}, and applied again", words=words), fold)
 
     def fold_twice(program: Program) -> Steps:
         source = f"{conv} itself"
@@ -303,11 +343,15 @@ def _fold_norm(program: Program, name: str, step: TracedStep) -> Iterator[Edit]:
             name: TracedStep(UNCHANGED, (conv,)),
         }
 
-    yield Edit("folded norm", f"{name} is folded into {conv} twice", fold_twice)
+    yield Edit(
+        mark("folded norm"),
+        say("{name} is folded into {conv} twice", name=name, conv=conv),
+        fold_twice,
+    )
     bare = step.spec.with_parameters(running_mean=0 * step.spec.parameters["running_mean"])
     fold = make_insertion(conv, bare)
-    words = f"{name} is folded into {conv} without its running mean"
-    yield Edit("folded norm", words, _fold_alone(fold, name, conv))
+    words = say("{name} is folded into {conv} without its running mean", name=name, conv=conv)
+    yield Edit(mark("folded norm"), words, _fold_alone(fold, name, conv))
 
 
 def _fold_alone(
@@ -319,12 +363,12 @@ def _fold_alone(
 def _drop(name: str, step: TracedStep) -> Iterator[Edit]:
     droppable = ("convolution", "max_pool", "average_pool", "blur_pool")
     if step.spec.kind in droppable and not name.endswith("shortcut.0"):
-        words = f"{name} is missing"
+        words = say("{name} is missing", name=name)
 
         def change(program: Program) -> Steps:
             return {name: TracedStep(UNCHANGED, program.steps[name].inputs)}
 
-        yield Edit("dropped operation", words, change, name)
+        yield Edit(mark("dropped operation"), words, change, name)
 
 
 # Parameters of other places
@@ -334,17 +378,31 @@ def list_exchanges(program: Program, config: Config, places: list[str]) -> Itera
     """Parameters exchanged between two places of equal shape, one of them in `places`."""
     for first, second in _pair_places(program):
         if first in places or second in places:
-            words = f"the parameters of {first} and {second} are exchanged"
-            yield Edit("exchanged parameters", words, _make_exchange({first: second}))
+            words = say(
+                "the parameters of {first} and {second} are exchanged", first=first, second=second
+            )
+            yield Edit(mark("exchanged parameters"), words, _make_exchange({first: second}))
             held = program.steps[first].spec.parameters
             if "running_var" in held:
-                words = f"the running statistics of {first} and {second} are exchanged"
+                words = say(
+                    "the running statistics of {first} and {second} are exchanged",
+                    first=first,
+                    second=second,
+                )
                 change = _make_exchange({first: second}, ("running_mean", "running_var"))
-                yield Edit("exchanged parameters", words, change)
+                yield Edit(mark("exchanged parameters"), words, change)
             if "bias" in held:
-                words = f"the {_name_main(program, first)} of {first} and {second} are exchanged"
+                words = say(
+                    "the scales of {first} and {second} are exchanged", first=first, second=second
+                )
+                if program.steps[first].spec.kind in ("convolution", "linear"):
+                    words = say(
+                        "the kernels of {first} and {second} are exchanged",
+                        first=first,
+                        second=second,
+                    )
                 change = _make_exchange({first: second}, ("weight",))
-                yield Edit("exchanged parameters", words, change)
+                yield Edit(mark("exchanged parameters"), words, change)
     blocks = config.named_blocks()
     for one, other in combinations(blocks, 2):
         if blocks[one] == blocks[other]:
@@ -353,8 +411,10 @@ def list_exchanges(program: Program, config: Config, places: list[str]) -> Itera
                 for name, step in program.steps.items()
                 if name.startswith(f"{one}.") and step.spec.parameters
             }
-            words = f"the parameters of the blocks {one} and {other} are exchanged"
-            yield Edit("exchanged parameters", words, _make_exchange(pairs))
+            words = say(
+                "the parameters of the blocks {one} and {other} are exchanged", one=one, other=other
+            )
+            yield Edit(mark("exchanged parameters"), words, _make_exchange(pairs))
 
 
 def list_copies(program: Program, places: list[str]) -> Iterator[Edit]:
@@ -362,13 +422,9 @@ def list_copies(program: Program, places: list[str]) -> Iterator[Edit]:
     for first, second in _pair_places(program):
         for name, other in ((first, second), (second, first)):
             if name in places:
-                words = f"{name} has the parameters of {other}"
+                words = say("{name} has the parameters of {other}", name=name, other=other)
                 change = _make_exchange({name: other}, both=False)
-                yield Edit("parameters of another place", words, change, name)
-
-
-def _name_main(program: Program, name: str) -> str:
-    return "kernels" if program.steps[name].spec.kind in ("convolution", "linear") else "scales"
+                yield Edit(mark("parameters of another place"), words, change, name)
 
 
 def _pair_places(program: Program, most: int = 12) -> Iterator[tuple[str, str]]:

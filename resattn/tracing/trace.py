@@ -30,6 +30,7 @@ from weights.convert import BFLOAT16, check
 from weights.errors import ArgumentError
 from weights.frameworks import framework_key
 from weights.graph import IMAGE, probe_size
+from weights.language import join_texts, mark, say
 from weights.live import framework_of, owner, part
 from weights.stages import Recording
 
@@ -74,10 +75,8 @@ def trace(
     config.
     """
     if not models or not set(modes) <= set(MODES):
-        raise ArgumentError(
-            f"models, modes: expected at least one model and some of {', '.join(MODES)}, got "
-            f"{list(modes)}"
-        )
+        words = mark("models, modes: expected at least one model and some of {modes}, got {given}")
+        raise ArgumentError(say(words, modes=", ".join(MODES), given=list(modes)))
     models, config, arrays, taken = map_unmapped(models, inputs, config, arrays)
     config, arrays = _choose_target(models, config, arrays)
     check(schema(config), arrays)
@@ -91,30 +90,39 @@ def trace(
     ]
     rows = [row for outcome in outcomes for row in outcome.rows]
     findings = [finding for outcome in outcomes for finding in outcome.findings]
-    notes = {
-        f"{outcome.model} changes its input before its first stage; that part was not compared"
-        for outcome in outcomes
-        if outcome.has_prefix
-    }
-    notes |= set(taken)
-    notes |= {f"{outcome.model}: {note}" for outcome in outcomes for note in outcome.notes}
+    notes = {*taken, *(note for outcome in outcomes for note in _list_notes(outcome))}
     if any(finding.backward for finding in findings):
         notes.add(_near_kink(min(outcome.margin for outcome in outcomes), dtype))
     if not findings:
         notes.add(_describe_rounding(rows))
-    title = f"trace of {config.describe()} in {dtype}, input {' x '.join(map(str, x.shape))}"
+    words, shape = (
+        mark("trace of {config} in {dtype}, input {shape}"),
+        " x ".join(map(str, x.shape)),
+    )
+    title = say(words, config=config.describe(), dtype=dtype, shape=shape)
     return Trace(
         title, tuple(rows), tuple(findings), notes=tuple(sorted(note for note in notes if note))
     )
+
+
+def _list_notes(outcome: _Outcome) -> Iterator[str]:
+    words = mark("{model} changes its input before its first stage; that part was not compared")
+    if outcome.has_prefix:
+        yield say(words, model=outcome.model)
+    for note in outcome.notes:
+        yield join_texts((outcome.model, note), ": ")
 
 
 def _near_kink(margin: float, dtype: str) -> str:
     """What to say of gradients where a value comes that near to its kink; "" if it is clear."""
     if margin >= 32 * np.finfo(dtype).eps:
         return ""
-    return (
-        f"a relu or maximum comes within {margin:.0e} of its kink, relative to its tensor: "
-        f"{dtype} rounding may put it on the other side, and gradients differ for that alone"
+    return say(
+        "a relu or maximum comes within {margin:.0e} of its kink, relative to its "
+        "tensor: {dtype} rounding may put it on the other side, and gradients differ for "
+        "that alone",
+        margin=margin,
+        dtype=dtype,
     )
 
 
@@ -130,13 +138,15 @@ def _trace_mode(
     recordings = record_models(models, x, target, mode, tell)
     known: dict[tuple[Any, ...], Right] = {}  # most models have the same input
     for model in models:
-        tell(f"{mode}, compare {model}")
+        tell(say("{mode}, compare {model}", mode=say(mode), model=model))
         if model not in recordings:
             continue
         recording = recordings[model]
         given = x if recording.received is None else recording.received
         if not np.isfinite(given).all():
-            raise ArgumentError(f"{model}: the input of its first stage is not finite everywhere")
+            raise ArgumentError(
+                say("{model}: the input of its first stage is not finite everywhere", model=model)
+            )
         key = (given.shape, given.tobytes())
         if key not in known:
             known[key] = record_oracle(target, given, mode)
@@ -192,14 +202,14 @@ def trace_frameworks(
     dtype = dtype or np.result_type(np.float32, *(array.dtype for array in arrays.values())).name
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
     frameworks = tuple(map(framework_key, frameworks))
-    progress(f"import {', '.join(frameworks)}")
+    progress(say("import {frameworks}", frameworks=", ".join(frameworks)))
     used = backends(frameworks, devices)
     if inputs is None:
         if expected is not None:
             raise ArgumentError(
-                "expected: the outputs belong to certain inputs; give these, too (--inputs)"
+                say("expected: the outputs belong to certain inputs; give these, too (--inputs)")
             )
-        progress("draw inputs")
+        progress(say("draw inputs"))
         sides = pair_of("size", probe_size(config) if size is None else size)
         inputs = draw_problem(config, arrays, sides, at_least("batch", batch, 1), dtype, seed).x
     x = checked_inputs(inputs, None if others else config, dtype)
@@ -229,34 +239,51 @@ def _record_expected(
     Raises ArgumentError for stages and shapes that the model does not have.
     """
     if not expected:
-        raise ArgumentError("expected: expected the output or stages by name, got none")
+        raise ArgumentError(say("expected: expected the output or stages by name, got none"))
     made = reference.stages(config, arrays, inputs, training=False).stages
     known = {name: stage for name, stage in made.items() if name != IMAGE}
     values, notes = {}, []
     for name, array in expected.items():
         if name not in known:
             raise ArgumentError(
-                f"expected: there is no stage {name!r}; the stages are {', '.join(known)}"
+                say(
+                    "expected: there is no stage {stage!r}; the stages are {stages}",
+                    stage=name,
+                    stages=", ".join(known),
+                )
             )
         numbers = isinstance(array, np.ndarray) and (
             array.dtype.kind in "fiu" or array.dtype == BFLOAT16
         )
         if not numbers:
             raise ArgumentError(
-                f"expected: {name}: expected an array of real numbers, got "
-                f"{getattr(array, 'dtype', type(array))}"
+                say(
+                    "expected: {name}: expected an array of real numbers, got {found}",
+                    name=name,
+                    found=getattr(array, "dtype", type(array)),
+                )
             )
         shape = known[name].computed.shape
         values[name] = array
         if array.shape != shape and array.ndim == 4 and np.moveaxis(array, -1, 1).shape == shape:
             values[name] = np.moveaxis(array, -1, 1)
             notes.append(
-                f"expected {name} has the shape {array.shape}, so its axes were taken as (batch "
-                "row col channel)"
+                say(
+                    "expected {name} has the shape {shape}, so its axes were taken as "
+                    "(batch row col channel)",
+                    name=name,
+                    shape=array.shape,
+                )
             )
         if values[name].shape != shape:
             raise ArgumentError(
-                f"expected: {name}: expected {shape} ({name_axes(shape)}), got {array.shape}"
+                say(
+                    "expected: {name}: expected {shape} ({axes}), got {found}",
+                    name=name,
+                    shape=shape,
+                    axes=name_axes(shape),
+                    found=array.shape,
+                )
             )
     return Recording({name: values[name] for name in known if name in values}), notes
 
@@ -271,18 +298,25 @@ def _choose_target(
     ours = [model for model in models.values() if not isinstance(model, theirs)]
     if ORACLE in models:
         raise ArgumentError(
-            f"models: {ORACLE!r} is the name of NumPy in the report; give the model another name"
+            say(
+                "models: {oracle!r} is the name of NumPy in the report; give the model another "
+                "name",
+                oracle=ORACLE,
+            )
         )
     for name, model in models.items():
         if isinstance(model, Mapped) and IMAGE in model.stages:
             raise ArgumentError(
-                f"stages: {name}: the input is not a stage; map conv1 (or stem.conv) instead, "
-                "which takes it"
+                say(
+                    "stages: {name}: the input is not a stage; map conv1 (or stem.conv) instead, "
+                    "which takes it",
+                    name=name,
+                )
             )
     for model in ours:
         framework_of(model)
     if not ours and (config is None or arrays is None):
-        raise ArgumentError("models: none of them is ours, so config and arrays are needed")
+        raise ArgumentError(say("models: none of them is ours, so config and arrays are needed"))
     config = ours[0].config if config is None else config
     return config, export(ours[0]) if arrays is None else arrays
 
@@ -305,7 +339,7 @@ def record_models(
     recordings: dict[str, Recording] = {}
     inner = x
     for name, model in sorted(models.items(), key=lambda item: not isinstance(item[1], Mapped)):
-        tell(f"{mode}, run {name}")
+        tell(say("{mode}, run {name}", mode=say(mode), name=name))
         if isinstance(model, Recorded):
             recordings |= {name: model.modes[mode]} if mode in model.modes else {}
         elif isinstance(model, Recording):
@@ -377,14 +411,25 @@ def _check_stages(model: str, recording: Recording, right: Recording, strict: bo
         if name not in right.values:
             if strict:
                 raise ArgumentError(
-                    f"stages: {model}: there is no stage {name!r}; the stages are "
-                    f"{', '.join(right.values)}"
+                    say(
+                        "stages: {model}: there is no stage {name!r}; the stages are {stages}",
+                        model=model,
+                        name=name,
+                        stages=", ".join(right.values),
+                    )
                 )
         elif name != IMAGE and array.shape != right.values[name].shape:
             shape = right.values[name].shape
             raise ArgumentError(
-                f"{model}: {name}: expected {shape} ({name_axes(shape)}), got {array.shape}: its "
-                "stride, padding or channels differ, or it is not the stage of that name"
+                say(
+                    "{model}: {name}: expected {shape} ({axes}), got {found}: its stride, padding "
+                    "or channels differ, or it is not the stage of that name",
+                    model=model,
+                    name=name,
+                    shape=shape,
+                    axes=name_axes(shape),
+                    found=array.shape,
+                )
             )
 
 
@@ -401,7 +446,7 @@ def _find_backward(
     ):
         row = known[stage]
         if not row.ok:
-            where = "in its sample"
+            where = say("in its sample")
             if row.expected != ORACLE:
                 where = ""
             elif stage in recording.slopes:
@@ -417,8 +462,13 @@ def _describe_rounding(rows: Sequence[Difference]) -> str:
     if not over:
         return ""
     worst = max(over, key=lambda row: row.excess)
-    return (
-        f"rounding errors accumulate: {worst.quantity}, {worst.tensor} of {worst.actual} differs "
-        f"by {worst.relative:.1e}, more than its tolerance {worst.tolerance:.0e}, but every stage "
-        "is right for its inputs"
+    return say(
+        "rounding errors accumulate: {quantity}, {tensor} of {model} differs by "
+        "{apart:.1e}, more than its tolerance {tolerance:.0e}, but every stage is right "
+        "for its inputs",
+        quantity=say(worst.quantity),
+        tensor=worst.tensor,
+        model=worst.actual,
+        apart=worst.relative,
+        tolerance=worst.tolerance,
     )

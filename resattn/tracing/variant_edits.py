@@ -8,6 +8,7 @@ from dataclasses import replace
 from resattn.tracing.computation import StageSpec
 from resattn.tracing.parts import RELU, UNCHANGED, BlockParts, Edit
 from resattn.tracing.steps import Program, Steps, TracedStep, insert_after
+from weights.language import mark, say
 
 
 def change_variant(place: BlockParts) -> Iterator[Edit]:
@@ -25,16 +26,24 @@ def _relu_before_attention(place: BlockParts) -> Iterator[Edit]:
         def drop(program: Program) -> Steps:
             return {inner: TracedStep(UNCHANGED, (norm,))}
 
-        words = f"there is no relu between {norm.rpartition('.')[2]} and the attention{where}"
-        yield Edit("relu before attention", words, drop, inner)
+        words = say(
+            "there is no relu between {norm} and the attention{where}",
+            norm=norm.rpartition(".")[2],
+            where=where,
+        )
+        yield Edit(mark("relu before attention"), words, drop, inner)
         return
 
     def add(program: Program) -> Steps:
         return dict(insert_after(norm, program.steps[norm], RELU))
 
-    words = f"there is a relu between {norm.rpartition('.')[2]} and the attention{where}"
+    words = say(
+        "there is a relu between {norm} and the attention{where}",
+        norm=norm.rpartition(".")[2],
+        where=where,
+    )
     if norm != place.main:  # without attention the step itself has the edit "added activation"
-        yield Edit("relu before attention", words, add, norm)
+        yield Edit(mark("relu before attention"), words, add, norm)
 
 
 def _change_antialias(place: BlockParts) -> Iterator[Edit]:
@@ -50,8 +59,15 @@ def _change_antialias(place: BlockParts) -> Iterator[Edit]:
             return {conv: replace(step, spec=spec), pool: TracedStep(UNCHANGED, source)}
 
         name = conv.rpartition(".")[2]
-        words = f"the stride is that of {name}, without {pool.rpartition('.')[2]}{where}"
-        yield Edit("another antialiasing", words, stride_alone, pool if conv == before else conv)
+        words = say(
+            "the stride is that of {name}, without {pool}{where}",
+            name=name,
+            pool=pool.rpartition(".")[2],
+            where=where,
+        )
+        yield Edit(
+            mark("another antialiasing"), words, stride_alone, pool if conv == before else conv
+        )
 
 
 def _change_average(place: BlockParts) -> Iterator[Edit]:
@@ -68,5 +84,7 @@ def _change_average(place: BlockParts) -> Iterator[Edit]:
             conv: replace(program.steps[conv], spec=spec),
         }
 
-    words = f"the shortcut has a strided convolution and no average pooling{place.words}"
-    yield Edit("another shortcut", words, stride_alone, conv)
+    words = say(
+        "the shortcut has a strided convolution and no average pooling{where}", where=place.words
+    )
+    yield Edit(mark("another shortcut"), words, stride_alone, conv)

@@ -19,6 +19,7 @@ from weights.compare import columns
 from weights.config import Config, without_chance
 from weights.errors import ArgumentError
 from weights.frameworks import FRAMEWORKS
+from weights.language import in_english, join_texts, mark, say
 from weights.recipe import Recipe
 from weights.shards import Shards
 
@@ -112,7 +113,7 @@ class Trajectory:
             plain = {"relative": _to_plain(point.relative), "pair": list(point.pair)}
             worst[quantity] = {**vars(point), **plain}
         return {
-            "title": self.title,
+            "title": in_english(self.title),
             "dtype": self.dtype,
             "steps": list(self.steps),
             "ok": self.ok,
@@ -140,36 +141,49 @@ class Trajectory:
         lines = [self.title, *(f"  {line}" for line in self.environment), "", *self._table()]
         if self.of("free"):
             lines += [
-                "  free: biases without influence on the loss, whose gradient is rounding noise; "
-                "absolute, not judged"
+                say(
+                    "  free: biases without influence on the loss, whose gradient is "
+                    "rounding noise; absolute, not judged"
+                )
             ]
         lines += [
             "",
-            "  greatest relative difference of a parameter after each step",
+            say("  greatest relative difference of a parameter after each step"),
             *_plot(self.curve(), self.steps, width),
         ]
         if self.dtype == "float64":
             lines += [
                 "",
-                f"  {'within' if self.ok else 'OVER'} the limit {TRAINING_TOLERANCE:.0e} for "
-                "parameters, statistics, moments",
+                say(
+                    "  within the limit {limit:.0e} for parameters, statistics, moments",
+                    limit=TRAINING_TOLERANCE,
+                )
+                if self.ok
+                else say(
+                    "  OVER the limit {limit:.0e} for parameters, statistics, moments",
+                    limit=TRAINING_TOLERANCE,
+                ),
             ]
         for trace in self.traces:
             lines += ["", *trace.lines()]
         if not self.ok and self.on_several and not self.traces:
-            lines += ["", "  in the first step, every device computes what it should"]
+            lines += ["", say("  in the first step, every device computes what it should")]
         return lines
 
     def _table(self) -> list[str]:
         shown = [step for step in self.steps if step in (1, 10, 100, 1000, self.steps[-1])]
-        heads = ("quantity", *(f"step {step}" for step in shown), "worst tensor", "step", "between")
+        heads = (
+            say("quantity"),
+            *(say("step {step}", step=step) for step in shown),
+            *(say("worst tensor"), say("step"), say("between")),
+        )
         table = [heads]
         for quantity in DRIFT_QUANTITIES:
             if self.of(quantity):
                 curve, worst = self.curve(quantity), self.worst(quantity)
                 cells = [f"{curve[self.steps.index(step)]:.1e}" for step in shown]
-                pair = " and ".join(worst.pair)
-                table.append((quantity, *cells, worst.tensor, str(worst.step), pair))
+                pair = join_texts(worst.pair, say(" and "))
+                table.append((say(quantity), *cells, worst.tensor, str(worst.step), pair))
         return list(columns(table))
 
 
@@ -187,7 +201,7 @@ def _plot(curve: np.ndarray, steps: tuple[int, ...], width: int) -> Iterator[str
     powers = [int(np.floor(np.log10(value))) if 0 < value < np.inf else None for value in greatest]
     known = [power for power in powers if power is not None]
     if not known:
-        yield "    all equal" if not any(greatest) else "    none of them finite"
+        yield say("    all equal") if not any(greatest) else say("    none of them finite")
         return
     lowest, highest = min(known), max(known)
     rows = [
@@ -252,7 +266,7 @@ def drift(
             points += _compare_pairs(step, runs.advance(every))
             progress(step)
     found = Trajectory(
-        title=f"{steps} steps of {_describe(recipe, divisions)}, {config.describe()}, in {dtype}",
+        title=_title(steps, _describe(recipe, divisions), config, dtype),
         dtype=dtype,
         points=tuple(points),
         environment=tuple(f"{backend.name}: {backend.adapter.versions()}" for backend in used),
@@ -264,13 +278,33 @@ def drift(
     return replace(found, traces=traces, on_several=divisions != [Shards()])
 
 
+def _title(steps: int, recipe: str, config: Config, dtype: str) -> str:
+    words = mark("{count} steps of {recipe}, {config}, in {dtype}")
+    return say(words, count=steps, recipe=recipe, config=config.describe(), dtype=dtype)
+
+
 def _describe(recipe: Recipe, divisions: Sequence[Shards]) -> str:
     optimizer, schedule = type(recipe.optimizer).__name__, type(recipe.schedule).__name__
     counts = [str(each.count) for each in divisions]
-    said = f"{optimizer}, {schedule}, batches of {recipe.batch_size}"
+    said = say(
+        "{optimizer}, {schedule}, batches of {batch}",
+        optimizer=optimizer,
+        schedule=schedule,
+        batch=recipe.batch_size,
+    )
     if counts == ["1"]:
         return said
-    return f"{said} on {' and '.join(counts)} devices, {divisions[0].statistics} statistics"
+    if divisions[0].statistics == "local":
+        return say(
+            "{recipe} on {counts} devices, local statistics",
+            recipe=said,
+            counts=join_texts(counts, say(" and ")),
+        )
+    return say(
+        "{recipe} on {counts} devices, global statistics",
+        recipe=said,
+        counts=join_texts(counts, say(" and ")),
+    )
 
 
 def _compare_pairs(step: int, after: Mapping[str, Snapshot]) -> list[Point]:

@@ -19,13 +19,14 @@ from weights import schema
 from weights.checks import at_least
 from weights.config import Config
 from weights.errors import ArgumentError
+from weights.language import mark
 from weights.recipe import Recipe, batch
 from weights.shards import Shards
 
-JUDGED = ("parameters", "statistics", "moments")
+JUDGED = (mark("parameters"), mark("statistics"), mark("moments"))
 # free: parameters whose gradient is exactly zero, with their moments and the running means that
 # they are part of; see `drift`.
-DRIFT_QUANTITIES = (*JUDGED, "loss", "free")
+DRIFT_QUANTITIES = (*JUDGED, mark("loss"), mark("free"))
 Snapshot = dict[str, dict[str, np.ndarray]]  # by quantity and tensor
 
 

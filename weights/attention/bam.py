@@ -4,6 +4,7 @@ from typing import Any
 
 from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import at_least, batch_norm_numbers, one_of, truth
+from weights.language import mark
 from weights.operations import Builder
 from weights.parameters import Parameters, batch_norm, convolution, within
 
@@ -89,7 +90,7 @@ def start(channels: int, fusion: str, **options: Any) -> Start:
 
 
 KIND = Kind(
-    title="bottleneck attention module",
+    title=mark("bottleneck attention module"),
     source="Park et al. 2018, BAM: Bottleneck Attention Module",
     summary=(
         "Scales by 1 + a gate for each channel and position: the sum of a channel bottleneck and "

@@ -4,6 +4,7 @@ from typing import Any
 
 from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import batch_norm_numbers, odd, truth
+from weights.language import mark
 from weights.operations import CHANNELS, COLS, ROWS, Builder, fixed
 from weights.parameters import Parameters, batch_norm, convolution
 
@@ -75,7 +76,7 @@ def start(channels: int, **options: Any) -> Start:
 
 
 KIND = Kind(
-    title="convolutional block attention module",
+    title=mark("convolutional block attention module"),
     source="Woo et al. 2018, CBAM: Convolutional Block Attention Module",
     summary=(
         "Scales each channel, from average and maximum through one bottleneck, then each "

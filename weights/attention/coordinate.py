@@ -4,6 +4,7 @@ from typing import Any
 
 from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import batch_norm_numbers, truth
+from weights.language import mark
 from weights.operations import COLS, ROWS, Builder, fixed
 from weights.parameters import Parameters, batch_norm, convolution
 
@@ -59,7 +60,7 @@ def start(channels: int, **options: Any) -> Start:
 
 
 KIND = Kind(
-    title="coordinate attention",
+    title=mark("coordinate attention"),
     source="Hou et al. 2021, Coordinate Attention for Efficient Mobile Network Design",
     summary=(
         "Scales each value by a gate for its row and one for its column, from averages along each "

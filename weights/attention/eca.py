@@ -6,6 +6,7 @@ from typing import Any
 from weights.attention.kinds import Kind, Start
 from weights.checks import at_least, odd, one_of, positive, real_number
 from weights.errors import ArgumentError
+from weights.language import mark
 from weights.operations import Builder
 from weights.parameters import Parameter, Parameters
 
@@ -59,7 +60,7 @@ def start(channels: int, **options: Any) -> Start:
 
 
 KIND = Kind(
-    title="efficient channel attention",
+    title=mark("efficient channel attention"),
     source="Wang et al. 2020, ECA-Net: Efficient Channel Attention",
     summary=(
         "Scales each channel by a gate computed from its average and those of its neighbours, by "

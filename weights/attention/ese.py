@@ -4,6 +4,7 @@ from typing import Any
 
 from weights.attention.kinds import Kind, Start
 from weights.checks import one_of
+from weights.language import mark
 from weights.operations import GATES, Builder
 from weights.parameters import Parameters, convolution
 
@@ -30,7 +31,7 @@ def start(channels: int, **options: Any) -> Start:
 
 
 KIND = Kind(
-    title="effective squeeze-and-excitation",
+    title=mark("effective squeeze-and-excitation"),
     source="Lee & Park 2020, CenterMask (effective squeeze-excitation)",
     summary=(
         "Scales each channel by a gate that one layer, as wide as the input, computes from the "

@@ -4,6 +4,7 @@ from typing import Any
 
 from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import one_of, positive
+from weights.language import mark
 from weights.operations import Builder, fixed
 from weights.parameters import Parameters, convolution, layer_norm, within
 
@@ -76,7 +77,7 @@ def start(channels: int, pooling: str, fusion: str, **options: Any) -> Start:
 
 
 KIND = Kind(
-    title="global context",
+    title=mark("global context"),
     source="Cao et al. 2019, GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond",
     summary=(
         "Averages all positions with learned weights, and adds to every position what a "

@@ -14,6 +14,7 @@ from weights.checks import (
     truth,
 )
 from weights.errors import ArgumentError
+from weights.language import mark
 from weights.operations import Builder
 from weights.parameters import (
     Parameters,
@@ -159,7 +160,7 @@ def start(channels: int, gather: str, extent: int | None, mlp: bool, **options: 
 
 
 KIND = Kind(
-    title="gather-excite",
+    title=mark("gather-excite"),
     source="Hu et al. 2018, Gather-Excite: Exploiting Feature Context",
     summary=(
         "Scales each value by a gate gathered from its channel: everywhere or around it, by "

@@ -6,6 +6,7 @@ from typing import Any
 from weights.attention.kinds import Kind
 from weights.checks import Pair, at_least, check_map, pair_of, truth
 from weights.errors import ArgumentError
+from weights.language import mark
 from weights.operations import Builder, fixed
 from weights.parameters import Parameter, Parameters, convolution
 
@@ -107,7 +108,7 @@ def check(rows: int, cols: int, size: int | Pair, **options: Any) -> None:
 
 
 KIND = Kind(
-    title="multi-head self-attention",
+    title=mark("multi-head self-attention"),
     source="Srinivas et al. 2021, Bottleneck Transformers for Visual Recognition",
     summary=(
         "Replaces each position by a mean over all positions, weighted by content and by relative "

@@ -4,6 +4,7 @@ from typing import Any
 
 from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import batch_norm_numbers, check_map, truth
+from weights.language import mark
 from weights.operations import Builder
 from weights.parameters import Parameters, batch_norm, convolution
 
@@ -100,7 +101,7 @@ def start(
 
 
 KIND = Kind(
-    title="non-local",
+    title=mark("non-local"),
     source="Wang et al. 2018, Non-local Neural Networks",
     summary=(
         "Adds to each position a mean over all positions, weighted by how much they resemble it "

@@ -1,6 +1,7 @@
 """No attention."""
 
 from weights.attention.kinds import Kind
+from weights.language import mark
 from weights.operations import Builder
 from weights.parameters import Parameters
 
@@ -14,7 +15,7 @@ def graph(build: Builder, x: str) -> str:
 
 
 KIND = Kind(
-    title="no attention",
+    title=mark("no attention"),
     source="",
     summary="No attention: gives back its input.",
     parameters=none,

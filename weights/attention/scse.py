@@ -4,6 +4,7 @@ from typing import Any
 
 from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import one_of
+from weights.language import mark
 from weights.operations import Builder
 from weights.parameters import Parameters, convolution
 
@@ -46,7 +47,7 @@ def start(channels: int, fusion: str, **options: Any) -> Start:
 
 
 KIND = Kind(
-    title="concurrent squeeze-and-excitation",
+    title=mark("concurrent squeeze-and-excitation"),
     source="Roy et al. 2018, Concurrent Spatial and Channel Squeeze & Excitation",
     summary=(
         "Adds two copies: one with a gate for each channel (squeeze-and-excitation), one with a "

@@ -4,6 +4,7 @@ from typing import Any
 
 from weights.attention.kinds import Kind, Start, hidden_width
 from weights.checks import one_of
+from weights.language import mark
 from weights.operations import GATES, Builder
 from weights.parameters import Parameters, convolution
 
@@ -41,7 +42,7 @@ def start(channels: int, **options: Any) -> Start:
 
 
 KIND = Kind(
-    title="squeeze-and-excitation",
+    title=mark("squeeze-and-excitation"),
     source="Hu et al. 2018, Squeeze-and-Excitation Networks",
     summary=(
         "Scales each channel by a gate that two small layers compute from the averages of all "

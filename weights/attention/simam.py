@@ -4,6 +4,7 @@ from typing import Any
 
 from weights.attention.kinds import Kind
 from weights.checks import check_map, positive
+from weights.language import mark
 from weights.operations import COLS, ROWS, Builder
 from weights.parameters import Parameters
 
@@ -39,7 +40,7 @@ def check(rows: int, cols: int, **options: Any) -> None:
 
 
 KIND = Kind(
-    title="simple, parameter-free attention",
+    title=mark("simple, parameter-free attention"),
     source="Yang et al. 2021, SimAM: A Simple, Parameter-Free Attention Module",
     summary=(
         "Scales each value by a gate that grows with its squared distance from its channel's "

@@ -5,6 +5,7 @@ from typing import Any
 from weights.attention.cbam import pool_channels, spatial_gate
 from weights.attention.kinds import Kind, Start
 from weights.checks import batch_norm_numbers, odd, truth
+from weights.language import mark
 from weights.operations import CHANNELS, COLS, ROWS, Builder
 from weights.parameters import Parameters, batch_norm, convolution, within
 
@@ -80,7 +81,7 @@ def start(channels: int, spatial: bool, **options: Any) -> Start:
 
 
 KIND = Kind(
-    title="triplet attention",
+    title=mark("triplet attention"),
     source="Misra et al. 2021, Rotate to Attend: Convolutional Triplet Attention Module",
     summary=(
         "Averages three copies, each with a gate over two axes from maximum and average along the "

@@ -7,6 +7,7 @@ from typing import Any
 from weights.config import NetworkConfig
 from weights.dialects.dialect import Sizes
 from weights.errors import ArgumentError, WeightsError
+from weights.language import say
 
 # Shapes do not say these: a derived config has their defaults.
 NOT_IN_SHAPES = (
@@ -23,11 +24,11 @@ def derive(shapes: Mapping[str, Sizes]) -> NetworkConfig:
     try:
         return NetworkConfig(**_fields(shapes))
     except (KeyError, IndexError) as error:
-        headline = "the shapes are not those of a residual network:"
-        raise WeightsError(headline, [f"{error.args[0]}: missing"]) from None
+        headline = say("the shapes are not those of a residual network:")
+        raise WeightsError(headline, [say("{name}: missing", name=error.args[0])]) from None
     except ArgumentError as error:
         raise WeightsError(
-            "the shapes are not those of a residual network:", [str(error)]
+            say("the shapes are not those of a residual network:"), [str(error)]
         ) from None
 
 

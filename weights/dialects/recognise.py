@@ -16,6 +16,7 @@ from weights.dialects.dialect import UNREAD, Dialect, Sizes
 from weights.dialects.refused import refuse_known
 from weights.errors import AmbiguousNetwork, ArgumentError, WeightsError
 from weights.frameworks import FRAMEWORKS
+from weights.language import say
 from weights.preprocessing import from_timm
 from weights.schema import schema
 from weights.stored import StoredArray
@@ -64,18 +65,26 @@ def describe_network(config: NetworkConfig) -> str:
     kernel = "x".join(map(str, config.stem_kernel_size))
     pool = config.stem_pool or "no"
     words = [
-        f"{' and '.join(dict.fromkeys(config.forms))} blocks {'-'.join(map(str, config.depths))}",
-        f"widths {'-'.join(map(str, config.widths))}",
-        f"attention {config.attention}",
-        f"stem {kernel} {stem}, {pool} pooling",
-        f"shortcut {config.shortcut}",
+        say(
+            "{forms} blocks {depths}",
+            forms=" and ".join(dict.fromkeys(config.forms)),
+            depths="-".join(map(str, config.depths)),
+        ),
+        say("widths {widths}", widths="-".join(map(str, config.widths))),
+        say("attention {attention}", attention=config.attention),
+        say("stem {kernel} {widths}, {pool} pooling", kernel=kernel, widths=stem, pool=pool),
+        say("shortcut {shortcut}", shortcut=config.shortcut),
     ]
-    words += [f"{config.groups} groups"] if config.groups > 1 else []
-    words += ["stride in conv1"] if config.stride_at == "conv1" else []
-    words += ["relu before attention"] if config.relu_before_attention else []
-    words += [f"antialias {config.antialias}"] if config.antialias != "none" else []
-    words += [f"{config.norm} norm"] if config.norm != "batch" else []
-    head = f"{config.classes} classes" if config.classes else "no classifier"
+    words += [say("{count} groups", count=config.groups)] if config.groups > 1 else []
+    words += [say("stride in conv1")] if config.stride_at == "conv1" else []
+    words += [say("relu before attention")] if config.relu_before_attention else []
+    words += (
+        [say("antialias {antialias}", antialias=config.antialias)]
+        if config.antialias != "none"
+        else []
+    )
+    words += [say("{norm} norm", norm=config.norm)] if config.norm != "batch" else []
+    head = say("{count} classes", count=config.classes) if config.classes else say("no classifier")
     return "; ".join([*words, head])
 
 
@@ -99,9 +108,13 @@ def recognise(
     found, known = _dialects_of(shapes)
     if not found:
         raise WeightsError(
-            f"{source}: its names are neither ours nor those of "
-            f"{', '.join(each.title for each in DIALECTS.values())}; its first names are "
-            f"{', '.join(sorted(shapes)[:4])}",
+            say(
+                "{file}: its names are neither ours nor those of {known}; its first "
+                "names are {names}",
+                file=source,
+                known=", ".join(each.title for each in DIALECTS.values()),
+                names=", ".join(sorted(shapes)[:4]),
+            ),
             [],
         )
     if config is not None:
@@ -117,7 +130,7 @@ def recognise(
             _refuse_architecture(found, said, matches, derived, renamed, source)
         dialect, name, made = chosen[0]
         libraries = tuple(each.title for each, _, _ in chosen)
-        return Recognised(dialect, (name,), made, reason or "as asked for", libraries)
+        return Recognised(dialect, (name,), made, reason or say("as asked for"), libraries)
     whole = [match for match in matches if match[1] not in match[0].pruned]
     matches = whole or matches  # any widths are those of a pruned network
     if not matches:
@@ -126,7 +139,7 @@ def recognise(
     if len(configs) > 1:
         raise _ambiguous(source, matches)
     names = tuple(dict.fromkeys(name for _, name, _ in matches))
-    why = "no other network that we know has these names and shapes"
+    why = say("no other network that we know has these names and shapes")
     libraries = tuple(dict.fromkeys(each.title for each, _, _ in matches))
     return Recognised(matches[0][0], names, matches[0][2], why, libraries)
 
@@ -171,10 +184,19 @@ def to_canonical_names(
     Raises WeightsError with every missing and unexpected name.
     """
     names = found.dialect.names(found.config)
-    missing = [f"{name}: missing" for name in set(names) - set(arrays)]
-    strange = [f"{name}: unexpected" for name in set(arrays) - set(names) if not _is_unread(name)]
+    missing = [say("{name}: missing", name=name) for name in set(names) - set(arrays)]
+    strange = [
+        say("{name}: unexpected", name=name)
+        for name in set(arrays) - set(names)
+        if not _is_unread(name)
+    ]
     if missing or strange:
-        title = f"{source} is not a {found.architectures[0]} of {found.dialect.title}:"
+        title = say(
+            "{file} is not a {network} of {library}:",
+            file=source,
+            network=found.architectures[0],
+            library=found.dialect.title,
+        )
         raise WeightsError(title, missing + strange)
     row = FRAMEWORKS[found.dialect.framework]
     return {
@@ -251,8 +273,13 @@ def _refuse_strangers(
     strange = sorted(set(shapes) - set(known))
     if strange:
         raise WeightsError(
-            f"{source}: most of its names are those of {dialect.title}, but {len(strange)} are "
-            "not, so it may compute something else:",
+            say(
+                "{file}: most of its names are those of {library}, but {count} are "
+                "not, so it may compute something else:",
+                file=source,
+                library=dialect.title,
+                count=len(strange),
+            ),
             [f"{name}: {shapes[name]}" for name in strange[:_SHOWN]],
         )
 
@@ -271,9 +298,13 @@ def _as_config(
         if set(names) == set(shapes):
             title = dialect.title
             return Recognised(dialect, ("a network",), config, "by the config given", (title,))
-        faults = [f"{name}: missing" for name in set(names) - set(shapes)]
-        faults += [f"{name}: unexpected" for name in set(shapes) - set(names)]
-        title = f"{source} does not fit the config given, by the names of {dialect.title}:"
+        faults = [say("{name}: missing", name=name) for name in set(names) - set(shapes)]
+        faults += [say("{name}: unexpected", name=name) for name in set(shapes) - set(names)]
+        title = say(
+            "{file} does not fit the config given, by the names of {library}:",
+            file=source,
+            library=dialect.title,
+        )
         errors.append(WeightsError(title, faults))
     raise errors[0]
 
@@ -297,12 +328,15 @@ def _ambiguous(
         for config, names in by_config.items()
     ]
     candidates = tuple(names[0] for names in by_config.values())
-    message = (
-        f"{source}: {len(by_config)} networks have these names and shapes but compute different "
-        "things, so the file alone does not say which one it is; say it, as in --as "
-        f"{candidates[0]} (in Python: architecture=):\n" + "\n".join(lines)
+    message = say(
+        "{file}: {count} networks have these names and shapes but compute "
+        "different things, so the file alone does not say which one it is; say "
+        "it, as in --as {example} (in Python: architecture=):\n",
+        file=source,
+        count=len(by_config),
+        example=candidates[0],
     )
-    return AmbiguousNetwork(message, candidates)
+    return AmbiguousNetwork(message + "\n".join(lines), candidates)
 
 
 def _refuse_architecture(
@@ -321,7 +355,14 @@ def _refuse_architecture(
         known = [name for each in DIALECTS.values() for name in each.architectures]
         near = " or ".join(get_close_matches(said, dict.fromkeys(known), 3))
         meant = f"; did you mean {near}?" if near and not fitting else hint
-        raise ArgumentError(f"architecture: we know no network {said!r} of {titles}{meant}")
+        raise ArgumentError(
+            say(
+                "architecture: we know no network {name!r} of {libraries}{hint}",
+                name=said,
+                libraries=titles,
+                hint=meant,
+            )
+        )
     if owners[0] not in found:
         raise ArgumentError(
             f"{source}: {said!r} has the names of {owners[0].title}, but here are those of "
@@ -345,15 +386,25 @@ def _refuse_unknown(
                 near.append((_distance(made, derived, faults), name, dialect.title, faults))
     if not near:
         titles = " and ".join(each.title for each in found)
-        raise WeightsError(f"{source}: no network of {titles} is like it", [])
+        raise WeightsError(
+            say("{file}: no network of {libraries} is like it", file=source, libraries=titles), []
+        )
     _, name, title, faults = min(near, key=lambda each: each[:2])
     count = len(faults)
-    rest = f" (the first {_SHOWN} of {count})" if count > _SHOWN else ""
+    rest = say(" (the first {most} of {count})", most=_SHOWN, count=count) if count > _SHOWN else ""
     raise WeightsError(
-        f"{source}: none of the networks that we know; the nearest is {name} of {title}. If it is "
-        f"a network of your own, describe it with --config (in Python: config=): "
-        f"{describe_network(derived)}; shapes do not say {', '.join(NOT_IN_SHAPES)}. Differences "
-        f"from {name}{rest}:",
+        say(
+            "{file}: none of the networks that we know; the nearest is {network} "
+            "of {library}. If it is a network of your own, describe it with "
+            "--config (in Python: config=): {config}; shapes do not say {fields}. "
+            "Differences from {network}{rest}:",
+            file=source,
+            network=name,
+            library=title,
+            config=describe_network(derived),
+            fields=", ".join(NOT_IN_SHAPES),
+            rest=rest,
+        ),
         faults[:_SHOWN],
     )
 
@@ -371,10 +422,21 @@ def _distance(made: NetworkConfig, derived: NetworkConfig, faults: list[str]) ->
 
 def _unlike(made: NetworkConfig, shapes: Mapping[str, Sizes]) -> list[str]:
     held = {each.name: each.shape for each in schema(made)}
-    faults = [f"{name}: expected {held[name]}, missing" for name in sorted(set(held) - set(shapes))]
-    faults += [f"{name}: {shapes[name]}, unexpected" for name in sorted(set(shapes) - set(held))]
+    faults = [
+        say("{name}: expected {expected}, missing", name=name, expected=held[name])
+        for name in sorted(set(held) - set(shapes))
+    ]
+    faults += [
+        say("{name}: {found}, unexpected", name=name, found=shapes[name])
+        for name in sorted(set(shapes) - set(held))
+    ]
     return faults + [
-        f"{name}: expected {held[name]}, got {shapes[name]}"
+        say(
+            "{name}: expected {expected}, got {found}",
+            name=name,
+            expected=held[name],
+            found=shapes[name],
+        )
         for name in held
         if name in shapes and held[name] != shapes[name]
     ]

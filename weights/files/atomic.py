@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from weights.errors import FileError, MissingFileError
+from weights.language import say
 
 _PREFIX = ".resattn-"  # of temporary names: then the host and the process that writes, and a word
 _ABANDONED = re.compile(rf"\{_PREFIX}([0-9a-f]{{8}})-([0-9]+)-")
@@ -30,8 +31,9 @@ def write_atomically(path: str | os.PathLike[str], write_to: Callable[[Path], An
     """
     target = resolve_target(path)
     if os.path.exists(target) and not os.path.isfile(target):
-        what = "a folder" if os.path.isdir(target) else "no regular file"
-        raise FileError(f"{path}: cannot be written (it is {what})")
+        if os.path.isdir(target):
+            raise FileError(say("{file}: cannot be written (it is a folder)", file=path))
+        raise FileError(say("{file}: cannot be written (it is no regular file)", file=path))
     with refusals(path):
         _write(target, write_to)
 
@@ -42,7 +44,9 @@ def resolve_target(path: str | os.PathLike[str]) -> Path:
     """
     target = Path(os.path.realpath(path))
     if not os.path.isdir(target.parent):  # a name that is too long is no error of it
-        raise MissingFileError(f"{path}: the folder {Path(path).parent} does not exist")
+        raise MissingFileError(
+            say("{file}: the folder {folder} does not exist", file=path, folder=Path(path).parent)
+        )
     return target
 
 
@@ -54,7 +58,9 @@ def refusals(path: str | os.PathLike[str]) -> Iterator[None]:
     except FileError:
         raise
     except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise FileError(
+            say("{file}: cannot be written ({reason})", file=path, reason=error.strerror or error)
+        ) from error
 
 
 def _write(target: Path, write_to: Callable[[Path], Any]) -> None:
@@ -158,5 +164,5 @@ def existing(path: str | os.PathLike[str]) -> Path:
     """The path of a file that exists. Raises MissingFileError."""
     source = Path(path)
     if not os.path.isfile(source):
-        raise MissingFileError(f"{source}: there is no such file")
+        raise MissingFileError(say("{file}: there is no such file", file=source))
     return source

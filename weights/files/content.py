@@ -9,6 +9,7 @@ from typing import Any
 from weights.checks import printable
 from weights.errors import ArgumentError, WeightsError
 from weights.files.label import CONFIG, Label
+from weights.language import say
 from weights.stored import StoredArray
 
 # What the name of a first convolution of the blocks ends with, in any dialect.
@@ -68,15 +69,15 @@ def unwrap(header: Header, source: str, part: str | None = None) -> Content:
     notes: list[str] = []
     found = dict(_mappings(content, source))
     if not found:
-        raise WeightsError(f"{source}: holds no arrays", [])
+        raise WeightsError(say("{file}: holds no arrays", file=source), [])
     chosen, rest = _choose(found, part, source)
     first = chosen.split("/")[0]
     if chosen and CONFIG not in header.label:
         others = [name for name in content if name not in (first, "config")]
-        beside = f"; beside it, and left out: {_list(others)}" if others else ""
-        notes.append(f"took {chosen!r} out of the file{beside}")
+        beside = say("; beside it, and left out: {names}", names=_list(others)) if others else ""
+        notes.append(say("took {name!r} out of the file{beside}", name=chosen, beside=beside))
     elif not chosen and len(found) > 1:
-        notes.append(f"left out: {_list(filter(None, found))}")
+        notes.append(say("left out: {names}", names=_list(filter(None, found))))
     arrays = {
         name: value for name, value in found[chosen].items() if isinstance(value, StoredArray)
     }
@@ -159,10 +160,21 @@ def _choose(
         return networks[0], None
     if part is not None:
         known = _list(networks or filter(None, found))
-        raise ArgumentError(f"{source}: has no part {part!r}; its parts are: {known}")
-    names = _list(name or "(arrays outside of any)" for name in networks or found)
+        raise ArgumentError(
+            say(
+                "{file}: has no part {part!r}; its parts are: {known}",
+                file=source,
+                part=part,
+                known=known,
+            )
+        )
+    names = _list(name or say("(arrays outside of any)") for name in networks or found)
     raise ArgumentError(
-        f"{source}: holds several networks: {names}; say which one with --part (in Python: part=)"
+        say(
+            "{file}: holds several networks: {names}; say which one with --part (in Python: part=)",
+            file=source,
+            names=names,
+        )
     )
 
 
@@ -186,13 +198,24 @@ def _strip(
         wanted = [each for each in prefixes if each.rstrip("./") == part.rstrip("./")]
         if not wanted:
             known = _list(each.rstrip("./") for each in prefixes if each) or "none"
-            raise ArgumentError(f"{source}: has no part {part!r}; its parts are: {known}")
+            raise ArgumentError(
+                say(
+                    "{file}: has no part {part!r}; its parts are: {known}",
+                    file=source,
+                    part=part,
+                    known=known,
+                )
+            )
         prefixes = wanted
     if len(prefixes) > 1:
-        names = _list(each.rstrip("./") or "(no prefix)" for each in prefixes)
+        names = _list(each.rstrip("./") or say("(no prefix)") for each in prefixes)
         raise ArgumentError(
-            f"{source}: holds several networks, by the prefixes of their names: {names}; say which "
-            "one with --part (in Python: part=)"
+            say(
+                "{file}: holds several networks, by the prefixes of their names: "
+                "{names}; say which one with --part (in Python: part=)",
+                file=source,
+                names=names,
+            )
         )
     if not prefixes or not prefixes[0]:
         return dict(arrays), ()
@@ -200,25 +223,36 @@ def _strip(
     outside = sorted(name for name in arrays if not name.startswith(prefix))
     if outside and part is None:
         raise ArgumentError(
-            f"{source}: {_count(outside)} outside of {prefix.rstrip('./')!r}: "
-            f"{', '.join(outside[:_SHOWN])}; to take the network and leave them out, pass "
-            f"--part {prefix.rstrip('./')} (in Python: part=)"
+            say(
+                "{file}: {count} outside of {prefix!r}: {names}; to take the network "
+                "and leave them out, pass --part {prefix} (in Python: part=)",
+                file=source,
+                count=_count(outside),
+                prefix=prefix.rstrip("./"),
+                names=", ".join(outside[:_SHOWN]),
+            )
         )
     kept = {
         name.removeprefix(prefix): array
         for name, array in arrays.items()
         if name.startswith(prefix)
     }
-    notes = [f"took the prefix {prefix!r} off all names"]
+    notes = [say("took the prefix {prefix!r} off all names", prefix=prefix)]
     if outside:
-        notes.append(f"left out {_count(outside)} outside of it: {', '.join(outside[:_SHOWN])}")
+        notes.append(
+            say(
+                "left out {count} outside of it: {names}",
+                count=_count(outside),
+                names=", ".join(outside[:_SHOWN]),
+            )
+        )
     return kept, tuple(notes)
 
 
 def _list(names: Iterable[object]) -> str:
     """The first of some names, in their order, and how many more there are."""
     found = [printable(str(name)).replace("\n", r"\n")[:100] for name in names]
-    more = f" and {len(found) - _LISTED:,} more" if len(found) > _LISTED else ""
+    more = say(" and {names:,} more", names=len(found) - _LISTED) if len(found) > _LISTED else ""
     return ", ".join(found[:_LISTED]) + more
 
 

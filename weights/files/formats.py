@@ -55,6 +55,7 @@ from weights.files.opening import (
 )
 from weights.files.origin import find_origin, origin_from_json, origin_to_json
 from weights.frameworks import FRAMEWORKS, Framework
+from weights.language import say
 from weights.live import LiveModel, build, check_unchanged
 from weights.parameters import Parameters
 from weights.schema import schema
@@ -103,7 +104,7 @@ def write(
     target = Path(path)
     suffix = find_suffix(target, "write")
     parameters = schema(config)
-    headline = f"{target.name} was not written: the arrays do not fit the config"
+    headline = say("{file} was not written: the arrays do not fit the config", file=target.name)
     check(parameters, arrays, headline=headline)
     stored = {each.name: as_stored(arrays[each.name]) for each in parameters}
     label: Label = {}
@@ -242,9 +243,12 @@ def read_header(
         return _recognised(source, content, config, architecture, address)
     if config is None:
         raise ArgumentError(
-            f"{source.name}: holds no config, so it does not say what it is; pass "
-            'config=BlockConfig(...), NetworkConfig(...) or preset("resnet18") (on the command '
-            "line: --config)"
+            say(
+                "{file}: holds no config, so it does not say what it is; pass "
+                'config=BlockConfig(...), NetworkConfig(...) or preset("resnet18") (on '
+                "the command line: --config)",
+                file=source.name,
+            )
         )
     arrays = _as_ours(content, config, source.name)
     said = origin_from_json(content.label.get(labels.ORIGIN), f"the origin in {source.name}")
@@ -353,8 +357,12 @@ def _as_ours(content: Content, config: Config, source: str) -> dict[str, StoredA
     blocks = len(config.blocks())
     if blocks > len(content.arrays):  # each has several; a schema of so many can take for ever
         raise WeightsError(
-            f"{source}: its config asks for {blocks:,} blocks, and it has {len(content.arrays):,} "
-            "arrays",
+            say(
+                "{file}: its config asks for {blocks:,} blocks, and it has {arrays:,} arrays",
+                file=source,
+                blocks=blocks,
+                arrays=len(content.arrays),
+            ),
             [],
         )
     parameters = schema(config)
@@ -362,7 +370,7 @@ def _as_ours(content: Content, config: Config, source: str) -> dict[str, StoredA
     arrays = {name: array for name, array in content.arrays.items() if name not in unread}
     if content.layout != "torch":
         arrays = _by_canonical_names(arrays, row, parameters)
-    check(parameters, arrays, headline=f"{source} does not fit its config")
+    check(parameters, arrays, headline=say("{file} does not fit its config", file=source))
     return {parameter.name: arrays[parameter.name] for parameter in parameters}
 
 
@@ -400,7 +408,11 @@ def _agree(source: str, held: Config, given: Config) -> Config:
         if is_same_network(held, given) and len(said) < 2:
             return replace(held, preprocessing=next(iter(said), None))
     raise ArgumentError(
-        f"{source}: holds a config of its own that is another than the one given: {held}"
+        say(
+            "{file}: holds a config of its own that is another than the one given: {config}",
+            file=source,
+            config=held,
+        )
     )
 
 
@@ -428,8 +440,11 @@ def _recognised(
 
     if isinstance(config, BlockConfig):
         raise ArgumentError(
-            f"{source.name}: holds a network of another library, but the config is of a "
-            f"{config.model}"
+            say(
+                "{file}: holds a network of another library, but the config is of a {model}",
+                file=source.name,
+                model=config.model,
+            )
         )
     origin = find_origin(source) | dict(address)
     reason = None
@@ -438,7 +453,11 @@ def _recognised(
     found = recognise(content.arrays, source.name, architecture, config, reason)
     found, notes = prepare_as_said(found, origin.pop("pretrained_cfg", None))
     arrays = to_canonical_names(found, content.arrays, source.name)
-    check(schema(found.config), arrays, headline=f"{source.name} does not fit its config")
+    check(
+        schema(found.config),
+        arrays,
+        headline=say("{file} does not fit its config", file=source.name),
+    )
     origin |= found.origin
     notes = (*content.notes, found.describe(), *notes)
     return CheckpointHeader(found.config, arrays, source.name, {}, origin, notes)

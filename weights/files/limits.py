@@ -12,6 +12,7 @@ from typing import IO, cast
 import numpy as np
 
 from weights.errors import FileError, WeightsError
+from weights.language import say
 from weights.stored import in_native_order
 
 MOST_ARRAYS = 100_000  # in a file; networks of 1,000 layers have 7,000
@@ -37,7 +38,7 @@ class MappedFile(mmap.mmap):
     def check_whole(self, source: str) -> None:
         """Raises WeightsError for a file that is not whole any more."""
         if not self.is_whole():
-            raise WeightsError(f"{source}: became shorter while it was read", [])
+            raise WeightsError(say("{file}: became shorter while it was read", file=source), [])
 
     def view(self, start: int, shape: tuple[int, ...], dtype: np.dtype, source: str) -> np.ndarray:
         """An array in the file, in C order, without a copy; with one if its byte order is not that
@@ -56,16 +57,26 @@ def map_file(path: Path) -> MappedFile:
         with path.open("rb") as file:
             return MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError:
-        raise WeightsError(f"{path.name}: is not a whole file: it is empty", []) from None
+        raise WeightsError(
+            say("{file}: is not a whole file: it is empty", file=path.name), []
+        ) from None
     except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise FileError(
+            say("{file}: cannot be read ({reason})", file=path, reason=error.strerror or error)
+        ) from None
 
 
 def check_count(count: int, source: str) -> None:
     """Raises WeightsError for more arrays than any network has."""
     if count > MOST_ARRAYS:
         raise WeightsError(
-            f"{source}: has {count:,} arrays; a weights file has at most {MOST_ARRAYS:,}", []
+            say(
+                "{file}: has {count:,} arrays; a weights file has at most {most:,}",
+                file=source,
+                count=count,
+                most=MOST_ARRAYS,
+            ),
+            [],
         )
 
 
@@ -76,10 +87,16 @@ def check_claim(claimed: int, held: int, source: str, *, compressed: bool = Fals
     """
     most = max(held * _RATIO, _FREE) if compressed else held
     if claimed > most:
+        less = say(", less than 1/{count} of them", count=_RATIO) if compressed else ""
         raise WeightsError(
-            f"{source}: claims {claimed:,} bytes of values and has {held:,} bytes"
-            f"{f', less than 1/{_RATIO} of them' if compressed else ''}; it was damaged, or made "
-            "to fill the memory",
+            say(
+                "{file}: claims {claimed:,} bytes of values and has {held:,} "
+                "bytes{less}; it was damaged, or made to fill the memory",
+                file=source,
+                claimed=claimed,
+                held=held,
+                less=less,
+            ),
             [],
         )
 
@@ -93,19 +110,38 @@ def open_zip(path: Path, kind: str) -> zipfile.ZipFile:
     held = map_file(path)
     start, size, end = _directory(held)
     if size > MOST_HEADER:
-        raise WeightsError(f"{path.name}: its directory is larger than {MOST_HEADER:,} bytes", [])
+        raise WeightsError(
+            say(
+                "{file}: its directory is larger than {most:,} bytes",
+                file=path.name,
+                most=MOST_HEADER,
+            ),
+            [],
+        )
     if start + size != end:
         # Python would read the directory before its end, and PyTorch the one at its start.
-        raise WeightsError(f"{path.name}: is not a whole {kind}: its directory is not in place", [])
+        raise WeightsError(
+            say(
+                "{file}: is not a whole {kind}: its directory is not in place",
+                file=path.name,
+                kind=kind,
+            ),
+            [],
+        )
     try:
         archive = zipfile.ZipFile(cast(IO[bytes], held))  # it reads, seeks and tells
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, IndexError) as error:
         reason = ascii(str(error))[1:-1][:200]
-        raise WeightsError(f"{path.name}: is not a whole {kind} ({reason})", []) from None
+        raise WeightsError(
+            say(
+                "{file}: is not a whole {kind} ({reason})", file=path.name, kind=kind, reason=reason
+            ),
+            [],
+        ) from None
     members = archive.infolist()
     names = {member.filename for member in members}
     if len(names) < len(members) or any(member.flag_bits & 0x1 for member in members):
-        raise WeightsError(f"{path.name}: has doubled or encrypted members", [])
+        raise WeightsError(say("{file}: has doubled or encrypted members", file=path.name), [])
     check_count(len(members), path.name)
     compressed = is_compressed(members)
     claimed = sum(member.file_size for member in members)
@@ -131,8 +167,12 @@ def find_stored(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: str) 
         or start + member.file_size > len(held)
     ):
         raise WeightsError(
-            f"{source}: is not a whole archive: {ascii(member.filename)[:100]} is not in the place "
-            "or of the size that its directory says",
+            say(
+                "{file}: is not a whole archive: {member} is not in the place or of "
+                "the size that its directory says",
+                file=source,
+                member=ascii(member.filename)[:100],
+            ),
             [],
         )
     return start

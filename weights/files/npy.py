@@ -12,6 +12,7 @@ import numpy as np
 
 from weights.errors import WeightsError
 from weights.files.limits import check_claim, map_file
+from weights.language import say
 
 _DIMENSIONS, _MOST = 32, 1 << 48  # of an array that NumPy can have
 
@@ -51,16 +52,25 @@ def parse_header(file: BinaryIO, source: str) -> NpyHeader:
         shape, is_fortran, dtype = reader(file)
     except Exception as error:  # NumPy parses it as Python, and raises whatever that raises
         reason = type(error).__name__ if not str(error) else ascii(str(error)[:100])
-        raise WeightsError(f"{source}: has a broken .npy header ({reason})", []) from None
+        raise WeightsError(
+            say("{file}: has a broken .npy header ({reason})", file=source, reason=reason), []
+        ) from None
     sizes = len(shape) <= _DIMENSIONS and all(
         type(size) is int and 0 <= size < _MOST for size in shape
     )
     if dtype.kind not in "fiucbUV" or dtype.names or dtype.subdtype or not dtype.itemsize:
         raise WeightsError(
-            f"{source}: holds {ascii(str(dtype))[:60]}, and expected is an array of numbers", []
+            say(
+                "{file}: holds {dtype}, and expected is an array of numbers",
+                file=source,
+                dtype=ascii(str(dtype))[:60],
+            ),
+            [],
         )
     if not sizes or len(shape) > _DIMENSIONS:
-        raise WeightsError(f"{source}: has an array of shape {ascii(shape)[:60]}", [])
+        raise WeightsError(
+            say("{file}: has an array of shape {shape}", file=source, shape=ascii(shape)[:60]), []
+        )
     return NpyHeader(shape, dtype, is_fortran, file.tell() - start)
 
 

@@ -21,6 +21,7 @@ from weights.files.content import Header
 from weights.files.label import Label
 from weights.files.limits import MOST_HEADER, MappedFile, check_count, find_stored, open_zip
 from weights.files.npy import NpyHeader, parse_header, to_header
+from weights.language import say
 from weights.stored import StoredArray, as_stored, get_ahead, read_arrays
 
 # The entries that are no arrays of a network.
@@ -66,8 +67,14 @@ def read(path: Path) -> Header:
         header = _read(archive, member, path.name, parse=parse_header)
         if member.file_size != header.offset + header.nbytes:
             raise WeightsError(
-                f"{path.name}: is not a whole .npz file of plain arrays ({ascii(name)[:100]} has "
-                f"{member.file_size:,} bytes, and its header says {header.nbytes:,})",
+                say(
+                    "{file}: is not a whole .npz file of plain arrays ({name} has {size:,} "
+                    "bytes, and its header says {claimed:,})",
+                    file=path.name,
+                    name=ascii(name)[:100],
+                    size=member.file_size,
+                    claimed=header.nbytes,
+                ),
                 [],
             )
         if name in entries:
@@ -140,7 +147,12 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: str, *, par
 
 def _broken(source: str, reason: str) -> WeightsError:
     return WeightsError(
-        f"{source}: is not a whole .npz file of plain arrays ({ascii(reason)[1:-1][:200]})", []
+        say(
+            "{file}: is not a whole .npz file of plain arrays ({reason})",
+            file=source,
+            reason=ascii(reason)[1:-1][:200],
+        ),
+        [],
     )
 
 
@@ -150,7 +162,7 @@ def _values(header: NpyHeader, file: BinaryIO, source: str) -> np.ndarray:
 
 def _text(array: StoredArray, source: str) -> str:
     if array.dtype.kind != "U" or array.ndim or array.nbytes > 4 * MOST_HEADER:
-        raise WeightsError(f"{source}: what it says about itself is no text", [])
+        raise WeightsError(say("{file}: what it says about itself is no text", file=source), [])
     return str(array.read()[()])
 
 
@@ -172,14 +184,19 @@ def _from_bits(held: Mapping[str, StoredArray], source: str) -> dict[str, Stored
     if names is None:
         return found
     if names.dtype.kind != "U" or names.ndim != 1 or names.nbytes > 4 * MOST_HEADER:
-        raise WeightsError(f"{source}: its {BITS} is no list of names", [])
+        raise WeightsError(
+            say("{file}: its {name} is no list of names", file=source, name=BITS), []
+        )
     check_count(math.prod(names.shape), source)
     named = names.read().tolist()
     wrong = [name for name in named if name not in found or found[name].dtype != np.uint16]
     if wrong:
         raise WeightsError(
-            f"{source}: is not a whole .npz file of plain arrays; expected the bits of bfloat16, "
-            "as uint16:",
+            say(
+                "{file}: is not a whole .npz file of plain arrays; expected the bits "
+                "of bfloat16, as uint16:",
+                file=source,
+            ),
             [ascii(name)[:100] for name in wrong[:_SHOWN]],
         )
     for name in named:

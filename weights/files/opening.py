@@ -18,6 +18,7 @@ from weights.files.content import Content, Header, name_parts, unwrap
 from weights.files.hub import INDEX
 from weights.files.label import check_label
 from weights.files.limits import MOST_HEADER, check_claim, check_count, open_zip
+from weights.language import say
 from weights.stored import read_arrays
 
 # The modules of `weights.files`. They are imported when they are needed.
@@ -124,9 +125,23 @@ def find_suffix(path: Path, verb: str) -> str:
     fitting = [suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)]
     if fitting:
         return max(fitting, key=len)
+    what = path.suffix or say("a file without suffix")
+    if verb == "read":
+        raise ArgumentError(
+            say(
+                "{file}: cannot read {what}; expected one of {known}",
+                file=path.name,
+                what=what,
+                known=", ".join(_SUFFIXES),
+            )
+        )
     raise ArgumentError(
-        f"{path.name}: cannot {verb} {path.suffix or 'a file without suffix'}; expected one of "
-        f"{', '.join(_SUFFIXES)}"
+        say(
+            "{file}: cannot write {what}; expected one of {known}",
+            file=path.name,
+            what=what,
+            known=", ".join(_SUFFIXES),
+        )
     )
 
 
@@ -152,8 +167,11 @@ def _refuse_recording(header: Header, source: str) -> None:
     said = parse_json(text, f"the config in {source}", MOST_HEADER)
     if isinstance(said, dict) and labels.RECORDING in said:
         raise ArgumentError(
-            f"{source}: is a recording of what a model computed, and expected is a file of "
-            "weights; compare it with another recording: resattn compare"
+            say(
+                "{file}: is a recording of what a model computed, and expected is a "
+                "file of weights; compare it with another recording: resattn compare",
+                file=source,
+            )
         )
 
 

@@ -27,6 +27,7 @@ from weights.files.limits import (
     open_zip,
 )
 from weights.files.pickles import check_pickle, refuse_object
+from weights.language import say
 from weights.live import part
 from weights.stored import StoredArray, as_stored
 
@@ -70,8 +71,11 @@ def read(path: Path) -> Header:
         raise refuse_object(path.name, found[1] if found else None) from None
     except Exception as error:  # a broken archive raises whatever the layer that broke raises
         raise WeightsError(
-            f"{path.name}: is not a whole PyTorch file of plain floating point tensors "
-            f"({_first_line(error)})",
+            say(
+                "{file}: is not a whole PyTorch file of plain floating point tensors ({reason})",
+                file=path.name,
+                reason=_first_line(error),
+            ),
             [],
         ) from None
     label = labels.find_entries(content)
@@ -89,22 +93,33 @@ def _open_archive(path: Path, held: MappedFile) -> ZipFile:
     members = archive.infolist()
     if any(_is_named(member, "constants.pkl") for member in members):
         raise WeightsError(
-            f"{path.name}: is a TorchScript program, not weights; load it with torch.jit.load, and "
-            "save the state_dict() alone",
+            say(
+                "{file}: is a TorchScript program, not weights; load it with "
+                "torch.jit.load, and save the state_dict() alone",
+                file=path.name,
+            ),
             [],
         )
     if is_compressed(members):
         raise WeightsError(
-            f"{path.name}: has compressed members, and torch.save writes none; it was damaged, or "
-            "made to fill the memory",
+            say(
+                "{file}: has compressed members, and torch.save writes none; it was "
+                "damaged, or made to fill the memory",
+                file=path.name,
+            ),
             [],
         )
     for member in members:
         if _is_named(member, _DESCRIPTION):
             if member.file_size > MOST_HEADER:
                 raise WeightsError(
-                    f"{path.name}: describes its tensors in {member.file_size:,} bytes; a weights "
-                    f"file needs at most {MOST_HEADER:,}",
+                    say(
+                        "{file}: describes its tensors in {size:,} bytes; a weights file needs "
+                        "at most {most:,}",
+                        file=path.name,
+                        size=member.file_size,
+                        most=MOST_HEADER,
+                    ),
                     [],
                 )
             start = find_stored(archive, member, path.name)
@@ -128,7 +143,12 @@ def _check_description(archive: ZipFile, source: str) -> None:
                 archive.read(member)
             except (BadZipFile, OSError, ValueError, RuntimeError, EOFError) as error:
                 raise WeightsError(
-                    f"{source}: is damaged ({ascii(str(error))[1:-1][:100]})", []
+                    say(
+                        "{file}: is damaged ({reason})",
+                        file=source,
+                        reason=ascii(str(error))[1:-1][:100],
+                    ),
+                    [],
                 ) from None
 
 

@@ -17,6 +17,7 @@ from weights.files.atomic import write_atomically
 from weights.files.content import Header
 from weights.files.label import Finish, Label
 from weights.files.limits import MOST_HEADER, MappedFile, check_count, map_file
+from weights.language import say
 from weights.stored import StoredArray, as_stored, dtype_named, get_ahead
 
 METADATA = "resattn"  # the entry of the metadata that holds the config
@@ -142,8 +143,12 @@ def read_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
     size = int.from_bytes(held[:8], "little")
     if MOST_HEADER < size <= len(held):
         raise WeightsError(
-            f"{path.name}: its header has {size:,} bytes; a weights file has at most "
-            f"{MOST_HEADER:,}",
+            say(
+                "{file}: its header has {size:,} bytes; a weights file has at most {most:,}",
+                file=path.name,
+                size=size,
+                most=MOST_HEADER,
+            ),
             [],
         )
     try:
@@ -152,7 +157,12 @@ def read_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
         header = json.loads(held[8 : 8 + size])
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
-            f"{path.name}: is not a whole safetensors file ({ascii(str(error))[1:-1][:200]})", []
+            say(
+                "{file}: is not a whole safetensors file ({reason})",
+                file=path.name,
+                reason=ascii(str(error))[1:-1][:200],
+            ),
+            [],
         ) from None
     check_count(len(names), path.name)
     try:
