@@ -100,15 +100,11 @@ class Page:
         reports = self.reports.values()
         over = [(name, row) for name, report in self.reports.items() for row in report.failures]
         worst = max((row for _, row in over), key=lambda row: row.excess, default=None)
-        heads, cells = list_column_heads(), [list_cells(row) for _, row in over]
-        if len(self.reports) > 1:
-            heads = (say("configuration"), *heads)
-            cells = [(name, *row) for (name, _), row in zip(over, cells, strict=True)]
         return {
             "sentences": [*self.faults, *(r.undefined for r in reports if r.undefined)],
             "findings": [_describe_finding(*each) for each in _merge_modes(findings)],
             "worst": None if worst is None or findings else _describe_worst(worst),
-            "over": CellTable(heads, cells, _MOST_FAILURES) if over else None,
+            "over": _tabulate_over(over, len(self.reports) > 1) if over else None,
             "count": len(over),
             "nothing": not self._rows and not (self.trace and self.trace.rows),
             "notes": [note for report in reports if not report.ok for note in report.notes],
@@ -197,9 +193,16 @@ def _describe_finding(finding: Finding, modes: Sequence[str]) -> dict[str, objec
         "place": row.place,
         "axes": row.axes,
         "where": finding.where,
-        "causes": [(each.cause, each.words) for each in finding.explanations],
+        "causes": [(say(each.cause), each.words) for each in finding.explanations],
         "searched": finding.searched,
     }
+
+
+def _tabulate_over(over: Sequence[tuple[str, Difference]], several: bool) -> CellTable:
+    """several: whether to say of which configuration each is."""
+    heads = ((say("configuration"),) if several else ()) + list_column_heads()
+    rows = [(*((name,) if several else ()), *list_cells(row)) for name, row in over]
+    return CellTable(heads, rows, _MOST_FAILURES)
 
 
 def _describe_worst(row: Difference) -> dict[str, object]:

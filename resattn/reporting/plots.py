@@ -95,7 +95,10 @@ def check_plotting(what: str) -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise MissingFramework(
-            f'{what} is drawn with Matplotlib; install it with: pip install "resattn[draw]"',
+            say(
+                '{what} is drawn with Matplotlib; install it with: pip install "resattn[draw]"',
+                what=what,
+            ),
             "matplotlib",
         ) from None
 
@@ -105,9 +108,13 @@ def check_plot(target: Path) -> None:
     `check_plotting` raises.
     """
     if target.suffix.lower() not in PLOT_SUFFIXES:
-        what = target.suffix or "a file without suffix"
         raise ArgumentError(
-            f"{target.name}: cannot draw {what}; expected one of {', '.join(PLOT_SUFFIXES)}"
+            say(
+                "{file}: cannot draw {what}; expected one of {known}",
+                file=target.name,
+                what=target.suffix or say("a file without suffix"),
+                known=", ".join(PLOT_SUFFIXES),
+            )
         )
     check_plotting(target.name)
 
@@ -138,7 +145,7 @@ def plot_for_page(curves: Curves, name: str, width: float) -> str:
     name: is put before the ids in the picture. width: in inches. Raises what `check_plotting`
     raises.
     """
-    check_plotting("A plot")
+    check_plotting(say("A plot"))
     style = {"svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none"}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # the fonts of the browser may have it
@@ -146,12 +153,18 @@ def plot_for_page(curves: Curves, name: str, width: float) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
-    named = {colour: f"var(--curve{number})" for number, colour in enumerate(_COLOURS)}
-    for colour, variable in {**named, _INK: "var(--ink)", _LINE: "var(--line)"}.items():
-        text = text.replace(colour, variable)
-    text = text.replace(_BAD, "var(--bad)").replace("xlink:href", "href")
     title = escape(_say_title(curves))
-    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    return _use_page_colours(text.replace("xlink:href", "href")).replace(
+        "<svg ", f'<svg role="img" aria-label="{title}" ', 1
+    )
+
+
+def _use_page_colours(text: str) -> str:
+    named = {colour: f"var(--curve{number})" for number, colour in enumerate(_COLOURS)}
+    named |= {_INK: "var(--ink)", _LINE: "var(--line)", _BAD: "var(--bad)"}
+    for colour, variable in named.items():
+        text = text.replace(colour, variable)
+    return text
 
 
 def _say_title(curves: Curves) -> str:

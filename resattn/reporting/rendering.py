@@ -69,9 +69,8 @@ def _make_environment() -> Environment:
     style, script = (
         trust((_HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js")
     )
-    environment.globals |= {
-        "say": _say_in_html, "language": current_language, "style": style, "script": script
-    }  # fmt: skip
+    environment.globals |= {"say": _say_in_html, "style": style, "script": script}
+    environment.globals["current_language"] = current_language
     return environment
 
 

@@ -87,18 +87,18 @@ def list_bars(trace: Trace) -> Iterator[BarList]:
     shown = [(mode, "forward") for mode in ("eval", "train")]
     shown += [(each.mode, "backward") for each in trace.findings if each.backward]
     for mode, way in dict.fromkeys(shown):
-        rows = [row for row in trace.rows if row.quantity == f"{mode} {way}"]
+        rows, marks = _select(trace, f"{mode} {way}"), collect_marks(trace.findings, mode, way)
         if rows:
-            marks = collect_marks(trace.findings, mode, way)
-            rows += [
-                row
-                for row in trace.rows
-                if row.quantity == f"{mode} statistics" and (row.actual, row.tensor) in marks.wrong
-            ]
+            statistics = _select(trace, f"{mode} statistics")
+            rows += [row for row in statistics if (row.actual, row.tensor) in marks.wrong]
             stages = tuple(_list_stages(rows, marks))
             short = mode == "eval" and len(stages) <= _MOST_OPEN
             opened = bool(marks.wrong) or (trace.ok and short)
             yield BarList(name_rows(mode, way), opened, stages)
+
+
+def _select(trace: Trace, quantity: str) -> list[Difference]:
+    return [row for row in trace.rows if row.quantity == quantity]
 
 
 def name_rows(mode: str, way: str) -> str:
@@ -109,19 +109,10 @@ def name_rows(mode: str, way: str) -> str:
 
 
 def _list_stages(rows: Sequence[Difference], marks: Marks) -> Iterator[tuple[str, tuple[Bar, ...]]]:
-    """Running statistics come after their norm."""
     found: dict[str, dict[str, Difference]] = {}
-    for row in rows:
+    for row in _order_rows(rows):
         found.setdefault(row.tensor, {})[row.actual] = row
-    order = {stage: number for number, stage in enumerate(found)}
-    statistics = {row.tensor for row in rows if row.quantity.endswith("statistics")}
-
-    def find_place(stage: str) -> int:
-        norm = stage.rpartition(".")[0]
-        return order.get(norm, order[stage]) if stage in statistics else order[stage]
-
-    for stage in sorted(found, key=find_place):
-        by_model = found[stage]
+    for stage, by_model in found.items():
         bars = [_make_bar(row, marks) for row in by_model.values()]
         bars += [
             Bar(name_backend(model), "", 0.0, 0.0, "cause", (_say_cause(cause),))
@@ -131,24 +122,40 @@ def _list_stages(rows: Sequence[Difference], marks: Marks) -> Iterator[tuple[str
         yield stage, tuple(bars)
 
 
+def _order_rows(rows: Sequence[Difference]) -> list[Difference]:
+    """Running statistics come after their norm."""
+    order = {stage: number for number, stage in enumerate(dict.fromkeys(r.tensor for r in rows))}
+
+    def find_place(row: Difference) -> int:
+        norm = row.tensor.rpartition(".")[0] if row.quantity.endswith("statistics") else ""
+        return order.get(norm, order[row.tensor])
+
+    return sorted(rows, key=find_place)
+
+
 def _make_bar(row: Difference, marks: Marks) -> Bar:
-    key = (row.actual, row.tensor)
     tolerance = min(max(row.tolerance, _LEAST_TOLERANCE), 1.0)  # that of a recording may be any
     low, high = math.log10(tolerance) - _DECADES_BELOW, 1.0
     share = 0.0
     if row.relative > 0:
         share = min(max((math.log10(row.relative) - low) / (high - low), 0.0), 1.0)
-    kind = "bad" if key in marks.wrong else "cause" if key in marks.causes else ""
-    notes = [_say_wrong(marks.wrong[key])] if key in marks.wrong else []
-    notes += [_say_cause(marks.causes[key])] if key in marks.causes else []
+    notes = _list_notes((row.actual, row.tensor), marks)
+    kind = next(iter(notes), "" if row.ok else "late")
     return Bar(
         model=name_backend(row.actual),
         value=f"{row.relative:.1e}",
         share=share,
         limit=_DECADES_BELOW / (high - low),
-        kind=kind or ("" if row.ok else "late"),
-        notes=tuple(notes),
+        kind=kind,
+        notes=tuple(notes.values()),
     )
+
+
+def _list_notes(key: tuple[str, str], marks: Marks) -> dict[str, str]:
+    """The words for what is marked, by the kinds of bars. key: a model and a stage."""
+    notes = {"bad": _say_wrong(marks.wrong[key])} if key in marks.wrong else {}
+    notes |= {"cause": _say_cause(marks.causes[key])} if key in marks.causes else {}
+    return notes
 
 
 def _say_wrong(first: bool, its: str = "") -> str:
@@ -159,7 +166,7 @@ def _say_wrong(first: bool, its: str = "") -> str:
 
 
 def _say_cause(cause: str) -> str:
-    return say("◆ cause: {cause}", cause=cause)
+    return say("◆ cause: {cause}", cause=say(cause))
 
 
 # The drawing
@@ -170,16 +177,12 @@ def drawing(config: Config, trace: Trace) -> str:
     mode in which the first mistake was found, by default evaluation. Stages that diverge and
     stages that are the cause are marked.
     """
-    scene = scene_of(config)
-    node_of: Mapping[str, str] = {}
-    if not isinstance(config, BlockConfig):
-        node_of = fold_blocks(graph(config, default_size(config)))
+    scene, node_of = scene_of(config), _fold(config)
     mode, way = choose_rows(trace)
     worst: dict[str, float] = {}
-    for row in trace.rows:
-        if row.quantity == f"{mode} {way}":
-            name = node_of.get(row.tensor, row.tensor)
-            worst[name] = max(worst.get(name, 0.0), row.relative)
+    for row in _select(trace, f"{mode} {way}"):
+        name = node_of.get(row.tensor, row.tensor)
+        worst[name] = max(worst.get(name, 0.0), row.relative)
     marks = collect_marks(trace.findings, mode, way)
     words = _word_marks(marks, node_of, {node.name for node in scene.nodes})
     nodes = tuple(
@@ -187,6 +190,13 @@ def drawing(config: Config, trace: Trace) -> str:
     )
     notes = (say("greatest relative difference"), say("of {rows}", rows=name_rows(mode, way)))
     return svg(replace(scene, nodes=nodes, notes=notes))
+
+
+def _fold(config: Config) -> dict[str, str]:
+    """The nodes of the stages of a network."""
+    if isinstance(config, BlockConfig):
+        return {}
+    return fold_blocks(graph(config, default_size(config)))
 
 
 def choose_rows(trace: Trace) -> tuple[str, str]:

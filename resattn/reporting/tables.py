@@ -42,23 +42,25 @@ def tabulate_curves(curves: Curves) -> CellTable:
     """The numbers of the curves, a row for each step; of many steps, evenly chosen ones and the
     last.
     """
-    stride = -(-len(curves.steps) // _MOST_STEPS)
-    shown = [n for n in range(len(curves.steps)) if (n + 1 - len(curves.steps)) % stride == 0]
-    columns = [*curves.losses.values(), *curves.apart.values()]
-    formats = [*(".7g" for _ in curves.losses), *(".1e" for _ in curves.apart)]
+    columns = [*((".7g", each) for each in curves.losses.values())]
+    columns += [(".1e", each) for each in curves.apart.values()]
     heads = [
         say("step"),
         *(say("loss of {run}", run=name) for name in curves.losses),
         *curves.apart,
     ]
+    shown = _choose_steps(len(curves.steps))
     rows = [
-        (
-            str(curves.steps[n]),
-            *(
-                format(column[n], form) if n < len(column) else ""
-                for column, form in zip(columns, formats, strict=True)
-            ),
-        )
+        (str(curves.steps[n]), *(_format_value(form, values, n) for form, values in columns))
         for n in shown
     ]
     return CellTable(heads, rows, len(rows))
+
+
+def _choose_steps(count: int) -> list[int]:
+    stride = -(-count // _MOST_STEPS)
+    return [n for n in range(count) if (n + 1 - count) % stride == 0]
+
+
+def _format_value(form: str, values: Sequence[float], place: int) -> str:
+    return format(values[place], form) if place < len(values) else ""

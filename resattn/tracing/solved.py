@@ -159,10 +159,8 @@ def _solve_drop_path(program: Program, target: str, actual: Array, limit: float)
                     images = np.flatnonzero(lost).tolist()
                     title = say("the main path before {name}", name=name)
                     words = _describe_drop_path(title, images, 1 / (1 - rate))
-                    found = CauseExplanation(
-                        mark("drop path left on"), words, StageSpec("sum"), left
-                    )
-                    yield replace(found, places=(name,))
+                    cause, spec = mark("drop path left on"), StageSpec("sum")
+                    yield CauseExplanation(cause, words, spec, left, places=(name,))
                     return
 
 
