@@ -135,11 +135,38 @@ def test_a_check_says_how_far_it_is(torch):
     assert "The same function" in told.stdout
     assert quiet.stderr == ""
     expected = (
-        r"cross-check: \d of 6, (import torch|oracle|torch cpu, \w+|rounding to \w+) \(\d+ s\)"
+        r"cross-check: \d of 6, (import torch|oracle|torch cpu, \w+|rounding to \w+) "
+        r"\(\d+ s(, about \d+ s left)?\)"
     )
     lines = told.stderr.splitlines()
     assert any("1 of 6, import torch" in line for line in lines)
     assert all(re.fullmatch(expected, line) for line in lines), told.stderr
+
+
+def test_the_time_that_is_left():
+    """Once a quarter of the steps is done, from how long they took."""
+    assert terminal._say_left(10.0, 0.0) == terminal._say_left(10.0, 0.2) == ""
+    assert terminal._say_left(10.0, 0.25) == ", about 30 s left"
+    assert terminal._say_left(90.0, 0.75) == ", about 30 s left"
+    code = """
+import sys, time
+from resattn.checking.progress import StepCounter
+from resattn.cli import terminal
+terminal.SECONDS = 0.05
+with terminal.status("work") as show_step:
+    tell = StepCounter(show_step, 2)
+    for step in ("one", "two"):
+        tell(step)
+        time.sleep(0.6)
+"""
+    ours, theirs = os.openpty()
+    for stream in (theirs, subprocess.PIPE):
+        done = subprocess.run([sys.executable, "-c", code], stderr=stream, text=True, cwd=ROOT)
+        shown = os.read(ours, 1 << 16).decode() if stream == theirs else done.stderr
+        assert re.search(r"work: 2 of 2, two .*, about 1 s left", shown), shown
+        assert not re.search(r"work: 1 of 2, one [^\n]*left", shown.split("2 of 2")[0])
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_steps_are_numbered():
@@ -149,6 +176,7 @@ def test_steps_are_numbered():
     steps("torch cpu")
     steps.show("torch cpu: try causes")
     assert lines == ["1 of 2, oracle", "2 of 2, torch cpu", "2 of 2, torch cpu: try causes"]
+    assert [line.done for line in lines] == [0, 0.5, 0.5]
 
 
 @pytest.mark.parametrize(("dtype", "steps"), [(None, 6), ("float32", 4)])

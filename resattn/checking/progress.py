@@ -1,8 +1,20 @@
 """How far long work is."""
 
 from collections.abc import Callable
+from typing import Self
 
 from weights.language import say
+
+
+class ProgressLine(str):
+    """A line about long work. done: the part of the work before it, from 0 to 1."""
+
+    done: float
+
+    def __new__(cls, line: str, done: float) -> Self:
+        found = super().__new__(cls, line)
+        found.done = done
+        return found
 
 
 class StepCounter:
@@ -21,6 +33,5 @@ class StepCounter:
 
     def show(self, line: str) -> None:
         """Something else of the same step."""
-        self.tell(
-            say("{number} of {total}, {line}", number=self.number, total=self.total, line=line)
-        )
+        told = say("{number} of {total}, {line}", number=self.number, total=self.total, line=line)
+        self.tell(ProgressLine(told, (self.number - 1) / self.total))

@@ -135,6 +135,7 @@ def train_in_each(
     settings: dict[str, Any],
 ) -> Trajectory:
     """Trains in each framework. settings: the other arguments of `resattn.training.drift`."""
+    from resattn.checking.progress import ProgressLine
     from resattn.training import drift as training
 
     pictures, labels = load_training_data(config, recipe.batch_size)
@@ -148,7 +149,9 @@ def train_in_each(
             steps,
             images=pictures,
             labels=labels,
-            progress=lambda step: show_step(say("step {step} of {steps}", step=step, steps=steps)),
+            progress=lambda step: show_step(
+                ProgressLine(say("step {step} of {steps}", step=step, steps=steps), step / steps)
+            ),
             **settings,
         )
 

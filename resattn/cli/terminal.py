@@ -29,6 +29,7 @@ STYLES: dict[str, dict[str, Any]] = {
 
 LEAST_WIDTH = 60  # characters of a line; a narrower terminal breaks lines by itself
 WIDE_TABLE = 160  # characters of a line of a table in a pipe
+_FIRST_ESTIMATE = 0.25  # the part of the work after which the time left is shown
 SECONDS = 5.0  # between two lines of `status` in a pipe, at least
 
 
@@ -148,57 +149,79 @@ def print_report(lines: Iterable[tuple[str, str]]) -> None:
 
 @contextmanager
 def status(line: str) -> Iterator[Callable[[str], None]]:
-    """Shows what is being done, and for how long, while the body runs.
+    """Shows what is being done, for how long, and about how long it will still take, while the body
+    runs.
 
     On a terminal a spinner that disappears at the end. Else, as in a pipe, a plain line now and
     then: after `SECONDS`, and then whenever a tenth more time has passed. Both on standard error.
-    Yields a function that adds the current step: show_step("oracle") shows "line: oracle".
+    Yields a function that adds the current step, a text or a `ProgressLine`: show_step("oracle") shows
+    "line: oracle".
     """
     shown = _show_spinner if sys.stderr.isatty() else _show_lines
     with shown(line) as show:
-        yield lambda step: show(f"{line}: {step}")
+        yield lambda step: show(f"{line}: {step}", getattr(step, "done", 0.0))
+
+
+def _say_left(seconds: float, done: float) -> str:
+    """How long the rest takes, if the steps take equally long; "" before a quarter is done."""
+    if done < _FIRST_ESTIMATE:
+        return ""
+    return say(", about {seconds:.0f} s left", seconds=seconds / done * (1 - done))
 
 
 @contextmanager
-def _show_spinner(line: str) -> Iterator[Callable[[str], None]]:
+def _show_spinner(line: str) -> Iterator[Callable[[str, float], None]]:
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
     from weights.checks import printable
 
+    class Left(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(_say_left(task.fields["began"], task.fields["done"]))
+
     # Without markup, which a line may hold by chance, as in a file called "[bold].pt".
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    text = TextColumn("{task.description}", markup=False)
     with Progress(
-        *columns,
+        *(SpinnerColumn(), text, TimeElapsedColumn(), Left()),
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
     ) as spinner:
-        task = spinner.add_task(printable(line), total=None)
-        yield lambda text: spinner.update(task, description=printable(text))
+        task = spinner.add_task(printable(line), total=None, done=0.0, began=0.0)
+        start = time.monotonic()
+
+        def show(text: str, done: float) -> None:
+            began = time.monotonic() - start
+            spinner.update(task, description=printable(text), done=done, began=began)
+
+        yield show
 
 
 @contextmanager
-def _show_lines(line: str) -> Iterator[Callable[[str], None]]:
+def _show_lines(line: str) -> Iterator[Callable[[str, float], None]]:
     import weights.checks  # noqa: F401  (which `print_line` needs: not in a thread of its own)
 
-    start, done, current = time.monotonic(), threading.Event(), [line]
+    start, ended, left = time.monotonic(), threading.Event(), ""
+    current = line
 
     def repeat() -> None:
-        while not done.wait(max(SECONDS, (time.monotonic() - start) / 10)):
+        while not ended.wait(max(SECONDS, (time.monotonic() - start) / 10)):
             with suppress(OSError, ValueError):  # nobody reads any more
-                print_line(f"{current[0]} ({time.monotonic() - start:.0f} s)", error=True)
+                print_line(f"{current} ({time.monotonic() - start:.0f} s{left})", error=True)
 
-    def show(text: str) -> None:
-        current[0] = text
+    def show(text: str, done: float) -> None:
+        nonlocal current, left
+        current, left = text, _say_left(time.monotonic() - start, done)
 
     lines = threading.Thread(target=repeat, daemon=True)
     lines.start()
     try:
         yield show
     finally:
-        done.set()
+        ended.set()
         lines.join()
 
 
