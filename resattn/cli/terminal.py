@@ -154,8 +154,8 @@ def status(line: str) -> Iterator[Callable[[str], None]]:
 
     On a terminal a spinner that disappears at the end. Else, as in a pipe, a plain line now and
     then: after `SECONDS`, and then whenever a tenth more time has passed. Both on standard error.
-    Yields a function that adds the current step, a text or a `ProgressLine`: show_step("oracle") shows
-    "line: oracle".
+    Yields a function that adds the current step, a text or a `ProgressLine`: show_step("oracle")
+    shows "line: oracle".
     """
     shown = _show_spinner if sys.stderr.isatty() else _show_lines
     with shown(line) as show:
