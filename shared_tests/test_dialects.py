@@ -468,7 +468,7 @@ def test_port(hub, tmp_path):
     there = run(path, tmp_path / "net.safetensors")
     assert there.output.startswith("model.safetensors: resnet10t of timm (no other network that")
     assert there.output.endswith(f"Next: resattn check {tmp_path / 'net.safetensors'}\n")
-    back = run(tmp_path / "net.safetensors", tmp_path / "out.npz", "--to-dialect", "timm")
+    back = run(tmp_path / "net.safetensors", tmp_path / "out.npz", "--naming", "timm")
     assert (
         "net.safetensors -> out.npz, with the names of timm: a network of 4 blocks" in back.output
     )

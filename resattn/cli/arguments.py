@@ -48,7 +48,8 @@ PartOption = Annotated[
 DialectOption = Annotated[
     str | None,
     typer.Option(
-        "--to-dialect",
+        "--naming",
+        "--to-dialect",  # its name before
         help="Write the names and axis orders of another library, which then loads the file "
         "strictly: timm, torchvision, legacy-senet, cifar-resnet, keras-applications or keras-hub.",
     ),
