@@ -69,7 +69,7 @@ documents: $(READY)
 
 # The catalogues of resattn/locale: new sentences come in without a translation.
 translations: $(READY)
-	$(BIN)/python -m resattn.translations
+	$(BIN)/python -m resattn.cli.catalogue
 
 pretrained: $(READY)
 	$(BIN)/python -m resattn.training.train_digits --output weights/pretrained/se-digits.safetensors

@@ -91,15 +91,10 @@ def show_lines(found: Any) -> str:
 
 def _style(lines: Iterable[str | tuple[str, str]]) -> Iterable[str]:
     for number, each in enumerate(lines):
-        line, style = (each, _guess_style(each)) if isinstance(each, str) else each
+        line, style = (each, "") if isinstance(each, str) else each
         style = style or ("title" if number == 0 else "")
         marks = [f"color: {TEXT_COLOURS[style]}"] if style in TEXT_COLOURS else []
         marks += ["font-weight: bold"] if style in _BOLD else []
         marks += ["white-space: pre-wrap"] if len(line) > _WIDTH and not _ROW.search(line) else []
         text = escape(line)
         yield f'<span style="{"; ".join(marks)}">{text}</span>' if marks else text
-
-
-def _guess_style(line: str) -> str:
-    """That of a line of a report whose lines have no kinds."""
-    return "bad" if " OVER" in line or line.startswith("FAILED") else ""

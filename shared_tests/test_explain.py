@@ -162,8 +162,9 @@ def test_the_brief_form(language, width):
     lines = [line for line, _ in found.lines(width, language, brief=True)]
     table = lines[lines.index("") + 1 :]
     assert len(table) == len(found.entries) + 2
-    assert max(map(cell_len, lines)) <= max(width, 96)
-    assert table[-1].split()[-2:] == ["11,689,512", f"{found.totals()['multiply_adds']:,}"]
+    assert max(map(cell_len, lines)) <= width
+    assert table[-1].split()[-1] == f"{found.totals()['multiply_adds']:,}"
+    assert width == 60 or table[-1].split()[-2] == "11,689,512"
     names = [line.split()[0] for line in table[1:-1]]
     assert names[:3] == ["input", "stem.conv", "stem.bn"]
     assert "stages.3.1" in names

@@ -11,7 +11,8 @@ from resattn.checking.draws import random_arrays
 from resattn.cli.app import app
 from resattn.cli.listing import draw_histogram, find_doubts
 from weights import BlockConfig, preset, write
-from weights.errors import ArgumentError, MissingFileError, WeightsError
+from weights.errors import ArgumentError, FileError, MissingFileError, WeightsError
+from weights.files.opening import open_content
 
 
 def run(*arguments):
@@ -138,3 +139,35 @@ def test_a_file_that_fits_several_networks(torch, tmp_path):
         f"if it is resnet50, port it: resattn port {tmp_path / 'a.pth'} a.safetensors --as resnet50"
         in output
     )
+
+
+def test_parts_of_one_file(torch, tmp_path):
+    """Blocks, and a network without a prefix beside one that has one."""
+    block = {
+        name: torch.from_numpy(each) for name, each in random_arrays(BlockConfig(4, 6)).items()
+    }
+    torch.save({"model": block, "ema": block}, tmp_path / "two.ckpt")
+    output = run(tmp_path / "two.ckpt").output
+    assert "two.ckpt: holds 2 networks" in output
+    assert "\nmodel\n" in output
+    assert "not clear which network it is: " in output  # it holds no config
+    config = preset("resnet20")
+    write(tmp_path / "theirs.npz", config, random_arrays(config), dialect="cifar-resnet")
+    arrays = dict(np.load(tmp_path / "theirs.npz"))
+    beside = {f"teacher.{name}": each for name, each in arrays.items()}
+    np.savez(tmp_path / "both.npz", **arrays, **beside)
+    output = run(tmp_path / "both.npz").output
+    assert "\n(no prefix)\n" in output
+    assert output.count("port it: resattn port") == 2
+    assert "a network of 9 blocks" in run(tmp_path / "both.npz", "--part", "").output
+
+
+def test_a_file_that_cannot_be_opened(tmp_path, monkeypatch):
+    (tmp_path / "a.model").write_bytes(b"x")
+
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", fail)
+    with pytest.raises(FileError, match=r"a\.model: cannot be read \(Permission denied\)"):
+        open_content(tmp_path / "a.model", None)

@@ -85,3 +85,25 @@ def test_output_on_a_full_disk(command):
     assert done.returncode == 2
     reason = "the output cannot be written (No space left on device)"
     assert done.stderr.strip() == f"resattn: {reason}"
+
+
+def test_a_file_that_is_read_is_not_written(file):
+    """Not even with --force: a report would take the place of the weights."""
+    before = file.read_bytes()
+    for words in (["explain", file, "--json", file], ["check", file, "--html", file],
+                  ["record", file, "--framework", "torch", "--to", file],
+                  ["compare", file, file, "--json", file]):  # fmt: skip
+        result = CliRunner().invoke(command_line.app, [*map(str, words), "--force"])
+        assert isinstance(result.exception, ArgumentError)
+        assert "is read by this command; name another file to write" in str(result.exception)
+    onto_itself = ["port", str(file), str(file), "--force"]
+    assert CliRunner().invoke(command_line.app, onto_itself).exit_code == 0
+    assert file.read_bytes() == before
+
+
+def test_a_checkpoint_that_is_a_folder_is_replaced(jax, file, tmp_path):
+    words = ["port", str(file), str(tmp_path / "a.orbax")]
+    assert CliRunner().invoke(command_line.app, words).exit_code == 0
+    again = CliRunner().invoke(command_line.app, words)
+    assert "exists already; pass --force" in str(again.exception)
+    assert CliRunner().invoke(command_line.app, [*words, "--force"]).exit_code == 0

@@ -17,22 +17,21 @@ from typer.testing import CliRunner
 
 from resattn.checking.draws import random_arrays, random_input
 from resattn.cli.app import COMMANDS, app
+from resattn.cli.catalogue import (
+    catalogue_of,
+    compile_catalogue,
+    list_sentences,
+    merge_sentences,
+    read_catalogue,
+    write_catalogue,
+)
 from resattn.cli.help_words import list_help_texts, translate_usage
 from resattn.drawing.chinese import CHARACTERS, FONTS, list_characters, list_latin
 from resattn.drawing.pictures import scene_of
 from resattn.drawing.sizes import measure_text
 from resattn.drawing.svg import svg
 from resattn.oracle import evaluation
-from resattn.translations import (
-    catalogue_of,
-    compile_catalogue,
-    extract_sentences,
-    list_sentences,
-    merge_sentences,
-    read_catalogue,
-    speaking,
-    write_catalogue,
-)
+from resattn.translations import extract_sentences, speaking
 from weights import BlockConfig, write
 from weights.errors import ArgumentError
 from weights.language import Translated, in_english, join_texts, mark, say
@@ -196,6 +195,18 @@ def test_a_cause_is_explained_and_programs_read_english(torch, folder, monkeypat
     chinese, english = (json.loads((folder / f"{each}.json").read_text()) for each in ("zh", "en"))
     assert chinese == english
     assert chinese["findings"][0]["explanations"][0]["cause"] == "batch norm eps"
+
+
+def test_cards_and_scripts_are_in_english(torch, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    card = "check block.safetensors --frameworks torch --card"
+    script = "check block.safetensors --frameworks torch --inputs x.npy --expected y.npy --reduce"
+    for command, suffix, status in ((card, "md", 0), (script, "py", 1)):
+        run(*command.split(), f"zh.{suffix}", status=status)
+        CliRunner().invoke(app, [*command.split(), f"en.{suffix}"])
+        texts = [(folder / f"{each}.{suffix}").read_text() for each in ("zh", "en")]
+        chinese, english = (text.replace(" --lang zh", "").replace("zh.", "en.") for text in texts)
+        assert chinese == english
 
 
 def test_a_report_that_fails(torch, folder, monkeypatch):

@@ -483,12 +483,12 @@ def _narrow(
     widest = left.index(max(left))
     room = max(_LEAST_CELL, max(left) - max(0, sum(left) + 2 * len(left) - width))
     return [
-        tuple(_cut(cell, room) if place == widest else cell for place, cell in enumerate(row))
+        tuple(cut_middle(cell, room) if place == widest else cell for place, cell in enumerate(row))
         for row in rows
     ]
 
 
-def _cut(cell: str, room: int) -> str:
-    """A name without its middle, of which the end says most."""
+def cut_middle(cell: str, room: int) -> str:
+    """A name without its middle, of which the end says most. room: in characters."""
     head = (room - 1) // 3
     return cell if len(cell) <= room else f"{cell[:head]}…{cell[len(cell) - (room - 1 - head) :]}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resattn.cli.targets import WRITTEN
+from resattn.cli.targets import WRITTEN, WRITTEN_IN_PLACE
 from resattn.cli.terminal import print_line
 from resattn.cli.words import say
 
@@ -94,7 +94,7 @@ TargetArgument = Annotated[
         help="The file to write: .safetensors, .safetensors.index.json, .npz, .pt, .weights.h5, "
         ".keras, .msgpack or .orbax.",
     ),
-    WRITTEN,
+    WRITTEN_IN_PLACE,
 ]
 
 # Options of `check`. It has too many to declare them in its signature.

@@ -218,12 +218,12 @@ def show_card(
     from weights.fingerprint import fingerprint_weights
 
     checked = ", ".join(dict.fromkeys(f"{row.framework} {row.dtype}" for row in card.rows))
-    print_line(f"card: {card.verdict}", "" if card.ok else "bad")
+    print_line(say("card: {verdict}", verdict=card.verdict), "" if card.ok else "bad")
     print_line(
         say(
             "card: of {network}, checked in {checked}",
             network=card.network,
-            checked=checked or "no framework",
+            checked=checked or say("no framework"),
         )
     )
     print_line(
@@ -233,7 +233,7 @@ def show_card(
             environment="; ".join(card.environment),
         )
     )
-    about = f"card: weights {card.weights_sha256}"
+    about = say("card: weights {hash}", hash=card.weights_sha256)
     if arrays is None:
         print_line(say("{about}: not compared with the values here (--values does)", about=about))
     elif fingerprint_weights(arrays) == card.weights_sha256:

@@ -129,19 +129,32 @@ def _show_parts(file: Path, parts: list[str]) -> None:
         try:
             found = read_header(file, part=part)
         except (ArgumentError, WeightsError) as error:
-            what = say("not a network that we know")
-            print_line(f"  {what}: {shorten(str(error))}", "warning")
+            _show_reason(file, part, error)
             continue
         print_line(f"  {summarize(found.config, found.arrays)}")
         command = name_port_command(file, {"--part": part})
         print_line("  " + say("port it: {command}", command=command))
 
 
+def _show_reason(file: Path, part: str | None, reason: ResattnError) -> None:
+    """Why it is not said which network a file holds, and the commands for those that it can be."""
+    from weights.errors import AmbiguousNetwork, ArgumentError
+
+    words = shorten(str(reason))
+    if isinstance(reason, ArgumentError):  # several fit, or it needs a config
+        print_line(say("not clear which network it is: {reason}", reason=words), "warning")
+    else:
+        print_line(say("not a network that we know: {reason}", reason=words), "warning")
+    for name in reason.candidates if isinstance(reason, AmbiguousNetwork) else ():
+        command = name_port_command(file, {"--as": name, "--part": part})
+        print_line(say("if it is {name}, port it: {command}", name=name, command=command))
+
+
 def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnError) -> None:
     """The arrays of a file whose network is not known. Raises the reason for one that cannot be
     read.
     """
-    from weights.errors import AmbiguousNetwork, ArgumentError, ResattnError
+    from weights.errors import ResattnError
     from weights.files.opening import open_content
     from weights.stored import read_arrays
 
@@ -162,12 +175,7 @@ def _show_unknown(file: Path, part: str | None, values: bool, reason: ResattnErr
     )
     for note in content.notes:
         print_line(note)
-    unclear = isinstance(reason, ArgumentError)  # several fit, or it needs a config
-    what = say("not clear which network it is") if unclear else say("not a network that we know")
-    print_line(f"{what}: {shorten(str(reason))}", "warning")
-    for name in reason.candidates if isinstance(reason, AmbiguousNetwork) else ():
-        command = name_port_command(file, {"--as": name, "--part": part})
-        print_line(say("if it is {name}, port it: {command}", name=name, command=command))
+    _show_reason(file, part, reason)
     print_line()
     arrays = read_arrays(content.arrays) if values else None
     list_arrays(content.arrays, arrays)

@@ -65,7 +65,7 @@ def prepare(
     compare: CompareOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Make the input of a network of images, as Pillow and timm do, bit for bit.
+    """Make the input of a network from images, as Pillow and timm do, bit for bit.
 
     With --compare: say which mistake in the preprocessing explains your own tensor. The exit status
     is then 1 if it is not right.

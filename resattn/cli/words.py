@@ -1,4 +1,4 @@
-"""The words of commands: `say` without NumPy, and help in another language."""
+"""The words of commands: `say` without NumPy."""
 
 from __future__ import annotations
 

@@ -9,10 +9,11 @@ from rich.cells import cell_len, set_cell_size
 from resattn.explaining.entries import AnyExplanation, Entry, FoldedBlock
 from resattn.explaining.wording import Wording, format_sizes
 from resattn.explaining.wrapping import StyledLine, pad, style_lines, wrap
+from weights.compare import cut_middle
 from weights.operations import Operation
 
 _GAP = "  "
-_LEAST = 16  # cells for what an operation computes; a narrower terminal breaks the lines itself
+_LEAST, _LEAST_NAME = 12, 14  # cells for what an operation computes, and for its name
 
 
 def brief_lines(
@@ -28,15 +29,36 @@ def brief_lines(
     rows = [_make_row(entry, wording) for entry in explanation.entries]
     operations = explanation.graph.operations
     total = [words["brief.total"], "", *_count(operations)]
-    table = [heads, *rows, total]
-    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
-    others = sum(widths) - widths[1] + len(_GAP) * (len(widths) - 1)
-    widths[1] = max(_LEAST, min(widths[1], width - others))
+    table = _narrow([heads, *rows, total], width)
+    widths = _measure(table)
+    widths[1] = max(_LEAST, min(widths[1], width - _measure_others(widths)))
     yield from style_lines(wrap(title, width), "title")
     yield "", ""
     for number, row in enumerate(table):
         style = "step" if number in (0, len(table) - 1) else ""
         yield _align(row, widths), style
+
+
+def _narrow(table: Sequence[list[str]], width: int) -> list[list[str]]:
+    """A table that leaves room for what an operation computes: with shorter names, then without
+    the parameters.
+    """
+    spare = _measure_others(_measure(table)) + _LEAST - width
+    if spare > 0:
+        room = max(_LEAST_NAME, _measure(table)[0] - spare)
+        table = [[cut_middle(row[0], room), *row[1:]] for row in table]
+    if _measure_others(_measure(table)) + _LEAST > width:
+        table = [[*row[:3], *row[4:]] for row in table]
+    return [*table]
+
+
+def _measure(table: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+
+
+def _measure_others(widths: Sequence[int]) -> int:
+    """The cells of a line that all but the second column take."""
+    return sum(widths) - widths[1] + len(_GAP) * (len(widths) - 1)
 
 
 def _make_row(entry: Entry | FoldedBlock, wording: Wording) -> list[str]:

@@ -16,6 +16,7 @@ from resattn.tracing.findings import Finding, Trace
 from resattn.tracing.judge import specify_stage
 from weights.config import Config
 from weights.errors import ArgumentError
+from weights.language import in_english
 
 CLEARLY = 30  # times the tolerance: nobody takes such a difference for rounding
 
@@ -59,10 +60,12 @@ def reduce_trace(
             continue
         smallest = shrink(case, _fails)
         explanation = finding.explanations[0]
-        heading = f"{finding.stage} of {config.describe()}, {finding.model}, {finding.mode}"
+        described = in_english(config.describe())
+        cause = f"{in_english(explanation.cause)}: {in_english(explanation.words)}"
+        heading = f"{finding.stage} of {described}, {finding.model}, {finding.mode}"
         scale = max(1.0, float(np.abs(smallest.outputs[0]).max()))
         allowed = tolerance(dtype, "eval output") * scale
-        script = write_script(smallest, framework, heading, str(explanation), allowed)
+        script = write_script(smallest, framework, heading, cause, allowed)
         if script is not None:
             return Reduction(finding, smallest, script)
         reasons.append(f"{finding.stage} ({finding.model}): is no operation of {framework} alone")

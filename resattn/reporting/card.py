@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from resattn.checking.card import Card
-from weights.compare import format_times
+from weights.compare import format_factor
 
 # What has a meaning in Markdown or HTML. An underscore within a word has none.
 _MARKS = re.compile(r"[\\`*\[\]<>|#&~]|(?<![^\W_])_|_(?![^\W_])")
@@ -113,7 +113,7 @@ def _number(value: float | None) -> str:
 
 
 def _times(value: float | None) -> str:
-    return "not finite" if value is None else format_times(value).removesuffix(" times")
+    return "not finite" if value is None else format_factor(value)
 
 
 def _plain_text(text: str) -> str:

@@ -83,7 +83,9 @@ def _list_rows(
         }
     found: dict[str, list[Difference]] = {}
     for row in every:
-        name = f"{name_quantity(row.quantity)}, {row.dtype}".removesuffix(", ")
+        name = name_quantity(row.quantity)
+        if row.dtype:
+            name = say("{quantity}, {dtype}", quantity=name, dtype=row.dtype)
         found.setdefault(name, []).append(row)
     return found
 

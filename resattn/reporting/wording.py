@@ -142,7 +142,7 @@ def list_cells(row: Difference) -> tuple[str, ...]:
         row.tensor,
         f"{row.relative:.1e}",
         "" if row.explained is None else _format_times(row),
-        row.quantity,
+        say(row.quantity),
         name_pair(row),
         row.dtype,
         row.place,

@@ -138,6 +138,34 @@ class Trajectory:
 
         width: the columns of the curve.
         """
+        return [line for line, _ in self.styled_lines(width)]
+
+    def styled_lines(self, width: int = 64) -> list[tuple[str, str]]:
+        """The same, each line with its kind, "bad", "good" or ""."""
+        lines = [(line, "") for line in self._describe(width)]
+        if self.dtype == "float64":
+            lines += [("", ""), self._conclude()]
+        for trace in self.traces:
+            lines += [("", ""), *((line, "") for line in trace.lines())]
+        if not self.ok and self.on_several and not self.traces:
+            words = say("  in the first step, every device computes what it should")
+            lines += [("", ""), (words, "")]
+        return lines
+
+    def _conclude(self) -> tuple[str, str]:
+        if self.ok:
+            words = say(
+                "  within the limit {limit:.0e} for parameters, statistics, moments",
+                limit=TRAINING_TOLERANCE,
+            )
+            return words, "good"
+        words = say(
+            "  OVER the limit {limit:.0e} for parameters, statistics, moments",
+            limit=TRAINING_TOLERANCE,
+        )
+        return words, "bad"
+
+    def _describe(self, width: int) -> list[str]:
         lines = [self.title, *(f"  {line}" for line in self.environment), "", *self._table()]
         if self.of("free"):
             lines += [
@@ -146,29 +174,12 @@ class Trajectory:
                     "rounding noise; absolute, not judged"
                 )
             ]
-        lines += [
+        return [
+            *lines,
             "",
             say("  greatest relative difference of a parameter after each step"),
             *_plot(self.curve(), self.steps, width),
         ]
-        if self.dtype == "float64":
-            lines += [
-                "",
-                say(
-                    "  within the limit {limit:.0e} for parameters, statistics, moments",
-                    limit=TRAINING_TOLERANCE,
-                )
-                if self.ok
-                else say(
-                    "  OVER the limit {limit:.0e} for parameters, statistics, moments",
-                    limit=TRAINING_TOLERANCE,
-                ),
-            ]
-        for trace in self.traces:
-            lines += ["", *trace.lines()]
-        if not self.ok and self.on_several and not self.traces:
-            lines += ["", say("  in the first step, every device computes what it should")]
-        return lines
 
     def _table(self) -> list[str]:
         shown = [step for step in self.steps if step in (1, 10, 100, 1000, self.steps[-1])]

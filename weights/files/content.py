@@ -96,6 +96,8 @@ def name_parts(header: Header, source: str) -> list[str]:
         for name, prefixes in networks.items()
         for prefix in prefixes
     ]
+    if not parts and len(found) > 1:  # blocks have no such names
+        return list(found)
     return parts if len(parts) > 1 else []
 
 
@@ -149,8 +151,9 @@ def _choose(
     """One of the mappings, and what of `part` is left for a prefix."""
     if part is not None:
         for name in found:
-            if part == name:
-                return name, None
+            if part == name:  # "" may also be meant as the prefix that is none
+                several = not part and len(find_prefixes(found[name])) > 1
+                return name, part if several else None
             if name and part.startswith(f"{name}/"):
                 return name, part.removeprefix(f"{name}/")
     if len(found) == 1:
@@ -218,7 +221,8 @@ def _strip(
             )
         )
     if not prefixes or not prefixes[0]:
-        return dict(arrays), ()
+        others = tuple(each for each in find_prefixes(arrays) if each)
+        return {name: each for name, each in arrays.items() if not name.startswith(others)}, ()
     prefix = prefixes[0]
     outside = sorted(name for name in arrays if not name.startswith(prefix))
     if outside and part is None:
@@ -257,4 +261,4 @@ def _list(names: Iterable[object]) -> str:
 
 
 def _count(names: list[str]) -> str:
-    return f"{len(names)} {'array' if len(names) == 1 else 'arrays'}"
+    return say("1 array") if len(names) == 1 else say("{count} arrays", count=len(names))

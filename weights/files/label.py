@@ -13,6 +13,7 @@ from weights.checks import printable, quote
 from weights.errors import ArgumentError, WeightsError
 from weights.fields import parse_json
 from weights.files.limits import MOST_HEADER
+from weights.language import say
 from weights.stored import StoredArray, get_bytes, on_cores
 
 # The entries of a label. Each is a text, and each format has a place for them.
@@ -74,8 +75,12 @@ def check_label(label: Label, source: str) -> None:
         held = label.get(entry)
         if sums.get(entry) != (None if held is None else _checksum_of_text(held)):
             raise WeightsError(
-                f"{source}: is damaged: its {entry} is not the one that was written (its CRC-32 is "
-                "another); get the file again",
+                say(
+                    "{file}: is damaged: its {entry} is not the one that was written (its CRC-32 "
+                    "is another); get the file again",
+                    file=source,
+                    entry=entry,
+                ),
                 [],
             )
 
@@ -101,8 +106,11 @@ def check_sums(label: Label, sums: Mapping[str, str], source: str) -> Mapping[st
     ]
     if faults:
         raise WeightsError(
-            f"{source}: is damaged: these arrays are not the ones that were written; get the file "
-            "again:",
+            say(
+                "{file}: is damaged: these arrays are not the ones that were written; get the file "
+                "again:",
+                file=source,
+            ),
             faults,
         )
     return sums

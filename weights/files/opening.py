@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from weights.convert import Arrays
-from weights.errors import ArgumentError
+from weights.errors import ArgumentError, FileError
 from weights.fields import parse_json
 from weights.files import hub
 from weights.files import label as labels
@@ -96,8 +96,14 @@ def _find_format(source: Path) -> str:
 
 
 def _recognise_format(source: Path) -> str | None:
-    with source.open("rb") as file:
-        first = file.read(16)
+    try:
+        with source.open("rb") as file:
+            first = file.read(16)
+    except OSError as error:
+        reason = error.strerror or error
+        raise FileError(
+            say("{file}: cannot be read ({reason})", file=source.name, reason=reason)
+        ) from None
     size = int.from_bytes(first[:8], "little")
     if first.startswith(b"\x89HDF\r\n\x1a\n"):
         return ".h5"

@@ -43,7 +43,7 @@ def write(
     """The files are complete before the index names them, and their names say what they hold: until
     the new index is in place, the old one with its files is whole. Then old files are removed.
     """
-    resolve_target(path)  # refuses a folder that does not exist
+    path = resolve_target(path)  # where a link points to, and refuses a folder that does not exist
     with sole_writer(path.parent):  # another one would remove these files
         _write(path, finish or (lambda sums: label), _groups(arrays, shard_bytes), arrays)
 
