@@ -68,9 +68,11 @@ def copy(tmp_path):
 
 @pytest.fixture(autouse=True)
 def threads():
-    """No thread stays."""
+    """No thread stays. One that ends may take a moment."""
     before = set(threading.enumerate())
     yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
     assert set(threading.enumerate()) <= before
 
 

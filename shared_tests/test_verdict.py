@@ -518,7 +518,7 @@ def test_the_command(monkeypatch, tmp_path, spelling):
     assert "PyTorch: torch 9, 3 s." in done.output
     assert Verdict.from_dict(json.loads(file.read_text("utf-8"))) == a_verdict(GOOD)
     found = [GOOD, replace(GOOD, over=1, times=8)]
-    done = run("check", spelling, "cpu", "--json", file)
+    done = run("check", spelling, "cpu", "--json", file, "--force")
     assert done.exit_code == 1
     assert "FAILED: 1 disagreements." in done.output
     assert not json.loads(file.read_text("utf-8"))["ok"]
