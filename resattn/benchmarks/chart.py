@@ -10,7 +10,7 @@ from resattn.benchmarks.tables import describe_task, format_ms, format_ratio, na
 from resattn.benchmarks.timings import BenchReport, Timing, ratio
 from resattn.drawing.canvas import Canvas
 from resattn.drawing.geometry import Position
-from resattn.drawing.printing import png
+from resattn.drawing.printing import check_drawn_suffix, png
 from resattn.drawing.sizes import measure_text
 from resattn.drawing.svg import MARGIN, make_document
 from weights.errors import ArgumentError
@@ -138,11 +138,7 @@ _OWN = ("plain", "deploy", "native")
 
 def check_chart(target: Path) -> None:
     """Raises ArgumentError for the name of a file that is no picture of ours."""
-    if target.suffix.lower() not in CHART_SUFFIXES:
-        what = target.suffix or "a file without suffix"
-        raise ArgumentError(
-            f"{target.name}: cannot draw {what}; expected one of {', '.join(CHART_SUFFIXES)}"
-        )
+    check_drawn_suffix(target, CHART_SUFFIXES)
 
 
 def save_chart(report: BenchReport, target: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from resattn.drawing.executed import executed_scene
 from resattn.drawing.mermaid import markdown, mermaid
-from resattn.drawing.printing import pdf, png
+from resattn.drawing.printing import check_drawn_suffix, pdf, png
 from resattn.drawing.scene import Scene, scene
 from resattn.drawing.svg import svg
 from resattn.reading.blocks import cut_block
@@ -118,17 +118,7 @@ def block_of(config: Config, name: str, size: Pair | None) -> tuple[BlockConfig,
 
 def check_picture(target: Path) -> None:
     """Raises ArgumentError for the name of a file that is no picture of ours."""
-    suffix = target.suffix.lower()
-    if suffix not in SUFFIXES:
-        what = suffix or say("a file without suffix")
-        raise ArgumentError(
-            say(
-                "{file}: cannot draw {what}; expected one of {known}",
-                file=target.name,
-                what=what,
-                known=", ".join(SUFFIXES),
-            )
-        )
+    check_drawn_suffix(target, SUFFIXES)
 
 
 def save_picture(

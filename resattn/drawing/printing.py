@@ -7,11 +7,12 @@ system are used as well where a picture has other characters, as a module of the
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from weights.errors import MissingFramework
+from weights.errors import ArgumentError, MissingFramework
 from weights.language import say
 
 _FONTS = Path(__file__).with_name("fonts")
@@ -28,6 +29,19 @@ _RANGES = (
 )
 _POINTS = 0.75  # of a pixel of SVG
 _SIZE = re.compile(r'<svg [^>]*width="([\d.]+)" height="([\d.]+)"')
+
+
+def check_drawn_suffix(target: Path, known: Sequence[str]) -> None:
+    """Raises ArgumentError for the name of a file that is no picture of these formats."""
+    if target.suffix.lower() not in known:
+        raise ArgumentError(
+            say(
+                "{file}: cannot draw {what}; expected one of {known}",
+                file=target.name,
+                what=target.suffix.lower() or say("a file without suffix"),
+                known=", ".join(known),
+            )
+        )
 
 
 def check_png() -> None:

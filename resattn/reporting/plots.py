@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resattn.drawing.printing import check_drawn_suffix
 from weights.checks import printable
-from weights.errors import ArgumentError, MissingFramework
+from weights.errors import MissingFramework
 from weights.files.atomic import write_atomically
 from weights.language import in_english, say, translate_with
 
@@ -107,15 +108,7 @@ def check_plot(target: Path) -> None:
     """Raises ArgumentError for the name of a file that is no picture of ours, and what
     `check_plotting` raises.
     """
-    if target.suffix.lower() not in PLOT_SUFFIXES:
-        raise ArgumentError(
-            say(
-                "{file}: cannot draw {what}; expected one of {known}",
-                file=target.name,
-                what=target.suffix or say("a file without suffix"),
-                known=", ".join(PLOT_SUFFIXES),
-            )
-        )
+    check_drawn_suffix(target, PLOT_SUFFIXES)
     check_plotting(target.name)
 
 
