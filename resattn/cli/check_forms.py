@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resattn.cli.arguments import read_stages
-from resattn.cli.terminal import find_width, print_line, print_prose, print_report, status
+from resattn.cli.terminal import find_width, print_line, print_report, status
 from resattn.cli.words import say
 
 if TYPE_CHECKING:
@@ -144,8 +144,7 @@ def trace_check(request: Request, expected: Path | None) -> Trace:
         options["expected_name"] = f"expected ({expected.name})"
     with status(say("trace")) as show_step:
         report = trace_frameworks(config, arrays, **options, progress=show_step)
-    for line, kind in report.lines(request.every, find_width()):
-        print_prose(line, kind)
+    print_report(report.lines(request.every, find_width()))
     return report
 
 

@@ -19,7 +19,7 @@ from resattn.cli.arguments import (
     read_source,
     write_json,
 )
-from resattn.cli.terminal import find_width, print_line, print_prose, status
+from resattn.cli.terminal import find_width, print_line, print_report, status
 from resattn.cli.words import say
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def compare(
     _, arrays = read_source(weights, config, architecture, part)
     with status(say("compare")) as show_step:
         found = compare_runs(*runs, arrays=arrays, progress=show_step)
-    for line, kind in found.lines(every, find_width()):
-        print_prose(line, kind)
+    print_report(found.lines(every, find_width()))
     if as_json is not None:
         write_json(as_json, found.to_dict())
     if as_html is not None:

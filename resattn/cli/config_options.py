@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from resattn.cli.arguments import read_config
+from resattn.cli.signatures import read_hints, take_options
 from resattn.cli.words import say
 
 BlockOption = Annotated[
@@ -33,7 +33,6 @@ ConfigAttentionOption = Annotated[
         "`resattn attention`.",
     ),
 ]
-_BY_NAME = inspect.Parameter.KEYWORD_ONLY
 CONFIG_OPTIONS = {
     "block": BlockOption,
     "stride": StrideOption,
@@ -44,10 +43,9 @@ CONFIG_OPTIONS = {
 
 def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     """A command that takes these options as well, if it takes --config. It gets them as JSON."""
-    signature = inspect.signature(command)
-    if "config" not in signature.parameters:
+    hints = read_hints(command)
+    if "config" not in hints:
         return command
-    hints = get_type_hints(command, include_extras=True)
     taken = {name.strip("-") for hint in hints.values() for name in _option_names(hint)}
     added = {name: hint for name, hint in CONFIG_OPTIONS.items() if name not in taken}
 
@@ -59,19 +57,7 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
             arguments["config"] = describe_config(arguments["config"], **chosen)
         command(**arguments)
 
-    parameters, names = [], list(signature.parameters)
-    for name in names:
-        parameters.append(signature.parameters[name].replace(annotation=hints[name]))
-        if name == "config":
-            parameters += [
-                inspect.Parameter(
-                    each, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint
-                )
-                for each, hint in added.items()
-            ]
-    parameters = [each.replace(kind=_BY_NAME) for each in parameters]
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {**hints, **added}
+    take_options(run, command, added, after="config")
     return run
 
 

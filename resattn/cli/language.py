@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from itertools import pairwise
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from resattn.cli.signatures import take_options
 from resattn.cli.terminal import print_line
 
 LanguageOption = Annotated[
@@ -45,20 +45,12 @@ class SpokenGroup(TyperGroup):
 
 def with_language(command: Callable[..., None]) -> Callable[..., None]:
     """A command that takes --lang as well. `SpokenGroup` has read it when the command runs."""
-    signature, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
 
     @wraps(command)
     def run(lang: str | None = None, **arguments: Any) -> None:
         command(**arguments)
 
-    by_name = inspect.Parameter.KEYWORD_ONLY
-    added = inspect.Parameter("lang", by_name, default=None, annotation=LanguageOption)
-    given = [
-        each.replace(kind=by_name, annotation=hints[name])
-        for name, each in signature.parameters.items()
-    ]
-    run.__signature__ = signature.replace(parameters=[*given, added])  # type: ignore[attr-defined]
-    run.__annotations__ = {**hints, "lang": LanguageOption}
+    take_options(run, command, {"lang": LanguageOption})
     return run
 
 

@@ -11,7 +11,7 @@ import typer
 
 from resattn.cli.arguments import parse_frameworks
 from resattn.cli.live import LiveCall, make_live, parse_live
-from resattn.cli.terminal import choose_width, find_width, print_line, print_prose, status
+from resattn.cli.terminal import choose_width, find_width, print_line, print_report, status
 from resattn.cli.words import say
 
 if TYPE_CHECKING:
@@ -233,8 +233,7 @@ def check_live(
         report = trace_frameworks(
             taken.config, target[1] or taken.arrays, others=mapped, progress=show_step, **given
         )
-    for line, kind in report.lines(every, find_width()):
-        print_prose(line, kind)
+    print_report(report.lines(every, find_width()))
     if report.findings and all(finding.mode == "train" for finding in report.findings):
         print_line(say("In evaluation all agree; they differ in training alone."), "good")
     return report

@@ -4,16 +4,16 @@ before the work begins.
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
+from resattn.cli.signatures import read_hints, take_options
 from resattn.cli.words import say
 
 
@@ -38,8 +38,7 @@ def with_force(command: Callable[..., None]) -> Callable[..., None]:
     """A command that checks the files that it will write before it begins, and takes --force if it
     did not. Commands that write no file stay as they are.
     """
-    signature = inspect.signature(command)
-    hints = get_type_hints(command, include_extras=True)
+    hints = read_hints(command)
     marks = {
         name: mark
         for name, hint in hints.items()
@@ -48,7 +47,7 @@ def with_force(command: Callable[..., None]) -> Callable[..., None]:
     }
     if not marks:
         return command
-    takes_force = "force" in signature.parameters
+    takes_force = "force" in hints
 
     @wraps(command)
     def run(**arguments: Any) -> None:
@@ -58,16 +57,8 @@ def with_force(command: Callable[..., None]) -> Callable[..., None]:
         refuse_sources(apart, [each for name, each in arguments.items() if name not in marks])
         command(**arguments)
 
-    by_name = inspect.Parameter.KEYWORD_ONLY
-    parameters = [
-        each.replace(annotation=hints[name], kind=by_name)
-        for name, each in signature.parameters.items()
-    ]
-    if not takes_force:
-        force = inspect.Parameter("force", by_name, default=False, annotation=ForceOption)
-        parameters.append(force)
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {**hints, "force": ForceOption}
+    added = {} if takes_force else {"force": ForceOption}
+    take_options(run, command, added, default=False)
     return run
 
 

@@ -142,7 +142,7 @@ def _break_prose(line: str, width: int, has_wide: bool) -> list[str]:
 
 
 def print_report(lines: Iterable[tuple[str, str]]) -> None:
-    """Prints the lines of a `weights.Report`: failures in red, the verdict in green."""
+    """Prints the lines of a report or a trace, each with its style."""
     for line, style in lines:
         print_prose(line, style)
 

@@ -142,7 +142,7 @@ class Trajectory:
 
     def styled_lines(self, width: int = 64) -> list[tuple[str, str]]:
         """The same, each line with its kind, "bad", "good" or ""."""
-        lines = [(line, "") for line in self._describe(width)]
+        lines = [(line, "") for line in self._list_figures(width)]
         if self.dtype == "float64":
             lines += [("", ""), self._conclude()]
         for trace in self.traces:
@@ -165,7 +165,7 @@ class Trajectory:
         )
         return words, "bad"
 
-    def _describe(self, width: int) -> list[str]:
+    def _list_figures(self, width: int) -> list[str]:
         lines = [self.title, *(f"  {line}" for line in self.environment), "", *self._table()]
         if self.of("free"):
             lines += [

@@ -9,7 +9,7 @@ from typing import Any
 from weights.checks import printable
 from weights.errors import ArgumentError, WeightsError
 from weights.files.label import CONFIG, Label
-from weights.language import say
+from weights.language import mark, say
 from weights.stored import StoredArray
 
 # What the name of a first convolution of the blocks ends with, in any dialect.
@@ -163,14 +163,7 @@ def _choose(
         return networks[0], None
     if part is not None:
         known = _list(networks or filter(None, found))
-        raise ArgumentError(
-            say(
-                "{file}: has no part {part!r}; its parts are: {known}",
-                file=source,
-                part=part,
-                known=known,
-            )
-        )
+        raise _miss_part(source, part, known)
     names = _list(name or say("(arrays outside of any)") for name in networks or found)
     raise ArgumentError(
         say(
@@ -201,14 +194,7 @@ def _strip(
         wanted = [each for each in prefixes if each.rstrip("./") == part.rstrip("./")]
         if not wanted:
             known = _list(each.rstrip("./") for each in prefixes if each) or "none"
-            raise ArgumentError(
-                say(
-                    "{file}: has no part {part!r}; its parts are: {known}",
-                    file=source,
-                    part=part,
-                    known=known,
-                )
-            )
+            raise _miss_part(source, part, known)
         prefixes = wanted
     if len(prefixes) > 1:
         names = _list(each.rstrip("./") or say("(no prefix)") for each in prefixes)
@@ -251,6 +237,12 @@ def _strip(
             )
         )
     return kept, tuple(notes)
+
+
+def _miss_part(source: str, part: str, known: str) -> ArgumentError:
+    """known: the parts that there are."""
+    sentence = mark("{file}: has no part {part!r}; its parts are: {known}")
+    return ArgumentError(say(sentence, file=source, part=part, known=known))
 
 
 def _list(names: Iterable[object]) -> str:

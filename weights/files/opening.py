@@ -18,7 +18,7 @@ from weights.files.content import Content, Header, name_parts, unwrap
 from weights.files.hub import INDEX
 from weights.files.label import check_label
 from weights.files.limits import MOST_HEADER, check_claim, check_count, open_zip
-from weights.language import say
+from weights.language import mark, say
 from weights.stored import read_arrays
 
 # The modules of `weights.files`. They are imported when they are needed.
@@ -57,10 +57,7 @@ def open_content(
     """What the header of a file says, without the wrappers of trainers; the file; and where a hub
     has it, its repository and revision.
     """
-    source, address = _find_source(path)
-    is_folder = os.path.isdir(source)
-    suffix = ".orbax" if is_folder else _find_format(source)
-    header = format_module(suffix).read(source if is_folder else existing(source))
+    header, source, address = _read_header(path)
     check_label(header.label, source.name)
     _refuse_recording(header, source.name)
     content = unwrap(_without_training(header), source.name, part)
@@ -75,11 +72,17 @@ def list_networks(path: str | os.PathLike[str]) -> list[str]:
     """The values of `part` that `open_content` takes for a file with several networks; none where
     it holds one. Raises what `open_content` raises for a file that cannot be read.
     """
-    source, _ = _find_source(path)
+    header, source, _ = _read_header(path)
+    return name_parts(_without_training(header), source.name)
+
+
+def _read_header(path: str | os.PathLike[str]) -> tuple[Header, Path, dict[str, str]]:
+    """What its format finds in a file; the file; its repository and revision on a hub."""
+    source, address = _find_source(path)
     is_folder = os.path.isdir(source)
     suffix = ".orbax" if is_folder else _find_format(source)
     header = format_module(suffix).read(source if is_folder else existing(source))
-    return name_parts(_without_training(header), source.name)
+    return header, source, address
 
 
 def _find_format(source: Path) -> str:
@@ -131,24 +134,12 @@ def find_suffix(path: Path, verb: str) -> str:
     fitting = [suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)]
     if fitting:
         return max(fitting, key=len)
-    what = path.suffix or say("a file without suffix")
-    if verb == "read":
-        raise ArgumentError(
-            say(
-                "{file}: cannot read {what}; expected one of {known}",
-                file=path.name,
-                what=what,
-                known=", ".join(_SUFFIXES),
-            )
-        )
-    raise ArgumentError(
-        say(
-            "{file}: cannot write {what}; expected one of {known}",
-            file=path.name,
-            what=what,
-            known=", ".join(_SUFFIXES),
-        )
-    )
+    sentences = {
+        "read": mark("{file}: cannot read {what}; expected one of {known}"),
+        "write": mark("{file}: cannot write {what}; expected one of {known}"),
+    }
+    what, known = path.suffix or say("a file without suffix"), ", ".join(_SUFFIXES)
+    raise ArgumentError(say(sentences[verb], file=path.name, what=what, known=known))
 
 
 def _find_source(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:

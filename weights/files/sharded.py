@@ -45,12 +45,13 @@ def write(
     """
     path = resolve_target(path)  # where a link points to, and refuses a folder that does not exist
     with sole_writer(path.parent):  # another one would remove these files
-        _write(path, finish or (lambda sums: label), _groups(arrays, shard_bytes), arrays)
+        _write(path, label, finish, _groups(arrays, shard_bytes), arrays)
 
 
 def _write(
     path: Path,
-    finish: Finish,
+    label: Label,
+    finish: Finish | None,
     groups: list[list[str]],
     arrays: Mapping[str, np.ndarray | StoredArray],
 ) -> None:
@@ -61,10 +62,14 @@ def _write(
     try:
         for number, names in enumerate(groups, start=1):
             start = f"{stem}-{number:05d}-of-{len(groups):05d}"
-            file = _write_shard(path, start, {name: arrays[name] for name in names}, sums)
+            file = _write_shard(
+                path, start, {name: arrays[name] for name in names}, sums if finish else None
+            )
             shards |= dict.fromkeys(names, file)
+        if finish is not None:
+            label = finish(sums)
         said: dict[str, Any] = {"total_size": sum(array.nbytes for array in arrays.values())}
-        index = {_METADATA: {**said, **to_metadata(finish(sums))}, _MAP: shards}
+        index = {_METADATA: {**said, **to_metadata(label)}, _MAP: shards}
         text = json.dumps(index, indent=1)
         write_atomically(path, lambda target: target.write_text(text, encoding="utf-8"))
     except BaseException:
@@ -79,7 +84,10 @@ def _write(
 
 
 def _write_shard(
-    path: Path, start: str, arrays: Mapping[str, np.ndarray | StoredArray], sums: dict[str, str]
+    path: Path,
+    start: str,
+    arrays: Mapping[str, np.ndarray | StoredArray],
+    sums: dict[str, str] | None,
 ) -> str:
     """Writes one file beside `path`, and names it by the CRC-32 of its bytes. Returns the name.
 
